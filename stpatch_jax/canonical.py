@@ -1,0 +1,134 @@
+"""What users write for a window spec, turned into its one canonical form or refused."""
+
+import numbers
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from stpatch_jax.errors import InputError
+
+PaddingName = Literal["VALID", "SAME", "CAUSAL", "COVER"]
+PaddingMode = Literal["constant", "edge", "reflect", "wrap"]
+FootprintName = Literal["ball", "cylinder"]
+Padding = PaddingName | tuple[int, int]
+
+PADDING_NAMES: tuple[str, ...] = get_args(PaddingName)
+PADDING_MODES: tuple[str, ...] = get_args(PaddingMode)
+FOOTPRINT_NAMES: tuple[str, ...] = get_args(FootprintName)
+
+
+def axis_name(axis: int) -> str:
+    """Names a window axis for messages: `time`, or `axis 2 (space)`."""
+    return "time" if axis == 0 else f"axis {axis} (space)"
+
+
+def entries(value: Any, rank: int, name: str, parse: Callable[[Any, str], Any]) -> tuple:
+    """One parsed entry per axis from a scalar, which holds for all, or a sequence of `rank`."""
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+        return (parse(value, f"{name} must be"),) * rank
+    if len(value) != rank:
+        raise InputError(
+            f"{name} must have one entry per window axis ({rank}), got {len(value)}: {value!r}; "
+            "give one value for all axes or one for each"
+        )
+    return tuple(
+        parse(entry, f"{name} along {axis_name(axis)} must be") for axis, entry in enumerate(value)
+    )
+
+
+def positive(value: Any, must: str) -> int:
+    """An integer of at least 1."""
+    return _integer(value, must, minimum=1)
+
+
+def cells(value: Any, must: str) -> int:
+    """The length of an axis in cells, at least 1."""
+    return _integer(value, f"{must} not empty:", minimum=1)
+
+
+def positive_or_none(value: Any, must: str) -> int | None:
+    """An integer of at least 1, or None."""
+    return None if value is None else positive(value, must)
+
+
+def _integer(value: Any, must: str, *, minimum: int) -> int:
+    _refuse_tracer(value, must)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool | np.bool_) or number < minimum:
+        raise InputError(f"{must} an integer of at least {minimum}, got {value!r}")
+    return number
+
+
+def _refuse_tracer(value: Any, must: str) -> None:
+    if isinstance(value, Tracer):
+        raise InputError(
+            f"{must} known before tracing, got a traced array; pass it as a plain Python value "
+            "(a static argument), or use gather_patches for traced starts"
+        )
+
+
+def padding(value: Any, must: str) -> Padding:
+    """A padding name, or the cells added in front and behind."""
+    if isinstance(value, str):
+        return _known(value, must, PADDING_NAMES, "or a pair (lo, hi) of cells")
+    if not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
+        raise InputError(
+            f"{must} one of {', '.join(PADDING_NAMES)}, or a pair (lo, hi) of cells, got {value!r}"
+        )
+    lo, hi = (_integer(width, must, minimum=0) for width in value)
+    return lo, hi
+
+
+def padding_mode(value: Any, must: str) -> PaddingMode:
+    """The name of what padding cells hold."""
+    return _known(value, must, PADDING_MODES, "")
+
+
+def _known(value: Any, must: str, names: tuple[str, ...], other: str) -> Any:
+    if value not in names:
+        raise InputError(f"{must} one of {', '.join(names)}{other and f', {other}'}, got {value!r}")
+    return value
+
+
+def fill_value(value: Any) -> bool | int | float | complex:
+    """One Python number, from a Python, NumPy or JAX scalar."""
+    _refuse_tracer(value, "fill_value must be")
+    if isinstance(value, np.ndarray | np.generic | Array) and np.ndim(value) == 0:
+        value = np.asarray(value).item()
+    if not isinstance(value, numbers.Number):
+        raise InputError(f"fill_value must be one number, got {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def footprint(value: Any, window: tuple) -> FootprintName | tuple | None:
+    """Canonical form: a known name, or the boolean array as nested tuples (hashable)."""
+    if value is None:
+        return None
+    _refuse_tracer(value, "footprint must be")
+    if isinstance(value, str):
+        return _known(value, "footprint must be", FOOTPRINT_NAMES, "or a boolean array")
+    mask = np.asarray(value)
+    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+        raise InputError(f"footprint must be a boolean array, got dtype {mask.dtype}")
+    fits = mask.ndim == len(window) and all(
+        extent is None or extent == cells for extent, cells in zip(window, mask.shape, strict=True)
+    )
+    if not fits:
+        raise InputError(
+            f"the footprint must have the window's shape {window}, got {mask.shape}; "
+            "give one boolean per sample of the window"
+        )
+    if not mask.any():
+        raise InputError("the footprint must hold at least one sample, got none; set one to True")
+    return _nested(mask.astype(bool).tolist())
+
+
+def _nested(value: Any) -> Any:
+    return tuple(_nested(entry) for entry in value) if isinstance(value, list) else value
