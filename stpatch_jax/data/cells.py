@@ -1,0 +1,205 @@
+"""The cells of a CSV file, with the line numbers that messages to the user need."""
+
+import csv
+import gzip
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+
+from stpatch_jax.errors import InputError
+
+_MISSING = ["", "-", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none"]
+_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[ T](\d{1,2}):(\S+))?")
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of a CSV file below its header.
+
+    Attributes:
+        name: Name of the file, for messages.
+        header: Names of the columns as they stand in the file, without outer spaces.
+        frame: One row per line of the file, blank lines too; columns are numbered, so that names
+            may repeat.
+        first_line: Number of the line in the file, counted from 1, that is row 0.
+    """
+
+    name: str
+    header: list[str]
+    frame: pd.DataFrame
+    first_line: int
+
+    def line(self, row: Any) -> int:
+        """Number of the line in the file that holds a row of the frame."""
+        return self.first_line + int(row)
+
+    def numbers(self, at: int) -> np.ndarray:
+        """Column `at` as float64 [row], NaN where the cell is empty or says that it is missing.
+
+        Raises:
+            InputError: If a cell holds anything else than a finite number.
+        """
+        column = self.frame[at]
+        is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+        source = column if is_number else column.astype(str).where(column.notna())
+        numbers = np.asarray(pd.to_numeric(source, errors="coerce"), np.float64)
+        wrong = np.isinf(numbers) | (np.isnan(numbers) & column.notna().to_numpy())
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise InputError(
+                f"column {self.header[at]!r} of {self.name} must be numeric, but line "
+                f"{self.line(row)} holds {str(column.iloc[row])!r}; correct that cell or leave it "
+                "empty"
+            )
+        return numbers
+
+    def dates(self, at: int, rows: pd.Index) -> pd.Series:
+        """Column `at` at the given rows as datetime64[ns], in UTC where offsets are given.
+
+        Raises:
+            InputError: If a cell holds no date with the year first.
+        """
+        texts = self.frame[at].loc[rows].fillna("").str.strip()
+        codes, unique = pd.factorize(texts)
+        parsed = pd.to_datetime(
+            [_iso_date(text) for text in unique], format="ISO8601", utc=True, errors="coerce"
+        ).tz_localize(None)
+        # Nanoseconds reach from 1678 to 2261; newer pandas reads dates beyond in coarser units.
+        wrong = ~((parsed.year >= 1678) & (parsed.year <= 2261))[codes]
+        if wrong.any():
+            row = rows[wrong.argmax()]
+            raise InputError(
+                f"column {self.header[at]!r} of {self.name} must hold dates like 2012-09-04, but "
+                f"line {self.line(row)} holds {texts[row]!r}; write dates with the year first"
+            )
+        return pd.Series(parsed.to_numpy("datetime64[ns]")[codes], index=rows)
+
+    def names(self, at: int, rows: pd.Index) -> pd.Series:
+        """Column `at` at the given rows as text.
+
+        Raises:
+            InputError: If a cell is empty.
+        """
+        names = self.frame[at].loc[rows].fillna("").str.strip()
+        if (names == "").any():
+            row = names.index[names == ""][0]
+            raise InputError(
+                f"column {self.header[at]!r} of {self.name} must name a company in every row, but "
+                f"line {self.line(row)} has none; fill it in or remove the line"
+            )
+        return names
+
+
+def read_cells(file: Path, words: Callable[[list[str]], Sequence[int]]) -> Cells:
+    """Reads header and cells of a `.csv` or `.csv.gz` file with commas.
+
+    Lines that start with `#` above the header are comments. A line that ends early has missing
+    cells.
+
+    Args:
+        file: The file.
+        words: Tells from the header which columns hold words and dates; they are read as text,
+            all other ones as numbers.
+
+    Raises:
+        InputError: If the file is missing or unreadable, has no header or no rows, or a line has
+            more cells than the header.
+    """
+    with _open_text(file) as text:
+        line_number, line = 1, text.readline()
+        while line.startswith("#"):
+            line_number, line = line_number + 1, text.readline()
+        header = [name.strip() for name in next(csv.reader([line]), [])]
+        if len(header) < 2:
+            raise InputError(
+                f"the price table {file.name} must have a header with at least two columns "
+                f"separated by commas, but line {line_number} is {line.strip()[:60]!r}; "
+                "save it as comma-separated text"
+            )
+        try:
+            frame = _read_frame(text, range(len(header)), words(header))
+        except pd.errors.EmptyDataError:
+            frame = pd.DataFrame()
+        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+            text.seek(0)
+            raise InputError(
+                f"every line of {file.name} must have the {len(header)} cells of its header, but "
+                f"{_too_long(text, line_number, len(header)) or f'it gave: {_one_line(error)}'}; "
+                "correct it"
+            ) from error
+    if frame.empty:
+        raise InputError(f"the price table {file.name} must have rows, but it ends at its header")
+    return Cells(file.name, header, frame, line_number + 1)
+
+
+def _read_frame(text: TextIO, columns: range, words: Sequence[int]) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # pandas only warns when it cuts off cells beyond the last column.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            text,
+            header=None,
+            names=columns,
+            index_col=False,
+            dtype=dict.fromkeys(words, str),
+            keep_default_na=False,
+            # A company may be called NA, so only cells of numbers can be missing.
+            na_values={at: _MISSING for at in columns if at not in words},
+            # Blank lines stay rows, so that a row tells its line.
+            skip_blank_lines=False,
+            skipinitialspace=True,
+            low_memory=False,
+        )
+
+
+@contextmanager
+def _open_text(file: Path) -> Iterator[TextIO]:
+    """Opens a CSV file and turns everything that can go wrong in reading it into one sentence."""
+    if not file.name.lower().endswith((".csv", ".csv.gz")):
+        raise InputError(f"a price table must be a .csv or .csv.gz file, not {file}; convert it")
+    if not file.is_file():
+        raise InputError(
+            f"there must be a price table at {file}, but no file is; give an existing .csv or "
+            ".csv.gz file"
+        )
+    open_ = gzip.open if file.name.lower().endswith(".gz") else open
+    try:
+        # utf-8-sig drops the mark that spreadsheets put in front.
+        with open_(file, "rt", encoding="utf-8-sig", newline="") as text:
+            yield text
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"the price table {file} must be readable text, but reading it gave: "
+            f"{_one_line(error)}; restore the file or save it again as UTF-8"
+        ) from error
+
+
+def _too_long(text: TextIO, header_line: int, cells: int) -> str | None:
+    """Says which line has too many cells; pandas counts from the header or names none."""
+    reader = csv.reader(text)
+    for row in reader:
+        if reader.line_num > header_line and len(row) > cells:
+            return f"line {reader.line_num} has {len(row)}"
+    return None
+
+
+def _iso_date(text: str) -> str:
+    """Pads a date with the year first to ISO 8601; empty for others, as 3/4/2012 is two days."""
+    if re.fullmatch(r"\d{8}", text):
+        return f"{text[:4]}-{text[4:6]}-{text[6:]}"
+    if not (match := _DATE.fullmatch(text)):
+        return ""
+    year, _, month, day, hour, rest = match.groups()
+    return f"{year}-{month:0>2}-{day:0>2}" + (f"T{hour:0>2}:{rest}" if hour else "")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,136 @@
+"""Step-indexed global batches on grain: the position in the data is the step."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
+
+import grain
+import jax
+import numpy as np
+
+from stpatch_jax.errors import InputError
+
+Batch = dict[str, np.ndarray]
+
+# Batches made ahead, in one thread: enough to overlap with the device, few enough for videos.
+_PREFETCH = 2
+
+
+class Source(Protocol):
+    """Examples by number: what every data set offers to sampling."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def __getitem__(self, i: int, /) -> Batch:
+        """Example `i`: arrays whose shapes and dtypes are the same for every `i`."""
+        ...
+
+
+def batch_iterator(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> Iterator[Batch]:
+    """Endless batches for training; step `s` always has the same global batch.
+
+    Each pass over the source has one global shuffle of its own, derived from the seed; passes
+    follow without a gap, so a batch may hold the end of one pass and the start of the next, and a
+    source may be smaller than the batch. Of the endless order `ds`, process `p` of `P` takes
+    `ds[p::P]`, so at any step the local batches of all processes together are the global batch.
+    Nothing is replayed: starting at a late step costs no more than starting at 0.
+
+    Args:
+        source: The examples. It is read from one background thread.
+        batch_size: Size of the global batch, in examples; a multiple of `process_count`.
+        seed: Decides the order, not negative.
+        start_step: First step to yield, i.e. the number of steps already taken.
+        process_index: This process, `jax.process_index()` by default.
+        process_count: Number of processes, `jax.process_count()` by default.
+
+    Returns:
+        An iterator over batches, the examples' arrays stacked to [batch_size / process_count, ...].
+
+    Raises:
+        InputError: If the source is empty, a number is out of range, or the batch does not divide
+            by the processes.
+
+    Example:
+        >>> source = [{"x": np.array(i)} for i in range(4)]
+        >>> batches = batch_iterator(source, batch_size=4, seed=0, start_step=7)
+        >>> np.sort(next(batches)["x"])
+        array([0, 1, 2, 3])
+    """
+    _check_size(source, batch_size)
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    if not 0 <= index < count:
+        raise InputError(
+            f"process_index must be in [0, process_count), but it is {index} of {count}; number "
+            "the processes from 0"
+        )
+    if batch_size % count:
+        raise InputError(
+            f"batch_size must be a multiple of the number of processes, but {batch_size} is not "
+            f"one of {count}; use {-(-batch_size // count) * count}"
+        )
+    for name, value in (("seed", seed), ("start_step", start_step)):
+        if value < 0:
+            raise InputError(f"{name} must not be negative, but it is {value}; use 0 or more")
+    # Sliced after the endless shuffle: sliced before it, or before repeating, the global order
+    # would depend on the number of processes.
+    dataset = grain.MapDataset.source(cast("Sequence[Batch]", source)).seed(seed)
+    local = dataset.shuffle().repeat()[index::count]
+    # Nothing remains of an endless order, but grain 0.2.18 rounds its length up beyond the largest
+    # integer unless told to drop what remains.
+    batches = local.batch(batch_size // count, drop_remainder=True, batch_fn=_stack)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCH)
+    return iter(batches[start_step:].to_iter_dataset(options))
+
+
+def sequential_batches(source: Source, *, batch_size: int) -> Iterator[Batch]:
+    """Batches for evaluation: every example once, in order.
+
+    All batches have one shape: the last one is filled up with its last example.
+
+    Args:
+        source: The examples.
+        batch_size: Size of each batch, in examples.
+
+    Returns:
+        An iterator over `ceil(len(source) / batch_size)` batches, the examples' arrays stacked to
+        [batch_size, ...], with `example_mask` [batch_size], bool, False for the filling.
+
+    Raises:
+        InputError: If the source is empty or batch_size is not positive.
+
+    Example:
+        >>> source = [{"x": np.array(i)} for i in range(3)]
+        >>> [batch["x"].tolist() for batch in sequential_batches(source, batch_size=2)]
+        [[0, 1], [2, 2]]
+    """
+    _check_size(source, batch_size)
+    return _sequential(source, batch_size)
+
+
+def _sequential(source: Source, batch_size: int) -> Iterator[Batch]:
+    for start in range(0, len(source), batch_size):
+        examples = [source[i] for i in range(start, min(start + batch_size, len(source)))]
+        filling = batch_size - len(examples)
+        batch = _stack([*examples, *[examples[-1]] * filling])
+        yield {**batch, "example_mask": np.arange(batch_size) < len(examples)}
+
+
+def _check_size(source: Source, batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, but it is {batch_size}; use 1 or more")
+    if len(source) == 0:
+        raise InputError("a source must have examples, but it has none; use more data")
+
+
+def _stack(examples: Sequence[Batch]) -> Batch:
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}

@@ -1,0 +1,147 @@
+"""Reading a CSV file cell by cell: what is a number, what a date, and which line is wrong."""
+
+import gzip
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stpatch_jax.data.cells import Cells, read_cells
+from stpatch_jax.errors import InputError
+
+
+def first_column(header: list[str]) -> list[int]:
+    return [0]
+
+
+def cells_of(folder: Path, text: str) -> Cells:
+    file = folder / "table.csv"
+    file.write_text(text)
+    return read_cells(file, first_column)
+
+
+def dates_of(texts: list[str]) -> pd.Series:
+    frame = pd.DataFrame({0: texts})
+    return Cells("table.csv", ["date"], frame, 2).dates(0, frame.index)
+
+
+def test_comments_blank_lines_and_a_byte_order_mark_do_not_shift_lines(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_bytes("\ufeff# from somewhere\n# else\nday, A \n\nx,1\ny,2\n".encode())
+    cells = read_cells(file, first_column)
+    assert cells.header == ["day", "A"]
+    np.testing.assert_array_equal(cells.numbers(1), [np.nan, 1.0, 2.0])
+    assert [cells.line(row) for row in cells.frame.index] == [4, 5, 6]
+
+
+def test_gzip_reads_the_same(tmp_path):
+    text = "day,A,B\nx,1,2.5\ny,,-3e2\n"
+    packed = tmp_path / "table.csv.gz"
+    packed.write_bytes(gzip.compress(text.encode()))
+    for at in (1, 2):
+        np.testing.assert_array_equal(
+            read_cells(packed, first_column).numbers(at), cells_of(tmp_path, text).numbers(at)
+        )
+
+
+@pytest.mark.parametrize("word", ["", "NA", "N/A", "NaN", "nan", "null", "None", "-", "  "])
+def test_empty_cells_and_words_for_missing_are_nan(tmp_path, word):
+    numbers = cells_of(tmp_path, f"day,A\nx,1\ny,{word}\n").numbers(1)
+    np.testing.assert_array_equal(numbers, [1.0, np.nan])
+
+
+def test_a_line_that_ends_early_has_missing_cells(tmp_path):
+    assert np.isnan(cells_of(tmp_path, "day,A,B\nx,1,2\ny,3\n").numbers(2)[1])
+
+
+@pytest.mark.parametrize("word", ["abc", "inf", "-inf", "True", '"1,000"', "1_000", "$5", "1 2"])
+def test_the_first_cell_that_is_no_number_is_named_with_its_line(tmp_path, word):
+    cells = cells_of(tmp_path, f"day,A\nw,1\n\nx,{word}\ny,worse\n")
+    with pytest.raises(InputError) as error:
+        cells.numbers(1)
+    assert f"column 'A' of table.csv must be numeric, but line 4 holds {word.strip(chr(34))!r}" in (
+        str(error.value)
+    )
+
+
+@given(st.dates(date(1700, 1, 1), date(2200, 1, 1)))
+def test_dates_with_the_year_first_are_read(day):
+    texts = [
+        f"{day:%Y-%m-%d}",
+        f"{day:%Y%m%d}",
+        f"{day.year}/{day.month}/{day.day}",
+        f"{day.year}.{day.month}.{day.day} 0:00",
+        f"{day:%Y-%m-%d}T00:00:00",
+        f"{day:%Y-%m-%d} 00:00:00Z",
+        f" {day:%Y-%m-%d} 02:00:00+02:00",
+    ]
+    dates = dates_of(texts).to_numpy()
+    assert dates.dtype == np.dtype("datetime64[ns]")
+    np.testing.assert_array_equal(dates, np.datetime64(day))
+
+
+def test_times_of_day_are_kept():
+    dates = dates_of(["2016-07-01 9:30"]).to_numpy()
+    np.testing.assert_array_equal(dates, [np.datetime64("2016-07-01T09:30", "ns")])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "04/09/2012", "9-4-2012", "2012-13-04", "2012-02-30", "201209", "1500-01-01",
+     "9999-01-01", "Sep 4, 2012", "2012-09/04", "2012-09-04 25:00", "42"],
+)  # fmt: skip
+def test_other_dates_are_refused_with_their_line(text):
+    with pytest.raises(InputError, match=f"'date' of table.csv must hold dates .* line 3 .*{text}"):
+        dates_of(["2012-09-04", text, "worse"])
+
+
+def test_a_missing_name_is_refused_with_its_line():
+    frame = pd.DataFrame({0: ["AAPL", " ", ""]})
+    with pytest.raises(InputError, match="must name a company in every row, but line 3 has none"):
+        Cells("table.csv", ["ticker"], frame, 2).names(0, frame.index)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "header with at least two columns separated by commas, but line 1 is ''"),
+        ("# note\nday;A;B\n1;2;3\n", "separated by commas, but line 2 is 'day;A;B'"),
+        ("day,A\n", "table.csv must have rows, but it ends at its header"),
+        ("day,A\nx,1\ny,1,2\n", "the 2 cells of its header, but line 3 has 3; correct it"),
+        ("day,A\ny,1,2\n", "the 2 cells of its header, but line 2 has 3; correct it"),
+        ('day,A\nx,"1\n', "the 2 cells of its header, but it gave: .*EOF inside string"),
+    ],
+)
+def test_malformed_tables_are_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        cells_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cut.csv.gz", gzip.compress(b"day,A\n" + b"x,1\n" * 500)[:30], "Compressed file ended"),
+        ("plain.csv.gz", b"day,A\nx,1\n", "Not a gzipped file"),
+        ("latin.csv", b"day,A\nx,\xff\n", "can't decode byte 0xff"),
+        ("late.csv", b"day,A\n" + b"x,1\n" * 90_000 + b"x,\xff\n", "can't decode byte 0xff"),
+    ],
+)
+def test_unreadable_files_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} must be readable text.*{message}") as error:
+        read_cells(tmp_path / name, first_column)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_folders_and_other_formats_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"there must be a price table at .*none\.csv"):
+        read_cells(tmp_path / "none.csv", first_column)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match=r"there must be a price table at .*folder\.csv"):
+        read_cells(tmp_path / "folder.csv", first_column)
+    with pytest.raises(InputError, match=r"must be a \.csv or \.csv\.gz file, not .*a\.parquet"):
+        read_cells(tmp_path / "a.parquet", first_column)

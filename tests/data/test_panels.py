@@ -1,0 +1,310 @@
+"""The panel forecast problem as a whole: examples, prices, reports, refusals."""
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stpatch_jax.data import PanelConfig, PanelData, batch_iterator, read_price_table
+from stpatch_jax.data.sampling import sequential_batches
+from stpatch_jax.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+REPRESENTATIONS = ("log_return", "level")
+ROWS = 60
+
+
+def write_wide(folder: Path, prices: np.ndarray, name: str = "wide.csv") -> str:
+    """A wide table of daily prices; NaN becomes an empty cell."""
+    companies = [chr(ord("A") + at) for at in range(prices.shape[1])]
+    days = pd.date_range("2020-01-01", periods=len(prices), name="day")
+    file = folder / name
+    pd.DataFrame(prices, index=days, columns=companies).to_csv(file)
+    return str(file)
+
+
+def walks(seed: int = 0, *, companies: int = 3, missing: float = 0.1) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    prices = 50 * np.exp(np.cumsum(generator.normal(0, 0.02, (ROWS, companies)), axis=0))
+    # The last row stays whole, so that a table never loses a row.
+    prices[:-1][generator.random((ROWS - 1, companies)) < missing] = np.nan
+    prices[np.isnan(prices).all(axis=1), 0] = 50.0
+    return prices
+
+
+SMALL = PanelConfig(context=6, horizon=3, validation_fraction=0.2, test_fraction=0.2)
+
+
+def load(folder: Path, prices: np.ndarray, **changes) -> PanelData:
+    return replace(SMALL, path=write_wide(folder, prices), **changes).load()
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_examples_have_the_promised_shapes_and_no_nan(tmp_path, representation, split):
+    data = load(tmp_path, walks(), representation=representation)
+    source = data.source(split)
+    assert data.shape == (6, 3, 1)
+    for i in range(len(source)):
+        example = source[i]
+        assert {name: (value.shape, value.dtype.name) for name, value in example.items()} == {
+            "context": ((6, 3, 1), "float32"),
+            "target": ((3, 3, 1), "float32"),
+            "target_mask": ((3, 3, 1), "bool"),
+            "persistence": ((1, 3, 1), "float32"),
+            "index": ((), "int64"),
+        }
+        for name in ("context", "target", "persistence"):
+            assert np.isfinite(example[name]).all()
+        assert (example["target"][~example["target_mask"]] == 0).all()
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_targets_of_the_test_windows_tile_the_whole_test_span(tmp_path, representation):
+    data = load(tmp_path, walks(), representation=representation)
+    spans = {}
+    for split in SPLITS:
+        source = data.source(split)
+        index = [int(source[i]["index"]) for i in range(len(source))]
+        spans[split] = {i + lead for i in index for lead in range(3)}
+        assert spans[split] == set(data.splits[split])
+        assert len(index) == data.report["splits"][split]["windows"]
+    assert max(spans["train"]) < min(spans["validation"])
+    assert max(spans["validation"]) < min(spans["test"])
+    assert max(spans["test"]) == ROWS - 1
+    # A row more goes to the first return.
+    assert min(spans["train"]) == 6 + (representation == "log_return")
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_scaled_targets_come_back_as_the_prices_of_the_file(tmp_path, representation):
+    prices = walks()
+    data = load(tmp_path, prices, representation=representation)
+    for batch in sequential_batches(data.source("test"), batch_size=len(data.source("test"))):
+        truth = data.true_price(batch["index"])
+        rows = batch["index"][:, None] + np.arange(3)
+        np.testing.assert_allclose(truth[..., 0], prices[rows], rtol=1e-14)
+        mask = batch["target_mask"]
+        np.testing.assert_array_equal(mask, np.isfinite(truth))
+        assert 0 < mask.sum() < mask.size
+        back = data.to_price(batch["target"], batch["index"])
+        np.testing.assert_allclose(back[mask], truth[mask], rtol=1e-6)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_persistence_comes_back_as_the_last_known_price(tmp_path, representation):
+    prices = walks()
+    data = load(tmp_path, prices, representation=representation)
+    source = data.source("validation")
+    batch = next(sequential_batches(source, batch_size=len(source)))
+    repeated = np.repeat(batch["persistence"], 3, axis=1)
+    last = pd.DataFrame(prices).ffill().to_numpy()[batch["index"] - 1]
+    got = data.to_price(repeated, batch["index"])
+    expected = np.broadcast_to(last[:, None, :, None], got.shape)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_an_example_does_not_depend_on_rows_after_its_horizon(tmp_path, representation):
+    prices = walks()
+    data = load(tmp_path, prices, representation=representation)
+    for split in SPLITS:
+        source = data.source(split)
+        for i in (0, len(source) - 1):
+            example = source[i]
+            # Later training rows move the fit, and may.
+            end = max(int(example["index"]) + 3, data.splits["train"].stop)
+            changed = prices.copy()
+            changed[end:] = 7 * walks(seed=1)[end:]
+            again = load(tmp_path, changed, representation=representation).source(split)[i]
+            for name, value in example.items():
+                np.testing.assert_array_equal(again[name], value)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_the_fitted_state_sees_training_rows_only_and_goes_to_json(tmp_path, representation):
+    prices = walks()
+    data = load(tmp_path, prices, representation=representation)
+    start = data.splits["train"].stop
+    changed = prices.copy()
+    changed[start:] = 7 * walks(seed=1)[start:]
+    other = load(tmp_path, changed, representation=representation)
+    assert other.scaler_state() == data.scaler_state()
+    changed[start - 1] *= 3
+    moved = load(tmp_path, changed, representation=representation)
+    assert moved.scaler_state() != data.scaler_state()
+    for value in (data.scaler_state(), data.report):
+        assert json.loads(json.dumps(value, allow_nan=False)) == value
+
+
+def test_companies_are_dropped_by_their_training_rows_with_a_warning(tmp_path):
+    prices = walks(missing=0.0)
+    prices[:50, 1] = np.nan  # starts after the training span, with many later rows
+    prices[20:, 2] = np.nan  # ends early, but has enough training rows
+    with pytest.warns(UserWarning, match="1 of 3 companies dropped: B has values in 0 of the 36"):
+        data = load(tmp_path, prices)
+    assert data.companies == ("A", "C")
+    assert data.shape == (6, 2, 1)
+    assert list(data.report["companies_dropped"]) == ["B"]
+    assert data.report["companies_used"] == ["A", "C"]
+    # Nothing is invented for the company that ended: no targets, and a flat context.
+    example = data.source("test")[0]
+    assert not example["target_mask"][:, 1].any()
+    assert np.ptp(example["context"][:, 1]) == 0
+
+
+def test_no_company_with_enough_rows_is_refused(tmp_path):
+    prices = walks(missing=0.0)
+    prices[1:50, :2] = np.nan
+    # Rows without any value would be dropped, so a company fills them with impossible prices.
+    prices[:50, 2] = -1.0
+    with pytest.raises(InputError, match=r"none of 3 has: A, for one, has values in 1 of the 36"):
+        load(tmp_path, prices, minimum_share=0.5)
+
+
+def test_prices_that_are_not_positive_are_missing_in_log_returns_only(tmp_path):
+    prices = walks(missing=0.0)
+    prices[55, 0], prices[56, 1] = 0.0, -5.0
+    data = load(tmp_path, prices)
+    assert data.report["impossible_values"] == 2
+    truth = data.true_price(np.array([55]))[0, :, :, 0]
+    np.testing.assert_array_equal(np.isnan(truth), np.isin(prices[55:58], [0.0, -5.0]))
+    level = load(tmp_path, prices, representation="level")
+    assert level.report["impossible_values"] == 0
+    np.testing.assert_allclose(level.true_price(np.array([55]))[0, :, :, 0], prices[55:58])
+
+
+def test_winsorising_leaves_test_targets_and_true_prices_alone(tmp_path):
+    prices = walks(missing=0.0)
+    prices[30, 0] *= 10
+    prices[55, 0] *= 10
+    data = load(tmp_path, prices, winsorize=0.05)
+    index = np.array([55])
+    np.testing.assert_allclose(data.true_price(index)[0, 0, 0, 0], prices[55, 0])
+    example = next(e for e in map(data.source("test").__getitem__, range(9)) if e["index"] == 55)
+    back = data.to_price(example["target"][None], index)
+    np.testing.assert_allclose(back[0, 0, 0, 0], prices[55, 0], rtol=1e-5)
+    assert data.report["clipped_inputs"] > 0
+    assert load(tmp_path, prices, winsorize=0.0).report["clipped_inputs"] == 0
+
+
+def test_a_forecast_beyond_the_table_has_prices(tmp_path):
+    prices = walks()
+    data = load(tmp_path, prices)
+    got = data.to_price(np.zeros((1, 3, 3, 1)), np.array([ROWS]))
+    np.testing.assert_allclose(got[0, 0, :, 0], pd.DataFrame(prices).ffill().to_numpy()[-1])
+
+
+def test_the_default_problem_keeps_nine_names():
+    with pytest.warns(UserWarning, match="1 of 10 companies dropped: DELL"):
+        data = PanelConfig().load()
+    assert len(data.companies) == 9
+    assert data.target_channels == ("price",)
+    assert data.unit == "price units"
+    assert data.report["empty_rows_dropped"] == 133
+    assert len(data.times) == data.report["rows"]
+    batch = next(batch_iterator(data.source("train"), batch_size=8, seed=0, start_step=0))
+    assert batch["context"].shape == (8, *data.shape)
+    # Inputs are standardised: fitted to training rows, so close to one over a batch of them.
+    assert 0.5 < batch["context"].std() < 1.5
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_a_real_table_of_87_companies(data_dir, representation):
+    path = str(data_dir / "finance" / "stocks_ohlcv_2012_2017.csv.gz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = PanelConfig(path=path, context=20, horizon=5, representation=representation).load()
+    assert data.shape == (20, 87, 6)
+    assert data.target_channels == ("adjusted_close",)
+    source = data.source("test")
+    batch = next(sequential_batches(source, batch_size=len(source)))
+    back, truth = data.to_price(batch["target"], batch["index"]), data.true_price(batch["index"])
+    np.testing.assert_allclose(back, truth, rtol=1e-5)
+    field = read_price_table(path).field.sel(channel="adjusted_close").values
+    np.testing.assert_array_equal(truth[-1, :, :, 0], field[-5:])
+    train = np.concatenate([data.source("train")[i]["context"] for i in (0, 400, -1)])
+    assert 0.3 < train.std() < 3
+    with pytest.warns(UserWarning, match="2 of 87 companies dropped: AGFS .*; BABA"):
+        fewer = PanelConfig(path=path, minimum_share=0.7).load()
+    assert fewer.shape[1] == 85
+
+
+def test_a_long_table_can_predict_any_channel(tmp_path):
+    prices = walks(missing=0.0)
+    lines = ["date,ticker,open,high,low,close,adj close,volume"]
+    days = pd.date_range("2020-01-01", periods=ROWS)
+    for day, row in zip(days, prices, strict=True):
+        lines += [f"{day:%Y-%m-%d},{'ABC'[at]},1,2,3,4,{row[at]},{at}" for at in range(3)]
+    file = tmp_path / "long.csv"
+    file.write_text("\n".join(lines))
+    config = replace(SMALL, path=str(file))
+    assert config.load().target_channels == ("adjusted_close",)
+    assert config.load().shape == (6, 3, 6)
+    volume = replace(config, target_channel="volume").load()
+    assert volume.unit == "shares"
+    np.testing.assert_array_equal(volume.true_price(np.array([9]))[0, 0, :, 0], [0, 1, 2])
+    with pytest.raises(InputError, match=r"channels open, .*, volume, but it is 'price'"):
+        replace(config, target_channel="price").load()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context": 0}, "context must be a whole number of time steps, at least 1, but it is 0"),
+        ({"horizon": -1}, "horizon must be a whole number .* but it is -1"),
+        ({"context": 2.5}, "context must be a whole number .* but it is 2.5"),
+        ({"representation": "log"}, "one of log_return, level, but it is 'log'"),
+        ({"validation_fraction": 0.0}, "validation_fraction must be above 0 and below 1, .* is 0;"),
+        ({"test_fraction": 1.0}, "test_fraction must be above 0 and below 1, but it is 1;"),
+        ({"test_fraction": float("nan")}, "test_fraction must be .* but it is nan"),
+        (
+            {"validation_fraction": 0.5, "test_fraction": 0.5},
+            r"validation_fraction \+ test_fraction must be below 1, but it is 1",
+        ),
+        ({"minimum_share": 0.0}, r"minimum_share must be in \(0, 1\], but it is 0"),
+        ({"minimum_share": 1.5}, r"minimum_share must be in \(0, 1\], but it is 1.5"),
+        ({"winsorize": 0.5}, r"winsorize must be in \[0, 0.5\), but it is 0.5"),
+        ({"winsorize": -0.1}, r"winsorize must be in \[0, 0.5\), but it is -0.1"),
+    ],
+)
+def test_a_config_checks_itself(changes, message):
+    with pytest.raises(InputError, match=message) as error:
+        PanelConfig(**changes)
+    assert "\n" not in str(error.value)
+
+
+def test_tables_that_are_too_short_or_lack_the_channel_are_refused(tmp_path):
+    prices = walks(missing=0.0)
+    path = write_wide(tmp_path, prices[:9])
+    with pytest.raises(
+        InputError, match=r"at least 10 rows \(context 6 \+ horizon 3 \+ 1 .* has 9;"
+    ):
+        replace(SMALL, path=path).load()
+    with pytest.raises(InputError, match=r"training split must hold at least 9 rows .* 5 of"):
+        replace(SMALL, path=path, representation="level").load()
+    with pytest.raises(InputError, match="channels price, but it is 'close'"):
+        load(tmp_path, prices, target_channel="close")
+    with pytest.raises(InputError, match="there must be a price table at"):
+        replace(SMALL, path=str(tmp_path / "none.csv")).load()
+
+
+def test_wrong_splits_rows_and_shapes_are_refused(tmp_path):
+    data = load(tmp_path, walks())
+    with pytest.raises(InputError, match="one of train, validation, test, but it is 'dev'"):
+        data.source("dev")
+    with pytest.raises(IndexError):
+        data.source("test")[len(data.source("test"))]
+    for index in ([0], [-1], [ROWS + 1]):
+        with pytest.raises(InputError, match=r"index must lie in 1\.\.60"):
+            data.to_price(np.zeros((1, 3, 3, 1)), np.array(index))
+    with pytest.raises(InputError, match=r"index must lie in 1\.\.57"):
+        data.true_price(np.array([58]))
+    with pytest.raises(InputError, match="index must be a list of rows"):
+        data.true_price(np.array([1.0]))
+    with pytest.raises(InputError, match=r"\(2, 3, 3, 1\), but it is \(2, 3, 3\)"):
+        data.to_price(np.zeros((2, 3, 3)), np.array([8, 9]))

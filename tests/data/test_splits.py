@@ -1,0 +1,102 @@
+"""Chronological splits: the laws of forecasting without leaks."""
+
+from contextlib import nullcontext
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from stpatch_jax.data.splits import chronological_splits, window_starts
+from stpatch_jax.errors import InputError
+
+
+@st.composite
+def problems(draw):
+    """Random problems of which most fit; `first` as in the log-return representation."""
+    rows = draw(st.integers(1, 200))
+    options = {
+        "context": draw(st.integers(1, 30)),
+        "horizon": draw(st.integers(1, 15)),
+        "validation_fraction": draw(st.floats(0.01, 0.6)),
+        "test_fraction": draw(st.floats(0.01, 0.6)),
+        "first": draw(st.integers(0, 1)),
+    }
+    try:
+        return rows, options, chronological_splits(rows, **options)
+    except InputError:
+        assume(False)
+
+
+@given(problems())
+def test_no_target_lies_in_two_splits_and_time_runs_forward(problem):
+    rows, options, splits = problem
+    targets = [row for split in splits.values() for row in split]
+    assert list(splits) == ["train", "validation", "test"]
+    assert targets == sorted(set(targets))
+    # After the first context no row is left out.
+    assert targets == list(range(options["first"] + options["context"], rows))
+
+
+@given(problems())
+def test_windows_tile_every_split_and_keep_their_targets_inside(problem):
+    _, options, splits = problem
+    for split in splits.values():
+        starts = window_starts(split, horizon=options["horizon"])
+        covered = {start + lead for start in starts for lead in range(options["horizon"])}
+        assert covered == set(split)
+        assert len(starts) == len(split) - options["horizon"] + 1 >= 1
+
+
+@given(problems())
+def test_contexts_lie_in_the_table_and_training_windows_before_validation(problem):
+    _, options, splits = problem
+    for split in splits.values():
+        starts = window_starts(split, horizon=options["horizon"])
+        assert starts[0] - options["context"] >= options["first"]
+    last = window_starts(splits["train"], horizon=options["horizon"])[-1]
+    assert last + options["horizon"] == splits["validation"].start
+
+
+@given(problems())
+def test_spans_have_their_share_of_the_rows(problem):
+    rows, options, splits = problem
+    assert abs(len(splits["test"]) - options["test_fraction"] * rows) <= 0.5
+    assert abs(len(splits["validation"]) - options["validation_fraction"] * rows) <= 0.5
+
+
+@given(st.integers(1, 60), st.integers(1, 30), st.integers(1, 15))
+def test_a_problem_is_refused_exactly_when_a_split_cannot_hold_a_window(rows, context, horizon):
+    span = round(0.25 * rows)
+    fits = span >= horizon and rows - 2 * span >= context + horizon
+    expected = nullcontext() if fits else pytest.raises(InputError)
+    with expected:
+        chronological_splits(
+            rows, context=context, horizon=horizon, validation_fraction=0.25, test_fraction=0.25
+        )
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "message"),
+    [
+        (29, 0, r"at least 30 rows \(context 24 \+ horizon 6\), but it has 29"),
+        (30, 1, r"at least 31 rows \(context 24 \+ horizon 6 \+ 1 for the first return\), but"),
+        (50, 0, r"validation split must hold at least 6 rows \(horizon 6\), but it has 5 of .* 50"),
+        (40, 0, r"training split must hold at least 30 rows .* but it has 20 of the table's 40"),
+    ],
+)
+def test_messages_say_how_many_rows_there_are_and_are_needed(rows, first, message):
+    fractions = (0.1, 0.2) if rows == 50 else (0.25, 0.25)
+    with pytest.raises(InputError, match=message):
+        chronological_splits(
+            rows,
+            context=24,
+            horizon=6,
+            validation_fraction=fractions[0],
+            test_fraction=fractions[1],
+            first=first,
+        )
+
+
+def test_fractions_that_leave_no_training_rows_are_refused():
+    with pytest.raises(InputError, match=r"training split must hold .* but it has 0 of"):
+        chronological_splits(100, context=4, horizon=2, validation_fraction=0.6, test_fraction=0.6)
