@@ -1,0 +1,34 @@
+"""Training: configuration, mesh, compiled step, checkpoints and the loop that survives a kill."""
+
+from stpatch_jax.training.checkpoint import Checkpoints, fingerprint
+from stpatch_jax.training.config import OptimizerConfig, TrainConfig
+from stpatch_jax.training.loop import FitResult, fit, restore_state
+from stpatch_jax.training.mesh import (
+    batch_sharding,
+    check_batch_size,
+    make_mesh,
+    shard_batch,
+    state_sharding,
+)
+from stpatch_jax.training.optimizers import learning_rate_schedule, make_optimizer
+from stpatch_jax.training.step import TrainState, create_state, make_train_step
+
+__all__ = [
+    "Checkpoints",
+    "FitResult",
+    "OptimizerConfig",
+    "TrainConfig",
+    "TrainState",
+    "batch_sharding",
+    "check_batch_size",
+    "create_state",
+    "fingerprint",
+    "fit",
+    "learning_rate_schedule",
+    "make_mesh",
+    "make_optimizer",
+    "make_train_step",
+    "restore_state",
+    "shard_batch",
+    "state_sharding",
+]

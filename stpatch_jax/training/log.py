@@ -1,0 +1,91 @@
+"""What a run tells while it goes: `metrics.jsonl` for programs, a progress bar for people."""
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+from tqdm import tqdm
+
+from stpatch_jax.errors import InputError
+
+
+def _kept(path: Path, step: int) -> list[str]:
+    """The lines of steps up to `step`, without what a killed process left half written."""
+    if not path.exists():
+        return []
+    kept = []
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    return kept
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object a step, cut back to `step` when opened.
+
+    The cut writes a new file and renames it over the old one. Only the first process writes.
+
+    Args:
+        path: The file; made where it is missing.
+        step: The last step to keep, 0 for none.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+
+    def __init__(self, path: Path, step: int):
+        self._file = None
+        if jax.process_index():
+            return
+        part = path.with_name(path.name + ".part")
+        try:
+            part.write_text("".join(_kept(path, step)))
+            part.replace(path)
+            self._file = path.open("a", buffering=1)
+        except OSError as error:
+            raise InputError(
+                f"{path} must be writable, but it is not ({error}); choose another --workdir"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends one line; what is not finite becomes null, so that the line stays JSON."""
+        if self._file is not None:
+            finite = {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in record.items()
+            }
+            self._file.write(json.dumps(finite) + "\n")
+
+    def sync(self) -> None:
+        """Forces the lines to disk, so that no checkpoint is ahead of them."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+def progress_bar(steps: int, start: int, *, shown: bool) -> tqdm:
+    """A bar on stderr that counts to `steps` with steps/s; rarely redrawn where nobody watches."""
+    return tqdm(
+        total=steps,
+        initial=start,
+        desc="train",
+        unit=" steps",
+        file=sys.stderr,
+        dynamic_ncols=True,
+        mininterval=0.1 if sys.stderr.isatty() else 5.0,
+        disable=not shown or jax.process_index() != 0,
+    )

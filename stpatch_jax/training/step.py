@@ -1,0 +1,117 @@
+"""The state of a training run, and the compiled step that updates it in place."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from stpatch_jax.training.config import TrainConfig
+from stpatch_jax.training.mesh import Batch, state_sharding
+from stpatch_jax.training.optimizers import make_optimizer
+
+CreateModel = Callable[[nnx.Rngs], nnx.Module]
+LossFunction = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(nnx.Module):
+    """All that a step changes, and so all that a checkpoint must hold.
+
+    Attributes:
+        model: The network, with the PRNG keys and counters of its dropout.
+        optimizer: The optimiser's moments and update count.
+        skipped: How many updates were skipped so far because they were not finite; int32 scalar.
+    """
+
+    def __init__(self, model: nnx.Module, optimizer: nnx.Optimizer):
+        self.model = model
+        self.optimizer = optimizer
+        self.skipped = nnx.Variable(jnp.zeros((), jnp.int32))
+
+
+def _new_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> TrainState:
+    params_key, dropout_key = jax.random.split(jax.random.key(config.seed))
+    model = create_model(nnx.Rngs(params_key, dropout=dropout_key))
+    tx = make_optimizer(config.optimizer, config.steps)
+    state = TrainState(model, nnx.Optimizer(model, tx, wrt=nnx.Param))
+    _pin(state, mesh)
+    return state
+
+
+def _pin(state: TrainState, mesh: Mesh) -> None:
+    """Keeps the compiler from choosing another layout for the state: it must match on re-entry."""
+    nnx.update(state, jax.lax.with_sharding_constraint(nnx.state(state), state_sharding(mesh)))
+
+
+def create_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> TrainState:
+    """Creates model and optimiser on the mesh, from `config.seed`.
+
+    Everything is made inside one compiled function, so that no device ever holds more than its
+    share. `create_model` gets the streams `default` and `dropout`, two keys split from the seed.
+    """
+    with jax.set_mesh(mesh):
+        return nnx.jit(lambda: _new_state(create_model, config, mesh))()
+
+
+def abstract_state(
+    create_model: CreateModel, config: TrainConfig, mesh: Mesh
+) -> tuple[nnx.GraphDef[TrainState], nnx.State]:
+    """Returns the structure of `create_state` and its shapes with their shardings, at no cost.
+
+    This is what a checkpoint is restored into.
+    """
+    with jax.set_mesh(mesh):
+        shapes = nnx.eval_shape(lambda: _new_state(create_model, config, mesh))
+    graphdef, state = nnx.split(shapes)
+    # Traced shapes carry an abstract mesh; Orbax needs the real devices.
+    sharding = state_sharding(mesh)
+    return graphdef, jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
+    )
+
+
+def make_train_step(loss_fn: LossFunction, mesh: Mesh) -> Callable[[TrainState, Batch], Metrics]:
+    """Compiles one optimiser update: loss, gradient, clip, rule, in place.
+
+    An update whose loss or gradient norm is not finite is masked: weights, optimiser and any other
+    state stay as they were, `state.skipped` counts one more, and only the PRNG counters go on. What
+    follows from it (abort or go on) is the caller's to decide. The learning rate counts the updates
+    made, so it does not move in a skipped step.
+
+    Args:
+        loss_fn: `(model, batch) -> (loss, metrics)`, the loss a mean over the global batch,
+            metrics a dict of scalars.
+        mesh: The mesh that state and batch lie on.
+
+    Returns:
+        `train_step(state, batch) -> metrics`. It donates the buffers of `state` and leaves the new
+        ones there. Metrics are those of `loss_fn` and `loss`, `grad_norm` (before the clip),
+        `finite` (bool) and `skipped` (so far): device scalars that nobody has waited for.
+    """
+
+    @functools.partial(nnx.jit, donate_argnums=0)
+    def train_step(state: TrainState, batch: Batch) -> Metrics:
+        gradient = nnx.value_and_grad(lambda model: loss_fn(model, batch), has_aux=True)
+        stays = nnx.Not(nnx.RngState)
+        before = nnx.as_pure(nnx.state(state, stays))
+        (loss, metrics), grads = gradient(state.model)
+        grad_norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        state.optimizer.update(state.model, grads)
+        after = nnx.as_pure(nnx.state(state, stays))
+        nnx.update(state, jax.tree.map(functools.partial(jnp.where, finite), after, before))
+        state.skipped[...] += jnp.where(finite, 0, 1)
+        _pin(state, mesh)
+        return metrics | {
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "finite": finite,
+            "skipped": state.skipped[...],
+        }
+
+    return train_step

@@ -1,0 +1,115 @@
+"""A run small enough to be killed many times; `python small_run.py WORKDIR STEPS` trains it."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from stpatch_jax.training import Checkpoints, FitResult, OptimizerConfig, TrainConfig, fit
+
+CONFIG = TrainConfig(
+    steps=12,
+    batch_size=8,
+    seed=3,
+    checkpoint_every=2,
+    evaluate_every=4,
+    on_nonfinite="skip",
+    optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=3, schedule="cosine"),
+)
+NAN_STEP = 5
+
+
+class SmallModel(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs, width: int = 16):
+        self.inner = nnx.Linear(4, width, rngs=rngs)
+        self.norm = nnx.BatchNorm(width, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.outer = nnx.Linear(width, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.outer(self.dropout(nnx.relu(self.norm(self.inner(x)))))
+
+
+def squared_error(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    error = model(batch["x"]) - batch["y"]
+    return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error))}
+
+
+def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+    """Batches that depend on the step alone; the one of `NAN_STEP` is spoiled."""
+    step = start
+    while True:
+        step += 1
+        x = np.random.default_rng([7, step]).normal(size=(8, 4)).astype(np.float32)
+        y = np.sin(x).sum(1, keepdims=True) * (np.nan if step == NAN_STEP else 1)
+        yield {"x": x, "y": y.astype(np.float32), "index": np.arange(8) + step}
+
+
+def validate(model: nnx.Module) -> dict[str, float]:
+    """Uses the model with dropout on, so its counters move."""
+    batch = next(batches(10_000))
+    return {"loss": float(squared_error(model, batch)[0])}
+
+
+def arrays(tree: Any) -> list[np.ndarray]:
+    """Every array of a module or state on the host, PRNG keys as their words."""
+    state = nnx.state(tree) if isinstance(tree, nnx.Module) else tree
+    return [
+        np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+        for x in jax.tree.leaves(state)
+    ]
+
+
+def digest(tree: Any) -> str:
+    sha = hashlib.sha256()
+    for array in arrays(tree):
+        sha.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    return sha.hexdigest()
+
+
+def run(
+    workdir: Path,
+    config: TrainConfig = CONFIG,
+    *,
+    batches: Callable[[int], Iterator[Any]] = batches,
+    create_model: Callable[[nnx.Rngs], nnx.Module] = SmallModel,
+    validate: Any = validate,
+    progress: bool = False,
+) -> FitResult:
+    return fit(
+        create_model,
+        squared_error,
+        batches,
+        config,
+        workdir=workdir,
+        extras={"name": "small"},
+        validate=validate,
+        progress=progress,
+    )
+
+
+def main() -> None:
+    import dataclasses
+
+    workdir, steps = Path(sys.argv[1]), int(sys.argv[2])
+    checkpoints = workdir / "checkpoints"
+    start = None
+    if checkpoints.is_dir():
+        with Checkpoints(checkpoints) as saved:
+            start = saved.latest_step
+    result = run(workdir, dataclasses.replace(CONFIG, steps=steps))
+    print(json.dumps({"start": start or 0, "step": result.step, "digest": digest(result.state)}))
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    main()

@@ -1,0 +1,238 @@
+import dataclasses
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flax import nnx
+from small_run import CONFIG, NAN_STEP, SmallModel, arrays, batches, digest, run
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.training import Checkpoints, FitResult, make_mesh, restore_state
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FitResult]:
+    """The run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("straight")
+    return workdir, run(workdir)
+
+
+def lines(workdir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def contents(workdir: Path) -> dict[str, bytes]:
+    files = [path for path in workdir.rglob("*") if path.is_file()]
+    return {str(path.relative_to(workdir)): path.read_bytes() for path in files}
+
+
+def sigterm_at(last: int) -> Any:
+    """Batches during which SIGTERM arrives while step `last` is prepared."""
+
+    def interrupted(start: int) -> Iterator[Any]:
+        for step, batch in enumerate(batches(start), start + 1):
+            if step == last:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    return interrupted
+
+
+@pytest.mark.parametrize("last", [1, NAN_STEP, 7])
+def test_sigterm_saves_and_the_resumed_run_is_bit_equal(
+    tmp_path: Path, straight: tuple[Path, FitResult], last: int
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    first = run(tmp_path, batches=sigterm_at(last))
+    assert (first.interrupted, first.step) == (True, last)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == last
+    second = run(tmp_path)
+    workdir, expected = straight
+    assert (second.interrupted, second.step) == (False, CONFIG.steps)
+    assert digest(second.state) == digest(expected.state)
+    assert contents(tmp_path)["metrics.jsonl"] == contents(workdir)["metrics.jsonl"]
+
+
+def test_steps_may_grow_bit_equal(tmp_path: Path) -> None:
+    constant = dataclasses.replace(CONFIG.optimizer, schedule="constant")
+    config = dataclasses.replace(CONFIG, optimizer=constant)
+    run(tmp_path / "a", dataclasses.replace(config, steps=7), validate=None)
+    grown = run(tmp_path / "a", config, validate=None)
+    expected = run(tmp_path / "b", config, validate=None)
+    assert digest(grown.state) == digest(expected.state)
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+
+
+def test_metrics_name_step_loss_and_validation(straight: tuple[Path, FitResult]) -> None:
+    workdir, result = straight
+    records = lines(workdir)
+    assert [record["step"] for record in records] == list(range(1, 13))
+    assert list(records[0]) == ["step", "loss", "grad_norm", "skipped", "absolute"]
+    assert [r["step"] for r in records if "validation/loss" in r] == [4, 8, 12]
+    assert [r["step"] for r in records if r["loss"] is None] == [NAN_STEP]
+    assert [r["skipped"] for r in records] == [0] * (NAN_STEP - 1) + [1] * (13 - NAN_STEP)
+    assert result.state.skipped[...] == 1
+    assert all(np.isfinite(array).all() for array in arrays(result.state))
+
+
+def test_checkpoints_keep_the_newest_with_extras(straight: tuple[Path, FitResult]) -> None:
+    workdir, result = straight
+    names = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    assert names == [10, 12]
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        restored = restore_state(SmallModel, CONFIG, checkpoints, make_mesh())
+    assert restored is not None
+    state, step, extras = restored
+    assert (step, extras) == (12, {"name": "small"})
+    assert digest(state) == digest(result.state)
+
+
+def test_machine_figures(straight: tuple[Path, FitResult]) -> None:
+    machine = straight[1].machine
+    assert (machine["platform"], machine["devices"], machine["processes"]) == ("cpu", 8, 1)
+    assert all(machine[f"{name}_seconds"] > 0 for name in ("compile", "validation", "save"))
+    assert machine["steps_per_second"] > 0
+
+
+def test_a_finished_run_takes_no_step(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, steps=2)
+    first = run(tmp_path, config)
+    before = contents(tmp_path)
+
+    def no_batch(start: int) -> Iterator[Any]:
+        raise AssertionError(f"asked for a batch after step {start}")
+        yield
+
+    again = run(tmp_path, config, batches=no_batch)
+    assert digest(again.state) == digest(first.state)
+    assert (again.step, again.interrupted) == (2, False)
+    assert contents(tmp_path) == before
+
+
+def test_validation_does_not_reach_the_training(
+    tmp_path: Path, straight: tuple[Path, FitResult]
+) -> None:
+    without = run(tmp_path, validate=None)
+    assert digest(without.state) == digest(straight[1].state)
+
+
+def test_abort_names_the_step_and_saves_nothing_after_it(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, on_nonfinite="abort")
+    for _ in range(2):  # Resumed, it ends in the same place.
+        with pytest.raises(InputError, match=f"at step {NAN_STEP} the loss is nan"):
+            run(tmp_path, config)
+        with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+            assert checkpoints.latest_step == 4
+        assert lines(tmp_path)[-1]["step"] == NAN_STEP
+
+
+def test_abort_comes_before_the_save_of_the_same_step(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, on_nonfinite="abort", checkpoint_every=NAN_STEP)
+    with pytest.raises(InputError, match="must be finite"):
+        run(tmp_path, config)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step is None
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(
+    tmp_path: Path, straight: tuple[Path, FitResult]
+) -> None:
+    run(tmp_path, batches=sigterm_at(6))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "loss": 99.0}\n{"step": 8, "lo')
+    run(tmp_path)
+    assert lines(tmp_path) == lines(straight[0])
+
+
+def test_progress_goes_to_stderr_or_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(CONFIG, steps=2)
+    run(tmp_path / "silent", config, progress=False)
+    assert capsys.readouterr() == ("", "")
+    run(tmp_path / "shown", config, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "2/2" in err
+    assert "steps/s" in err
+    assert "loss=" in err
+
+
+def test_another_thread_trains_without_a_handler(tmp_path: Path) -> None:
+    import threading
+
+    results: list[FitResult] = []
+    config = dataclasses.replace(CONFIG, steps=2)
+    thread = threading.Thread(target=lambda: results.append(run(tmp_path, config)))
+    thread.start()
+    thread.join()
+    assert results[0].step == 2
+
+
+def damaged(workdir: Path) -> None:
+    data = max((workdir / "checkpoints/12/state").glob("d/*"), key=lambda p: p.stat().st_size)
+    data.write_bytes(data.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    ("change", "spoil", "message"),
+    [
+        ({"steps": 11}, None, "train.steps must be at least 12"),
+        ({"optimizer": dataclasses.replace(CONFIG.optimizer, name="sgd")}, None,
+         "made by another configuration"),
+        ({}, damaged, "checkpoints/12 is damaged"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_resumed_is_left_as_it_was(
+    tmp_path: Path, straight: tuple[Path, FitResult], change: Any, spoil: Any, message: str
+) -> None:
+    import shutil
+
+    workdir = tmp_path / "run"
+    shutil.copytree(straight[0], workdir)
+    if spoil:
+        spoil(workdir)
+    before = contents(workdir)
+    with pytest.raises(InputError, match=message):
+        run(workdir, dataclasses.replace(CONFIG, **change))
+    assert contents(workdir) == before
+
+
+def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    workdir.write_text("mine")
+    with pytest.raises(InputError, match=r"run/checkpoints must be writable.*--workdir"):
+        run(workdir)
+    assert workdir.read_text() == "mine"
+    (tmp_path / "other" / "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"metrics\.jsonl must be writable"):
+        run(tmp_path / "other")
+
+
+def test_bad_input_writes_nothing(tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    with pytest.raises(InputError, match="it is 12 on 8 devices; use 8 or 16"):
+        run(workdir, dataclasses.replace(CONFIG, batch_size=12))
+
+    def too_wide(rngs: nnx.Rngs) -> nnx.Module:
+        raise InputError("window too long")
+
+    with pytest.raises(InputError, match="window too long"):
+        run(workdir, create_model=too_wide)
+    assert not workdir.exists()
+
+
+def test_the_seed_decides_weights_and_dropout(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, steps=1)
+    first, same, other = (
+        run(tmp_path / str(number), dataclasses.replace(config, seed=seed), validate=None)
+        for number, seed in enumerate((3, 3, 4))
+    )
+    assert digest(first.state) == digest(same.state)
+    assert digest(first.state) != digest(other.state)

@@ -1,0 +1,51 @@
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import AxisType
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.training import batch_sharding, check_batch_size, make_mesh, shard_batch
+
+
+def test_mesh_spans_all_devices_with_auto_axes() -> None:
+    mesh = make_mesh()
+    assert dict(mesh.shape) == {"data": 8}
+    assert mesh.axis_types == (AxisType.Auto,)
+    assert list(mesh.devices.flat) == jax.devices()
+
+
+def test_batch_is_split_in_order() -> None:
+    batch = {
+        "context": np.arange(48, dtype=np.float32).reshape(16, 3),
+        "mask": np.arange(16) % 3 == 0,
+        "index": np.arange(16) + 2**20,
+    }
+    mesh = make_mesh()
+    placed = shard_batch(batch, mesh)
+    assert placed.keys() == batch.keys()
+    for name, array in placed.items():
+        np.testing.assert_array_equal(array, batch[name])
+        assert array.sharding == batch_sharding(mesh)
+        for number, shard in enumerate(array.addressable_shards):
+            np.testing.assert_array_equal(shard.data, batch[name][2 * number : 2 * number + 2])
+    assert placed["index"].dtype == np.int32
+
+
+@given(size=st.integers(1, 100))
+def test_batch_size_must_be_a_multiple_of_the_devices(size: int) -> None:
+    if size % 8 == 0:
+        check_batch_size(size, make_mesh())
+        return
+    with pytest.raises(InputError, match=f"it is {size} on 8 devices; use ") as caught:
+        check_batch_size(size, make_mesh())
+    for proposed in str(caught.value).split("; use ")[1].split(" or "):
+        assert int(proposed) > 0
+        assert int(proposed) % 8 == 0
+        assert abs(int(proposed) - size) < 8
+
+
+def test_a_batch_that_does_not_split_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="it is 12 on 8 devices; use 8 or 16"):
+        shard_batch({"x": np.zeros((12, 2))}, make_mesh())
