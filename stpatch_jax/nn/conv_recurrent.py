@@ -1,0 +1,153 @@
+"""The chain PatchCNN -> SCNN -> SpaceTimeRNN as one backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.nn.patch_cnn import ConvolvedAxes, PatchCNNConfig, Pooling
+from stpatch_jax.nn.recurrent import Cell, SpaceTimeRNNConfig
+from stpatch_jax.nn.scnn import SCNNConfig
+from stpatch_jax.windows import WindowSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvRecurrentConfig(BackboneConfig):
+    """Settings of `ConvRecurrentBackbone`, flat; `dropout` and dtypes hold for all three parts.
+
+    Attributes:
+        spec: The windows that are cut; a bare tuple means non-overlapping windows.
+        axes: Which axes the CNN inside a patch convolves over, see `PatchCNNConfig.axes`.
+        patch_features: Width of each of its stages.
+        patch_kernel_size: 3 or 5.
+        pooling: "max" or "average".
+        grid_features: Width of the space-time convolutions over the patch grid.
+        grid_depth: Number of pairs of a temporal and a spatial convolution.
+        temporal_kernel_size: Odd extent of the temporal ones, in grid cells.
+        spatial_kernel_size: Odd extent of the spatial ones; 1 where the order along space is
+            arbitrary, as for the companies of a panel.
+        causal: Whether the temporal convolutions look back only.
+        cell: "lstm" or "gru".
+        recurrent_features: Width of the recurrent layers, and of the feature map.
+        recurrent_depth: Number of stacked recurrent layers.
+        recurrent_kernel_size: Odd extent along space of what a recurrent step looks at; above 1 it
+            is a ConvLSTM or ConvGRU, see `SpaceTimeRNNConfig.spatial_kernel_size`.
+    """
+
+    spec: WindowSpec
+    axes: ConvolvedAxes = "auto"
+    patch_features: tuple[int, ...] = (64, 128, 256)
+    patch_kernel_size: int = 3
+    pooling: Pooling = "max"
+    grid_features: int = 64
+    grid_depth: int = 2
+    temporal_kernel_size: int = 3
+    spatial_kernel_size: int = 3
+    causal: bool = False
+    cell: Cell = "lstm"
+    recurrent_features: int = 128
+    recurrent_depth: int = 1
+    recurrent_kernel_size: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "spec", WindowSpec.of(self.spec))
+        object.__setattr__(self, "patch_features", tuple(self.patch_features))
+        # The parts check their own fields, at once and not only when the network is built.
+        self.parts()
+
+    @classmethod
+    def tiny(cls, spec: WindowSpec | tuple[int | None, ...]) -> ConvRecurrentConfig:
+        """Widths 8, 16 - 8 - 16, one pair of grid convolutions, for tests and first trials."""
+        return cls(
+            WindowSpec.of(spec),
+            patch_features=(8, 16),
+            grid_features=8,
+            grid_depth=1,
+            recurrent_features=16,
+        )
+
+    @classmethod
+    def base(cls, spec: WindowSpec | tuple[int | None, ...]) -> ConvRecurrentConfig:
+        """CNN 64-128-256 in each patch, two pairs of width 64 over the grid, one LSTM of 128."""
+        return cls(WindowSpec.of(spec))
+
+    def parts(self) -> tuple[PatchCNNConfig, SCNNConfig, SpaceTimeRNNConfig]:
+        """Returns the configs of the three parts, in the order of the chain."""
+        space_axes = self.spec.rank - 1
+        common: dict[str, Any] = {"dropout": self.dropout, **self.dtypes}
+        patch = PatchCNNConfig(
+            self.spec,
+            axes=self.axes,
+            features=self.patch_features,
+            kernel_size=self.patch_kernel_size,
+            pooling=self.pooling,
+            **common,
+        )
+        grid = SCNNConfig(
+            space_axes,
+            features=self.grid_features,
+            depth=self.grid_depth,
+            temporal_kernel_size=self.temporal_kernel_size,
+            spatial_kernel_size=self.spatial_kernel_size,
+            causal=self.causal,
+            **common,
+        )
+        recurrent = SpaceTimeRNNConfig(
+            space_axes,
+            cell=self.cell,
+            features=self.recurrent_features,
+            depth=self.recurrent_depth,
+            spatial_kernel_size=self.recurrent_kernel_size,
+            **common,
+        )
+        return patch, grid, recurrent
+
+    def build(
+        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
+    ) -> ConvRecurrentBackbone:
+        """Builds the module; `shape` `(time, *space)` is needed if a window entry is None."""
+        return ConvRecurrentBackbone(self, in_features, shape=shape, rngs=rngs)
+
+
+class ConvRecurrentBackbone(Backbone):
+    """A CNN inside each patch, space-time convolution over the patch grid, recurrence over time.
+
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, recurrent_features] in `dtype`, where
+    `(nt, *ns) = spec.grid_shape((time, *space))`. With `causal` and windows that end at their own
+    step (CAUSAL padding in time), the output at a step never sees a later one.
+
+    Args:
+        config: Settings.
+        in_features: Number of input channels.
+        shape: `(time, *space)` of the inputs to come; see `ConvRecurrentConfig.build`.
+        rngs: Streams `params` and `dropout`.
+
+    Raises:
+        InputError: If `shape` is too short, or a window entry is None and `shape` is not given.
+    """
+
+    def __init__(
+        self,
+        config: ConvRecurrentConfig,
+        in_features: int,
+        *,
+        shape: Sequence[int] | None = None,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(config.spec, in_features, config.recurrent_features, shape=shape)
+        self.config = config
+        patch, grid, recurrent = config.parts()
+        self.patch_cnn = patch.build(in_features, shape=shape, rngs=rngs)
+        self.scnn = grid.build(self.patch_cnn.out_features, rngs=rngs)
+        self.rnn = recurrent.build(self.scnn.out_features, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, nt, *ns, recurrent_features]."""
+        self.check_input(x)
+        return self.rnn(self.scnn(self.patch_cnn(x)))

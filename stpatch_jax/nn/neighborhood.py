@@ -1,0 +1,188 @@
+"""NeighborhoodOperator: the next value of a cell from the past of the cell and its neighbours."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from stpatch_jax.canonical import PADDING_MODES, PaddingMode
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size, require
+from stpatch_jax.windows import WindowSpec
+
+Offset = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class NeighborhoodConfig(BackboneConfig):
+    """Settings of `NeighborhoodOperator`.
+
+    Attributes:
+        offsets: Which cells count, as displacements along the space axes: `((0,), (1,))` is the
+            cell itself and the next one along the only space axis, `((),)` the cell itself where
+            there is no space axis.
+        lags: Number of past time steps that count.
+        features: Number of output channels.
+        hidden: Width of each hidden layer of f, with ReLU behind it; empty makes f linear.
+        padding_mode: What a neighbour outside the grid holds: "constant" (0), "edge", "reflect" or
+            "wrap".
+    """
+
+    offsets: tuple[Offset, ...]
+    lags: int = 4
+    features: int = 1
+    hidden: tuple[int, ...] = ()
+    padding_mode: PaddingMode = "constant"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "offsets", tuple(tuple(offset) for offset in self.offsets))
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        require(
+            len({len(offset) for offset in self.offsets}) == 1
+            and len(self.offsets[0]) <= 3
+            and len(set(self.offsets)) == len(self.offsets),
+            "NeighborhoodOperator needs distinct offsets, each with one entry per space axis "
+            f"(0 to 3), got {self.offsets}; use for example ((0, 0), (1, 0), (0, 1))",
+        )
+        require(
+            all(isinstance(o, int) for o in itertools.chain(*self.offsets)),
+            f"NeighborhoodOperator needs offsets in whole cells, got {self.offsets}",
+        )
+        for field in ("lags", "features"):
+            require(
+                is_size(getattr(self, field)),
+                f"NeighborhoodOperator needs {field} to be a positive integer, "
+                f"got {getattr(self, field)!r}",
+            )
+        require(
+            all(map(is_size, self.hidden)),
+            f"NeighborhoodOperator needs hidden to be positive integers, got {self.hidden}; "
+            "use () for a linear operator",
+        )
+        require(
+            self.padding_mode in PADDING_MODES,
+            f"NeighborhoodOperator needs padding_mode to be one of {', '.join(PADDING_MODES)}, "
+            f"got {self.padding_mode!r}",
+        )
+
+    @classmethod
+    def forward(cls, space_axes: int, *, axes: Sequence[int] | None = None) -> NeighborhoodConfig:
+        """The cell itself and the next one along each of the given space axes.
+
+        Args:
+            space_axes: Number of space axes of the field.
+            axes: Which of them count, from 0; () is time only, None all of them.
+        """
+        chosen = range(space_axes) if axes is None else axes
+        require(
+            all(0 <= axis < space_axes for axis in chosen),
+            f"NeighborhoodOperator needs space axes from 0 to {space_axes - 1}, got {axes}",
+        )
+        unit = [tuple(int(a == axis) for a in range(space_axes)) for axis in chosen]
+        return cls(((0,) * space_axes, *unit))
+
+    @classmethod
+    def tiny(cls, space_axes: int) -> NeighborhoodConfig:
+        """Linear, 2 lags, `forward` neighbours, for tests and first trials."""
+        return dataclasses.replace(cls.forward(space_axes), lags=2)
+
+    @classmethod
+    def base(cls, space_axes: int) -> NeighborhoodConfig:
+        """An MLP with one hidden layer of 64 over 8 lags of the `forward` neighbours, 64 out."""
+        return dataclasses.replace(cls.forward(space_axes), lags=8, features=64, hidden=(64,))
+
+    def build(
+        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
+    ) -> NeighborhoodOperator:
+        """Builds the module."""
+        return NeighborhoodOperator(self, in_features, shape=shape, rngs=rngs)
+
+
+class NeighborhoodOperator(Backbone):
+    """A strictly causal operator over the past of a cell and its neighbours.
+
+    For two space axes, `offsets=((0, 0), (1, 0), (0, 1))` and n lags it is
+    `X[i, j, k] = f(x[i-1..i-n, j, k], x[i-1..i-n, j+1, k], x[i-1..i-n, j, k+1])`, with one f,
+    linear or an MLP, for all cells and steps.
+
+    Maps [batch, time, *space, channel] to [batch, time - lags + 1, *space, features] in `dtype`.
+    Output g is X at time step `g + lags`: the first that has all its lags, up to the one after the
+    last input, so that the last output already looks ahead. It stands for the window of the `lags`
+    steps before it, and nothing at step `g + lags` or later changes it. Dropout acts on the hidden
+    layers only.
+
+    Args:
+        config: Settings.
+        in_features: Number of input channels.
+        shape: `(time, *space)` of the inputs to come, checked if given.
+        rngs: Streams `params` and `dropout`.
+    """
+
+    def __init__(
+        self,
+        config: NeighborhoodConfig,
+        in_features: int,
+        *,
+        shape: Sequence[int] | None = None,
+        rngs: nnx.Rngs,
+    ):
+        window = (config.lags, *[1] * len(config.offsets[0]))
+        super().__init__(WindowSpec(window, stride=1), in_features, config.features, shape=shape)
+        self.config = config
+        inputs = config.lags * len(config.offsets) * in_features
+        widths = (inputs, *config.hidden, config.features)
+        self.layers = nnx.List(
+            nnx.Linear(width, features, rngs=rngs, **config.dtypes)
+            for width, features in itertools.pairwise(widths)
+        )
+        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, time - lags + 1, *space, features]."""
+        self.check_input(x)
+        y = self._neighbors(x.astype(self.config.dtype))
+        for layer in self.layers[:-1]:
+            y = self.dropout(jax.nn.relu(layer(y)))
+        return self.layers[-1](y)
+
+    def coefficients(self) -> jax.Array:
+        """Returns the weights of a linear f, [lags, offsets, in_features, features], lag 1 first.
+
+        Raises:
+            InputError: If f has hidden layers.
+        """
+        require(
+            not self.config.hidden,
+            "NeighborhoodOperator has coefficients only if it is linear, but it has hidden layers "
+            f"{self.config.hidden}; build it with hidden=()",
+        )
+        shape = (self.config.lags, len(self.config.offsets), self.in_features, self.out_features)
+        return self.layers[0].kernel[...].reshape(shape)
+
+    def _neighbors(self, x: jax.Array) -> jax.Array:
+        """Stacks, along the channels, every lag of every offset, the latest lag first."""
+        offsets, lags = self.config.offsets, self.config.lags
+        reach = [(max(0, -min(along)), max(0, *along)) for along in zip(*offsets, strict=True)]
+        widths = [(0, 0), (0, 0), *reach, (0, 0)]
+        padded = jnp.pad(x, widths, mode=self.config.padding_mode)
+        shifted = [
+            padded[(slice(None), slice(None), *_window(offset, reach, x.shape[2:-1]))]
+            for offset in offsets
+        ]
+        neighbors = jnp.concatenate(shifted, axis=-1)
+        steps = x.shape[1] - lags + 1
+        past = [neighbors[:, lags - lag : lags - lag + steps] for lag in range(1, lags + 1)]
+        return jnp.concatenate(past, axis=-1)
+
+
+def _window(
+    offset: Offset, reach: Sequence[tuple[int, int]], lengths: Sequence[int]
+) -> list[slice]:
+    """Returns where the grid displaced by an offset lies in the padded field."""
+    starts = [before + along for along, (before, _) in zip(offset, reach, strict=True)]
+    return [slice(start, start + n) for start, n in zip(starts, lengths, strict=True)]

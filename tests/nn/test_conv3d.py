@@ -1,0 +1,48 @@
+"""Conv3DBackbone: the published network's sizes, what a feature cell stands for, bad settings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.nn import Conv3DConfig
+from stpatch_jax.patches import extract_patches
+
+
+def test_published_network_by_hand():
+    model = nnx.eval_shape(lambda: Conv3DConfig.conv3d_64().build(3, rngs=nnx.Rngs(0)))
+    assert sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param))) == 27 * 3 * 64 + 64
+    assert model.grid_shape((16, 10, 10)) == (8, 5, 5)
+
+
+def test_one_stage_of_identity_kernels_is_max_pooling(normal):
+    model = Conv3DConfig(1, (1, 1)).build(1, rngs=nnx.Rngs(0))
+    for stage in model.stages:
+        stage.kernel[...] = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
+    x = jnp.abs(normal(0, 2, 7, 5, 1))
+    y = model(x)
+    assert y.shape[1:-1] == model.grid_shape((7, 5)) == (2, 2)
+    patches = extract_patches(x, model.spec)
+    np.testing.assert_array_equal(y, patches.max(axis=(3, 4)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (9, 8, 4)])
+def test_grid_shape_is_that_of_the_output(shape):
+    model = nnx.eval_shape(lambda: Conv3DConfig.base().build(1, rngs=nnx.Rngs(0)))
+    y = nnx.eval_shape(lambda model, x: model(x), model, jnp.zeros((2, *shape, 1)))
+    assert y.shape == (2, *model.grid_shape(shape), 128)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"space_axes": 5}, "needs 0 to 3 space axes, got 5"),
+        ({"features": ()}, "needs features to be positive integers"),
+        ({"kernel_size": 2}, "needs an odd kernel_size >= 1, got 2"),
+    ],
+)
+def test_bad_settings_are_refused(fields, message):
+    with pytest.raises(InputError, match=f"Conv3DBackbone {message}"):
+        Conv3DConfig(**fields)

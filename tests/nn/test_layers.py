@@ -1,0 +1,124 @@
+"""Convolution and pooling against loops in NumPy; the contract's checks."""
+
+import dataclasses
+import doctest
+import itertools
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.nn import SCNNConfig, SpaceTimeRNNConfig, convolve, layers, pool
+
+
+def convolve_by_loops(x, kernel, causal):
+    extents, lengths = kernel.shape[:-2], x.shape[1:-1]
+    widths = [(k // 2, k // 2) for k in extents]
+    if causal:
+        widths[0] = (extents[0] - 1, 0)
+    padded = np.pad(x, [(0, 0), *widths, (0, 0)])
+    y = np.zeros((*x.shape[:-1], kernel.shape[-1]))
+    for taps in itertools.product(*map(range, extents)):
+        view = padded[(slice(None), *(slice(k, k + n) for k, n in zip(taps, lengths, strict=True)))]
+        y += view @ kernel[taps]
+    return y
+
+
+@pytest.mark.parametrize(
+    ("lengths", "extents", "causal"),
+    [
+        ((6,), (3,), False),
+        ((6,), (4,), True),
+        ((2,), (5,), True),
+        ((6, 3), (1, 1), False),
+        ((6, 3), (3, 1), True),
+        ((6, 3), (1, 5), False),
+        ((4, 3, 5), (3, 1, 1), True),
+        ((4, 3, 5), (1, 3, 3), False),
+        ((4, 3, 5), (3, 3, 5), True),
+        ((4, 3, 5), (3, 1, 3), False),
+        ((3, 2, 4, 3), (3, 3, 3, 3), True),
+        ((3, 2, 4, 3), (1, 3, 1, 1), False),
+    ],
+)
+@pytest.mark.parametrize("most_axes", [2, 3])
+def test_convolve_equals_loops(lengths, extents, causal, most_axes, monkeypatch):
+    # Three axes are what other platforms convolve at once; both forms run anywhere.
+    monkeypatch.setattr(jax, "default_backend", {2: lambda: "cpu", 3: lambda: "gpu"}[most_axes])
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *lengths, 3)).astype(np.float32)
+    kernel = rng.normal(size=(*extents, 3, 2)).astype(np.float32)
+    y = convolve(jnp.asarray(x), jnp.asarray(kernel), causal=causal)
+    np.testing.assert_allclose(y, convolve_by_loops(x, kernel, causal), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("reduce", ["max", "average"])
+@pytest.mark.parametrize("lengths", [(4, 6), (5, 3), (1, 4), (1, 1)])
+def test_pool_halves_pairs_and_keeps_the_odd_cell(reduce, lengths):
+    x = np.random.default_rng(0).normal(size=(2, *lengths, 3)).astype(np.float32)
+    best = {"max": np.max, "average": np.mean}[reduce]
+    halved = [-(-n // 2) for n in lengths]
+    expected = np.empty((2, *halved, 3), np.float32)
+    for i, j in np.ndindex(*halved):
+        expected[:, i, j] = best(x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2], axis=(1, 2))
+    y = pool(jnp.asarray(x), (1, 2), reduce=reduce)
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+    assert y.dtype == jnp.float32
+
+
+def test_pool_leaves_other_axes_alone_and_keeps_bfloat16():
+    x = jnp.arange(12, dtype=jnp.bfloat16).reshape(3, 4, 1)
+    y = pool(x, (1,), reduce="max")
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y[..., 0], [[1, 3], [5, 7], [9, 11]])
+
+
+@pytest.mark.parametrize("reduce", ["max", "average"])
+def test_pool_gradient_sums_to_the_number_of_outputs(reduce, normal):
+    x = normal(0, 2, 5, 3)
+    gradient = jax.grad(lambda x: pool(x, (1,), reduce=reduce).sum())(x)
+    np.testing.assert_allclose(gradient.sum(1), np.full((2, 3), 3.0), rtol=1e-6)
+
+
+def test_configs_are_frozen_hashable_and_json_able():
+    for config in (SCNNConfig.tiny(2), SpaceTimeRNNConfig.base(1)):
+        fields = json.loads(json.dumps(dataclasses.asdict(config)))
+        assert type(config)(**fields) == config
+        assert hash(type(config)(**fields)) == hash(config)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(config, "dropout", 0.5)  # noqa: B010
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dropout": 1.0}, "SCNNConfig needs 0 <= dropout < 1, got 1.0"),
+        ({"dtype": "float8"}, "SCNNConfig needs dtype to be one of float32, bfloat16, float16"),
+        ({"param_dtype": "int8"}, "needs param_dtype to be one of .*, got 'int8'"),
+    ],
+)
+def test_common_fields_are_checked(fields, message):
+    with pytest.raises(InputError, match=message):
+        SCNNConfig(1, **fields)
+
+
+def test_backbones_refuse_what_they_were_not_built_for():
+    rngs = nnx.Rngs(0)
+    with pytest.raises(InputError, match="SCNN needs in_features >= 1, got 0"):
+        SCNNConfig.tiny(1).build(0, rngs=rngs)
+    model = SCNNConfig.tiny(1).build(3, rngs=rngs)
+    with pytest.raises(InputError, match=re.escape("(batch, time, 1 space axes, channel) of 4")):
+        model(jnp.zeros((2, 4, 3)))
+    with pytest.raises(InputError, match=r"SCNN needs 3 input channels, got 5 .* in_features=5"):
+        model(jnp.zeros((2, 4, 6, 5)))
+    with pytest.raises(InputError, match=r"SCNN: .* along time .* got 0"):
+        model(jnp.zeros((2, 0, 6, 3)))
+
+
+def test_documented_examples_hold():
+    assert doctest.testmod(layers).failed == 0
