@@ -1,0 +1,7 @@
+"""`python -m stpatch_jax` is the command `stpatch`."""
+
+import sys
+
+from stpatch_jax.cli import main
+
+sys.exit(main())

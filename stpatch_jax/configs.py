@@ -1,0 +1,65 @@
+"""Configurations as JSON: frozen dataclasses to plain values and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.windows import WindowSpec
+
+Config = TypeVar("Config")
+
+
+def to_values(config: Any) -> Any:
+    """Turns a configuration into JSON values: dataclasses and specs to dicts, tuples to lists.
+
+    Examples:
+        >>> to_values(WindowSpec((4, 1)))["window"]
+        [4, 1]
+    """
+    if isinstance(config, WindowSpec):
+        return config.to_dict()
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_values(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return [to_values(entry) for entry in config] if isinstance(config, tuple) else config
+
+
+def from_values(template: Config, values: Any, *, where: str = "config") -> Config:
+    """Builds the configuration that `to_values` described, of the types of a template.
+
+    Raises:
+        InputError: The values have other entries than the template.
+    """
+    if isinstance(template, WindowSpec):
+        return type(template).from_dict(values)
+    if dataclasses.is_dataclass(template) and not isinstance(template, type):
+        names = {field.name for field in dataclasses.fields(template)}
+        if not isinstance(values, Mapping) or names != values.keys():
+            found = sorted(values) if isinstance(values, Mapping) else values
+            raise InputError(
+                f"{where} must have the entries {sorted(names)}, got {found}; it was written by "
+                "another version, so train the run anew"
+            )
+        entries = {
+            name: from_values(getattr(template, name), values[name], where=f"{where}.{name}")
+            for name in sorted(names)
+        }
+        return type(template)(**entries)
+    return tuple(values) if isinstance(values, list) else values  # type: ignore[return-value]
+
+
+def difference(before: Any, now: Any, *, where: str = "") -> tuple[str, Any, Any] | None:
+    """The first entry, by its dotted name, in which two trees of JSON values differ.
+
+    Examples:
+        >>> difference({"a": {"b": 1}}, {"a": {"b": 2}})
+        ('a.b', 1, 2)
+    """
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in sorted(before.keys() | now.keys()):
+            inner = f"{where}.{name}" if where else name
+            found = difference(before.get(name), now.get(name), where=inner)
+            if found:
+                return found
+        return None
+    return None if before == now else (where, before, now)

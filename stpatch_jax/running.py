@@ -1,0 +1,224 @@
+"""One run from its configuration to its report: train, evaluate, report, plots."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+
+import stpatch_jax
+from stpatch_jax.configs import difference, from_values, to_values
+from stpatch_jax.data import PanelConfig, PanelData, batch_iterator
+from stpatch_jax.errors import InputError
+from stpatch_jax.evaluation import Forecaster, split_report
+from stpatch_jax.nn import ConvRecurrentConfig
+from stpatch_jax.reporting import draw_plots, summary
+from stpatch_jax.rundir import RunDirectory
+from stpatch_jax.tasks import Forecast, ForecastConfig
+from stpatch_jax.training import (
+    Checkpoints,
+    TrainConfig,
+    check_batch_size,
+    fit,
+    make_mesh,
+    restore_state,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's figures; the flags of `stpatch train RECIPE`.
+
+    Attributes:
+        recipe: Name of the recipe it started from.
+        data: The data and how it is cut into examples.
+        model: The backbone.
+        task: The task.
+        train: How it is trained.
+    """
+
+    recipe: str
+    data: PanelConfig
+    model: ConvRecurrentConfig
+    task: ForecastConfig
+    train: TrainConfig
+
+
+class Run:
+    """A configuration together with its data, its task and the mesh, ready to be trained.
+
+    Raises:
+        InputError: The data cannot be used, or model, data and devices do not fit each other;
+            nothing was written.
+    """
+
+    def __init__(self, config: RunConfig):
+        self.config = config
+        self.data: PanelData = config.data.load()
+        self.task = Forecast(config.task)
+        self.mesh = make_mesh()
+        check_batch_size(config.train.batch_size, self.mesh)
+        model = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
+        self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+        self.forecaster = Forecaster(
+            self.task, self.data, self.mesh, batch_size=config.train.batch_size
+        )
+
+    def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Builds the network for the shapes of the data."""
+        context, companies, channels = self.data.shape
+        horizon = self.config.data.horizon
+        shapes = {
+            "context": (1, context, companies, channels),
+            "target": (1, horizon, companies, len(self.data.target_channels)),
+        }
+        return self.task.build(self.config.model, shapes, rngs=rngs)
+
+    def extras(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the state: configuration and fitted scaling."""
+        return {"config": to_values(self.config), "scaler": self.data.scaler_state()}
+
+    def report(self, model: nnx.Module, step: int) -> dict[str, Any]:
+        """The figures of a model on the test windows, as `report.json` holds them."""
+        forecasts = self.forecaster(model, "test")
+        return {
+            "recipe": self.config.recipe,
+            "version": stpatch_jax.__version__,
+            "step": step,
+            "parameters": self.parameters,
+            "context": self.config.data.context,
+            "horizon": self.config.data.horizon,
+            "data": self.data.report,
+            "validation": self.forecaster.summary(model, "validation"),
+            "test": split_report(self.data, forecasts),
+        }
+
+
+def train(
+    config: RunConfig, workdir: str | Path | None = None, *, progress: bool = True
+) -> str | None:
+    """Trains a run to its end, or goes on with it, and writes its report.
+
+    The same call on the same directory resumes from the last committed checkpoint; on a finished
+    run it returns the report that is there.
+
+    Args:
+        config: The configuration; only `train.steps` may have grown since the run began.
+        workdir: The run directory, by default `runs/RECIPE`.
+        progress: Whether to show a bar on stderr.
+
+    Returns:
+        The report as Markdown text; None where SIGTERM ended the run (a checkpoint is committed).
+
+    Raises:
+        InputError: Configuration, data or directory cannot be used; nothing was overwritten.
+    """
+    config = _resolved(config)
+    directory = RunDirectory(workdir or Path("runs") / config.recipe)
+    run = Run(config)
+    directory.claim(to_values(config))
+    _require_same_data(directory, run)
+    finished = directory.report()
+    if finished and finished.get("step") == config.train.steps and directory.plots.is_dir():
+        return directory.summary_file.read_text()
+    result = fit(
+        run.create_model,
+        run.task.loss,
+        functools.partial(_batches, run),
+        config.train,
+        workdir=directory.path,
+        extras=run.extras(),
+        validate=lambda model: run.forecaster.summary(model, "validation"),
+        progress=progress,
+    )
+    if result.interrupted:
+        return None
+    return _write_report(directory, run, result.model, result.step, result.machine)
+
+
+def evaluate(workdir: str | Path) -> str:
+    """Computes the report of a run anew from its latest checkpoint and writes it.
+
+    Returns:
+        The report as Markdown text.
+
+    Raises:
+        InputError: The directory is no run, or has no checkpoint yet.
+    """
+    from stpatch_jax.recipes import recipe  # a run names its recipe; recipes build on this module
+
+    directory = RunDirectory(workdir)
+    values = directory.config()
+    template = recipe(str(values.get("recipe")))
+    run = Run(from_values(template, values))
+    if not directory.checkpoints.is_dir():
+        raise InputError(
+            f"the run in {directory.path} must have a checkpoint, but it has none yet; train it "
+            "first"
+        )
+    _require_same_data(directory, run)
+    with Checkpoints(directory.checkpoints) as checkpoints:
+        restored = restore_state(run.create_model, run.config.train, checkpoints, run.mesh)
+    if restored is None:
+        raise InputError(
+            f"the run in {directory.path} must have a checkpoint, but none was committed yet; "
+            "train it first"
+        )
+    state, step, _ = restored
+    before = directory.report() or {}
+    return _write_report(directory, run, state.model, step, before.get("machine", {}))
+
+
+def _resolved(config: RunConfig) -> RunConfig:
+    """The configuration with paths that hold in any working directory."""
+    if config.data.path is None:
+        return config
+    path = str(Path(config.data.path).absolute())
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
+
+
+def _batches(run: Run, start_step: int) -> Any:
+    settings = run.config.train
+    return batch_iterator(
+        run.data.source("train"),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        start_step=start_step,
+    )
+
+
+def _require_same_data(directory: RunDirectory, run: Run) -> None:
+    """Refuses to go on with a run whose table has changed under it."""
+    if not directory.checkpoints.is_dir():
+        return
+    with Checkpoints(directory.checkpoints) as checkpoints:
+        step = checkpoints.latest_step
+        before = None if step is None else checkpoints.extras(step)["scaler"]
+    now = json.loads(json.dumps(run.data.scaler_state()))
+    changed = None if before is None else difference(before, now)
+    if changed:
+        raise InputError(
+            f"the data of the run in {directory.path} must be what it was trained on, but its "
+            f"{changed[0]} changed since; restore the data or choose another --workdir"
+        )
+
+
+def _write_report(
+    directory: RunDirectory,
+    run: Run,
+    model: nnx.Module,
+    step: int,
+    machine: Mapping[str, Any],
+) -> str:
+    report = {**run.report(model, step), "machine": dict(machine)}
+    text = summary(report)
+    forecasts = run.forecaster(model, "test")
+    draw_plots(directory, run.data, forecasts, report)
+    directory.write_text(directory.summary_file, text)
+    # Last, because a report.json of the final step is what marks a run as finished.
+    directory.write_json(directory.report_file, report)
+    return text
