@@ -8,8 +8,10 @@
 stderr, with exit code 2.
 """
 
+import contextlib
 import dataclasses
 import inspect
+import io
 import os
 import sys
 import warnings
@@ -94,15 +96,7 @@ def _train(arguments: list[str]) -> int:
             "`stpatch recipes` describes them"
         )
     name, *flags = arguments
-    with _registry():
-        command = tyro.cli(
-            _Train,
-            default=_Train(recipe(name)),
-            args=flags,
-            prog=f"stpatch train {name}",
-            description=inspect.getdoc(RECIPES[name]),
-            config=(tyro.conf.FlagConversionOff,),
-        )
+    command = _parse(name, flags)
     text = train(command.config, command.workdir)
     directory = command.workdir or Path("runs") / name
     if text is None:
@@ -110,6 +104,33 @@ def _train(arguments: list[str]) -> int:
     else:
         print(f"{text}\nreport and plots: {directory}")
     return 0
+
+
+def _parse(name: str, flags: list[str]) -> _Train:
+    """Reads the flags of a recipe; what a config refuses leaves as the sentence it said.
+
+    tyro wraps such a sentence in a box of its own and exits, so what it prints is held back until
+    it is known whether one of ours stands behind the exit.
+    """
+    held = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(held), _registry():
+            return tyro.cli(
+                _Train,
+                default=_Train(recipe(name)),
+                args=flags,
+                prog=f"stpatch train {name}",
+                description=inspect.getdoc(RECIPES[name]),
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as exit_:
+        cause: BaseException | None = exit_
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        sys.stderr.write(held.getvalue())
+        raise
 
 
 def _evaluate(arguments: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.windows import WindowSpec
@@ -24,16 +24,17 @@ def to_values(config: Any) -> Any:
     return [to_values(entry) for entry in config] if isinstance(config, tuple) else config
 
 
-def from_values(template: Config, values: Any, *, where: str = "config") -> Config:
-    """Builds the configuration that `to_values` described, of the types of a template.
+def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Config:
+    """Builds the configuration of a type that `to_values` described.
 
     Raises:
-        InputError: The values have other entries than the template.
+        InputError: The values have other entries than the type.
     """
-    if isinstance(template, WindowSpec):
-        return type(template).from_dict(values)
-    if dataclasses.is_dataclass(template) and not isinstance(template, type):
-        names = {field.name for field in dataclasses.fields(template)}
+    if kind is WindowSpec:
+        return WindowSpec.from_dict(values)  # type: ignore[return-value]
+    if dataclasses.is_dataclass(kind):
+        types = get_type_hints(kind)
+        names = {field.name for field in dataclasses.fields(kind)}
         if not isinstance(values, Mapping) or names != values.keys():
             found = sorted(values) if isinstance(values, Mapping) else values
             raise InputError(
@@ -41,10 +42,10 @@ def from_values(template: Config, values: Any, *, where: str = "config") -> Conf
                 "another version, so train the run anew"
             )
         entries = {
-            name: from_values(getattr(template, name), values[name], where=f"{where}.{name}")
+            name: from_values(types[name], values[name], where=f"{where}.{name}")
             for name in sorted(names)
         }
-        return type(template)(**entries)
+        return kind(**entries)
     return tuple(values) if isinstance(values, list) else values  # type: ignore[return-value]
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-MODEL, NAIVE, TRUTH, OTHER = "#0072B2", "#D55E00", "#000000", "#009E73"
+MODEL, NAIVE, TRUTH = "#0072B2", "#D55E00", "#000000"
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, size: tuple[float, float]) -> Figure:
@@ -66,13 +67,13 @@ def error_by_lead_time(
 ) -> Axes:
     """Draws one line of errors per forecast over the lead time, in time steps."""
     for name, values in errors.items():
-        style = {"color": MODEL} if name == "model" else _naive_style()
+        style: dict[str, Any] = {"color": MODEL} if name == "model" else _naive_style()
         lead = np.arange(1, len(values) + 1)
         ax.plot(lead, np.array(values, float), marker="o", markersize=4, label=name, **style)
     ax.set_xlabel("lead time (time steps)")
     ax.set_ylabel(f"{metric} ({unit})")
     ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
     return ax
 
@@ -102,8 +103,17 @@ def learning_curve(
     handles = ax.get_lines()[1:]
     if measured:
         right = ax.twinx()
-        right.plot(*zip(*measured, strict=True), color=NAIVE, marker="o", label=validation)
+        at, values = zip(*measured, strict=True)
+        right.plot(at, values, color=NAIVE, marker="o", label=validation)
         right.set_ylabel(f"{validation} (scaled units)")
         handles = [*handles, *right.get_lines()]
-    ax.legend(handles=handles, frameon=False, fontsize="small")
+    # Above the Axes, where no curve can run through it.
+    ax.legend(
+        handles=handles,
+        frameon=False,
+        fontsize="small",
+        ncols=2,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+    )
     return ax

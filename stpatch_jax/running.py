@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import tyro
 from flax import nnx
 
 import stpatch_jax
 from stpatch_jax.configs import difference, from_values, to_values
 from stpatch_jax.data import PanelConfig, PanelData, batch_iterator
 from stpatch_jax.errors import InputError
-from stpatch_jax.evaluation import Forecaster, split_report
+from stpatch_jax.evaluation import Forecaster, SplitForecasts, split_report
 from stpatch_jax.nn import ConvRecurrentConfig
 from stpatch_jax.reporting import draw_plots, summary
 from stpatch_jax.rundir import RunDirectory
@@ -41,7 +42,7 @@ class RunConfig:
         train: How it is trained.
     """
 
-    recipe: str
+    recipe: tyro.conf.Suppress[str]  # the command line names it before the flags
     data: PanelConfig
     model: ConvRecurrentConfig
     task: ForecastConfig
@@ -82,9 +83,8 @@ class Run:
         """What a checkpoint holds beside the state: configuration and fitted scaling."""
         return {"config": to_values(self.config), "scaler": self.data.scaler_state()}
 
-    def report(self, model: nnx.Module, step: int) -> dict[str, Any]:
-        """The figures of a model on the test windows, as `report.json` holds them."""
-        forecasts = self.forecaster(model, "test")
+    def report(self, model: nnx.Module, test: SplitForecasts, step: int) -> dict[str, Any]:
+        """The figures of a model and its test forecasts, as `report.json` holds them."""
         return {
             "recipe": self.config.recipe,
             "version": stpatch_jax.__version__,
@@ -94,7 +94,7 @@ class Run:
             "horizon": self.config.data.horizon,
             "data": self.data.report,
             "validation": self.forecaster.summary(model, "validation"),
-            "test": split_report(self.data, forecasts),
+            "test": split_report(self.data, test),
         }
 
 
@@ -149,12 +149,8 @@ def evaluate(workdir: str | Path) -> str:
     Raises:
         InputError: The directory is no run, or has no checkpoint yet.
     """
-    from stpatch_jax.recipes import recipe  # a run names its recipe; recipes build on this module
-
     directory = RunDirectory(workdir)
-    values = directory.config()
-    template = recipe(str(values.get("recipe")))
-    run = Run(from_values(template, values))
+    run = Run(from_values(RunConfig, directory.config()))
     if not directory.checkpoints.is_dir():
         raise InputError(
             f"the run in {directory.path} must have a checkpoint, but it has none yet; train it "
@@ -214,10 +210,10 @@ def _write_report(
     step: int,
     machine: Mapping[str, Any],
 ) -> str:
-    report = {**run.report(model, step), "machine": dict(machine)}
+    test = run.forecaster(model, "test")
+    report = {**run.report(model, test, step), "machine": dict(machine)}
     text = summary(report)
-    forecasts = run.forecaster(model, "test")
-    draw_plots(directory, run.data, forecasts, report)
+    draw_plots(directory, run.data, test, report)
     directory.write_text(directory.summary_file, text)
     # Last, because a report.json of the final step is what marks a run as finished.
     directory.write_json(directory.report_file, report)

@@ -31,10 +31,10 @@ def stocks() -> RunConfig:
         ),
         task=ForecastConfig(loss="huber"),
         train=TrainConfig(
-            steps=400,
+            steps=200,
             batch_size=32,
-            checkpoint_every=100,
-            evaluate_every=50,
+            checkpoint_every=50,
+            evaluate_every=25,
             optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=1e-2, warmup_steps=40),
         ),
     )

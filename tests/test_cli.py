@@ -1,0 +1,149 @@
+"""The command line: every mistake is one sentence on stderr, exit code 2, nothing written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_panel import flags, write_table
+
+from stpatch_jax import cli
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return write_table(tmp_path_factory.mktemp("table") / "prices.csv")
+
+
+def long_table(path: Path, **columns: object) -> Path:
+    """A long table of one company, with columns replaced, or left out where None."""
+    rows = 60
+    values: dict = {
+        "Date": pd.date_range("2000-01-01", periods=rows).strftime("%Y-%m-%d"),
+        "ticker": "AAA",
+        **{name: range(10, 10 + rows) for name in ("Open", "High", "Low", "Close", "Adj Close")},
+        "Volume": 1000,
+    }
+    kept = {name: value for name, value in (values | columns).items() if value is not None}
+    frame = pd.DataFrame(kept)
+    frame.to_csv(path, index=False)
+    return path
+
+
+def refused(arguments: list[str], capsys, *words: str) -> None:
+    """The command must fail with one sentence that holds the words."""
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1, captured.err
+    assert all(word in lines[0] for word in words), lines[0]
+    assert captured.out == ""
+
+
+def test_recipes_are_described(capsys):
+    assert cli.main(["recipes"]) == 0
+    assert capsys.readouterr().out.startswith("stocks: Forecasts the prices")
+    refused(["recipes", "all"], capsys, "takes no arguments", "'all'")
+
+
+def test_help_is_given(capsys):
+    for arguments in (["--help"], ["train", "--help"], ["evaluate", "--help"]):
+        assert cli.main(arguments) == 0
+        assert "stpatch" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["train", "stocks", "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--workdir", "--data.path", "--train.steps", "--model.spec.window"):
+        assert flag in text
+    assert "--recipe" not in text
+
+
+def test_unknown_names_list_the_known(capsys):
+    refused(["fly"], capsys, "recipes, train, evaluate", "'fly'")
+    refused(["train", "socks"], capsys, "must be one of stocks", "'socks'")
+    refused(["train", "--train.steps", "3"], capsys, "needs a recipe first, one of stocks")
+
+
+def test_an_unknown_flag_is_told_by_tyro(capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["train", "stocks", "--train.epochs", "3", "--workdir", str(tmp_path / "run")])
+    assert exit_.value.code == 2
+    assert "--train.epochs" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--data.path", "nowhere.csv"], ("nowhere.csv",)),
+        (["--model.spec.window", "9", "1"], ("window (9, 1) is longer than the input", "time")),
+        (["--data.context", "70"], ("80", "rows")),
+        (["--data.horizon", "0"], ("horizon", "at least 1")),
+        (["--data.minimum-share", "1.5"], ("minimum_share", "1.5")),
+        (["--data.target-channel", "open"], ("target_channel", "price")),
+        (["--model.spec.window", "0", "1"], ("window along time", "at least 1", "0")),
+        (["--model.dropout", "2"], ("dropout", "2")),
+        (["--train.batch-size", "12"], ("batch size", "12", "8 devices")),
+        (["--train.optimizer.learning-rate", "-1"], ("learning-rate", "-1")),
+    ],
+)
+def test_bad_settings_are_one_sentence_and_write_nothing(table, tmp_path, capsys, extra, words):
+    refused([*flags(table, tmp_path / "run"), *extra], capsys, *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"Close": None}, ("close",)),
+        ({"Low": ["x"] * 60}, ("'Low'", "line 2", "'x'")),
+        ({"ticker": None}, ("ticker",)),
+        ({"Date": ["2000-01-01"] * 60}, ("AAA", "2000-01-01")),
+    ],
+)
+def test_bad_tables_are_one_sentence_and_write_nothing(tmp_path, capsys, columns, words):
+    path = long_table(tmp_path / "prices.csv", **columns)
+    refused(flags(path, tmp_path / "run"), capsys, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_company_with_enough_data(tmp_path, capsys):
+    late = [float("nan")] * 55 + [1.0] * 5
+    path = long_table(tmp_path / "prices.csv", **{"Adj Close": late})
+    refused(flags(path, tmp_path / "run"), capsys, "at least one company", "AAA")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_of_another_run_is_left_as_it_was(table, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text('{"recipe": "other", "train": {"steps": 1}}')
+    refused(flags(table, run), capsys, "was made with data = None")
+    assert [p.name for p in run.iterdir()] == ["config.json"]
+    refused(["evaluate", str(run)], capsys, "config must have the entries")
+
+
+def test_evaluate_needs_a_run(tmp_path, capsys):
+    refused(["evaluate"], capsys, "needs one run directory")
+    refused(["evaluate", str(tmp_path)], capsys, "must be a run directory")
+    refused(["evaluate", str(tmp_path / "none")], capsys, "must be a run directory")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_module_is_the_command(tmp_path):
+    """A real process: one sentence on stderr, exit code 2, no traceback."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-m", "stpatch_jax", "evaluate", str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr

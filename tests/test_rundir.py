@@ -1,0 +1,62 @@
+"""A run directory belongs to one configuration, and refuses everything else untouched."""
+
+import json
+
+import pytest
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.rundir import RunDirectory
+
+CONFIG = {"recipe": "stocks", "data": {"horizon": 6}, "train": {"steps": 10, "seed": 0}}
+
+
+def changed(**train):
+    return {**CONFIG, "train": {**CONFIG["train"], **train}}
+
+
+def test_only_steps_may_grow(tmp_path):
+    directory = RunDirectory(tmp_path / "new" / "run")
+    directory.claim(CONFIG)
+    directory.claim(changed(steps=20))
+    assert directory.config() == changed(steps=20)
+    with pytest.raises(
+        InputError, match=r"train.steps = 20, but now it is 10; .*only --train.steps"
+    ):
+        directory.claim(CONFIG)
+    with pytest.raises(InputError, match=r"train.seed = 0, but now it is 1"):
+        directory.claim(changed(steps=20, seed=1))
+    assert directory.config() == changed(steps=20)
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path):
+    note = tmp_path / "thesis.txt"
+    note.write_text("words")
+    with pytest.raises(InputError, match="must be empty or hold a run"):
+        RunDirectory(tmp_path).claim(CONFIG)
+    with pytest.raises(InputError, match="must be empty or hold a run"):
+        RunDirectory(note).claim(CONFIG)
+    with pytest.raises(InputError, match="must be writable"):
+        RunDirectory(note / "run").claim(CONFIG)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    assert note.read_text() == "words"
+
+
+def test_what_is_no_run_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"readable config.json, but it is not \(it has none\)"):
+        RunDirectory(tmp_path).config()
+    (tmp_path / "config.json").write_text('{"half')
+    with pytest.raises(InputError, match="it is damaged"):
+        RunDirectory(tmp_path).config()
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="must hold one JSON object"):
+        RunDirectory(tmp_path).config()
+
+
+def test_files_are_replaced_in_one_rename(tmp_path):
+    directory = RunDirectory(tmp_path)
+    assert directory.report() is None
+    directory.write_json(directory.report_file, {"step": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        directory.write_json(directory.report_file, {"step": float("nan")})
+    assert directory.report() == {"step": 1}
+    assert json.loads(directory.report_file.read_text()) == {"step": 1}

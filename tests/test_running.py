@@ -1,0 +1,185 @@
+"""One run from configuration to report: figures against NumPy, resume, evaluate, growth."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+from small_panel import COMPANIES, flags, write_table
+
+from stpatch_jax import cli
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished small run and its table."""
+    folder = tmp_path_factory.mktemp("trained")
+    table = write_table(folder / "prices.csv")
+    assert cli.main(flags(table, folder / "run")) == 0
+    return folder / "run", table
+
+
+def read(run: Path) -> dict:
+    return json.loads((run / "report.json").read_text())
+
+
+def without_machine(run: Path) -> dict:
+    return {name: value for name, value in read(run).items() if name != "machine"}
+
+
+def test_the_run_directory_holds_what_the_design_says(trained):
+    run, _ = trained
+    names = {path.name for path in run.iterdir()}
+    expected = {"config.json", "metrics.jsonl", "checkpoints", "report.json", "report.md", "plots"}
+    assert names == expected
+    plots = {path.name for path in (run / "plots").iterdir()}
+    assert plots == {"forecasts.png", "errors.png", "learning.png"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (run / "plots").iterdir())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines if "validation/mae" in line] == [3, 6]
+    report = read(run)
+    assert report["step"] == 6
+    assert report["machine"]["devices"] == 8
+    assert "steps_per_second" not in json.dumps(without_machine(run))
+
+
+def test_persistence_in_the_report_is_what_pandas_says(trained):
+    """The naive row, recomputed from the file with nothing of ours."""
+    run, table = trained
+    report = read(run)
+    prices = pd.read_csv(table, index_col="Date", parse_dates=True)
+    first = prices.index.get_loc(report["data"]["splits"]["test"]["first_target"])
+    last = prices.ffill()
+    truth, naive = [], []
+    for origin in range(first, len(prices) - 1):  # windows of two target rows, stride 1
+        truth.append(prices.to_numpy()[origin : origin + 2])
+        naive.append(np.repeat(last.to_numpy()[origin - 1 : origin], 2, axis=0))
+    truth, naive = np.stack(truth), np.stack(naive)
+    real = np.isfinite(truth)
+    assert report["test"]["windows"] == len(truth)
+    assert report["test"]["targets"] == real.sum()
+    price = report["test"]["price"]["persistence"]
+    for lead in range(2):
+        t, n = truth[:, lead][real[:, lead]], naive[:, lead][real[:, lead]]
+        assert price["mae"]["per_lead"][lead] == pytest.approx(mean_absolute_error(t, n), rel=1e-6)
+        rmse = root_mean_squared_error(t, n)
+        assert price["rmse"]["per_lead"][lead] == pytest.approx(rmse, rel=1e-6)
+    assert price["mae"]["all"] == pytest.approx(
+        mean_absolute_error(truth[real], naive[real]), rel=1e-6
+    )
+    for at, company in enumerate(COMPANIES):
+        error = np.abs(truth - naive)[:, :, at][real[:, :, at]].mean()
+        assert report["test"]["companies"][company]["persistence"] == pytest.approx(error, rel=1e-6)
+
+
+def test_skill_is_one_minus_the_ratio_of_errors(trained):
+    run, _ = trained
+    for unit in ("price", "scaled"):
+        figures = read(run)["test"][unit]
+        for metric in ("mae", "rmse"):
+            for at in range(2):
+                ratio = (
+                    figures["model"][metric]["per_lead"][at]
+                    / figures["persistence"][metric]["per_lead"][at]
+                )
+                assert figures["skill"][metric]["per_lead"][at] == pytest.approx(1 - ratio)
+
+
+def test_the_summary_stands_beside_the_naive_row(trained):
+    run, _ = trained
+    text = (run / "report.md").read_text()
+    assert "| lead (rows) | MAE model | MAE persistence | skill |" in text
+    all_leads = [line for line in text.splitlines() if line.startswith("| all |")]
+    assert len(all_leads) == 2
+    assert f"{read(run)['test']['price']['model']['mae']['all']:.4g}" in all_leads[0]
+
+
+def test_a_finished_run_prints_its_report_and_changes_nothing(trained, capsys):
+    run, table = trained
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.suffix != ".json"}
+    assert cli.main(flags(table, run)) == 0
+    assert (run / "report.md").read_text() in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_evaluate_computes_the_same_figures_anew(trained, tmp_path, capsys):
+    run, _ = trained
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    (copy / "report.json").unlink()
+    assert cli.main(["evaluate", str(copy)]) == 0
+    assert (run / "report.md").read_text() in capsys.readouterr().out
+    assert without_machine(copy) == without_machine(run)
+
+
+def test_steps_may_grow_and_the_longer_run_equals_one_that_never_stopped(trained, tmp_path):
+    run, table = trained
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    assert cli.main(flags(table, copy, steps=9)) == 0
+    assert cli.main(flags(table, tmp_path / "straight", steps=9)) == 0
+    assert without_machine(copy) == without_machine(tmp_path / "straight")
+
+
+def test_changed_data_under_a_run_is_refused(trained, tmp_path, capsys):
+    run, table = trained
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    moved = write_table(tmp_path / "other.csv", rows=81)
+    config = json.loads((copy / "config.json").read_text())
+    config["data"]["path"] = str(moved)
+    (copy / "config.json").write_text(json.dumps(config))
+    before = (copy / "report.json").read_bytes()
+    assert cli.main(["evaluate", str(copy)]) == 2
+    assert "must be what it was trained on" in capsys.readouterr().err
+    assert (copy / "report.json").read_bytes() == before
+    assert table.exists()
+
+
+@pytest.mark.slow
+def test_killed_and_repeated_ends_with_the_figures_of_a_run_never_killed(tmp_path):
+    """kill -9 on the real command, at random moments after the first checkpoint."""
+    table = write_table(tmp_path / "prices.csv")
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+
+    def command(name):
+        arguments = flags(table, tmp_path / name, steps=120)
+        return [sys.executable, "-m", "stpatch_jax", *arguments]
+
+    def start(name):
+        sink = subprocess.DEVNULL
+        return subprocess.Popen(command(name), env=environment, stdout=sink, stderr=sink)
+
+    assert start("straight").wait() == 0
+    moments = random.Random(0)
+    for _ in range(4):
+        process = start("killed")
+        seen = checkpoints(tmp_path / "killed")
+        while process.poll() is None and checkpoints(tmp_path / "killed") <= seen:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start("killed").wait() == 0
+    assert without_machine(tmp_path / "killed") == without_machine(tmp_path / "straight")
+    logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("killed", "straight")]
+    assert logs[0] == logs[1]
+
+
+def checkpoints(run: Path) -> int:
+    """The newest committed step, 0 for none."""
+    folder = run / "checkpoints"
+    steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    return max(steps, default=0)
