@@ -145,5 +145,7 @@ def test_the_module_is_the_command(tmp_path):
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
+    # grain logs a line of its own on jaxlib 0.10.0.
+    lines = [x for x in done.stderr.splitlines() if not x.startswith("WARNING:absl:Grain")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{tmp_path} must be a run directory")
