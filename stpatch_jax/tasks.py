@@ -8,12 +8,13 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.metrics import LeadTimeErrors
-from stpatch_jax.nn.heads import ForecastHead
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size, require
+from stpatch_jax.metrics import Confusion, LeadTimeErrors
+from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce, ForecastHead
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, require
 
 Batch = Mapping[str, Any]
 ForecastLoss = Literal["mse", "mae", "huber"]
@@ -24,18 +25,15 @@ class ForecastConfig:
     """Settings of `Forecast`.
 
     Attributes:
-        horizon: Number of time steps to forecast, all at once.
         loss: "mse", "mae" or "huber", over the real targets in scaled units.
         huber_delta: Error, in scaled units, at which the Huber loss turns from squares into
             absolute values; the other losses do not use it.
     """
 
-    horizon: int
     loss: ForecastLoss = "mse"
     huber_delta: float = 1.0
 
     def __post_init__(self) -> None:
-        require(is_size(self.horizon), f"Forecast needs horizon >= 1, got {self.horizon!r}")
         require(
             self.loss in get_args(ForecastLoss),
             f"Forecast needs loss to be one of {', '.join(get_args(ForecastLoss))}, "
@@ -47,23 +45,20 @@ class ForecastConfig:
         )
 
 
-class ForecastModel(nnx.Module):
-    """A backbone with a `ForecastHead`: context in, residual to the persistence forecast out.
+class BackboneWithHead(nnx.Module):
+    """What a task trains: a backbone and a head on its feature map."""
 
-    Maps [batch, context, *space, channel] to [batch, horizon, *space, channel'] in float32.
-    """
-
-    def __init__(self, backbone: Backbone, head: ForecastHead):
+    def __init__(self, backbone: Backbone, head: ForecastHead | ClassificationHead):
         self.backbone = backbone
         self.head = head
 
-    def __call__(self, context: jax.Array) -> jax.Array:
-        """Returns the residual to persistence, zero before training."""
-        return self.head(self.backbone(context))
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to the head's output."""
+        return self.head(self.backbone(x))
 
 
 class Forecast:
-    """Forecasts `horizon` steps directly, one value per target.
+    """Forecasts every lead time of the horizon at once, one value per target.
 
     The model learns the residual to persistence, so that before training it is persistence. A batch
     holds, all in scaled units: `context` [batch, context, *space, channel], `target` and bool
@@ -83,7 +78,7 @@ class Forecast:
         shapes: Mapping[str, Sequence[int]],
         *,
         rngs: nnx.Rngs,
-    ) -> ForecastModel:
+    ) -> BackboneWithHead:
         """Builds backbone and head for batches of the given shapes.
 
         Args:
@@ -104,12 +99,12 @@ class Forecast:
             body.spec,
             body.out_features,
             space=context[2:-1],
-            horizon=self.config.horizon,
+            horizon=target[1],
             channels=target[-1],
             rngs=rngs,
             **backbone.dtypes,
         )
-        return ForecastModel(body, head)
+        return BackboneWithHead(body, head)
 
     def _check_shapes(self, context: tuple[int, ...], target: tuple[int, ...]) -> None:
         require(
@@ -117,11 +112,6 @@ class Forecast:
             "Forecast needs context (batch, context, *space, channel) and target (batch, horizon, "
             f"*space, channel) over the same space, got {context} and {target}; cut both from the "
             "same cells",
-        )
-        require(
-            target[1] == self.config.horizon,
-            f"Forecast has a horizon of {self.config.horizon} steps, got targets of {target[1]} "
-            f"in shape {target}; set horizon={target[1]} or cut other targets",
         )
 
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
@@ -166,7 +156,8 @@ class Forecast:
         `persistence` repeats the last known value at every lead time.
         """
         persistence = jnp.asarray(batch["persistence"], jnp.float32)
-        shape = (persistence.shape[0], self.config.horizon, *persistence.shape[2:])
+        horizon = batch["target"].shape[1]
+        shape = (persistence.shape[0], horizon, *persistence.shape[2:])
         return {"persistence": jnp.broadcast_to(persistence, shape)}
 
 
@@ -177,3 +168,175 @@ def real_targets(batch: Batch) -> jax.Array:
         return mask
     examples = batch["example_mask"]
     return mask & examples.reshape(examples.shape + (1,) * (mask.ndim - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifyConfig:
+    """Settings of `Classify`.
+
+    Attributes:
+        class_counts: Number of training examples of each class: how many classes there are, which
+            is the majority, and what "balanced" weights are.
+        hidden: Width of each hidden layer of the head; empty for a linear one.
+        reduce: "flatten" or "mean", see `ClassificationHead`.
+        label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
+        class_weights: One weight per class; "balanced" for `n / (classes * count)`, under which all
+            classes weigh the same in sum; None for 1.
+    """
+
+    class_counts: tuple[int, ...]
+    hidden: tuple[int, ...] = (64,)
+    reduce: ClassificationReduce = "flatten"
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("class_counts", "hidden", "class_weights"):
+            value = getattr(self, field)
+            if isinstance(value, list):
+                object.__setattr__(self, field, tuple(value))
+        require(
+            len(self.class_counts) > 1
+            and all(isinstance(n, int) and n >= 0 for n in self.class_counts)
+            and sum(self.class_counts) > 0,
+            "Classify needs class_counts, the number of training examples of each of at least 2 "
+            f"classes, got {self.class_counts}",
+        )
+        require(
+            0 <= self.label_smoothing < 1,
+            f"Classify needs 0 <= label_smoothing < 1, got {self.label_smoothing}",
+        )
+        weights = self.class_weights
+        require(
+            weights != "balanced" or all(self.class_counts),
+            "Classify needs training examples of every class for balanced class_weights, "
+            f"got counts {self.class_counts}; drop the empty classes or give the weights",
+        )
+        require(
+            weights in (None, "balanced")
+            or (len(weights) == len(self.class_counts) and min(weights) >= 0),
+            f"Classify needs one class weight >= 0 for each of {len(self.class_counts)} classes, "
+            f'"balanced" or None, got {weights!r}',
+        )
+
+    def resolved_weights(self) -> tuple[float, ...] | None:
+        """Returns the weights as numbers, or None for 1."""
+        if self.class_weights != "balanced":
+            return self.class_weights
+        total = sum(self.class_counts)
+        return tuple(total / (len(self.class_counts) * count) for count in self.class_counts)
+
+
+class Classify:
+    """Gives one class to a whole field.
+
+    A batch holds `field` [batch, time, *space, channel], `label` [batch] integers from 0 to
+    classes - 1, and optionally bool `example_mask` [batch], False where an example only fills up
+    the batch.
+
+    Args:
+        config: Settings.
+    """
+
+    def __init__(self, config: ClassifyConfig):
+        self.config = config
+
+    def build(
+        self,
+        backbone: BackboneConfig,
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        rngs: nnx.Rngs,
+    ) -> BackboneWithHead:
+        """Builds backbone and head for batches of the given shapes.
+
+        Args:
+            backbone: Config of any backbone; its dropout and dtypes hold for the head too.
+            shapes: Shape of `field` in a batch; the batch size does not matter.
+            rngs: Streams `params` and `dropout`.
+
+        Raises:
+            InputError: If the field does not fit the backbone.
+        """
+        field = tuple(shapes["field"])
+        require(
+            len(field) >= 3,
+            f"Classify needs a field (batch, time, *space, channel), got shape {field}",
+        )
+        body = backbone.build(field[-1], shape=field[1:-1], rngs=rngs)
+        head = ClassificationHead(
+            body.grid_shape(field[1:-1]),
+            body.out_features,
+            classes=len(self.config.class_counts),
+            hidden=self.config.hidden,
+            reduce=self.config.reduce,
+            dropout=backbone.dropout,
+            rngs=rngs,
+            **backbone.dtypes,
+        )
+        return BackboneWithHead(body, head)
+
+    def check_labels(self, label: np.ndarray) -> None:
+        """Refuses labels that are no class of this task; for data on the host, before training.
+
+        Raises:
+            InputError: If a label is not an integer from 0 to classes - 1.
+        """
+        classes, label = len(self.config.class_counts), np.asarray(label)
+        wrong = label[(label < 0) | (label >= classes) | (label != np.floor(label))]
+        require(
+            wrong.size == 0,
+            f"Classify has {classes} classes and needs labels from 0 to {classes - 1}, "
+            f"got {wrong[:1].tolist()}; relabel the data or give a class count for every class",
+        )
+
+    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Computes the cross-entropy over the real examples of a batch.
+
+        Returns:
+            The loss, a float32 scalar in nats, and its metric `accuracy`, from 0 to 1 (NaN if no
+            example is real).
+        """
+        logits, label, mask = model(batch["field"]), batch["label"], batch.get("example_mask")
+        loss = losses.cross_entropy(
+            logits,
+            label,
+            mask=mask,
+            label_smoothing=self.config.label_smoothing,
+            class_weights=self.config.resolved_weights(),
+        )
+        return loss, {"accuracy": jnp.asarray(self.confusion(logits, batch).accuracy())}
+
+    def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
+        """Returns the probability of each class, [batch, classes] in float32.
+
+        Give `nnx.view(model, deterministic=True)` outside of training.
+        """
+        return jax.nn.softmax(model(batch["field"]), axis=-1)
+
+    def confusion(self, prediction: jax.Array, batch: Batch) -> Confusion:
+        """Counts true against predicted classes over a batch's real examples.
+
+        Args:
+            prediction: [batch, classes] probabilities or logits, the model's or a baseline's.
+            batch: The batch.
+
+        Returns:
+            Counts; add those of all batches, then ask for accuracy, precision, recall or F1.
+        """
+        return Confusion.of(
+            jnp.argmax(prediction, axis=-1),
+            batch["label"],
+            classes=len(self.config.class_counts),
+            mask=batch.get("example_mask"),
+        )
+
+    def baselines(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the naive predictions by name, each [batch, classes] probabilities.
+
+        `majority` gives every example the class frequencies of the training data, so that it
+        always says the most frequent class.
+        """
+        counts = jnp.asarray(self.config.class_counts, jnp.float32)
+        frequencies = (counts / counts.sum()).reshape(1, -1)
+        return {"majority": jnp.repeat(frequencies, len(batch["label"]), axis=0)}

@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.special
 import sklearn.metrics
@@ -95,6 +96,69 @@ def test_shapes_that_would_broadcast_are_refused(name):
 def test_huber_refuses_a_delta_that_is_not_positive():
     with pytest.raises(InputError, match="huber needs a delta > 0, got 0"):
         losses.huber(jnp.zeros(1), jnp.zeros(1), delta=0)
+
+
+LOGITS = hnp.arrays(np.float32, (6, 3), elements=st.floats(-10, 10, width=32))
+LABELS = hnp.arrays(np.int32, 6, elements=st.integers(0, 2))
+WEIGHTS = (0.5, 1.0, 3.0)
+
+
+@hypothesis.given(logits=LOGITS, label=LABELS, mask=hnp.arrays(bool, 6))
+@hypothesis.settings(max_examples=25, deadline=None)
+def test_cross_entropy_equals_scikit_learn_with_class_weights(logits, label, mask):
+    loss = losses.cross_entropy(
+        jnp.asarray(logits),
+        jnp.where(mask, label, -1),
+        mask=jnp.asarray(mask),
+        class_weights=WEIGHTS,
+    )
+    assert loss.dtype == jnp.float32
+    if not mask.any():
+        assert loss == 0
+        return
+    probability = scipy.special.softmax(logits.astype(np.float64), axis=1)
+    expected = sklearn.metrics.log_loss(
+        label[mask],
+        probability[mask],
+        sample_weight=np.take(WEIGHTS, label[mask]),
+        labels=[0, 1, 2],
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_label_smoothing_equals_optax():
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(2, 5, 4)), jnp.float32)
+    label = jnp.asarray(rng.integers(0, 4, (2, 5)))
+    smooth = optax.smooth_labels(jax.nn.one_hot(label, 4), 0.2)
+    expected = optax.softmax_cross_entropy(logits, smooth).mean()
+    loss = losses.cross_entropy(logits, label, label_smoothing=0.2)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_masked_labels_and_logits_stay_out_of_the_gradient():
+    logits = jnp.array([[1.0, 2.0], [jnp.nan, 0.0]])
+    mask = jnp.array([True, False])
+    gradient = jax.grad(losses.cross_entropy)(logits, jnp.array([0, 7]), mask=mask)
+    assert (gradient[0] != 0).all()
+    assert (gradient[1] == 0).all()
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_real_label_that_is_no_class_makes_the_loss_nan(label):
+    assert np.isnan(losses.cross_entropy(jnp.zeros((2, 3)), jnp.array([0, label])))
+
+
+def test_cross_entropy_refuses_what_does_not_fit():
+    logits = jnp.zeros((2, 3))
+    with pytest.raises(InputError, match=re.escape("got (2, 3), (3,) and None")):
+        losses.cross_entropy(logits, jnp.zeros(3, int))
+    with pytest.raises(InputError, match=re.escape("got (2, 3), (2,) and (1,)")):
+        losses.cross_entropy(logits, jnp.zeros(2, int), mask=jnp.ones(1, bool))
+    with pytest.raises(InputError, match="needs 0 <= label_smoothing < 1, got 1"):
+        losses.cross_entropy(logits, jnp.zeros(2, int), label_smoothing=1)
+    with pytest.raises(InputError, match="one class weight for each of 3 classes, got 2"):
+        losses.cross_entropy(logits, jnp.zeros(2, int), class_weights=(1.0, 2.0))
 
 
 def test_documented_examples_hold():

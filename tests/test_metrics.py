@@ -14,7 +14,7 @@ import sklearn.metrics
 
 from stpatch_jax import metrics
 from stpatch_jax.errors import InputError
-from stpatch_jax.metrics import LeadTimeErrors
+from stpatch_jax.metrics import Confusion, LeadTimeErrors
 
 SHAPE = (4, 3, 2, 2)
 VALUES = hnp.arrays(np.float64, SHAPE, elements=st.floats(-100, 100))
@@ -97,11 +97,46 @@ def test_skill_is_one_minus_the_ratio_and_nan_without_a_baseline_error():
     )
 
 
+@hypothesis.given(
+    label=hnp.arrays(np.int32, 12, elements=st.integers(0, 2)),
+    predicted=hnp.arrays(np.int32, 12, elements=st.integers(0, 2)),
+    mask=hnp.arrays(bool, 12),
+)
+@hypothesis.settings(max_examples=25, deadline=None)
+def test_confusion_equals_scikit_learn_and_adds_up(label, predicted, mask):
+    parts = [
+        Confusion.of(predicted[cut], np.where(mask, label, -5)[cut], classes=3, mask=mask[cut])
+        for cut in (slice(0, 6), slice(6, 12))
+    ]
+    whole = parts[0] + parts[1]
+    if not mask.any():
+        assert np.isnan(whole.accuracy())
+        return
+    real = label[mask], predicted[mask]
+    np.testing.assert_array_equal(
+        whole.counts, sklearn.metrics.confusion_matrix(*real, labels=[0, 1, 2])
+    )
+    np.testing.assert_allclose(whole.accuracy(), sklearn.metrics.accuracy_score(*real), rtol=1e-6)
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        *real,
+        labels=[0, 1, 2],
+        zero_division=np.nan,  # pyright: ignore[reportArgumentType]
+    )
+    for got, reference in zip(
+        (whole.precision(), whole.recall(), whole.f1()), expected[:3], strict=True
+    ):
+        np.testing.assert_allclose(got, reference, rtol=1e-6)
+
+
 def test_shapes_that_do_not_belong_together_are_refused():
     with pytest.raises(InputError, match=re.escape("one shape (batch, horizon, *space, channel)")):
         LeadTimeErrors.of(np.zeros((2, 3, 1)), np.zeros((2, 1, 1)))
     with pytest.raises(InputError, match=re.escape("got [(3,)]")):
         LeadTimeErrors.of(np.zeros(3), np.zeros(3))
+    with pytest.raises(
+        InputError, match=re.escape("one shape, got [(2,), (2, 3)]; take the argmax")
+    ):
+        Confusion.of(np.zeros((2, 3), int), np.zeros(2, int), classes=3)
     with pytest.raises(InputError, match=re.escape("one shape, got (2,) and (3,)")):
         metrics.skill(np.zeros(2), np.zeros(3))
 

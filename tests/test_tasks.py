@@ -15,7 +15,7 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.metrics import skill
-from stpatch_jax.nn import ConvRecurrentConfig, PatchCNNConfig, SCNNConfig
+from stpatch_jax.nn import ConvRecurrentConfig, ForecastHead, PatchCNNConfig, SCNNConfig
 from stpatch_jax.tasks import Forecast, ForecastConfig
 from stpatch_jax.windows import WindowSpec
 
@@ -46,7 +46,7 @@ def shapes_of(batch):
 def build(layout="panel", **fields):
     shape, window = LAYOUTS[layout]
     batch = make_batch(shape)
-    task = Forecast(ForecastConfig(HORIZON, **fields))
+    task = Forecast(ForecastConfig(**fields))
     config = ConvRecurrentConfig.tiny(window)
     return task, task.build(config, shapes_of(batch), rngs=nnx.Rngs(0)), batch
 
@@ -118,7 +118,7 @@ def test_one_batch_is_learnt_and_beats_persistence_and_masked_targets_do_not_mat
 def test_computation_in_bfloat16_gives_float32_losses_and_forecasts():
     shape, window = LAYOUTS["panel"]
     batch = make_batch(shape)
-    task = Forecast(ForecastConfig(HORIZON))
+    task = Forecast(ForecastConfig())
     config = dataclasses.replace(ConvRecurrentConfig.tiny(window), dtype="bfloat16")
     model = task.build(config, shapes_of(batch), rngs=nnx.Rngs(0))
     loss, _ = nnx.jit(task.loss)(model, batch)
@@ -129,7 +129,7 @@ def test_computation_in_bfloat16_gives_float32_losses_and_forecasts():
 
 def test_any_backbone_fits_the_head():
     batch = make_batch((8, 6), targets=2)
-    task = Forecast(ForecastConfig(HORIZON))
+    task = Forecast(ForecastConfig())
     overlapping = WindowSpec((4, 3), stride=(2, 1), padding=("CAUSAL", "SAME"))
     for config in (PatchCNNConfig.tiny(overlapping), SCNNConfig.tiny(1)):
         model = task.build(config, shapes_of(batch), rngs=nnx.Rngs(0))
@@ -139,18 +139,17 @@ def test_any_backbone_fits_the_head():
 def test_building_works_on_shapes_alone():
     model = nnx.eval_shape(lambda: build("panel")[1])
     # Persistence plus a linear map of 16 features to 3 lead times x 1 company x 1 value.
+    assert isinstance(model.head, ForecastHead)
     assert model.head.dense.kernel.shape == (16, 3)
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    task = Forecast(ForecastConfig(HORIZON))
+    task = Forecast(ForecastConfig())
     config = ConvRecurrentConfig.tiny((4, 1))
 
     def attempt(context, target):
         return task.build(config, {"context": context, "target": target}, rngs=nnx.Rngs(0))
 
-    with pytest.raises(InputError, match=r"horizon of 3 steps, got targets of 5 .*horizon=5"):
-        attempt((2, 8, 5, 3), (2, 5, 5, 1))
     with pytest.raises(InputError, match=re.escape("over the same space, got (2, 8, 5, 3) and")):
         attempt((2, 8, 5, 3), (2, 3, 4, 1))
     with pytest.raises(InputError, match=r"ConvRecurrentBackbone: window .* along time"):
@@ -162,16 +161,15 @@ def test_shapes_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"horizon": 0}, "Forecast needs horizon >= 1, got 0"),
         ({"loss": "rmse"}, "Forecast needs loss to be one of mse, mae, huber, got 'rmse'"),
         ({"huber_delta": 0.0}, "Forecast needs huber_delta > 0"),
     ],
 )
 def test_bad_settings_are_refused(fields, message):
     with pytest.raises(InputError, match=message):
-        ForecastConfig(**{"horizon": 1, **fields})
+        ForecastConfig(**fields)
 
 
 def test_config_goes_to_json_and_back():
-    config = ForecastConfig(4, loss="huber", huber_delta=0.5)
+    config = ForecastConfig(loss="huber", huber_delta=0.5)
     assert ForecastConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config

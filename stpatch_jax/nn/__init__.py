@@ -2,7 +2,7 @@
 
 from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
 from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
-from stpatch_jax.nn.heads import ForecastHead
+from stpatch_jax.nn.heads import ClassificationHead, ForecastHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, convolve, pool
 from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
 from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
@@ -19,6 +19,7 @@ __all__ = [
     "SCNN",
     "Backbone",
     "BackboneConfig",
+    "ClassificationHead",
     "Conv3DBackbone",
     "Conv3DConfig",
     "ConvGRUCell",

@@ -44,12 +44,12 @@ class Conv3DConfig(BackboneConfig):
         )
 
     @classmethod
-    def tiny(cls, space_axes: int = 2) -> Conv3DConfig:
+    def tiny(cls, space_axes: int) -> Conv3DConfig:
         """One stage of width 8, for tests and first trials."""
         return cls(space_axes, features=(8,))
 
     @classmethod
-    def base(cls, space_axes: int = 2) -> Conv3DConfig:
+    def base(cls, space_axes: int) -> Conv3DConfig:
         """Two stages, 64 and 128."""
         return cls(space_axes, features=(64, 128))
 

@@ -269,9 +269,10 @@ def pool(x: jax.Array, axes: Sequence[int], *, reduce: Literal["max", "average"]
     [3.0, 2.0]
     """
     axes = [axis for axis in sorted(axes) if x.shape[axis] > 1]
-    odd = [(0, x.shape[axis] % 2 if axis in axes else 0) for axis in range(x.ndim)]
-    if any(after for _, after in odd):
-        x = jnp.pad(x, odd, mode="edge")
+    for axis in axes:
+        if x.shape[axis] % 2:
+            last = jax.lax.slice_in_dim(x, x.shape[axis] - 1, x.shape[axis], axis=axis)
+            x = jnp.concatenate([x, last], axis=axis)
     # Pairs by reshape: XLA's windowed maximum has a slow gradient on CPU.
     paired = [(n // 2, 2) if axis in axes else (n,) for axis, n in enumerate(x.shape)]
     pairs = tuple(axis + position + 1 for position, axis in enumerate(axes))

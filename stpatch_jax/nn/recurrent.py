@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -22,6 +23,8 @@ from stpatch_jax.nn.layers import (
 from stpatch_jax.windows import WindowSpec
 
 Cell = Literal["lstm", "gru"]
+Carry = tuple[jax.Array, jax.Array]
+Advance = Callable[[jax.Array, jax.Array, jax.Array], Carry]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +123,9 @@ class SpaceTimeRNN(Backbone):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, time, *space, features]."""
         self.check_input(x)
-        y = jnp.moveaxis(x, 1, 0)
         for cell in self.cells:
-            y = self.dropout(scan_time(cell, y))
-        return jnp.moveaxis(y, 0, 1)
+            x = self.dropout(scan_time(cell, x))
+        return x
 
 
 class RecurrentCell(nnx.Module):
@@ -162,21 +164,24 @@ class RecurrentCell(nnx.Module):
         y = convolve(x.astype(self.dtype), self.kernel[...])
         return y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
 
-    def recur(self, h: jax.Array) -> jax.Array:
-        """Maps the last output [batch, *space, features] to its part of the gates, `U * h`."""
-        return convolve(h.astype(self.dtype), self.recurrent_kernel[...])
+    def initial_carry(self, lead: Sequence[int]) -> Carry:
+        """Returns `(memory, output)`, zeros [*lead, features], for `lead = (batch, *space)`.
 
-    def initial_carry(self, lead: Sequence[int]) -> Any:
-        """Returns a memory of zeros for `lead = (batch, *space)`."""
+        Memory, to which every step adds, is float32; the output is in `dtype`.
+        """
+        return _zeros((*lead, self.features), self.dtype)
+
+    @staticmethod
+    def advance(memory: jax.Array, inputs: jax.Array, recurrent: jax.Array) -> Carry:
+        """Returns the new memory and output, given what input and last output add to the gates."""
         raise NotImplementedError
 
-    def advance(self, carry: Any, gate_inputs: jax.Array) -> tuple[Any, jax.Array]:
-        """Takes one step, given `gate_inputs(x)`; returns the new carry and the output."""
-        raise NotImplementedError
-
-    def __call__(self, carry: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    def __call__(self, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         """Takes one step: carry and [batch, *space, in] to carry and [batch, *space, features]."""
-        return self.advance(carry, self.gate_inputs(x))
+        memory, h = carry
+        recurrent = convolve(h, self.recurrent_kernel[...])
+        carry = self.advance(memory, self.gate_inputs(x), recurrent)
+        return carry, carry[1]
 
 
 class ConvLSTMCell(RecurrentCell):
@@ -208,21 +213,12 @@ class ConvLSTMCell(RecurrentCell):
         super().__init__(extents, in_features, features, **options)
         self.bias[...] = self.bias[...].at[features : 2 * features].set(1)
 
-    def initial_carry(self, lead: Sequence[int]) -> tuple[jax.Array, jax.Array]:
-        """Returns `(c, h)`, zeros [*lead, features]: c in float32, h in `dtype`."""
-        shape = (*lead, self.features)
-        return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, self.dtype)
-
-    def advance(
-        self, carry: tuple[jax.Array, jax.Array], gate_inputs: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        """Takes one step, given `gate_inputs(x)`; returns the new carry and the output."""
-        c, h = carry
-        gates = (gate_inputs + self.recur(h)).astype(jnp.float32)
-        i, f, g, o = jnp.split(gates, 4, axis=-1)
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(self.dtype)
-        return (c, h), h
+    @staticmethod
+    def advance(memory: jax.Array, inputs: jax.Array, recurrent: jax.Array) -> Carry:
+        """Returns c and h, given what input and last output add to the gates."""
+        i, f, g, o = jnp.split((inputs + recurrent).astype(jnp.float32), 4, axis=-1)
+        c = jax.nn.sigmoid(f) * memory + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return c, (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(inputs.dtype)
 
 
 class ConvGRUCell(RecurrentCell):
@@ -251,37 +247,84 @@ class ConvGRUCell(RecurrentCell):
 
     gates = 3
 
-    def initial_carry(self, lead: Sequence[int]) -> jax.Array:
-        """Returns h, zeros [*lead, features] in float32."""
-        return jnp.zeros((*lead, self.features), jnp.float32)
-
-    def advance(self, carry: jax.Array, gate_inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Takes one step, given `gate_inputs(x)`; returns the new carry and the output."""
-        h = carry
-        input_r, input_z, input_n = jnp.split(gate_inputs.astype(jnp.float32), 3, axis=-1)
-        recurrent = jnp.split(self.recur(h).astype(jnp.float32), 3, axis=-1)
-        r = jax.nn.sigmoid(input_r + recurrent[0])
-        z = jax.nn.sigmoid(input_z + recurrent[1])
-        n = jnp.tanh(input_n + r * recurrent[2])
-        h = (1 - z) * n + z * h
-        return h, h.astype(self.dtype)
+    @staticmethod
+    def advance(memory: jax.Array, inputs: jax.Array, recurrent: jax.Array) -> Carry:
+        """Returns h in float32 and in `dtype`, given what adds to the gates."""
+        input_r, input_z, input_n = jnp.split(inputs.astype(jnp.float32), 3, axis=-1)
+        last_r, last_z, last_n = jnp.split(recurrent.astype(jnp.float32), 3, axis=-1)
+        r = jax.nn.sigmoid(input_r + last_r)
+        z = jax.nn.sigmoid(input_z + last_z)
+        n = jnp.tanh(input_n + r * last_n)
+        h = (1 - z) * n + z * memory
+        return h, h.astype(inputs.dtype)
 
 
 def scan_time(cell: RecurrentCell, x: jax.Array) -> jax.Array:
-    """Runs a cell over the first axis, from a memory of zeros.
+    """Runs a cell over time, from a memory of zeros.
 
-    The input's part of the gates is one convolution for all steps, outside the recurrence.
+    The input's part of the gates is one convolution for all steps, outside the recurrence; so is
+    the derivative with respect to the recurrent weights.
 
     Args:
         cell: The cell, any of this module's.
-        x: [time, batch, *space, in].
+        x: [batch, time, *space, in].
 
     Returns:
-        [time, batch, *space, features] in the cell's dtype.
+        [batch, time, *space, features] in the cell's dtype.
     """
-    inputs = cell.gate_inputs(x.reshape(-1, *x.shape[2:]))
-    inputs = inputs.reshape(*x.shape[:-1], -1)
-    return jax.lax.scan(cell.advance, cell.initial_carry(x.shape[1:-1]), inputs)[1]
+    inputs = _at_all_steps(cell.gate_inputs, x)
+    kernel = cell.recurrent_kernel[...].astype(inputs.dtype)
+    y = _scan(cell.advance, kernel, jnp.moveaxis(inputs, 1, 0))
+    return jnp.moveaxis(y, 0, 1)
+
+
+def _at_all_steps(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Applies a function of [batch, *space, channel] to every step of [batch, time, ...]."""
+    # Steps join the batch behind it: in front of it they would scatter a sharded batch.
+    y = function(x.reshape(-1, *x.shape[2:]))
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _scan(advance: Advance, kernel: jax.Array, inputs: jax.Array) -> jax.Array:
+    """Outputs of all steps, time first, of gate inputs [time, batch, *space, gates]."""
+    return _scan_pushed(advance, kernel, inputs, None)
+
+
+def _scan_pushed(
+    advance: Advance, kernel: jax.Array, inputs: jax.Array, push: jax.Array | None
+) -> jax.Array:
+    """As `_scan`, with `push` added to the recurrent part of the gates."""
+
+    def step(carry: Carry, now: tuple[jax.Array, jax.Array | None]) -> tuple[Carry, jax.Array]:
+        inputs, push = now
+        recurrent = convolve(carry[1], kernel)
+        carry = advance(carry[0], inputs, recurrent if push is None else recurrent + push)
+        return carry, carry[1]
+
+    carry = _zeros((*inputs.shape[1:-1], kernel.shape[-2]), inputs.dtype)
+    return jax.lax.scan(step, carry, (inputs, push))[1]
+
+
+@_scan.defjvp
+def _scan_jvp(advance: Advance, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    """Moves the product with the kernel's tangent out of the loop: all outputs are known by then.
+
+    Left to itself, the gradient of the weights would be summed up inside the loop: slower, and with
+    a sharded batch one all-reduce for every time step.
+    """
+    kernel, inputs = primals
+    kernel_tangent, inputs_tangent = tangents
+    y, linear = jax.linearize(
+        functools.partial(_scan_pushed, advance, kernel), inputs, jnp.zeros_like(inputs)
+    )
+    last = jnp.moveaxis(jnp.concatenate([jnp.zeros_like(y[:1]), y[:-1]]), 0, 1)
+    push = _at_all_steps(lambda h: convolve(h, kernel_tangent), last)
+    return y, linear(inputs_tangent, jnp.moveaxis(push, 1, 0))
+
+
+def _zeros(shape: Sequence[int], dtype: jax.typing.DTypeLike) -> Carry:
+    return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, dtype)
 
 
 def _orthogonal_blocks(key: jax.Array, features: int, blocks: int) -> jax.Array:

@@ -30,7 +30,7 @@ def test_one_stage_of_identity_kernels_is_max_pooling(normal):
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (9, 8, 4)])
 def test_grid_shape_is_that_of_the_output(shape):
-    model = nnx.eval_shape(lambda: Conv3DConfig.base().build(1, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Conv3DConfig.base(2).build(1, rngs=nnx.Rngs(0)))
     y = nnx.eval_shape(lambda model, x: model(x), model, jnp.zeros((2, *shape, 1)))
     assert y.shape == (2, *model.grid_shape(shape), 128)
 

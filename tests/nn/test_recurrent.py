@@ -1,5 +1,7 @@
 """Cells against Flax's own and NumPy ones, precision of the memory, bad settings."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,13 +32,14 @@ def test_without_space_it_is_the_flax_cell(cell, normal):
     layer = CELLS[cell]((), 3, 5, rngs=nnx.Rngs(0))
     layer.bias[...] = normal(2, *layer.bias.shape)
     reference = flax_cell(layer, cell, 3)
-    x = normal(0, 6, 4, 3)
+    x = normal(0, 4, 6, 3)
     carry = reference.initialize_carry((4, 3), rngs=nnx.Rngs(0))
     expected = []
-    for step in x:
+    for step in jnp.moveaxis(x, 1, 0):
         carry, y = reference(carry, step)
         expected.append(y)
-    np.testing.assert_allclose(scan_time(layer, x), np.stack(expected), rtol=1e-4, atol=1e-6)
+    expected = np.stack(expected, axis=1)
+    np.testing.assert_allclose(scan_time(layer, x), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -61,12 +64,12 @@ def test_bfloat16_computes_but_memory_stays_float32(cell):
         layer.kernel[...] = jnp.zeros_like(layer.kernel[...])
         layer.recurrent_kernel[...] = jnp.zeros_like(layer.recurrent_kernel[...])
         layer.bias[...] = jnp.asarray(gates)
-    x = jnp.zeros((400, 1, 1))
+    x = jnp.zeros((1, 400, 1))
     expected, y = scan_time(full, x), scan_time(half, x)
     assert y.dtype == jnp.bfloat16
     assert full.kernel[...].dtype == half.kernel[...].dtype == jnp.float32
-    assert expected[-1, 0, 0] > 0.6
-    np.testing.assert_allclose(y[-1].astype(jnp.float32), expected[-1], rtol=0.03)
+    assert expected[0, -1, 0] > 0.6
+    np.testing.assert_allclose(y[0, -1].astype(jnp.float32), expected[0, -1], rtol=0.03)
 
 
 def test_param_dtype_stores():
@@ -90,9 +93,9 @@ def numpy_steps(cell, kind, x):
     kernel, recurrent, bias = (
         np.asarray(p[...], np.float64) for p in (cell.kernel, cell.recurrent_kernel, cell.bias)
     )
-    h = c = np.zeros((*x.shape[1:-1], cell.features))
+    h = c = np.zeros((x.shape[0], *x.shape[2:-1], cell.features))
     sigmoid = scipy.special.expit
-    for step in np.asarray(x, np.float64):
+    for step in np.moveaxis(np.asarray(x, np.float64), 1, 0):
         z, u = correlate(step, kernel) + bias, correlate(h, recurrent)
         if kind == "lstm":
             i, f, g, o = np.split(z + u, 4, axis=-1)
@@ -110,12 +113,47 @@ def numpy_steps(cell, kind, x):
 def test_convolutional_cells_equal_numpy(kind, extents, space, normal):
     cell = CELLS[kind](extents, 2, 3, rngs=nnx.Rngs(0))
     cell.bias[...] = normal(2, *cell.bias.shape)
-    x = normal(0, 4, 2, *space, 2)
-    expected = np.stack(list(numpy_steps(cell, kind, x)))
+    x = normal(0, 2, 4, *space, 2)
+    expected = np.stack(list(numpy_steps(cell, kind, x)), axis=1)
     np.testing.assert_allclose(scan_time(cell, x), expected, rtol=1e-4, atol=1e-5)
-    carry, y = cell(cell.initial_carry((2, *space)), x[0])
-    np.testing.assert_allclose(y, expected[0], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(cell(carry, x[1])[1], expected[1], rtol=1e-4, atol=1e-5)
+    carry, y = cell(cell.initial_carry((2, *space)), x[:, 0])
+    np.testing.assert_allclose(y, expected[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cell(carry, x[:, 1])[1], expected[:, 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_derivatives_are_those_of_a_plain_loop(kind, normal):
+    cell = CELLS[kind]((3,), 2, 3, rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(cell, nnx.Param)
+    x = normal(0, 2, 4, 5, 2)
+
+    def by_scan(params, x):
+        return scan_time(nnx.merge(graphdef, params), x)
+
+    def by_loop(params, x):
+        cell, outputs = nnx.merge(graphdef, params), []
+        carry = cell.initial_carry((2, 5))
+        for step in range(4):
+            carry, y = cell(carry, x[:, step])
+            outputs.append(y)
+        return jnp.stack(outputs, axis=1)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(forward, params, x):
+        def loss_fn(params, x):
+            return jnp.square(forward(params, x) - 0.3).sum()
+
+        def squared_gradient(params, x):
+            return sum(jnp.square(g).sum() for g in jax.tree.leaves(gradient(params, x)))
+
+        gradient = jax.grad(loss_fn, argnums=(0, 1))
+        once = gradient(params, x)
+        pushed = jax.jvp(forward, (params, x), once)[1]
+        return once, pushed, jax.grad(squared_gradient)(params, x)
+
+    got, expected = derivatives(by_scan, params, x), derivatives(by_loop, params, x)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
 
 
 def test_cells_of_the_grid_share_weights_and_do_not_mix(normal):

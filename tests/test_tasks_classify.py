@@ -1,0 +1,167 @@
+"""Classify: loss and baseline against scikit-learn, learning, refused labels and shapes."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.stats
+import sklearn.metrics
+from flax import nnx
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.nn import ClassificationHead, Conv3DConfig, ConvRecurrentConfig
+from stpatch_jax.tasks import Classify, ClassifyConfig
+
+COUNTS = (6, 2, 4)
+BACKBONES = {
+    "video": (Conv3DConfig.tiny(2), (4, 6, 6)),
+    "panel": (ConvRecurrentConfig.tiny((4, 1)), (8, 3)),
+}
+
+
+def make_batch(shape, examples=6):
+    rng = np.random.default_rng(0)
+    return {
+        "field": rng.normal(size=(examples, *shape, 2)).astype(np.float32),
+        "label": rng.integers(0, len(COUNTS), examples),
+    }
+
+
+def build(name="video", **fields):
+    backbone, shape = BACKBONES[name]
+    batch = make_batch(shape)
+    task = Classify(ClassifyConfig(COUNTS, **fields))
+    shapes = {key: value.shape for key, value in batch.items()}
+    return task, task.build(backbone, shapes, rngs=nnx.Rngs(0)), batch
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("reduce", ["flatten", "mean"])
+def test_one_batch_is_learnt_and_every_parameter_takes_part(name, reduce):
+    task, model, batch = build(name, reduce=reduce)
+    optimizer = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param)
+
+    @nnx.jit
+    def train_step(model, optimizer, batch):
+        (loss, metrics), gradient = nnx.value_and_grad(task.loss, has_aux=True)(model, batch)
+        optimizer.update(model, gradient)
+        return loss, metrics, gradient
+
+    first, _, gradient = train_step(model, optimizer, batch)
+    for path, leaf in nnx.to_flat_state(gradient):
+        assert np.isfinite(leaf[...]).all(), path
+        assert (leaf[...] != 0).any(), path
+    for _ in range(150):
+        train_step(model, optimizer, batch)
+    loss, metrics, _ = train_step(model, optimizer, batch)
+    assert loss < 0.02 * first
+    assert metrics["accuracy"] == 1
+
+
+def test_loss_and_accuracy_are_those_of_the_predicted_probabilities():
+    task, model, batch = build(class_weights="balanced")
+    loss, metrics = nnx.jit(task.loss)(model, batch)
+    probability = np.asarray(nnx.jit(task.predict)(model, batch), np.float64)
+    assert probability.shape == (6, 3)
+    np.testing.assert_allclose(probability.sum(1), 1, rtol=1e-6)
+    probability /= probability.sum(1, keepdims=True)
+    weights = np.take([12 / (3 * n) for n in COUNTS], batch["label"])
+    expected = sklearn.metrics.log_loss(
+        batch["label"], probability, sample_weight=weights, labels=[0, 1, 2]
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    accuracy = sklearn.metrics.accuracy_score(batch["label"], probability.argmax(1))
+    np.testing.assert_allclose(metrics["accuracy"], accuracy, rtol=1e-6)
+
+
+def test_examples_that_fill_a_batch_count_nowhere():
+    task, model, batch = build()
+    padded = jax.tree.map(lambda a: np.concatenate([a, a[-1:]]), batch)
+    padded["example_mask"] = np.array([True] * 6 + [False])
+    loss = nnx.jit(task.loss)
+    expected, got = loss(model, batch), loss(model, padded)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), expected, got)
+
+
+def test_majority_is_the_most_frequent_class_and_its_log_loss_the_entropy():
+    task = Classify(ClassifyConfig(COUNTS))
+    batch = {"label": np.repeat([0, 1, 2], COUNTS)}
+    majority = task.baselines(batch)["majority"]
+    confusion = task.confusion(majority, batch)
+    np.testing.assert_allclose(confusion.accuracy(), 0.5)
+    np.testing.assert_array_equal(confusion.recall(), [1, 0, 0])
+    log_loss = sklearn.metrics.log_loss(batch["label"], np.asarray(majority, np.float64))
+    np.testing.assert_allclose(log_loss, scipy.stats.entropy(COUNTS), rtol=1e-6)
+
+
+def test_published_head_by_hand():
+    head = nnx.eval_shape(lambda: ClassificationHead((8, 5, 5), 64, classes=10, rngs=nnx.Rngs(0)))
+    count = sum(p.size for p in jax.tree.leaves(nnx.state(head, nnx.Param)))
+    assert count == (8 * 5 * 5 * 64 * 64 + 64) + (64 * 10 + 10)
+
+
+def test_bfloat16_gives_float32_logits_and_dropout_only_trains():
+    backbone = dataclasses.replace(Conv3DConfig.tiny(2), dtype="bfloat16", dropout=0.5)
+    batch = make_batch((4, 6, 6))
+    task = Classify(ClassifyConfig(COUNTS))
+    model = task.build(backbone, {"field": batch["field"].shape}, rngs=nnx.Rngs(0))
+    evaluate = nnx.view(model, deterministic=True)
+    predict = nnx.jit(lambda a, b: (a(batch["field"]), b(batch["field"]), b(batch["field"])))
+    noisy, first, second = predict(model, evaluate)
+    assert first.dtype == jnp.float32
+    np.testing.assert_array_equal(first, second)
+    assert (noisy != first).any()
+
+
+def test_labels_that_are_no_class_are_refused():
+    task = Classify(ClassifyConfig(COUNTS))
+    task.check_labels(np.array([0, 2]))
+    for label in ([0, 3], [-1], [0.5]):
+        message = rf"Classify has 3 classes and needs labels from 0 to 2, got \[{label[-1]}\]"
+        with pytest.raises(InputError, match=message):
+            task.check_labels(np.array(label))
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    task = Classify(ClassifyConfig(COUNTS))
+    with pytest.raises(InputError, match=re.escape("Classify needs a field (batch, time")):
+        task.build(Conv3DConfig.tiny(0), {"field": (2, 3)}, rngs=nnx.Rngs(0))
+    head = ClassificationHead((2, 3), 4, classes=2, rngs=nnx.Rngs(0))
+    with pytest.raises(InputError, match=re.escape("needs a feature map (batch, *(2, 3), 4), got")):
+        head(jnp.zeros((1, 2, 3, 5)))
+    with pytest.raises(InputError, match=re.escape("flattens a grid of (2, 3) cells, got (2, 4)")):
+        head(jnp.zeros((1, 2, 4, 4)))
+    with pytest.raises(InputError, match="needs at least 2 classes"):
+        ClassificationHead((2, 3), 4, classes=1, rngs=nnx.Rngs(0))
+    with pytest.raises(InputError, match=r'reduce "flatten" or "mean", got \'max\''):
+        ClassificationHead((2, 3), 4, classes=2, reduce="max", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"class_counts": (5,)}, "needs class_counts, the number of training examples"),
+        ({"class_counts": (0, 0)}, "of each of at least 2 classes"),
+        ({"label_smoothing": 1.0}, "needs 0 <= label_smoothing < 1, got 1.0"),
+        ({"class_weights": (1.0,)}, "one class weight >= 0 for each of 2 classes"),
+        ({"class_weights": (1.0, -1.0)}, "one class weight >= 0"),
+        ({"class_weights": "even"}, "\"balanced\" or None, got 'even'"),
+        (
+            {"class_counts": (3, 0), "class_weights": "balanced"},
+            "training examples of every class for balanced",
+        ),
+    ],
+)
+def test_bad_settings_are_refused(fields, message):
+    with pytest.raises(InputError, match=f"Classify .*{message}"):
+        ClassifyConfig(**{"class_counts": (3, 4), **fields})
+
+
+def test_config_goes_to_json_and_back():
+    config = ClassifyConfig(COUNTS, hidden=(8,), class_weights=(1.0, 2.0, 0.5))
+    assert ClassifyConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
