@@ -97,7 +97,7 @@ def _train(arguments: list[str]) -> int:
         )
     name, *flags = arguments
     command = _parse(name, flags)
-    text = train(command.config, command.workdir)
+    text = train(command.config, workdir=command.workdir)
     directory = command.workdir or Path("runs") / name
     if text is None:
         print(f"stopped by SIGTERM; the same command goes on from {directory}", file=sys.stderr)

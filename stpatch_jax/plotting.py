@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 MODEL, NAIVE, TRUTH = "#0072B2", "#D55E00", "#000000"
 
 
-def new_figure(rows: int = 1, columns: int = 1, *, size: tuple[float, float]) -> Figure:
+def new_figure(rows: int, columns: int, *, size: tuple[float, float]) -> Figure:
     """A figure with a grid of Axes that no global state knows; `size` in inches."""
     figure = Figure(figsize=size, layout="constrained")
     figure.subplots(rows, columns, squeeze=False)

@@ -93,7 +93,7 @@ def draw_plots(
     figures = {
         "forecasts": _forecast_figure(data, split),
         "errors": _error_figure(report["test"]),
-        "learning": plotting.new_figure(size=(7, 4)),
+        "learning": plotting.new_figure(1, 1, size=(7, 4)),
     }
     plotting.learning_curve(metrics, ax=figures["learning"].axes[0])
     for name, figure in figures.items():

@@ -99,7 +99,7 @@ class Run:
 
 
 def train(
-    config: RunConfig, workdir: str | Path | None = None, *, progress: bool = True
+    config: RunConfig, *, workdir: str | Path | None = None, progress: bool = True
 ) -> str | None:
     """Trains a run to its end, or goes on with it, and writes its report.
 
