@@ -1,10 +1,10 @@
 """What users write for a window spec, turned into its one canonical form or refused."""
 
-import numbers
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 from jax import Array
 from jax.core import Tracer
@@ -45,11 +45,6 @@ def positive(value: Any, must: str) -> int:
     return _integer(value, must, minimum=1)
 
 
-def cells(value: Any, must: str) -> int:
-    """The length of an axis in cells, at least 1."""
-    return _integer(value, f"{must} not empty:", minimum=1)
-
-
 def positive_or_none(value: Any, must: str) -> int | None:
     """An integer of at least 1, or None."""
     return None if value is None else positive(value, must)
@@ -62,7 +57,9 @@ def _integer(value: Any, must: str, *, minimum: int) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool | np.bool_) or number < minimum:
-        raise InputError(f"{must} an integer of at least {minimum}, got {value!r}")
+        raise InputError(
+            f"{must} an integer of at least {minimum}, got {value!r}; count in whole cells"
+        )
     return number
 
 
@@ -70,7 +67,7 @@ def _refuse_tracer(value: Any, must: str) -> None:
     if isinstance(value, Tracer):
         raise InputError(
             f"{must} known before tracing, got a traced array; pass it as a plain Python value "
-            "(a static argument), or use gather_patches for traced starts"
+            "(a static argument)"
         )
 
 
@@ -78,9 +75,11 @@ def padding(value: Any, must: str) -> Padding:
     """A padding name, or the cells added in front and behind."""
     if isinstance(value, str):
         return _known(value, must, PADDING_NAMES, "or a pair (lo, hi) of cells")
+    _refuse_tracer(value, must)
     if not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
         raise InputError(
-            f"{must} one of {', '.join(PADDING_NAMES)}, or a pair (lo, hi) of cells, got {value!r}"
+            f"{must} one of {', '.join(PADDING_NAMES)}, or a pair (lo, hi) of cells, got "
+            f"{value!r}; choose one per axis"
         )
     lo, hi = (_integer(width, must, minimum=0) for width in value)
     return lo, hi
@@ -93,7 +92,8 @@ def padding_mode(value: Any, must: str) -> PaddingMode:
 
 def _known(value: Any, must: str, names: tuple[str, ...], other: str) -> Any:
     if value not in names:
-        raise InputError(f"{must} one of {', '.join(names)}{other and f', {other}'}, got {value!r}")
+        known = ", ".join(names) + (other and f", {other}")
+        raise InputError(f"{must} one of {known}, got {value!r}; choose one of these")
     return value
 
 
@@ -102,21 +102,30 @@ def fill_value(value: Any) -> bool | int | float | complex:
     _refuse_tracer(value, "fill_value must be")
     if isinstance(value, np.ndarray | np.generic | Array) and np.ndim(value) == 0:
         value = np.asarray(value).item()
-    if not isinstance(value, numbers.Number):
-        raise InputError(f"fill_value must be one number, got {value!r}")
-    return value  # type: ignore[return-value]
+    if not isinstance(value, bool | int | float | complex):
+        raise InputError(
+            f"fill_value must be one number, got {value!r}; give a bool, int, float or complex"
+        )
+    return value
 
 
 def footprint(value: Any, window: tuple) -> FootprintName | tuple | None:
     """Canonical form: a known name, or the boolean array as nested tuples (hashable)."""
     if value is None:
         return None
-    _refuse_tracer(value, "footprint must be")
+    for entry in jax.tree.leaves(value):
+        _refuse_tracer(entry, "footprint must be")
     if isinstance(value, str):
         return _known(value, "footprint must be", FOOTPRINT_NAMES, "or a boolean array")
-    mask = np.asarray(value)
+    try:
+        mask = np.asarray(value)
+    except ValueError:  # rows of several lengths
+        mask = np.asarray(None)
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        raise InputError(f"footprint must be a boolean array, got dtype {mask.dtype}")
+        raise InputError(
+            f"footprint must be a boolean array of the window's shape, got {value!r}; give one "
+            "boolean per sample of the window"
+        )
     fits = mask.ndim == len(window) and all(
         extent is None or extent == cells for extent, cells in zip(window, mask.shape, strict=True)
     )

@@ -8,10 +8,12 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.lowerings import Axes
-from stpatch_jax.patches import Spec, linear_extract, static_spec
+from stpatch_jax.patches import Spec, accumulator, along_channels, linear_extract, static_spec
 from stpatch_jax.windows import AxisWindows, WindowSpec
 
 Reduce = Literal["sum", "mean"]
@@ -21,7 +23,7 @@ BLEND_NAMES: tuple[str, ...] = get_args(Blend)
 
 
 def fold_patches(
-    patches: jax.Array,
+    patches: ArrayLike,
     spec: Spec,
     shape: Sequence[int],
     *,
@@ -79,19 +81,22 @@ def _fold(
     patches: jax.Array, spec: WindowSpec, shape: tuple[int, ...], *, reduce: Reduce, blend: Blend
 ) -> jax.Array:
     if reduce not in REDUCE_NAMES:
-        raise InputError(f"reduce must be one of {', '.join(REDUCE_NAMES)}, got {reduce!r}")
+        raise InputError(
+            f"reduce must be one of {', '.join(REDUCE_NAMES)}, got {reduce!r}; choose one of these"
+        )
     axes, mask = spec.axes(shape), spec.footprint_mask(shape)
     _require_fit(patches.shape, axes, shape)
     tapers = [window_taper(axis.window, blend) for axis in axes]
     dtype = _folded_dtype(patches.dtype, exact=reduce == "sum" and blend == "uniform")
-    wide = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
+    wide = accumulator(dtype)
     patches = patches.astype(wide)
     if blend != "uniform":
-        patches = patches * jnp.asarray(_outer(tapers)[..., None], wide)
+        patches = patches * along_channels(_outer(tapers), patches.ndim).astype(wide)
     total = _fold_sum(patches, axes, mask)
     if reduce == "mean":
         for weight in _folded_weights(axes, mask, tapers):
-            total = total / jnp.asarray(np.where(weight > 0, weight, 1)[..., None], wide)
+            weight = along_channels(np.where(weight > 0, weight, 1), total.ndim)
+            total = total / weight.astype(wide)
     return total.astype(dtype)
 
 
@@ -106,9 +111,14 @@ def _folded_dtype(dtype: jnp.dtype, *, exact: bool) -> jnp.dtype:
 
 def _fold_sum(patches: jax.Array, axes: Axes, mask: np.ndarray | None) -> jax.Array:
     """The transpose of extraction, taken by JAX, so that it is the adjoint by construction."""
-    batch = patches.shape[: patches.ndim - 2 * len(axes) - 1]
-    shape = (*batch, *(axis.size for axis in axes), patches.shape[-1])
-    field = jax.ShapeDtypeStruct(shape, patches.dtype)
+    rank = len(axes)
+    # Only the type of the field is used. It is made from the patches so that it has theirs inside
+    # shard_map and on a mesh of explicit axes, where sharding is part of the type.
+    corner = patches[(..., *(0,) * 2 * rank, slice(None))]
+    sizes = [axis.size for axis in axes]
+    shape = (*corner.shape[:-1], *sizes, corner.shape[-1])
+    kept = (*range(corner.ndim - 1), corner.ndim - 1 + rank)
+    field = lax.broadcast_in_dim(corner, shape, kept)
     transpose = jax.linear_transpose(lambda x: linear_extract(x, axes, mask), field)
     return transpose(patches)[0]
 
@@ -214,7 +224,9 @@ def window_taper(window: int, blend: Blend) -> np.ndarray:
         return np.sin(np.pi * (sample + 0.5) / window) ** 2
     if blend == "gaussian":
         return np.maximum(np.exp(-0.5 * ((sample - (window - 1) / 2) / (window / 8)) ** 2), 1e-3)
-    raise InputError(f"blend must be one of {', '.join(BLEND_NAMES)}, got {blend!r}")
+    raise InputError(
+        f"blend must be one of {', '.join(BLEND_NAMES)}, got {blend!r}; choose one of these"
+    )
 
 
 def _outer(factors: Sequence[np.ndarray]) -> np.ndarray:

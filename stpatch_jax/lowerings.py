@@ -24,6 +24,8 @@ Axes = tuple[AxisWindows, ...]
 # Above this many slices per axis, windows are built from half windows instead: XLA's compile time
 # grows with the number of operations (hundreds of slices take seconds, their gradient minutes).
 _MAX_SLICES = 16
+# Entries of the largest table that becomes a constant of a compiled program (1 MiB).
+_MAX_CONSTANT = 1 << 18
 
 
 def choose(lowering: Lowering, axes: Axes) -> Callable[[jax.Array, Axes], jax.Array]:
@@ -33,14 +35,17 @@ def choose(lowering: Lowering, axes: Axes) -> Callable[[jax.Array, Axes], jax.Ar
         InputError: The name is not known, or `reshape` is asked for windows that overlap or skip.
     """
     if lowering not in LOWERING_NAMES:
-        raise InputError(f"lowering must be one of {', '.join(LOWERING_NAMES)}, got {lowering!r}")
+        raise InputError(
+            f"lowering must be one of {', '.join(LOWERING_NAMES)}, got {lowering!r}; choose one "
+            "of these"
+        )
     tiled = all(axis.stride == axis.window and axis.dilation == 1 for axis in axes)
     if lowering == "auto":
         overlapping = _FASTEST_OVERLAPPING.get(jax.default_backend(), "blocks")
         lowering = "reshape" if tiled else overlapping
     if lowering == "reshape" and not tiled:
         raise InputError(
-            'lowering="reshape" needs stride = window and dilation 1 along every axis, got '
+            'lowering="reshape" must have stride = window and dilation 1 along every axis, got '
             f"{[(a.window, a.stride, a.dilation) for a in axes]} as (window, stride, dilation); "
             'use lowering="auto"'
         )
@@ -53,39 +58,75 @@ _FASTEST_OVERLAPPING: dict[str, Lowering] = {"cpu": "gather"}
 
 
 def by_gather(x: jax.Array, axes: Axes) -> jax.Array:
-    """One take with constant indices per axis, then one transpose; XLA fuses them into one loop."""
+    """One gather of contiguous runs: the window's last axis together with the channels.
+
+    XLA reads the start of a run once and copies the run in a vectorised loop.
+    """
     rank = len(axes)
     batch = x.ndim - rank - 1
+    channels = x.shape[-1]
+    cells = math.prod(x.shape[batch:])
+    if x.size == 0 or cells > np.iinfo(np.int32).max:  # no runs, or starts beyond int32
+        return by_blocks(x, axes)
+    # With dilation the samples of the last axis do not touch: a run is one sample.
+    run = axes[-1].window if axes[-1].dilation == 1 else 1
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(*range(batch), batch + 2 * rank),
+        collapsed_slice_dims=(),
+        start_index_map=(batch,),
+    )
+    starts = _run_starts(x.shape[batch:], axes, run)
+    flat = x.reshape(*x.shape[:batch], cells)
+    # Every start is inside; "clip" only spares the select that the default mode would add.
+    sizes = (*x.shape[:batch], run * channels)
+    runs = lax.gather(flat, starts[..., None], numbers, sizes, mode="clip")
+    grid, window = (axis.count for axis in axes), (axis.window for axis in axes)
+    return runs.reshape(*x.shape[:batch], *grid, *window, channels)
+
+
+def _run_starts(shape: tuple[int, ...], axes: Axes, run: int) -> jax.Array | np.ndarray:
+    """Where each run of a flattened `(*padded, channel)` starts: int32 `(*grid, *window)`.
+
+    The window's last axis counts runs of `run` samples, not samples.
+    """
+    rank = len(axes)
+    samples = [axis.window for axis in axes]
+    samples[-1] //= run
+    form = (*(axis.count for axis in axes), *samples)
+    # Small tables are constants of the program; it computes large ones, to stay small itself.
+    numbers = np if math.prod(form) <= _MAX_CONSTANT else jnp
+    starts = numbers.zeros((1,) * (2 * rank), np.int32)
     for position, axis in enumerate(axes):
-        index = np.arange(axis.count)[:, None] * axis.stride
-        index = index + np.arange(axis.window) * axis.dilation
-        # Every index is inside; "clip" only spares the select that the default mode would add.
-        x = jnp.take(x, index, axis=batch + 2 * position, mode="clip")
-    return x.transpose(_grid_before_window(batch, rank, x.ndim))
+        pitch = math.prod(shape[position + 1 :])
+        for place, step in ((position, axis.stride), (rank + position, axis.dilation)):
+            along = [1] * (2 * rank)
+            along[place] = form[place]
+            starts = starts + (np.arange(form[place], dtype=np.int32) * (step * pitch)).reshape(
+                along
+            )
+    return starts
 
 
 def by_blocks(x: jax.Array, axes: Axes) -> jax.Array:
-    """Blocks of one stride per axis, transposed once, then widened to windows by concatenation.
+    """Blocks of one stride per axis, widened to windows by concatenation, then one transpose.
 
-    The transpose runs over the input, before it is multiplied, and keeps the innermost runs
-    merged with the channels; every later concatenation copies runs that are longer still. It is
-    linear and made of pads, slices, reshapes and concatenations only, so its transpose is a sum
-    of shifted pads in a fixed order: no scatter, no convolution.
+    The last axis is merged with the channels throughout, so that every copy moves runs as long as
+    they can be. It is linear and made of pads, slices, reshapes, concatenations and a transpose
+    only, so its transpose is a sum of shifted pads in a fixed order: no scatter, no convolution.
     """
     rank = len(axes)
     batch = x.ndim - rank - 1
     channels = x.shape[-1]
     # With dilation the samples of the last axis are strided and cannot merge with the channels.
-    merged = axes[-1].dilation == 1
+    merged = axes[-1].dilation == 1 and channels > 0
     x = _resize(x, [axis.stride * _blocks_needed(axis) for axis in axes], batch)
     split = [cells for axis in axes for cells in (_blocks_needed(axis), axis.stride)]
-    x = x.reshape(*x.shape[:batch], *split, channels)
-    x = x.transpose(_grid_before_window(batch, rank, x.ndim))
-    if merged:
-        x = x.reshape(*x.shape[:-2], axes[-1].stride * channels)
+    tail = [split.pop() * channels] if merged else [split.pop(), channels]
+    x = x.reshape(*x.shape[:batch], *split, *tail)
     for position in reversed(range(rank)):
         unit = channels if merged and position == rank - 1 else 1
-        x = _widen(x, axes[position], batch + position, batch + rank + position, unit)
+        x = _widen(x, axes[position], batch + 2 * position, batch + 2 * position + 1, unit)
+    x = x.transpose(_grid_before_window(batch, rank, x.ndim))
     window = [axis.window for axis in axes]
     return x.reshape(*x.shape[: batch + rank], *window, channels)
 
@@ -98,6 +139,8 @@ def by_conv(x: jax.Array, axes: Axes) -> jax.Array:
     accelerator's default precision. Bytes are whole numbers up to 255, exact even in bfloat16, so
     extracting byte planes and putting them together again is a copy.
     """
+    if x.size == 0:  # the lax operator refuses a convolution of no features
+        return by_gather(x, axes)
     rank = len(axes)
     batch_shape = x.shape[: x.ndim - rank - 1]
     channels = x.shape[-1]

@@ -1,12 +1,16 @@
 """Patch extraction: exact, differentiable, and the same function on every layout."""
 
+import cmath
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.lowerings import Axes, Lowering, by_blocks, choose
@@ -15,7 +19,7 @@ from stpatch_jax.windows import WindowSpec, source_cell
 Spec = WindowSpec | int | Sequence[int | None]
 
 
-def extract_patches(x: jax.Array, spec: Spec, *, lowering: Lowering = "auto") -> jax.Array:
+def extract_patches(x: ArrayLike, spec: Spec, *, lowering: Lowering = "auto") -> jax.Array:
     """Cuts a field into its windows: `(*batch, *grid, *window, channel)`.
 
     `out[..., g, i, c] = x[..., g * stride + i * dilation - lo, c]` per axis, where `lo` is the
@@ -26,7 +30,9 @@ def extract_patches(x: jax.Array, spec: Spec, *, lowering: Lowering = "auto") ->
     The result equals `jax.lax.conv_general_dilated_patches` with its channel-major features
     rearranged, and is a bit-exact copy for every dtype: NaN and Inf stay in their places, -0.0
     and subnormals survive. Derivatives of any order and mode work; the gradient is a sum of
-    shifted pads (no scatter), accumulated in float32 for 16-bit floats.
+    shifted pads (no scatter), accumulated in float32 for 8- and 16-bit floats. One exception is
+    the compiler's: on CPU with jax older than 0.11, bfloat16 subnormals may become 0 and NaN bits
+    change, because XLA itself moves bfloat16 through float32 there.
 
     Args:
         x: Field `[*batch, time, *space, channel]`, any dtype.
@@ -61,18 +67,36 @@ def extract_patches(x: jax.Array, spec: Spec, *, lowering: Lowering = "auto") ->
 def _extract(x: jax.Array, spec: WindowSpec, *, lowering: Lowering) -> jax.Array:
     axes, mask = resolve(x.shape, spec)
     fill = fill_scalar(spec.fill_value, x.dtype)
-    copy = choose(lowering, axes)
+    windows = choose(lowering, axes)
 
-    def primal(x: jax.Array) -> jax.Array:
-        return masked(copy(padded(x, axes, fill), axes), mask, fill)
+    def copy(x: jax.Array, fill: np.ndarray) -> jax.Array:
+        return masked(windows(padded(x, axes, fill), axes), mask, fill)
+
+    return _exact_copy(copy, lambda tangent: linear_extract(tangent, axes, mask), x, fill)
+
+
+def _exact_copy(
+    copy: Callable[..., jax.Array],
+    linear: Callable[..., jax.Array],
+    x: jax.Array,
+    fill: np.ndarray,
+    *traced: jax.Array,
+) -> jax.Array:
+    """Runs `copy(x, fill, *traced)` bit for bit; its tangent is `linear(tangent, *traced)`."""
+
+    def primal(x: jax.Array, *traced: jax.Array) -> jax.Array:
+        if not _is_short_float(x.dtype):
+            return copy(x, fill, *traced)
+        # XLA may widen short floats even to move them, which quiets NaNs and flushes subnormals.
+        bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
+        patches = copy(lax.bitcast_convert_type(x, bits), fill.view(bits), *traced)
+        return lax.bitcast_convert_type(patches, x.dtype)
 
     if not jnp.issubdtype(x.dtype, jnp.inexact):
-        return primal(x)
-    extract = jax.custom_jvp(primal)
-    extract.defjvp(
-        lambda primals, tangents: (extract(*primals), linear_extract(tangents[0], axes, mask))
-    )
-    return extract(x)
+        return primal(x, *traced)
+    exact = jax.custom_jvp(primal)
+    exact.defjvp(lambda primals, tangents: (exact(*primals), linear(tangents[0], *primals[1:])))
+    return exact(x, *traced)
 
 
 def linear_extract(x: jax.Array, axes: Axes, mask: np.ndarray | None) -> jax.Array:
@@ -80,8 +104,8 @@ def linear_extract(x: jax.Array, axes: Axes, mask: np.ndarray | None) -> jax.Arr
 
     16-bit floats pass through float32, exactly, so that the transpose accumulates in float32.
     """
-    wide = jnp.promote_types(x.dtype, jnp.float32) if _is_short_float(x.dtype) else x.dtype
-    zero = jnp.zeros((), wide)
+    wide = accumulator(x.dtype)
+    zero = np.zeros((), wide)
     patches = masked(by_blocks(padded(x.astype(wide), axes, zero), axes), mask, zero)
     return patches.astype(x.dtype)
 
@@ -90,7 +114,12 @@ def _is_short_float(dtype: jnp.dtype) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
 
 
-def padded(x: jax.Array, axes: Axes, fill: jax.Array) -> jax.Array:
+def accumulator(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype in which numbers of a dtype are added up: float32 for shorter floats."""
+    return jnp.dtype(jnp.float32) if _is_short_float(dtype) else dtype
+
+
+def padded(x: jax.Array, axes: Axes, fill: np.ndarray) -> jax.Array:
     """Pads every axis in its own mode; a copy, also of the values it repeats."""
     first = x.ndim - len(axes) - 1
     for position, axis in enumerate(axes):
@@ -102,13 +131,16 @@ def padded(x: jax.Array, axes: Axes, fill: jax.Array) -> jax.Array:
     return x
 
 
-def masked(patches: jax.Array, mask: np.ndarray | None, fill: jax.Array) -> jax.Array:
+def masked(patches: jax.Array, mask: np.ndarray | None, fill: np.ndarray) -> jax.Array:
     """Puts the fill value where a sample lies outside the footprint."""
-    return patches if mask is None else jnp.where(_along_window(mask, patches.ndim), patches, fill)
+    if mask is None:
+        return patches
+    return jnp.where(along_channels(mask, patches.ndim), patches, fill)
 
 
-def _along_window(mask: np.ndarray, ndim: int) -> np.ndarray:
-    return mask.reshape((1,) * (ndim - mask.ndim - 1) + mask.shape + (1,))
+def along_channels(values: np.ndarray, ndim: int) -> np.ndarray:
+    """Gives values over the last axes before the channels the rank they broadcast with."""
+    return values.reshape((1,) * (ndim - values.ndim - 1) + values.shape + (1,))
 
 
 def static_spec(spec: Any) -> WindowSpec:
@@ -128,20 +160,33 @@ def resolve(shape: tuple[int, ...], spec: WindowSpec) -> tuple[Axes, np.ndarray 
     return spec.axes(field), spec.footprint_mask(field)
 
 
-def fill_scalar(value: bool | int | float | complex, dtype: jnp.dtype) -> jax.Array:
-    """The fill value in the field's dtype, refused where the dtype cannot hold it."""
-    with np.errstate(all="ignore"):
-        held = np.asarray(value).astype(dtype)
-    exact = jnp.issubdtype(dtype, jnp.inexact) and not isinstance(value, complex)
-    if not exact and not (held == np.asarray(value)).all():
+def fill_scalar(value: bool | int | float | complex, dtype: jnp.dtype) -> np.ndarray:
+    """The fill value in the field's dtype, refused where the dtype cannot hold it.
+
+    Floats may round it, but not to or from NaN or infinity; whole numbers must be exact.
+    """
+    held = None
+    complex_field = jnp.issubdtype(dtype, jnp.complexfloating)
+    if complex_field or value.imag == 0:
+        number = value.real if isinstance(value, complex) and not complex_field else value
+        # A whole number too long for any machine integer cannot be cast at all.
+        with np.errstate(all="ignore"), contextlib.suppress(OverflowError):
+            held = np.asarray(number).astype(dtype)
+    if held is None or not _stands_for(held.item(), value, dtype):
         raise InputError(
             f"fill_value must be a value of the input's dtype {dtype}, got {value!r}; convert the "
             "input or choose another fill value"
         )
-    return jnp.asarray(held)
+    return held
 
 
-def patchify(x: jax.Array, window: Spec) -> jax.Array:
+def _stands_for(held: Any, value: Any, dtype: jnp.dtype) -> bool:
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return held == value
+    return all(kind(held) == kind(value) for kind in (cmath.isnan, cmath.isinf))
+
+
+def patchify(x: ArrayLike, window: Spec) -> jax.Array:
     """Cuts a field into non-overlapping windows and flattens each to a token.
 
     `(*batch, time, *space, channel)` becomes `(*batch, tokens, features)` with
@@ -173,10 +218,12 @@ def patchify(x: jax.Array, window: Spec) -> jax.Array:
     patches = _extract(x, spec, lowering="reshape")
     batch = x.shape[: x.ndim - spec.rank - 1]
     tokens = int(np.prod([axis.count for axis in axes]))
+    # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
+    patches = patches.reshape(*batch, tokens, *(axis.window for axis in axes), x.shape[-1])
     return patches.reshape(*batch, tokens, -1)
 
 
-def unpatchify(tokens: jax.Array, window: Spec, shape: Sequence[int]) -> jax.Array:
+def unpatchify(tokens: ArrayLike, window: Spec, shape: Sequence[int]) -> jax.Array:
     """Puts the tokens of `patchify` back into the field they came from, exactly.
 
     Args:
@@ -204,10 +251,14 @@ def unpatchify(tokens: jax.Array, window: Spec, shape: Sequence[int]) -> jax.Arr
         )
     batch = tokens.shape[:-2]
     first, rank = len(batch), len(axes)
-    x = tokens.reshape(*batch, *grid, *cells, -1)
+    x = tokens.reshape(*batch, *grid, tokens.shape[-1])
+    x = x.reshape(*batch, *grid, *cells, tokens.shape[-1] // samples)
     pairs = [first + offset + position for position in range(rank) for offset in (0, rank)]
     x = x.transpose(*range(first), *pairs, x.ndim - 1)
-    return x.reshape(*batch, *(axis.size for axis in axes), -1)
+    for position, axis in enumerate(axes):
+        at = first + position
+        x = x.reshape(*x.shape[:at], axis.size, *x.shape[at + 2 :])
+    return x
 
 
 def _tiling(window: Spec) -> WindowSpec:
@@ -216,8 +267,8 @@ def _tiling(window: Spec) -> WindowSpec:
     plain = WindowSpec(spec.window)
     if spec not in (plain, WindowSpec(spec.window, stride=spec.window)):
         raise InputError(
-            "patchify needs non-overlapping windows (stride = window, dilation 1, no padding, no "
-            f"footprint), got {spec}; use extract_patches and fold_patches"
+            "patchify must have non-overlapping windows (stride = window, dilation 1, no padding, "
+            f"no footprint), got {spec}; use extract_patches and fold_patches"
         )
     return plain
 
@@ -231,7 +282,7 @@ def _require_tiled(axes: Axes) -> None:
         )
 
 
-def gather_patches(x: jax.Array, starts: jax.Array, spec: Spec) -> jax.Array:
+def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:
     """Cuts windows at given, possibly traced, starts: for samplers that live on the device.
 
     Window, dilation, padding mode, fill value and footprint are the spec's; its stride and
@@ -269,26 +320,44 @@ def gather_patches(x: jax.Array, starts: jax.Array, spec: Spec) -> jax.Array:
 @functools.partial(jax.jit, static_argnames=("spec",), inline=True)
 def _gather(x: jax.Array, starts: jax.Array, spec: WindowSpec) -> jax.Array:
     axes, mask = resolve(x.shape, spec)
-    fill = fill_scalar(spec.fill_value, x.dtype)
-    rank = len(axes)
+
+    def copy(x: jax.Array, fill: np.ndarray, starts: jax.Array) -> jax.Array:
+        index, inside = _window_cells(starts, axes)
+        patches = x[(..., *index, slice(None))]
+        if inside:
+            everywhere = functools.reduce(jnp.logical_and, inside)[..., None]
+            leading = (1,) * (patches.ndim - everywhere.ndim)
+            patches = jnp.where(everywhere.reshape(leading + everywhere.shape), patches, fill)
+        return masked(patches, mask, fill)
+
+    def linear(tangent: jax.Array, starts: jax.Array) -> jax.Array:
+        wide = accumulator(tangent.dtype)
+        return copy(tangent.astype(wide), np.zeros((), wide), starts).astype(tangent.dtype)
+
+    return _exact_copy(copy, linear, x, fill_scalar(spec.fill_value, x.dtype), starts)
+
+
+def _window_cells(starts: jax.Array, axes: Axes) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The cell that every sample of every window reads, per axis, and whether it is inside.
+
+    Each is `(n, *window)` with 1 in place of the other axes; only constant padding has an outside.
+    """
+    # Small and unsigned integers could not hold a cell in front of the field.
+    starts = starts.astype(jnp.int64 if starts.dtype.itemsize == 8 else jnp.int32)
     index, inside = [], []
     for position, axis in enumerate(axes):
-        samples = (
-            starts[:, position, None] + np.arange(axis.window, dtype=starts.dtype) * axis.dilation
-        )
+        samples = np.arange(axis.window, dtype=starts.dtype)[None] * axis.dilation
+        samples = starts[:, position, None] + samples
         cells = source_cell(samples, axis.size, axis.mode)
-        outer = [samples.shape[0], *(1,) * rank]
-        outer[1 + position] = axis.window
-        index.append(cells.reshape(outer))
+        form = [samples.shape[0], *(1,) * len(axes)]
+        form[1 + position] = axis.window
+        index.append(cells.reshape(form))
         if axis.mode == "constant":
-            inside.append((cells == samples).reshape([*outer, 1]))
-    patches = x[(..., *index, slice(None))]
-    if inside:
-        patches = jnp.where(functools.reduce(jnp.logical_and, inside), patches, fill)
-    return masked(patches, mask, fill)
+            inside.append((cells == samples).reshape(form))
+    return index, inside
 
 
-def valid_fraction(valid: jax.Array, spec: Spec) -> jax.Array:
+def valid_fraction(valid: ArrayLike, spec: Spec) -> jax.Array:
     """The share of every window that holds data.
 
     The mean of `valid` over the samples of the footprint. Constant padding holds no data; the

@@ -91,7 +91,8 @@ class WindowSpec:
       `ceil((size - effective) / stride) + 1` windows, at least one), or `(lo, hi)` in cells. With
       stride > effective window, or dilation > 1, COVER may still leave cells uncovered.
     * `padding_mode`: `"constant"` (cells of `fill_value`), `"edge"`, `"reflect"` (without the edge
-      cell, at most `size - 1` cells wide) or `"wrap"` (round a ring).
+      cell, at most `size - 1` cells wide) or `"wrap"` (round a ring). Reflect and wrap put later
+      cells in front, so with them CAUSAL is not causal.
     * `footprint`: which samples of a window belong to it; the others come out as `fill_value`.
       `"ball"` keeps the samples whose centre lies inside the ellipsoid inscribed in the window,
       `"cylinder"` is a ball in space and a box in time, or any boolean array of the window's shape.
@@ -147,7 +148,8 @@ class WindowSpec:
         rank = len(window)
         if not 1 <= rank <= 4:
             raise InputError(
-                f"window must have 1 to 4 entries (time and 0 to 3 space axes), got {window}"
+                f"window must have 1 to 4 entries (time and 0 to 3 space axes), got {window}; "
+                "give one extent per axis"
             )
         values = {
             "window": canonical.entries(window, rank, "window", canonical.positive_or_none),
@@ -197,12 +199,12 @@ class WindowSpec:
 
     def field_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The `(time, *space)` shape as plain integers, refused where it does not fit the rank."""
-        if len(shape) != self.rank:
+        if np.isscalar(shape) or len(shape) != self.rank:
             raise InputError(
-                f"the shape must have one entry per window axis (time, *space), window "
-                f"{self.window} got shape {tuple(shape)}; leave out batch and channel"
+                f"the shape must have one entry per window axis (time, *space) of the window "
+                f"{self.window}, got {shape!r}; leave out batch and channel"
             )
-        return canonical.entries(tuple(shape), self.rank, "the input", canonical.cells)
+        return canonical.entries(tuple(shape), self.rank, "the shape", canonical.positive)
 
     def _axis(self, axis: int, size: int, shape: tuple[int, ...]) -> AxisWindows:
         window = self.window[axis]
@@ -253,8 +255,9 @@ class WindowSpec:
     def to_dict(self) -> dict[str, Any]:
         """The spec as a dictionary of JSON values; `from_dict` is the inverse."""
         values = {name: _to_json_value(getattr(self, name)) for name in _FIELDS}
-        if isinstance(self.fill_value, complex) or not math.isfinite(self.fill_value):
-            values["fill_value"] = str(self.fill_value)
+        fill = self.fill_value
+        if isinstance(fill, complex) or (isinstance(fill, float) and not math.isfinite(fill)):
+            values["fill_value"] = str(fill)
         return values
 
     @classmethod
@@ -279,7 +282,16 @@ class WindowSpec:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Builds the spec that `to_json` wrote."""
-        return cls.from_dict(json.loads(text))
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError:
+            values = None
+        if not isinstance(values, dict):
+            raise InputError(
+                f"a window spec must be a JSON object, got {text!r}; write it with "
+                "WindowSpec.to_json"
+            )
+        return cls.from_dict(values)
 
     def _key(self) -> tuple:
         # repr keeps NaN equal to itself and -0.0 apart from 0.0, which == would not.
@@ -334,9 +346,11 @@ def _to_json_value(value: Any) -> Any:
 def _footprint_array(footprint: str | tuple, window: tuple[int, ...]) -> np.ndarray:
     if not isinstance(footprint, str):
         return np.asarray(footprint, bool)
-    # Sample centres in units of the half window, so that the inscribed ellipsoid is radius 1.
-    centres = [(2 * np.arange(extent) + 1 - extent) / extent for extent in window]
+    # Whole numbers, because samples on the rim must not depend on rounding: a centre is
+    # (2 i + 1 - w) / w half windows from the middle, brought to the product of all windows.
+    volume = math.prod(window)
+    centres = [(2 * np.arange(extent) + 1 - extent) * (volume // extent) for extent in window]
     if footprint == "cylinder":
-        centres[0] = np.zeros(window[0])
+        centres[0] = np.zeros(window[0], np.int64)
     squares = np.meshgrid(*(centre**2 for centre in centres), indexing="ij")
-    return np.sum(squares, axis=0) <= 1.0
+    return np.sum(squares, axis=0) <= volume**2

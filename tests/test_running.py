@@ -58,7 +58,7 @@ def test_persistence_in_the_report_is_what_pandas_says(trained):
     run, table = trained
     report = read(run)
     prices = pd.read_csv(table, index_col="Date", parse_dates=True)
-    first = prices.index.get_loc(report["data"]["splits"]["test"]["first_target"])
+    first = int(prices.index.searchsorted(report["data"]["splits"]["test"]["first_target"]))
     last = prices.ffill()
     truth, naive = [], []
     for origin in range(first, len(prices) - 1):  # windows of two target rows, stride 1

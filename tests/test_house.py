@@ -1,0 +1,232 @@
+"""House rules, read off the source: floors, documentation, signatures, sizes, what is imported."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stpatch_jax
+
+PACKAGE = Path(stpatch_jax.__file__).parent
+ROOT = PACKAGE.parent
+# A module imports from lower floors only; files of one folder may import each other.
+FLOORS = {
+    "errors": 0,
+    "canonical": 0,
+    "windows": 0,
+    "lowerings": 1,
+    "patches": 1,
+    "folding": 1,
+    "halo": 1,
+    "packing": 1,
+    "losses": 1,
+    "metrics": 1,
+    "testing": 1,
+    "configs": 1,
+    "nn": 2,
+    "tasks": 3,
+    "data": 3,
+    "training": 4,
+    "inference": 5,
+    "explain": 5,
+    "plotting": 5,
+    "evaluation": 5,
+    "rundir": 5,
+    "reporting": 6,
+    "running": 7,
+    "recipes": 8,
+    "cli": 9,
+    "__main__": 10,
+}
+# Floors 0 and 1 are flat at the top of the package: what `import stpatch_jax` itself gives.
+TOP = 1
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(stpatch_jax.__path__, "stpatch_jax.")
+    if not module.name.endswith("__main__")
+)
+
+
+def parsed(name):
+    return ast.parse((PACKAGE / name).read_text())
+
+
+def part(module):
+    """The part of the house that a dotted module name inside the package belongs to."""
+    return module.split(".")[0]
+
+
+def imported(name):
+    """Dotted names, below `stpatch_jax`, of what a file imports from the package."""
+    for node in ast.walk(parsed(name)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if part(alias.name) == "stpatch_jax":
+                    yield alias.name.removeprefix("stpatch_jax").lstrip(".")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, f"{name} has a relative import"
+            if part(node.module) == "stpatch_jax":
+                inside = node.module.removeprefix("stpatch_jax").lstrip(".")
+                for alias in node.names:
+                    yield f"{inside}.{alias.name}".lstrip(".")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_lower_floors_only(name):
+    own = part(name.removesuffix(".py").replace("/", "."))
+    assert own in FLOORS or own == "__init__", f"{name} needs a floor"
+    floor = FLOORS.get(own, TOP)
+    for module in imported(name):
+        # A flat name such as WindowSpec, or one of the package's own files.
+        other = FLOORS.get(part(module), TOP)
+        same_room = part(module) == own or max(other, floor) <= TOP
+        assert other < floor or (other == floor and same_room), (
+            f"{name} (floor {floor}) imports {module} (floor {other})"
+        )
+
+
+def test_imports_make_no_circle():
+    modules = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name
+        for name in NAMES
+        if name != "__init__.py"
+    }
+    needs = {
+        module: {
+            found
+            for target in imported(name)
+            for found in (target, target.rpartition(".")[0])
+            if found in modules and found != module
+        }
+        for module, name in modules.items()
+    }
+    while free := {module for module, others in needs.items() if not others & needs.keys()}:
+        needs = {module: others for module, others in needs.items() if module not in free}
+    # What is left are packages that gather their own files, or a circle.
+    left = {
+        module: {other for other in others & needs.keys() if not other.startswith(f"{module}.")}
+        for module, others in needs.items()
+    }
+    assert not any(left.values()), left
+
+
+def public(body, prefix=""):
+    """The public functions and classes of a module or class body, with dotted names."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+            yield from public(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef):
+            magic = node.name.startswith("__") and bool(prefix)
+            if magic or not node.name.startswith("_"):
+                yield prefix + node.name, node
+
+
+def functions(name):
+    for dotted, node in public(parsed(name).body):
+        if isinstance(node, ast.FunctionDef):
+            yield dotted, node
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_public_names_are_documented(name):
+    assert ast.get_docstring(parsed(name)), f"{name} has no docstring"
+    missing = [
+        dotted
+        for dotted, node in public(parsed(name).body)
+        if not node.name.startswith("__") and not ast.get_docstring(node)
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_public_functions_are_annotated(name):
+    missing = []
+    for dotted, node in functions(name):
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        arguments += [extra for extra in (node.args.vararg, node.args.kwarg) if extra]
+        method = "." in dotted and not any(
+            isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
+            for decorator in node.decorator_list
+        )
+        bare = [a.arg for a in arguments[int(method) :] if a.annotation is None]
+        returns = node.returns is not None or node.name == "__init__"
+        missing += [f"{dotted}: {bare or 'returns'}"] if bare or not returns else []
+    assert not missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_keyword_only(name):
+    # The arguments of a command's `main` are an option only for those who call it from Python.
+    positional = [
+        dotted for dotted, node in functions(name) if node.args.defaults and dotted != "main"
+    ]
+    assert not positional, "an argument with a default is an option: put it behind *"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_random_keys_are_named_key(name):
+    other = {"rng", "rng_key", "prng", "prng_key", "random_key", "random_state"}
+    arguments = [node.arg for node in ast.walk(parsed(name)) if isinstance(node, ast.arg)]
+    assert not other & set(arguments)
+
+
+def _house_files():
+    for folder in ("stpatch_jax", "tests", "benchmarks"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [str(path.relative_to(ROOT)) for path in _house_files()])
+def test_files_stay_short(path):
+    assert len((ROOT / path).read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_pmap(name):
+    names = {
+        getattr(node, "attr", None) or getattr(node, "id", None) or getattr(node, "name", None)
+        for node in ast.walk(parsed(name))
+    }
+    assert "pmap" not in names
+
+
+def test_import_loads_only_jax_and_numpy():
+    program = (
+        "import sys, jax, jax.numpy, numpy; before = set(sys.modules); import stpatch_jax; "
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = set(done.stdout.split()) - sys.stdlib_module_names
+    # What jax and numpy load late is theirs.
+    assert loaded <= {"stpatch_jax", "jax", "jaxlib", "numpy", "ml_dtypes"}
+    assert "stpatch_jax" in loaded
+    program = (
+        "import sys, stpatch_jax; names = 'flax orbax grain xarray pandas matplotlib optax "
+        "sklearn scipy.signal tyro tqdm'; print(*[n for n in names.split() if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert not done.stdout.split()
+
+
+def test_flat_names_are_documented_and_come_from_floors_0_and_1():
+    for name, value in vars(stpatch_jax).items():
+        if not name.startswith("_") and not inspect.ismodule(value):
+            assert inspect.getdoc(value), name
+            assert FLOORS[part(value.__module__.removeprefix("stpatch_jax."))] <= TOP
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_doctests(module):
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
