@@ -64,46 +64,44 @@ def by_gather(x: jax.Array, axes: Axes) -> jax.Array:
     """
     rank = len(axes)
     batch = x.ndim - rank - 1
-    channels = x.shape[-1]
-    cells = math.prod(x.shape[batch:])
-    if x.size == 0 or cells > np.iinfo(np.int32).max:  # no runs, or starts beyond int32
+    channels, padded = x.shape[-1], x.shape[batch:]
+    if x.size == 0 or math.prod(padded) > np.iinfo(np.int32).max:  # starts would pass int32
         return by_blocks(x, axes)
-    # With dilation the samples of the last axis do not touch: a run is one sample.
-    run = axes[-1].window if axes[-1].dilation == 1 else 1
+    # With dilation the samples of the last axis do not touch, and a run is one sample.
+    merged = axes[-1].dilation == 1
+    starts = _run_starts(padded, axes, merged)
+    for _ in axes:
+        x = x.reshape(*x.shape[:-2], -1)
     numbers = lax.GatherDimensionNumbers(
-        offset_dims=(*range(batch), batch + 2 * rank),
+        offset_dims=(*range(batch), batch + starts.ndim),
         collapsed_slice_dims=(),
         start_index_map=(batch,),
     )
-    starts = _run_starts(x.shape[batch:], axes, run)
-    flat = x.reshape(*x.shape[:batch], cells)
+    run = axes[-1].window * channels if merged else channels
     # Every start is inside; "clip" only spares the select that the default mode would add.
-    sizes = (*x.shape[:batch], run * channels)
-    runs = lax.gather(flat, starts[..., None], numbers, sizes, mode="clip")
-    grid, window = (axis.count for axis in axes), (axis.window for axis in axes)
-    return runs.reshape(*x.shape[:batch], *grid, *window, channels)
+    x = lax.gather(x, starts[..., None], numbers, (*x.shape[:-1], run), mode="clip")
+    return x.reshape(*x.shape[:-1], axes[-1].window, channels) if merged else x
 
 
-def _run_starts(shape: tuple[int, ...], axes: Axes, run: int) -> jax.Array | np.ndarray:
-    """Where each run of a flattened `(*padded, channel)` starts: int32 `(*grid, *window)`.
+def _run_starts(padded: tuple[int, ...], axes: Axes, merged: bool) -> jax.Array | np.ndarray:
+    """Where the runs of a flattened `(*padded, channel)` start, int32 `(*grid, *window)`.
 
-    The window's last axis counts runs of `run` samples, not samples.
+    Without the window's last axis where that is merged into the run.
     """
     rank = len(axes)
-    samples = [axis.window for axis in axes]
-    samples[-1] //= run
-    form = (*(axis.count for axis in axes), *samples)
-    # Small tables are constants of the program; it computes large ones, to stay small itself.
-    numbers = np if math.prod(form) <= _MAX_CONSTANT else jnp
-    starts = numbers.zeros((1,) * (2 * rank), np.int32)
-    for position, axis in enumerate(axes):
-        pitch = math.prod(shape[position + 1 :])
-        for place, step in ((position, axis.stride), (rank + position, axis.dilation)):
-            along = [1] * (2 * rank)
-            along[place] = form[place]
-            starts = starts + (np.arange(form[place], dtype=np.int32) * (step * pitch)).reshape(
-                along
-            )
+    pitches = [math.prod(padded[position + 1 :]) for position in range(rank)]
+    steps = [(axis.count, axis.stride * pitch) for axis, pitch in zip(axes, pitches, strict=True)]
+    steps += [
+        (axis.window, axis.dilation * pitch) for axis, pitch in zip(axes, pitches, strict=True)
+    ][: rank - merged]
+    entries = math.prod(count for count, _ in steps)
+    # Small tables are constants of the program; large ones it computes, to stay small itself.
+    numbers = np if entries <= _MAX_CONSTANT else jnp
+    starts = numbers.zeros((1,) * len(steps), np.int32)
+    for place, (count, step) in enumerate(steps):
+        form = [1] * len(steps)
+        form[place] = count
+        starts = starts + (np.arange(count) * step).astype(np.int32).reshape(form)
     return starts
 
 
@@ -120,15 +118,17 @@ def by_blocks(x: jax.Array, axes: Axes) -> jax.Array:
     # With dilation the samples of the last axis are strided and cannot merge with the channels.
     merged = axes[-1].dilation == 1 and channels > 0
     x = _resize(x, [axis.stride * _blocks_needed(axis) for axis in axes], batch)
-    split = [cells for axis in axes for cells in (_blocks_needed(axis), axis.stride)]
-    tail = [split.pop() * channels] if merged else [split.pop(), channels]
-    x = x.reshape(*x.shape[:batch], *split, *tail)
+    # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
+    for position in reversed(range(rank)):
+        at, axis = batch + position, axes[position]
+        x = x.reshape(*x.shape[:at], _blocks_needed(axis), axis.stride, *x.shape[at + 1 :])
+    if merged:
+        x = x.reshape(*x.shape[:-2], axes[-1].stride * channels)
     for position in reversed(range(rank)):
         unit = channels if merged and position == rank - 1 else 1
         x = _widen(x, axes[position], batch + 2 * position, batch + 2 * position + 1, unit)
     x = x.transpose(_grid_before_window(batch, rank, x.ndim))
-    window = [axis.window for axis in axes]
-    return x.reshape(*x.shape[: batch + rank], *window, channels)
+    return x.reshape(*x.shape[:-1], axes[-1].window, channels) if merged else x
 
 
 def by_conv(x: jax.Array, axes: Axes) -> jax.Array:

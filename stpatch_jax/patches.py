@@ -31,8 +31,8 @@ def extract_patches(x: ArrayLike, spec: Spec, *, lowering: Lowering = "auto") ->
     rearranged, and is a bit-exact copy for every dtype: NaN and Inf stay in their places, -0.0
     and subnormals survive. Derivatives of any order and mode work; the gradient is a sum of
     shifted pads (no scatter), accumulated in float32 for 8- and 16-bit floats. One exception is
-    the compiler's: on CPU with jax older than 0.11, bfloat16 subnormals may become 0 and NaN bits
-    change, because XLA itself moves bfloat16 through float32 there.
+    the compiler's: on CPU, bfloat16 subnormals may become 0 and the bits of a NaN change (it
+    stays a NaN), because there XLA itself moves bfloat16 through float32 registers.
 
     Args:
         x: Field `[*batch, time, *space, channel]`, any dtype.

@@ -60,7 +60,7 @@ class Case:
         return (*self.batch, *grid, *window, self.channels)
 
     def noise(self):
-        """Random bytes, so every NaN payload, Inf, -0.0 and subnormal turns up."""
+        """Random bytes, so NaN payloads, Inf, -0.0 and subnormals turn up (see `random_bytes`)."""
         return random_bytes(self.field_shape, self.dtype, self.seed)
 
     def numbers(self, shape=None, offset=0):
@@ -85,13 +85,17 @@ def random_bytes(shape, dtype, seed):
     special = special_values(dtype)
     chosen = generator.random(count) < 0.3
     values[chosen] = generator.choice(special, chosen.sum())
-    if dtype == jnp.bfloat16 and jax.__version_info__ < (0, 11):
-        values = _survives_old_cpu_compiler(values)
+    if dtype == jnp.bfloat16:
+        values = _survives_cpu_compiler(values)
     return values.reshape(shape)
 
 
-def _survives_old_cpu_compiler(values):
-    """bfloat16 without what XLA itself lost on CPU before jax 0.11: subnormals and NaN bits."""
+def _survives_cpu_compiler(values):
+    """bfloat16 without what XLA itself may lose on CPU: subnormals and the bits of a NaN.
+
+    Some fused loops of its compiler hold bfloat16 in float32 registers; with jax 0.10 even
+    `jnp.pad` loses the bits of a NaN there.
+    """
     wide = values.astype(np.float32)
     subnormal = abs(wide) < float(ml_dtypes.finfo(values.dtype).smallest_normal)
     values = np.where(subnormal, np.copysign(np.float32(0), wide).astype(values.dtype), values)
