@@ -1,0 +1,1 @@
+"""Benchmarks: each script asks one question, prints the answer and writes it to `results`."""

@@ -1,0 +1,173 @@
+"""Writes the tables of the results files into the README, or checks that they are there.
+
+    python -m benchmarks.tables [--check]
+
+Every block of the README from `<!-- table: QUESTION -->` to `<!-- end -->` holds, per device, the
+table of `benchmarks/results/QUESTION-DEVICE.json`.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import RESULTS
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Results = Mapping[str, Any]
+# The columns of each table: what is measured, in which dtype, by which function, under which name.
+COLUMNS = {
+    "extract_patches": (
+        ("forward", "auto", "ours"),
+        ("forward", "raw lax", "lax op"),
+        ("forward", "dm_pix", "dm_pix"),
+        ("forward", "keras", "Keras"),
+        ("forward", "numpy", "NumPy"),
+        ("forward", "torch", "torch"),
+        ("forward", "kornia", "kornia"),
+        ("forward", "copy", "copy"),
+        ("gradient", "auto", "gradient: ours"),
+        ("gradient", "raw lax", "lax op"),
+        ("gradient", "torch", "torch"),
+    ),
+    "fold_patches": (
+        ("fold", "sum", "ours, sum"),
+        ("fold", "mean", "mean"),
+        ("fold", "hann mean", "Hann mean"),
+        ("fold", "lax gradient", "lax op's gradient"),
+        ("fold", "conv_transpose", "conv_transpose"),
+        ("fold", "keras", "Keras"),
+        ("fold", "torch", "torch"),
+        ("fold", "torch, our order", "torch, our order"),
+        ("fold", "copy", "copy"),
+    ),
+}
+DTYPE = "float32"
+
+
+def table(question: str, results: Results) -> str:
+    """The Markdown of one results file: times in ms, then the ratios to ours."""
+    columns = [
+        column
+        for column in COLUMNS[question]
+        if any(_time(results, column, case) for case in results["cases"])
+    ]
+    names = [f"{name} [ms]" if not place else name for place, (_, _, name) in enumerate(columns)]
+    lines = [_caption(results), "", _row(["case", "field", "window / stride", *names])]
+    lines.append("|---|---|---|" + "---:|" * len(columns))
+    for case, sizes in results["cases"].items():
+        window, stride = _extent(sizes["window"]), _extent(sizes["stride"])
+        times = [_time(results, column, case) or "" for column in columns]
+        lines.append(_row([case, _extent(sizes["shape"]), f"{window} / {stride}", *times]))
+    return "\n".join([*lines, "", *_ratios(question, results), *_left_out(question, results)])
+
+
+def _caption(results: Results) -> str:
+    device, versions = results["device"], results["versions"]
+    cores = f"{device['cores']} cores" if device["platform"] == "cpu" else device["platform"]
+    libraries = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("jax", "numpy", "torch", "keras", "dm_pix", "kornia")
+        if name in versions
+    )
+    note = f" ({results['note']})" if results["note"] else ""
+    return f"{device['kind']}, {cores}{note}; {libraries}; {DTYPE}, median times:"
+
+
+def _extent(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _time(results: Results, column: tuple[str, str, str], case: str) -> str | None:
+    """The time of a function in a case with three digits; None where it was not measured."""
+    what, function, _ = column
+    timing = results[what].get(DTYPE, {}).get(case, {"ms": {}})["ms"].get(function)
+    return None if timing is None else _short(timing["ms"])
+
+
+def _short(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _names(question: str) -> dict[tuple[str, str], str]:
+    """What the README calls each function."""
+    return {(what, function): name.split(": ")[-1] for what, function, name in COLUMNS[question]}
+
+
+def _ratios(question: str, results: Results) -> list[str]:
+    """Per kind of measurement one line: how many times slower each peer is, mean and worst case."""
+    names = _names(question)
+    lines = []
+    for title, peers in results["summary"].items():
+        what, dtype = title.split()
+        parts = [
+            f"{names[what, function]} {_short(ratio['geometric_mean'])} "
+            f"({_short(ratio['worst'])} in `{ratio['worst_case']}`)"
+            for function, ratio in peers.items()
+            if (what, function) in names
+        ]
+        lines.append(f"- {what}, {dtype}, time / ours: {', '.join(parts)}")
+    return ["Ratios are geometric means over the cases (and the least):", "", *lines]
+
+
+def _left_out(question: str, results: Results) -> list[str]:
+    """One line of what the table lacks; the results file tells the other dtypes too."""
+    names = _names(question)
+    cases: dict[tuple[str, str, str], list[str]] = {}
+    for gap in results["left_out"]:
+        function = gap["function"]
+        name = names.get((gap["what"], function), f'lowering="{function}"')
+        if gap["dtype"] == DTYPE:
+            cases.setdefault((gap["what"], name, gap["reason"]), []).append(f"`{gap['case']}`")
+    parts = [
+        f"{what}, {name}, in {', '.join(titles)}: {reason}"
+        for (what, name, reason), titles in cases.items()
+    ]
+    return [f"- left out (`--full` measures it): {'; '.join(parts)}"] if parts else []
+
+
+def blocks(question: str, folder: Path = RESULTS) -> str:
+    """The tables of a question, one per device."""
+    paths = sorted(folder.glob(f"{question}-*.json"))
+    return "\n\n".join(table(question, json.loads(path.read_text())) for path in paths) + "\n"
+
+
+def rewritten(text: str, folder: Path = RESULTS) -> str:
+    """A README with its blocks filled from the results files.
+
+    Raises:
+        ValueError: A question has no block.
+    """
+    found = {match[2] for match in BLOCK.finditer(text)}
+    if found != set(COLUMNS):
+        raise ValueError(
+            f"the README must have one block per question ({', '.join(COLUMNS)}), found "
+            f"{', '.join(sorted(found)) or 'none'}; add <!-- table: QUESTION --> and <!-- end -->"
+        )
+    return BLOCK.sub(lambda match: f"{match[1]}{blocks(match[2], folder)}{match[3]}", text)
+
+
+def main() -> None:
+    """Rewrites the README, or says whether it would."""
+    parser = argparse.ArgumentParser(description="Writes the benchmark tables into the README.")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if they are not there")
+    given = parser.parse_args()
+    text = README.read_text()
+    filled = rewritten(text)
+    if given.check and filled != text:
+        sys.exit("the README's tables are not the results files'; run python -m benchmarks.tables")
+    if filled != text:
+        README.write_text(filled)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The benchmark scripts run, and the README shows what the results files say."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "benchmarks").is_dir():
+    pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
+
+
+def run_module(name, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_readme_shows_the_results():
+    checked = run_module("tables", "--check")
+    assert checked.returncode == 0, checked.stderr
+
+
+FUNCTIONS = {
+    "extract_patches": {
+        "forward": {"auto", "conv", "blocks", "gather", "raw lax", "numpy", "copy"},
+        "gradient": {"auto", "raw lax", "copy"},
+    },
+    "fold_patches": {
+        "fold": {"sum", "mean", "hann mean", "lax gradient", "conv_transpose", "copy"},
+    },
+}
+
+
+@pytest.mark.parametrize("script", FUNCTIONS)
+def test_a_small_run_measures_checks_and_writes(tmp_path, script):
+    run = run_module(
+        script,
+        *("--small", "--cases", "video", "--dtypes", "float32", "--repeats", "1"),
+        *("--results", str(tmp_path)),
+    )
+    assert run.returncode == 0, run.stderr
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith(f"{script}-cpu-")
+    results = json.loads(path.read_text())
+    for what, functions in FUNCTIONS[script].items():
+        timings = results[what]["float32"]["video"]["ms"]
+        assert functions <= set(timings)
+        assert all(timing["ms"] > 0 for timing in timings.values())
+        assert results["summary"][f"{what} float32"]
+
+
+def test_an_unknown_case_is_refused():
+    run = run_module("extract_patches", "--cases", "nothing")
+    assert run.returncode == 2
+    assert "unknown case nothing; choose from" in run.stderr
