@@ -38,7 +38,7 @@ def extract_patches(x: ArrayLike, spec: Spec, *, lowering: Lowering = "auto") ->
         x: Field `[*batch, time, *space, channel]`, any dtype.
         spec: A `WindowSpec`, or a bare window `(time, *space)` (stride = window, VALID).
         lowering: How the copy is made: `conv` (the lax operator on bytes), `reshape` (stride =
-            window only), `blocks` (concatenated shifted blocks), `gather` (one take per axis), or
+            window only), `blocks` (concatenated shifted blocks), `gather` (one gather of runs), or
             `auto` (the fastest measured). The result does not depend on it.
 
     Returns:
