@@ -124,7 +124,11 @@ def test_malformed_tables_are_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("cut.csv.gz", gzip.compress(b"day,A\n" + b"x,1\n" * 500, mtime=0)[:30], "Compressed file ended"),
+        (
+            "cut.csv.gz",
+            gzip.compress(b"day,A\n" + b"x,1\n" * 500, mtime=0)[:30],
+            "Compressed file ended",
+        ),
         ("plain.csv.gz", b"day,A\nx,1\n", "Not a gzipped file"),
         ("latin.csv", b"day,A\nx,\xff\n", "can't decode byte 0xff"),
         ("late.csv", b"day,A\n" + b"x,1\n" * 90_000 + b"x,\xff\n", "can't decode byte 0xff"),
