@@ -1,8 +1,4 @@
-"""Metrics: what a report prints, masked, in the units of the target.
-
-They add up over batches: make a `LeadTimeErrors` or `Confusion` of each batch, add them, and ask
-the sum.
-"""
+"""Errors of forecasts per lead time, and skill against a naive baseline."""
 
 from __future__ import annotations
 
@@ -13,16 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stpatch_jax.errors import InputError
-
-Array = jax.Array | np.ndarray
-
-
-def _divide(numerator: Array, denominator: Array) -> Array:
-    """Divides where the denominator is not 0; NaN, without a warning, where it is."""
-    xp = jnp if isinstance(numerator, jax.Array) or isinstance(denominator, jax.Array) else np
-    nonzero = xp.asarray(denominator) != 0
-    ratio = xp.asarray(numerator) / xp.where(nonzero, denominator, 1)
-    return xp.where(nonzero, ratio, xp.nan)
+from stpatch_jax.metrics.common import Array, divide
 
 
 @jax.tree_util.register_dataclass
@@ -95,81 +82,11 @@ class LeadTimeErrors:
 
     def mae(self) -> Array:
         """Mean absolute error [horizon], in the target's units; NaN where nothing is real."""
-        return _divide(self.absolute, self.count)
+        return divide(self.absolute, self.count)
 
     def rmse(self) -> Array:
         """Root of the mean squared error [horizon], target's units; NaN where nothing is real."""
-        return _divide(self.squared, self.count) ** 0.5
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Confusion:
-    """Counts of true against predicted classes, from which accuracy and its kin follow.
-
-    A pytree; `a + b` is the counts of both batches together.
-
-    Attributes:
-        counts: [classes, classes] integers; row is the true class, column the predicted one.
-    """
-
-    counts: Array
-
-    @classmethod
-    def of(
-        cls, predicted: Array, label: Array, *, classes: int, mask: Array | None = None
-    ) -> Confusion:
-        """Counts one batch.
-
-        Args:
-            predicted: [*batch] predicted classes, integers from 0 to classes - 1.
-            label: [*batch] true classes.
-            classes: Number of classes.
-            mask: Bool [*batch], True where the label is real; None means everywhere.
-
-        Returns:
-            JAX int32 counts.
-
-        Raises:
-            InputError: If the shapes differ.
-
-        >>> counts = Confusion.of(np.array([0, 1, 1]), np.array([0, 1, 0]), classes=2)
-        >>> counts.counts.tolist(), round(float(counts.accuracy()), 3)
-        ([[1, 1], [0, 1]], 0.667)
-        """
-        shapes = {tuple(a.shape) for a in (predicted, label, mask) if a is not None}
-        if len(shapes) > 1:
-            raise InputError(
-                "Confusion needs predicted classes, labels and mask of one shape, "
-                f"got {sorted(shapes)}; take the argmax over the classes first"
-            )
-        pair = jnp.asarray(label) * classes + jnp.asarray(predicted)
-        real = jnp.ones(pair.shape, bool) if mask is None else jnp.asarray(mask)
-        # What is not real is counted in a bin of its own, which is cut off.
-        pair = jnp.where(real, pair, classes * classes).ravel()
-        counts = jnp.bincount(pair, length=classes * classes + 1)[:-1]
-        return cls(counts.reshape(classes, classes))
-
-    def __add__(self, other: Confusion) -> Confusion:
-        return Confusion(self.counts + other.counts)
-
-    def accuracy(self) -> Array:
-        """Share of real examples whose class is predicted right, a scalar; NaN without any."""
-        return _divide(self.counts.trace(), self.counts.sum())
-
-    def precision(self) -> Array:
-        """Share of a class's predictions that are right [classes]; NaN if never predicted."""
-        return _divide(self.counts.diagonal(), self.counts.sum(axis=0))
-
-    def recall(self) -> Array:
-        """Share of a class's examples that are found [classes]; NaN if it has none."""
-        return _divide(self.counts.diagonal(), self.counts.sum(axis=1))
-
-    def f1(self) -> Array:
-        """Harmonic mean of precision and recall [classes]; NaN for a class never seen nor said."""
-        return _divide(
-            2 * self.counts.diagonal(), self.counts.sum(axis=0) + self.counts.sum(axis=1)
-        )
+        return divide(self.squared, self.count) ** 0.5
 
 
 def skill(error: Array, error_naive: Array) -> Array:
@@ -196,4 +113,4 @@ def skill(error: Array, error_naive: Array) -> Array:
             f"skill needs both errors of one shape, got {np.shape(error)} and "
             f"{np.shape(error_naive)}; compute them over the same lead times"
         )
-    return 1 - _divide(error, error_naive)
+    return 1 - divide(error, error_naive)

@@ -1,6 +1,5 @@
 """Metrics against scikit-learn, and that batches add up."""
 
-import doctest
 import re
 
 import hypothesis
@@ -139,7 +138,3 @@ def test_shapes_that_do_not_belong_together_are_refused():
         Confusion.of(np.zeros((2, 3), int), np.zeros(2, int), classes=3)
     with pytest.raises(InputError, match=re.escape("one shape, got (2,) and (3,)")):
         metrics.skill(np.zeros(2), np.zeros(3))
-
-
-def test_documented_examples_hold():
-    assert doctest.testmod(metrics).failed == 0

@@ -1,6 +1,5 @@
 """Losses against scikit-learn and SciPy, and the masking laws."""
 
-import doctest
 import re
 
 import hypothesis
@@ -159,7 +158,3 @@ def test_cross_entropy_refuses_what_does_not_fit():
         losses.cross_entropy(logits, jnp.zeros(2, int), label_smoothing=1)
     with pytest.raises(InputError, match="one class weight for each of 3 classes, got 2"):
         losses.cross_entropy(logits, jnp.zeros(2, int), class_weights=(1.0, 2.0))
-
-
-def test_documented_examples_hold():
-    assert doctest.testmod(losses).failed == 0

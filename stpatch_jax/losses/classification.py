@@ -1,0 +1,79 @@
+"""Losses of classes."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from stpatch_jax.errors import InputError
+
+
+def cross_entropy(
+    logits: jax.Array,
+    label: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+) -> jax.Array:
+    """Mean cross-entropy of class probabilities `p = softmax(logits)`, in nats.
+
+    `sum(w * e) / sum(w)` over the real labels, where w is the weight of an entry's class and
+    `e = -(1 - s) log p[label] - s mean(log p)` with the label smoothing s.
+
+    Args:
+        logits: [*batch, classes], any floating dtype; the softmax is taken in float32.
+        label: [*batch] integers from 0 to classes - 1. A real label outside of that makes the loss
+            NaN, and not a number that looks right.
+        mask: Bool [*batch], True where the label is real; None means everywhere.
+        label_smoothing: Share of the target that is spread evenly over all classes, in [0, 1).
+        class_weights: One weight >= 0 per class; None means 1 for all.
+
+    Returns:
+        Scalar, float32; 0 if no label is real.
+
+    Raises:
+        InputError: If shapes or options do not fit.
+
+    References:
+        Label smoothing: Szegedy et al., "Rethinking the Inception architecture", CVPR 2016.
+
+    >>> uniform = cross_entropy(jnp.zeros((1, 4)), jnp.array([2]))
+    >>> bool(jnp.isclose(uniform, jnp.log(4.0)))
+    True
+    """
+    classes = logits.shape[-1]
+    _check_labels(logits.shape, label.shape, None if mask is None else mask.shape)
+    if not 0 <= label_smoothing < 1:
+        raise InputError(f"cross_entropy needs 0 <= label_smoothing < 1, got {label_smoothing}")
+    if class_weights is not None and len(class_weights) != classes:
+        raise InputError(
+            f"cross_entropy needs one class weight for each of {classes} classes, "
+            f"got {len(class_weights)}"
+        )
+    if mask is not None:
+        # Cleared before the softmax, whose gradient would spread a NaN.
+        logits = jnp.where(mask[..., None], logits, 0)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    known = (label >= 0) & (label < classes)
+    index = jnp.where(known, label, 0)
+    entropy = -jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
+    entropy = (1 - label_smoothing) * entropy - label_smoothing * log_p.mean(axis=-1)
+    entropy = jnp.where(known, entropy, jnp.nan)
+    weight = jnp.ones(label.shape, jnp.float32)
+    if class_weights is not None:
+        weight = jnp.asarray(class_weights, jnp.float32)[index]
+    if mask is not None:
+        weight, entropy = jnp.where(mask, weight, 0.0), jnp.where(mask, entropy, 0.0)
+    total = jnp.sum(weight)
+    return jnp.sum(weight * entropy) / jnp.where(total > 0, total, 1.0)
+
+
+def _check_labels(
+    logits: tuple[int, ...], label: tuple[int, ...], mask: tuple[int, ...] | None
+) -> None:
+    if label != logits[:-1] or mask not in (None, label):
+        raise InputError(
+            "cross_entropy needs logits (*batch, classes) and labels and mask (*batch), "
+            f"got {logits}, {label} and {mask}; reshape them to belong together"
+        )

@@ -1,0 +1,86 @@
+"""Losses of numbers: squares, absolute values, and Huber's mixture."""
+
+import jax
+import jax.numpy as jnp
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.losses.common import masked_error, masked_mean
+
+
+def mse(prediction: jax.Array, target: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Mean squared error, `sum(mask * (prediction - target)^2) / sum(mask)`.
+
+    Args:
+        prediction: Any floating dtype, any shape.
+        target: Shape of `prediction`; what it holds where the mask is False, NaN included, counts
+            neither in the loss nor in its gradient.
+        mask: Bool, shape of `target`, True where the target is real; None means everywhere.
+
+    Returns:
+        Scalar, float32, in the square of the target's units; 0 if nothing is real.
+
+    Raises:
+        InputError: If the shapes differ.
+
+    >>> float(mse(jnp.array([1.0, 5.0]), jnp.array([3.0, 0.0]), mask=jnp.array([True, False])))
+    4.0
+    """
+    error, count = masked_error("mse", prediction, target, mask)
+    return masked_mean(jnp.square(error), count)
+
+
+def mae(prediction: jax.Array, target: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Mean absolute error, `sum(mask * |prediction - target|) / sum(mask)`.
+
+    Args:
+        prediction: Any floating dtype, any shape.
+        target: Shape of `prediction`; ignored where the mask is False, also if it is NaN there.
+        mask: Bool, shape of `target`, True where the target is real; None means everywhere.
+
+    Returns:
+        Scalar, float32, in the target's units; 0 if nothing is real.
+
+    Raises:
+        InputError: If the shapes differ.
+
+    >>> float(mae(jnp.array([1.0, 5.0]), jnp.array([3.0, 4.0])))
+    1.5
+    """
+    error, count = masked_error("mae", prediction, target, mask)
+    return masked_mean(jnp.abs(error), count)
+
+
+def huber(
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    delta: float = 1.0,
+) -> jax.Array:
+    """Mean Huber loss: `e^2 / 2` where `|e| <= delta`, `delta (|e| - delta / 2)` beyond it.
+
+    Args:
+        prediction: Any floating dtype, any shape.
+        target: Shape of `prediction`; ignored where the mask is False, also if it is NaN there.
+        mask: Bool, shape of `target`, True where the target is real; None means everywhere.
+        delta: Error, in the target's units, at which squares turn into absolute values; > 0.
+
+    Returns:
+        Scalar, float32: the mean over the real entries; 0 if nothing is real.
+
+    Raises:
+        InputError: If the shapes differ or `delta` is not positive.
+
+    References:
+        Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964).
+
+    >>> float(huber(jnp.array([0.0, 0.0]), jnp.array([1.0, 3.0]), delta=1.0))
+    1.5
+    """
+    if delta <= 0:
+        raise InputError(f"huber needs a delta > 0, got {delta}; give it in the target's units")
+    error, count = masked_error("huber", prediction, target, mask)
+    size = jnp.abs(error)
+    # |e| clipped at delta makes both branches one polynomial, without a select in the gradient.
+    clipped = jnp.minimum(size, delta)
+    return masked_mean(clipped * (size - 0.5 * clipped), count)

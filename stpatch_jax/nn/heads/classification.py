@@ -1,0 +1,99 @@
+"""ClassificationHead: one class for a whole field."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from stpatch_jax.nn.layers import DTypeName, is_size, require
+
+ClassificationReduce = Literal["flatten", "mean"]
+
+
+class ClassificationHead(nnx.Module):
+    """Classifies the whole field: feature map, dense layers with ReLU, one logit per class.
+
+    Maps [batch, nt, *ns, features] to logits [batch, classes] in float32; their softmax is the
+    probability of each class.
+
+    Args:
+        grid: `(nt, *ns)` of the feature map.
+        in_features: Number of channels of the feature map.
+        classes: Number of classes.
+        hidden: Width of each hidden layer; empty for a linear classifier.
+        reduce: "flatten" lines up all grid cells as one vector, so that it counts where a feature
+            is; "mean" averages over them, which needs fewer weights and takes any grid.
+        dropout: Probability that an input or hidden feature is dropped in training.
+        dtype: Name of the dtype of the dense layers.
+        param_dtype: Name of the dtype that stores.
+        rngs: Streams `params` and `dropout`.
+
+    Raises:
+        InputError: If a size is not positive or `reduce` is not known.
+    """
+
+    def __init__(
+        self,
+        grid: Sequence[int],
+        in_features: int,
+        *,
+        classes: int,
+        hidden: Sequence[int] = (64,),
+        reduce: ClassificationReduce = "flatten",
+        dropout: float = 0.0,
+        dtype: DTypeName = "float32",
+        param_dtype: DTypeName = "float32",
+        rngs: nnx.Rngs,
+    ):
+        require(
+            is_size(classes) and classes > 1 and all(map(is_size, hidden)),
+            "ClassificationHead needs at least 2 classes and positive hidden widths, "
+            f"got classes={classes!r} and hidden={tuple(hidden)}",
+        )
+        require(
+            reduce in get_args(ClassificationReduce),
+            f'ClassificationHead needs reduce "flatten" or "mean", got {reduce!r}',
+        )
+        self.grid = tuple(grid)
+        self.in_features = in_features
+        self.reduce = reduce
+        cells = math.prod(self.grid) if reduce == "flatten" else 1
+        widths = (cells * in_features, *hidden, classes)
+        self.layers = nnx.List(
+            nnx.Linear(
+                width,
+                features,
+                dtype=jnp.dtype(dtype),
+                param_dtype=jnp.dtype(param_dtype),
+                rngs=rngs,
+            )
+            for width, features in itertools.pairwise(widths)
+        )
+        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Maps [batch, nt, *ns, features] to logits [batch, classes] in float32."""
+        grid = features.shape[1:-1]
+        require(
+            features.shape[-1] == self.in_features and len(grid) == len(self.grid),
+            f"ClassificationHead needs a feature map (batch, *{self.grid}, {self.in_features}), "
+            f"got shape {features.shape}; build the head with the backbone's out_features",
+        )
+        if self.reduce == "mean":
+            y = features.mean(tuple(range(1, features.ndim - 1)))
+        else:
+            require(
+                grid == self.grid,
+                f"ClassificationHead flattens a grid of {self.grid} cells, got {grid}; give fields "
+                'of one size or use reduce="mean"',
+            )
+            y = features.reshape(features.shape[0], -1)
+        for layer in self.layers[:-1]:
+            y = jax.nn.relu(layer(self.dropout(y)))
+        return self.layers[-1](self.dropout(y)).astype(jnp.float32)
