@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -168,14 +168,22 @@ def as_float32(result: Any) -> np.ndarray:
     return result.detach().float().numpy()
 
 
-def arguments(doc: str, dtypes: Sequence[str]) -> argparse.Namespace:
-    """The flags of both scripts."""
+def arguments(
+    doc: str,
+    dtypes: Sequence[str],
+    *,
+    cases: Mapping[str, Any] = CASES,
+    small: Mapping[str, Any] = SMALL_CASES,
+    skips_slow: bool = True,
+) -> argparse.Namespace:
+    """The flags that the scripts share; what `--cases` chooses comes as a dict."""
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="tiny fields, to try the script")
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="only these cases")
     parser.add_argument("--dtypes", nargs="+", choices=dtypes, default=list(dtypes))
     parser.add_argument("--repeats", type=int, default=25, help="rounds of timing")
-    parser.add_argument("--full", action="store_true", help="also what takes minutes a call")
+    if skips_slow:
+        parser.add_argument("--full", action="store_true", help="also what takes minutes a call")
     parser.add_argument("--note", default="", help="a remark for the results file")
     parser.add_argument("--results", type=Path, help="folder to write to")
     given = parser.parse_args()
@@ -183,7 +191,7 @@ def arguments(doc: str, dtypes: Sequence[str]) -> argparse.Namespace:
     whole = not (given.small or given.cases) and set(given.dtypes) == set(dtypes)
     if given.results is None and whole:
         given.results = RESULTS
-    known = SMALL_CASES if given.small else CASES
+    known = small if given.small else cases
     given.cases = given.cases or list(known)
     unknown = [name for name in given.cases if name not in known]
     if unknown:

@@ -46,11 +46,44 @@ COLUMNS = {
         ("fold", "copy", "copy"),
     ),
 }
+QUESTIONS = (*COLUMNS, "backbones")
 DTYPE = "float32"
 
 
 def table(question: str, results: Results) -> str:
-    """The Markdown of one results file: times in ms, then the ratios to ours."""
+    """The Markdown of one results file."""
+    if question == "backbones":
+        return _backbones(results)
+    return _operators(question, results)
+
+
+def _backbones(results: Results) -> str:
+    """Times, rates and sizes per network, then the ratios to the twins in PyTorch."""
+    names = ["network", "batch of fields", "parameters", "forward [ms]", "step [ms]", "samples/s"]
+    names += ["GFLOP/s", "of peak", "memory [MB]", "torch: forward [ms]", "step [ms]"]
+    lines = [_caption(results), "", _row(names), "|---|---|" + "---:|" * (len(names) - 2)]
+    for name, answer in results["networks"].get(DTYPE, {}).items():
+        kinds = ("forward", "step", "torch forward", "torch step")
+        times = [_short(answer["ms"][k]["ms"]) if k in answer["ms"] else "" for k in kinds]
+        rates = [
+            f"{answer['samples_per_s']:,.0f}",
+            f"{answer['flop_per_s'] / 1e9:,.1f}",
+            f"{100 * answer['share_of_peak']:.0f} %",
+            f"{answer['memory_bytes'] / 1e6:,.0f}",
+        ]
+        sizes = [_extent(results["cases"][name]["shape"]), f"{answer['parameters']:,}"]
+        lines.append(_row([f"`{name}`", *sizes, *times[:2], *rates, *times[2:]]))
+    lines += ["", "Times of the twins in PyTorch / ours:", ""]
+    for dtype, networks in results["summary"].items():
+        lines += [
+            f"- {dtype}, `{name}`: forward {ratio['forward']:.2f}, step {ratio['step']:.2f}"
+            for name, ratio in networks.items()
+        ]
+    return "\n".join(lines)
+
+
+def _operators(question: str, results: Results) -> str:
+    """Times in ms, then the ratios to ours."""
     columns = [
         column
         for column in COLUMNS[question]
@@ -148,9 +181,9 @@ def rewritten(text: str, folder: Path = RESULTS) -> str:
         ValueError: A question has no block.
     """
     found = {match[2] for match in BLOCK.finditer(text)}
-    if found != set(COLUMNS):
+    if found != set(QUESTIONS):
         raise ValueError(
-            f"the README must have one block per question ({', '.join(COLUMNS)}), found "
+            f"the README must have one block per question ({', '.join(QUESTIONS)}), found "
             f"{', '.join(sorted(found)) or 'none'}; add <!-- table: QUESTION --> and <!-- end -->"
         )
     return BLOCK.sub(lambda match: f"{match[1]}{blocks(match[2], folder)}{match[3]}", text)

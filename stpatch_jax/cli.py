@@ -2,6 +2,7 @@
 
     stpatch recipes                      what can be trained
     stpatch train RECIPE [--flags]       train (or resume) a recipe, then report
+    stpatch search RECIPE [--flags]      try settings, judged on validation
     stpatch evaluate RUN                 report on a run directory anew
 
 `stpatch train RECIPE --help` lists every flag of a recipe. Mistakes are told in one sentence on
@@ -17,15 +18,19 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from stpatch_jax.canonical import PaddingMode, PaddingName
 from stpatch_jax.errors import InputError
+from stpatch_jax.nn import ShardConfig
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.running import RunConfig, evaluate, train
+from stpatch_jax.searching import read_space, search, table
 from stpatch_jax.windows import WindowSpec
+
+Command = TypeVar("Command")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,17 +91,47 @@ class _Train:
     workdir: Path | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """Flags of `stpatch search RECIPE`.
+
+    Attributes:
+        config: What holds for every trial.
+        space: What is tried: FIELD=VALUE,VALUE or FIELD=log_uniform(LOW,HIGH), fields by the names
+            of the flags, or a JSON file of FIELD: [VALUE, ...].
+        trials: Number of random trials; without it the whole grid is tried.
+        seed: Of the random trials.
+        workdir: The directory of the search, by default runs/RECIPE-search. The same command on the
+            same directory resumes.
+    """
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    space: tuple[str, ...] = ()
+    trials: int | None = None
+    seed: int = 0
+    workdir: Path | None = None
+
+
+def _recipe_first(command: str, arguments: list[str]) -> tuple[str, list[str]] | None:
+    """Splits the recipe's name off the flags; None where help was asked for, and given."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    known = ", ".join(sorted(RECIPES))
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"usage: stpatch {command} RECIPE [--flags]\n\nrecipes: {known}")
+        return None
+    raise InputError(
+        f"`stpatch {command}` needs a recipe first, one of {known}; `stpatch recipes` describes "
+        "them"
+    )
+
+
 def _train(arguments: list[str]) -> int:
-    if not arguments or arguments[0].startswith("-"):
-        if arguments and arguments[0] in ("-h", "--help"):
-            print(f"usage: stpatch train RECIPE [--flags]\n\nrecipes: {', '.join(sorted(RECIPES))}")
-            return 0
-        raise InputError(
-            f"`stpatch train` needs a recipe first, one of {', '.join(sorted(RECIPES))}; "
-            "`stpatch recipes` describes them"
-        )
-    name, *flags = arguments
-    command = _parse(name, flags)
+    split = _recipe_first("train", arguments)
+    if split is None:
+        return 0
+    name, flags = split
+    command = _parse(_Train(recipe(name)), f"train {name}", flags)
     text = train(command.config, workdir=command.workdir)
     directory = command.workdir or Path("runs") / name
     if text is None:
@@ -106,7 +141,28 @@ def _train(arguments: list[str]) -> int:
     return 0
 
 
-def _parse(name: str, flags: list[str]) -> _Train:
+def _search(arguments: list[str]) -> int:
+    split = _recipe_first("search", arguments)
+    if split is None:
+        return 0
+    name, flags = split
+    command = _parse(_Search(recipe(name)), f"search {name}", flags)
+    directory = command.workdir or Path("runs") / f"{name}-search"
+    trials = search(
+        command.config,
+        read_space(command.space),
+        workdir=directory,
+        trials=command.trials,
+        seed=command.seed,
+    )
+    if trials is None:
+        print(f"stopped by SIGTERM; the same command goes on from {directory}", file=sys.stderr)
+    else:
+        print(f"{table(trials, directory)}\ntable: {directory / 'search.md'}")
+    return 0
+
+
+def _parse(default: Command, name: str, flags: list[str]) -> Command:
     """Reads the flags of a recipe; what a config refuses leaves as the sentence it said.
 
     tyro wraps such a sentence in a box of its own and exits, so what it prints is held back until
@@ -116,11 +172,11 @@ def _parse(name: str, flags: list[str]) -> _Train:
     try:
         with contextlib.redirect_stderr(held), _registry():
             return tyro.cli(
-                _Train,
-                default=_Train(recipe(name)),
+                type(default),
+                default=default,
                 args=flags,
-                prog=f"stpatch train {name}",
-                description=inspect.getdoc(RECIPES[name]),
+                prog=f"stpatch {name}",
+                description=inspect.getdoc(RECIPES[name.split()[1]]),
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as exit_:
@@ -147,7 +203,7 @@ def _evaluate(arguments: list[str]) -> int:
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Teaches tyro the flags of a `WindowSpec`, which is no dataclass."""
+    """Teaches tyro the flags of a `WindowSpec`, which is no dataclass, and hides shardings."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.struct_rule
@@ -168,11 +224,19 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
         )
         return tyro.constructors.StructConstructorSpec(instantiate=spec.replace, fields=fields)
 
+    @registry.struct_rule
+    def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+        shard = info.default
+        if not isinstance(shard, ShardConfig):
+            return None
+        return tyro.constructors.StructConstructorSpec(instantiate=lambda: shard, fields=())
+
     return registry
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "recipes": _recipes,
     "train": _train,
+    "search": _search,
     "evaluate": _evaluate,
 }

@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from jax.sharding import PartitionSpec
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.windows import WindowSpec
@@ -13,6 +15,8 @@ Config = TypeVar("Config")
 def to_values(config: Any) -> Any:
     """Turns a configuration into JSON values: dataclasses and specs to dicts, tuples to lists.
 
+    A `PartitionSpec` becomes the list of its entries.
+
     Examples:
         >>> to_values(WindowSpec((4, 1)))["window"]
         [4, 1]
@@ -21,7 +25,8 @@ def to_values(config: Any) -> Any:
         return config.to_dict()
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {f.name: to_values(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    return [to_values(entry) for entry in config] if isinstance(config, tuple) else config
+    listed = isinstance(config, tuple | PartitionSpec)
+    return [to_values(entry) for entry in config] if listed else config
 
 
 def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Config:
@@ -46,7 +51,12 @@ def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Co
             for name in sorted(names)
         }
         return kind(**entries)
-    return tuple(values) if isinstance(values, list) else values  # type: ignore[return-value]
+    if not isinstance(values, list):
+        return values
+    if PartitionSpec in (kind, *get_args(kind)):
+        entries = [tuple(entry) if isinstance(entry, list) else entry for entry in values]
+        return PartitionSpec(*entries)  # type: ignore[return-value]
+    return tuple(values)  # type: ignore[return-value]
 
 
 def difference(before: Any, now: Any, *, where: str = "") -> tuple[str, Any, Any] | None:

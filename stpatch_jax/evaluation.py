@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from stpatch_jax.data import PanelData, sequential_batches
 from stpatch_jax.metrics import LeadTimeErrors, skill
 from stpatch_jax.tasks import Forecast
-from stpatch_jax.training import shard_batch
+from stpatch_jax.training import shard_batch, whole_model
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,11 +52,11 @@ class Forecaster:
 
     def __init__(self, task: Forecast, data: PanelData, mesh: Mesh, *, batch_size: int):
         self.task, self.data, self.mesh, self.batch_size = task, data, mesh, batch_size
-        self._predict = nnx.jit(task.predict)
+        self._predict = nnx.jit(lambda model, batch: task.point(task.predict(model, batch)))
 
     def __call__(self, model: nnx.Module, split: str) -> SplitForecasts:
         """Forecasts every window of a split, without dropout."""
-        model = nnx.view(model, deterministic=True)
+        model = whole_model(nnx.view(model, deterministic=True), self.mesh)
         kept: dict[str, list[np.ndarray]] = {}
         with jax.set_mesh(self.mesh):
             for batch in sequential_batches(self.data.source(split), batch_size=self.batch_size):

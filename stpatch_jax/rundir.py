@@ -28,7 +28,8 @@ class RunDirectory:
     def claim(self, config: dict[str, Any]) -> None:
         """Makes the directory this configuration's, or accepts it where it already is.
 
-        Only `train.steps` may have grown since.
+        Only `train.steps` may have grown since, and `train.fsdp` be another: it says where the
+        state lies, not what it is.
 
         Raises:
             InputError: The directory belongs to another configuration or is no run directory, or
@@ -52,9 +53,11 @@ class RunDirectory:
 
     def _require_same(self, config: dict[str, Any]) -> None:
         before = self.config()
-        steps = before.get("train", {}).get("steps", 0), config["train"]["steps"]
-        if steps[0] <= steps[1]:
-            before = {**before, "train": {**before.get("train", {}), "steps": steps[1]}}
+        train, now = before.get("train", {}), config["train"]
+        free = {name: now[name] for name in ("fsdp",) if name in now and name in train}
+        if train.get("steps", 0) <= now["steps"]:
+            free["steps"] = now["steps"]
+        before = {**before, "train": {**train, **free}}
         changed = difference(before, config)
         if changed:
             name, old, new = changed

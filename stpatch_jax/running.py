@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import tyro
 from flax import nnx
 
@@ -22,6 +24,7 @@ from stpatch_jax.rundir import RunDirectory
 from stpatch_jax.tasks import Forecast, ForecastConfig
 from stpatch_jax.training import (
     Checkpoints,
+    FitResult,
     TrainConfig,
     check_batch_size,
     fit,
@@ -52,17 +55,23 @@ class RunConfig:
 class Run:
     """A configuration together with its data, its task and the mesh, ready to be trained.
 
+    Args:
+        config: The configuration.
+        data: What `config.data.load()` gave, for runs that share it; None loads it.
+
     Raises:
         InputError: The data cannot be used, or model, data and devices do not fit each other;
             nothing was written.
     """
 
-    def __init__(self, config: RunConfig):
+    def __init__(self, config: RunConfig, *, data: PanelData | None = None):
         self.config = config
-        self.data: PanelData = config.data.load()
+        self.data: PanelData = config.data.load() if data is None else data
         self.task = Forecast(config.task)
-        self.mesh = make_mesh()
+        self.mesh = make_mesh(fsdp=config.train.fsdp)
         check_batch_size(config.train.batch_size, self.mesh)
+        example = self.data.source("train")[0]
+        self.task.check_batch({name: np.asarray(value)[None] for name, value in example.items()})
         model = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
         self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
         self.forecaster = Forecaster(
@@ -82,6 +91,31 @@ class Run:
     def extras(self) -> dict[str, Any]:
         """What a checkpoint holds beside the state: configuration and fitted scaling."""
         return {"config": to_values(self.config), "scaler": self.data.scaler_state()}
+
+    def claim(self, directory: RunDirectory) -> None:
+        """Makes a directory this run's, or accepts it where it already is.
+
+        Raises:
+            InputError: It is another run's, or its data have changed; nothing was overwritten.
+        """
+        directory.claim(to_values(self.config))
+        _require_same_data(directory, self)
+
+    def fit(self, directory: RunDirectory, *, progress: bool = True) -> FitResult:
+        """Trains to the end in a claimed directory, or goes on there.
+
+        Nothing of the test split is read.
+        """
+        return fit(
+            self.create_model,
+            self.task.loss,
+            functools.partial(_batches, self),
+            self.config.train,
+            workdir=directory.path,
+            extras=self.extras(),
+            validate=lambda model: self.forecaster.summary(model, "validation"),
+            progress=progress,
+        )
 
     def report(self, model: nnx.Module, test: SplitForecasts, step: int) -> dict[str, Any]:
         """The figures of a model and its test forecasts, as `report.json` holds them."""
@@ -117,24 +151,14 @@ def train(
     Raises:
         InputError: Configuration, data or directory cannot be used; nothing was overwritten.
     """
-    config = _resolved(config)
+    config = resolved(config)
     directory = RunDirectory(workdir or Path("runs") / config.recipe)
     run = Run(config)
-    directory.claim(to_values(config))
-    _require_same_data(directory, run)
+    run.claim(directory)
     finished = directory.report()
     if finished and finished.get("step") == config.train.steps and directory.plots.is_dir():
         return directory.summary_file.read_text()
-    result = fit(
-        run.create_model,
-        run.task.loss,
-        functools.partial(_batches, run),
-        config.train,
-        workdir=directory.path,
-        extras=run.extras(),
-        validate=lambda model: run.forecaster.summary(model, "validation"),
-        progress=progress,
-    )
+    result = run.fit(directory, progress=progress)
     if result.interrupted:
         return None
     return _write_report(directory, run, result.model, result.step, result.machine)
@@ -150,7 +174,7 @@ def evaluate(workdir: str | Path) -> str:
         InputError: The directory is no run, or has no checkpoint yet.
     """
     directory = RunDirectory(workdir)
-    run = Run(from_values(RunConfig, directory.config()))
+    run = Run(_for_these_devices(from_values(RunConfig, directory.config())))
     if not directory.checkpoints.is_dir():
         raise InputError(
             f"the run in {directory.path} must have a checkpoint, but it has none yet; train it "
@@ -169,12 +193,18 @@ def evaluate(workdir: str | Path) -> str:
     return _write_report(directory, run, state.model, step, before.get("machine", {}))
 
 
-def _resolved(config: RunConfig) -> RunConfig:
-    """The configuration with paths that hold in any working directory."""
+def resolved(config: RunConfig) -> RunConfig:
+    """Returns the configuration with paths that hold in any working directory."""
     if config.data.path is None:
         return config
     path = str(Path(config.data.path).absolute())
     return dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
+
+
+def _for_these_devices(config: RunConfig) -> RunConfig:
+    """The configuration with an fsdp that divides the devices here, which may be fewer."""
+    fsdp = math.gcd(config.train.fsdp, jax.device_count())
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, fsdp=fsdp))
 
 
 def _batches(run: Run, start_step: int) -> Any:

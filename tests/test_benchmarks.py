@@ -58,6 +58,23 @@ def test_a_small_run_measures_checks_and_writes(tmp_path, script):
         assert results["summary"][f"{what} float32"]
 
 
+def test_a_small_run_of_the_backbones_measures_and_writes(tmp_path):
+    run = run_module(
+        "backbones",
+        *("--small", "--cases", "neighborhood", "--dtypes", "float32", "--repeats", "1"),
+        *("--results", str(tmp_path)),
+    )
+    assert run.returncode == 0, run.stderr
+    (path,) = tmp_path.iterdir()
+    results = json.loads(path.read_text())
+    answer = results["networks"]["float32"]["neighborhood"]
+    assert min(answer["ms"][kind]["ms"] for kind in ("forward", "step")) > 0
+    assert answer["parameters"] > 0
+    assert answer["flops"]["step"] > answer["flops"]["forward"] > 0
+    assert answer["memory_bytes"] > 0
+    assert results["peak_flop_per_s"]["float32"] > 0
+
+
 def test_an_unknown_case_is_refused():
     run = run_module("extract_patches", "--cases", "nothing")
     assert run.returncode == 2

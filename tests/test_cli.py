@@ -62,7 +62,7 @@ def test_help_is_given(capsys):
 
 
 def test_unknown_names_list_the_known(capsys):
-    refused(["fly"], capsys, "recipes, train, evaluate", "'fly'")
+    refused(["fly"], capsys, "recipes, train, search, evaluate", "'fly'")
     refused(["train", "socks"], capsys, "must be one of stocks", "'socks'")
     refused(["train", "--train.steps", "3"], capsys, "needs a recipe first, one of stocks")
 

@@ -41,6 +41,7 @@ FLOORS = {
     "reporting": 6,
     "running": 7,
     "recipes": 8,
+    "searching": 8,
     "cli": 9,
     "__main__": 10,
 }

@@ -28,6 +28,13 @@ def test_only_steps_may_grow(tmp_path):
     assert directory.config() == changed(steps=20)
 
 
+def test_fsdp_may_change(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.claim(changed(fsdp=1))
+    directory.claim(changed(fsdp=4))
+    assert directory.config() == changed(fsdp=4)
+
+
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
     note = tmp_path / "thesis.txt"
     note.write_text("words")

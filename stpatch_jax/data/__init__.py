@@ -1,21 +1,95 @@
-"""Data: readers, cleaning, scaling, chronological splits, panels and step-indexed sampling."""
+"""Data: readers, cleaning, scaling, splits, windows, step-indexed sampling, catalog, writers."""
 
+from stpatch_jax.data.catalog import CATALOG, CatalogEntry, locate
+from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.field_reading import SlabReader
+from stpatch_jax.data.field_windows import FieldWindows
+from stpatch_jax.data.folds import k_fold
+from stpatch_jax.data.forcings import calendar_features
+from stpatch_jax.data.missing import Climatology, interpolate
+from stpatch_jax.data.on_device import DeviceWindows
+from stpatch_jax.data.outliers import hampel_filter
 from stpatch_jax.data.panels import PanelConfig, PanelData
-from stpatch_jax.data.sampling import Batch, Source, batch_iterator, sequential_batches
+from stpatch_jax.data.pipeline import Pipeline
+from stpatch_jax.data.readers import (
+    LabelledItems,
+    Tokenizer,
+    open_field,
+    read_folder,
+    read_labelled_arrays,
+    read_labelled_lines,
+    read_labelled_series,
+    read_lines,
+    train_tokenizer,
+)
+from stpatch_jax.data.samplers import (
+    BlockShuffle,
+    UniformSampler,
+    WeightedSampler,
+    class_weights,
+    valid_fractions,
+)
+from stpatch_jax.data.sampling import Batch, Sampler, Source, batch_iterator, sequential_batches
 from stpatch_jax.data.scaling import StandardScaler
-from stpatch_jax.data.splits import chronological_splits, window_starts
+from stpatch_jax.data.splits import (
+    chronological_splits,
+    split_by_rows,
+    split_by_times,
+    window_starts,
+)
 from stpatch_jax.data.tables import PriceTable, read_price_table
+from stpatch_jax.data.transforms import Log, Log1p, MinMaxScaler, RobustScaler, Transform
+from stpatch_jax.data.writers import ForecastWriter, forecast_dataset, write_csv
 
 __all__ = [
+    "CATALOG",
     "Batch",
+    "BlockShuffle",
+    "CatalogEntry",
+    "Cleaner",
+    "CleaningConfig",
+    "Climatology",
+    "DeviceWindows",
+    "FieldWindows",
+    "ForecastWriter",
+    "LabelledItems",
+    "Log",
+    "Log1p",
+    "MinMaxScaler",
     "PanelConfig",
     "PanelData",
+    "Pipeline",
     "PriceTable",
+    "RobustScaler",
+    "Sampler",
+    "SlabReader",
     "Source",
     "StandardScaler",
+    "Tokenizer",
+    "Transform",
+    "UniformSampler",
+    "WeightedSampler",
     "batch_iterator",
+    "calendar_features",
     "chronological_splits",
+    "class_weights",
+    "forecast_dataset",
+    "hampel_filter",
+    "interpolate",
+    "k_fold",
+    "locate",
+    "open_field",
+    "read_folder",
+    "read_labelled_arrays",
+    "read_labelled_lines",
+    "read_labelled_series",
+    "read_lines",
     "read_price_table",
     "sequential_batches",
+    "split_by_rows",
+    "split_by_times",
+    "train_tokenizer",
+    "valid_fractions",
     "window_starts",
+    "write_csv",
 ]

@@ -30,12 +30,14 @@ class Cells:
         frame: One row per line of the file, blank lines too; columns are numbered, so that names
             may repeat.
         first_line: Number of the line in the file, counted from 1, that is row 0.
+        kind: What the file is, for messages.
     """
 
     name: str
     header: list[str]
     frame: pd.DataFrame
     first_line: int
+    kind: str = "price table"
 
     def line(self, row: Any) -> int:
         """Number of the line in the file that holds a row of the frame."""
@@ -82,8 +84,8 @@ class Cells:
             )
         return pd.Series(parsed.to_numpy("datetime64[ns]")[codes], index=rows)
 
-    def names(self, at: int, rows: pd.Index) -> pd.Series:
-        """Column `at` at the given rows as text.
+    def names(self, at: int, rows: pd.Index, *, noun: str = "company") -> pd.Series:
+        """Column `at` at the given rows as text; each names what `noun` says.
 
         Raises:
             InputError: If a cell is empty.
@@ -92,60 +94,77 @@ class Cells:
         if (names == "").any():
             row = names.index[names == ""][0]
             raise InputError(
-                f"column {self.header[at]!r} of {self.name} must name a company in every row, but "
+                f"column {self.header[at]!r} of {self.name} must name a {noun} in every row, but "
                 f"line {self.line(row)} has none; fill it in or remove the line"
             )
         return names
 
 
-def read_cells(file: Path, words: Callable[[list[str]], Sequence[int]]) -> Cells:
-    """Reads header and cells of a `.csv` or `.csv.gz` file with commas.
+def read_cells(
+    file: Path,
+    words: Callable[[list[str]], Sequence[int]],
+    *,
+    kind: str = "price table",
+    header: Sequence[str] | None = None,
+    suffixes: tuple[str, ...] = (".csv", ".csv.gz"),
+) -> Cells:
+    """Reads header and cells of a text file with commas, or of one with white space between them.
 
     Lines that start with `#` above the header are comments. A line that ends early has missing
-    cells.
+    cells. White space separates the cells of files other than `.csv` and `.csv.gz`.
 
     Args:
         file: The file.
         words: Tells from the header which columns hold words and dates; they are read as text,
             all other ones as numbers.
+        kind: What the file is, for messages.
+        header: Names of the columns of a file without a header.
+        suffixes: How the name of the file may end.
 
     Raises:
         InputError: If the file is missing or unreadable, has no header or no rows, or a line has
             more cells than the header.
     """
-    with _open_text(file) as text:
-        line_number, line = 1, text.readline()
+    comma = file.name.lower().endswith((".csv", ".csv.gz"))
+    with _open_text(file, kind, suffixes) as text:
+        line_number, start, line = 1, 0, text.readline()
         while line.startswith("#"):
-            line_number, line = line_number + 1, text.readline()
-        header = [name.strip() for name in next(csv.reader([line]), [])]
-        if len(header) < 2:
+            line_number, start, line = line_number + 1, text.tell(), text.readline()
+        if header is None:
+            cells = next(csv.reader([line]), []) if comma else line.split()
+            names, first_line = [name.strip() for name in cells], line_number + 1
+        else:
+            names, first_line = list(header), line_number
+            text.seek(start)
+        if len(names) < 2:
             raise InputError(
-                f"the price table {file.name} must have a header with at least two columns "
-                f"separated by commas, but line {line_number} is {line.strip()[:60]!r}; "
-                "save it as comma-separated text"
+                f"the {kind} {file.name} must have a header with at least two columns "
+                f"separated by {'commas' if comma else 'white space'}, but line {line_number} is "
+                f"{line.strip()[:60]!r}; save it as {'comma-separated ' if comma else ''}text"
             )
         try:
-            frame = _read_frame(text, range(len(header)), words(header))
+            frame = _read_frame(text, range(len(names)), words(names), comma)
         except pd.errors.EmptyDataError:
             frame = pd.DataFrame()
         except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
             text.seek(0)
+            told = _too_long(text, first_line, len(names), comma) or f"it gave: {_one_line(error)}"
             raise InputError(
-                f"every line of {file.name} must have the {len(header)} cells of its header, but "
-                f"{_too_long(text, line_number, len(header)) or f'it gave: {_one_line(error)}'}; "
-                "correct it"
+                f"every line of {file.name} must have the {len(names)} cells of its header, but "
+                f"{told}; correct it"
             ) from error
     if frame.empty:
-        raise InputError(f"the price table {file.name} must have rows, but it ends at its header")
-    return Cells(file.name, header, frame, line_number + 1)
+        raise InputError(f"the {kind} {file.name} must have rows, but it ends at its header")
+    return Cells(file.name, names, frame, first_line, kind)
 
 
-def _read_frame(text: TextIO, columns: range, words: Sequence[int]) -> pd.DataFrame:
+def _read_frame(text: TextIO, columns: range, words: Sequence[int], comma: bool) -> pd.DataFrame:
     with warnings.catch_warnings():
         # pandas only warns when it cuts off cells beyond the last column.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             text,
+            sep="," if comma else r"\s+",
             header=None,
             names=columns,
             index_col=False,
@@ -161,14 +180,14 @@ def _read_frame(text: TextIO, columns: range, words: Sequence[int]) -> pd.DataFr
 
 
 @contextmanager
-def _open_text(file: Path) -> Iterator[TextIO]:
-    """Opens a CSV file and turns everything that can go wrong in reading it into one sentence."""
-    if not file.name.lower().endswith((".csv", ".csv.gz")):
-        raise InputError(f"a price table must be a .csv or .csv.gz file, not {file}; convert it")
+def _open_text(file: Path, kind: str, suffixes: tuple[str, ...]) -> Iterator[TextIO]:
+    """Opens a text file and turns everything that can go wrong in reading it into one sentence."""
+    if not file.name.lower().endswith(suffixes):
+        raise InputError(f"a {kind} must be a {' or '.join(suffixes)} file, not {file}; convert it")
     if not file.is_file():
         raise InputError(
-            f"there must be a price table at {file}, but no file is; give an existing .csv or "
-            ".csv.gz file"
+            f"there must be a {kind} at {file}, but no file is; give an existing "
+            f"{' or '.join(suffixes)} file"
         )
     open_ = gzip.open if file.name.lower().endswith(".gz") else open
     try:
@@ -177,17 +196,21 @@ def _open_text(file: Path) -> Iterator[TextIO]:
             yield text
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"the price table {file} must be readable text, but reading it gave: "
+            f"the {kind} {file} must be readable text, but reading it gave: "
             f"{_one_line(error)}; restore the file or save it again as UTF-8"
         ) from error
 
 
-def _too_long(text: TextIO, header_line: int, cells: int) -> str | None:
+def _too_long(text: TextIO, first_line: int, cells: int, comma: bool) -> str | None:
     """Says which line has too many cells; pandas counts from the header or names none."""
-    reader = csv.reader(text)
-    for row in reader:
-        if reader.line_num > header_line and len(row) > cells:
-            return f"line {reader.line_num} has {len(row)}"
+    if comma:
+        reader = csv.reader(text)
+        rows = ((reader.line_num, row) for row in reader)
+    else:
+        rows = ((number, line.split()) for number, line in enumerate(text, start=1))
+    for number, row in rows:
+        if number >= first_line and len(row) > cells:
+            return f"line {number} has {len(row)}"
     return None
 
 

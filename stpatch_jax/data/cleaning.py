@@ -108,6 +108,14 @@ class Winsorizer:
         """Clips values [..., *series] at the bounds of their series."""
         return np.clip(values, self.lower, self.upper)
 
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        """The same as `clip`, under the name that steps of a `Pipeline` have."""
+        return self.clip(values)
+
+    def inverse(self, values: np.ndarray) -> np.ndarray:
+        """Returns the values: what was clipped cannot be known any more."""
+        return values
+
     def to_dict(self) -> dict[str, Any]:
         """The bounds as nested lists for JSON; no bound is the largest float64."""
         return {"lower": self.lower.tolist(), "upper": self.upper.tolist()}

@@ -1,6 +1,8 @@
 """Step-indexed global batches on grain: the position in the data is the step."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import grain
@@ -27,12 +29,30 @@ class Source(Protocol):
         ...
 
 
+class Sampler(Protocol):
+    """An endless order of examples, in place of the global shuffle; see `samplers`."""
+
+    def example(self, position: int, *, seed: int, examples: int) -> int:
+        """The number of the example at a position.
+
+        Args:
+            position: Position in the endless order, from 0.
+            seed: Seed of the order.
+            examples: Number of examples of the source.
+
+        Raises:
+            InputError: If the sampler does not fit that number of examples.
+        """
+        ...
+
+
 def batch_iterator(
     source: Source,
     *,
     batch_size: int,
     seed: int,
     start_step: int,
+    sampler: Sampler | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Iterator[Batch]:
@@ -49,6 +69,8 @@ def batch_iterator(
         batch_size: Size of the global batch, in examples; a multiple of `process_count`.
         seed: Decides the order, not negative.
         start_step: First step to yield, i.e. the number of steps already taken.
+        sampler: Another endless order than that of the shuffles, see `samplers`; it too depends on
+            nothing but seed and position.
         process_index: This process, `jax.process_index()` by default.
         process_count: Number of processes, `jax.process_count()` by default.
 
@@ -83,8 +105,13 @@ def batch_iterator(
             raise InputError(f"{name} must not be negative, but it is {value}; use 0 or more")
     # Sliced after the endless shuffle: sliced before it, or before repeating, the global order
     # would depend on the number of processes.
-    dataset = grain.MapDataset.source(cast("Sequence[Batch]", source)).seed(seed)
-    local = dataset.shuffle().repeat()[index::count]
+    if sampler is None:
+        dataset = grain.MapDataset.source(cast("Sequence[Batch]", source)).seed(seed)
+        endless = dataset.shuffle().repeat()
+    else:
+        sampler.example(0, seed=seed, examples=len(source))
+        endless = grain.MapDataset.source(cast("Sequence[Batch]", _Sampled(source, sampler, seed)))
+    local = endless[index::count]
     # Nothing remains of an endless order, but grain 0.2.18 rounds its length up beyond the largest
     # integer unless told to drop what remains.
     batches = local.batch(batch_size // count, drop_remainder=True, batch_fn=_stack)
@@ -123,6 +150,22 @@ def _sequential(source: Source, batch_size: int) -> Iterator[Batch]:
         filling = batch_size - len(examples)
         batch = _stack([*examples, *[examples[-1]] * filling])
         yield {**batch, "example_mask": np.arange(batch_size) < len(examples)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Sampled:
+    """The examples of a source in the endless order of a sampler."""
+
+    source: Source
+    sampler: Sampler
+    seed: int
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, position: int, /) -> Batch:
+        examples = len(self.source)
+        return self.source[self.sampler.example(position, seed=self.seed, examples=examples)]
 
 
 def _check_size(source: Source, batch_size: int) -> None:

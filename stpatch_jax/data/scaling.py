@@ -1,6 +1,6 @@
 """Standardisation and log levels of panels, and back to the units of the table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,33 @@ class StandardScaler:
             >>> StandardScaler.fit(np.array([[1.0], [np.nan], [3.0]])).mean
             array([2.])
         """
-        known = np.isfinite(values)
-        count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, values, 0.0).sum(axis=0) / count
-        variance = (np.where(known, values - mean, 0.0) ** 2).sum(axis=0) / count
+        return cls.fit_chunks((values,))
+
+    @classmethod
+    def fit_chunks(cls, chunks: Iterable[np.ndarray]) -> "StandardScaler":
+        """As `fit`, from rows that come in parts, which need not fit into memory together.
+
+        Args:
+            chunks: Arrays [row, ...] with the same series.
+
+        References:
+            Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample
+            variances (1979).
+        """
+        count, mean, squares = np.asarray(0), np.asarray(0.0), np.asarray(0.0)
+        for values in chunks:
+            known = np.isfinite(values)
+            added = known.sum(axis=0)
+            part = np.where(known, values, 0.0).sum(axis=0, dtype=np.float64)
+            part /= np.maximum(added, 1)
+            deviations = np.where(known, values - part, 0.0)
+            share = added / np.maximum(count + added, 1)
+            shift = part - mean
+            squares = squares + (deviations**2).sum(axis=0) + shift**2 * count * share
+            mean = mean + shift * share
+            count = count + added
+        count = np.maximum(count, 1)
+        variance = squares / count
         # A constant series leaves a variance of rounding errors, which must not be divided by.
         epsilon = np.finfo(np.float64).eps
         constant = variance <= (count * mean * epsilon) ** 2

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.cells import Cells, read_cells
+from stpatch_jax.data.panel_rows import PanelColumns, panel_field, wide_columns
 from stpatch_jax.errors import InputError
 
 VOLUME = "volume"
 LONG_CHANNELS = ("open", "high", "low", "close", "adjusted_close", VOLUME)
-WIDE_CHANNELS = ("price",)
+WIDE_CHANNEL = "price"
 
 # Header words without case, spaces and punctuation, under the role of their column.
 _ROLES = {
@@ -42,16 +41,6 @@ class PriceTable:
 
     field: xr.DataArray
     report: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Numbers of the columns; without a ticker column the table is wide."""
-
-    date: int
-    ticker: int | None
-    values: dict[str, int]
-    ignored: list[str]
 
 
 def read_price_table(path: str | Path | None) -> PriceTable:
@@ -87,29 +76,15 @@ def read_price_table(path: str | Path | None) -> PriceTable:
     file = _sample_file() if path is None else Path(path)
     cells = read_cells(file, _word_columns)
     columns = _find_columns(cells)
-    numbers = {name: cells.numbers(at) for name, at in columns.values.items()}
-    keys, rows, counts = _tidy(cells, columns, pd.DataFrame(numbers))
-    times, time_at = np.unique(keys["date"].to_numpy(), return_inverse=True)
-    if columns.ticker is None:
-        layout, companies, channels = "wide", list(rows.columns), WIDE_CHANNELS
-        array = rows.to_numpy()[np.argsort(time_at), :, None]
-    else:
-        layout, channels = "long", LONG_CHANNELS
-        companies, company_at = np.unique(keys["ticker"].to_numpy(str), return_inverse=True)
-        array = np.full((len(times), len(companies), len(channels)), np.nan)
-        array[time_at, company_at] = rows.to_numpy()
-    field = xr.DataArray(
-        array,
-        dims=("time", "company", "channel"),
-        coords={"time": times, "company": np.asarray(companies, str), "channel": list(channels)},
-    )
+    field, counts = panel_field(cells, columns, wide_channel=WIDE_CHANNEL)
+    times = field.time.values
     report = {
         "source": "matplotlib sample data" if path is None else file.name,
-        "layout": layout,
+        "layout": "wide" if columns.series is None else "long",
         **counts,
         "times": len(times),
-        "companies": len(companies),
-        "channels": list(channels),
+        "companies": field.sizes["company"],
+        "channels": field.channel.values.tolist(),
         "first_time": str(times[0].astype("datetime64[s]")),
         "last_time": str(times[-1].astype("datetime64[s]")),
         "ignored_columns": columns.ignored,
@@ -145,25 +120,16 @@ def _word_columns(header: list[str]) -> list[int]:
     return [at for at, role in enumerate(roles) if role in ("date", "ticker")]
 
 
-def _find_columns(cells: Cells) -> _Columns:
+def _find_columns(cells: Cells) -> PanelColumns:
     """Tells a long table from a wide one and checks that its columns are complete."""
     roles = [_role(name) for name in cells.header]
     # A wide table may name a company OPEN or LOW, but three of these words are no coincidence.
     if "ticker" in roles or len(set(LONG_CHANNELS) & set(roles[1:])) >= 3:
         return _long_columns(cells, roles)
-    values: dict[str, int] = {}
-    for at, name in enumerate(cells.header[1:], start=1):
-        if not name or name in values:
-            what = f"the name {name!r} stands there twice" if name else f"column {at + 1} has none"
-            raise InputError(
-                f"every company column of {cells.name} must have a name of its own, but {what}; "
-                "correct the header"
-            )
-        values[name] = at
-    return _Columns(date=0, ticker=None, values=values, ignored=[])
+    return wide_columns(cells, 0, range(1, len(cells.header)), noun="company")
 
 
-def _long_columns(cells: Cells, roles: Sequence[str | None]) -> _Columns:
+def _long_columns(cells: Cells, roles: Sequence[str | None]) -> PanelColumns:
     missing = [role for role in _ROLES if role not in roles]
     if missing:
         is_are, it_them = ("is", "it") if len(missing) == 1 else ("are", "them")
@@ -178,48 +144,9 @@ def _long_columns(cells: Cells, roles: Sequence[str | None]) -> _Columns:
                 f"the price table {cells.name} must have one {role} column, but the header has "
                 f"{' and '.join(names)}; rename or remove all but one"
             )
-    return _Columns(
+    return PanelColumns(
         date=roles.index("date"),
-        ticker=roles.index("ticker"),
+        series=roles.index("ticker"),
         values={channel: roles.index(channel) for channel in LONG_CHANNELS},
         ignored=[name for name, role in zip(cells.header, roles, strict=True) if role is None],
     )
-
-
-def _tidy(
-    cells: Cells, columns: _Columns, values: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
-    """Drops rows without values and repeated rows; two different rows with one key are an error.
-
-    Returns:
-        Date and ticker of the rows that stay (the ticker is empty in a wide table), their values,
-        and the counts for the report.
-    """
-    filled = values[values.notna().any(axis=1)]
-    if filled.empty:
-        raise InputError(
-            f"the price table {cells.name} must have rows with values, but all of its rows are "
-            "empty; give a table with prices"
-        )
-    keys = pd.DataFrame({"date": cells.dates(columns.date, filled.index), "ticker": ""})
-    if columns.ticker is not None:
-        keys["ticker"] = cells.names(columns.ticker, filled.index)
-    # The columns are numbered because a company of a wide table may be called "date".
-    keep = ~pd.concat([keys, filled], axis=1, ignore_index=True).duplicated()
-    keys, rows = keys.loc[keep], filled.loc[keep]
-    if (clash := keys.duplicated()).any():
-        at = int(clash.to_numpy().argmax())
-        row, first = keys.index[at], keys.index[(keys == keys.iloc[at]).all(axis=1)][0]
-        date, company = (str(key) for key in keys.iloc[at])
-        who = f"{company} on {date}" if company else date
-        raise InputError(
-            f"the price table {cells.name} must have one row for {who.removesuffix(' 00:00:00')}, "
-            f"but lines {cells.line(first)} and {cells.line(row)} differ; remove the wrong one"
-        )
-    counts = {
-        "rows_read": len(values),
-        "empty_rows_dropped": len(values) - len(filled),
-        "duplicate_rows_dropped": len(filled) - len(rows),
-        "rows": len(rows),
-    }
-    return keys, rows, counts

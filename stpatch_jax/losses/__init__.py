@@ -1,11 +1,29 @@
 """Losses: scalars to minimise, masked, accumulated in float32.
 
 All of them share one reduction: the mean over the entries whose mask is True, over every axis at
-once (weighted, where there are class weights), so that an example with few real targets weighs
-little. With no real entry the loss is 0.
+once (weighted, where there are weights of cells or classes), so that an example with few real
+targets weighs little. With no real entry the loss is 0. Only `focal` divides its sum by another
+number, that of the real positive targets.
 """
 
 from stpatch_jax.losses.classification import cross_entropy
+from stpatch_jax.losses.common import latitude_weights
+from stpatch_jax.losses.detection import box_giou, box_iou, box_loss, focal
+from stpatch_jax.losses.quantile import pinball
 from stpatch_jax.losses.regression import huber, mae, mse
+from stpatch_jax.losses.regularization import l1_penalty, l2_penalty
 
-__all__ = ["cross_entropy", "huber", "mae", "mse"]
+__all__ = [
+    "box_giou",
+    "box_iou",
+    "box_loss",
+    "cross_entropy",
+    "focal",
+    "huber",
+    "l1_penalty",
+    "l2_penalty",
+    "latitude_weights",
+    "mae",
+    "mse",
+    "pinball",
+]

@@ -1,7 +1,8 @@
-"""What the losses share: the masked error and its mean."""
+"""What the losses share: the masked error, the weights of cells, and the mean."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stpatch_jax.errors import InputError
 
@@ -19,11 +20,7 @@ def masked_error(
             f"{name} needs prediction and target of one shape, got {prediction.shape} and "
             f"{target.shape}; reshape one of them instead of relying on broadcasting"
         )
-    if mask is not None and mask.shape != target.shape:
-        raise InputError(
-            f"{name} needs a mask of the target's shape {target.shape}, got {mask.shape}; "
-            "broadcast the mask to the target first"
-        )
+    check_mask(name, mask, target.shape)
     error = prediction.astype(jnp.float32) - target.astype(jnp.float32)
     if mask is None:
         return error, jnp.asarray(error.size, jnp.float32)
@@ -31,6 +28,109 @@ def masked_error(
     return jnp.where(mask, error, 0.0), jnp.sum(mask, dtype=jnp.float32)
 
 
-def masked_mean(values: jax.Array, count: jax.Array) -> jax.Array:
-    """Divides the sum of the values by the number of real entries; 0 if there is none."""
-    return jnp.sum(values) / jnp.maximum(count, 1.0)
+def masked_mean(values: jax.Array, total: jax.Array) -> jax.Array:
+    """Divides the sum of the values by the total weight of the real entries; 0 without any."""
+    return jnp.sum(values) / jnp.where(total > 0, total, 1.0)
+
+
+def weighted_mean(
+    name: str,
+    values: jax.Array,
+    count: jax.Array,
+    *,
+    mask: jax.Array | None,
+    weights: jax.Array | np.ndarray | None,
+) -> jax.Array:
+    """Returns `sum(weights * values) / sum(weights)` over the real entries; 0 without any.
+
+    Args:
+        name: The loss, which a message names.
+        values: Float32, 0 where masked.
+        count: Number of real entries.
+        mask: Shape of `values`, or None.
+        weights: Rank of `values`, each axis as long as theirs or 1; None means 1 everywhere.
+
+    Raises:
+        InputError: If the weights do not fit the values.
+    """
+    if weights is None:
+        return masked_mean(values, count)
+    check_weights(name, weights.shape, values.shape)
+    weight = jnp.broadcast_to(jnp.asarray(weights, jnp.float32), values.shape)
+    if mask is not None:
+        weight = jnp.where(mask, weight, 0.0)
+    return masked_mean(weight * values, jnp.sum(weight))
+
+
+def check_mask(name: str, mask: jax.Array | np.ndarray | None, shape: tuple[int, ...]) -> None:
+    """Raises an InputError unless the mask, if there is one, has the target's shape."""
+    if mask is not None and mask.shape != shape:
+        raise InputError(
+            f"{name} needs a mask of the target's shape {shape}, got {mask.shape}; "
+            "broadcast the mask to the target first"
+        )
+
+
+def check_last_axis(
+    name: str, axis: str, prediction: tuple[int, ...], target: tuple[int, ...]
+) -> None:
+    """Raises an InputError unless predictions have the targets' shape and one more axis behind."""
+    if len(prediction) != len(target) + 1 or prediction[:-1] != target:
+        raise InputError(
+            f"{name} needs predictions (*target, {axis}), got {prediction} for targets {target}; "
+            f"put the {axis}s on the last axis"
+        )
+
+
+def check_weights(name: str, weights: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raises an InputError unless weights of that shape fit targets of `shape`.
+
+    They have the target's rank and each of their axes has its length or 1, so that every axis is
+    named by its place and none is guessed.
+    """
+    fits = len(weights) == len(shape) and all(
+        have in (1, want) for have, want in zip(weights, shape, strict=True)
+    )
+    if not fits:
+        raise InputError(
+            f"{name} needs weights of the target's rank, each axis as long as in {shape} or 1, "
+            f"got {weights}; reshape them, latitudes for instance to (1, 1, lat, 1, 1)"
+        )
+
+
+def latitude_weights(latitude_degrees: jax.Array | np.ndarray) -> np.ndarray:
+    """Weights of the rows of a regular latitude-longitude grid, by area: `cos(latitude)`, mean 1.
+
+    Reshape them to the target's rank, `latitude_weights(lat).reshape(1, 1, -1, 1, 1)` for
+    [batch, time, lat, lon, channel], and hand them to a loss as `weights`.
+
+    Args:
+        latitude_degrees: [lat] latitudes of the cell centres in degrees north, known outside jit.
+
+    Returns:
+        NumPy float32 [lat] whose mean is 1.
+
+    Raises:
+        InputError: If the latitudes are not one row of numbers within [-90, 90].
+
+    References:
+        Rasp et al., "WeatherBench", J. Adv. Model. Earth Syst. 12 (2020).
+
+    >>> latitude_weights(np.array([0.0, 60.0])).tolist()
+    [1.3333333730697632, 0.6666666865348816]
+    """
+    latitude = np.asarray(latitude_degrees, np.float64)
+    if latitude.ndim != 1 or latitude.size == 0:
+        raise InputError(
+            f"latitude_weights needs latitudes of shape (lat,), got {latitude.shape}; "
+            "give one latitude for each row of the grid"
+        )
+    # Written so that NaN is outside too.
+    outside = latitude[~(np.abs(latitude) <= 90)]
+    if outside.size:
+        raise InputError(
+            f"latitude_weights needs latitudes within [-90, 90] degrees, got {outside[0]}; "
+            "convert them to degrees north"
+        )
+    weights = np.cos(np.deg2rad(latitude))
+    return (weights / weights.mean()).astype(np.float32)

@@ -2,52 +2,68 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.losses.common import masked_error, masked_mean
+from stpatch_jax.losses.common import masked_error, weighted_mean
 
 
-def mse(prediction: jax.Array, target: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Mean squared error, `sum(mask * (prediction - target)^2) / sum(mask)`.
+def mse(
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    weights: jax.Array | np.ndarray | None = None,
+) -> jax.Array:
+    """Mean squared error, `sum(w * mask * (prediction - target)^2) / sum(w * mask)`.
 
     Args:
         prediction: Any floating dtype, any shape.
         target: Shape of `prediction`; what it holds where the mask is False, NaN included, counts
             neither in the loss nor in its gradient.
         mask: Bool, shape of `target`, True where the target is real; None means everywhere.
+        weights: The w >= 0 of each entry: the target's rank, each axis as long as the target's
+            or 1 (`latitude_weights`); None means 1 everywhere.
 
     Returns:
         Scalar, float32, in the square of the target's units; 0 if nothing is real.
 
     Raises:
-        InputError: If the shapes differ.
+        InputError: If the shapes do not fit.
 
     >>> float(mse(jnp.array([1.0, 5.0]), jnp.array([3.0, 0.0]), mask=jnp.array([True, False])))
     4.0
     """
     error, count = masked_error("mse", prediction, target, mask)
-    return masked_mean(jnp.square(error), count)
+    return weighted_mean("mse", jnp.square(error), count, mask=mask, weights=weights)
 
 
-def mae(prediction: jax.Array, target: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Mean absolute error, `sum(mask * |prediction - target|) / sum(mask)`.
+def mae(
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    weights: jax.Array | np.ndarray | None = None,
+) -> jax.Array:
+    """Mean absolute error, `sum(w * mask * |prediction - target|) / sum(w * mask)`.
 
     Args:
         prediction: Any floating dtype, any shape.
         target: Shape of `prediction`; ignored where the mask is False, also if it is NaN there.
         mask: Bool, shape of `target`, True where the target is real; None means everywhere.
+        weights: The w of each entry, as `mse` takes them.
 
     Returns:
         Scalar, float32, in the target's units; 0 if nothing is real.
 
     Raises:
-        InputError: If the shapes differ.
+        InputError: If the shapes do not fit.
 
     >>> float(mae(jnp.array([1.0, 5.0]), jnp.array([3.0, 4.0])))
     1.5
     """
     error, count = masked_error("mae", prediction, target, mask)
-    return masked_mean(jnp.abs(error), count)
+    return weighted_mean("mae", jnp.abs(error), count, mask=mask, weights=weights)
 
 
 def huber(
@@ -55,6 +71,7 @@ def huber(
     target: jax.Array,
     *,
     mask: jax.Array | None = None,
+    weights: jax.Array | np.ndarray | None = None,
     delta: float = 1.0,
 ) -> jax.Array:
     """Mean Huber loss: `e^2 / 2` where `|e| <= delta`, `delta (|e| - delta / 2)` beyond it.
@@ -63,13 +80,14 @@ def huber(
         prediction: Any floating dtype, any shape.
         target: Shape of `prediction`; ignored where the mask is False, also if it is NaN there.
         mask: Bool, shape of `target`, True where the target is real; None means everywhere.
+        weights: The weight of each entry in the mean, as `mse` takes them.
         delta: Error, in the target's units, at which squares turn into absolute values; > 0.
 
     Returns:
         Scalar, float32: the mean over the real entries; 0 if nothing is real.
 
     Raises:
-        InputError: If the shapes differ or `delta` is not positive.
+        InputError: If the shapes do not fit or `delta` is not positive.
 
     References:
         Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964).
@@ -83,4 +101,5 @@ def huber(
     size = jnp.abs(error)
     # |e| clipped at delta makes both branches one polynomial, without a select in the gradient.
     clipped = jnp.minimum(size, delta)
-    return masked_mean(clipped * (size - 0.5 * clipped), count)
+    values = clipped * (size - 0.5 * clipped)
+    return weighted_mean("huber", values, count, mask=mask, weights=weights)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.metrics.common import Array, divide
+from stpatch_jax.metrics.common import Array, Sums, divide, host_or_device
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class LeadTimeErrors:
+class LeadTimeErrors(Sums):
     """Sums of forecast errors per lead time, from which MAE and RMSE follow.
 
     A pytree, so it may be returned from `jax.jit`. `a + b` is the errors of both batches together:
@@ -55,8 +54,7 @@ class LeadTimeErrors:
                 "LeadTimeErrors needs prediction, target and mask of one shape "
                 f"(batch, horizon, *space, channel), got {sorted(shapes)}; broadcast them first"
             )
-        on_host = not any(isinstance(a, jax.Array) for a in (prediction, target, mask))
-        xp, dtype = (np, np.float64) if on_host else (jnp, jnp.float32)
+        xp, dtype = host_or_device(prediction, target, mask)
         if mask is None:
             mask = xp.ones(target.shape, bool)
         error = xp.where(mask, prediction.astype(dtype) - target.astype(dtype), 0)
@@ -67,15 +65,6 @@ class LeadTimeErrors:
             count=xp.sum(mask, axis=axes),
         )
 
-    def __add__(self, other: LeadTimeErrors) -> LeadTimeErrors:
-        return jax.tree.map(lambda a, b: a + b, self, other)
-
-    def to_host(self) -> LeadTimeErrors:
-        """Fetches the sums as NumPy float64 (counts int64), in which many batches add up."""
-        sums = jax.device_get((self.absolute, self.squared))
-        absolute, squared = (np.asarray(s, np.float64) for s in sums)
-        return LeadTimeErrors(absolute, squared, np.asarray(jax.device_get(self.count), np.int64))
-
     def pooled(self) -> LeadTimeErrors:
         """The same errors with all lead times taken together, [1]."""
         return jax.tree.map(lambda s: s.sum(keepdims=True), self)
@@ -84,9 +73,13 @@ class LeadTimeErrors:
         """Mean absolute error [horizon], in the target's units; NaN where nothing is real."""
         return divide(self.absolute, self.count)
 
+    def mse(self) -> Array:
+        """Mean squared error [horizon], squared target's units; NaN where nothing is real."""
+        return divide(self.squared, self.count)
+
     def rmse(self) -> Array:
         """Root of the mean squared error [horizon], target's units; NaN where nothing is real."""
-        return divide(self.squared, self.count) ** 0.5
+        return self.mse() ** 0.5
 
 
 def skill(error: Array, error_naive: Array) -> Array:

@@ -1,11 +1,27 @@
 """Backbones and heads in Flax NNX: every backbone takes a field and gives a feature map."""
 
+from stpatch_jax.nn.attention import (
+    SelfAttention,
+    TransformerBlock,
+    TransformerEncoder,
+    attention_mask,
+    sinusoidal_positions,
+)
 from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
 from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
-from stpatch_jax.nn.heads import ClassificationHead, ForecastHead
+from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
+from stpatch_jax.nn.heads import (
+    ClassificationHead,
+    DenseHead,
+    DetectionHead,
+    ForecastHead,
+    NextTokenHead,
+    ReconstructionHead,
+)
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, convolve, pool
 from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
 from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
+from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
 from stpatch_jax.nn.recurrent import (
     ConvGRUCell,
     ConvLSTMCell,
@@ -14,6 +30,8 @@ from stpatch_jax.nn.recurrent import (
     scan_time,
 )
 from stpatch_jax.nn.scnn import SCNN, SCNNConfig
+from stpatch_jax.nn.sharding import ShardConfig
+from stpatch_jax.nn.tubelets import TubeletEmbedding, inflate_kernel
 
 __all__ = [
     "SCNN",
@@ -27,15 +45,31 @@ __all__ = [
     "ConvRecurrentBackbone",
     "ConvRecurrentConfig",
     "Convolution",
+    "DenseHead",
+    "DetectionHead",
     "ForecastHead",
     "NeighborhoodConfig",
     "NeighborhoodOperator",
+    "NextTokenHead",
     "PatchCNN",
     "PatchCNNConfig",
+    "PatchTransformer",
+    "PatchTransformerConfig",
+    "ReconstructionHead",
     "SCNNConfig",
+    "SelfAttention",
+    "ShardConfig",
     "SpaceTimeRNN",
     "SpaceTimeRNNConfig",
+    "TokenEmbedding",
+    "TokenEmbeddingConfig",
+    "TransformerBlock",
+    "TransformerEncoder",
+    "TubeletEmbedding",
+    "attention_mask",
     "convolve",
+    "inflate_kernel",
     "pool",
     "scan_time",
+    "sinusoidal_positions",
 ]

@@ -97,7 +97,7 @@ class Conv3DBackbone(Backbone):
         extents = (config.kernel_size,) * rank
         widths = (in_features, *config.features)
         self.stages = nnx.List(
-            Convolution(extents, width, features, rngs=rngs, **config.dtypes)
+            Convolution(extents, width, features, shard=config.shard, rngs=rngs, **config.dtypes)
             for width, features in zip(widths[:-1], config.features, strict=True)
         )
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)

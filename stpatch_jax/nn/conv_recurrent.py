@@ -80,7 +80,7 @@ class ConvRecurrentConfig(BackboneConfig):
     def parts(self) -> tuple[PatchCNNConfig, SCNNConfig, SpaceTimeRNNConfig]:
         """Returns the configs of the three parts, in the order of the chain."""
         space_axes = self.spec.rank - 1
-        common: dict[str, Any] = {"dropout": self.dropout, **self.dtypes}
+        common: dict[str, Any] = {"dropout": self.dropout, "shard": self.shard, **self.dtypes}
         patch = PatchCNNConfig(
             self.spec,
             axes=self.axes,

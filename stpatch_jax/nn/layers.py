@@ -18,10 +18,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
 from stpatch_jax.windows import WindowSpec
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
 _DTYPES = ("float32", "bfloat16", "float16")
+# Up to so many, a 2-D convolution and its gradient cost more on CPU than a 1-D one of three times
+# as many channels, copies included: by 1.3 to 1.7 for 3 to 24 channels (2 cores, jax 0.10.2).
+_FEW_CHANNELS = 32
 
 
 def require(condition: bool, message: str) -> None:
@@ -44,11 +48,13 @@ class BackboneConfig(abc.ABC):
             `nnx.view(model, deterministic=True)`.
         dtype: Name of the dtype that computes, and of the output.
         param_dtype: Name of the dtype that stores the parameters.
+        shard: How the parameters lie on a mesh; by default nothing is said of it.
     """
 
     dropout: float = 0.0
     dtype: DTypeName = "float32"
     param_dtype: DTypeName = "float32"
+    shard: ShardConfig = UNANNOTATED
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -145,15 +151,33 @@ class Backbone(nnx.Module):
         self.grid_shape(x.shape[1:-1])
 
 
+def known_window(name: str, spec: WindowSpec, shape: Sequence[int] | None) -> tuple[int, ...]:
+    """Returns the window with each None replaced by the length of its axis.
+
+    Raises:
+        InputError: If there is a None and no `shape` `(time, *space)`; `name` is the module's.
+    """
+    if shape is not None:
+        return spec.window_shape(shape)
+    known = tuple(extent for extent in spec.window if extent is not None)
+    require(
+        len(known) == spec.rank,
+        f"{name} needs the shape (time, *space) of its inputs to know the window {spec.window}, "
+        "in which None takes the whole axis; pass shape= to build",
+    )
+    return known
+
+
 def convolve(x: jax.Array, kernel: jax.Array, *, causal: bool = False) -> jax.Array:
     """Convolves over the axes between batch and channel, stride 1, output as long as the input.
 
     `y[i] = sum_k x[i + k - extent // 2] kernel[k]`, zeros outside; with `causal`, along the first
     of the axes (time) `y[i] = sum_k x[i + k - extent + 1] kernel[k]`, which sees no later input.
 
-    Axes along which the kernel has extent 1 are merged with the batch or each other. On CPU, where
-    XLA's 3-D convolution reaches a fraction of the speed of its 2-D one, further axes become
-    channels that hold shifted inputs, until two are left; elsewhere until three are.
+    Axes along which the kernel has extent 1 are merged with the batch or each other. Further axes
+    become channels that hold shifted inputs until three are left; on CPU until two are, since XLA's
+    3-D convolution reaches a fraction of the speed of its 2-D one there, or one, if that makes few
+    channels: a convolution of few channels costs a multiple of the same sum over more.
 
     Args:
         x: [batch, *axes, in].
@@ -171,13 +195,13 @@ def convolve(x: jax.Array, kernel: jax.Array, *, causal: bool = False) -> jax.Ar
     padding = [(k // 2, (k - 1) // 2) for k in extents]
     if causal:
         padding[0] = (extents[0] - 1, 0)
-    most_axes = 2 if jax.default_backend() == "cpu" else 3
-    y = _convolve_merged(x, kernel.astype(x.dtype), padding, most_axes)
+    on_cpu = jax.default_backend() == "cpu"
+    y = _convolve_merged(x, kernel.astype(x.dtype), padding, on_cpu=on_cpu)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _convolve_merged(
-    x: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], most_axes: int
+    x: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, on_cpu: bool
 ) -> jax.Array:
     """Convolves up to the shape of the result: the axes that came in may be merged in it."""
     extents, channels = kernel.shape[:-2], kernel.shape[-2:]
@@ -197,9 +221,10 @@ def _convolve_merged(
     padding = [padding[axis] for axis in kept]
     if not kept:
         return x @ kernel
-    if len(kept) > most_axes:
+    few = on_cpu and len(kept) > 1 and kernel.shape[0] * channels[0] <= _FEW_CHANNELS
+    if few or len(kept) > (2 if on_cpu else 3):
         x, kernel = _taps_to_channels(x, kernel, padding[0])
-        return _convolve_merged(x, kernel, padding[1:], most_axes)
+        return _convolve_merged(x, kernel, padding[1:], on_cpu=on_cpu)
     letters = "DHW"[-len(kept) :]
     layout = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
     strides = (1,) * len(kept)
@@ -233,6 +258,7 @@ class Convolution(nnx.Module):
         causal: bool = False,
         dtype: DTypeName = "float32",
         param_dtype: DTypeName = "float32",
+        shard: ShardConfig = UNANNOTATED,
         rngs: nnx.Rngs,
     ):
         # Drawn as a matrix, which has the same fan-in: drawing more axes compiles 3 times longer.
@@ -241,8 +267,9 @@ class Convolution(nnx.Module):
         matrix = init(rngs.params(), (fan_in, out_features), jnp.dtype(param_dtype))
         self.causal = causal
         self.dtype = dtype
-        self.kernel = nnx.Param(matrix.reshape(*extents, in_features, out_features))
-        self.bias = nnx.Param(jnp.zeros(out_features, jnp.dtype(param_dtype)))
+        kernel = matrix.reshape(*extents, in_features, out_features)
+        self.kernel = nnx.Param(kernel, **shard.kernel(extents=len(extents)))
+        self.bias = nnx.Param(jnp.zeros(out_features, jnp.dtype(param_dtype)), **shard.bias())
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, *axes, in] to [batch, *axes, out] in `dtype`."""

@@ -137,7 +137,7 @@ class NeighborhoodOperator(Backbone):
         inputs = config.lags * len(config.offsets) * in_features
         widths = (inputs, *config.hidden, config.features)
         self.layers = nnx.List(
-            nnx.Linear(width, features, rngs=rngs, **config.dtypes)
+            nnx.Linear(width, features, rngs=rngs, **config.shard.linear(), **config.dtypes)
             for width, features in itertools.pairwise(widths)
         )
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)

@@ -10,7 +10,15 @@ from typing import Literal
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, pool, require
+from stpatch_jax.nn.layers import (
+    Backbone,
+    BackboneConfig,
+    Convolution,
+    is_size,
+    known_window,
+    pool,
+    require,
+)
 from stpatch_jax.patches import extract_patches
 from stpatch_jax.windows import WindowSpec
 
@@ -123,14 +131,18 @@ class PatchCNN(Backbone):
     ):
         super().__init__(config.spec, in_features, config.features[-1], shape=shape)
         self.config = config
-        self.window = _window_shape(config.spec, shape)
+        self.window = known_window("PatchCNN", config.spec, shape)
         cells, width, stages = self.window, in_features, []
         for features in config.features:
             extents = [
                 min(config.kernel_size, 2 * n - 1) if convolved else 1
                 for n, convolved in zip(cells, config.convolved, strict=True)
             ]
-            stages.append(Convolution(extents, width, features, rngs=rngs, **config.dtypes))
+            stages.append(
+                Convolution(
+                    extents, width, features, shard=config.shard, rngs=rngs, **config.dtypes
+                )
+            )
             cells = tuple(
                 -(-n // 2) if convolved else n
                 for n, convolved in zip(cells, config.convolved, strict=True)
@@ -138,9 +150,8 @@ class PatchCNN(Backbone):
             width = features
         self.stages = nnx.List(stages)
         rest = math.prod(cells)
-        self.readout = (
-            nnx.Linear(rest * width, width, rngs=rngs, **config.dtypes) if rest > 1 else None
-        )
+        options = {**config.shard.linear(), **config.dtypes}
+        self.readout = nnx.Linear(rest * width, width, rngs=rngs, **options) if rest > 1 else None
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -162,16 +173,3 @@ class PatchCNN(Backbone):
         if self.readout is not None:
             y = self.readout(y)
         return self.dropout(y).reshape(*lead, self.out_features)
-
-
-def _window_shape(spec: WindowSpec, shape: Sequence[int] | None) -> tuple[int, ...]:
-    """Returns the window with each None replaced by the length of its axis."""
-    if shape is not None:
-        return spec.window_shape(shape)
-    known = tuple(extent for extent in spec.window if extent is not None)
-    require(
-        len(known) == spec.rank,
-        f"PatchCNN needs the shape (time, *space) of its inputs to know the window {spec.window}, "
-        "in which None takes the whole axis; pass shape= to build",
-    )
-    return known

@@ -20,6 +20,7 @@ from stpatch_jax.nn.layers import (
     is_size,
     require,
 )
+from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
 from stpatch_jax.windows import WindowSpec
 
 Cell = Literal["lstm", "gru"]
@@ -116,7 +117,8 @@ class SpaceTimeRNN(Backbone):
         cell = {"lstm": ConvLSTMCell, "gru": ConvGRUCell}[config.cell]
         extents = (config.spatial_kernel_size,) * config.space_axes
         self.cells = nnx.List(
-            cell(extents, width, config.features, rngs=rngs, **config.dtypes) for width in widths
+            cell(extents, width, config.features, shard=config.shard, rngs=rngs, **config.dtypes)
+            for width in widths
         )
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
@@ -141,6 +143,7 @@ class RecurrentCell(nnx.Module):
         *,
         dtype: DTypeName = "float32",
         param_dtype: DTypeName = "float32",
+        shard: ShardConfig = UNANNOTATED,
         rngs: nnx.Rngs,
     ):
         self.features = features
@@ -149,14 +152,15 @@ class RecurrentCell(nnx.Module):
         taps = math.prod(extents)
         init = nnx.initializers.lecun_normal()
         kernel = init(rngs.params(), (taps * in_features, width), stored)
-        self.kernel = nnx.Param(kernel.reshape(*extents, in_features, width))
+        kernel = kernel.reshape(*extents, in_features, width)
+        self.kernel = nnx.Param(kernel, **shard.kernel(extents=len(extents)))
         if taps == 1:
             recurrent = _orthogonal_blocks(rngs.params(), features, self.gates)
         else:
             recurrent = init(rngs.params(), (taps * features, width))
         recurrent = recurrent.astype(stored).reshape(*extents, features, width)
-        self.recurrent_kernel = nnx.Param(recurrent)
-        self.bias = nnx.Param(jnp.zeros(width, stored))
+        self.recurrent_kernel = nnx.Param(recurrent, **shard.kernel(extents=len(extents)))
+        self.bias = nnx.Param(jnp.zeros(width, stored), **shard.bias())
 
     def gate_inputs(self, x: jax.Array) -> jax.Array:
         """Maps [batch, *space, in] to what the input adds to the gates, `W * x + b`."""
@@ -201,6 +205,7 @@ class ConvLSTMCell(RecurrentCell):
         features: Number of output channels.
         dtype: Name of the dtype that computes, and of the output.
         param_dtype: Name of the dtype that stores.
+        shard: How the parameters lie on a mesh.
         rngs: Stream `params`.
 
     References:
@@ -238,6 +243,7 @@ class ConvGRUCell(RecurrentCell):
         features: Number of output channels.
         dtype: Name of the dtype that computes, and of the output.
         param_dtype: Name of the dtype that stores.
+        shard: How the parameters lie on a mesh.
         rngs: Stream `params`.
 
     References:

@@ -107,6 +107,7 @@ class SCNN(Backbone):
                     width,
                     config.features,
                     causal=config.causal,
+                    shard=config.shard,
                     rngs=rngs,
                     **config.dtypes,
                 )

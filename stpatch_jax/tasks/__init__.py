@@ -1,15 +1,27 @@
 """Tasks: a head, a loss, metrics and the naive baselines that every report prints beside them."""
 
 from stpatch_jax.tasks.classify import Classify, ClassifyConfig
-from stpatch_jax.tasks.common import BackboneWithHead, Batch, real_targets
-from stpatch_jax.tasks.forecast import Forecast, ForecastConfig
+from stpatch_jax.tasks.common import BackboneWithHead, Batch, hand_on, real_targets
+from stpatch_jax.tasks.detect import Detect, DetectConfig
+from stpatch_jax.tasks.forecast import Forecast, ForecastConfig, ForecastModel
+from stpatch_jax.tasks.next_token import NextToken, NextTokenConfig
+from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructConfig
 
 __all__ = [
     "BackboneWithHead",
     "Batch",
     "Classify",
     "ClassifyConfig",
+    "Detect",
+    "DetectConfig",
     "Forecast",
     "ForecastConfig",
+    "ForecastModel",
+    "MaskedModel",
+    "NextToken",
+    "NextTokenConfig",
+    "Reconstruct",
+    "ReconstructConfig",
+    "hand_on",
     "real_targets",
 ]

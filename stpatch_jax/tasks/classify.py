@@ -76,7 +76,7 @@ class ClassifyConfig:
 
 
 class Classify:
-    """Gives one class to a whole field.
+    """Gives one class to a whole field, or to a text through a `TokenEmbeddingConfig`.
 
     A batch holds `field` [batch, time, *space, channel], `label` [batch] integers from 0 to
     classes - 1, and optionally bool `example_mask` [batch], False where an example only fills up
@@ -170,7 +170,8 @@ class Classify:
             batch: The batch.
 
         Returns:
-            Counts; add those of all batches, then ask for accuracy, precision, recall or F1.
+            Counts; add those of all batches, then ask for accuracy, precision, recall, F1 or MCC.
+            The AUC needs the probabilities of all examples at once: `metrics.roc_auc`.
         """
         return Confusion.of(
             jnp.argmax(prediction, axis=-1),

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
 from stpatch_jax.metrics import LeadTimeErrors
-from stpatch_jax.nn.heads import ForecastHead
-from stpatch_jax.nn.layers import BackboneConfig, require
+from stpatch_jax.nn.heads import ForecastHead, ForecastTime
+from stpatch_jax.nn.heads.forecast import central_quantile
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size, require
+from stpatch_jax.tasks.baselines import persistence as repeat_last
 from stpatch_jax.tasks.common import BackboneWithHead, Batch, real_targets
+from stpatch_jax.tasks.rollout import Stepper, instance_statistics, rollout
 
 ForecastLoss = Literal["mse", "mae", "huber"]
+ForecastMode = Literal["direct", "rollout"]
+Residual = Literal["persistence", "none"]
+Normalize = Literal["none", "instance"]
+_CHOICES = {
+    "loss": get_args(ForecastLoss),
+    "mode": get_args(ForecastMode),
+    "residual": get_args(Residual),
+    "normalize": get_args(Normalize),
+    "time": get_args(ForecastTime),
+}
+_NAIVE = ("seasonal_persistence", "climatology")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,33 +39,99 @@ class ForecastConfig:
     """Settings of `Forecast`.
 
     Attributes:
-        loss: "mse", "mae" or "huber", over the real targets in scaled units.
+        loss: "mse", "mae" or "huber", over the real targets in scaled units; quantiles are always
+            trained on the pinball loss.
         huber_delta: Error, in scaled units, at which the Huber loss turns from squares into
             absolute values; the other losses do not use it.
+        quantiles: Probabilities in (0, 1), increasing, with 0.5 among them, which is the point
+            forecast; empty for point forecasts only.
+        mode: "direct" forecasts all lead times at once; "rollout" forecasts `rollout_step` of them
+            and feeds these back as context until the horizon is reached. Training differentiates
+            through the whole rollout. It gives point forecasts of all channels of the context,
+            whose last row is what persistence predicts.
+        rollout_step: Number of time steps forecast at once in a rollout.
+        residual: What the model adds to: "persistence", or "none" (0, or the context's mean under
+            instance normalisation).
+        normalize: "instance" brings the context of each example, cell and channel to mean 0 and
+            variance 1 over its time, and the forecast back to the context's scale (RevIN without
+            its learned scale and shift). Targets then are channels of the context.
+        target_channels: Which channels of the context the targets are, for `normalize`; None if
+            they are all of them, in their order.
+        time: "last" or "flatten", see `ForecastHead`.
+        l1: Factor of the L1 penalty on the weights (not biases) that is added to the loss.
+
+    References:
+        Kim et al., "Reversible instance normalization for accurate time-series forecasting against
+        distribution shift", ICLR 2022.
     """
 
     loss: ForecastLoss = "mse"
     huber_delta: float = 1.0
+    quantiles: tuple[float, ...] = ()
+    mode: ForecastMode = "direct"
+    rollout_step: int = 1
+    residual: Residual = "persistence"
+    normalize: Normalize = "none"
+    target_channels: tuple[int, ...] | None = None
+    time: ForecastTime = "last"
+    l1: float = 0.0
 
     def __post_init__(self) -> None:
-        require(
-            self.loss in get_args(ForecastLoss),
-            f"Forecast needs loss to be one of {', '.join(get_args(ForecastLoss))}, "
-            f"got {self.loss!r}",
-        )
+        for field in ("quantiles", "target_channels"):
+            if isinstance(getattr(self, field), list):
+                object.__setattr__(self, field, tuple(getattr(self, field)))
+        for field, choices in _CHOICES.items():
+            require(
+                getattr(self, field) in choices,
+                f"Forecast needs {field} to be one of {', '.join(choices)}, "
+                f"got {getattr(self, field)!r}",
+            )
         require(
             self.huber_delta > 0,
             f"Forecast needs huber_delta > 0 in scaled units, got {self.huber_delta}",
         )
+        require(self.l1 >= 0, f"Forecast needs l1 >= 0, got {self.l1}")
+        require(
+            is_size(self.rollout_step),
+            f"Forecast needs rollout_step >= 1 in time steps, got {self.rollout_step!r}",
+        )
+        if self.quantiles:
+            central_quantile(self.quantiles)
+        require(
+            not self.quantiles or 0.5 in self.quantiles,
+            f"Forecast needs 0.5 among its quantiles, got {self.quantiles}; the median is the "
+            "point forecast",
+        )
+        require(
+            not self.quantiles or self.mode == "direct",
+            f"Forecast cannot roll out quantiles, got {self.quantiles}: what is fed back is one "
+            'value; use mode="direct"',
+        )
+
+
+class ForecastModel(BackboneWithHead):
+    """A backbone and a `ForecastHead`, and how far they are to forecast.
+
+    Attributes:
+        horizon: Number of time steps to forecast; a rollout runs the head until it is reached.
+    """
+
+    def __init__(self, backbone: Backbone, head: ForecastHead, *, horizon: int):
+        super().__init__(backbone, head)
+        self.horizon = horizon
 
 
 class Forecast:
-    """Forecasts every lead time of the horizon at once, one value per target.
+    """Forecasts every lead time of the horizon, one value or one set of quantiles per target.
 
-    The model learns the residual to persistence, so that before training it is persistence. A batch
-    holds, all in scaled units: `context` [batch, context, *space, channel], `target` and bool
-    `target_mask` [batch, horizon, *space, channel'], `persistence` [batch, 1, *space, channel'],
-    and optionally bool `example_mask` [batch], False where an example only fills up the batch.
+    The model learns the residual to persistence (unless told otherwise), so that before training it
+    is persistence. A batch holds, all in scaled units: `context` [batch, context, *space, channel],
+    `target` and bool `target_mask` [batch, horizon, *space, channel'], `persistence`
+    [batch, 1, *space, channel'], and optionally bool `example_mask` [batch], False where an example
+    only fills up the batch. It may bring `weights` of the targets in the loss, each axis as long as
+    the target's or 1 (such as `losses.latitude_weights`), and further naive forecasts,
+    `seasonal_persistence` and `climatology` [batch, 1 or horizon, *space, channel'], see
+    `stpatch_jax.tasks.baselines`.
 
     Args:
         config: Settings.
@@ -65,7 +146,7 @@ class Forecast:
         shapes: Mapping[str, Sequence[int]],
         *,
         rngs: nnx.Rngs,
-    ) -> BackboneWithHead:
+    ) -> ForecastModel:
         """Builds backbone and head for batches of the given shapes.
 
         Args:
@@ -74,24 +155,28 @@ class Forecast:
             rngs: Streams `params` and `dropout`.
 
         Returns:
-            The model, whose head is zero: it forecasts persistence.
+            The model, whose head is zero: it forecasts persistence, or what else `residual` names.
 
         Raises:
-            InputError: If the shapes do not belong together or do not fit the backbone.
+            InputError: If the shapes do not belong together or do not fit backbone or config.
         """
         context, target = tuple(shapes["context"]), tuple(shapes["target"])
         self._check_shapes(context, target)
+        self._check_channels(context[-1], target[-1])
         body = backbone.build(context[-1], shape=context[1:-1], rngs=rngs)
         head = ForecastHead(
             body.spec,
             body.out_features,
             space=context[2:-1],
-            horizon=target[1],
+            horizon=self.config.rollout_step if self.config.mode == "rollout" else target[1],
             channels=target[-1],
+            quantiles=self.config.quantiles,
+            time=self.config.time,
+            grid_time=body.grid_shape(context[1:-1])[0],
             rngs=rngs,
             **backbone.dtypes,
         )
-        return BackboneWithHead(body, head)
+        return ForecastModel(body, head, horizon=target[1])
 
     def _check_shapes(self, context: tuple[int, ...], target: tuple[int, ...]) -> None:
         require(
@@ -101,36 +186,111 @@ class Forecast:
             "same cells",
         )
 
-    def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
-        """Forecasts a batch: persistence plus the model's residual.
+    def _check_channels(self, context: int, target: int) -> None:
+        """Refuses targets that the options need to be channels of the context, but are not."""
+        every = tuple(range(context))
+        chosen = every if self.config.target_channels is None else self.config.target_channels
+        fits = len(chosen) == target and set(chosen) <= set(every)
+        require(
+            self.config.normalize == "none" or fits,
+            f"Forecast normalizes by instance only targets that are channels of the context, but "
+            f"channels {chosen} of {context} were named for {target} targets; give "
+            "target_channels, one for each target",
+        )
+        require(
+            self.config.mode == "direct" or (fits and chosen == every),
+            f"Forecast rolls out only where all {context} channels of the context are "
+            f"targets, in their order, got {target} targets; forecast every channel or use "
+            'mode="direct"',
+        )
 
-        Give `nnx.view(model, deterministic=True)` outside of training.
+    def check_batch(self, batch: Batch) -> None:
+        """Refuses a batch that does not suit a rollout; for data on the host, before training.
+
+        Raises:
+            InputError: If the task rolls out and persistence is not the context's last row.
+        """
+        if self.config.mode == "direct":
+            return
+        last, persistence = np.asarray(batch["context"])[:, -1:], np.asarray(batch["persistence"])
+        require(
+            last.shape == persistence.shape and np.allclose(last, persistence, atol=1e-5),
+            "Forecast rolls out only where persistence is the last row of the context, so that a "
+            "forecast can follow it as context, but here they differ; use another representation "
+            'of the data or mode="direct"',
+        )
+
+    def predict(self, model: ForecastModel, batch: Batch) -> jax.Array:
+        """Forecasts a batch.
+
+        Give `nnx.view(model, deterministic=True)` outside of training. Only `context` and
+        `persistence` are used; a rollout takes the context's last row for persistence.
 
         Returns:
-            [batch, horizon, *space, channel'], float32, in scaled units.
+            [batch, horizon, *space, channel'], float32, in scaled units; with quantiles
+            [batch, horizon, *space, channel', quantile].
         """
-        return batch["persistence"].astype(jnp.float32) + model(batch["context"])
+        context = batch["context"]
+        if self.config.mode == "rollout":
+            step: Stepper = lambda model, x: self._forecast(model, x, x[:, -1:])  # noqa: E731
+            return rollout(step, model, context, horizon=model.horizon)
+        return self._forecast(model, context, batch["persistence"])
 
-    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _forecast(self, model: Any, context: jax.Array, persistence: jax.Array) -> jax.Array:
+        """What one call of the model forecasts, in scaled units."""
+        base = persistence.astype(jnp.float32)
+        if self.config.residual == "none":
+            base = jnp.zeros_like(base)
+        scale = jnp.ones_like(base)
+        if self.config.normalize == "instance":
+            mean, deviation = instance_statistics(context)
+            context = ((context - mean) / deviation).astype(context.dtype)
+            chosen = self.config.target_channels
+            channels = slice(None) if chosen is None else np.array(chosen)
+            scale = deviation[..., channels]
+            base = mean[..., channels] if self.config.residual == "none" else base
+        values = model(context)
+        if self.config.quantiles:
+            base, scale = base[..., None], scale[..., None]
+        return base + scale * values
+
+    def point(self, prediction: jax.Array) -> jax.Array:
+        """Returns the point forecast of what `predict` gave: the median, where it is quantiles."""
+        if not self.config.quantiles:
+            return prediction
+        return prediction[..., self.config.quantiles.index(0.5)]
+
+    def loss(self, model: ForecastModel, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Computes the loss over the real targets of a batch.
 
         Returns:
-            The loss, a float32 scalar, and its metrics `mae` and `rmse` over all lead times,
-            float32 scalars in scaled units (0 if the batch has no real target).
+            The loss, a float32 scalar, and its metrics `mae` and `rmse` of the point forecast over
+            all lead times, unweighted float32 scalars in scaled units (0 if the batch has no real
+            target).
         """
         prediction, target = self.predict(model, batch), batch["target"]
-        mask = real_targets(batch)
-        error = {
-            "mse": losses.mse(prediction, target, mask=mask),
-            "mae": losses.mae(prediction, target, mask=mask),
+        point, mask = self.point(prediction), real_targets(batch)
+        options: dict[str, Any] = {"mask": mask, "weights": batch.get("weights")}
+        if self.config.quantiles:
+            loss = losses.pinball(prediction, target, quantiles=self.config.quantiles, **options)
+        elif self.config.loss == "huber":
+            loss = losses.huber(point, target, delta=self.config.huber_delta, **options)
+        else:
+            loss = getattr(losses, self.config.loss)(point, target, **options)
+        metrics = {
+            "mae": losses.mae(point, target, mask=mask),
+            "rmse": jnp.sqrt(losses.mse(point, target, mask=mask)),
         }
-        options = {"delta": self.config.huber_delta} if self.config.loss == "huber" else {}
-        loss = getattr(losses, self.config.loss)(prediction, target, mask=mask, **options)
-        metrics = {"mae": error["mae"], "rmse": jnp.sqrt(error["mse"])}
+        if self.config.l1:
+            loss += self.config.l1 * losses.l1_penalty(nnx.state(model, nnx.Param))
         return loss, jax.lax.stop_gradient(metrics)
 
     def errors(self, prediction: jax.Array, batch: Batch) -> LeadTimeErrors:
-        """Sums the errors of a forecast (the model's or a baseline's) over a batch's real targets.
+        """Sums the errors of a point forecast over a batch's real targets.
+
+        Args:
+            prediction: [batch, horizon, *space, channel'], the model's `point` or a baseline's.
+            batch: The batch.
 
         Returns:
             Errors per lead time in scaled units; add up all batches, then ask for MAE or RMSE.
@@ -140,9 +300,13 @@ class Forecast:
     def baselines(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns the naive forecasts by name, each [batch, horizon, *space, channel'].
 
-        `persistence` repeats the last known value at every lead time.
+        `persistence` repeats the last known value at every lead time; `seasonal_persistence` and
+        `climatology` are there where the batch brings them.
         """
-        persistence = jnp.asarray(batch["persistence"], jnp.float32)
-        horizon = batch["target"].shape[1]
-        shape = (persistence.shape[0], horizon, *persistence.shape[2:])
-        return {"persistence": jnp.broadcast_to(persistence, shape)}
+        last = jnp.asarray(batch["persistence"], jnp.float32)
+        shape = (len(last), batch["target"].shape[1], *last.shape[2:])
+        naive = {"persistence": repeat_last(last, horizon=shape[1])}
+        for name in _NAIVE:
+            if name in batch:
+                naive[name] = jnp.broadcast_to(jnp.asarray(batch[name], jnp.float32), shape)
+        return naive

@@ -9,6 +9,7 @@ from stpatch_jax.training.mesh import (
     make_mesh,
     shard_batch,
     state_sharding,
+    whole_model,
 )
 from stpatch_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from stpatch_jax.training.step import TrainState, create_state, make_train_step
@@ -31,4 +32,5 @@ __all__ = [
     "restore_state",
     "shard_batch",
     "state_sharding",
+    "whole_model",
 ]

@@ -69,6 +69,9 @@ class TrainConfig:
         seed: Initial weights, dropout and the order of the data all derive from it.
         checkpoint_every: Steps between checkpoints; the last step is always saved.
         evaluate_every: Steps between validations; the last step is always validated.
+        fsdp: Number of devices that share one copy of the weights and of the optimiser's moments
+            (fully sharded data parallel); must divide the number of devices. 1 keeps a copy on
+            every device. Every device works on its own examples in either case.
         keep_checkpoints: How many of the newest checkpoints stay on disk.
         on_nonfinite: When the loss or the gradient is NaN or infinite, `abort` with an error or
             `skip` the update and count it.
@@ -81,6 +84,7 @@ class TrainConfig:
     checkpoint_every: int = 100
     evaluate_every: int = 100
     keep_checkpoints: int = 2
+    fsdp: int = 1
     on_nonfinite: Literal["abort", "skip"] = "abort"
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
@@ -91,6 +95,7 @@ class TrainConfig:
             "checkpoint_every",
             "evaluate_every",
             "keep_checkpoints",
+            "fsdp",
         ):
             value = getattr(self, name)
             _require(value >= 1, name.replace("_", "-"), "1 or more", value)

@@ -162,7 +162,7 @@ def fit(
             the checkpoint is damaged, beyond `config.steps` or of another configuration, or if a
             loss or gradient is not finite and `config.on_nonfinite` is `abort`.
     """
-    mesh = make_mesh()
+    mesh = make_mesh(fsdp=config.fsdp)
     check_batch_size(config.batch_size, mesh)
     # A model that cannot be built fails here, before anything is written.
     abstract_state(create_model, config, mesh)

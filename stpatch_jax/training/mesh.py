@@ -1,10 +1,12 @@
-"""The device mesh, and what lies on it how: state replicated, batches split over `data`."""
+"""The device mesh, and what lies on it how: batches split over all of it, state over `fsdp`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.errors import InputError
@@ -12,32 +14,109 @@ from stpatch_jax.errors import InputError
 Batch = Mapping[str, Any]
 """Arrays by name, each `(batch, ...)`: NumPy on the host, `jax.Array` inside the step."""
 
+SMALLEST_SPLIT = 1024
+"""Elements of the smallest array that `state_sharding` splits without having been asked to."""
 
-def make_mesh() -> Mesh:
-    """Returns a mesh over all devices of all processes, with the one axis `data`.
 
-    The axis type is Auto: the compiler places the collectives.
+def make_mesh(*, fsdp: int = 1) -> Mesh:
+    """Returns a mesh over all devices of all processes, with the axes `data` and `fsdp`.
+
+    The axis types are Auto: the compiler places the collectives.
+
+    Args:
+        fsdp: Size of the axis `fsdp`; `data` takes the rest.
+
+    Raises:
+        InputError: If `fsdp` does not divide the number of devices.
     """
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    devices = jax.device_count()
+    if fsdp < 1 or devices % fsdp:
+        fitting = ", ".join(str(n) for n in range(1, devices + 1) if devices % n == 0)
+        raise InputError(
+            f"train.fsdp must divide the number of devices, but it is {fsdp} on {devices} devices; "
+            f"use one of {fitting}"
+        )
+    shape = (devices // fsdp, fsdp)
+    return jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
-def state_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns where model and optimiser lie: a whole copy on every device."""
-    return NamedSharding(mesh, PartitionSpec())
+def state_sharding(state: Any, mesh: Mesh) -> Any:
+    """Returns where the arrays of a model or optimiser lie, by one rule for each.
+
+    An array whose Variable has the metadata `out_sharding` (`ShardConfig` gives it to the
+    parameters of a backbone, and the moments of the optimiser inherit it) lies as that says. Of the
+    others, those of `SMALLEST_SPLIT` elements or more are split over `fsdp` along their longest
+    axis that its size divides, the last of them if there are several. Whatever is left, and any
+    axis that its share of the mesh does not divide, lies whole on every device.
+
+    Args:
+        state: A state of `nnx.state`, concrete, traced or of shapes.
+        mesh: The mesh of `make_mesh`.
+
+    Returns:
+        The tree of `state` with a `NamedSharding` in the place of each array.
+
+    Raises:
+        InputError: If an annotation names an axis that the mesh does not have.
+    """
+
+    def place(variable: nnx.Variable) -> nnx.Variable:
+        shape, annotation = variable.shape, variable.get_metadata("out_sharding", None)
+        spec = _split_longest(shape, mesh) if annotation is None else _fit(annotation, shape, mesh)
+        return variable.replace(NamedSharding(mesh, spec))
+
+    return jax.tree.map(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
+def whole_model(model: nnx.Module, mesh: Mesh) -> nnx.Module:
+    """Returns a model of its own with all its arrays whole on every device.
+
+    Where weights are split, a forward pass left to the compiler may move activations instead, in a
+    recurrence at every time step. Arrays that are whole already are shared, not copied.
+    """
+    graphdef, state = nnx.split(model)
+    return nnx.merge(graphdef, jax.device_put(state, NamedSharding(mesh, PartitionSpec())))
+
+
+def _split_longest(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    size = mesh.shape.get("fsdp", 1)
+    divided = [axis for axis, n in enumerate(shape) if n % size == 0]
+    if size == 1 or not divided or math.prod(shape) < SMALLEST_SPLIT:
+        return PartitionSpec()
+    axis = max(divided, key=lambda axis: (shape[axis], axis))
+    return PartitionSpec(*[None] * axis, "fsdp")
+
+
+def _fit(annotation: Any, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """The annotation without the axes that it cannot split."""
+    entries: list[Any] = []
+    for n, entry in zip(shape, annotation, strict=False):
+        names = entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+        unknown = [name for name in names if name not in mesh.shape]
+        if unknown:
+            raise InputError(
+                f"a parameter of shape {shape} is to be split over {unknown[0]!r}, but the axes of "
+                f"the mesh are {', '.join(mesh.axis_names)}; name one of them in the ShardConfig"
+            )
+        size = math.prod(mesh.shape[name] for name in names)
+        entries.append(entry if size > 1 and n % size == 0 else None)
+    while entries and entries[-1] is None:
+        entries.pop()
+    return PartitionSpec(*entries)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns where a batch lies: its first axis split over `data`."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """Returns where a batch lies: its first axis split over all devices, whatever their axes."""
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Checks that a global batch splits evenly over the devices.
 
     Raises:
-        InputError: If `batch_size` is not a multiple of the size of the axis `data`.
+        InputError: If `batch_size` is not a multiple of the number of devices.
     """
-    devices = mesh.shape["data"]
+    devices = mesh.size
     if batch_size % devices:
         above = -(-batch_size // devices) * devices
         below = above - devices
@@ -56,7 +135,7 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
         mesh: The mesh of `make_mesh`.
 
     Returns:
-        Global arrays `(global batch, ...)`, sharded over `data`.
+        Global arrays `(global batch, ...)`, sharded by `batch_sharding`.
 
     Raises:
         InputError: If the global batch is not a multiple of the number of devices.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.mesh import Batch, state_sharding
@@ -45,7 +45,24 @@ def _new_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> Tr
 
 def _pin(state: TrainState, mesh: Mesh) -> None:
     """Keeps the compiler from choosing another layout for the state: it must match on re-entry."""
-    nnx.update(state, jax.lax.with_sharding_constraint(nnx.state(state), state_sharding(mesh)))
+    values = nnx.state(state)
+    nnx.update(state, jax.lax.with_sharding_constraint(values, state_sharding(values, mesh)))
+
+
+def _with_whole_weights(
+    gradient: Callable[[nnx.Module], tuple[Any, nnx.State]], model: nnx.Module, mesh: Mesh
+) -> tuple[Any, nnx.State]:
+    """Takes the gradient on gathered weights and leaves both split as the weights were.
+
+    Left to itself the compiler moves activations where a weight is split, and in a recurrence it
+    does so at every time step; here each weight is gathered once and each gradient reduced once.
+    """
+    weights = nnx.as_pure(nnx.state(model, nnx.Param))
+    whole = NamedSharding(mesh, PartitionSpec())
+    nnx.update(model, jax.lax.with_sharding_constraint(weights, whole))
+    value, grads = gradient(model)
+    nnx.update(model, weights)
+    return value, jax.lax.with_sharding_constraint(grads, state_sharding(grads, mesh))
 
 
 def create_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> TrainState:
@@ -69,9 +86,10 @@ def abstract_state(
         shapes = nnx.eval_shape(lambda: _new_state(create_model, config, mesh))
     graphdef, state = nnx.split(shapes)
     # Traced shapes carry an abstract mesh; Orbax needs the real devices.
-    sharding = state_sharding(mesh)
     return graphdef, jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        state_sharding(state, mesh),
     )
 
 
@@ -99,7 +117,7 @@ def make_train_step(loss_fn: LossFunction, mesh: Mesh) -> Callable[[TrainState, 
         gradient = nnx.value_and_grad(lambda model: loss_fn(model, batch), has_aux=True)
         stays = nnx.Not(nnx.RngState)
         before = nnx.as_pure(nnx.state(state, stays))
-        (loss, metrics), grads = gradient(state.model)
+        (loss, metrics), grads = _with_whole_weights(gradient, state.model, mesh)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         state.optimizer.update(state.model, grads)

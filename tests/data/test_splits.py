@@ -2,11 +2,17 @@
 
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpatch_jax.data.splits import chronological_splits, window_starts
+from stpatch_jax.data.splits import (
+    chronological_splits,
+    split_by_rows,
+    split_by_times,
+    window_starts,
+)
 from stpatch_jax.errors import InputError
 
 
@@ -101,3 +107,64 @@ def test_messages_say_how_many_rows_there_are_and_are_needed(rows, first, messag
 def test_fractions_that_leave_no_training_rows_are_refused():
     with pytest.raises(InputError, match=r"training split must hold .* but it has 0 of"):
         chronological_splits(100, context=4, horizon=2, validation_fraction=0.6, test_fraction=0.6)
+
+
+@given(problems(), st.integers(0, 3))
+def test_a_gap_is_left_out_between_the_spans_and_nowhere_else(problem, gap):
+    rows, options, plain = problem
+    needed = options["context"] + options["horizon"] + options["first"] + gap
+    if plain["train"].stop < needed or len(plain["validation"]) < options["horizon"] + gap:
+        with pytest.raises(InputError, match="without the gap of"):
+            chronological_splits(rows, **options, gap=gap)
+        return
+    splits = chronological_splits(rows, **options, gap=gap)
+    assert splits["test"] == plain["test"]
+    assert splits["validation"].start == plain["validation"].start
+    assert splits["validation"].start - splits["train"].stop == gap
+    assert splits["test"].start - splits["validation"].stop == gap
+
+
+@given(
+    st.lists(st.integers(0, 60), min_size=4, max_size=4).map(sorted),
+    st.integers(0, 9),
+    st.integers(1, 9),
+)
+def test_official_spans_keep_their_targets_and_dates_mean_their_rows(borders, context, horizon):
+    spans = {"train": (borders[0], borders[1]), "test": (borders[2], borders[3])}
+    fits = all(stop - max(start, context) >= horizon for start, stop in spans.values())
+    times = np.arange("2024-01-01", "2024-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    first = np.datetime64("2024-01-01")
+    dates = {name: (str(first + start), str(first + stop)) for name, (start, stop) in spans.items()}
+    options = {"context": context, "horizon": horizon}
+    with nullcontext() if fits else pytest.raises(InputError, match="target rows"):
+        splits = split_by_rows(60, spans, **options)
+        assert split_by_times(times, dates, **options) == splits
+        assert splits["test"] == range(max(borders[2], context), borders[3])
+        assert not set(splits["train"]) & set(splits["test"])
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ({"a": (0, 9), "b": (8, 12)}, "b split must lie in rows 9 to 20, .* from 8 to 12"),
+        ({"a": (0, 21)}, "a split must lie in rows 0 to 20"),
+    ],
+)
+def test_official_spans_that_overlap_or_leave_the_table_are_refused(spans, message):
+    with pytest.raises(InputError, match=message):
+        split_by_rows(20, spans, context=1, horizon=1)
+
+
+def test_dates_must_be_dates_in_order():
+    options = {"context": 0, "horizon": 1}
+    times = np.array(["2024-01-02", "2024-01-01"], "datetime64[ns]")
+    with pytest.raises(InputError, match=r"ascending order .* out of order"):
+        split_by_times(times, {"a": ("2024-01-01", "2024-01-02")}, **options)
+    with pytest.raises(InputError, match=r"must be datetime64 .* but they are int64"):
+        split_by_times(np.arange(3), {"a": ("2024-01-01", "2024-01-02")}, **options)
+    with pytest.raises(InputError, match="times like 2014-09-21, but they are"):
+        split_by_times(times[1:], {"a": ("soon", "2024-01-02")}, **options)
+    with pytest.raises(InputError, match="gap must not be negative"):
+        chronological_splits(
+            50, context=1, horizon=1, validation_fraction=0.2, test_fraction=0.2, gap=-1
+        )

@@ -14,6 +14,7 @@ from stpatch_jax.nn import (
     ConvRecurrentConfig,
     NeighborhoodConfig,
     PatchCNNConfig,
+    PatchTransformerConfig,
     SCNNConfig,
     SpaceTimeRNNConfig,
 )
@@ -69,9 +70,24 @@ def conv_recurrent(spec, **fields):
     return ConvRecurrentConfig(spec, **small, **fields)
 
 
+def patch_transformer(spec, **fields):
+    return PatchTransformerConfig(spec, features=8, depth=1, heads=2, **fields)
+
+
 BACKBONES = {
     f.__name__: f
-    for f in (patch_cnn, scnn, lstm, gru, conv_lstm, conv_gru, conv3d, neighborhood, conv_recurrent)
+    for f in (
+        patch_cnn,
+        scnn,
+        lstm,
+        gru,
+        conv_lstm,
+        conv_gru,
+        conv3d,
+        neighborhood,
+        conv_recurrent,
+        patch_transformer,
+    )
 }
 each_backbone = pytest.mark.parametrize("backbone", BACKBONES)
 # All cells run in one loop: between them they meet every layout.
@@ -80,11 +96,13 @@ SOME = {
     "gru": ["panel"],
     "conv_lstm": ["panel", "video"],
     "conv_gru": ["volume"],
+    "patch_transformer": ["panel", "video"],
 }
 PAIRS = [(b, layout) for b in BACKBONES for layout in SOME.get(b, LAYOUTS)]
 each_pair = pytest.mark.parametrize(("backbone", "layout"), PAIRS)
 # Conv3DBackbone pools along time and claims no causality.
 CAUSAL_PAIRS = [(b, layout) for b, layout in PAIRS if b != "conv3d"]
+CAUSAL_ON_REQUEST = ("scnn", "conv_recurrent", "patch_transformer")
 each_causal_pair = pytest.mark.parametrize(("backbone", "layout"), CAUSAL_PAIRS)
 
 
@@ -114,6 +132,7 @@ def test_shape_and_dtype_without_building_or_running(backbone, layout, dtype):
     grid = {
         "patch_cnn": tuple(n // w for n, w in zip(shape, window, strict=True)),
         "conv_recurrent": tuple(n // w for n, w in zip(shape, window, strict=True)),
+        "patch_transformer": tuple(n // w for n, w in zip(shape, window, strict=True)),
         "conv3d": tuple(-(-n // 2) for n in shape),
         "neighborhood": (shape[0] - 2, *shape[1:]),
     }.get(backbone, shape)
@@ -182,7 +201,7 @@ def test_causal_networks_do_not_see_the_future(backbone, layout):
     shape, window = LAYOUTS[layout]
     padding = ("CAUSAL", *["VALID"] * (len(window) - 1))
     spec = WindowSpec(window, stride=(1, *window[1:]), padding=padding)
-    fields = {"causal": True} if backbone in ("scnn", "conv_recurrent") else {}
+    fields = {"causal": True} if backbone in CAUSAL_ON_REQUEST else {}
     model = build(backbone, layout, spec, **fields)
     x = field(layout)
     now = shape[0] // 2

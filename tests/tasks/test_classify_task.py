@@ -14,22 +14,31 @@ import sklearn.metrics
 from flax import nnx
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import ClassificationHead, Conv3DConfig, ConvRecurrentConfig
+from stpatch_jax.nn import (
+    ClassificationHead,
+    Conv3DConfig,
+    ConvRecurrentConfig,
+    SpaceTimeRNNConfig,
+    TokenEmbeddingConfig,
+)
 from stpatch_jax.tasks import Classify, ClassifyConfig
 
 COUNTS = (6, 2, 4)
+TEXT = TokenEmbeddingConfig(SpaceTimeRNNConfig(0, features=8), vocabulary=9, features=6)
 BACKBONES = {
     "video": (Conv3DConfig.tiny(2), (4, 6, 6)),
     "panel": (ConvRecurrentConfig.tiny((4, 1)), (8, 3)),
+    "text": (TEXT, (7,)),
 }
 
 
 def make_batch(shape, examples=6):
     rng = np.random.default_rng(0)
-    return {
-        "field": rng.normal(size=(examples, *shape, 2)).astype(np.float32),
-        "label": rng.integers(0, len(COUNTS), examples),
-    }
+    field = rng.normal(size=(examples, *shape, 2)).astype(np.float32)
+    label = rng.integers(0, len(COUNTS), examples)
+    if len(shape) == 1:
+        field = rng.integers(0, TEXT.vocabulary, (examples, *shape, 1))
+    return {"field": field, "label": label}
 
 
 def build(name="video", **fields):
@@ -40,8 +49,10 @@ def build(name="video", **fields):
     return task, task.build(backbone, shapes, rngs=nnx.Rngs(0)), batch
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("reduce", ["flatten", "mean"])
+@pytest.mark.parametrize(
+    ("name", "reduce"),
+    [("video", "mean"), ("panel", "flatten"), ("text", "mean")],
+)
 def test_one_batch_is_learnt_and_every_parameter_takes_part(name, reduce):
     task, model, batch = build(name, reduce=reduce)
     optimizer = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param)

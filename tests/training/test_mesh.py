@@ -11,18 +11,19 @@ from stpatch_jax.training import batch_sharding, check_batch_size, make_mesh, sh
 
 def test_mesh_spans_all_devices_with_auto_axes() -> None:
     mesh = make_mesh()
-    assert dict(mesh.shape) == {"data": 8}
-    assert mesh.axis_types == (AxisType.Auto,)
+    assert dict(mesh.shape) == {"data": 8, "fsdp": 1}
+    assert mesh.axis_types == (AxisType.Auto,) * 2
     assert list(mesh.devices.flat) == jax.devices()
 
 
-def test_batch_is_split_in_order() -> None:
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_batch_is_split_in_order(fsdp: int) -> None:
     batch = {
         "context": np.arange(48, dtype=np.float32).reshape(16, 3),
         "mask": np.arange(16) % 3 == 0,
         "index": np.arange(16) + 2**20,
     }
-    mesh = make_mesh()
+    mesh = make_mesh(fsdp=fsdp)
     placed = shard_batch(batch, mesh)
     assert placed.keys() == batch.keys()
     for name, array in placed.items():

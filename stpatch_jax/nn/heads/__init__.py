@@ -1,6 +1,26 @@
 """Heads: from a feature map to the output of a task."""
 
 from stpatch_jax.nn.heads.classification import ClassificationHead, ClassificationReduce
-from stpatch_jax.nn.heads.forecast import ForecastHead
+from stpatch_jax.nn.heads.dense import DenseHead, ReconstructionHead
+from stpatch_jax.nn.heads.detection import (
+    DetectionHead,
+    DetectionMap,
+    Detections,
+    non_maximum_suppression,
+)
+from stpatch_jax.nn.heads.forecast import ForecastHead, ForecastTime
+from stpatch_jax.nn.heads.next_token import NextTokenHead
 
-__all__ = ["ClassificationHead", "ClassificationReduce", "ForecastHead"]
+__all__ = [
+    "ClassificationHead",
+    "ClassificationReduce",
+    "DenseHead",
+    "DetectionHead",
+    "DetectionMap",
+    "Detections",
+    "ForecastHead",
+    "ForecastTime",
+    "NextTokenHead",
+    "ReconstructionHead",
+    "non_maximum_suppression",
+]

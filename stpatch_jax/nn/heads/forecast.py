@@ -1,28 +1,36 @@
-"""ForecastHead: all lead times at once, back on the grid."""
+"""ForecastHead: all lead times at once, back on the grid, as values or as quantiles."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.folding import cover_count, fold_patches
+from stpatch_jax.nn.heads.dense import DenseHead
 from stpatch_jax.nn.layers import DTypeName, is_size, require
 from stpatch_jax.windows import WindowSpec
 
+ForecastTime = Literal["last", "flatten"]
 
-class ForecastHead(nnx.Module):
-    """Forecasts all lead times at once from the last step of a feature map.
+
+class ForecastHead(DenseHead):
+    """Forecasts all lead times at once from a feature map.
 
     One dense layer maps each grid cell's features to `horizon` values for every cell and channel of
     its space window; `fold_patches` puts the windows back on the grid and averages where they
     overlap. Its weights start at zero, so an untrained head forecasts 0 everywhere: the baseline,
     where the forecast is a residual to one.
 
-    Maps [batch, nt, *ns, features] to [batch, horizon, *space, channels] in float32.
+    With quantiles, the value of the central one (nearest to 0.5) is the layer's; each one above
+    adds the softplus of a value to the one before it, each one below takes it off. So they never
+    cross, whatever the weights. Untrained they lie `softplus(0) = log 2` apart, the central at 0.
+
+    Maps [batch, nt, *ns, features] to [batch, horizon, *space, channels] in float32, or with
+    quantiles to [batch, horizon, *space, channels, quantile].
 
     Args:
         spec: The backbone's `spec`. Only its space part counts: window, stride, dilation and
@@ -33,12 +41,23 @@ class ForecastHead(nnx.Module):
         space: Lengths of the space axes to forecast.
         horizon: Number of time steps to forecast.
         channels: Number of values per time step and grid cell.
+        quantiles: Probabilities in (0, 1), increasing; empty for one value.
+        time: "last" takes the feature vector of the last grid time, which suits backbones that
+            carry the past along; "flatten" lines up those of all grid times (as PatchTST does),
+            which needs more weights and inputs of one length.
+        grid_time: `nt` of the feature map, needed to flatten.
         dtype: Name of the dtype of the dense layer; the fold accumulates in float32.
         param_dtype: Name of the dtype that stores.
         rngs: Stream `params`.
 
     Raises:
-        InputError: If a size is not positive, or the windows leave cells of the grid uncovered.
+        InputError: If a size is not positive, the quantiles do not increase in (0, 1), or the
+            windows leave cells of the grid uncovered.
+
+    References:
+        Nie et al., "A time series is worth 64 words", ICLR 2023 (PatchTST's flatten head).
+        Quantiles without crossing: Cannon, Stochastic Environmental Research and Risk Assessment
+        32 (2018).
     """
 
     def __init__(
@@ -49,54 +68,95 @@ class ForecastHead(nnx.Module):
         space: Sequence[int],
         horizon: int,
         channels: int,
+        quantiles: Sequence[float] = (),
+        time: ForecastTime = "last",
+        grid_time: int | None = None,
         dtype: DTypeName = "float32",
         param_dtype: DTypeName = "float32",
         rngs: nnx.Rngs,
     ):
         for name, size in (("horizon", horizon), ("channels", channels)):
             require(is_size(size), f"ForecastHead needs {name} >= 1, got {size!r}")
-        self.in_features = in_features
-        self.shape = (horizon, *space)
-        self.spec = _forecast_spec(spec, horizon)
-        uncovered = int((cover_count(self.spec, self.shape) == 0).sum()) // horizon
         require(
-            uncovered == 0,
-            f"ForecastHead needs windows that cover the grid, but {spec.window} with stride "
-            f"{spec.stride} and padding {spec.padding} leaves {uncovered} of "
-            f'{math.prod(space)} cells without a forecast; use padding "COVER" or a stride of at '
-            "most the window",
+            time in get_args(ForecastTime),
+            f'ForecastHead needs time "last" or "flatten", got {time!r}',
         )
-        self.patch_shape = (*self.spec.window_shape(self.shape), channels)
-        self.dense = nnx.Linear(
-            in_features,
-            math.prod(self.patch_shape),
-            kernel_init=nnx.initializers.zeros_init(),
-            dtype=jnp.dtype(dtype),
-            param_dtype=jnp.dtype(param_dtype),
+        require(
+            time == "last" or is_size(grid_time),
+            f"ForecastHead needs grid_time >= 1, the feature map's nt, to flatten it, "
+            f"got {grid_time!r}",
+        )
+        self.features = in_features
+        self.time, self.grid_time = time, grid_time
+        self.quantiles = tuple(quantiles)
+        self.central = central_quantile(self.quantiles) if self.quantiles else None
+        super().__init__(
+            _forecast_spec(spec, horizon),
+            in_features * grid_time if time == "flatten" and grid_time else in_features,
+            shape=(horizon, *space),
+            channels=channels * max(len(self.quantiles), 1),
+            dtype=dtype,
+            param_dtype=param_dtype,
             rngs=rngs,
         )
 
     def __call__(self, features: jax.Array) -> jax.Array:
-        """Maps [batch, nt, *ns, features] to [batch, horizon, *space, channels] in float32."""
-        grid = self.spec.grid_shape(self.shape)
+        """Maps [batch, nt, *ns, features] to [batch, horizon, *space, channels(, quantile)]."""
+        time = "time" if self.time == "last" else self.grid_time
         require(
-            features.shape[2:] == (*grid[1:], self.in_features),
-            f"ForecastHead needs a feature map (batch, time, *{grid[1:]}, {self.in_features}), "
+            features.shape[2:] == (*self.grid[1:], self.features)
+            and (self.time == "last" or features.shape[1] == self.grid_time),
+            f"ForecastHead needs a feature map (batch, {time}, *{self.grid[1:]}, {self.features}), "
             f"got shape {features.shape}; build the head with the backbone's spec, out_features "
             "and the field's space lengths",
         )
-        values = self.dense(features[:, -1]).astype(jnp.float32)
-        patches = values.reshape(values.shape[0], *grid, *self.patch_shape)
-        return fold_patches(patches, self.spec, self.shape, reduce="mean")
+        if self.time == "last":
+            features = features[:, -1:]
+        else:
+            shape = (len(features), 1, *self.grid[1:], self.in_features)
+            features = jnp.moveaxis(features, 1, -2).reshape(shape)
+        values = super().__call__(features)
+        return values if self.central is None else self._quantiles(values, self.central)
+
+    def _quantiles(self, values: jax.Array, central: int) -> jax.Array:
+        """Spreads raw values [..., channels * quantile] out from the central quantile."""
+        count = len(self.quantiles)
+        raw = values.reshape(*values.shape[:-1], values.shape[-1] // count, count)
+        gaps = jax.nn.softplus(raw)
+        # Added one by one: rounding then cannot make them cross either.
+        found = {central: raw[..., central]}
+        for at in range(central + 1, count):
+            found[at] = found[at - 1] + gaps[..., at]
+        for at in reversed(range(central)):
+            found[at] = found[at + 1] - gaps[..., at]
+        return jnp.stack([found[at] for at in range(count)], axis=-1)
+
+
+def central_quantile(quantiles: Sequence[float]) -> int:
+    """Returns the index of the quantile nearest to 0.5, the lower one if two are.
+
+    Raises:
+        InputError: If the quantiles do not increase strictly within (0, 1).
+
+    >>> central_quantile((0.1, 0.5, 0.9))
+    1
+    """
+    require(
+        len(quantiles) > 0
+        and all(0 < q < 1 for q in quantiles)
+        and all(a < b for a, b in itertools.pairwise(quantiles)),
+        f"quantiles must increase strictly between 0 and 1, got {tuple(quantiles)}; give for "
+        "example (0.1, 0.5, 0.9)",
+    )
+    return min(range(len(quantiles)), key=lambda at: abs(quantiles[at] - 0.5))
 
 
 def _forecast_spec(spec: WindowSpec, horizon: int) -> WindowSpec:
     """Replaces the time part of a spec by one window as long as the horizon."""
-    modes = ["wrap" if mode == "wrap" else "constant" for mode in spec.padding_mode[1:]]
     return WindowSpec(
         (horizon, *spec.window[1:]),
         stride=(horizon, *spec.stride[1:]),
         dilation=(1, *spec.dilation[1:]),
         padding=("VALID", *spec.padding[1:]),
-        padding_mode=("constant", *modes),
+        padding_mode=("constant", *spec.padding_mode[1:]),
     )

@@ -98,7 +98,7 @@ def test_bfloat16_features_give_float32_forecasts_from_float32_parameters():
 
 
 def test_windows_that_leave_cells_out_are_refused():
-    with pytest.raises(InputError, match=r"leaves 1 of 5 cells without a forecast; .*COVER"):
+    with pytest.raises(InputError, match=r"leaves 2 of 10 cells without a value; .*COVER"):
         ForecastHead(
             WindowSpec((4, 2)), FEATURES, space=(5,), horizon=2, channels=1, rngs=nnx.Rngs(0)
         )

@@ -1,0 +1,253 @@
+"""What does it cost to train from a field that is larger than memory?
+
+    python -m benchmarks.input_pipeline [--gigabytes 8] [--results FOLDER] [--note TEXT]
+
+A chunked zarr store of that size is made in a temporary folder and removed at the end. Windows of
+it are read in the order of the chunks, by `FieldWindows` (cleaned and scaled) and by xbatcher where
+that is installed (as they are), the same windows in the same process; bytes read are those of all
+chunks loaded. Then a small network trains on windows in shuffled blocks, and on one batch that is
+already on the device. Every part is a process of its own, so that its peak memory is its own.
+"""
+
+import argparse
+import importlib
+import itertools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from benchmarks.timing import RESULTS, write_results
+from stpatch_jax.data import BlockShuffle, Cleaner, CleaningConfig, FieldWindows, batch_iterator
+
+SIDE = 256
+CHUNK = (32, 64, 64, 1)
+TILE = (64, 64)
+CONTEXT, HORIZON, STRIDE = 12, 4, 2
+BATCH = 16
+# Long enough for a median that the scheduler does not make.
+SECONDS = 20.0
+# Steps before the clock starts use up the batches that were made ahead in the other's turn.
+WARM_STEPS, STEPS = 4, 16
+Answer = dict[str, Any]
+
+
+def make(path: Path, gigabytes: float) -> Answer:
+    """Writes the store, a slab of chunks at a time."""
+    import zarr
+
+    rows = max(4 * CHUNK[0], round(gigabytes * 1e9 / (4 * SIDE * SIDE) / CHUNK[0]) * CHUNK[0])
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    array = group.create_array(
+        "field",
+        shape=(rows, SIDE, SIDE, 1),
+        chunks=CHUNK,
+        dtype="float32",
+        attributes={"_ARRAY_DIMENSIONS": ["time", "y", "x", "channel"]},
+    )
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(CHUNK[0], SIDE, SIDE, 1)).astype(np.float32)
+    for start in range(0, rows, CHUNK[0]):
+        array[start : start + CHUNK[0]] = np.roll(noise, start // CHUNK[0], axis=1) + start / rows
+    return {"rows": rows, "gigabytes": round(array.nbytes / 1e9, 3)}
+
+
+def opened(path: Path) -> xr.DataArray:
+    """The lazy field."""
+    field = xr.open_zarr(path, chunks=None, consolidated=False).field
+    return field.assign_coords(time=np.arange(len(field)), channel=["value"])
+
+
+def windows_of(field: xr.DataArray) -> FieldWindows:
+    """All windows of the field; a tenth of it is enough to fit a mean."""
+    cleaner = Cleaner.fit(field, range(max(CHUNK[0], len(field) // 10)), CleaningConfig())
+    return FieldWindows(
+        field,
+        range(CONTEXT, len(field)),
+        cleaner,
+        context=CONTEXT,
+        horizon=HORIZON,
+        stride=STRIDE,
+        tile=TILE,
+    )
+
+
+def per_second(read: Callable[[Any], Any], order: Iterator[Any], seconds: float) -> Answer:
+    """Reads windows one after the other for some seconds."""
+    count, begin = 0, time.perf_counter()
+    for item in order:
+        read(item)
+        count += 1
+        if time.perf_counter() - begin > seconds:
+            break
+    passed = time.perf_counter() - begin
+    return {"windows": count, "seconds": round(passed, 2), "per_second": round(count / passed, 1)}
+
+
+def read_windows(path: Path, seconds: float) -> Answer:
+    """Windows per second of both libraries on the same windows, and bytes read per byte used."""
+    field = opened(path)
+    source = windows_of(field)
+    before = source.reader.bytes_read
+    order = source.chunk_order()
+    answer: Answer = {"ours": per_second(lambda at: source[int(at)], iter(order), seconds)}
+    used = _bytes_used(source, order[: answer["ours"]["windows"]])
+    answer["bytes_read_per_byte_used"] = round((source.reader.bytes_read - before) / used, 3)
+    try:
+        xbatcher = importlib.import_module("xbatcher")
+    except ImportError:
+        return answer | {"xbatcher": "not installed; pip install xbatcher to compare"}
+    length = CONTEXT + HORIZON
+    batches = xbatcher.BatchGenerator(
+        field,
+        input_dims={"time": length, "y": TILE[0], "x": TILE[1]},
+        input_overlap={"time": length - STRIDE},
+    )
+    _check_same(source, batches[0])
+    # Its order is its own: tiles of one stretch of time, or times of one tile.
+    answer["xbatcher"] = per_second(
+        lambda at: batches[at].values, iter(range(len(batches))), seconds
+    )
+    answer["times_as_fast"] = round(
+        answer["ours"]["per_second"] / answer["xbatcher"]["per_second"], 2
+    )
+    return answer
+
+
+def _bytes_used(source: FieldWindows, order: np.ndarray) -> int:
+    """Bytes of all cells that lie in one of the windows."""
+    seen = {}
+    for at in order.tolist():
+        start, tile = divmod(at, len(source.tiles))
+        first = int(source.starts[start]) - CONTEXT
+        seen.setdefault(tile, set()).update(range(first, first + CONTEXT + HORIZON))
+    return sum(len(rows) for rows in seen.values()) * TILE[0] * TILE[1] * 4
+
+
+def _check_same(source: FieldWindows, batch: xr.DataArray) -> None:
+    example = source[0]
+    context = source.cleaner.inverse(example["context"])
+    np.testing.assert_allclose(context, batch.values[:CONTEXT], atol=1e-5)
+
+
+def train(path: Path, seconds: float, width: int) -> Answer:
+    """Seconds per training step with data from the store, and with data on the device."""
+    source = windows_of(opened(path))
+    block = len(source) // max(1, len(source.field) // CHUNK[0])
+    sampler = BlockShuffle(source.chunk_order(), block=max(1, block // len(source.tiles)), mixed=8)
+    batches = batch_iterator(source, batch_size=BATCH, seed=0, start_step=0, sampler=sampler)
+    params, step = network(width)
+    fixed = jax.device_put(_arrays(next(batches)))
+    params, loss = step(params, fixed)
+    jax.block_until_ready(loss)
+    waits: dict[str, list[float]] = {"store": [], "device": []}
+    end = time.perf_counter() + seconds
+    # In turn, so that whatever else the machine does hits both alike.
+    for what in itertools.cycle(waits):
+        begin = 0.0
+        for number in range(WARM_STEPS + STEPS):
+            batch = jax.device_put(_arrays(next(batches))) if what == "store" else fixed
+            params, loss = step(params, batch)
+            if number == WARM_STEPS - 1:
+                jax.block_until_ready(loss)
+                begin = time.perf_counter()
+        jax.block_until_ready(loss)
+        waits[what].append((time.perf_counter() - begin) / STEPS)
+        if time.perf_counter() > end and len(waits["device"]) >= 3:
+            break
+    seconds_per_step = {what: statistics.median(times) for what, times in waits.items()}
+    return {
+        "ms_per_step": {what: round(1e3 * s, 3) for what, s in seconds_per_step.items()},
+        "slowdown": round(seconds_per_step["store"] / seconds_per_step["device"] - 1, 4),
+        "loss_is_finite": bool(jnp.isfinite(loss)),
+        "batch": BATCH,
+        "width": width,
+    }
+
+
+def _arrays(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return batch["context"], batch["target"]
+
+
+def network(width: int) -> tuple[list[jax.Array], Callable[..., Any]]:
+    """Three convolutions over the frames as channels, and one step of gradient descent."""
+    sizes = [CONTEXT, width, width, HORIZON]
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = [
+        0.05 * jax.random.normal(key, (3, 3, *pair))
+        for key, pair in zip(keys, itertools.pairwise(sizes), strict=True)
+    ]
+
+    def loss(params: list[jax.Array], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        x, y = (jnp.moveaxis(array[..., 0], 1, -1) for array in batch)
+        for number, kernel in enumerate(params):
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = jax.nn.relu(x) if number < len(params) - 1 else x
+        return jnp.mean((x - y) ** 2)
+
+    @jax.jit
+    def step(
+        params: list[jax.Array], batch: tuple[jax.Array, jax.Array]
+    ) -> tuple[list[jax.Array], jax.Array]:
+        value, gradient = jax.value_and_grad(loss)(params, batch)
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient), value
+
+    return params, step
+
+
+def part(name: str, path: Path, given: argparse.Namespace) -> Answer:
+    """Runs one part in a process of its own; its answer is its last line."""
+    command = [sys.executable, "-m", "benchmarks.input_pipeline", "--part", name]
+    command += ["--path", str(path), "--gigabytes", str(given.gigabytes)]
+    command += ["--seconds", str(given.seconds), "--width", str(given.width)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    print(f"{name}: {answer}", flush=True)
+    return answer
+
+
+def main() -> None:
+    """Makes the store, measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=8.0, help="size of the store")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="time for each measurement")
+    parser.add_argument("--width", type=int, default=64, help="features of the network trained")
+    parser.add_argument("--results", type=Path, nargs="?", const=RESULTS, help="folder to write to")
+    parser.add_argument("--note", default="", help="what to know about this machine")
+    parser.add_argument("--folder", type=Path, help="where the store is made")
+    parser.add_argument("--part", choices=("make", "windows", "train"), help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.part:
+        parts = {
+            "make": lambda: make(given.path, given.gigabytes),
+            "windows": lambda: read_windows(given.path, given.seconds),
+            "train": lambda: train(given.path, given.seconds, given.width),
+        }
+        answer = parts[given.part]()
+        # Linux counts in KiB.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps(answer | {"peak_gib": round(peak, 3)}))
+        return
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        path = Path(folder, "field.zarr")
+        answer = {name: part(name, path, given) for name in ("make", "windows", "train")}
+    if given.results:
+        print(write_results("input_pipeline", answer, folder=given.results, note=given.note))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Reads boxes of a lazy field; chunks that were read stay in memory for a while."""
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import xarray as xr
+
+CACHE_BYTES = 2**28
+
+
+class SlabReader:
+    """Boxes of a field (time, *space, channel) as NumPy arrays, reading no more than needed.
+
+    Of a field that is stored in chunks, whole chunks are read and the last used ones are kept, so
+    that windows that follow each other in time read every chunk once. Of any other field exactly
+    the box is read. Safe to use from several threads.
+
+    Args:
+        field: The field, in memory or lazy (`xarray.open_zarr(path, chunks=None)`).
+        chunks: Cells per chunk, by dim; by default as the field is stored.
+        cache_bytes: Size of the chunks that are kept, in bytes.
+
+    Attributes:
+        bytes_read: Bytes of the chunks or boxes read so far, decompressed.
+    """
+
+    def __init__(
+        self,
+        field: xr.DataArray,
+        *,
+        chunks: Mapping[str, int] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.field = field
+        self.bytes_read = 0
+        self.chunks = _chunk_shape(field, chunks)
+        self._cache_bytes = cache_bytes
+        self._held = 0
+        self._kept: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, *box: slice) -> np.ndarray:
+        """Reads a box.
+
+        Args:
+            *box: One slice per leading axis, with step 1; axes that are left out are whole.
+
+        Returns:
+            Array [time, *space, channel] of the box; a view of a kept chunk where it lies in one,
+            so it must not be written to.
+        """
+        whole = [slice(0, size) for size in self.field.shape[len(box) :]]
+        spans = [
+            part.indices(size)[:2]
+            for part, size in zip([*box, *whole], self.field.shape, strict=True)
+        ]
+        if self.chunks is None:
+            return self._load(spans)
+        numbers = [
+            range(start // chunk, -(-stop // chunk))
+            for (start, stop), chunk in zip(spans, self.chunks, strict=True)
+        ]
+        with self._lock:
+            parts = {at: self._chunk(at) for at in itertools.product(*numbers)}
+        if len(parts) == 1:
+            ((at, part),) = parts.items()
+            return part[self._inside(at, spans)[1]]
+        result = np.empty([stop - start for start, stop in spans], self.field.dtype)
+        for at, part in parts.items():
+            to, source = self._inside(at, spans)
+            result[to] = part[source]
+        return result
+
+    def _inside(
+        self, at: tuple[int, ...], spans: list[tuple[int, int]]
+    ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Where a chunk and a box meet: slices of the box, and of the chunk."""
+        to, source = [], []
+        for number, chunk, (start, stop) in zip(at, self.chunks or (), spans, strict=True):
+            low, high = max(number * chunk, start), min((number + 1) * chunk, stop)
+            to.append(slice(low - start, high - start))
+            source.append(slice(low - number * chunk, high - number * chunk))
+        return tuple(to), tuple(source)
+
+    def _chunk(self, at: tuple[int, ...]) -> np.ndarray:
+        if at in self._kept:
+            self._kept.move_to_end(at)
+            return self._kept[at]
+        spans = [
+            (number * chunk, min((number + 1) * chunk, size))
+            for number, chunk, size in zip(at, self.chunks or (), self.field.shape, strict=True)
+        ]
+        values = self._load(spans)
+        values.setflags(write=False)
+        self._kept[at] = values
+        self._held += values.nbytes
+        while self._held > self._cache_bytes and self._kept:
+            self._held -= self._kept.popitem(last=False)[1].nbytes
+        return values
+
+    def _load(self, spans: list[tuple[int, int]]) -> np.ndarray:
+        box = {dim: slice(*span) for dim, span in zip(self.field.dims, spans, strict=True)}
+        values = self.field.isel(box).values
+        self.bytes_read += values.nbytes
+        return values
+
+
+def time_blocks(reader: SlabReader, rows: range, *, block_bytes: int) -> Iterator[slice]:
+    """Cuts rows into slices of at most about `block_bytes`, along the chunks where there are some.
+
+    Args:
+        reader: The reader of the field.
+        rows: The rows, in steps of 1.
+        block_bytes: Size of a block, in bytes; a block holds at least one row, or one chunk.
+    """
+    row_bytes = max(1, reader.field.nbytes // max(1, len(reader.field)))
+    chunk = reader.chunks[0] if reader.chunks else 1
+    length = max(1, block_bytes // row_bytes // chunk) * chunk
+    start = rows.start
+    while start < rows.stop:
+        stop = min((start // length + 1) * length, rows.stop)
+        yield slice(start, stop)
+        start = stop
+
+
+def _chunk_shape(field: xr.DataArray, chunks: Mapping[str, int] | None) -> tuple[int, ...] | None:
+    """Cells per chunk along each axis, None if the field is not stored in chunks."""
+    if chunks is None:
+        chunks = {
+            str(dim): sizes[0] for dim, sizes in (field.chunksizes or {}).items()
+        } or field.encoding.get("preferred_chunks")
+    if not chunks:
+        return None
+    return tuple(
+        int(chunks.get(str(dim), size)) for dim, size in zip(field.dims, field.shape, strict=True)
+    )

@@ -1,0 +1,158 @@
+"""Readers: files of many kinds to one field of (time, *space, channel)."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from stpatch_jax.data.readers.arrays import open_arrays
+from stpatch_jax.data.readers.events import read_events
+from stpatch_jax.data.readers.gridded import NETCDF_SUFFIXES, open_gridded
+from stpatch_jax.data.readers.items import (
+    LabelledItems,
+    read_folder,
+    read_labelled_arrays,
+    read_labelled_series,
+)
+from stpatch_jax.data.readers.libraries import require_library
+from stpatch_jax.data.readers.tables import CSV_SUFFIXES, PARQUET_SUFFIXES, read_panel
+from stpatch_jax.data.readers.text import (
+    Tokenizer,
+    read_labelled_lines,
+    read_lines,
+    train_tokenizer,
+)
+from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
+from stpatch_jax.errors import InputError
+
+__all__ = [
+    "LabelledItems",
+    "Tokenizer",
+    "open_field",
+    "read_folder",
+    "read_labelled_arrays",
+    "read_labelled_lines",
+    "read_labelled_series",
+    "read_lines",
+    "require_library",
+    "train_tokenizer",
+]
+
+_READERS: dict[str, Callable[..., xr.DataArray]] = {
+    "netcdf": partial(open_gridded, kind="netcdf"),
+    "zarr": partial(open_gridded, kind="zarr"),
+    "grib": partial(open_gridded, kind="grib"),
+    "arrays": open_arrays,
+    "table": read_panel,
+    "events": read_events,
+    "video": open_video,
+}
+_SUFFIXES = {
+    "netcdf": NETCDF_SUFFIXES,
+    "zarr": (".zarr",),
+    "grib": (".grib", ".grib2", ".grb", ".grb2"),
+    "arrays": (".npz", ".npy"),
+    "table": (*CSV_SUFFIXES, *PARQUET_SUFFIXES),
+    "video": VIDEO_SUFFIXES,
+}
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
+
+
+def open_field(
+    path: str | Path,
+    *,
+    variables: Sequence[str] | None = None,
+    format: str | None = None,
+    chunks: Mapping[str, int] | str | None = None,
+    **options: Any,
+) -> xr.DataArray:
+    r"""Opens a file as a field of dims (time, *space, channel).
+
+    | format | files | read | options |
+    |---|---|---|---|
+    | netcdf | `.nc`, a folder of them | lazily | `time` |
+    | zarr | `.zarr`, a URL | lazily | `time` |
+    | grib | `.grib2`, with cfgrib | lazily | `time` |
+    | arrays | `.npy`, `.npz` | mapped, at once | `dims`, `coords`, `missing` |
+    | table | `.csv`, `.csv.gz`, `.parquet` | at once | `time`, `series`, `columns` |
+    | events | text tables, on request | at once | `period`, `header`, `customer`, `date`, ... |
+    | video | `.mp4`, `.avi`, `.mov`, `.mkv`, ... | lazily | |
+
+    A field that is read lazily holds no values: `isel` and `sel` choose, and `.values` reads only
+    what was chosen, anew each time. Options are those of the reader of the format: `open_gridded`,
+    `open_arrays`, `read_panel`, `read_events`, `open_video`.
+
+    Args:
+        path: A file, folder or URL.
+        variables: Names that become the channels; everything that fits by default.
+        format: One of the formats above; by default told by the name or the folder's content.
+        chunks: Chunks of dask for a lazy field, as {"time": 24}; without them dask is not used.
+        options: Options of the reader.
+
+    Returns:
+        Field [time, *space, channel], with datetime64 `time` in UTC where the file gives dates
+        (seconds for video, integer steps where there is no time), coordinates of space, names as
+        `channel`, their units as `units` (channel) where there are any, and the attribute
+        `source`.
+
+    Raises:
+        InputError: If the file is missing or damaged or its format is unknown, a library is not
+            installed, a variable is unknown, times repeat, or an option is none of the reader.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> file = Path(folder.name, "sales.csv")
+        >>> _ = file.write_text("date,store,sales\n2024-01-01,A,1\n2024-01-02,A,2\n")
+        >>> open_field(file).sizes
+        Frozen({'time': 2, 'series': 1, 'channel': 1})
+        >>> folder.cleanup()
+    """
+    kind = _guess(path) if format is None else format
+    if kind not in _READERS:
+        raise InputError(
+            f"format must be one of {', '.join(_READERS)}, got {format!r}; choose one of them"
+        )
+    local = kind not in ("zarr", "netcdf", "grib")
+    if local and not Path(path).is_file():
+        raise InputError(f"there must be a file at {path}, but none is; give an existing file")
+    reader = _READERS[kind]
+    if variables is not None:
+        options = {"variables": variables, **options}
+    known = [name for name in inspect.signature(reader).parameters if name not in ("path", "kind")]
+    if unknown := [name for name in options if name not in known]:
+        raise InputError(
+            f"options for {kind} must be among {', '.join(known) or 'none'}, got "
+            f"{', '.join(unknown)}; leave them out or give another format="
+        )
+    if kind == "events" and "period" not in options:
+        raise InputError('events must be counted over a period, got none; give period="7D"')
+    field = reader(path, **options)
+    if chunks is None:
+        return field
+    require_library("dask.array", purpose="chunks=", install="dask[array]")
+    return field.chunk(chunks)
+
+
+def _guess(path: str | Path) -> str:
+    name = str(path).rstrip("/").lower()
+    for kind, suffixes in _SUFFIXES.items():
+        if name.endswith(suffixes):
+            return kind
+    if "://" in name:
+        return "zarr"
+    folder = Path(path)
+    if any((folder / file).exists() for file in _ZARR_FILES):
+        return "zarr"
+    if any(file.suffix in NETCDF_SUFFIXES for file in folder.glob("*")):
+        return "netcdf"
+    if not folder.exists():
+        raise InputError(f"there must be a file at {path}, but none is; give an existing file")
+    raise InputError(
+        f"the format of {path} must be told by its name, but it ends with none of "
+        f"{', '.join(suffix for group in _SUFFIXES.values() for suffix in group)}; give format=, "
+        "or read labelled items with read_folder and lines with read_labelled_lines"
+    )

@@ -1,0 +1,231 @@
+"""Arrays in `.npy` and `.npz` files."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.readers.conventions import time_order
+from stpatch_jax.data.readers.libraries import one_line
+from stpatch_jax.errors import InputError
+
+# Dims of an array beside a time array of the length of its first axis; with three axes, the last
+# one may be space or channels.
+_GUESSES = {
+    1: ("time",),
+    2: ("time", "channel"),
+    4: ("time", "y", "x", "channel"),
+    5: ("time", "z", "y", "x", "channel"),
+}
+
+
+class Header(NamedTuple):
+    """Shape and type of an array that is not read yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def open_arrays(
+    path: str | Path,
+    *,
+    variables: Sequence[str] | None = None,
+    dims: Sequence[str] | None = None,
+    coords: Mapping[str, str] | None = None,
+    missing: float | None = None,
+) -> xr.DataArray:
+    """Reads a `.npz` file, or maps a `.npy` file into memory, as a field.
+
+    Args:
+        path: The file.
+        variables: Names of arrays in a `.npz` file. One array gives its own channels, several
+            arrays without a channel axis become one channel each. By default, the only array
+            with more than one axis.
+        dims: Names of the axes, among them "time"; "channel" may be left out. By default, they are
+            guessed where an array `time` has the length of the first axis and of no other one, and
+            the number of axes leaves no doubt: (time), (time, channel), (time, y, x, channel) or
+            (time, z, y, x, channel).
+        coords: Dims whose coordinates are another array of the `.npz` file, as
+            `{"time": "dates"}`; an array `time` is found without.
+        missing: Number that stands for a missing value; it becomes NaN.
+
+    Returns:
+        Field [time, *space, channel]; without an array of times, these are integer steps.
+
+    Raises:
+        InputError: If the file is damaged, an array is unknown, its axes are not clear, or a
+            channel has no value at all.
+    """
+    file = Path(path)
+    headers = array_headers(file)
+    given = {"time": "time", **(coords or {})} if "time" in headers else dict(coords or {})
+    names = _choose(headers, variables, tuple(given.values()), file.name)
+    arrays = {name: load_array(file, name) for name in [*names, *given.values()]}
+    values = [arrays[name] for name in names]
+    if any(value.shape != values[0].shape for value in values):
+        raise InputError(
+            f"arrays that become channels of one field must have the same shape, got "
+            f"{', '.join(f'{name} {arrays[name].shape}' for name in names)}; choose with variables="
+        )
+    if dims is None:
+        dims = _guess(values[0], arrays.get(given.get("time", "")), file.name)
+    elif len(dims) != values[0].ndim or "time" not in dims or len(set(dims)) < len(dims):
+        raise InputError(
+            f"dims must name each of the {values[0].ndim} axes of {names[0]} "
+            f"{values[0].shape} once, among them time, got {tuple(dims)}; correct dims="
+        )
+    field = _field(values, names, tuple(dims))
+    for dim, key in given.items():
+        field = field.assign_coords({dim: _coordinate(arrays, key, dim, field, file.name)})
+    if "time" not in given:
+        field = field.assign_coords(time=np.arange(field.sizes["time"]))
+    if missing is not None:
+        field = field.where(field != missing)
+    field.attrs = {"source": str(path)}
+    if (order := time_order(field.time.values, name=file.name)) is not None:
+        field = field.isel(time=order).assign_attrs(time_sorted=1)
+    check_channels(field)
+    return field
+
+
+def array_headers(file: Path) -> dict[str, Header]:
+    """Shape and type of the arrays of a `.npz` file by name, or of the one of a `.npy` file.
+
+    Raises:
+        InputError: If the file is missing or damaged or holds Python objects.
+    """
+    with _readable(file):
+        if file.suffix == ".npy":
+            mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+            return {file.stem: Header(mapped.shape, mapped.dtype)}
+        headers = {}
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as stored:
+                    # Only the first line of an array is unpacked here.
+                    version = np.lib.format.read_magic(stored)
+                    first = np.lib.format.read_array_header_1_0
+                    read = first if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(stored)
+                    headers[name.removesuffix(".npy")] = Header(shape, dtype)
+        return headers
+
+
+def load_array(file: Path, name: str) -> np.ndarray:
+    """One array of a `.npz` file, or the array of a `.npy` file as a map of the file.
+
+    Raises:
+        InputError: If the file is damaged or the array holds Python objects.
+    """
+    with _readable(file):
+        if file.suffix == ".npy":
+            return np.load(file, mmap_mode="r", allow_pickle=False)
+        with np.load(file, allow_pickle=False) as archive:
+            return archive[name]
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{file} must be a readable .npz or .npy file of numbers, but reading it gave: "
+            f"{one_line(error)}; restore the file"
+        ) from error
+
+
+def check_channels(field: xr.DataArray) -> None:
+    """Refuses a field in memory that has a channel without any value.
+
+    Raises:
+        InputError: If all values of a channel are NaN.
+    """
+    if field.dtype.kind != "f":
+        return
+    for channel in field.channel.values:
+        if np.isnan(field.sel(channel=channel).values).all():
+            raise InputError(
+                f"every channel of {Path(field.attrs['source']).name} must have values, but all of "
+                f"channel {channel} are missing; leave it out with variables="
+            )
+
+
+def _choose(
+    arrays: Mapping[str, Header],
+    variables: Sequence[str] | None,
+    coords: tuple[str, ...],
+    name: str,
+) -> list[str]:
+    listed = ", ".join(f"{key} {value.shape}" for key, value in arrays.items())
+    asked = [variables] if isinstance(variables, str) else variables
+    if unknown := [key for key in [*(asked or []), *coords] if key not in arrays]:
+        raise InputError(
+            f"the arrays must be among those of {name} ({listed}), but there is no "
+            f"{', '.join(unknown)}; choose from these"
+        )
+    if asked is None:
+        asked = [key for key, value in arrays.items() if len(value.shape) > 1] or list(arrays)
+        asked = [key for key in asked if key not in coords]
+        if len(asked) != 1:
+            raise InputError(
+                f"it must be clear which array of {name} is the field, but it has {listed}; "
+                "choose with variables="
+            )
+    wrong = [key for key in asked if arrays[key].dtype.kind not in "biuf"]
+    if wrong or not asked:
+        raise InputError(
+            f"the field must be an array of numbers, got {', '.join(wrong) or 'none'} "
+            f"of {name}; choose from {listed}"
+        )
+    return list(asked)
+
+
+def _guess(value: np.ndarray, time: np.ndarray | None, name: str) -> tuple[str, ...]:
+    first = value.shape[:1]
+    clear = time is not None and time.shape == first and value.shape.count(*first) == 1
+    if not clear or value.ndim not in _GUESSES:
+        raise InputError(
+            f"the axes {value.shape} of the array in {name} must be known, but they leave room for "
+            'doubt; name them with dims=, for example dims=("time", "y", "x")'
+        )
+    return _GUESSES[value.ndim]
+
+
+def _field(
+    values: Sequence[np.ndarray], names: Sequence[str], dims: tuple[str, ...]
+) -> xr.DataArray:
+    """The arrays as one field in the order (time, *space, channel), without a copy of one array."""
+    if "channel" in dims and len(values) > 1:
+        raise InputError(
+            f"several arrays must have no channel axis of their own, got dims {dims} for "
+            f"{', '.join(names)}; read them one by one"
+        )
+    space = tuple(dim for dim in dims if dim not in ("time", "channel"))
+    if "channel" in dims:
+        field = xr.DataArray(values[0], dims=dims)
+        labels = [f"{names[0]}_{at}" for at in range(field.sizes["channel"])]
+    else:
+        stacked = values[0][..., None] if len(values) == 1 else np.stack(values, -1)
+        field = xr.DataArray(stacked, dims=(*dims, "channel"))
+        labels = list(names)
+    field = field.transpose("time", *space, "channel")
+    steps = {dim: np.arange(field.sizes[dim]) for dim in space}
+    return field.assign_coords({**steps, "channel": labels})
+
+
+def _coordinate(
+    arrays: Mapping[str, np.ndarray], key: str, dim: str, field: xr.DataArray, name: str
+) -> np.ndarray:
+    if dim not in field.dims or arrays[key].shape != (field.sizes[dim],):
+        raise InputError(
+            f"array {key} {arrays[key].shape} of {name} must have one entry for each of the "
+            f"{field.sizes.get(dim, 0)} along {dim} to be its coordinate; correct coords= or dims="
+        )
+    values = arrays[key]
+    return values.astype("datetime64[ns]") if values.dtype.kind == "M" else values

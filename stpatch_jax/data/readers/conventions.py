@@ -1,0 +1,192 @@
+"""What the CF conventions say about axes and times of gridded files."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from stpatch_jax.errors import InputError
+
+_NAMES = {
+    "T": ("time", "valid_time", "t"),
+    "Z": (
+        *("z", "lev", "level", "plev", "depth", "height", "altitude", "alt", "pressure_level"),
+        *("isobaricinhpa", "heightaboveground", "hybrid", "model_level_number"),
+    ),
+    "Y": ("y", "lat", "latitude", "rlat", "nav_lat", "south_north", "northing"),
+    "X": ("x", "lon", "longitude", "rlon", "nav_lon", "west_east", "easting"),
+}
+_STANDARD_NAMES = {
+    "T": ("time",),
+    "Z": ("air_pressure", "height", "altitude", "depth", "model_level_number"),
+    "Y": ("latitude", "grid_latitude", "projection_y_coordinate"),
+    "X": ("longitude", "grid_longitude", "projection_x_coordinate"),
+}
+_UNITS = {
+    "Z": ("pa", "hpa", "mbar", "millibar", "level", "layer", "sigma_level"),
+    "Y": ("degrees_north", "degree_north", "degrees_n", "degree_n"),
+    "X": ("degrees_east", "degree_east", "degrees_e", "degree_e"),
+}
+_STANDARD_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+# Model calendars that drop or add days; Julian days lie elsewhere and are not among them.
+_MODEL_CALENDARS = ("noleap", "365_day", "all_leap", "366_day", "360_day")
+
+
+def axis_of(dataset: xr.Dataset, dim: Hashable) -> str | None:
+    """The axis T, Z, Y or X that a dim runs along, None where nothing tells.
+
+    The attributes `axis`, `standard_name`, `units` and `positive` of its coordinate decide, then
+    its values, then its name.
+
+    Example:
+        >>> axis_of(xr.Dataset(coords={"a": ("a", [1.0], {"units": "degrees_north"})}), "a")
+        'Y'
+    """
+    name = str(dim).lower()
+    by_name = next((axis for axis, names in _NAMES.items() if name in names), None)
+    if dim not in dataset.coords:
+        return by_name
+    coord = dataset[dim]
+    attrs = {key: str(value).lower() for key, value in coord.attrs.items()}
+    if (axis := attrs.get("axis", "").upper()) in _NAMES:
+        return axis
+    for axis, words in _STANDARD_NAMES.items():
+        if attrs.get("standard_name") in words:
+            return axis
+    for axis, words in _UNITS.items():
+        if attrs.get("units") in words:
+            return axis
+    if attrs.get("positive") in ("up", "down"):
+        return "Z"
+    return "T" if _holds_times(coord) else by_name
+
+
+def time_dim(dataset: xr.Dataset, dims: Sequence[Hashable], *, time: str | None = None) -> Hashable:
+    """The dim of a variable that is its time.
+
+    Args:
+        dataset: The data set of the variable.
+        dims: Dims of the variable.
+        time: Name of the dim where the file does not tell.
+
+    Raises:
+        InputError: If no dim, or more than one, is a time.
+    """
+    if time is not None:
+        found = [dim for dim in dims if dim == time]
+    else:
+        found = [dim for dim in dims if axis_of(dataset, dim) == "T"]
+        # Forecasts have a time and a lead time; the conventions' own name decides.
+        found = [dim for dim in found if dim == "time"] or found
+    if len(found) != 1:
+        raise InputError(
+            f"a field must have one time dim, but {time or 'a time'} is "
+            f"{'ambiguous' if found else 'not there'} among the dims "
+            f"{', '.join(str(dim) for dim in dims)}; name it with time="
+        )
+    return found[0]
+
+
+def space_dims(dataset: xr.Dataset, dims: Sequence[Hashable]) -> list[Hashable]:
+    """The dims but time in the order z, y, x; those of unknown axis come first, as in the file."""
+    order = {None: 0, "T": 0, "Z": 1, "Y": 2, "X": 3}
+    return sorted(dims, key=lambda dim: order[axis_of(dataset, dim)])
+
+
+def time_values(coords: Sequence[xr.DataArray], *, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """The times of one or more files, one after the other, as one array.
+
+    Dates of the calendars noleap, all_leap and 360_day become the same dates of the standard
+    calendar where all of them exist there.
+
+    Args:
+        coords: Time coordinate of each file, decoded by xarray.
+        name: Name of the source, for messages.
+
+    Returns:
+        Times [time] as datetime64, or numbers where the file gives no dates; and attributes: the
+        calendar, where it was another one.
+
+    Raises:
+        InputError: If the calendars differ, or a date exists in its own calendar only.
+    """
+    calendars = sorted({_calendar(coord) for coord in coords})
+    if len(calendars) > 1:
+        raise InputError(
+            f"all times of {name} must be of one calendar, but they mix {' and '.join(calendars)}; "
+            "convert them to one calendar"
+        )
+    values = np.concatenate([_to_datetimes(coord.to_numpy(), name) for coord in coords])
+    return values, {} if calendars[0] in ("", *_STANDARD_CALENDARS) else {"calendar": calendars[0]}
+
+
+def time_order(times: np.ndarray, *, name: str) -> np.ndarray | None:
+    """The order [time] that sorts times, None where they are sorted.
+
+    Raises:
+        InputError: If a time is missing or stands there twice.
+
+    Example:
+        >>> time_order(np.asarray([3, 1, 2]), name="steps")
+        array([1, 2, 0])
+    """
+    if (missing := pd.isna(times)).any():
+        raise InputError(
+            f"every time of {name} must be known, but number {int(missing.argmax()) + 1} of "
+            f"{len(times)} is missing; correct the time coordinate"
+        )
+    order = np.argsort(times, kind="stable")
+    if (repeated := times[order][1:] == times[order][:-1]).any():
+        first = times[order][1:][repeated][0]
+        raise InputError(
+            f"{name} must have every time once, but {_text(first)} stands there more than once; "
+            "remove the repeated times"
+        )
+    return None if (order[1:] > order[:-1]).all() else order
+
+
+def _text(time: Any) -> str:
+    """A time without the digits that say nothing."""
+    text = str(time)
+    return text.split(".")[0] if isinstance(time, np.datetime64) else text
+
+
+def _holds_times(coord: xr.DataArray) -> bool:
+    return np.issubdtype(coord.dtype, np.datetime64) or coord.dtype == object
+
+
+def _calendar(coord: xr.DataArray) -> str:
+    """The calendar of a coordinate, empty where it holds no dates; the standard ones are one."""
+    if coord.dtype == object and coord.size:
+        return str(getattr(coord.to_numpy().flat[0], "calendar", "unknown"))
+    return "standard" if np.issubdtype(coord.dtype, np.datetime64) else ""
+
+
+def _to_datetimes(values: np.ndarray, name: str) -> np.ndarray:
+    """Turns the dates of cftime into datetime64 of the standard calendar."""
+    if values.dtype != object:
+        return values
+    calendar = str(getattr(values.flat[0], "calendar", "unknown"))
+    if calendar not in (*_STANDARD_CALENDARS, *_MODEL_CALENDARS):
+        raise InputError(
+            f"the times of {name} must be dates of a calendar that has the standard dates, but "
+            f"their calendar is {calendar}; convert them with xarray's convert_calendar"
+        )
+    try:
+        return np.asarray([date.isoformat() for date in values], "datetime64[us]")
+    except ValueError as error:
+        wrong = next(date.isoformat() for date in values if not _exists(date))
+        raise InputError(
+            f"the times of {name} must exist in the standard calendar, but its calendar "
+            f"{calendar} has {wrong[:10]}; convert them with xarray's convert_calendar"
+        ) from error
+
+
+def _exists(date: Any) -> bool:
+    try:
+        np.datetime64(date.isoformat())
+    except ValueError:
+        return False
+    return True

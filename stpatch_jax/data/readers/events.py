@@ -1,0 +1,166 @@
+"""Events of many customers as a panel of counts and sums."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from stpatch_jax.data.cells import Cells, read_cells
+from stpatch_jax.errors import InputError
+
+# The columns of the published CDNOW files are found without being named.
+_WORDS = {
+    "customer": ("customer", "customerid", "user", "userid", "client", "clientid"),
+    "date": ("date", "datetime", "time", "timestamp", "day"),
+    "amount": ("amount", "dollarvalue", "dollars", "value", "price", "sales", "spend"),
+}
+
+
+def read_events(
+    path: str | Path,
+    *,
+    period: str,
+    header: Sequence[str] | None = None,
+    customer: str | None = None,
+    date: str | None = None,
+    amount: str | None = None,
+    start: str | None = None,
+) -> xr.DataArray:
+    """Reads a table of events (customer, date, amount) as counts and sums for each period.
+
+    A period holds its first moment and not its last one. Every row is one event, equal rows too;
+    empty rows are none.
+    The last period may have begun only.
+
+    Args:
+        path: A `.csv` or `.csv.gz` file with commas, or a `.txt`, `.tsv` or `.dat` file with white
+            space between the cells.
+        period: Length of a period: fixed as "7D" or "12h", counted from `start`, or of the
+            calendar as "W" (Monday to Sunday), "M" or "Q".
+        header: Names of the columns, for a file without a header.
+        customer: Column of the customer; by default one called customer, customer_id, user or the
+            like.
+        date: Column of the date, year first; by default one called date, time, day or the like.
+        amount: Column of the amount; by default one called amount, dollar_value, price or the
+            like.
+        start: First day of the first period; by default the day of the first event.
+
+    Returns:
+        Field [time, customer, channel] of the channels count and amount, float64, with the first
+        moment of each period as `time` and the date of each customer's first event as
+        `first_event` (customer). Customers are sorted by name.
+
+    Raises:
+        InputError: If the file is missing or unreadable, a column is missing, a row has an empty
+            or wrong cell (its line is told), the period is unknown, or an event lies before
+            `start`.
+    """
+    given = {"customer": customer, "date": date, "amount": amount}
+
+    def words(names: list[str]) -> list[int]:
+        amount_at = _columns(names, given, Path(path).name)["amount"]
+        return [at for at in range(len(names)) if at != amount_at]
+
+    suffixes = (".csv", ".csv.gz", ".txt", ".tsv", ".dat")
+    cells = read_cells(Path(path), words, kind="event table", header=header, suffixes=suffixes)
+    at = _columns(cells.header, given, cells.name)
+    amounts = cells.numbers(at["amount"])
+    empty = np.isnan(amounts)
+    for column in (at["customer"], at["date"]):
+        empty &= (cells.frame[column].fillna("").str.strip() == "").to_numpy()
+    filled = cells.frame.index[~empty]
+    _check_amounts(cells, amounts, filled)
+    dates = cells.dates(at["date"], filled)
+    names = cells.names(at["customer"], filled, noun="customer")
+    starts, where = _periods(dates, period, start)
+    customers, customer_at = np.unique(names.to_numpy(str), return_inverse=True)
+    shape = (len(starts), len(customers))
+    cell = np.ravel_multi_index((where, customer_at), shape)
+    sums = [np.bincount(cell, by, shape[0] * shape[1]) for by in (None, amounts[filled])]
+    values = np.stack([np.reshape(by, shape) for by in sums], axis=-1, dtype=np.float64)
+    first = np.full(shape[1], dates.to_numpy().max())
+    np.minimum.at(first, customer_at, dates.to_numpy())
+    coords = {
+        "time": starts,
+        "customer": customers,
+        "channel": ["count", "amount"],
+        "first_event": ("customer", first),
+    }
+    field = xr.DataArray(values, dims=("time", "customer", "channel"), coords=coords)
+    return field.assign_attrs(source=str(path), period=period)
+
+
+def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> dict[str, int]:
+    plain = [re.sub(r"[^a-z0-9]", "", column.lower()) for column in header]
+    found: dict[str, int] = {}
+    for role, column in given.items():
+        match = [at for at, word in enumerate(plain) if word in _WORDS[role]]
+        if column is not None:
+            match = [at for at, word in enumerate(header) if word == column]
+        if not match:
+            raise InputError(
+                f"the event table {name} must have a column of the {role}, but "
+                f"{column or 'none'} is not among {', '.join(header)}; name it with {role}="
+            )
+        found[role] = match[0]
+    return found
+
+
+def _check_amounts(cells: Cells, amounts: np.ndarray, rows: pd.Index) -> None:
+    if not len(rows):
+        raise InputError(f"the event table {cells.name} must have events; give another file")
+    if (missing := np.isnan(amounts[rows])).any():
+        raise InputError(
+            f"every event of {cells.name} must have an amount, but line "
+            f"{cells.line(rows[missing.argmax()])} has none; fill it in or remove the line"
+        )
+
+
+def _periods(dates: pd.Series, period: str, start: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """First moment of every period from the first one on, and the period of each date."""
+    try:
+        begin = pd.Timestamp(dates.min() if start is None else start)
+    except ValueError as error:
+        raise InputError(
+            f"start must be a date like 1997-01-01, got {start!r}; correct it"
+        ) from error
+    if not isinstance(begin, pd.Timestamp):
+        raise InputError(f"start must be a date like 1997-01-01, got {start!r}; correct it")
+    begin = begin.normalize() if start is None else begin
+    try:
+        length = pd.Timedelta(period)
+    except ValueError:
+        return _calendar_periods(dates, period, begin)
+    if length <= pd.Timedelta(0):
+        raise InputError(f'period must be longer than nothing, got {period!r}; give one like "7D"')
+    where = ((dates - begin) // length).to_numpy(np.int64)
+    _check_start(where, begin)
+    starts = pd.date_range(begin, periods=int(where.max()) + 1, freq=length)
+    return starts.to_numpy("datetime64[ns]"), where
+
+
+def _calendar_periods(
+    dates: pd.Series, period: str, begin: pd.Timestamp
+) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        held = dates.dt.to_period(period)
+        every = pd.period_range(begin, dates.max(), freq=period)
+    except ValueError as error:
+        raise InputError(
+            f'period must be a length like "7D" or a part of the calendar like "W" or "M", got '
+            f"{period!r}; give one of these"
+        ) from error
+    where = every.get_indexer(pd.PeriodIndex(held))
+    _check_start(where, begin)
+    return every.start_time.to_numpy("datetime64[ns]"), where
+
+
+def _check_start(where: np.ndarray, begin: pd.Timestamp) -> None:
+    if (where < 0).any():
+        raise InputError(
+            f"every event must lie at start or later, but {int((where < 0).sum())} lie before "
+            f"{begin}; give an earlier start"
+        )

@@ -1,0 +1,212 @@
+"""Gridded files: netCDF, zarr and GRIB, read when they are used."""
+
+import warnings
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.readers.conventions import space_dims, time_dim, time_order, time_values
+from stpatch_jax.data.readers.lazy import StackedVariables
+from stpatch_jax.data.readers.libraries import one_line, require_library
+from stpatch_jax.errors import InputError
+
+NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf")
+_LIBRARIES = {
+    "netcdf": ("netCDF4", "stpatch_jax[netcdf]"),
+    "zarr": ("zarr", "stpatch_jax[zarr]"),
+    "grib": ("cfgrib", "cfgrib"),
+}
+# Coordinates that a field has of its own.
+_TAKEN = ("time", "channel", "units")
+
+
+def open_gridded(
+    path: str | Path,
+    *,
+    kind: Literal["netcdf", "zarr", "grib"],
+    variables: Sequence[str] | None = None,
+    time: str | None = None,
+) -> xr.DataArray:
+    """Opens a gridded file as a field that is read where it is used.
+
+    Packed values are scaled and missing values become NaN as the file's attributes say. Space is
+    ordered z, y, x by the CF conventions (attributes `axis`, `standard_name`, `units`, then the
+    names of the dims). Times with an offset become UTC; unsorted times are sorted, which the
+    attribute `time_sorted` tells.
+
+    Args:
+        path: A netCDF or GRIB file, a zarr folder or URL (`https://`, `s3://`, `memory://`), or
+            a folder of netCDF files that follow each other in time.
+        kind: Format of the file.
+        variables: Variables that become the channels, in this order; by default, all numeric
+            ones with a time, sorted by name.
+        time: Name of the time dim, where the file does not tell.
+
+    Returns:
+        Field [time, *space, channel], with the coordinates of the file, the variable names as
+        `channel` and their units as `units` (channel).
+
+    Raises:
+        InputError: If the file is missing or damaged, its library is not installed, a variable is
+            unknown, variables differ in their dims, or times repeat or mix calendars.
+    """
+    files = _files(path)
+    library, install = _LIBRARIES[kind]
+    require_library(library, purpose=f"reading {kind}", install=install)
+    name = Path(str(path)).name
+    datasets = [_open(file, kind) for file in files]
+    names = _choose(datasets[0], variables, name)
+    dims = _shared_dims(datasets[0], names, name)
+    time_name = time_dim(datasets[0], dims, time=time)
+    space = space_dims(datasets[0], [dim for dim in dims if dim != time_name])
+    _check_alike(datasets, files, names, [time_name, *space])
+    times, attrs = _times(datasets, time_name, name)
+    pieces = [[data[variable].variable for variable in names] for data in datasets]
+    coords = _coords(datasets[0], [time_name, *space], time_name)
+    units = [str(datasets[0][variable].attrs.get("units", "")) for variable in names]
+    coords |= {"time": times, "channel": list(names), "units": ("channel", units)}
+    stack = StackedVariables(pieces, [time_name, *space], name)
+    field = stack.field(["time", *map(str, space), "channel"], coords)
+    chunks = pieces[0][0].encoding.get("preferred_chunks", {})
+    field.encoding["preferred_chunks"] = {
+        **{("time" if dim == time_name else dim): size for dim, size in chunks.items()},
+        "channel": 1,
+    }
+    field.attrs = {"source": str(path), **attrs}
+    if (order := time_order(times, name=name)) is not None:
+        field = field.isel(time=order).assign_attrs(time_sorted=1)
+    return field
+
+
+def _files(path: str | Path) -> list[str]:
+    """The files of a path: itself, or what a folder of netCDF files holds."""
+    if "://" in str(path):
+        require_library("fsspec", purpose="reading from a URL", install="stpatch_jax[zarr]")
+        return [str(path)]
+    if not Path(path).exists():
+        raise InputError(f"there must be a file at {path}, but none is; give an existing file")
+    found = [file for file in sorted(Path(path).glob("*")) if file.suffix in NETCDF_SUFFIXES]
+    return [str(file) for file in found] or [str(path)]
+
+
+def _open(file: str, kind: str) -> xr.Dataset:
+    engine = {"netcdf": "netcdf4", "zarr": "zarr", "grib": "cfgrib"}[kind]
+    # cfgrib would write an index file beside the data.
+    extra: dict[str, Any] = {"backend_kwargs": {"indexpath": ""}} if kind == "grib" else {}
+    with warnings.catch_warnings():
+        # Dates outside of datetime64[ns] and stores without consolidated metadata are both fine.
+        warnings.simplefilter("ignore", xr.SerializationWarning)
+        warnings.filterwarnings("ignore", "(?s).*onsolidated", RuntimeWarning)
+        try:
+            data = xr.open_dataset(
+                file, engine=engine, chunks=None, cache=False, decode_timedelta=False, **extra
+            )
+            # Coordinates of one axis are small and needed at once.
+            return data.assign_coords(
+                {at: data[at].load() for at in data.coords if at in data.dims}
+            )
+        except Exception as error:  # Each engine has its own errors.
+            raise InputError(
+                f"{file} must be a readable {kind} file, but opening it gave: {one_line(error)}; "
+                "restore the file or give format="
+            ) from error
+
+
+def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> list[str]:
+    """The variables asked for, or all numeric ones that have a time; bounds of cells are none."""
+    if variables is not None:
+        asked = [variables] if isinstance(variables, str) else list(variables)
+        if unknown := [variable for variable in asked if variable not in data.data_vars]:
+            raise InputError(
+                f"the variables must be among those of {name} ({_listed(data)}), but there is no "
+                f"{', '.join(map(str, unknown))}; choose from these"
+            )
+        if not asked or len(set(asked)) < len(asked):
+            raise InputError(
+                f"at least one variable must be chosen, each once, got {asked}; choose from those "
+                f"of {name}: {_listed(data)}"
+            )
+        return asked
+    bounds = {coord.attrs.get("bounds") for coord in data.coords.values()}
+    bounds |= {coord.encoding.get("bounds") for coord in data.coords.values()}
+    found = [
+        str(variable)
+        for variable, values in data.data_vars.items()
+        if values.ndim and values.dtype.kind in "biuf" and variable not in bounds
+    ]
+    # Static fields such as a land mask stand beside those over time.
+    over_time = [variable for variable in found if _has_time(data, variable)]
+    if not found:
+        raise InputError(
+            f"{name} must hold a variable of numbers, but it has {_listed(data) or 'none'}; "
+            "give another file"
+        )
+    # Sorted, as a zarr store lists its arrays in no order of its own.
+    return sorted(over_time or found)
+
+
+def _has_time(data: xr.Dataset, variable: str) -> bool:
+    try:
+        time_dim(data, data[variable].dims)
+    except InputError:
+        return False
+    return True
+
+
+def _listed(data: xr.Dataset) -> str:
+    return ", ".join(sorted(map(str, data.data_vars)))
+
+
+def _shared_dims(data: xr.Dataset, names: Sequence[str], name: str) -> tuple[Hashable, ...]:
+    """The dims of all variables, which may be in any order."""
+    dims = data[names[0]].dims
+    for variable in names[1:]:
+        if set(data[variable].dims) != set(dims):
+            raise InputError(
+                f"variables that become channels of one field must have the same dims, but in "
+                f"{name} {names[0]} has {_joined(dims)} and {variable} has "
+                f"{_joined(data[variable].dims)}; choose with variables="
+            )
+    return dims
+
+
+def _joined(dims: Sequence[Hashable]) -> str:
+    return f"({', '.join(map(str, dims))})"
+
+
+def _check_alike(
+    datasets: Sequence[xr.Dataset], files: Sequence[str], names: Sequence[str], dims: list[Hashable]
+) -> None:
+    """Files that follow each other in time must have the same variables on the same grid."""
+    first = datasets[0]
+    for data, file in zip(datasets[1:], files[1:], strict=True):
+        if not all(name in data and set(data[name].dims) == set(dims) for name in names):
+            what = f"has not the variables {', '.join(names)} over {_joined(dims)}"
+        elif not all(data[dim].equals(first[dim]) for dim in dims[1:]):
+            what = "lies on another grid"
+        else:
+            continue
+        raise InputError(
+            f"all files of a folder must continue {Path(files[0]).name} in time, but "
+            f"{Path(file).name} {what}; remove it or read it alone"
+        )
+
+
+def _times(
+    datasets: Sequence[xr.Dataset], dim: Hashable, name: str
+) -> tuple[np.ndarray, dict[str, Any]]:
+    if any(dim not in data.coords for data in datasets):
+        return np.arange(sum(data.sizes[dim] for data in datasets)), {}
+    return time_values([data[dim] for data in datasets], name=name)
+
+
+def _coords(data: xr.Dataset, dims: Sequence[Hashable], time: Hashable) -> dict[Hashable, Any]:
+    """Coordinates of space; those over time may change from file to file and stay behind."""
+    coords: dict[Hashable, Any] = {dim: np.arange(data.sizes[dim]) for dim in dims if dim != time}
+    for name, coord in data.coords.items():
+        if time not in coord.dims and set(coord.dims) <= set(dims) and name not in _TAKEN:
+            coords[name] = coord.variable
+    return coords

@@ -1,0 +1,104 @@
+"""Arrays that read from their file only the part that is asked for."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from stpatch_jax.data.readers.libraries import one_line
+from stpatch_jax.errors import InputError
+
+
+class LazyArray(BackendArray):
+    """An array of xarray whose parts are read when they are used.
+
+    Subclasses implement `read`. They hold what is needed to open the file and no open decoder, so
+    that they may be used from several threads.
+
+    Attributes:
+        shape: Shape of the whole array.
+        dtype: Type of its values.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Reads the outer product of one slice or integer array for each axis."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER, self._read_outer
+        )
+
+    def _read_outer(self, key: tuple[Any, ...]) -> np.ndarray:
+        is_integer = [isinstance(at, int | np.integer) for at in key]
+        parts = (slice(at, at + 1) if one else at for at, one in zip(key, is_integer, strict=True))
+        block = self.read(tuple(parts))
+        return block[tuple(0 if one else slice(None) for one in is_integer)]
+
+    def field(self, dims: Sequence[str], coords: dict[Hashable, Any]) -> xr.DataArray:
+        """The whole array as a DataArray that is not read yet."""
+        return xr.DataArray(indexing.LazilyIndexedArray(self), dims=dims, coords=coords)
+
+
+class StackedVariables(LazyArray):
+    """Variables of equal dims as one array [time, *space, channel], over one or more files.
+
+    Attributes:
+        pieces: The variables of each file, in the order of the channels; files follow in time.
+        dims: Dims of the variables in the order of the array, time first, without the channel.
+        name: Name of the source, for messages.
+    """
+
+    def __init__(
+        self, pieces: Sequence[Sequence[xr.Variable]], dims: Sequence[Hashable], name: str
+    ):
+        self.pieces, self.dims, self.name = pieces, tuple(dims), name
+        first = pieces[0][0]
+        lengths = [variables[0].sizes[self.dims[0]] for variables in pieces]
+        self.starts = np.cumsum([0, *lengths])
+        space = tuple(first.sizes[dim] for dim in self.dims[1:])
+        self.shape = (int(self.starts[-1]), *space, len(pieces[0]))
+        self.dtype = np.result_type(*(variable.dtype for piece in pieces for variable in piece))
+
+    def read(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Reads the outer product of one slice or integer array for each axis.
+
+        Raises:
+            InputError: If the file is damaged there.
+        """
+        picked = [np.arange(length)[part] for length, part in zip(self.shape, key, strict=True)]
+        times, channels = picked[0], picked[-1]
+        block = np.empty([len(positions) for positions in picked], self.dtype)
+        for piece, start, end in zip(self.pieces, self.starts, self.starts[1:], strict=False):
+            inside = (times >= start) & (times < end)
+            if not inside.any():
+                continue
+            where = dict(
+                zip(self.dims, (_as_slice(times[inside] - start), *key[1:-1]), strict=True)
+            )
+            for at, channel in enumerate(channels):
+                block[inside, ..., at] = self._part(piece[channel], where)
+        return block
+
+    def _part(self, variable: xr.Variable, where: dict[Hashable, Any]) -> np.ndarray:
+        try:
+            return variable.isel(where).transpose(*self.dims).to_numpy()
+        except Exception as error:  # Each file format has its own errors.
+            raise InputError(
+                f"every value of {self.name} must be readable, but reading it gave: "
+                f"{one_line(error)}; restore the file"
+            ) from error
+
+
+def _as_slice(positions: np.ndarray) -> slice | np.ndarray:
+    """A slice where positions are evenly spaced, as files read those in one piece."""
+    gaps = np.unique(np.diff(positions))
+    if len(gaps) > 1 or (len(gaps) == 1 and gaps[0] < 1):
+        return positions
+    return slice(int(positions[0]), int(positions[-1]) + 1, int(gaps[0]) if len(gaps) else 1)

@@ -1,0 +1,230 @@
+"""Mean average precision of detections."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.metrics.common import Array, divide
+
+COCO_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+"""The IoU thresholds 0.5, 0.55, ... 0.95, over which COCO averages."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AveragePrecision:
+    """Detections matched to true objects, from which average precision follows; on the host.
+
+    Within each frame and class, detections are visited by falling score. One is a hit if the true
+    object that it overlaps most does so by at least the IoU threshold and was not hit before; every
+    other one is a false positive, the second detection of one object too. `a + b` is both batches
+    together; it keeps a few numbers per detection.
+
+    Attributes:
+        thresholds: IoU thresholds.
+        score: [detections] confidence of every valid detection, float64.
+        label: [detections] its class.
+        hit: Bool [thresholds, detections], whether it is a hit.
+        objects: [classes] number of true objects.
+
+    References:
+        Everingham et al., "The PASCAL visual object classes (VOC) challenge", IJCV 88 (2010), with
+        the interpolation at all points of its development kit since 2010.
+    """
+
+    thresholds: tuple[float, ...]
+    score: np.ndarray
+    label: np.ndarray
+    hit: np.ndarray
+    objects: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        boxes: Array,
+        score: Array,
+        label: Array,
+        *,
+        valid: Array | None = None,
+        true_boxes: Array,
+        true_label: Array,
+        true_mask: Array | None = None,
+        classes: int,
+        thresholds: Sequence[float] = (0.5,),
+    ) -> AveragePrecision:
+        """Matches the detections of one batch of frames.
+
+        Args:
+            boxes: [*frames, detections, 2 * space axes] bounds `(lo..., hi...)`.
+            score: [*frames, detections], higher is surer.
+            label: [*frames, detections] predicted classes, integers from 0 to classes - 1.
+            valid: Bool [*frames, detections], False where there is no detection; None: all are.
+            true_boxes: [*frames, objects, 2 * space axes].
+            true_label: [*frames, objects] true classes.
+            true_mask: Bool [*frames, objects], False where there is no object; None: all are. What
+                the others hold there does not count.
+            classes: Number of classes.
+            thresholds: IoU thresholds above 0, up to 1; `COCO_THRESHOLDS` for COCO's.
+
+        Raises:
+            InputError: If shapes, classes or thresholds do not fit.
+
+        >>> truth = np.array([[[0.0, 0.0, 4.0, 4.0]]])
+        >>> boxes = np.array([[[0.0, 0.0, 4.0, 3.0], [5.0, 5.0, 9.0, 9.0]]])
+        >>> matched = AveragePrecision.of(
+        ...     boxes, np.array([[0.6, 0.9]]), np.array([[0, 0]]),
+        ...     true_boxes=truth, true_label=np.array([[0]]), classes=1,
+        ... )
+        >>> matched.mean()
+        0.5
+        """
+        _check(thresholds)
+        found = _frames("detections", boxes, label, valid, classes)
+        truth = _frames("true objects", true_boxes, true_label, true_mask, classes)
+        frames, numbers = tuple(boxes.shape[:-2]), boxes.shape[-1]
+        if score.shape != label.shape or (*frames, numbers) != (
+            *true_boxes.shape[:-2],
+            true_boxes.shape[-1],
+        ):
+            raise InputError(
+                "AveragePrecision needs detections and true objects of the same frames and space "
+                f"axes and a score for each detection, got boxes {boxes.shape}, scores "
+                f"{score.shape} and true boxes {true_boxes.shape}; reshape them"
+            )
+        levels = np.asarray(thresholds, np.float64)
+        every = np.asarray(score, np.float64).reshape(found[2].shape)
+        hit = np.zeros((len(levels), *found[2].shape), bool)
+        for frame in np.flatnonzero(found[2].any(axis=1)):
+            own = np.flatnonzero(found[2][frame])
+            real = truth[2][frame]
+            hit[:, frame, own] = _hits(
+                (found[0][frame, own], every[frame, own], found[1][frame, own]),
+                (truth[0][frame, real], truth[1][frame, real]),
+                levels,
+            )
+        return cls(
+            tuple(levels.tolist()),
+            every[found[2]],
+            found[1][found[2]],
+            hit[:, found[2]],
+            np.bincount(truth[1][truth[2]], minlength=classes),
+        )
+
+    def __add__(self, other: AveragePrecision) -> AveragePrecision:
+        if self.thresholds != other.thresholds or len(self.objects) != len(other.objects):
+            raise InputError(
+                "AveragePrecision can only add counts of the same thresholds and classes, got "
+                f"{self.thresholds} and {other.thresholds}, {len(self.objects)} and "
+                f"{len(other.objects)} classes"
+            )
+        return AveragePrecision(
+            self.thresholds,
+            np.concatenate([self.score, other.score]),
+            np.concatenate([self.label, other.label]),
+            np.concatenate([self.hit, other.hit], axis=1),
+            self.objects + other.objects,
+        )
+
+    def average_precision(self) -> np.ndarray:
+        """Area under the precision-recall curve, [thresholds, classes], from 0 to 1.
+
+        The precision at a recall is the best one at that recall or above. Detections of one score
+        enter the curve together, so that their order does not count. NaN for a class without true
+        objects; what was detected of it then counts nowhere.
+        """
+        result = np.full((len(self.thresholds), len(self.objects)), np.nan)
+        for label, objects in enumerate(self.objects):
+            own = self.label == label
+            for row, hit in enumerate(self.hit[:, own]):
+                if objects:
+                    result[row, label] = _area(self.score[own], hit, objects)
+        return result
+
+    def mean(self) -> float:
+        """Mean average precision: over classes with true objects and over thresholds.
+
+        NaN if there are no true objects at all.
+        """
+        values = self.average_precision()[:, self.objects > 0]
+        return float(divide(values.sum(), np.asarray(values.size)))
+
+
+def _check(thresholds: Sequence[float]) -> None:
+    if not len(thresholds) or not all(0 < level <= 1 for level in thresholds):
+        raise InputError(
+            "AveragePrecision needs IoU thresholds above 0 and up to 1, "
+            f"got {tuple(thresholds)}; use for example (0.5,)"
+        )
+
+
+def _frames(
+    name: str, boxes: Array, label: Array, mask: Array | None, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns boxes [frames, n, numbers], labels and mask [frames, n] in NumPy; others refused."""
+    mask = np.ones(label.shape, bool) if mask is None else np.asarray(mask)
+    fits = boxes.ndim > 1 and boxes.shape[-1] % 2 == 0 and boxes.shape[:-1] == label.shape
+    if not fits or mask.shape != label.shape:
+        raise InputError(
+            f"AveragePrecision needs {name} with boxes (*frames, n, 2 * space axes), label and "
+            f"mask (*frames, n), got {boxes.shape}, {label.shape} and {mask.shape}"
+        )
+    n, numbers = boxes.shape[-2:]
+    frames = int(np.prod(boxes.shape[:-2]))
+    label = np.where(mask, np.asarray(label), 0).astype(np.int64).reshape(frames, n)
+    wrong = label[(label < 0) | (label >= classes)]
+    if wrong.size:
+        raise InputError(
+            f"AveragePrecision has {classes} classes and needs labels of {name} from 0 to "
+            f"{classes - 1}, got {wrong[0]}; give the number of all classes"
+        )
+    boxes = np.asarray(boxes, np.float64).reshape(frames, n, numbers)
+    return boxes, label, mask.reshape(frames, n)
+
+
+def _hits(
+    found: tuple[np.ndarray, np.ndarray, np.ndarray],
+    truth: tuple[np.ndarray, np.ndarray],
+    levels: np.ndarray,
+) -> np.ndarray:
+    """Matches the detections (boxes, score, label) of one frame; bool [thresholds, detections]."""
+    boxes, score, label = found
+    # Ties are broken by the boxes, so that the order in which things are listed does not count.
+    true_boxes, true_label = (a[np.lexsort(truth[0].T[::-1])] for a in truth)
+    overlap = np.where(label[:, None] == true_label, _iou(boxes, true_boxes), -1.0)
+    hit = np.zeros((len(levels), len(boxes)), bool)
+    if not len(true_boxes):
+        return hit
+    taken = np.zeros((len(levels), len(true_boxes)), bool)
+    for index in np.lexsort((*boxes.T[::-1], -score)):
+        nearest = overlap[index].argmax()
+        hit[:, index] = (overlap[index, nearest] >= levels) & ~taken[:, nearest]
+        taken[:, nearest] |= hit[:, index]
+    return hit
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of all pairs, [len(a), len(b)]; 0 for no volume."""
+    axes = a.shape[1] // 2
+
+    def volume(lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+        return np.maximum(hi - lo, 0).prod(axis=-1)
+
+    lo = np.maximum(a[:, None, :axes], b[None, :, :axes])
+    hi = np.minimum(a[:, None, axes:], b[None, :, axes:])
+    shared = volume(lo, hi)
+    union = volume(a[:, :axes], a[:, axes:])[:, None] + volume(b[:, :axes], b[:, axes:]) - shared
+    return shared / np.where(union > 0, union, 1)
+
+
+def _area(score: np.ndarray, hit: np.ndarray, objects: int) -> float:
+    """Area under the interpolated precision-recall curve of one class."""
+    order = np.argsort(-score, kind="stable")
+    score, hits = score[order], np.cumsum(hit[order])
+    # A point of the curve is the last detection of each score.
+    last = np.flatnonzero(np.diff(score, append=-np.inf))
+    precision, recall = hits[last] / (last + 1), hits[last] / objects
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * best))

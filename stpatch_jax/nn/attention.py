@@ -1,0 +1,355 @@
+"""Self-attention over tokens: masks, segments, causality, and the transformer made of it.
+
+Logits and softmax are float32 whatever `dtype` computes the rest; so is layer normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from stpatch_jax.nn.layers import DTypeName, is_size, require
+from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
+
+# Tokens from which the flash kernel is asked for: with fewer, the logits it saves are small.
+_FLASH_TOKENS = 256
+
+
+def sinusoidal_positions(positions: ArrayLike, features: int) -> jax.Array:
+    """Sines and cosines of the coordinates of tokens, on any grid and for packed tokens alike.
+
+    The `features / 2` pairs are shared out evenly over the axes, the first axes taking what is
+    left over. Pair i of an axis with n pairs is the sine and the cosine of
+    `coordinate * 10000 ** (-i / n)`; an axis's n sines stand before its n cosines.
+
+    Args:
+        positions: [..., axes] integer coordinates in the patch grid, such as (t, h, w).
+        features: Width of a token, even and at least 2 per axis.
+
+    Returns:
+        [..., features] float32.
+
+    Examples:
+        >>> features = sinusoidal_positions(jnp.array([[0, 0], [3, 0]]), 4)
+        >>> np.asarray(features, float).round(2).tolist()
+        [[0.0, 1.0, 0.0, 1.0], [0.14, -0.99, 0.0, 1.0]]
+
+    References:
+        Vaswani et al. (2017), "Attention is all you need", section 3.5.
+    """
+    positions = jnp.asarray(positions)
+    parts = []
+    for axis, pairs in enumerate(np.array_split(np.arange(features // 2), positions.shape[-1])):
+        frequencies = 10000.0 ** (-np.arange(len(pairs)) / max(len(pairs), 1))
+        frequencies = jnp.asarray(frequencies, jnp.float32)
+        angles = positions[..., axis, None].astype(jnp.float32) * frequencies.reshape(
+            (1,) * (positions.ndim - 1) + frequencies.shape
+        )
+        parts += [jnp.sin(angles), jnp.cos(angles)]
+    return jnp.concatenate(parts, axis=-1)
+
+
+def attention_mask(
+    *, segment_ids: jax.Array | None = None, times: jax.Array | None = None
+) -> jax.Array | None:
+    """Which token may look at which: those of its own segment, and none of a later time.
+
+    Args:
+        segment_ids: [batch, tokens] integers; tokens look at equal ids only, and a token of
+            segment 0 (padding) looks at nothing and is seen by nothing.
+        times: [batch, tokens], with batch or 1 rows; a token sees those of at most its own time.
+
+    Returns:
+        Bool [batch, tokens, tokens], query before key; None if nothing is given.
+
+    Examples:
+        >>> mask = attention_mask(segment_ids=jnp.array([[1, 1, 2, 0]]))
+        >>> mask[0].astype(int).tolist()
+        [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    """
+    mask = None
+    if segment_ids is not None:
+        query, keys = segment_ids[:, :, None], segment_ids[:, None, :]
+        mask = (query == keys) & (query != 0)
+    if times is not None:
+        seen = times[:, :, None] >= times[:, None, :]
+        mask = seen if mask is None else mask & seen
+    return mask
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head self-attention by `jax.nn.dot_product_attention`, softmax in float32.
+
+    On NVIDIA GPUs, 16-bit attention over many tokens runs as cuDNN's flash kernel, which never
+    holds the logits in memory.
+
+    Args:
+        features: Width of a token, a multiple of `heads`.
+        heads: Number of heads.
+        dtype: Name of the dtype that computes.
+        param_dtype: Name of the dtype that stores.
+        shard: How the parameters lie on a mesh.
+        rngs: Stream `params`.
+
+    Raises:
+        InputError: If `features` is not a multiple of `heads`.
+
+    References:
+        Vaswani et al. (2017), "Attention is all you need".
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        *,
+        dtype: DTypeName = "float32",
+        param_dtype: DTypeName = "float32",
+        shard: ShardConfig = UNANNOTATED,
+        rngs: nnx.Rngs,
+    ):
+        require(
+            is_size(features) and is_size(heads) and features % heads == 0,
+            f"SelfAttention needs features to be a multiple of heads, got features={features!r} "
+            f"and heads={heads!r}",
+        )
+        self.heads = heads
+        options = _linear_options(dtype, param_dtype, shard)
+        self.qkv = nnx.Linear(features, 3 * features, rngs=rngs, **options)
+        self.out = nnx.Linear(features, features, rngs=rngs, **options)
+
+    def __call__(
+        self, x: jax.Array, *, mask: jax.Array | None = None, causal: bool = False
+    ) -> jax.Array:
+        """Lets every token look at the tokens that the mask allows.
+
+        Args:
+            x: [batch, tokens, features].
+            mask: Bool [batch, tokens, tokens], query before key, with batch or 1 rows; a token
+                that may look at none comes out as 0.
+            causal: Whether a token sees those before it in the row and itself only.
+
+        Returns:
+            [batch, tokens, features] in `dtype`.
+        """
+        batch, tokens, features = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, features // self.heads)
+        query, keys, values = (qkv[:, :, part] for part in range(3))
+        y = jax.nn.dot_product_attention(
+            query,
+            keys,
+            values,
+            mask=None if mask is None else mask[:, None],
+            is_causal=causal,
+            implementation=attention_kernel(
+                jax.devices()[0], query.shape, query.dtype, masked=mask is not None
+            ),
+        )
+        y = self.out(y.reshape(batch, tokens, features))
+        if mask is None:
+            return y
+        looks = mask.any(-1)
+        if causal:
+            looks = (mask & jnp.tri(tokens, dtype=bool)[None]).any(-1)
+        return jnp.where(looks[..., None], y, jnp.zeros((), y.dtype))
+
+
+def attention_kernel(
+    device: Any, shape: Sequence[int], dtype: Any, *, masked: bool
+) -> Literal["xla", "cudnn"]:
+    """Which kernel runs an attention: `jax.nn.dot_product_attention` itself never picks cuDNN's.
+
+    Args:
+        device: A device of the platform that computes.
+        shape: `(batch, tokens, heads, head width)` of the queries.
+        dtype: Their dtype.
+        masked: Whether there is a mask; the flash kernel then trains on even lengths only.
+
+    Returns:
+        "cudnn" for 16-bit floats on an NVIDIA GPU of compute capability 8 or later, where head
+        width and length are ones that its flash kernel takes; "xla" otherwise.
+    """
+    _, tokens, _, width = shape
+    if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
+        return "xla"
+    recent = float(device.compute_capability) >= 8.0
+    short = jnp.dtype(dtype).itemsize == 2
+    fits = width % 8 == 0 and width <= 128 and not (masked and tokens % 2)
+    return "cudnn" if recent and short and fits and tokens >= _FLASH_TOKENS else "xla"
+
+
+class TransformerBlock(nnx.Module):
+    """Pre-norm block: attention along one or more token axes in turn, then a GELU MLP.
+
+    `x = x + attention(norm(x))` per axis, then `x = x + mlp(norm(x))`.
+
+    Args:
+        features: Width of a token.
+        heads: Number of heads, a divisor of `features`.
+        hidden: Width of the MLP's hidden layer.
+        axes: Axes of [batch, *tokens, features] attended over, one attention each: (1,) for
+            tokens in one row; (2, 1) for [batch, time, cell, features] is space, then time.
+        causal: Whether attention along axis 1, time, looks back only.
+        dropout: Probability that a feature is dropped behind each attention and dense layer.
+        dtype: Name of the dtype that computes.
+        param_dtype: Name of the dtype that stores.
+        shard: How the parameters lie on a mesh.
+        rngs: Streams `params` and `dropout`.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        *,
+        hidden: int,
+        axes: Sequence[int] = (1,),
+        causal: bool = False,
+        dropout: float = 0.0,
+        dtype: DTypeName = "float32",
+        param_dtype: DTypeName = "float32",
+        shard: ShardConfig = UNANNOTATED,
+        rngs: nnx.Rngs,
+    ):
+        self.axes = tuple(axes)
+        self.causal = causal
+        self.dtype = dtype
+        common: Any = {"dtype": dtype, "param_dtype": param_dtype, "shard": shard, "rngs": rngs}
+        self.attentions = nnx.List(SelfAttention(features, heads, **common) for _ in self.axes)
+        self.norms = nnx.List(_norm(features, param_dtype, rngs) for _ in range(len(self.axes) + 1))
+        options = _linear_options(dtype, param_dtype, shard)
+        self.expand = nnx.Linear(features, hidden, rngs=rngs, **options)
+        self.contract = nnx.Linear(hidden, features, rngs=rngs, **options)
+        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        segment_ids: jax.Array | None = None,
+        times: jax.Array | None = None,
+    ) -> jax.Array:
+        """Maps [batch, *tokens, features] to the same shape, in `dtype`.
+
+        Args:
+            x: [batch, *tokens, features].
+            segment_ids: [batch, *tokens] integers, see `attention_mask`.
+            times: [batch or 1, tokens] for tokens in one row: with `causal`, their times, where
+                they do not stand one time after the other.
+        """
+        for position, axis in enumerate(self.axes):
+            y = self.norms[position](x).astype(self.dtype)
+            x = x + self.dropout(self._attend(position, y, axis, segment_ids, times))
+        y = self.norms[-1](x).astype(self.dtype)
+        y = self.dropout(jax.nn.gelu(self.expand(y)))
+        return x + self.dropout(self.contract(y))
+
+    def _attend(
+        self,
+        position: int,
+        x: jax.Array,
+        axis: int,
+        segment_ids: jax.Array | None,
+        times: jax.Array | None,
+    ) -> jax.Array:
+        """Attends along one axis, the other token axes folded into the batch."""
+        x = jnp.moveaxis(x, axis, -2)
+        rows = x.reshape(-1, *x.shape[-2:])
+        if segment_ids is not None:
+            segment_ids = jnp.moveaxis(segment_ids, axis, -1).reshape(rows.shape[:2])
+        in_order = self.causal and axis == 1 and times is None
+        mask = attention_mask(segment_ids=segment_ids, times=times if self.causal else None)
+        y = self.attentions[position](rows, mask=mask, causal=in_order)
+        return jnp.moveaxis(y.reshape(x.shape), -2, axis)
+
+
+class TransformerEncoder(nnx.Module):
+    """Positions, a stack of `TransformerBlock`, and a last normalisation.
+
+    Args:
+        depth: Number of blocks.
+        features: Width of a token.
+        heads: Number of heads, a divisor of `features`.
+        hidden: Width of the hidden layer of each MLP.
+        axes: Axes attended over in each block, see `TransformerBlock`.
+        causal: Whether attention along axis 1, time, looks back only.
+        dropout: Probability that a feature is dropped.
+        dtype: Name of the dtype that computes.
+        param_dtype: Name of the dtype that stores.
+        shard: How the parameters lie on a mesh.
+        rngs: Streams `params` and `dropout`.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        features: int,
+        heads: int,
+        *,
+        hidden: int,
+        axes: Sequence[int] = (1,),
+        causal: bool = False,
+        dropout: float = 0.0,
+        dtype: DTypeName = "float32",
+        param_dtype: DTypeName = "float32",
+        shard: ShardConfig = UNANNOTATED,
+        rngs: nnx.Rngs,
+    ):
+        self.dtype = dtype
+        self.blocks = nnx.List(
+            TransformerBlock(
+                features,
+                heads,
+                hidden=hidden,
+                axes=axes,
+                causal=causal,
+                dropout=dropout,
+                dtype=dtype,
+                param_dtype=param_dtype,
+                shard=shard,
+                rngs=rngs,
+            )
+            for _ in range(depth)
+        )
+        self.norm = _norm(features, param_dtype, rngs)
+        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        *,
+        segment_ids: jax.Array | None = None,
+        times: jax.Array | None = None,
+    ) -> jax.Array:
+        """Maps [batch, *tokens, features] to the same shape, in `dtype`.
+
+        Args:
+            x: [batch, *tokens, features].
+            positions: [batch, *tokens, coordinates] integers, 1 where an axis shares them.
+            segment_ids: [batch, *tokens] integers; tokens of segment 0, padding, come out as 0.
+            times: See `TransformerBlock`.
+        """
+        x = x.astype(self.dtype)
+        x = self.dropout(x + sinusoidal_positions(positions, x.shape[-1]).astype(self.dtype))
+        for block in self.blocks:
+            x = block(x, segment_ids=segment_ids, times=times)
+        x = self.norm(x).astype(self.dtype)
+        if segment_ids is None:
+            return x
+        return jnp.where(segment_ids[..., None] != 0, x, jnp.zeros((), x.dtype))
+
+
+def _norm(features: int, param_dtype: DTypeName, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    return nnx.LayerNorm(features, dtype=jnp.float32, param_dtype=jnp.dtype(param_dtype), rngs=rngs)
+
+
+def _linear_options(dtype: DTypeName, param_dtype: DTypeName, shard: ShardConfig) -> dict[str, Any]:
+    dtypes = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype)}
+    return {**dtypes, **shard.linear()}

@@ -1,0 +1,366 @@
+"""Detect: the objects in every frame of a field, each with a class and a box."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from stpatch_jax import losses
+from stpatch_jax.metrics import AveragePrecision
+from stpatch_jax.nn.heads import DetectionHead, Detections, non_maximum_suppression
+from stpatch_jax.nn.layers import BackboneConfig, is_size, require
+from stpatch_jax.tasks.common import BackboneWithHead, Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectConfig:
+    """Settings of `Detect`; `DetectConfig.of` counts the first two from training data.
+
+    Attributes:
+        class_counts: Number of training objects of each class: how many classes there are, and
+            which is the majority.
+        mean_box: Mean bounds `(lo..., hi...)` of the training objects, in cells: how many space
+            axes there are, and the naive baseline.
+        hidden: Width of each hidden layer of the head; empty for a linear one.
+        gamma: How fast easy windows lose weight in the focal loss, >= 0.
+        alpha: Weight of windows with an object in the focal loss, in [0, 1].
+        smooth_l1: Weight of the smooth L1 of a box's bounds, in windows, beside its 1 - GIoU.
+        label_weight: Weight of the classes' cross-entropy beside the focal loss.
+        box_weight: Weight of the box loss beside the focal loss.
+        score_threshold: Detections of a lower score are not valid, from 0 to 1.
+        iou_threshold: Overlap above which the lower of two scores of one class goes, from 0 to 1.
+        candidates: How many of a frame's best scores are looked at for that.
+        max_detections: How many detections of a frame are returned, at most.
+    """
+
+    class_counts: tuple[int, ...]
+    mean_box: tuple[float, ...]
+    hidden: tuple[int, ...] = ()
+    gamma: float = 2.0
+    alpha: float = 0.25
+    smooth_l1: float = 1.0
+    label_weight: float = 1.0
+    box_weight: float = 1.0
+    score_threshold: float = 0.05
+    iou_threshold: float = 0.5
+    candidates: int = 256
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("class_counts", "mean_box", "hidden"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        require(
+            len(self.class_counts) > 0
+            and all(isinstance(n, int) and n >= 0 for n in self.class_counts)
+            and sum(self.class_counts) > 0,
+            "Detect needs class_counts, the number of training objects of each of at least 1 "
+            f"class, got {self.class_counts}",
+        )
+        numbers = len(self.mean_box)
+        lo, hi = self.mean_box[: numbers // 2], self.mean_box[numbers // 2 :]
+        require(
+            numbers in (2, 4, 6) and all(a < b for a, b in zip(lo, hi, strict=True)),
+            "Detect needs a mean_box of 2, 4 or 6 bounds (lo..., hi...) with lo < hi along 1 to 3 "
+            f"space axes, got {self.mean_box}",
+        )
+        for name in ("gamma", "smooth_l1", "label_weight", "box_weight"):
+            value = getattr(self, name)
+            require(value >= 0, f"Detect needs {name} >= 0, got {value}")
+        for name in ("alpha", "score_threshold", "iou_threshold"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"Detect needs 0 <= {name} <= 1, got {value}")
+        require(
+            is_size(self.max_detections) and is_size(self.candidates),
+            "Detect needs candidates and max_detections to be positive integers, "
+            f"got {self.candidates!r} and {self.max_detections!r}",
+        )
+
+    @classmethod
+    def of(
+        cls,
+        boxes: np.ndarray,
+        label: np.ndarray,
+        *,
+        object_mask: np.ndarray,
+        classes: int,
+        **options: Any,
+    ) -> DetectConfig:
+        """Builds the settings from the objects of the training data.
+
+        Args:
+            boxes: [..., 2 * space axes] bounds, in cells.
+            label: [...] classes.
+            object_mask: Bool [...], True where there is an object.
+            classes: Number of classes.
+            **options: The other settings.
+
+        Raises:
+            InputError: If there is no object, or an object or a setting does not fit.
+        """
+        boxes, label = boxes[object_mask], label[object_mask]
+        require(len(boxes) > 0, "Detect needs at least one object in the training data, got none")
+        _check_objects(boxes, label, classes)
+        counts = np.bincount(label.astype(int), minlength=classes)
+        mean_box = tuple(float(bound) for bound in boxes.astype(np.float64).mean(axis=0))
+        return cls(tuple(counts.tolist()), mean_box, **options)
+
+
+class Detect:
+    """Detects the objects in every frame: a box, a class and a score for each.
+
+    A batch holds `field` [batch, time, *space, channel] with 1 to 3 space axes, `boxes` [batch,
+    time, objects, 2 * space axes] of bounds `(lo..., hi...)` in cells (cell i reaches from i to
+    i + 1), `label` [batch, time, objects] integers from 0 to classes - 1, bool `object_mask`
+    [batch, time, objects], True where there is an object, and optionally bool `example_mask`
+    [batch], False where an example only fills up the batch.
+
+    In its frame an object belongs to the window whose centre is nearest to its own, the first of
+    equally near ones. Of objects that share a window, the one of the smallest volume (the first of
+    equal ones) is learnt, as in FCOS (Tian et al., ICCV 2019), and the others are lost: use smaller
+    windows or strides if the metric `lost_objects` is not small. `DetectionHead` says which part of
+    a feature map answers for which frame.
+
+    Args:
+        config: Settings.
+    """
+
+    def __init__(self, config: DetectConfig):
+        self.config = config
+
+    def build(
+        self,
+        backbone: BackboneConfig,
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        rngs: nnx.Rngs,
+    ) -> BackboneWithHead:
+        """Builds backbone and head for batches of the given shapes.
+
+        Args:
+            backbone: Config of any backbone; its dropout and dtypes hold for the head too.
+            shapes: Shapes of `field` and `boxes` in a batch; batch size and number of objects do
+                not matter.
+            rngs: Streams `params` and `dropout`.
+
+        Returns:
+            The model; it maps a field to a `DetectionMap`.
+
+        Raises:
+            InputError: If the shapes do not belong together or do not fit the backbone.
+        """
+        field, boxes = tuple(shapes["field"]), tuple(shapes["boxes"])
+        numbers = len(self.config.mean_box)
+        require(
+            len(field) == 3 + numbers // 2,
+            f"Detect needs a field (batch, time, *space, channel) with the {numbers // 2} space "
+            f"axes of its mean_box, got shape {field}; series without space have no boxes",
+        )
+        _check_boxes(boxes, field, numbers)
+        body = backbone.build(field[-1], shape=field[1:-1], rngs=rngs)
+        head = DetectionHead(
+            body.spec,
+            body.out_features,
+            shape=field[1:-1],
+            classes=len(self.config.class_counts),
+            hidden=self.config.hidden,
+            dropout=backbone.dropout,
+            rngs=rngs,
+            **backbone.dtypes,
+        )
+        return BackboneWithHead(body, cast(Callable[[jax.Array], Any], head))
+
+    def check_objects(self, batch: Batch) -> None:
+        """Refuses objects this task cannot learn; for data on the host, before training.
+
+        Raises:
+            InputError: If an object's label is no class, or its box is not finite or ends before it
+                begins.
+        """
+        real = np.asarray(batch["object_mask"])
+        boxes, label = np.asarray(batch["boxes"])[real], np.asarray(batch["label"])[real]
+        _check_objects(boxes, label, len(self.config.class_counts))
+
+    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Computes focal loss + cross-entropy of the classes + box loss of a batch.
+
+        The focal loss is over all windows of all frames, the other two are means over the learnt
+        objects, the box loss in windows.
+
+        Returns:
+            The loss, a float32 scalar, and its metrics, float32 scalars: the three parts before
+            their weights, `focal`, `cross_entropy` (nats) and `box`, and `lost_objects`, the number
+            of objects that share a window with a smaller one.
+
+        Raises:
+            InputError: If the shapes of a batch do not belong together.
+        """
+        real, boxes = _objects(batch, len(self.config.mean_box))
+        output = model(batch["field"]).flat()
+        cell, learnt = _assign(boxes, output.window, real)
+        cells = jnp.arange(output.score.shape[-1]).reshape(1, 1, 1, -1)
+        target = jnp.any((cell[..., None] == cells) & learnt[..., None], axis=2)
+        predicted = jnp.take_along_axis(output.box, cell[..., None], axis=2)
+        logits = jnp.take_along_axis(output.label, cell[..., None], axis=2)
+        lo, hi = jnp.split(output.window[0], 2)
+        extent = jnp.tile(hi - lo, 2).reshape(1, 1, 1, -1)
+        focal = losses.focal(
+            output.score,
+            target,
+            mask=_like(_examples(batch), target),
+            gamma=self.config.gamma,
+            alpha=self.config.alpha,
+        )
+        entropy = losses.cross_entropy(logits, batch["label"], mask=learnt)
+        box = losses.box_loss(
+            predicted / extent, boxes / extent, mask=learnt, smooth_l1=self.config.smooth_l1
+        )
+        loss = focal + self.config.label_weight * entropy + self.config.box_weight * box
+        lost = jnp.sum(real & ~learnt, dtype=jnp.float32)
+        metrics = {"focal": focal, "cross_entropy": entropy, "box": box, "lost_objects": lost}
+        return loss, jax.lax.stop_gradient(metrics)
+
+    def predict(self, model: nnx.Module, batch: Batch) -> Detections:
+        """Detects the objects of a batch; needs `field` only.
+
+        Every window says one box with its most probable class; its score is the probability of an
+        object times that of the class. Then `non_maximum_suppression`. Boxes may reach outside of
+        the field. Give `nnx.view(model, deterministic=True)` outside of training.
+
+        Returns:
+            [batch, time, detections] each, by falling score, where detections is the smallest of
+            `max_detections`, `candidates` and the number of windows in space.
+        """
+        output = model(batch["field"]).flat()
+        probability = jax.nn.softmax(output.label, axis=-1)
+        score = jax.nn.sigmoid(output.score) * probability.max(axis=-1)
+        found = Detections(
+            boxes=output.box,
+            score=score,
+            label=jnp.argmax(probability, axis=-1).astype(jnp.int32),
+            valid=score >= self.config.score_threshold,
+        )
+        return non_maximum_suppression(
+            found,
+            iou=self.config.iou_threshold,
+            candidates=self.config.candidates,
+            max_detections=self.config.max_detections,
+        )
+
+    def average_precision(
+        self, detections: Detections, batch: Batch, *, thresholds: Sequence[float] = (0.5,)
+    ) -> AveragePrecision:
+        """Matches detections (the model's or a baseline's) to a batch's real objects, on the host.
+
+        Args:
+            detections: [batch, time, detections] each.
+            batch: The batch.
+            thresholds: IoU thresholds.
+
+        Returns:
+            What was hit; add up all batches, then ask for average precision per class or its mean.
+        """
+        examples = np.asarray(_examples(batch)).reshape(-1, 1, 1)
+        return AveragePrecision.of(
+            detections.boxes,
+            detections.score,
+            detections.label,
+            valid=np.asarray(detections.valid) & examples,
+            true_boxes=batch["boxes"],
+            true_label=batch["label"],
+            true_mask=np.asarray(batch["object_mask"]) & examples,
+            classes=len(self.config.class_counts),
+            thresholds=thresholds,
+        )
+
+    def baselines(self, batch: Batch) -> dict[str, Detections]:
+        """Returns the naive detections by name, [batch, time, 1] each.
+
+        `mean_box` says in every frame the mean box of the training objects with the most frequent
+        class, of the score that this class has among them.
+        """
+        frames = (*batch["field"].shape[:2], 1)
+        counts = np.asarray(self.config.class_counts)
+        boxes = jnp.asarray(self.config.mean_box, jnp.float32).reshape(1, 1, 1, -1)
+        detections = Detections(
+            boxes=jnp.broadcast_to(boxes, (*frames, boxes.shape[-1])),
+            score=jnp.full(frames, counts.max() / counts.sum(), jnp.float32),
+            label=jnp.full(frames, counts.argmax(), jnp.int32),
+            valid=jnp.ones(frames, bool),
+        )
+        return {"mean_box": detections}
+
+
+def _check_boxes(boxes: tuple[int, ...], field: tuple[int, ...], numbers: int) -> None:
+    require(
+        len(boxes) == 4 and boxes[:2] == field[:2] and boxes[3] == numbers,
+        f"Detect needs boxes (batch, time, objects, {numbers}) of the frames of the field, "
+        f"got {boxes} for a field {field}; give every frame as many rows and mask what is none",
+    )
+
+
+def _check_objects(boxes: np.ndarray, label: np.ndarray, classes: int) -> None:
+    wrong = label[(label < 0) | (label >= classes) | (label != np.floor(label))]
+    require(
+        wrong.size == 0,
+        f"Detect has {classes} classes and needs labels from 0 to {classes - 1}, "
+        f"got {wrong[:1].tolist()}; relabel the data or give a class count for every class",
+    )
+    lo, hi = np.split(boxes, 2, axis=-1)
+    wrong = boxes[~(np.isfinite(boxes).all(axis=-1) & (lo <= hi).all(axis=-1))]
+    require(
+        wrong.size == 0,
+        "Detect needs boxes of finite bounds (lo..., hi...) with lo <= hi, "
+        f"got {wrong[:1].tolist()}; sort the bounds or mask the object",
+    )
+
+
+def _examples(batch: Batch) -> jax.Array:
+    """Returns which examples are real, bool [batch]."""
+    if "example_mask" in batch:
+        return batch["example_mask"]
+    return jnp.ones(batch["field"].shape[0], bool)
+
+
+def _like(examples: jax.Array, other: jax.Array) -> jax.Array:
+    """Repeats [batch] values over the other axes of an array [batch, ...]."""
+    return jnp.broadcast_to(examples.reshape(-1, *(1,) * (other.ndim - 1)), other.shape)
+
+
+def _objects(batch: Batch, numbers: int) -> tuple[jax.Array, jax.Array]:
+    """Returns which objects are real and their boxes, 0 where there is none."""
+    boxes, mask = batch["boxes"], batch["object_mask"]
+    _check_boxes(boxes.shape, batch["field"].shape, numbers)
+    require(
+        batch["label"].shape == mask.shape == boxes.shape[:3],
+        f"Detect needs label and object_mask {boxes.shape[:3]}, one value per box, "
+        f"got {batch['label'].shape} and {mask.shape}; cut them from the same objects",
+    )
+    real = mask & _like(_examples(batch), mask)
+    return real, jnp.where(real[..., None], boxes, 0).astype(jnp.float32)
+
+
+def _assign(boxes: jax.Array, window: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns each object's window, and whether it is the object that is learnt there.
+
+    Args:
+        boxes: [batch, time, objects, 2 * space axes].
+        window: [cells, 2 * space axes].
+        real: Bool [batch, time, objects].
+    """
+    axes = window.shape[-1] // 2
+    middle, own = window[:, :axes] + window[:, axes:], boxes[..., :axes] + boxes[..., axes:]
+    distance = own[..., None, :] - middle.reshape(1, 1, 1, *middle.shape)
+    cell = jnp.argmin(jnp.sum(jnp.square(distance), axis=-1), axis=-1)
+    volume = jnp.prod(boxes[..., axes:] - boxes[..., :axes], axis=-1)
+    # Column objects that beat row objects: smaller, or as small and listed before.
+    smaller = volume[..., None, :] < volume[..., :, None]
+    equal = volume[..., None, :] == volume[..., :, None]
+    before = jnp.tri(volume.shape[-1], k=-1, dtype=bool)[None, None]
+    rival = (cell[..., None, :] == cell[..., :, None]) & real[..., None, :]
+    return cell, real & ~jnp.any(rival & (smaller | (equal & before)), axis=-1)

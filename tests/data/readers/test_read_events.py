@@ -1,0 +1,112 @@
+"""Events as counts and sums for each customer and period."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from stpatch_jax.data.readers import open_field
+from stpatch_jax.errors import InputError
+
+HEADER = "customer_id,date,amount\n"
+ROWS = "B,2020-01-01,1.5\nA,2020-01-09,2\nB,2020-01-01,1.5\nB,2020-01-15,4\n"
+
+
+def read(folder, text, name="events.csv", **options):
+    (folder / name).write_text(text)
+    return open_field(folder / name, format="events", **{"period": "7D", **options})
+
+
+def test_events_are_counted_and_summed(tmp_path):
+    field = read(tmp_path, HEADER + ROWS)
+    assert field.dims == ("time", "customer", "channel")
+    assert field.customer.values.tolist() == ["A", "B"]
+    assert field.channel.values.tolist() == ["count", "amount"]
+    np.testing.assert_array_equal(field.sel(channel="count"), [[0, 2], [1, 0], [0, 1]])
+    np.testing.assert_array_equal(field.sel(channel="amount"), [[0, 3], [2, 0], [0, 4]])
+    assert [str(day)[:10] for day in field.first_event.values] == ["2020-01-09", "2020-01-01"]
+    assert [str(day)[:10] for day in field.time.values] == [
+        "2020-01-01",
+        "2020-01-08",
+        "2020-01-15",
+    ]
+
+
+def test_periods_of_the_calendar_and_a_start(tmp_path):
+    weeks = read(tmp_path, HEADER + ROWS, period="W")
+    assert str(weeks.time.values[0]).startswith("2019-12-30")
+    months = read(tmp_path, HEADER + ROWS, period="M", start="2019-11-05")
+    assert [str(day)[:10] for day in months.time.values] == [
+        "2019-11-01",
+        "2019-12-01",
+        "2020-01-01",
+    ]
+    np.testing.assert_array_equal(months[:, :, 0], [[0, 0], [0, 0], [1, 3]])
+    early = read(tmp_path, HEADER + ROWS, start="2019-12-31")
+    assert early.sizes["time"] == 3
+    assert float(early.sum()) == 13
+
+
+def test_white_space_and_files_without_header(tmp_path):
+    text = ROWS.replace(",", "  ").replace("\n", "\r\n")
+    names = ("who", "date", "dollars")
+    field = read(tmp_path, text, "events.txt", header=names, customer="who")
+    expected = read(tmp_path, HEADER + ROWS)
+    np.testing.assert_array_equal(field, expected)
+    field = read(tmp_path, "  customer date amount\n" + text, "events.txt")
+    np.testing.assert_array_equal(field, expected)
+
+
+@settings(max_examples=20)
+@given(
+    days=arrays(np.int64, 20, elements=st.integers(0, 40)),
+    who=arrays(np.int64, 20, elements=st.integers(0, 3)),
+)
+def test_no_event_is_lost_or_counted_twice(tmp_path_factory, days, who):
+    dates = pd.Timestamp("2020-01-01") + pd.to_timedelta(days, unit="D")
+    frame = pd.DataFrame(
+        {"customer": who, "date": dates.strftime("%Y-%m-%d"), "amount": days + 0.5}
+    )
+    field = read(tmp_path_factory.mktemp("events"), frame.to_csv(index=False), period="5D")
+    np.testing.assert_array_equal(field.sum("time")[:, 0], frame.groupby("customer").size())
+    np.testing.assert_allclose(field.sum("time")[:, 1], frame.groupby("customer").amount.sum())
+    weeks = (days - days.min()) // 5
+    np.testing.assert_array_equal(field.sum("customer")[:, 0], np.bincount(weeks))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (HEADER + ROWS + "C,2020-01-01,\n", {}, "every event .* an amount, but line 6 has none"),
+        (HEADER + ROWS + "\n\nC,2020-01-01,x\n", {}, "line 8 holds 'x'"),
+        (HEADER + ROWS + "C,1/2/2020,1\n", {}, "line 6 holds '1/2/2020'"),
+        (HEADER + ROWS + ",2020-01-01,1\n", {}, "name a customer in every row, but line 6"),
+        (HEADER + ROWS + "C,2020-01-01,1,1\n", {}, "line 6 has 4"),
+        (HEADER.replace("amount", "sum") + ROWS, {}, "a column of the amount, but none is not"),
+        (HEADER + ROWS, {"date": "when"}, "a column of the date, but when is not among"),
+        (HEADER + ROWS, {"period": "often"}, "period must be a length like"),
+        (HEADER + ROWS, {"period": "0D"}, "period must be longer than nothing"),
+        (HEADER + ROWS, {"start": "2020-01-02"}, "at start or later, but 2 lie before"),
+        (HEADER + ROWS, {"start": "2020-02-02", "period": "M"}, "but 4 lie before"),
+        (HEADER + ROWS, {"start": "soon"}, "start must be a date like 1997-01-01, got 'soon'"),
+        (HEADER + "\n", {}, "must have events"),
+    ],
+)
+def test_a_bad_event_is_told_with_its_line(tmp_path, text, options, message):
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, text, **options)
+
+
+def test_the_published_counts_come_out(data_dir):
+    folder = data_dir / "customer"
+    names = ("id", "customer", "date", "number", "dollars")
+    path = folder / "CDNOW_sample.txt"
+    sample = open_field(path, format="events", period="7D", header=names)
+    assert sample.shape == (78, 2357, 2)
+    assert float(sample.sel(channel="count").sum()) == 6919
+    master = open_field(folder / "CDNOW_master.txt", format="events", period="7D")
+    assert master.shape == (78, 23570, 2)
+    assert float(master.sel(channel="count").sum()) == 69_659
+    assert master.first_event.values.max() < np.datetime64("1997-04-01")

@@ -1,0 +1,120 @@
+"""Labelled items: folders of clips and volumes, arrays with labels, labelled series."""
+
+import numpy as np
+import pytest
+
+from stpatch_jax.data.readers import read_folder, read_labelled_arrays, read_labelled_series
+from stpatch_jax.errors import InputError
+
+
+def make(folder, name, value):
+    (folder / name).parent.mkdir(exist_ok=True, parents=True)
+    np.save(folder / name, value)
+
+
+def test_a_folder_holds_a_folder_for_each_class(tmp_path):
+    for at, name in enumerate(("dog/2", "dog/1", "cat/3", "bird/1")):
+        make(tmp_path, f"{name}.npy", np.full((2, 3), at))
+    (tmp_path / "dog" / "notes.txt").write_text("not an item")
+    (tmp_path / ".hidden").mkdir()
+    items = read_folder(tmp_path)
+    assert items.classes == ("bird", "cat", "dog")
+    assert items.labels.tolist() == [0, 1, 2, 2]
+    assert items.names == ["bird/1.npy", "cat/3.npy", "dog/1.npy", "dog/2.npy"]
+    np.testing.assert_array_equal(items.stack()[:, 0, 0], [3, 2, 1, 0])
+    np.testing.assert_array_equal(items[3], np.zeros((2, 3)))
+
+
+def test_items_may_be_ragged_until_they_are_stacked(tmp_path):
+    make(tmp_path, "a/1.npy", np.zeros((2, 3)))
+    make(tmp_path, "b/1.npy", np.zeros((4, 3)))
+    items = read_folder(tmp_path)
+    assert [items[at].shape for at in range(2)] == [(2, 3), (4, 3)]
+    with pytest.raises(InputError, match=r"a/1.npy has \(2, 3\) and b/1.npy has \(4, 3\)"):
+        items.stack()
+
+
+def test_a_folder_of_clips(data_dir, tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "climbing").mkdir()
+    clip = data_dir / "video" / "mmaction2_demo.mp4"
+    (tmp_path / "climbing" / "1.mp4").symlink_to(clip)
+    items = read_folder(tmp_path)
+    assert len(items) == 1
+    assert items[0].shape == (280, 256, 340, 3)
+
+
+def test_bad_folders_are_refused(tmp_path):
+    with pytest.raises(InputError, match="there must be a folder of classes at"):
+        read_folder(tmp_path / "none")
+    with pytest.raises(InputError, match="but it has no folders"):
+        read_folder(tmp_path)
+    make(tmp_path, "a/1.npy", np.zeros(2))
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match="but class b has none; items are"):
+        read_folder(tmp_path)
+    make(tmp_path, "loose.npy", np.zeros(2))
+    with pytest.raises(InputError, match=r"in the folder of its class, but loose.npy does not"):
+        read_folder(tmp_path)
+
+
+def test_a_file_of_two_arrays_is_no_item(tmp_path):
+    (tmp_path / "a").mkdir()
+    np.savez(tmp_path / "a" / "1.npz", x=np.zeros(2), y=np.zeros(2))
+    with pytest.raises(InputError, match="must hold one array, but it has x, y"):
+        read_folder(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (np.asarray([0, 1, 5]), {"classes": ("a", "b")}, "one of the classes a, b, but item 2 has"),
+        (np.asarray([0, -1, 1]), {}, "but item 1 has -1"),
+        (np.asarray(["a", "c", "b"]), {"classes": ("a", "b")}, "but item 1 has c"),
+        (np.asarray([0, 1]), {}, "one label for each item"),
+        (np.zeros((3, 2), int), {}, "one label for each item"),
+    ],
+)
+def test_labels_without_a_class_are_refused(tmp_path, labels, options, message):
+    np.savez(tmp_path / "items.npz", x=np.zeros((3, 4)), y=labels)
+    with pytest.raises(InputError, match=message):
+        read_labelled_arrays(tmp_path / "items.npz", items="x", labels="y", **options)
+
+
+def test_missing_arrays_are_listed(tmp_path):
+    np.savez(tmp_path / "items.npz", x=np.zeros((3, 4)))
+    with pytest.raises(InputError, match="there is no y; it has x"):
+        read_labelled_arrays(tmp_path / "items.npz", items="x", labels="y")
+
+
+def test_labelled_series(tmp_path):
+    path = tmp_path / "series.tsv"
+    path.write_text("1\t0.5\t2\n-1\t1e-1\tNaN\n")
+    items = read_labelled_series(path)
+    assert items.classes == ("-1", "1")
+    assert items.labels.tolist() == [1, 0]
+    np.testing.assert_array_equal(
+        items.stack()[..., 0], np.asarray([[0.5, 2], [0.1, np.nan]], np.float32)
+    )
+    with pytest.raises(InputError, match="classes 0, 1, but line 2 has -1"):
+        read_labelled_series(path, classes=("0", "1"))
+    for bad in ("1\t3\n", "1\tx\t3\n", "1\t2\t3\t4\n"):
+        path.write_text("1\t0.5\t2\n0\t1\t2\n" + bad)
+        with pytest.raises(InputError, match=r"a label and 2 numbers .* but line 3 does not"):
+            read_labelled_series(path)
+    with pytest.raises(InputError, match="must be a readable text file"):
+        read_labelled_series(tmp_path / "none.tsv")
+
+
+def test_heartbeats_and_scans_are_read(data_dir):
+    beats = read_labelled_series(data_dir / "medical" / "ECG200_TRAIN.tsv")
+    assert beats.stack().shape == (100, 96, 1)
+    assert beats.classes == ("0", "1")
+    path = data_dir / "medical" / "adrenalmnist3d.npz"
+    for split, count in (("train", 1188), ("val", 98), ("test", 298)):
+        items, labels = f"{split}_images", f"{split}_labels"
+        scans = read_labelled_arrays(path, items=items, labels=labels, classes=("normal", "mass"))
+        assert scans.items.shape == (count, 28, 28, 28)
+        assert scans.labels.dtype == np.int32
+    # The published share of the larger class.
+    assert np.mean(scans.labels == 0) == pytest.approx(0.768, abs=5e-4)

@@ -1,0 +1,147 @@
+"""Interpolation, climatology, the Hampel filter and calendar features against pandas."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from stpatch_jax.data.forcings import calendar_features
+from stpatch_jax.data.missing import Climatology, interpolate, phase_numbers
+from stpatch_jax.data.outliers import hampel_filter
+from stpatch_jax.errors import InputError
+
+gappy = hnp.arrays(
+    np.float64, (10, 2), elements=st.one_of(st.just(np.nan), st.integers(-99, 99).map(float))
+)
+
+
+@given(gappy)
+def test_interpolation_is_that_of_pandas(values):
+    frame = pd.DataFrame(values).interpolate(limit_area="inside").ffill()
+    np.testing.assert_allclose(interpolate(values), frame.to_numpy(), atol=1e-9)
+
+
+@given(gappy, st.lists(st.integers(1, 9), min_size=10, max_size=10))
+def test_interpolation_follows_uneven_times(values, steps):
+    times = np.datetime64("2024-01-01", "ns") + np.cumsum(steps) * np.timedelta64(1, "h")
+    frame = pd.DataFrame(values, index=times).interpolate("time", limit_area="inside").ffill()
+    np.testing.assert_allclose(interpolate(values, times=times), frame.to_numpy(), atol=1e-9)
+
+
+def reference_hampel(values, window, threshold):
+    def deviation(part):
+        return np.nanmedian(np.abs(part - np.nanmedian(part)))
+
+    rolling = pd.DataFrame(values).rolling(window, min_periods=1)
+    median = rolling.median().to_numpy()
+    bound = threshold * 1.4826 * rolling.apply(deviation, raw=True).to_numpy()
+    return np.where((bound > 0) & (np.abs(values - median) > bound), median, values)
+
+
+@given(gappy, st.integers(3, 6))
+def test_the_hampel_filter_is_that_of_rolling_medians(values, window):
+    expected = reference_hampel(values, window, 1.0)
+    np.testing.assert_allclose(hampel_filter(values, window=window, threshold=1.0), expected)
+
+
+@given(gappy, st.integers(0, 10))
+def test_the_hampel_filter_sees_no_later_row_and_keeps_gaps(values, row):
+    filtered = hampel_filter(values, window=4, threshold=0.5)
+    np.testing.assert_array_equal(np.isnan(filtered), np.isnan(values))
+    changed = values.copy()
+    changed[row:] = 1e6
+    again = hampel_filter(changed, window=4, threshold=0.5)
+    np.testing.assert_array_equal(again[:row], filtered[:row])
+
+
+def test_a_spike_becomes_the_median_and_float32_stays():
+    values = np.array([1.0, 2.0, 1.5, 900.0, 1.0], np.float32)
+    filtered = hampel_filter(values, window=4)
+    np.testing.assert_array_equal(filtered, np.array([1, 2, 1.5, 1.75, 1], np.float32))
+    assert filtered.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"window": 2}, "at least 3 time steps"), ({"window": 3, "threshold": 0}, "above 0")],
+)
+def test_hampel_numbers_out_of_range_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        hampel_filter(np.zeros(4), **options)
+
+
+def year_of_data():
+    times = pd.date_range("2023-01-01", "2024-12-31T23", freq="5h")
+    values = np.random.default_rng(0).normal(size=(len(times), 2))
+    values[::7, 1] = np.nan
+    return times, values
+
+
+@pytest.mark.parametrize("phase", ["hour", "weekday_hour", "day_of_year"])
+def test_a_climatology_is_the_mean_of_each_group(phase):
+    times, values = year_of_data()
+    groups = {
+        "hour": [times.hour],
+        "weekday_hour": [times.day_of_week, times.hour],
+        "day_of_year": [times.month, times.day],
+    }[phase]
+    expected = pd.DataFrame(values).groupby(groups).transform("mean")
+    expected = expected.fillna(pd.DataFrame(values).mean())  # phases without a value
+    climatology = Climatology.fit(values, times.to_numpy(), phase=phase)
+    np.testing.assert_allclose(climatology.at(times.to_numpy()), expected, atol=1e-12)
+    halves = [(values[:900], times[:900].to_numpy()), (values[900:], times[900:].to_numpy())]
+    merged = Climatology.fit_chunks(halves, phase=phase)
+    np.testing.assert_allclose(merged.mean, climatology.mean, atol=1e-12)
+    again = Climatology.from_dict(json.loads(json.dumps(merged.to_dict(), allow_nan=False)))
+    np.testing.assert_array_equal(again.mean, merged.mean)
+
+
+def test_phases_and_series_without_values():
+    times = np.array(["2023-05-01T00", "2023-05-01T01"], "datetime64[ns]")
+    values = np.array([[1.0, np.nan], [3.0, np.nan]])
+    climatology = Climatology.fit(values, times, phase="hour")
+    np.testing.assert_array_equal(climatology.mean[:3], [[1, np.nan], [3, np.nan], [2, np.nan]])
+    again = Climatology.from_dict(json.loads(json.dumps(climatology.to_dict(), allow_nan=False)))
+    np.testing.assert_array_equal(again.mean, climatology.mean)
+
+
+def test_days_after_february_have_one_number_in_all_years():
+    times = np.array(["2023-03-01", "2024-03-01", "2023-12-31", "2024-12-31"], "datetime64[ns]")
+    assert phase_numbers(times, phase="day_of_year").tolist() == [60, 60, 365, 365]
+
+
+def test_calendar_features_are_points_on_circles_with_the_right_period():
+    times = pd.date_range("2024-01-01", periods=24 * 20, freq="h").to_numpy()
+    features = calendar_features(times, features=("hour", "weekday", "day_of_year"))
+    assert features.shape == (480, 6)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features[:, ::2] ** 2 + features[:, 1::2] ** 2, 1, atol=1e-6)
+    np.testing.assert_allclose(features[24:, :2], features[:-24, :2], atol=1e-6)
+    np.testing.assert_allclose(features[168:, 2:4], features[:-168, 2:4], atol=1e-6)
+    assert len(np.unique(features[:168, 2:4].round(4), axis=0)) == 168
+
+
+@pytest.mark.parametrize("year", [2023, 2024])
+def test_a_year_has_one_turn(year):
+    borders = np.array([f"{year}-01-01", f"{year}-12-31T23:59:59.999"], "datetime64[ns]")
+    first, last = calendar_features(borders, features=("day_of_year",))
+    np.testing.assert_allclose(first, last, atol=1e-6)
+
+
+def wrong(name: str) -> Any:
+    """A list of a name that is none, as a user might give it."""
+    return [name]
+
+
+def test_a_calendar_needs_dates_and_known_names():
+    with pytest.raises(InputError, match="times of dtype datetime64, but they are int64"):
+        calendar_features(np.arange(3), features=("hour",))
+    with pytest.raises(InputError, match="among hour, weekday, day_of_year, but one is 'moon'"):
+        calendar_features(np.zeros(2, "datetime64[ns]"), features=wrong("moon"))
+    with pytest.raises(InputError, match="one of hour, weekday_hour, day_of_year, but it is 'y'"):
+        phase_numbers(np.zeros(2, "datetime64[ns]"), phase=wrong("y")[0])

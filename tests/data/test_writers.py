@@ -1,0 +1,155 @@
+"""Forecasts to xarray, zarr and CSV: right times, right coordinates, nothing half-written."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from small_fields import small_field
+
+from stpatch_jax.data.writers import ForecastWriter, channel_units, forecast_dataset, write_csv
+from stpatch_jax.errors import InputError
+
+INDEX = np.array([10, 12, 38, 40])
+
+
+def forecasts(field, *, index=INDEX, horizon=3, channels=2):
+    shape = (len(index), horizon, *field.shape[1:-1], channels)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_a_data_set_tells_when_and_where():
+    field = small_field().assign_coords(altitude=("latitude", np.arange(6.0)), run=7)
+    values = forecasts(field)
+    data = forecast_dataset(values, field, index=INDEX)
+    assert data.wind.dims == ("init_time", "lead_time", "latitude", "longitude")
+    np.testing.assert_array_equal(data.wind, values[..., 1])
+    assert data.wind.attrs["units"] == "m s-1"
+    assert set(data.coords) == {
+        "init_time", "lead_time", "valid_time", "latitude", "longitude", "altitude",
+    }  # fmt: skip
+    np.testing.assert_array_equal(data.init_time, field.time[INDEX - 1])
+    np.testing.assert_array_equal(data.valid_time, data.init_time + data.lead_time)
+    np.testing.assert_array_equal(data.valid_time[0], field.time[10:13])
+    hour = np.timedelta64(1, "h")
+    np.testing.assert_array_equal(
+        data.valid_time[-1] - field.time.values[-1], hour * np.arange(1, 4)
+    )
+
+
+def test_uneven_dates_and_numbered_steps_have_leads_in_steps():
+    field = small_field((40, 3))
+    days = pd.bdate_range("2024-01-01", periods=40).to_numpy()
+    uneven = field.assign_coords(time=days)
+    data = forecast_dataset(forecasts(field, index=INDEX[:2]), uneven, index=INDEX[:2])
+    assert data.lead_time.values.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(data.valid_time[0], days[10:13])
+    with pytest.raises(InputError, match="evenly spaced times, but they reach row 43 of 40"):
+        forecast_dataset(forecasts(field), uneven, index=INDEX)
+    numbered = field.assign_coords(time=np.arange(40) * 2)
+    data = forecast_dataset(forecasts(field), numbered, index=INDEX)
+    assert data.valid_time.values[-1].tolist() == [80, 82, 84]
+
+
+def test_units_come_from_a_mapping_one_text_or_a_coordinate():
+    field = small_field()
+    assert channel_units(field) == {"t2m": "K", "wind": "m s-1"}
+    assert channel_units(field.assign_attrs(units="K")) == {"t2m": "K", "wind": "K"}
+    assert channel_units(field.assign_attrs(units={"wind": "kn"})) == {"wind": "kn"}
+    told = field.assign_coords(units=("channel", ["C", "kn"]))
+    assert channel_units(told) == {"t2m": "C", "wind": "kn"}
+    assert channel_units(told.assign_coords(units=("channel", ["C", ""]))) == {"t2m": "C"}
+    assert channel_units(field.drop_attrs()) == {}
+
+
+@pytest.mark.parametrize("shape", [(40, 6, 5), (40, 3), (40,)])
+def test_a_store_written_window_by_window_is_the_data_set(tmp_path, shape):
+    pytest.importorskip("zarr")
+    field = small_field(shape)
+    if len(shape) == 2:
+        field = field.assign_coords(cell=["north", "b", "c"])
+    values = forecasts(field, channels=1)
+    path = tmp_path / "out.zarr"
+    options = {"index": INDEX, "channels": ("wind",)}
+    with ForecastWriter(path, field, horizon=3, windows_per_chunk=3, **options) as writer:
+        writer.write(3, values[3:])
+        assert not path.exists()
+        writer.write(0, values[:3])
+    assert [found.name for found in tmp_path.iterdir()] == ["out.zarr"]
+    with xr.open_zarr(path, chunks=None) as read:
+        expected = forecast_dataset(values, field, **options)
+        xr.testing.assert_identical(read.load(), expected)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])
+def test_a_table_has_one_row_per_forecast(tmp_path, name):
+    field = small_field((40, 3))
+    data = forecast_dataset(forecasts(field), field, index=INDEX)
+    write_csv(tmp_path / name, data)
+    write_csv(tmp_path / name, data)
+    table = pd.read_csv(tmp_path / name, parse_dates=["valid_time"])
+    assert [found.name for found in tmp_path.iterdir()] == [name]
+    assert list(table.columns) == ["init_time", "lead_time", "valid_time", "cell", "t2m", "wind"]
+    assert len(table) == 4 * 3 * 3
+    row = table[(table.valid_time == field.time.values[11]) & (table.cell == 0.25)]
+    np.testing.assert_allclose(row.wind, data.wind.values[0, 1, 1], rtol=1e-6)
+
+
+def test_an_interrupted_store_leaves_nothing(tmp_path):
+    pytest.importorskip("zarr")
+    field = small_field()
+    path = tmp_path / "out.zarr"
+    values = forecasts(field)
+
+    def fails(error):
+        with ForecastWriter(path, field, index=INDEX, horizon=3) as writer:
+            writer.write(0, values[:2])
+            if error:
+                raise error
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fails(RuntimeError("power cut"))
+    with pytest.raises(InputError, match="all 4 windows must be written, but window 2 is not"):
+        fails(None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_cannot_be_written_are_refused(tmp_path):
+    pytest.importorskip("zarr")
+    field = small_field((40, 3))
+    data = forecast_dataset(forecasts(field), field, index=INDEX)
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "out", tmp_path / "nowhere" / "out"):
+        with pytest.raises(InputError, match=r"must be writable, but writing gave: .*directory"):
+            write_csv(place.with_suffix(".csv"), data)
+        with (
+            pytest.raises(InputError, match="must be writable, but writing gave"),
+            ForecastWriter(place, field, index=INDEX, horizon=3),
+        ):
+            pass
+    with (
+        pytest.raises(InputError, match=r"must go to a new store, but .*file exists"),
+        ForecastWriter(tmp_path / "file", field, index=INDEX, horizon=3),
+    ):
+        pass
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+def test_forecasts_that_do_not_fit_are_refused(tmp_path):
+    field = small_field((40, 3))
+    with pytest.raises(InputError, match=r"= \(4, 3, 3, 2\), but it is \(4, 3, 3, 1\)"):
+        forecast_dataset(forecasts(field, channels=1), field, index=INDEX)
+    for index in ([0, 1], [3, 3], [41], [], [1.5], [[1]]):
+        with pytest.raises(InputError, match=r"ascending rows in 1\.\.40, but it is"):
+            forecast_dataset(forecasts(field), field, index=np.array(index))
+    with pytest.raises(InputError, match="channels t2m, wind, but one is 'rain'"):
+        ForecastWriter(tmp_path / "x", field, index=INDEX, horizon=3, channels=("rain",))
+    pytest.importorskip("zarr")
+
+    def write(first, values):
+        with ForecastWriter(tmp_path / "x", field, index=INDEX, horizon=3) as writer:
+            writer.write(first, values)
+
+    with pytest.raises(InputError, match=r"lie in 0\.\.3, .* they go from 3 to 4"):
+        write(3, forecasts(field)[:2])
+    with pytest.raises(InputError, match=r"must have the shape \(3, 3, 2\)"):
+        write(0, forecasts(field, channels=1))

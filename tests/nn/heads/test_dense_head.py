@@ -1,0 +1,95 @@
+"""DenseHead and ReconstructionHead: values come back to the cells that their windows read."""
+
+import re
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.folding import window_taper
+from stpatch_jax.nn import DenseHead, ReconstructionHead
+from stpatch_jax.testing import reference_fold_patches
+from stpatch_jax.windows import WindowSpec
+
+FEATURES = 5
+
+
+def randomise(head: Any, normal) -> Any:
+    head.dense.kernel[...] = normal(1, *head.dense.kernel.shape)
+    head.dense.bias[...] = normal(2, *head.dense.bias.shape)
+    return head
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "grid", "blend"),
+    [
+        (WindowSpec((4,), stride=2), (8,), (3,), "hann"),
+        (WindowSpec((2, None, None)), (4, 3, 2), (2, 1, 1), "uniform"),
+        (
+            WindowSpec((3, 2), stride=1, padding=("CAUSAL", "SAME"), padding_mode="wrap"),
+            (5, 4),
+            (5, 4),
+            "linear",
+        ),
+        (
+            WindowSpec((1, 2, 3), stride=(1, 2, 2), padding="COVER", footprint="ball"),
+            (2, 3, 6),
+            (2, 2, 3),
+            "uniform",
+        ),
+    ],
+)
+def test_values_are_averaged_over_the_windows_of_a_cell(spec, shape, grid, blend, normal):
+    channels = 2
+    sizes = {"shape": shape, "channels": channels, "rngs": nnx.Rngs(0)}
+    dense: Any = DenseHead(spec, FEATURES, blend=blend, **sizes)
+    patches = ReconstructionHead(spec, FEATURES, **sizes)
+    features = normal(0, 2, *grid, FEATURES)
+    assert (dense(features) == 0).all()
+    y = randomise(dense, normal)(features)
+    values = np.asarray(randomise(patches, normal)(features))
+    window = spec.window_shape(shape)
+    assert values.shape == (2, *grid, *window, channels)
+    expected = np.asarray(features) @ np.asarray(dense.dense.kernel[...])
+    expected += np.asarray(dense.dense.bias[...])
+    np.testing.assert_allclose(values.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+    # A prediction is made for every sample of a window, whatever its footprint.
+    whole = spec.replace(footprint=None)
+    weight = np.ones((1, *grid, *window, 1))
+    for axis, extent in enumerate(window):
+        taper = window_taper(extent, blend)
+        weight = weight * taper.reshape(-1, *[1] * (len(window) - axis))
+    total = reference_fold_patches(values * weight, whole, shape)
+    np.testing.assert_allclose(
+        y, total / reference_fold_patches(weight, whole, shape), rtol=1e-4, atol=1e-5
+    )
+    assert y.shape == (2, *shape, channels)
+
+
+def test_bfloat16_features_give_float32_values():
+    head = DenseHead(
+        WindowSpec((2,)), 3, shape=(4,), channels=1, dtype="bfloat16", rngs=nnx.Rngs(0)
+    )
+    assert head(jnp.ones((1, 2, 3), jnp.bfloat16)).dtype == jnp.float32
+    assert head.dense.kernel[...].dtype == jnp.float32
+
+
+def test_what_does_not_fit_is_refused():
+    def build(spec, kind: type[ReconstructionHead] = DenseHead, **sizes: Any):
+        sizes = {"shape": (5, 4), "channels": 1, **sizes}
+        return kind(spec, FEATURES, rngs=nnx.Rngs(0), **sizes)
+
+    with pytest.raises(InputError, match=r"leaves 4 of 20 cells without a value; .*COVER"):
+        build(WindowSpec((2, 2)))
+    build(WindowSpec((2, 2)), ReconstructionHead)
+    with pytest.raises(InputError, match="ReconstructionHead needs channels >= 1, got 0"):
+        build(WindowSpec((1, 1)), ReconstructionHead, channels=0)
+    with pytest.raises(InputError, match=r"blend to be one of uniform, linear, .* got 'cosine'"):
+        build(WindowSpec((1, 1)), blend="cosine")
+    head = build(WindowSpec((5, 2)))
+    message = "DenseHead needs a feature map (batch, *(1, 2), 5), got shape (2, 1, 3, 5)"
+    with pytest.raises(InputError, match=re.escape(message)):
+        head(jnp.zeros((2, 1, 3, FEATURES)))

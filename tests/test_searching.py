@@ -1,0 +1,266 @@
+"""Search: what is tried, that it resumes, and that nobody opens the test split."""
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_panel import flags, write_table
+
+from stpatch_jax import cli
+from stpatch_jax.data import PanelData
+from stpatch_jax.errors import InputError
+from stpatch_jax.recipes import stocks
+from stpatch_jax.running import Run, RunConfig
+from stpatch_jax.searching import LogUniform, read_space, search, with_values
+from stpatch_jax.searching.space import candidates
+
+RATE = "train.optimizer.learning_rate"
+WIDTH = "model.patch_features"
+
+
+def config(table: Path, **values: Any) -> RunConfig:
+    """The run of `small_panel.flags`."""
+    small = {
+        "model.spec.window": [4, 1],
+        "model.spec.stride": [4, 1],
+        "model.patch_features": [4],
+        "model.grid_features": 4,
+        "model.recurrent_features": 4,
+        "train.steps": 2,
+        "train.batch_size": 8,
+        "data.context": 8,
+        **values,
+    }
+    base = stocks()
+    data = dataclasses.replace(base.data, path=str(table), horizon=2)
+    return with_values(dataclasses.replace(base, data=data), small)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("table") / "prices.csv")
+
+
+def guarded(patch: pytest.MonkeyPatch) -> None:
+    """Lets every look at the test split fail."""
+    source = PanelData.source
+
+    def guard(self: PanelData, split: str) -> Any:
+        assert split != "test"
+        return source(self, split)
+
+    patch.setattr(PanelData, "source", guard)
+    patch.setattr(PanelData, "true_price", None)
+
+
+@pytest.fixture(scope="module")
+def searched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A search of two trials on the command line, and the lines of its table."""
+    folder = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        guarded(patch)
+        assert cli.main(command(table, folder)) == 0
+    return folder, json.loads((folder / "search.json").read_text())
+
+
+def command(table: Path, folder: Path, *space: str) -> list[str]:
+    arguments = [*flags(table, folder, steps=2), "--train.fsdp", "2"]
+    return ["search", *arguments[1:], "--space", *(space or (f"{RATE}=1e-3,1e-2",))]
+
+
+def no_fit(*_: Any, **__: Any) -> None:
+    raise AssertionError("nothing was to be trained")
+
+
+def test_the_table_holds_every_trial_by_its_validation_error(searched, table, capsys) -> None:
+    folder, rows = searched
+    assert sorted(row["values"][RATE] for row in rows) == [1e-3, 1e-2]
+    assert rows[0]["validation"]["mae"] <= rows[1]["validation"]["mae"]
+    for row in rows:
+        assert row["error"] is None
+        logged = (folder / row["name"] / "metrics.jsonl").read_text().splitlines()[-1]
+        assert json.loads(logged)["validation/mae"] == row["validation"]["mae"]
+        assert not (folder / row["name"] / "report.json").exists()
+    text = (folder / "search.md").read_text().splitlines()
+    assert text[0] == f"| trial | {RATE} | MAE | RMSE | skill |"
+    assert [line.split(" | ")[0] for line in text[2:4]] == [f"| {row['name']}" for row in rows]
+    best = rows[0]
+    assert text[-1] == (
+        f"Best is {best['name']} with {RATE} = {json.dumps(best['values'][RATE])}; `stpatch "
+        f"evaluate {folder / best['name']}` reports it on the test split."
+    )
+
+
+def test_the_same_call_trains_nothing_twice(searched, table, tmp_path, monkeypatch, capsys) -> None:
+    folder, rows = searched
+    monkeypatch.setattr(Run, "fit", no_fit)
+    monkeypatch.setattr(Run, "__init__", no_fit)
+    assert cli.main(command(table, folder)) == 0
+    assert json.loads((folder / "search.json").read_text()) == rows
+    captured = capsys.readouterr()
+    assert (folder / "search.md").read_text() in captured.out
+    assert captured.err == ""
+    # Another space reuses what it shares.
+    assert cli.main(command(table, folder, f"{RATE}=1e-2")) == 0
+    with pytest.raises(AssertionError, match="nothing was to be trained"):
+        cli.main(command(table, folder, f"{RATE}=1e-2,1e-1"))
+
+
+def test_the_best_trial_is_evaluated_on_other_devices(searched, tmp_path, capsys) -> None:
+    """The trials were trained with fsdp = 2; here the devices are too few for what it says."""
+    folder, rows = searched
+    best = Path(shutil.copytree(folder / rows[0]["name"], tmp_path / "best"))
+    config = json.loads((best / "config.json").read_text())
+    assert config["train"]["fsdp"] == 2
+    config["train"]["fsdp"] = 16
+    (best / "config.json").write_text(json.dumps(config))
+    assert cli.main(["evaluate", str(best)]) == 0
+    report = json.loads((best / "report.json").read_text())
+    assert report["validation"] == pytest.approx(rows[0]["validation"], rel=1e-4, abs=1e-6)
+    assert report["test"]["windows"] > 0
+
+
+def test_a_stopped_search_goes_on_and_failures_are_told(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training itself is replaced here: it is interrupted, fails or succeeds by the rate."""
+    space = {RATE: [1e-3, 1e-2, 1e-1]}
+    tried: list[float] = []
+
+    @dataclasses.dataclass
+    class Result:
+        model: float
+        interrupted: bool
+
+    def fit(self: Run, *_: Any, **__: Any) -> Result:
+        rate = self.config.train.optimizer.learning_rate
+        tried.append(rate)
+        if rate == 1e-2:
+            raise InputError("the loss must be finite, but it is not; lower it")
+        return Result(rate, interrupted=rate == 1e-1 and tried.count(rate) == 1)
+
+    def summary(_: Any, model: float, split: str) -> dict[str, float]:
+        assert split == "validation"
+        return {"mae": 1 - model, "rmse": model, "skill": 0.0}
+
+    monkeypatch.setattr(Run, "fit", fit)
+    monkeypatch.setattr("stpatch_jax.running.Forecaster.summary", summary)
+    options: dict[str, Any] = {"workdir": tmp_path / "s", "progress": False}
+    assert search(config(table), space, **options) is None
+    rows = json.loads((tmp_path / "s/search.json").read_text())
+    assert [row["values"][RATE] for row in rows] == [1e-3, 1e-2]
+    trials = search(config(table), space, **options)
+    assert trials is not None
+    assert [trial.values[RATE] for trial in trials] == [1e-1, 1e-3, 1e-2]
+    assert trials[2].validation is None
+    assert trials[2].error == "the loss must be finite, but it is not; lower it"
+    assert "failed: the loss must be finite" in (tmp_path / "s/search.md").read_text()
+    # The finished trial was left alone, the failed and the stopped one were not.
+    assert tried == [1e-3, 1e-2, 1e-1, 1e-2, 1e-1]
+    with pytest.raises(InputError, match=r"made with model\.dropout = 0\.2, but now it is 0\.1"):
+        search(config(table, **{"model.dropout": 0.1}), space, **options)
+
+
+@given(seed=st.integers(0, 2**32 - 1), trials=st.integers(1, 6))
+def test_random_trials_differ_repeat_and_extend(seed: int, trials: int) -> None:
+    space = {"a": [1, 2, 3], "b": ["x", "y"]}
+    rows = candidates(space, trials, seed)
+    assert rows == candidates(space, trials, seed)
+    assert candidates(space, 6, seed)[:trials] == rows
+    assert len({tuple(row.values()) for row in rows}) == trials
+    mixed = {"a": [1, 2, 3], "r": LogUniform(1e-4, 1e-1)}
+    rows = candidates(mixed, trials, seed)
+    assert candidates(mixed, 2 * trials, seed)[:trials] == rows
+    assert all(1e-4 <= row["r"] <= 1e-1 for row in rows)
+
+
+def test_draws_are_even_on_a_logarithmic_scale() -> None:
+    rows = candidates({"r": LogUniform(1e-4, 1.0)}, 2000, 0)
+    counts, _ = np.histogram([math.log10(row["r"]) for row in rows], bins=4, range=(-4, 0))
+    assert counts.min() > 430
+
+
+def test_the_grid_covers_all_once() -> None:
+    rows = candidates({"a": [1, 2], "b": ["x", "y", "z"]}, None, 0)
+    assert [tuple(row.values()) for row in rows] == [(a, b) for a in (1, 2) for b in "xyz"]
+
+
+def test_a_space_is_read_from_words_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "space.json"
+    file.write_text('{"model.dropout": [0.0, 0.5], "r": "log_uniform(1e-4, 1e-2)"}')
+    words = ["train.batch-size=8,16", "task.loss=mse,huber", "q=log_uniform(1,2)", str(file)]
+    assert read_space(words) == {
+        "train.batch_size": [8, 16],
+        "task.loss": ["mse", "huber"],
+        "q": LogUniform(1, 2),
+        "model.dropout": [0.0, 0.5],
+        "r": LogUniform(1e-4, 1e-2),
+    }
+
+
+def test_values_reach_every_kind_of_field(table: Path) -> None:
+    changed = config(
+        table,
+        **{
+            "model.spec.window": [2, 1],
+            WIDTH: [4, 8],
+            RATE: 1,
+            "train.optimizer.clip_norm": None,
+            "model.cell": "gru",
+            "model.causal": True,
+        },
+    )
+    assert changed.model.spec.window == (2, 1)
+    assert changed.model.patch_features == (4, 8)
+    assert isinstance(changed.train.optimizer.learning_rate, float)
+    assert changed.train.optimizer.clip_norm is None
+    assert (changed.model.cell, changed.model.causal) == ("gru", True)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (["model.patch_kernal_size=3,5"], "'model.patch_kernal_size'; near are model.patch_kernel"),
+        (["model=1"], "fields of the recipe, got 'model'"),
+        (["data.horizon=1,2"], "got data.horizon; errors on other data cannot be compared"),
+        (["model.patch_kernel_size=3,4"], "kernel_size of 3 or 5, got 4"),
+        (["model.patch_kernel_size=3.0"], "model.patch_kernel_size must be int, got 3.0"),
+        (["train.batch_size=true"], "train.batch_size must be int, got True"),
+        (["model.patch_features=4"], "model.patch_features must be tuple[int, ...], got 4"),
+        (["model.cell=lstm,rnn"], "model.cell must be one of 'lstm', 'gru', got 'rnn'"),
+        (["model.spec.window=[9,1]"], "window (9, 1) is longer than the input"),
+        (["model.spec.window=[4,1],4"], "window"),
+        ([f"{RATE}=-1"], "learning-rate must be positive"),
+        ([f"{RATE}=log_uniform(1,2)"], "a grid needs a list of values"),
+        ([f"{RATE}=log_uniform(2,1)"], "two numbers 0 < low < high, got 2.0 and 1.0"),
+        ([f"{RATE}=log_uniform(a,1)"], "two numbers 0 < low < high, got 'a' and 1.0"),
+        ([f"{RATE}="], "give at least one value"),
+        ([], "must name a field with its values, but it is empty"),
+        (["nowhere.json"], "'nowhere.json' cannot be read"),
+        ([f"{RATE}=1e-3", "--trials", "2"], "at most the 1 combinations of the space"),
+        ([f"{RATE}=1e-3", "--trials", "0"], "--trials must be 1 or more"),
+    ],
+)
+def test_bad_spaces_are_one_sentence_and_write_nothing(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], space: list[str], words: str
+) -> None:
+    arguments = command(table, tmp_path / "s", "x")[:-1] + space
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "s").exists()
+
+
+def test_search_needs_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["search"]) == 2
+    assert "`stpatch search` needs a recipe first, one of stocks" in capsys.readouterr().err
+    assert cli.main(["search", "--help"]) == 0
+    assert "usage: stpatch search RECIPE" in capsys.readouterr().out
