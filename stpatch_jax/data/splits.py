@@ -155,7 +155,7 @@ def split_by_times(
         >>> split_by_times(times, spans, context=2, horizon=1)
         {'train': range(2, 7), 'test': range(7, 10)}
     """
-    if not np.issubdtype(times.dtype, np.datetime64) or (np.diff(times) <= np.timedelta64(0)).any():
+    if not np.issubdtype(times.dtype, np.datetime64) or (times[1:] <= times[:-1]).any():
         raise InputError(
             f"times must be datetime64 in ascending order to split by dates, but they are "
             f"{times.dtype}{' out of order' if times.dtype.kind == 'M' else ''}; sort the field by "

@@ -98,6 +98,19 @@ def test_outliers_are_filtered_and_clipped_in_inputs_only():
     assert free[at] > 100
 
 
+@pytest.mark.parametrize("scaler", ["standard", "robust", "min_max"])
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_land_without_values_stays_zero_and_hurts_nothing_else(scaler, share):
+    field = small_field()
+    field[:, 2:4] = np.nan
+    settings = {"steps": ("winsorize", scaler), "winsorize": share, "per": "cell"}
+    scaled, known = inputs(fitted(field, **settings), field)
+    expected, _ = inputs(fitted(small_field(), **settings), small_field())
+    assert not known[:, 2:4].any()
+    assert (scaled[:, 2:4] == 0).all()
+    np.testing.assert_array_equal(scaled[:, 4:], expected[:, 4:])
+
+
 def test_what_has_no_logarithm_counts_as_missing():
     field = small_field()
     field[25, 0, 0, 0] = -3.0
