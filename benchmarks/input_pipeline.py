@@ -39,7 +39,10 @@ BATCH = 16
 # Long enough for a median that the scheduler does not make.
 SECONDS = 20.0
 # Steps before the clock starts use up the batches that were made ahead in the other's turn.
-WARM_STEPS, STEPS = 4, 16
+WARM_STEPS, STEPS = 4, 8
+MIN_ROUNDS = 3
+# The two readers take turns, so that the machine is the same for both.
+ROUNDS = 10
 Answer = dict[str, Any]
 
 
@@ -83,16 +86,28 @@ def windows_of(field: xr.DataArray) -> FieldWindows:
     )
 
 
-def per_second(read: Callable[[Any], Any], order: Iterator[Any], seconds: float) -> Answer:
-    """Reads windows one after the other for some seconds."""
-    count, begin = 0, time.perf_counter()
-    for item in order:
-        read(item)
-        count += 1
-        if time.perf_counter() - begin > seconds:
-            break
-    passed = time.perf_counter() - begin
-    return {"windows": count, "seconds": round(passed, 2), "per_second": round(count / passed, 1)}
+def in_turn(
+    readers: dict[str, tuple[Callable[[Any], Any], Iterator[Any]]], seconds: float
+) -> dict[str, Answer]:
+    """Windows per second of each reader, which take turns until each had so many seconds."""
+    counts, passed = dict.fromkeys(readers, 0), dict.fromkeys(readers, 0.0)
+    for _ in range(ROUNDS):
+        for name, (read, order) in readers.items():
+            begin = time.perf_counter()
+            for item in order:
+                read(item)
+                counts[name] += 1
+                if time.perf_counter() - begin > seconds / ROUNDS:
+                    break
+            passed[name] += time.perf_counter() - begin
+    return {
+        name: {
+            "windows": counts[name],
+            "seconds": round(passed[name], 2),
+            "per_second": round(counts[name] / passed[name], 1),
+        }
+        for name in readers
+    }
 
 
 def read_windows(path: Path, seconds: float) -> Answer:
@@ -101,27 +116,28 @@ def read_windows(path: Path, seconds: float) -> Answer:
     source = windows_of(field)
     before = source.reader.bytes_read
     order = source.chunk_order()
-    answer: Answer = {"ours": per_second(lambda at: source[int(at)], iter(order), seconds)}
-    used = _bytes_used(source, order[: answer["ours"]["windows"]])
-    answer["bytes_read_per_byte_used"] = round((source.reader.bytes_read - before) / used, 3)
+    answer: Answer
+    readers: dict[str, Any] = {"ours": (lambda at: source[int(at)], iter(order))}
     try:
         xbatcher = importlib.import_module("xbatcher")
     except ImportError:
-        return answer | {"xbatcher": "not installed; pip install xbatcher to compare"}
-    length = CONTEXT + HORIZON
-    batches = xbatcher.BatchGenerator(
-        field,
-        input_dims={"time": length, "y": TILE[0], "x": TILE[1]},
-        input_overlap={"time": length - STRIDE},
-    )
-    _check_same(source, batches[0])
-    # Its order is its own: tiles of one stretch of time, or times of one tile.
-    answer["xbatcher"] = per_second(
-        lambda at: batches[at].values, iter(range(len(batches))), seconds
-    )
-    answer["times_as_fast"] = round(
-        answer["ours"]["per_second"] / answer["xbatcher"]["per_second"], 2
-    )
+        note = {"xbatcher": "not installed; pip install xbatcher to compare"}
+        answer = {**in_turn(readers, seconds), **note}
+    else:
+        length = CONTEXT + HORIZON
+        batches = xbatcher.BatchGenerator(
+            field,
+            input_dims={"time": length, "y": TILE[0], "x": TILE[1]},
+            input_overlap={"time": length - STRIDE},
+        )
+        _check_same(source, batches[0])
+        # Its order is its own: tiles of one stretch of time, or times of one tile.
+        readers["xbatcher"] = (lambda at: batches[at].values, iter(range(len(batches))))
+        answer = {**in_turn(readers, seconds)}
+        ours, theirs = (answer[name]["per_second"] for name in readers)
+        answer["times_as_fast"] = round(ours / theirs, 2)
+    used = _bytes_used(source, order[: answer["ours"]["windows"]])
+    answer["bytes_read_per_byte_used"] = round((source.reader.bytes_read - before) / used, 3)
     return answer
 
 
@@ -151,25 +167,28 @@ def train(path: Path, seconds: float, width: int) -> Answer:
     fixed = jax.device_put(_arrays(next(batches)))
     params, loss = step(params, fixed)
     jax.block_until_ready(loss)
-    waits: dict[str, list[float]] = {"store": [], "device": []}
+    rounds: dict[str, list[float]] = {"store": [], "device": []}
     end = time.perf_counter() + seconds
     # In turn, so that whatever else the machine does hits both alike.
-    for what in itertools.cycle(waits):
-        begin = 0.0
-        for number in range(WARM_STEPS + STEPS):
-            batch = jax.device_put(_arrays(next(batches))) if what == "store" else fixed
-            params, loss = step(params, batch)
-            if number == WARM_STEPS - 1:
-                jax.block_until_ready(loss)
-                begin = time.perf_counter()
-        jax.block_until_ready(loss)
-        waits[what].append((time.perf_counter() - begin) / STEPS)
-        if time.perf_counter() > end and len(waits["device"]) >= 3:
-            break
-    seconds_per_step = {what: statistics.median(times) for what, times in waits.items()}
+    while time.perf_counter() < end or len(rounds["device"]) < MIN_ROUNDS:
+        for what, times in rounds.items():
+            begin = 0.0
+            for number in range(WARM_STEPS + STEPS):
+                batch = jax.device_put(_arrays(next(batches))) if what == "store" else fixed
+                params, loss = step(params, batch)
+                if number == WARM_STEPS - 1:
+                    jax.block_until_ready(loss)
+                    begin = time.perf_counter()
+            jax.block_until_ready(loss)
+            times.append((time.perf_counter() - begin) / STEPS)
+    pairs = zip(rounds["store"], rounds["device"], strict=True)
     return {
-        "ms_per_step": {what: round(1e3 * s, 3) for what, s in seconds_per_step.items()},
-        "slowdown": round(seconds_per_step["store"] / seconds_per_step["device"] - 1, 4),
+        "ms_per_step": {
+            what: round(1e3 * statistics.median(times), 3) for what, times in rounds.items()
+        },
+        # The median over pairs of rounds: neighbours in time saw the same machine.
+        "slowdown": round(statistics.median(store / device for store, device in pairs) - 1, 4),
+        "rounds": len(rounds["device"]),
         "loss_is_finite": bool(jnp.isfinite(loss)),
         "batch": BATCH,
         "width": width,

@@ -46,7 +46,7 @@ COLUMNS = {
         ("fold", "copy", "copy"),
     ),
 }
-QUESTIONS = (*COLUMNS, "backbones")
+QUESTIONS = (*COLUMNS, "backbones", "train_step")
 DTYPE = "float32"
 
 
@@ -54,6 +54,8 @@ def table(question: str, results: Results) -> str:
     """The Markdown of one results file."""
     if question == "backbones":
         return _backbones(results)
+    if question == "train_step":
+        return _train_step(results)
     return _operators(question, results)
 
 
@@ -79,6 +81,35 @@ def _backbones(results: Results) -> str:
             f"- {dtype}, `{name}`: forward {ratio['forward']:.2f}, step {ratio['step']:.2f}"
             for name, ratio in networks.items()
         ]
+    return "\n".join(lines)
+
+
+def _train_step(results: Results) -> str:
+    """Loop and saves per network, the step on more virtual devices, and its collectives."""
+    names = ["network", "batch of fields", "state [MB]", "step alone [ms]", "in the loop [ms]"]
+    names += ["loop costs", "a save blocks [ms]", "in steps"]
+    lines = [_caption(results), "", _row(names), "|---|---|" + "---:|" * (len(names) - 2)]
+    for name, answer in results["networks"].items():
+        times = [_short(answer["ms"][kind]["ms"]) for kind in ("bare", "loop", "save")]
+        size = f"{answer['state_bytes'] / 1e6:.3g}"
+        cells = [f"`{name}`", _extent(results["cases"][name]["shape"]), size, *times[:2]]
+        cells += [f"{100 * answer['overhead']:.1f} %", times[2], f"{answer['save_in_steps']:.2g}"]
+        lines.append(_row(cells))
+    names = ["virtual devices", "batch", "step [ms]", "examples/s"]
+    lines += ["", _row(names), "|" + "---:|" * len(names)]
+    for step in results["weak_scaling"]:
+        rate = 1e3 * step["batch"] / step["ms"]
+        sizes = [str(step["devices"]), str(step["batch"])]
+        lines.append(_row([*sizes, _short(step["ms"]), _short(rate)]))
+    lines += ["", "Collectives of one compiled step:", ""]
+    for program in results["collectives"]:
+        parts = [
+            f"{entry['count']} {kind} of {_short(entry['bytes'] / 1e6)} MB in all"
+            for kind, entry in sorted(program["collectives"].items())
+        ]
+        size = _short(4e-6 * program["parameters"])
+        title = f"`{program['network']}`, {size} MB of weights, fsdp = {program['fsdp']}"
+        lines.append(f"- {title} of {program['devices']} devices: {', '.join(parts)}")
     return "\n".join(lines)
 
 

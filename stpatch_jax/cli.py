@@ -4,6 +4,7 @@
     stpatch train RECIPE [--flags]       train (or resume) a recipe, then report
     stpatch search RECIPE [--flags]      try settings, judged on validation
     stpatch evaluate RUN                 report on a run directory anew
+    stpatch patches FILE --window ...    what a window spec makes of a file
 
 `stpatch train RECIPE --help` lists every flag of a recipe. Mistakes are told in one sentence on
 stderr, with exit code 2.
@@ -20,14 +21,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import jax
 import tyro
 
 from stpatch_jax.canonical import PaddingMode, PaddingName
 from stpatch_jax.errors import InputError
+from stpatch_jax.inspecting import PatchesConfig, inspect_patches
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.running import RunConfig, evaluate, train
 from stpatch_jax.searching import read_space, search, table
+from stpatch_jax.training import processes
 from stpatch_jax.windows import WindowSpec
 
 Command = TypeVar("Command")
@@ -85,10 +89,17 @@ class _Train:
         config: The configuration.
         workdir: The run directory, by default runs/RECIPE. The same command on the same directory
             resumes; on a finished run it prints the report.
+        coordinator: Where several processes are one run: HOST:PORT of process 0, or auto where JAX
+            finds it (SLURM, Open MPI, Cloud TPU).
+        num_processes: How many they are; not with auto.
+        process_id: Which of them this is, from 0; not with auto.
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     workdir: Path | None = None
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +143,14 @@ def _train(arguments: list[str]) -> int:
         return 0
     name, flags = split
     command = _parse(_Train(recipe(name)), f"train {name}", flags)
-    text = train(command.config, workdir=command.workdir)
+    with processes(
+        command.coordinator,
+        num_processes=command.num_processes,
+        process_id=command.process_id,
+    ):
+        text = train(command.config, workdir=command.workdir)
+        if jax.process_index() > 0:
+            return 0
     directory = command.workdir or Path("runs") / name
     if text is None:
         print(f"stopped by SIGTERM; the same command goes on from {directory}", file=sys.stderr)
@@ -202,6 +220,11 @@ def _evaluate(arguments: list[str]) -> int:
     return 0
 
 
+def _patches(arguments: list[str]) -> int:
+    print(inspect_patches(tyro.cli(PatchesConfig, args=arguments, prog="stpatch patches")))
+    return 0
+
+
 def _registry() -> tyro.constructors.ConstructorRegistry:
     """Teaches tyro the flags of a `WindowSpec`, which is no dataclass, and hides shardings."""
     registry = tyro.constructors.ConstructorRegistry()
@@ -239,4 +262,5 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "search": _search,
     "evaluate": _evaluate,
+    "patches": _patches,
 }

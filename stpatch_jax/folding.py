@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import jax
@@ -80,23 +80,45 @@ def fold_patches(
 def _fold(
     patches: jax.Array, spec: WindowSpec, shape: tuple[int, ...], *, reduce: Reduce, blend: Blend
 ) -> jax.Array:
+    axes, mask = spec.axes(shape), spec.footprint_mask(shape)
+    require_fit(patches.shape, axes, shape)
+
+    def add(patches: jax.Array) -> jax.Array:
+        return transposed(lambda x: linear_extract(x, axes, mask), patches, shape)
+
+    def weights(tapers: Sequence[np.ndarray], dtype: jnp.dtype) -> list[np.ndarray]:
+        return [weight.astype(dtype) for weight in divisors(axes, mask, tapers)]
+
+    return blended(patches, axes, add, weights, reduce=reduce, blend=blend)
+
+
+def blended(
+    patches: jax.Array,
+    axes: Axes,
+    add: Callable[[jax.Array], jax.Array],
+    weights: Callable[[Sequence[np.ndarray], jnp.dtype], Sequence[np.ndarray | jax.Array]],
+    *,
+    reduce: Reduce,
+    blend: Blend,
+) -> jax.Array:
+    """Folds by `add`, the transpose of extraction, with the dtypes of `fold_patches`.
+
+    For a mean, `weights(tapers, dtype)` gives the factors `(time, *space)` to divide by.
+    """
     if reduce not in REDUCE_NAMES:
         raise InputError(
             f"reduce must be one of {', '.join(REDUCE_NAMES)}, got {reduce!r}; choose one of these"
         )
-    axes, mask = spec.axes(shape), spec.footprint_mask(shape)
-    _require_fit(patches.shape, axes, shape)
     tapers = [window_taper(axis.window, blend) for axis in axes]
     dtype = _folded_dtype(patches.dtype, exact=reduce == "sum" and blend == "uniform")
     wide = accumulator(dtype)
     patches = patches.astype(wide)
     if blend != "uniform":
-        patches = patches * along_channels(_outer(tapers), patches.ndim).astype(wide)
-    total = _fold_sum(patches, axes, mask)
+        patches = patches * along_channels(outer(tapers), patches.ndim).astype(wide)
+    total = add(patches)
     if reduce == "mean":
-        for weight in _folded_weights(axes, mask, tapers):
-            weight = along_channels(np.where(weight > 0, weight, 1), total.ndim)
-            total = total / weight.astype(wide)
+        for weight in weights(tapers, wide):
+            total = total / along_channels(weight, total.ndim)
     return total.astype(dtype)
 
 
@@ -109,21 +131,25 @@ def _folded_dtype(dtype: jnp.dtype, *, exact: bool) -> jnp.dtype:
     return dtype if dtype in (jnp.int64, jnp.uint64) else jnp.dtype(jnp.int32)
 
 
-def _fold_sum(patches: jax.Array, axes: Axes, mask: np.ndarray | None) -> jax.Array:
-    """The transpose of extraction, taken by JAX, so that it is the adjoint by construction."""
-    rank = len(axes)
+def transposed(
+    extract: Callable[[jax.Array], jax.Array], patches: jax.Array, shape: Sequence[int]
+) -> jax.Array:
+    """Applies the transpose, taken by JAX, of a linear extraction from `(time, *space)` `shape`.
+
+    So a fold is the adjoint of its extraction by construction.
+    """
+    rank = len(shape)
     # Only the type of the field is used. It is made from the patches so that it has theirs inside
     # shard_map and on a mesh of explicit axes, where sharding is part of the type.
     corner = patches[(..., *(0,) * 2 * rank, slice(None))]
-    sizes = [axis.size for axis in axes]
-    shape = (*corner.shape[:-1], *sizes, corner.shape[-1])
+    field = (*corner.shape[:-1], *shape, corner.shape[-1])
     kept = (*range(corner.ndim - 1), corner.ndim - 1 + rank)
-    field = lax.broadcast_in_dim(corner, shape, kept)
-    transpose = jax.linear_transpose(lambda x: linear_extract(x, axes, mask), field)
-    return transpose(patches)[0]
+    field = lax.broadcast_in_dim(corner, field, kept)
+    return jax.linear_transpose(extract, field)(patches)[0]
 
 
-def _require_fit(patches: tuple[int, ...], axes: Axes, shape: tuple[int, ...]) -> None:
+def require_fit(patches: tuple[int, ...], axes: Axes, shape: tuple[int, ...]) -> None:
+    """Refuses patches of another shape than a field of `(time, *space)` `shape` is cut into."""
     fits = (*(axis.count for axis in axes), *(axis.window for axis in axes))
     if len(patches) < len(fits) + 1 or patches[-1 - len(fits) : -1] != fits:
         raise InputError(
@@ -205,7 +231,7 @@ def blend_weights(spec: Spec, shape: Sequence[int], *, blend: Blend = "hann") ->
         form[position], form[rank + position] = source.shape
         index.append(source.reshape(form))
         inside = inside & (source >= 0).reshape(form)
-    taper = _outer(tapers) if mask is None else _outer(tapers) * mask
+    taper = outer(tapers) if mask is None else outer(tapers) * mask
     return (np.where(inside, share[tuple(index)], 0) * taper).astype(np.float32)
 
 
@@ -229,8 +255,14 @@ def window_taper(window: int, blend: Blend) -> np.ndarray:
     )
 
 
-def _outer(factors: Sequence[np.ndarray]) -> np.ndarray:
+def outer(factors: Sequence[np.ndarray]) -> np.ndarray:
+    """The product of one factor per axis, `(len(factors[0]), len(factors[1]), ...)`."""
     return functools.reduce(np.multiply, np.ix_(*factors))
+
+
+def divisors(axes: Axes, mask: np.ndarray | None, tapers: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Factors of the folded taper with 1 where no window reaches, to divide a sum by."""
+    return [np.where(weight > 0, weight, 1) for weight in _folded_weights(axes, mask, tapers)]
 
 
 def _folded_weights(
@@ -244,7 +276,7 @@ def _folded_weights(
     if mask is None:
         folded = [_fold_axis(axis, taper) for axis, taper in zip(axes, tapers, strict=True)]
         return list(np.ix_(*folded))
-    weights = _outer(tapers) * mask
+    weights = outer(tapers) * mask
     cells = [axis.source_cells() for axis in axes]
     field = np.zeros([axis.size for axis in axes], weights.dtype)
     for sample in itertools.product(*(range(axis.window) for axis in axes)):

@@ -72,10 +72,10 @@ def _extract(x: jax.Array, spec: WindowSpec, *, lowering: Lowering) -> jax.Array
     def copy(x: jax.Array, fill: np.ndarray) -> jax.Array:
         return masked(windows(padded(x, axes, fill), axes), mask, fill)
 
-    return _exact_copy(copy, lambda tangent: linear_extract(tangent, axes, mask), x, fill)
+    return exact_copy(copy, lambda tangent: linear_extract(tangent, axes, mask), x, fill)
 
 
-def _exact_copy(
+def exact_copy(
     copy: Callable[..., jax.Array],
     linear: Callable[..., jax.Array],
     x: jax.Array,
@@ -138,7 +138,7 @@ def masked(patches: jax.Array, mask: np.ndarray | None, fill: np.ndarray) -> jax
     return jnp.where(along_channels(mask, patches.ndim), patches, fill)
 
 
-def along_channels(values: np.ndarray, ndim: int) -> np.ndarray:
+def along_channels(values: Any, ndim: int) -> Any:
     """Gives values over the last axes before the channels the rank they broadcast with."""
     return values.reshape((1,) * (ndim - values.ndim - 1) + values.shape + (1,))
 
@@ -334,7 +334,7 @@ def _gather(x: jax.Array, starts: jax.Array, spec: WindowSpec) -> jax.Array:
         wide = accumulator(tangent.dtype)
         return copy(tangent.astype(wide), np.zeros((), wide), starts).astype(tangent.dtype)
 
-    return _exact_copy(copy, linear, x, fill_scalar(spec.fill_value, x.dtype), starts)
+    return exact_copy(copy, linear, x, fill_scalar(spec.fill_value, x.dtype), starts)
 
 
 def _window_cells(starts: jax.Array, axes: Axes) -> tuple[list[jax.Array], list[jax.Array]]:

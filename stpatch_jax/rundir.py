@@ -7,6 +7,9 @@ from typing import Any
 from stpatch_jax.configs import difference
 from stpatch_jax.errors import InputError
 
+_FREE = ("mesh", "step_timeout", "profile")
+"""Entries of `train` that may change from one call to the next."""
+
 
 class RunDirectory:
     """The files of one run under one path.
@@ -28,8 +31,8 @@ class RunDirectory:
     def claim(self, config: dict[str, Any]) -> None:
         """Makes the directory this configuration's, or accepts it where it already is.
 
-        Only `train.steps` may have grown since, and `train.fsdp` be another: it says where the
-        state lies, not what it is.
+        Only `train.steps` may have grown since. `train.mesh`, `train.step_timeout` and
+        `train.profile` may be others: they do not decide what comes out.
 
         Raises:
             InputError: The directory belongs to another configuration or is no run directory, or
@@ -54,7 +57,7 @@ class RunDirectory:
     def _require_same(self, config: dict[str, Any]) -> None:
         before = self.config()
         train, now = before.get("train", {}), config["train"]
-        free = {name: now[name] for name in ("fsdp",) if name in now and name in train}
+        free = {name: now[name] for name in _FREE if name in now and name in train}
         if train.get("steps", 0) <= now["steps"]:
             free["steps"] = now["steps"]
         before = {**before, "train": {**train, **free}}

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ from flax import nnx
 
 import stpatch_jax
 from stpatch_jax.configs import difference, from_values, to_values
-from stpatch_jax.data import PanelConfig, PanelData, batch_iterator
+from stpatch_jax.data import DataConfig, batch_iterator
+from stpatch_jax.data.problem import CATALOG_PREFIX
 from stpatch_jax.errors import InputError
-from stpatch_jax.evaluation import Forecaster, SplitForecasts, split_report
-from stpatch_jax.nn import ConvRecurrentConfig
+from stpatch_jax.evaluation import make_evaluator
+from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.reporting import draw_plots, summary
 from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.tasks import Forecast, ForecastConfig
+from stpatch_jax.tasks import ClassifyConfig, TaskConfig
 from stpatch_jax.training import (
     Checkpoints,
     FitResult,
@@ -39,16 +39,16 @@ class RunConfig:
 
     Attributes:
         recipe: Name of the recipe it started from.
-        data: The data and how it is cut into examples.
+        data: The data and how they are cut into examples.
         model: The backbone.
         task: The task.
         train: How it is trained.
     """
 
     recipe: tyro.conf.Suppress[str]  # the command line names it before the flags
-    data: PanelConfig
-    model: ConvRecurrentConfig
-    task: ForecastConfig
+    data: DataConfig
+    model: BackboneConfig
+    task: TaskConfig
     train: TrainConfig
 
 
@@ -64,29 +64,25 @@ class Run:
             nothing was written.
     """
 
-    def __init__(self, config: RunConfig, *, data: PanelData | None = None):
+    def __init__(self, config: RunConfig, *, data: Any = None):
         self.config = config
-        self.data: PanelData = config.data.load() if data is None else data
-        self.task = Forecast(config.task)
-        self.mesh = make_mesh(fsdp=config.train.fsdp)
+        self.data = config.data.load() if data is None else data
+        self.task: Any = _told_by_data(config.task, self.data).create()
+        self.mesh = make_mesh(**dataclasses.asdict(config.train.mesh))
         check_batch_size(config.train.batch_size, self.mesh)
         example = self.data.source("train")[0]
-        self.task.check_batch({name: np.asarray(value)[None] for name, value in example.items()})
+        batch = {name: np.asarray(value)[None] for name, value in example.items()}
+        self.task.check_batch(batch)
+        self._shapes = {name: values.shape for name, values in batch.items()}
         model = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
         self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-        self.forecaster = Forecaster(
+        self.evaluator = make_evaluator(
             self.task, self.data, self.mesh, batch_size=config.train.batch_size
         )
 
     def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Builds the network for the shapes of the data."""
-        context, companies, channels = self.data.shape
-        horizon = self.config.data.horizon
-        shapes = {
-            "context": (1, context, companies, channels),
-            "target": (1, horizon, companies, len(self.data.target_channels)),
-        }
-        return self.task.build(self.config.model, shapes, rngs=rngs)
+        return self.task.build(self.config.model, self._shapes, rngs=rngs)
 
     def extras(self) -> dict[str, Any]:
         """What a checkpoint holds beside the state: configuration and fitted scaling."""
@@ -113,23 +109,35 @@ class Run:
             self.config.train,
             workdir=directory.path,
             extras=self.extras(),
-            validate=lambda model: self.forecaster.summary(model, "validation"),
+            validate=lambda model: self.evaluator.summary(model, "validation"),
             progress=progress,
         )
 
-    def report(self, model: nnx.Module, test: SplitForecasts, step: int) -> dict[str, Any]:
-        """The figures of a model and its test forecasts, as `report.json` holds them."""
+    def report(self, model: nnx.Module, predictions: Any, step: int) -> dict[str, Any]:
+        """The figures of a model and its test predictions, as `report.json` holds them."""
+        windows = {
+            name: getattr(self.data, name)
+            for name in ("context", "horizon")
+            if hasattr(self.data, name)
+        }
         return {
             "recipe": self.config.recipe,
             "version": stpatch_jax.__version__,
+            "task": type(self.task).__name__,
             "step": step,
             "parameters": self.parameters,
-            "context": self.config.data.context,
-            "horizon": self.config.data.horizon,
+            **windows,
             "data": self.data.report,
-            "validation": self.forecaster.summary(model, "validation"),
-            "test": split_report(self.data, test),
+            "validation": self.evaluator.summary(model, "validation"),
+            "test": self.evaluator.report(predictions),
         }
+
+
+def _told_by_data(task: TaskConfig, data: Any) -> TaskConfig:
+    """The settings of a task with what only its data know."""
+    if isinstance(task, ClassifyConfig) and not task.class_counts:
+        return dataclasses.replace(task, class_counts=data.class_counts)
+    return task
 
 
 def train(
@@ -195,16 +203,17 @@ def evaluate(workdir: str | Path) -> str:
 
 def resolved(config: RunConfig) -> RunConfig:
     """Returns the configuration with paths that hold in any working directory."""
-    if config.data.path is None:
+    path = config.data.path
+    if path is None or path.startswith(CATALOG_PREFIX) or "://" in path:
         return config
-    path = str(Path(config.data.path).absolute())
+    path = str(Path(path).absolute())
     return dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
 
 
 def _for_these_devices(config: RunConfig) -> RunConfig:
-    """The configuration with an fsdp that divides the devices here, which may be fewer."""
-    fsdp = math.gcd(config.train.fsdp, jax.device_count())
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, fsdp=fsdp))
+    """The configuration with a mesh that fits the devices here, which may be fewer."""
+    mesh = config.train.mesh.fitted(jax.device_count())
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, mesh=mesh))
 
 
 def _batches(run: Run, start_step: int) -> Any:
@@ -240,7 +249,7 @@ def _write_report(
     step: int,
     machine: Mapping[str, Any],
 ) -> str:
-    test = run.forecaster(model, "test")
+    test = run.evaluator(model, "test")
     report = {**run.report(model, test, step), "machine": dict(machine)}
     text = summary(report)
     draw_plots(directory, run.data, test, report)

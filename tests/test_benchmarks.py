@@ -75,6 +75,23 @@ def test_a_small_run_of_the_backbones_measures_and_writes(tmp_path):
     assert results["peak_flop_per_s"]["float32"] > 0
 
 
+@pytest.mark.slow
+def test_a_small_run_of_the_training_step_measures_and_writes(tmp_path):
+    run = run_module("train_step", "--small", "--repeats", "1", "--results", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    (path,) = tmp_path.iterdir()
+    results = json.loads(path.read_text())
+    answer = results["networks"]["neighborhood"]
+    assert min(answer["ms"][kind]["ms"] for kind in ("bare", "loop", "save")) > 0
+    assert answer["state_bytes"] > 3 * 4 * answer["parameters"]
+    (step,) = results["weak_scaling"]
+    assert step["ms"] > 0
+    # Every weight has a gradient that is reduced, and nothing is gathered.
+    assert step["collectives"].keys() == {"all-reduce"}
+    assert step["collectives"]["all-reduce"]["bytes"] >= 4 * step["parameters"]
+    assert "| `neighborhood` |" in tables.table("train_step", results)
+
+
 def test_an_unknown_case_is_refused():
     run = run_module("extract_patches", "--cases", "nothing")
     assert run.returncode == 2

@@ -39,6 +39,7 @@ FLOORS = {
     "evaluation": 5,
     "rundir": 5,
     "reporting": 6,
+    "inspecting": 6,
     "running": 7,
     "recipes": 8,
     "searching": 8,

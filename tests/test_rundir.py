@@ -28,11 +28,11 @@ def test_only_steps_may_grow(tmp_path):
     assert directory.config() == changed(steps=20)
 
 
-def test_fsdp_may_change(tmp_path):
+def test_the_mesh_may_change(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    directory.claim(changed(fsdp=1))
-    directory.claim(changed(fsdp=4))
-    assert directory.config() == changed(fsdp=4)
+    directory.claim(changed(mesh={"fsdp": 1}))
+    directory.claim(changed(mesh={"fsdp": 4}))
+    assert directory.config() == changed(mesh={"fsdp": 4})
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):

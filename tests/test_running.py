@@ -68,7 +68,7 @@ def test_persistence_in_the_report_is_what_pandas_says(trained):
     real = np.isfinite(truth)
     assert report["test"]["windows"] == len(truth)
     assert report["test"]["targets"] == real.sum()
-    price = report["test"]["price"]["persistence"]
+    price = report["test"]["original"]["persistence"]
     for lead in range(2):
         t, n = truth[:, lead][real[:, lead]], naive[:, lead][real[:, lead]]
         assert price["mae"]["per_lead"][lead] == pytest.approx(mean_absolute_error(t, n), rel=1e-6)
@@ -79,12 +79,12 @@ def test_persistence_in_the_report_is_what_pandas_says(trained):
     )
     for at, company in enumerate(COMPANIES):
         error = np.abs(truth - naive)[:, :, at][real[:, :, at]].mean()
-        assert report["test"]["companies"][company]["persistence"] == pytest.approx(error, rel=1e-6)
+        assert report["test"]["series"][company]["persistence"] == pytest.approx(error, rel=1e-6)
 
 
 def test_skill_is_one_minus_the_ratio_of_errors(trained):
     run, _ = trained
-    for unit in ("price", "scaled"):
+    for unit in ("original", "scaled"):
         figures = read(run)["test"][unit]
         for metric in ("mae", "rmse"):
             for at in range(2):
@@ -101,7 +101,7 @@ def test_the_summary_stands_beside_the_naive_row(trained):
     assert "| lead (rows) | MAE model | MAE persistence | skill |" in text
     all_leads = [line for line in text.splitlines() if line.startswith("| all |")]
     assert len(all_leads) == 2
-    assert f"{read(run)['test']['price']['model']['mae']['all']:.4g}" in all_leads[0]
+    assert f"{read(run)['test']['original']['model']['mae']['all']:.4g}" in all_leads[0]
 
 
 def test_a_finished_run_prints_its_report_and_changes_nothing(trained, capsys):

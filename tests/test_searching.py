@@ -57,7 +57,7 @@ def guarded(patch: pytest.MonkeyPatch) -> None:
         return source(self, split)
 
     patch.setattr(PanelData, "source", guard)
-    patch.setattr(PanelData, "true_price", None)
+    patch.setattr(PanelData, "values", None)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def searched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 def command(table: Path, folder: Path, *space: str) -> list[str]:
-    arguments = [*flags(table, folder, steps=2), "--train.fsdp", "2"]
+    arguments = [*flags(table, folder, steps=2), "--train.mesh.fsdp", "2"]
     return ["search", *arguments[1:], "--space", *(space or (f"{RATE}=1e-3,1e-2",))]
 
 
@@ -89,7 +89,7 @@ def test_the_table_holds_every_trial_by_its_validation_error(searched, table, ca
         assert json.loads(logged)["validation/mae"] == row["validation"]["mae"]
         assert not (folder / row["name"] / "report.json").exists()
     text = (folder / "search.md").read_text().splitlines()
-    assert text[0] == f"| trial | {RATE} | MAE | RMSE | skill |"
+    assert text[0] == f"| trial | {RATE} | mae | rmse | skill |"
     assert [line.split(" | ")[0] for line in text[2:4]] == [f"| {row['name']}" for row in rows]
     best = rows[0]
     assert text[-1] == (
@@ -118,8 +118,8 @@ def test_the_best_trial_is_evaluated_on_other_devices(searched, tmp_path, capsys
     folder, rows = searched
     best = Path(shutil.copytree(folder / rows[0]["name"], tmp_path / "best"))
     config = json.loads((best / "config.json").read_text())
-    assert config["train"]["fsdp"] == 2
-    config["train"]["fsdp"] = 16
+    assert config["train"]["mesh"]["fsdp"] == 2
+    config["train"]["mesh"]["fsdp"] = 16
     (best / "config.json").write_text(json.dumps(config))
     assert cli.main(["evaluate", str(best)]) == 0
     report = json.loads((best / "report.json").read_text())

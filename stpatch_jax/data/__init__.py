@@ -2,15 +2,19 @@
 
 from stpatch_jax.data.catalog import CATALOG, CatalogEntry, locate
 from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.field_data import FieldConfig, FieldData
 from stpatch_jax.data.field_reading import SlabReader
 from stpatch_jax.data.field_windows import FieldWindows
 from stpatch_jax.data.folds import k_fold
 from stpatch_jax.data.forcings import calendar_features
+from stpatch_jax.data.labelled import LabelledFields, LabelledSplit
+from stpatch_jax.data.labelled_configs import LabelledSeriesConfig, MovementConfig
 from stpatch_jax.data.missing import Climatology, interpolate
 from stpatch_jax.data.on_device import DeviceWindows
 from stpatch_jax.data.outliers import hampel_filter
 from stpatch_jax.data.panels import PanelConfig, PanelData
 from stpatch_jax.data.pipeline import Pipeline
+from stpatch_jax.data.problem import Data, DataConfig, ForecastData, LabelledData, truth
 from stpatch_jax.data.readers import (
     LabelledItems,
     Tokenizer,
@@ -49,13 +53,23 @@ __all__ = [
     "Cleaner",
     "CleaningConfig",
     "Climatology",
+    "Data",
+    "DataConfig",
     "DeviceWindows",
+    "FieldConfig",
+    "FieldData",
     "FieldWindows",
+    "ForecastData",
     "ForecastWriter",
+    "LabelledData",
+    "LabelledFields",
     "LabelledItems",
+    "LabelledSeriesConfig",
+    "LabelledSplit",
     "Log",
     "Log1p",
     "MinMaxScaler",
+    "MovementConfig",
     "PanelConfig",
     "PanelData",
     "Pipeline",
@@ -89,6 +103,7 @@ __all__ = [
     "split_by_rows",
     "split_by_times",
     "train_tokenizer",
+    "truth",
     "valid_fractions",
     "window_starts",
     "write_csv",

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.readers.libraries import require_library
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 
 _GITHUB = "https://raw.githubusercontent.com"
 _TIMEOUT_S = 30

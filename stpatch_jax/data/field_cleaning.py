@@ -8,12 +8,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.cleaning import forward_fill
 from stpatch_jax.data.field_reading import SlabReader, time_blocks
 from stpatch_jax.data.missing import Climatology, ClimatologyPhase, interpolate
 from stpatch_jax.data.outliers import hampel_filter
 from stpatch_jax.data.pipeline import Pipeline, StepName
+from stpatch_jax.errors import require
 
 MissingRule = Literal["forward_fill", "interpolate", "climatology", "leave"]
 
@@ -165,7 +165,8 @@ class Cleaner:
         scaled = pipeline.transform(values)
         if not complete:
             scaled = np.nan_to_num(scaled, copy=False, nan=0.0)
-        return scaled.astype(np.float32, copy=False), known
+        # Without steps it is the field's own memory, which an example must not lay open.
+        return scaled.astype(np.float32, copy=scaled is values), known
 
     def scaled(
         self,
@@ -186,8 +187,12 @@ class Cleaner:
         Returns:
             [time, *space, chosen channel], float32 or float64, NaN where missing.
         """
-        values = as_floats(values[..., channels])
-        values = np.where(np.isfinite(values), values, np.nan)
+        if tuple(channels) != tuple(range(values.shape[-1])):
+            values = values[..., channels]
+        values = as_floats(values)
+        finite = np.isfinite(values)
+        if not finite.all():
+            values = np.where(finite, values, np.nan)
         return self._selected(cells, tuple(channels), values.dtype).transform(values, clip=clip)
 
     def inverse(

@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.cleaning import forward_fill
 from stpatch_jax.data.field_cleaning import Cleaner, channel_numbers, check_field
 from stpatch_jax.data.field_reading import CACHE_BYTES, SlabReader
 from stpatch_jax.data.forcings import CalendarFeature, calendar_features
 from stpatch_jax.data.sampling import Batch
+from stpatch_jax.errors import require
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,17 +112,14 @@ class FieldWindows:
         slab = self.reader.read(slice(first, row + self.horizon), *cells)
         times = self.field.time.values[first:row] if self._needs_times else self._steps[first:row]
         inputs, known = self.cleaner.inputs(slab[: self.context], times=times, cells=cells)
-        scaled = self.cleaner.scaled(
-            slab, channels=self.target_numbers, clip=self.training, cells=cells
-        )
-        target, past = scaled[self.context :], scaled[: self.context]
+        past, target = self._scaled(slab, cells)
         mask = np.isfinite(target)
         return {
             "context": self._with_channels(inputs, known, first, row),
-            "target": np.where(mask, target, 0.0).astype(np.float32),
+            "target": np.where(mask, target, 0.0).astype(np.float32, copy=False),
             "target_mask": mask,
-            "persistence": np.nan_to_num(_last_known(past)).astype(np.float32),
-            "valid_fraction": np.asarray(known.mean(), np.float32),
+            "persistence": np.where(np.isfinite(past), past, 0.0).astype(np.float32, copy=False),
+            "valid_fraction": np.asarray(np.count_nonzero(known) / known.size, np.float32),
             "index": np.asarray(row, np.int64),
             "tile": np.asarray([cell.start for cell in cells], np.int64),
         }
@@ -193,6 +191,17 @@ class FieldWindows:
             )
             groups.setdefault(corner, []).append(number)
         return np.concatenate([numbers[:, tiles].ravel() for tiles in groups.values()])
+
+    def _scaled(self, slab: np.ndarray, cells: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The last known value of each series of the context, as one row, and the target rows."""
+        choice: dict[str, Any] = {"channels": self.target_numbers, "cells": cells}
+        choice["clip"] = self.training
+        scaled = self.cleaner.scaled(slab[self.context - 1 :], **choice)
+        past, target = scaled[:1], scaled[1:]
+        # Earlier rows are needed only where the last one has gaps.
+        if not np.isfinite(past).all():
+            past = forward_fill(self.cleaner.scaled(slab[: self.context], **choice))[-1:]
+        return past, target
 
     @cached_property
     def _needs_times(self) -> bool:
@@ -271,12 +280,6 @@ def covering_starts(size: int, *, window: int, stride: int) -> np.ndarray:
     """
     starts = np.arange(0, size - window + 1, stride, dtype=np.int64)
     return starts if starts[-1] == size - window else np.append(starts, size - window)
-
-
-def _last_known(values: np.ndarray) -> np.ndarray:
-    """The last known value of each series as one row, NaN where there is none."""
-    last = values[-1:]
-    return last if np.isfinite(last).all() else forward_fill(values)[-1:]
 
 
 def _check_count(name: str, value: int, unit: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from stpatch_jax.data.checks import require
+from stpatch_jax.errors import require
 
 
 def k_fold(

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from stpatch_jax.data.checks import require
+from stpatch_jax.errors import require
 
 CalendarFeature = Literal["hour", "weekday", "day_of_year"]
 

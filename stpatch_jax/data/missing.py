@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.cleaning import forward_fill
 from stpatch_jax.data.forcings import as_dates
+from stpatch_jax.errors import require
 
 ClimatologyPhase = Literal["hour", "weekday_hour", "day_of_year"]
 _PHASES = {"hour": 24, "weekday_hour": 7 * 24, "day_of_year": 366}

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from stpatch_jax import gather_patches
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.field_reading import time_blocks
 from stpatch_jax.data.field_windows import FieldWindows
+from stpatch_jax.errors import require
 
 _BLOCK_BYTES = 2**26
 

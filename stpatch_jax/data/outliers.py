@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.cleaning import nan_quantiles
+from stpatch_jax.errors import require
 
 # Makes the median absolute deviation of normal numbers their standard deviation.
 _MAD_TO_STD = 1.4826

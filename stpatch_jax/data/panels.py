@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from stpatch_jax.data.cleaning import dropped_companies, mask_impossible
+from stpatch_jax.data.problem import DataConfig
 from stpatch_jax.data.representations import Levels, LogReturns, Representation
 from stpatch_jax.data.sampling import Batch, Source
 from stpatch_jax.data.splits import chronological_splits, window_starts
@@ -20,7 +21,7 @@ _DEFAULT_CHANNEL = "adjusted_close"
 
 
 @dataclass(frozen=True)
-class PanelConfig:
+class PanelConfig(DataConfig):
     """A forecast problem on a panel of prices.
 
     Attributes:
@@ -43,7 +44,6 @@ class PanelConfig:
         InputError: If a value is out of range.
     """
 
-    path: str | None = None
     context: int = 24
     horizon: int = 6
     representation: RepresentationName = "log_return"
@@ -125,9 +125,20 @@ class PanelData:
     representation: Representation
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of one context: (context, companies, channels)."""
-        return self.config.context, len(self.companies), len(self.channels)
+    def context(self) -> int:
+        """Number of input time steps."""
+        return self.config.context
+
+    @property
+    def horizon(self) -> int:
+        """Number of predicted time steps."""
+        return self.config.horizon
+
+    @property
+    def series(self) -> dict[str, tuple[slice, ...]]:
+        """Every company, and where it lies in an array [n, horizon, company, channel]."""
+        whole = slice(None)
+        return {name: (whole, whole, slice(i, i + 1)) for i, name in enumerate(self.companies)}
 
     def source(self, split: str) -> Source:
         """The examples of a split, one per window with stride 1, in order of time.
@@ -153,7 +164,7 @@ class PanelData:
         starts = window_starts(self.splits[split], horizon=self.config.horizon)
         return _PanelSource(self, starts, training=split == "train")
 
-    def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Turns scaled predictions into the units of the table.
 
         Args:
@@ -177,21 +188,14 @@ class PanelData:
             )
         return self.representation.to_price(values, index)
 
-    def true_price(self, index: np.ndarray) -> np.ndarray:
-        """The values of the table at the target rows of examples: never clipped, never filled.
-
-        Args:
-            index: Row of the first target of each example [n].
+    def values(self, rows: slice) -> np.ndarray:
+        """The values of the table in some rows, as they stand: never clipped, never filled.
 
         Returns:
-            float64 [n, horizon, company, 1], NaN where missing (in log_return also where a price
-            is not positive).
-
-        Raises:
-            InputError: If a target row lies outside the table.
+            float64 [rows, company, 1], NaN where missing (in log_return also where a price is not
+            positive).
         """
-        index = self._check_index(index, last=len(self.times) - self.config.horizon)
-        return self.prices[index[:, None] + np.arange(self.config.horizon)]
+        return self.prices[rows]
 
     def scaler_state(self) -> dict[str, Any]:
         """Everything fitted to the training rows, JSON-able, to be saved with a model.

@@ -7,10 +7,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.cleaning import Winsorizer
 from stpatch_jax.data.scaling import StandardScaler
 from stpatch_jax.data.transforms import Log, Log1p, MinMaxScaler, RobustScaler, Transform
+from stpatch_jax.errors import require
 
 StepName = Literal["log", "log1p", "winsorize", "standard", "robust", "min_max"]
 Chunks = Callable[[], Iterable[np.ndarray]]
@@ -153,7 +153,9 @@ class Pipeline:
 
         def pick(array: np.ndarray) -> np.ndarray:
             tile = cells if array.ndim == 1 + len(cells) else ()
-            return array[(*tile, ..., channels)].astype(dtype, copy=False)
+            # In float32 the "no bound" of a `Winsorizer` is infinity, which bounds as little.
+            with np.errstate(over="ignore"):
+                return array[(*tile, ..., channels)].astype(dtype, copy=False)
 
         return Pipeline(self.names, tuple(_map_arrays(step, pick) for step in self.steps))
 

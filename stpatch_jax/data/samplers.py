@@ -10,8 +10,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.sampling import Source
+from stpatch_jax.errors import require
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.checks import require
 from stpatch_jax.data.field_cleaning import channel_numbers, check_field
 from stpatch_jax.data.readers.libraries import require_library
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 
 
 def forecast_dataset(

@@ -14,7 +14,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from stpatch_jax.nn.layers import DTypeName, is_size, require
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import DTypeName, is_size
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
 
 # Tokens from which the flash kernel is asked for: with fewer, the logits it saves are small.

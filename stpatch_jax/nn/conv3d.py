@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, pool, require
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, pool
 from stpatch_jax.windows import WindowSpec
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size, require
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
 
 # Whole numbers up to here are exact in float32.
 _MOST_TOKENS = 2**24

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
 from stpatch_jax.windows import WindowSpec
 
@@ -26,12 +26,6 @@ _DTYPES = ("float32", "bfloat16", "float16")
 # Up to so many, a 2-D convolution and its gradient cost more on CPU than a 1-D one of three times
 # as many channels, copies included: by 1.3 to 1.7 for 3 to 24 channels (2 cores, jax 0.10.2).
 _FEW_CHANNELS = 32
-
-
-def require(condition: bool, message: str) -> None:
-    """Raises `InputError(message)` unless the condition holds."""
-    if not condition:
-        raise InputError(message)
 
 
 def is_size(value: object) -> bool:

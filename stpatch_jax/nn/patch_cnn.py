@@ -10,15 +10,8 @@ from typing import Literal
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import (
-    Backbone,
-    BackboneConfig,
-    Convolution,
-    is_size,
-    known_window,
-    pool,
-    require,
-)
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, known_window, pool
 from stpatch_jax.patches import extract_patches
 from stpatch_jax.windows import WindowSpec
 

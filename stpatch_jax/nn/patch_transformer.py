@@ -13,9 +13,9 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn.attention import TransformerEncoder
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size, require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
 from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.windows import WindowSpec
 

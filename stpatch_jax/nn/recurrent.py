@@ -12,14 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.nn.layers import (
-    Backbone,
-    BackboneConfig,
-    DTypeName,
-    convolve,
-    is_size,
-    require,
-)
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, DTypeName, convolve, is_size
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
 from stpatch_jax.windows import WindowSpec
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
-from stpatch_jax.nn.layers import DTypeName, is_size, known_window, require
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import DTypeName, is_size, known_window
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
 from stpatch_jax.patches import extract_patches
 from stpatch_jax.windows import WindowSpec

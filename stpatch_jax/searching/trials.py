@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stpatch_jax.configs import to_values
-from stpatch_jax.data import PanelConfig, PanelData
+from stpatch_jax.data import DataConfig
 from stpatch_jax.errors import InputError
 from stpatch_jax.rundir import RunDirectory
 from stpatch_jax.running import Run, RunConfig, resolved
@@ -27,8 +27,8 @@ class Trial:
     Attributes:
         name: Name of its run directory, below that of the search.
         values: The searched fields.
-        validation: `mae` and `rmse` over all lead times in scaled units and `skill` against
-            persistence; None if the run failed.
+        validation: Figures on the validation split, the first of which decides, the less the
+            better; None if the run failed.
         error: Why the run failed, one sentence; None if it did not.
     """
 
@@ -38,9 +38,9 @@ class Trial:
     error: str | None = None
 
     @property
-    def mae(self) -> float:
-        """The error that trials are ordered by, infinite where the run failed."""
-        return math.inf if self.validation is None else self.validation["mae"]
+    def loss(self) -> float:
+        """The figure that trials are ordered by, infinite where the run failed."""
+        return math.inf if self.validation is None else next(iter(self.validation.values()))
 
 
 def search(
@@ -55,7 +55,8 @@ def search(
     """Trains a run for every trial and tells which has the least error on the validation split.
 
     The test split is never read: `stpatch evaluate` on the best trial's directory reports on it,
-    once. What counts is the MAE after the last step. Every trial is a run directory of its own,
+    once. What counts is the first figure of the task's summary, such as the MAE of a forecast,
+    after the last step. Every trial is a run directory of its own,
     named by its values, so the same call resumes and trains nothing twice, more `trials` keep the
     first ones, and another space those that it shares. After each trial `search.json` and
     `search.md` in `workdir` hold the table so far. A run that fails (its loss is not finite, say)
@@ -99,7 +100,7 @@ def search(
             return None
         done.append(trial)
         _write(workdir, done)
-    return sorted(done, key=lambda trial: trial.mae)
+    return sorted(done, key=lambda trial: trial.loss)
 
 
 def _name(values: Mapping[str, Any]) -> str:
@@ -122,7 +123,7 @@ def _plain(config: RunConfig) -> Any:
 
 def _checked_runs(configs: Mapping[str, RunConfig], workdir: Path) -> dict[str, Run]:
     """Every run, ready: what cannot be used shows before the first is trained."""
-    data: dict[PanelConfig, PanelData] = {}
+    data: dict[DataConfig, Any] = {}
     runs = {}
     for name, config in configs.items():
         if config.data not in data:
@@ -140,7 +141,7 @@ def _train(trial: Trial, run: Run, directory: RunDirectory, progress: bool) -> T
         return dataclasses.replace(trial, error=str(error))
     if result.interrupted:
         return None
-    validation = run.forecaster.summary(result.model, "validation")
+    validation = run.evaluator.summary(result.model, "validation")
     if not all(map(math.isfinite, validation.values())):
         return dataclasses.replace(trial, error="its validation error is not finite")
     record = {"config": _plain(run.config), "validation": validation}
@@ -151,7 +152,7 @@ def _train(trial: Trial, run: Run, directory: RunDirectory, progress: bool) -> T
 def _write(workdir: Path, done: Sequence[Trial]) -> None:
     if not done:
         return
-    done = sorted(done, key=lambda trial: trial.mae)
+    done = sorted(done, key=lambda trial: trial.loss)
     directory = RunDirectory(workdir)
     rows = [dataclasses.asdict(trial) for trial in done]
     directory.write_json(workdir / "search.json", rows)
@@ -162,25 +163,26 @@ def table(trials: Sequence[Trial], workdir: Path) -> str:
     """Returns the trials as a Markdown table in their order, and what the first of them is.
 
     >>> print(table([Trial("t", {"a": 3}, {"mae": 0.5, "rmse": 0.7, "skill": 0.1})], Path("s")))
-    | trial | a | MAE | RMSE | skill |
+    | trial | a | mae | rmse | skill |
     |---|---|---:|---:|---:|
     | t | 3 | 0.5 | 0.7 | 0.1 |
     <BLANKLINE>
-    Errors are on the validation split, in scaled units.
+    Figures are on the validation split, those of forecasts in scaled units; mae decides.
     Best is t with a = 3; `stpatch evaluate s/t` reports it on the test split.
     <BLANKLINE>
     """
     fields = list(trials[0].values)
+    measured = list(trials[0].validation or {})
     lines = [
-        f"| trial | {' | '.join(fields)} | MAE | RMSE | skill |",
-        f"|---|{'---|' * len(fields)}---:|---:|---:|",
+        f"| trial | {' | '.join([*fields, *measured])} |",
+        f"|---|{'---|' * len(fields)}{'---:|' * len(measured)}",
     ]
     for trial in trials:
         figures = trial.validation or {}
         cells = [
             trial.name,
             *map(json.dumps, trial.values.values()),
-            *(f"{figures[name]:.4g}" if figures else "" for name in ("mae", "rmse", "skill")),
+            *(f"{figures[name]:.4g}" if figures else "" for name in measured),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *_told(trials, workdir), ""]
@@ -194,7 +196,8 @@ def _told(trials: Sequence[Trial], workdir: Path) -> list[str]:
         return failed
     values = ", ".join(f"{name} = {json.dumps(value)}" for name, value in best.values.items())
     return [
-        "Errors are on the validation split, in scaled units.",
+        "Figures are on the validation split, those of forecasts in scaled units; "
+        f"{next(iter(best.validation))} decides.",
         f"Best is {best.name} with {values}; `stpatch evaluate {workdir / best.name}` reports it "
         "on the test split.",
         *failed,

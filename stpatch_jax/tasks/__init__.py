@@ -1,7 +1,7 @@
 """Tasks: a head, a loss, metrics and the naive baselines that every report prints beside them."""
 
 from stpatch_jax.tasks.classify import Classify, ClassifyConfig
-from stpatch_jax.tasks.common import BackboneWithHead, Batch, hand_on, real_targets
+from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig, hand_on, real_targets
 from stpatch_jax.tasks.detect import Detect, DetectConfig
 from stpatch_jax.tasks.forecast import Forecast, ForecastConfig, ForecastModel
 from stpatch_jax.tasks.next_token import NextToken, NextTokenConfig
@@ -22,6 +22,7 @@ __all__ = [
     "NextTokenConfig",
     "Reconstruct",
     "ReconstructConfig",
+    "TaskConfig",
     "hand_on",
     "real_targets",
 ]

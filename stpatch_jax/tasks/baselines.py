@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stpatch_jax.nn.layers import is_size, require
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import is_size
 
 
 def persistence(last: jax.Array, *, horizon: int) -> jax.Array:

@@ -12,19 +12,21 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
+from stpatch_jax.errors import require
 from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
-from stpatch_jax.nn.layers import BackboneConfig, require
-from stpatch_jax.tasks.common import BackboneWithHead, Batch
+from stpatch_jax.nn.layers import BackboneConfig
+from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifyConfig:
+class ClassifyConfig(TaskConfig):
     """Settings of `Classify`.
 
     Attributes:
         class_counts: Number of training examples of each class: how many classes there are, which
-            is the majority, and what "balanced" weights are.
+            is the majority, and what "balanced" weights are. Empty: those of the data, which a run
+            fills in.
         hidden: Width of each hidden layer of the head; empty for a linear one.
         reduce: "flatten" or "mean", see `ClassificationHead`.
         label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
@@ -32,7 +34,7 @@ class ClassifyConfig:
             classes weigh the same in sum; None for 1.
     """
 
-    class_counts: tuple[int, ...]
+    class_counts: tuple[int, ...] = ()
     hidden: tuple[int, ...] = (64,)
     reduce: ClassificationReduce = "flatten"
     label_smoothing: float = 0.0
@@ -44,9 +46,10 @@ class ClassifyConfig:
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
         require(
-            len(self.class_counts) > 1
+            not self.class_counts
+            or (len(self.class_counts) > 1
             and all(isinstance(n, int) and n >= 0 for n in self.class_counts)
-            and sum(self.class_counts) > 0,
+            and sum(self.class_counts) > 0),
             "Classify needs class_counts, the number of training examples of each of at least 2 "
             f"classes, got {self.class_counts}",
         )
@@ -62,10 +65,15 @@ class ClassifyConfig:
         )
         require(
             weights in (None, "balanced")
+            or not self.class_counts
             or (len(weights) == len(self.class_counts) and min(weights) >= 0),
             f"Classify needs one class weight >= 0 for each of {len(self.class_counts)} classes, "
             f'"balanced" or None, got {weights!r}',
         )
+
+    def create(self) -> Classify:
+        """Returns the task of these settings."""
+        return Classify(self)
 
     def resolved_weights(self) -> tuple[float, ...] | None:
         """Returns the weights as numbers, or None for 1."""
@@ -84,9 +92,17 @@ class Classify:
 
     Args:
         config: Settings.
+
+    Raises:
+        InputError: The class counts are empty.
     """
 
     def __init__(self, config: ClassifyConfig):
+        require(
+            bool(config.class_counts),
+            "Classify needs class_counts, the number of training examples of each class, got none; "
+            "count the labels",
+        )
         self.config = config
 
     def build(
@@ -124,13 +140,13 @@ class Classify:
         )
         return BackboneWithHead(body, head)
 
-    def check_labels(self, label: np.ndarray) -> None:
+    def check_batch(self, batch: Batch) -> None:
         """Refuses labels that are no class of this task; for data on the host, before training.
 
         Raises:
             InputError: If a label is not an integer from 0 to classes - 1.
         """
-        classes, label = len(self.config.class_counts), np.asarray(label)
+        classes, label = len(self.config.class_counts), np.asarray(batch["label"])
         wrong = label[(label < 0) | (label >= classes) | (label != np.floor(label))]
         require(
             wrong.size == 0,

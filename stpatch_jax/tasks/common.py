@@ -1,5 +1,7 @@
 """What the tasks share: their batches and the model that they train."""
 
+import abc
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -7,10 +9,20 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, require
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import Backbone
 
 Batch = Mapping[str, Any]
 """Arrays by name, each [batch, ...]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig(abc.ABC):
+    """Base of all task configurations, the `--task.*` flags of a run."""
+
+    @abc.abstractmethod
+    def create(self) -> Any:
+        """Returns the task of these settings."""
 
 
 class BackboneWithHead(nnx.Module):

@@ -12,14 +12,15 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
+from stpatch_jax.errors import require
 from stpatch_jax.metrics import AveragePrecision
 from stpatch_jax.nn.heads import DetectionHead, Detections, non_maximum_suppression
-from stpatch_jax.nn.layers import BackboneConfig, is_size, require
-from stpatch_jax.tasks.common import BackboneWithHead, Batch
+from stpatch_jax.nn.layers import BackboneConfig, is_size
+from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectConfig:
+class DetectConfig(TaskConfig):
     """Settings of `Detect`; `DetectConfig.of` counts the first two from training data.
 
     Attributes:
@@ -82,6 +83,10 @@ class DetectConfig:
         )
 
     @classmethod
+    def create(self) -> Detect:
+        """Returns the task of these settings."""
+        return Detect(self)
+
     def of(
         cls,
         boxes: np.ndarray,

@@ -12,12 +12,14 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
+from stpatch_jax.errors import require
 from stpatch_jax.metrics import LeadTimeErrors
+from stpatch_jax.metrics.common import Array
 from stpatch_jax.nn.heads import ForecastHead, ForecastTime
 from stpatch_jax.nn.heads.forecast import central_quantile
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size, require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
 from stpatch_jax.tasks.baselines import persistence as repeat_last
-from stpatch_jax.tasks.common import BackboneWithHead, Batch, real_targets
+from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig, real_targets
 from stpatch_jax.tasks.rollout import Stepper, instance_statistics, rollout
 
 ForecastLoss = Literal["mse", "mae", "huber"]
@@ -35,7 +37,7 @@ _NAIVE = ("seasonal_persistence", "climatology")
 
 
 @dataclasses.dataclass(frozen=True)
-class ForecastConfig:
+class ForecastConfig(TaskConfig):
     """Settings of `Forecast`.
 
     Attributes:
@@ -107,6 +109,10 @@ class ForecastConfig:
             f"Forecast cannot roll out quantiles, got {self.quantiles}: what is fed back is one "
             'value; use mode="direct"',
         )
+
+    def create(self) -> Forecast:
+        """Returns the task of these settings."""
+        return Forecast(self)
 
 
 class ForecastModel(BackboneWithHead):
@@ -254,7 +260,7 @@ class Forecast:
             base, scale = base[..., None], scale[..., None]
         return base + scale * values
 
-    def point(self, prediction: jax.Array) -> jax.Array:
+    def point(self, prediction: Array) -> Array:
         """Returns the point forecast of what `predict` gave: the median, where it is quantiles."""
         if not self.config.quantiles:
             return prediction

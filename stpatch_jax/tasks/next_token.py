@@ -12,16 +12,16 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.metrics import TokenEntropy, bits_per_token
 from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
 from stpatch_jax.nn.heads import NextTokenHead
-from stpatch_jax.nn.layers import BackboneConfig, require
-from stpatch_jax.tasks.common import BackboneWithHead, Batch
+from stpatch_jax.nn.layers import BackboneConfig
+from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class NextTokenConfig:
+class NextTokenConfig(TaskConfig):
     """Settings of `NextToken`.
 
     Attributes:
@@ -41,6 +41,10 @@ class NextTokenConfig:
             f"training texts, got {len(self.token_counts)} counts; use "
             "np.bincount(tokens, minlength=vocabulary).tolist()",
         )
+
+    def create(self) -> NextToken:
+        """Returns the task of these settings."""
+        return NextToken(self)
 
 
 class NextToken:

@@ -12,19 +12,20 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax import losses
+from stpatch_jax.errors import require
 from stpatch_jax.folding import Blend
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.nn.embedding import TokenEmbeddingConfig
 from stpatch_jax.nn.heads import DenseHead
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, require
-from stpatch_jax.tasks.common import Batch
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.tasks.common import Batch, TaskConfig
 from stpatch_jax.windows import WindowSpec
 
 Masking = Literal["random", "tube"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ReconstructConfig:
+class ReconstructConfig(TaskConfig):
     """Settings of `Reconstruct`.
 
     Attributes:
@@ -72,6 +73,10 @@ class ReconstructConfig:
             self.data_range is None or self.data_range > 0,
             f"Reconstruct needs data_range > 0 or None, got {self.data_range}",
         )
+
+    def create(self) -> Reconstruct:
+        """Returns the task of these settings."""
+        return Reconstruct(self)
 
 
 class MaskedModel(nnx.Module):

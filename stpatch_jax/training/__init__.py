@@ -1,7 +1,8 @@
 """Training: configuration, mesh, compiled step, checkpoints and the loop that survives a kill."""
 
-from stpatch_jax.training.checkpoint import Checkpoints, fingerprint
-from stpatch_jax.training.config import OptimizerConfig, TrainConfig
+from stpatch_jax.training.checkpoint import Checkpoints
+from stpatch_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
+from stpatch_jax.training.distributed import processes, spread_batch, to_host
 from stpatch_jax.training.loop import FitResult, fit, restore_state
 from stpatch_jax.training.mesh import (
     batch_sharding,
@@ -12,11 +13,13 @@ from stpatch_jax.training.mesh import (
     whole_model,
 )
 from stpatch_jax.training.optimizers import learning_rate_schedule, make_optimizer
+from stpatch_jax.training.record import fingerprint
 from stpatch_jax.training.step import TrainState, create_state, make_train_step
 
 __all__ = [
     "Checkpoints",
     "FitResult",
+    "MeshConfig",
     "OptimizerConfig",
     "TrainConfig",
     "TrainState",
@@ -29,8 +32,11 @@ __all__ = [
     "make_mesh",
     "make_optimizer",
     "make_train_step",
+    "processes",
     "restore_state",
     "shard_batch",
+    "spread_batch",
     "state_sharding",
+    "to_host",
     "whole_model",
 ]

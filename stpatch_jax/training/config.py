@@ -60,49 +60,138 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How the devices are laid out; every field is a `--train.mesh.*` flag.
+
+    Exactly one axis may be -1: it takes the devices that the others leave. It says where arrays
+    lie, not what they hold, so a run may go on with another.
+
+    Attributes:
+        data: Copies of the weights; each works on its own examples.
+        fsdp: Devices that share one copy of the weights and of the optimiser's moments (fully
+            sharded data parallel); each works on its own examples all the same.
+        space: Devices that share one example: its first space axis is split over them.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    space: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = dataclasses.asdict(self)
+        for name, size in sizes.items():
+            _require(size >= 1 or size == -1, f"mesh.{name}", "1 or more, or -1 for the rest", size)
+        if list(sizes.values()).count(-1) > 1:
+            raise InputError(
+                f"only one axis of train.mesh may be -1, but it is {sizes}; give the others a size"
+            )
+
+    def fitted(self, devices: int) -> "MeshConfig":
+        """Returns the nearest mesh that so many devices can form, by shrinking the axes.
+
+        >>> MeshConfig(fsdp=4, space=2).fitted(6)
+        MeshConfig(data=-1, fsdp=2, space=1)
+        """
+        sizes = dataclasses.asdict(self)
+        for name in ("fsdp", "space", "data"):
+            if sizes[name] != -1:
+                sizes[name] = math.gcd(sizes[name], devices)
+                devices //= sizes[name]
+        if -1 not in sizes.values():
+            sizes["data"] = -1
+        return MeshConfig(**sizes)
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How a run is trained; every field is a `--train.*` flag.
+
+    Mixed precision is the model's: its `dtype` computes, its `param_dtype` (float32) stores, and
+    gradients, moments and averages have the dtype of the weights or float32.
 
     Attributes:
         steps: Optimiser updates in all. The one field that may grow when a run is resumed.
         batch_size: Examples of the global batch, over all devices of all processes.
+        accumulate: Parts of the batch that a step takes one after another, for less memory; their
+            gradients are summed in float32. Batch statistics are those of a part.
+        remat: Whether the backward pass recomputes what lies between matrix products and
+            convolutions instead of keeping it: less memory, more time.
         seed: Initial weights, dropout and the order of the data all derive from it.
         checkpoint_every: Steps between checkpoints; the last step is always saved.
         evaluate_every: Steps between validations; the last step is always validated.
-        fsdp: Number of devices that share one copy of the weights and of the optimiser's moments
-            (fully sharded data parallel); must divide the number of devices. 1 keeps a copy on
-            every device. Every device works on its own examples in either case.
+        mesh: How the devices are laid out.
         keep_checkpoints: How many of the newest checkpoints stay on disk.
-        on_nonfinite: When the loss or the gradient is NaN or infinite, `abort` with an error or
-            `skip` the update and count it.
+        keep_best: `min:NAME` or `max:NAME`: the checkpoint with the smallest or largest validation
+            metric NAME stays on disk too, e.g. `min:mae`.
+        ema: Decay in (0, 1) of an exponential moving average of the weights, which validation and
+            the finished model then use: `average += (1 - d) * (weights - average)` after each
+            update, where `d = min(ema, (1 + n) / (10 + n))` at update n. None keeps none.
+        on_nonfinite: When the loss or the gradient is NaN or infinite, `abort` with an error,
+            `skip` the update and count it, or `rollback`: go back to the state of the last due
+            checkpoint, skip all batches since, and abort at the fourth time.
+        step_timeout: Seconds after which a step counts as hung: the process dumps all stacks and
+            ends with code 70. The first step, a validation or a save may take ten times as long.
+            None waits for ever.
+        profile: Whether to write a profile of steps 3 to 5 of the process to `WORKDIR/profile`.
         optimizer: The update rule.
     """
 
     steps: int = 500
     batch_size: int = 32
+    accumulate: int = 1
+    remat: bool = False
     seed: int = 0
     checkpoint_every: int = 100
     evaluate_every: int = 100
+    mesh: MeshConfig = MeshConfig()
     keep_checkpoints: int = 2
-    fsdp: int = 1
-    on_nonfinite: Literal["abort", "skip"] = "abort"
+    keep_best: str | None = None
+    ema: float | None = None
+    on_nonfinite: Literal["abort", "skip", "rollback"] = "abort"
+    step_timeout: float | None = None
+    profile: bool = False
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "checkpoint_every",
-            "evaluate_every",
-            "keep_checkpoints",
-            "fsdp",
-        ):
+        counts = "steps batch_size accumulate checkpoint_every evaluate_every keep_checkpoints"
+        for name in counts.split():
             value = getattr(self, name)
             _require(value >= 1, name.replace("_", "-"), "1 or more", value)
-        _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
         _require(
-            self.on_nonfinite in ("abort", "skip"),
+            self.batch_size % self.accumulate == 0,
+            "accumulate",
+            f"a divisor of the batch size {self.batch_size}",
+            self.accumulate,
+        )
+        _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
+        _require(self.ema is None or 0 < self.ema < 1, "ema", "in (0, 1), or None", self.ema)
+        _require(
+            self.step_timeout is None or 0 < self.step_timeout < math.inf,
+            "step-timeout",
+            "positive and finite, or None",
+            self.step_timeout,
+        )
+        _require(
+            self.on_nonfinite in ("abort", "skip", "rollback"),
             "on-nonfinite",
-            "abort or skip",
+            "abort, skip or rollback",
             self.on_nonfinite,
+        )
+        self._check_keep_best()
+
+    def _check_keep_best(self) -> None:
+        if self.keep_best is None:
+            return
+        order, _, name = self.keep_best.partition(":")
+        _require(
+            order in ("min", "max") and bool(name),
+            "keep-best",
+            "min:NAME or max:NAME",
+            self.keep_best,
+        )
+        _require(
+            self.checkpoint_every % self.evaluate_every == 0,
+            "checkpoint-every",
+            f"a multiple of evaluate-every ({self.evaluate_every}) where keep-best is given",
+            self.checkpoint_every,
         )

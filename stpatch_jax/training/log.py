@@ -1,4 +1,4 @@
-"""What a run tells while it goes: `metrics.jsonl` for programs, a progress bar for people."""
+"""What a run tells while it goes: `metrics.jsonl`, TensorBoard where installed, a progress bar."""
 
 import contextlib
 import json
@@ -13,6 +13,11 @@ import jax
 from tqdm import tqdm
 
 from stpatch_jax.errors import InputError
+
+try:
+    from tensorboardX import SummaryWriter
+except ImportError:
+    SummaryWriter = None
 
 
 def _kept(path: Path, step: int) -> list[str]:
@@ -30,7 +35,9 @@ def _kept(path: Path, step: int) -> list[str]:
 class MetricsLog:
     """`metrics.jsonl`: one JSON object a step, cut back to `step` when opened.
 
-    The cut writes a new file and renames it over the old one. Only the first process writes.
+    The cut writes a new file and renames it over the old one. Only the first process writes. Where
+    tensorboardX is installed, the numbers also go to TensorBoard, in `tensorboard/` beside the
+    file; there a cut hides what comes after it.
 
     Args:
         path: The file; made where it is missing.
@@ -41,7 +48,8 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, step: int):
-        self._file = None
+        self._file = self._board = None
+        self._folder, self._step = path.with_name("tensorboard"), step
         if jax.process_index():
             return
         part = path.with_name(path.name + ".part")
@@ -60,6 +68,8 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+        if self._board is not None:
+            self._board.close()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends one line; what is not finite becomes null, so that the line stays JSON."""
@@ -69,6 +79,16 @@ class MetricsLog:
                 for name, value in record.items()
             }
             self._file.write(json.dumps(finite) + "\n")
+            self._draw(finite)
+
+    def _draw(self, record: Mapping[str, Any]) -> None:
+        if self._board is None and SummaryWriter is not None:
+            # Not before there is something to draw: a finished run writes nothing.
+            self._board = SummaryWriter(str(self._folder), purge_step=self._step + 1)
+        if self._board is not None:
+            for name, value in record.items():
+                if name != "step" and value is not None:
+                    self._board.add_scalar(name, value, record["step"])
 
     def sync(self) -> None:
         """Forces the lines to disk, so that no checkpoint is ahead of them."""

@@ -2,21 +2,21 @@
 
 import contextlib
 import dataclasses
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import TrainConfig
+from stpatch_jax.training.flops import count_flops
 from stpatch_jax.training.log import MetricsLog, progress_bar
+from stpatch_jax.training.machine import Clock, Profile, figures
 from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh, shard_batch
 from stpatch_jax.training.step import (
     CreateModel,
@@ -27,8 +27,16 @@ from stpatch_jax.training.step import (
     create_state,
     make_train_step,
 )
+from stpatch_jax.training.stopping import Stop, sigterm
+from stpatch_jax.training.watchdog import Watchdog
 
 Validate = Callable[[Any], Mapping[str, float]]
+
+ROLLBACKS = 3
+"""How often a run goes back to a checkpoint before it gives up."""
+
+PATIENCE = 10
+"""How many times the timeout of a step anything else may take."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,30 +44,42 @@ class FitResult:
     """What `fit` leaves.
 
     Attributes:
-        state: Model, optimiser and count of skipped updates, on the devices.
+        state: Model, optimiser and counts of what was not finite, on the devices.
         step: The global step it stands at; a checkpoint of it is committed.
         interrupted: Whether SIGTERM ended the run before `config.steps`.
+        best_step: The step of the checkpoint that `config.keep_best` keeps, None where none is.
         machine: Figures that depend on the machine: `platform`, `device_kind`, `devices`,
-            `processes`, `compile_seconds` (until the first step was dispatched), `steps_per_second`
-            (without compilation, validation and saving; None below two steps),
-            `validation_seconds`, `save_seconds` (for which saving held up the loop).
+            `processes`, `compile_seconds` (until the first step was dispatched),
+            `steps_per_second`, `samples_per_second` and `patches_per_second` (without compilation,
+            validation and saving; None below two steps), `flops_per_second` (of the model: matrix
+            products and convolutions, recomputation not counted), `share_of_peak` (None where the
+            peak of the device is not known), `memory_peak_bytes` (of one device; None where it does
+            not tell), `validation_seconds`, `save_seconds` (for which saving held up the loop).
     """
 
     state: TrainState
     step: int
     interrupted: bool
+    best_step: int | None
     machine: dict[str, Any]
 
     @property
-    def model(self) -> nnx.Module:
-        """The trained model."""
-        return self.state.model
+    def model(self) -> Any:
+        """The trained model; with `config.ema`, that of the averaged weights."""
+        return self.state.averaged()
 
 
 def restore_state(
-    create_model: CreateModel, config: TrainConfig, checkpoints: Checkpoints, mesh: Mesh
+    create_model: CreateModel,
+    config: TrainConfig,
+    checkpoints: Checkpoints,
+    mesh: Mesh,
+    *,
+    step: int | None = None,
 ) -> tuple[TrainState, int, dict[str, Any]] | None:
-    """Restores the latest committed checkpoint onto a mesh, which may differ from its own.
+    """Restores a committed checkpoint, by default the latest, onto any mesh.
+
+    What to judge and to use of it is `state.averaged()`.
 
     Returns:
         The state, its global step and the extras saved with it; None where nothing was saved.
@@ -67,7 +87,7 @@ def restore_state(
     Raises:
         InputError: If the checkpoint is damaged, or `create_model` and `config` make another state.
     """
-    step = checkpoints.latest_step
+    step = checkpoints.latest_step if step is None else step
     if step is None:
         return None
     graphdef, abstract = abstract_state(create_model, config, mesh)
@@ -75,49 +95,6 @@ def restore_state(
     with jax.set_mesh(mesh):
         state, extras = checkpoints.restore(step, abstract)
         return nnx.merge(graphdef, state), step, extras
-
-
-@contextlib.contextmanager
-def _sigterm_flag() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets instead of ending the process; handlers live in main threads."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _Clock:
-    """Adds up the seconds spent under each name."""
-
-    def __init__(self) -> None:
-        self.seconds = {"step": 0.0, "compile": 0.0, "validation": 0.0, "save": 0.0}
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - start
-
-    def machine(self, mesh: Mesh, steps: int) -> dict[str, Any]:
-        device = mesh.devices.flat[0]
-        rate = (steps - 1) / self.seconds["step"] if steps > 1 else None
-        return {
-            "platform": device.platform,
-            "device_kind": device.device_kind,
-            "devices": mesh.size,
-            "processes": jax.process_count(),
-            "compile_seconds": self.seconds["compile"],
-            "steps_per_second": rate,
-            "validation_seconds": self.seconds["validation"],
-            "save_seconds": self.seconds["save"],
-        }
 
 
 def fit(
@@ -130,6 +107,7 @@ def fit(
     extras: Mapping[str, Any],
     validate: Validate | None = None,
     progress: bool = True,
+    patches: int | None = None,
 ) -> FitResult:
     """Trains to `config.steps`, from the latest checkpoint in `workdir` or from the start.
 
@@ -138,8 +116,15 @@ def fit(
     number of CPU cores). The whole run is under `jax.set_mesh`, `validate` included.
 
     Files: `workdir/checkpoints/STEP` every `config.checkpoint_every` steps and at the last;
-    `workdir/metrics.jsonl`, one object a step with `step`, `loss`, `grad_norm`, `skipped` (so far),
-    the metrics of `loss_fn` and, where validated, those as `validation/NAME`.
+    `workdir/metrics.jsonl`, one object a step with `step`, `loss`, `grad_norm`, `skipped` and
+    `rollbacks` (so far), the metrics of `loss_fn` and, where validated, those as `validation/NAME`;
+    the same for TensorBoard in `workdir/tensorboard` where tensorboardX is installed; with
+    `config.profile`, `workdir/profile`.
+
+    A run that rolls back goes on after the step that was not finite, with the state of the last
+    checkpoint due before it; all batches since that checkpoint count as skipped. The spike of a
+    loss mostly begins before it is infinite, which is why more than one batch is left out
+    (Chowdhery et al., "PaLM: scaling language modeling with pathways", 2022, section 5.1).
 
     Args:
         create_model: Makes the network from its PRNG streams.
@@ -149,10 +134,11 @@ def fit(
         config: How to train. Only `steps` may have grown since the checkpoint.
         workdir: The run directory; made where it is missing.
         extras: Goes into every checkpoint as JSON: what a reader of it needs to know.
-        validate: `model -> {name: value}`, called every `config.evaluate_every` steps and at the
+        validate: `model -> {name: value}`, given the averaged model, called every `config.evaluate_every` steps and at the
             last. What it does to the model's state does not reach the training; arrays of the model
             are only valid until it returns.
         progress: Whether to show a bar on stderr.
+        patches: Patches of an example, where known, for `patches_per_second`.
 
     Returns:
         The trained state and what became of the run.
@@ -160,68 +146,130 @@ def fit(
     Raises:
         InputError: If the batch does not split over the devices, the directory cannot be written,
             the checkpoint is damaged, beyond `config.steps` or of another configuration, or if a
-            loss or gradient is not finite and `config.on_nonfinite` is `abort`.
+            loss or gradient is not finite and `config.on_nonfinite` does not let it go on, or if
+            `config.keep_best` names a metric that `validate` does not give.
     """
-    mesh = make_mesh(fsdp=config.fsdp)
-    check_batch_size(config.batch_size, mesh)
+    mesh = make_mesh(**dataclasses.asdict(config.mesh))
+    check_batch_size(config.batch_size, mesh, accumulate=config.accumulate)
+    require(
+        validate is not None or config.keep_best is None,
+        f"train.keep-best needs a validation, but this run has none and it is "
+        f"{config.keep_best!r}; leave it out",
+    )
     # A model that cannot be built fails here, before anything is written.
     abstract_state(create_model, config, mesh)
     workdir = Path(workdir).absolute()
+    every = config.checkpoint_every if config.on_nonfinite == "rollback" else None
+    saved = Checkpoints(
+        workdir / "checkpoints",
+        keep=config.keep_checkpoints,
+        best=config.keep_best,
+        every=every,
+    )
+    # Left last to first: the watchdog also watches the last save being committed.
     with (
-        _sigterm_flag() as stop,
+        Watchdog(config.step_timeout) as watchdog,
+        sigterm(mesh) as stop,
         jax.set_mesh(mesh),
-        Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints) as checkpoints,
+        saved,
     ):
-        restored = restore_state(create_model, config, checkpoints, mesh)
+        restored = restore_state(create_model, config, saved, mesh)
         state, start = restored[:2] if restored else (create_state(create_model, config, mesh), 0)
         if start > config.steps:
             raise InputError(
                 f"train.steps must be at least {start}, where the checkpoint in {workdir} stands, "
                 f"but it is {config.steps}; raise it or choose another --workdir"
             )
-        with MetricsLog(workdir / "metrics.jsonl", start) as log:
-            run = _Run(config, mesh, state, log, checkpoints, extras, validate)
-            train_step = make_train_step(loss_fn, mesh)
-            with progress_bar(config.steps, start, shown=progress) as bar:
-                end = run.train(train_step, batches(start), start, stop, bar)
-    return FitResult(state, end, end < config.steps, run.clock.machine(mesh, end - start))
+        run = _Run(create_model, config, mesh, state, saved, extras, validate, watchdog, stop)
+        profile = Profile(workdir / "profile" if config.profile else None)
+        train_step = make_train_step(
+            loss_fn, mesh, accumulate=config.accumulate, remat=config.remat, ema=config.ema
+        )
+        with (
+            MetricsLog(workdir / "metrics.jsonl", start) as run.log,
+            progress_bar(config.steps, start, shown=progress) as run.bar,
+            contextlib.closing(profile),
+        ):
+            end = run.train(train_step, batches(start), start, profile)
+        with run.phase("save"):
+            saved.wait()
+        best = saved.best_step(config.keep_best) if config.keep_best else None
+    machine = figures(
+        mesh,
+        run.clock,
+        end - start,
+        examples=config.batch_size,
+        patches=patches,
+        flops=_flops(loss_fn, run.state.model, run.shapes) if run.shapes else None,
+    )
+    return FitResult(run.state, end, end < config.steps, best, machine)
+
+
+def _flops(loss_fn: LossFunction, model: nnx.Module, batch: Batch) -> int:
+    """The arithmetic of one gradient of the loss, over all devices."""
+    graphdef, state = nnx.split(model)
+
+    def gradient(state: nnx.State, batch: Batch) -> Any:
+        model = nnx.merge(graphdef, state, copy=True)
+        return nnx.value_and_grad(loss_fn, has_aux=True)(model, batch)
+
+    return count_flops(gradient, state, batch)
 
 
 @dataclasses.dataclass
 class _Run:
     """One call of `fit`: what its steps share."""
 
+    create_model: CreateModel
     config: TrainConfig
     mesh: Mesh
     state: TrainState
-    log: MetricsLog
     checkpoints: Checkpoints
     extras: Mapping[str, Any]
     validate: Validate | None
-    clock: _Clock = dataclasses.field(default_factory=_Clock)
+    watchdog: Watchdog
+    stop: Stop
+    log: Any = None
+    bar: Any = None
+    shapes: Batch | None = None
+    clock: Clock = dataclasses.field(default_factory=Clock)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Times and watches what the run waits for."""
+        patience = 1 if name == "step" else PATIENCE
+        label = "first step" if name == "compile" else name
+        with self.clock(name), self.watchdog.watching(label, patience=patience):
+            yield
 
     def train(
         self,
         train_step: Callable[[TrainState, Batch], Metrics],
         batches: Iterator[Batch],
         start: int,
-        stop: threading.Event,
-        bar: Any,
+        profile: Profile,
     ) -> int:
         """Takes the steps after `start`; returns the last one taken."""
         waiting = None
         for step in range(start + 1, self.config.steps + 1):
-            with self.clock("step" if step > start + 1 else "compile"):
-                metrics = train_step(self.state, shard_batch(next(batches), self.mesh))
+            profile.before_step()
+            with self.phase("step" if step > start + 1 else "compile"):
+                batch = shard_batch(next(batches), self.mesh)
+                metrics = train_step(self.state, batch)
+                stopping = self.stop.agreed()
                 # The metrics of the step before: the device already works on this one.
-                if waiting:
-                    self._write(*waiting, bar)
-            waiting, stopping = (step, metrics), stop.is_set()
+                if waiting and self._finish(*waiting):
+                    # It was not finite, so this one has begun from what is no longer the state.
+                    metrics = train_step(self.state, batch)
+            profile.after_step(metrics)
+            if self.shapes is None:
+                self.shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+            waiting = (step, metrics)
             saves = stopping or self._due(step, self.config.checkpoint_every)
             if saves or self._due(step, self.config.evaluate_every):
-                self._settle(step, metrics, saves, bar)
+                self._settle(step, metrics, saves)
                 waiting = None
-            bar.update()
+            self.bar.update()
             if stopping:
                 return step
         return self.config.steps
@@ -229,38 +277,79 @@ class _Run:
     def _due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.config.steps
 
-    def _settle(self, step: int, metrics: Metrics, saves: bool, bar: Any) -> None:
+    def _settle(self, step: int, metrics: Metrics, saves: bool) -> None:
         """Waits for a step, then validates and saves it where that is due.
 
         In this order, so that whatever a checkpoint stands for is in the log before it.
         """
-        with self.clock("step"):
+        with self.phase("step"):
             jax.block_until_ready(metrics)
-        measured = {}
+        values, _ = self._fetch(step, metrics)
+        measured: Mapping[str, float] = {}
         if self.validate and self._due(step, self.config.evaluate_every):
-            with self.clock("validation"):
-                # A model of its own on the same arrays: its counters may move, ours do not.
-                measured = self.validate(nnx.merge(*nnx.split(self.state.model), copy=True))
-        self._write(step, metrics, bar, measured)
+            with self.phase("validation"):
+                # A model of its own: its counters may move, ours do not.
+                measured = self.validate(self.state.averaged())
+            self._require_best(measured)
+        self._write(step, values, measured)
         if saves:
-            with self.clock("save"):
+            with self.phase("save"):
                 self.log.sync()
-                self.checkpoints.save(step, nnx.state(self.state), self.extras)
+                self.checkpoints.save(step, nnx.state(self.state), self.extras, metrics=measured)
 
-    def _write(
-        self, step: int, metrics: Metrics, bar: Any, measured: Mapping[str, float] | None = None
-    ) -> None:
-        """Logs a finished step; aborts here if it was not finite and the run is not to go on."""
+    def _require_best(self, measured: Mapping[str, float]) -> None:
+        name = (self.config.keep_best or "").partition(":")[2]
+        require(
+            not name or name in measured,
+            f"train.keep-best must name a metric of the validation, one of "
+            f"{', '.join(measured)}, but it is {self.config.keep_best!r}; name one of them",
+        )
+
+    def _finish(self, step: int, metrics: Metrics) -> bool:
+        """Logs a finished step; whether the state went back to a checkpoint because of it."""
+        values, back = self._fetch(step, metrics)
+        self._write(step, values, {})
+        return back
+
+    def _fetch(self, step: int, metrics: Metrics) -> tuple[dict[str, Any], bool]:
+        """The metrics of a finished step; rolls back or aborts here if it was not finite."""
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        finite = values.pop("finite")
-        head = {name: values.pop(name) for name in ("loss", "grad_norm", "skipped")}
-        validation = {f"validation/{name}": float(x) for name, x in (measured or {}).items()}
+        mode = self.config.on_nonfinite
+        if values.pop("finite") or mode == "skip":
+            return values, False
+        if mode == "rollback" and values["rollbacks"] < ROLLBACKS:
+            return values | self._roll_back(step, values["rollbacks"] + 1), True
+        self._write(step, values, {})
+        advice = "pass --train.on-nonfinite skip"
+        if mode == "rollback":
+            advice = f"look into the batches since; it was rolled back {ROLLBACKS} times before"
+        raise InputError(
+            f"loss and gradient must be finite, but at step {step} the loss is {values['loss']} "
+            f"and the norm of the gradient {values['grad_norm']}; lower "
+            f"train.optimizer.learning-rate, look at the data, or {advice}"
+        )
+
+    def _roll_back(self, step: int, rollbacks: int) -> dict[str, int]:
+        """Goes back to the last checkpoint due before a step, but not back in the data.
+
+        Not simply to the last checkpoint: one that SIGTERM left must not change what comes out.
+        """
+        due = (step - 1) // self.config.checkpoint_every * self.config.checkpoint_every
+        with self.phase("save"):
+            self.checkpoints.wait()
+            for leaf in jax.tree.leaves(nnx.state(self.state)):
+                leaf.delete()  # There may be no room for two states.
+            arguments = (self.create_model, self.config)
+            restored = due and restore_state(*arguments, self.checkpoints, self.mesh, step=due)
+            self.state = restored[0] if restored else create_state(*arguments, self.mesh)
+        counts = {"skipped": int(self.state.skipped[...]) + step - due, "rollbacks": rollbacks}
+        for name, count in counts.items():
+            variable = getattr(self.state, name)
+            variable[...] = jax.device_put(np.int32(count), variable[...].sharding)
+        return counts
+
+    def _write(self, step: int, values: dict[str, Any], measured: Mapping[str, float]) -> None:
+        head = {name: values[name] for name in ("loss", "grad_norm", "skipped", "rollbacks")}
+        validation = {f"validation/{name}": float(x) for name, x in measured.items()}
         self.log.write({"step": step, **head, **values, **validation})
-        bar.set_postfix(loss=f"{head['loss']:.4g}", refresh=False)
-        if not finite and self.config.on_nonfinite == "abort":
-            raise InputError(
-                f"loss and gradient must be finite, but at step {step} the loss is {head['loss']} "
-                f"and the norm of the gradient {head['grad_norm']}; lower "
-                f"train.optimizer.learning-rate, look at the data, or pass "
-                f"--train.on-nonfinite skip"
-            )
+        self.bar.set_postfix(loss=f"{head['loss']:.4g}", refresh=False)

@@ -1,5 +1,6 @@
-"""The device mesh, and what lies on it how: batches split over all of it, state over `fsdp`."""
+"""The device mesh, and what lies on it how: batches over `data`, state over `fsdp`, fields too."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.training.config import MeshConfig
 
 Batch = Mapping[str, Any]
 """Arrays by name, each `(batch, ...)`: NumPy on the host, `jax.Array` inside the step."""
@@ -18,26 +20,36 @@ SMALLEST_SPLIT = 1024
 """Elements of the smallest array that `state_sharding` splits without having been asked to."""
 
 
-def make_mesh(*, fsdp: int = 1) -> Mesh:
-    """Returns a mesh over all devices of all processes, with the axes `data` and `fsdp`.
+def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
+    """Returns a mesh over all devices of all processes, with the axes `data`, `fsdp` and `space`.
 
-    The axis types are Auto: the compiler places the collectives.
+    The axis types are Auto: the compiler places the collectives. `space` is the innermost axis, so
+    the devices that share an example are neighbours.
 
     Args:
-        fsdp: Size of the axis `fsdp`; `data` takes the rest.
+        data: Size of the axis `data`; here and below, one -1 takes the devices that are left.
+        fsdp: Size of the axis `fsdp`.
+        space: Size of the axis `space`; must divide the devices of one process, which loads whole
+            examples.
 
     Raises:
-        InputError: If `fsdp` does not divide the number of devices.
+        InputError: If the sizes do not multiply to the number of devices.
     """
     devices = jax.device_count()
-    if fsdp < 1 or devices % fsdp:
-        fitting = ", ".join(str(n) for n in range(1, devices + 1) if devices % n == 0)
+    sizes = dataclasses.asdict(MeshConfig(data=data, fsdp=fsdp, space=space))
+    given = math.prod(size for size in sizes.values() if size != -1)
+    if devices % given or (given != devices and -1 not in sizes.values()):
         raise InputError(
-            f"train.fsdp must divide the number of devices, but it is {fsdp} on {devices} devices; "
-            f"use one of {fitting}"
+            f"the sizes of train.mesh must multiply to the number of devices, {devices}, but they "
+            f"are {sizes}; set one to -1 and the others to divisors of {devices}"
         )
-    shape = (devices // fsdp, fsdp)
-    return jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    shape = tuple(devices // given if size == -1 else size for size in sizes.values())
+    if jax.local_device_count() % shape[2]:
+        raise InputError(
+            f"train.mesh.space must divide the devices of one process, "
+            f"{jax.local_device_count()}, but it is {shape[2]}; use a divisor"
+        )
+    return jax.make_mesh(shape, tuple(sizes), axis_types=(AxisType.Auto,) * 3)
 
 
 def state_sharding(state: Any, mesh: Mesh) -> Any:
@@ -105,24 +117,40 @@ def _fit(annotation: Any, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(*entries)
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns where a batch lies: its first axis split over all devices, whatever their axes."""
-    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+def batch_sharding(mesh: Mesh, shape: tuple[int, ...] = ()) -> NamedSharding:
+    """Returns where an array of a batch lies, by its shape.
+
+    The first axis is split over `data` and `fsdp`. Where the mesh has more than one device along
+    `space`, arrays `(batch, time, *space, channel)` of four axes or more are split over it along
+    their first space axis, if it divides that.
+
+    Args:
+        mesh: The mesh.
+        shape: The shape of the array; without it the rule of the first axis alone.
+    """
+    batch = tuple(name for name in mesh.axis_names if name != "space")
+    spatial = len(shape) >= 4 and mesh.shape.get("space", 1) > 1
+    if spatial and shape[2] % mesh.shape["space"] == 0:
+        return NamedSharding(mesh, PartitionSpec(batch, None, "space"))
+    return NamedSharding(mesh, PartitionSpec(batch))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Checks that a global batch splits evenly over the devices.
+def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> None:
+    """Checks that a global batch splits evenly over the devices, also in parts.
 
     Raises:
-        InputError: If `batch_size` is not a multiple of the number of devices.
+        InputError: If `batch_size` is not a multiple of the devices along `data` and `fsdp`, times
+            the number of parts.
     """
-    devices = mesh.size
-    if batch_size % devices:
-        above = -(-batch_size // devices) * devices
-        below = above - devices
+    shares = mesh.size // mesh.shape.get("space", 1)
+    unit = shares * accumulate
+    if batch_size % unit:
+        above = -(-batch_size // unit) * unit
+        below = above - unit
+        parts = f" in {accumulate} parts" if accumulate > 1 else ""
         raise InputError(
-            f"the global batch size must be a multiple of the number of devices, but it is "
-            f"{batch_size} on {devices} devices; use {f'{below} or {above}' if below else above}"
+            f"the global batch size must be a multiple of {unit}, but it is {batch_size} on "
+            f"{shares} devices{parts}; use {f'{below} or {above}' if below else above}"
         )
 
 
@@ -138,14 +166,14 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
         Global arrays `(global batch, ...)`, sharded by `batch_sharding`.
 
     Raises:
-        InputError: If the global batch is not a multiple of the number of devices.
+        InputError: If the global batch does not split evenly over the devices.
     """
-    sharding = batch_sharding(mesh)
 
     def place(local: Any) -> jax.Array:
         local = np.asarray(local)
         check_batch_size(len(local) * jax.process_count(), mesh)
         local = local.astype(jax.dtypes.canonicalize_dtype(local.dtype), copy=False)
+        sharding = batch_sharding(mesh, local.shape)
         return jax.make_array_from_process_local_data(sharding, local)
 
     return {name: place(local) for name, local in batch.items()}

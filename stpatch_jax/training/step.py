@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from stpatch_jax.training import accumulation
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.mesh import Batch, state_sharding
 from stpatch_jax.training.optimizers import make_optimizer
@@ -19,26 +20,69 @@ LossFunction = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 Metrics = dict[str, jax.Array]
 
 
+class Average(nnx.Variable):
+    """The moving average of one parameter, float32."""
+
+
 class TrainState(nnx.Module):
     """All that a step changes, and so all that a checkpoint must hold.
 
     Attributes:
         model: The network, with the PRNG keys and counters of its dropout.
         optimizer: The optimiser's moments and update count.
-        skipped: How many updates were skipped so far because they were not finite; int32 scalar.
+        average: The moving average of the parameters, None where none is kept.
+        skipped: How many batches were skipped so far because of what is not finite; int32 scalar.
+        rollbacks: How often the run went back to a checkpoint because of it; int32 scalar.
     """
 
-    def __init__(self, model: nnx.Module, optimizer: nnx.Optimizer):
+    def __init__(self, model: nnx.Module, optimizer: nnx.Optimizer, *, averaged: bool = False):
         self.model = model
         self.optimizer = optimizer
+        self.average = nnx.data(_average_of(model) if averaged else None)
         self.skipped = nnx.Variable(jnp.zeros((), jnp.int32))
+        self.rollbacks = nnx.Variable(jnp.zeros((), jnp.int32))
+
+    def averaged(self) -> Any:
+        """Returns the model to judge and to use: one of its own, with the averaged weights.
+
+        Where no average is kept it has the weights themselves. Arrays are shared, and whatever is
+        no parameter (batch statistics, PRNG keys) is the model's.
+        """
+        model = nnx.merge(*nnx.split(self.model), copy=True)
+        if self.average is not None:
+            weights, average = nnx.state(model, nnx.Param), nnx.as_pure(self.average)
+            cast = jax.tree.map(lambda w, a: a.astype(w.dtype), nnx.as_pure(weights), average)
+            nnx.update(model, cast)
+        return model
+
+
+def _average_of(model: nnx.Module) -> nnx.State:
+    """The parameters in float32, each with the metadata (and so the sharding) of its own."""
+    return jax.tree.map(
+        lambda param: Average.from_metadata(param[...].astype(jnp.float32), param.get_metadata()),
+        nnx.state(model, nnx.Param),
+        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+    )
+
+
+def _move_average(state: TrainState, ema: float) -> None:
+    """Moves the average towards the weights as `TrainConfig.ema` says, faster at first."""
+    n = state.optimizer.step[...].astype(jnp.float32)
+    share = 1 - jnp.minimum(ema, (1 + n) / (10 + n))
+    moved = jax.tree.map(
+        lambda average, weight: average + share * (weight.astype(jnp.float32) - average),
+        nnx.as_pure(state.average),
+        nnx.as_pure(nnx.state(state.model, nnx.Param)),
+    )
+    nnx.update(state.average, moved)
 
 
 def _new_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> TrainState:
     params_key, dropout_key = jax.random.split(jax.random.key(config.seed))
     model = create_model(nnx.Rngs(params_key, dropout=dropout_key))
     tx = make_optimizer(config.optimizer, config.steps)
-    state = TrainState(model, nnx.Optimizer(model, tx, wrt=nnx.Param))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    state = TrainState(model, optimizer, averaged=config.ema is not None)
     _pin(state, mesh)
     return state
 
@@ -93,43 +137,68 @@ def abstract_state(
     )
 
 
-def make_train_step(loss_fn: LossFunction, mesh: Mesh) -> Callable[[TrainState, Batch], Metrics]:
+def _kept_by_remat(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Keeps for the backward pass what is dear to compute again: matrix products, convolutions."""
+    return primitive.name in ("dot_general", "conv_general_dilated")
+
+
+def make_train_step(
+    loss_fn: LossFunction,
+    mesh: Mesh,
+    *,
+    accumulate: int = 1,
+    remat: bool = False,
+    ema: float | None = None,
+) -> Callable[[TrainState, Batch], Metrics]:
     """Compiles one optimiser update: loss, gradient, clip, rule, in place.
 
     An update whose loss or gradient norm is not finite is masked: weights, optimiser and any other
     state stay as they were, `state.skipped` counts one more, and only the PRNG counters go on. What
-    follows from it (abort or go on) is the caller's to decide. The learning rate counts the updates
-    made, so it does not move in a skipped step.
+    follows from it (abort, go on or roll back) is the caller's to decide. The learning rate counts
+    the updates made, so it does not move in a skipped step.
 
     Args:
         loss_fn: `(model, batch) -> (loss, metrics)`, the loss a mean over the global batch,
-            metrics a dict of scalars.
+            metrics a dict of scalars; `weight` among them is only read by `accumulate`.
         mesh: The mesh that state and batch lie on.
+        accumulate: Parts that the batch is taken in, see `stpatch_jax.training.accumulation`.
+        remat: Whether to keep only matrix products and convolutions for the backward pass.
+        ema: Decay of the average of the weights, for a state that has one.
 
     Returns:
         `train_step(state, batch) -> metrics`. It donates the buffers of `state` and leaves the new
         ones there. Metrics are those of `loss_fn` and `loss`, `grad_norm` (before the clip),
-        `finite` (bool) and `skipped` (so far): device scalars that nobody has waited for.
+        `finite` (bool), `skipped` and `rollbacks` (so far): device scalars that nobody has waited
+        for.
     """
+    loss = nnx.remat(loss_fn, policy=_kept_by_remat) if remat else loss_fn
+    gradient = nnx.value_and_grad(loss, has_aux=True)
+    if accumulate > 1:
+        gradient = accumulation.accumulate(gradient, accumulate, mesh)
 
     @functools.partial(nnx.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch) -> Metrics:
-        gradient = nnx.value_and_grad(lambda model: loss_fn(model, batch), has_aux=True)
         stays = nnx.Not(nnx.RngState)
         before = nnx.as_pure(nnx.state(state, stays))
-        (loss, metrics), grads = _with_whole_weights(gradient, state.model, mesh)
+        (loss, metrics), grads = _with_whole_weights(
+            lambda model: gradient(model, batch), state.model, mesh
+        )
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         state.optimizer.update(state.model, grads)
+        if ema is not None:
+            _move_average(state, ema)
         after = nnx.as_pure(nnx.state(state, stays))
         nnx.update(state, jax.tree.map(functools.partial(jnp.where, finite), after, before))
         state.skipped[...] += jnp.where(finite, 0, 1)
         _pin(state, mesh)
+        metrics.pop("weight", None)
         return metrics | {
             "loss": loss,
             "grad_norm": grad_norm,
             "finite": finite,
             "skipped": state.skipped[...],
+            "rollbacks": state.rollbacks[...],
         }
 
     return train_step

@@ -203,6 +203,17 @@ def test_the_order_of_chunks_reads_tiles_once_with_a_small_cache(stored):
     assert naive.reader.bytes_read > 2 * source.reader.bytes_read
 
 
+@pytest.mark.parametrize("steps", [(), ("standard",)])
+def test_an_example_may_be_written_to_and_leaves_the_field_alone(steps):
+    field = small_field()
+    before = field.values.copy()
+    cleaner = Cleaner.fit(field, range(24), CleaningConfig(steps=steps))
+    example = FieldWindows(field, range(24, 40), cleaner, context=6, horizon=3)[2]
+    for value in example.values():
+        value[...] = 0
+    np.testing.assert_array_equal(field, before)
+
+
 def test_what_was_read_cannot_be_written_to(stored):
     _, lazy = stored
     with pytest.raises(ValueError, match="read-only"):

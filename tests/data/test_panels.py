@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stpatch_jax.data import PanelConfig, PanelData, batch_iterator, read_price_table
+from stpatch_jax.data import PanelConfig, PanelData, batch_iterator, read_price_table, truth
 from stpatch_jax.data.sampling import sequential_batches
 from stpatch_jax.errors import InputError
 
@@ -48,7 +48,7 @@ def load(folder: Path, prices: np.ndarray, **changes) -> PanelData:
 def test_examples_have_the_promised_shapes_and_no_nan(tmp_path, representation, split):
     data = load(tmp_path, walks(), representation=representation)
     source = data.source(split)
-    assert data.shape == (6, 3, 1)
+    assert data.source("train")[0]["context"].shape == (6, 3, 1)
     for i in range(len(source)):
         example = source[i]
         assert {name: (value.shape, value.dtype.name) for name, value in example.items()} == {
@@ -85,14 +85,14 @@ def test_scaled_targets_come_back_as_the_prices_of_the_file(tmp_path, representa
     prices = walks()
     data = load(tmp_path, prices, representation=representation)
     for batch in sequential_batches(data.source("test"), batch_size=len(data.source("test"))):
-        truth = data.true_price(batch["index"])
+        real = truth(data, batch["index"])
         rows = batch["index"][:, None] + np.arange(3)
-        np.testing.assert_allclose(truth[..., 0], prices[rows], rtol=1e-14)
+        np.testing.assert_allclose(real[..., 0], prices[rows], rtol=1e-14)
         mask = batch["target_mask"]
-        np.testing.assert_array_equal(mask, np.isfinite(truth))
+        np.testing.assert_array_equal(mask, np.isfinite(real))
         assert 0 < mask.sum() < mask.size
-        back = data.to_price(batch["target"], batch["index"])
-        np.testing.assert_allclose(back[mask], truth[mask], rtol=1e-6)
+        back = data.in_units(batch["target"], batch["index"])
+        np.testing.assert_allclose(back[mask], real[mask], rtol=1e-6)
 
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
@@ -103,7 +103,7 @@ def test_persistence_comes_back_as_the_last_known_price(tmp_path, representation
     batch = next(sequential_batches(source, batch_size=len(source)))
     repeated = np.repeat(batch["persistence"], 3, axis=1)
     last = pd.DataFrame(prices).ffill().to_numpy()[batch["index"] - 1]
-    got = data.to_price(repeated, batch["index"])
+    got = data.in_units(repeated, batch["index"])
     expected = np.broadcast_to(last[:, None, :, None], got.shape)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -148,7 +148,7 @@ def test_companies_are_dropped_by_their_training_rows_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="1 of 3 companies dropped: B has values in 0 of the 36"):
         data = load(tmp_path, prices)
     assert data.companies == ("A", "C")
-    assert data.shape == (6, 2, 1)
+    assert data.source("train")[0]["context"].shape == (6, 2, 1)
     assert list(data.report["companies_dropped"]) == ["B"]
     assert data.report["companies_used"] == ["A", "C"]
     # Nothing is invented for the company that ended: no targets, and a flat context.
@@ -171,11 +171,11 @@ def test_prices_that_are_not_positive_are_missing_in_log_returns_only(tmp_path):
     prices[55, 0], prices[56, 1] = 0.0, -5.0
     data = load(tmp_path, prices)
     assert data.report["impossible_values"] == 2
-    truth = data.true_price(np.array([55]))[0, :, :, 0]
-    np.testing.assert_array_equal(np.isnan(truth), np.isin(prices[55:58], [0.0, -5.0]))
+    real = truth(data, np.array([55]))[0, :, :, 0]
+    np.testing.assert_array_equal(np.isnan(real), np.isin(prices[55:58], [0.0, -5.0]))
     level = load(tmp_path, prices, representation="level")
     assert level.report["impossible_values"] == 0
-    np.testing.assert_allclose(level.true_price(np.array([55]))[0, :, :, 0], prices[55:58])
+    np.testing.assert_allclose(truth(level, np.array([55]))[0, :, :, 0], prices[55:58])
 
 
 def test_winsorising_leaves_test_targets_and_true_prices_alone(tmp_path):
@@ -184,9 +184,9 @@ def test_winsorising_leaves_test_targets_and_true_prices_alone(tmp_path):
     prices[55, 0] *= 10
     data = load(tmp_path, prices, winsorize=0.05)
     index = np.array([55])
-    np.testing.assert_allclose(data.true_price(index)[0, 0, 0, 0], prices[55, 0])
+    np.testing.assert_allclose(truth(data, index)[0, 0, 0, 0], prices[55, 0])
     example = next(e for e in map(data.source("test").__getitem__, range(9)) if e["index"] == 55)
-    back = data.to_price(example["target"][None], index)
+    back = data.in_units(example["target"][None], index)
     np.testing.assert_allclose(back[0, 0, 0, 0], prices[55, 0], rtol=1e-5)
     assert data.report["clipped_inputs"] > 0
     assert load(tmp_path, prices, winsorize=0.0).report["clipped_inputs"] == 0
@@ -195,7 +195,7 @@ def test_winsorising_leaves_test_targets_and_true_prices_alone(tmp_path):
 def test_a_forecast_beyond_the_table_has_prices(tmp_path):
     prices = walks()
     data = load(tmp_path, prices)
-    got = data.to_price(np.zeros((1, 3, 3, 1)), np.array([ROWS]))
+    got = data.in_units(np.zeros((1, 3, 3, 1)), np.array([ROWS]))
     np.testing.assert_allclose(got[0, 0, :, 0], pd.DataFrame(prices).ffill().to_numpy()[-1])
 
 
@@ -208,7 +208,7 @@ def test_the_default_problem_keeps_nine_names():
     assert data.report["empty_rows_dropped"] == 133
     assert len(data.times) == data.report["rows"]
     batch = next(batch_iterator(data.source("train"), batch_size=8, seed=0, start_step=0))
-    assert batch["context"].shape == (8, *data.shape)
+    assert batch["context"].shape == (8, 24, 9, 1)
     # Inputs are standardised: fitted to training rows, so close to one over a batch of them.
     assert 0.5 < batch["context"].std() < 1.5
 
@@ -219,19 +219,19 @@ def test_a_real_table_of_87_companies(data_dir, representation):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data = PanelConfig(path=path, context=20, horizon=5, representation=representation).load()
-    assert data.shape == (20, 87, 6)
+    assert data.source("train")[0]["context"].shape == (20, 87, 6)
     assert data.target_channels == ("adjusted_close",)
     source = data.source("test")
     batch = next(sequential_batches(source, batch_size=len(source)))
-    back, truth = data.to_price(batch["target"], batch["index"]), data.true_price(batch["index"])
-    np.testing.assert_allclose(back, truth, rtol=1e-5)
+    back, real = data.in_units(batch["target"], batch["index"]), truth(data, batch["index"])
+    np.testing.assert_allclose(back, real, rtol=1e-5)
     field = read_price_table(path).field.sel(channel="adjusted_close").values
-    np.testing.assert_array_equal(truth[-1, :, :, 0], field[-5:])
+    np.testing.assert_array_equal(real[-1, :, :, 0], field[-5:])
     train = np.concatenate([data.source("train")[i]["context"] for i in (0, 400, -1)])
     assert 0.3 < train.std() < 3
     with pytest.warns(UserWarning, match="2 of 87 companies dropped: AGFS .*; BABA"):
         fewer = PanelConfig(path=path, minimum_share=0.7).load()
-    assert fewer.shape[1] == 85
+    assert len(fewer.companies) == 85
 
 
 def test_a_long_table_can_predict_any_channel(tmp_path):
@@ -244,10 +244,10 @@ def test_a_long_table_can_predict_any_channel(tmp_path):
     file.write_text("\n".join(lines))
     config = replace(SMALL, path=str(file))
     assert config.load().target_channels == ("adjusted_close",)
-    assert config.load().shape == (6, 3, 6)
+    assert config.load().source("train")[0]["context"].shape == (6, 3, 6)
     volume = replace(config, target_channel="volume").load()
     assert volume.unit == "shares"
-    np.testing.assert_array_equal(volume.true_price(np.array([9]))[0, 0, :, 0], [0, 1, 2])
+    np.testing.assert_array_equal(truth(volume, np.array([9]))[0, 0, :, 0], [0, 1, 2])
     with pytest.raises(InputError, match=r"channels open, .*, volume, but it is 'price'"):
         replace(config, target_channel="price").load()
 
@@ -301,10 +301,10 @@ def test_wrong_splits_rows_and_shapes_are_refused(tmp_path):
         data.source("test")[len(data.source("test"))]
     for index in ([0], [-1], [ROWS + 1]):
         with pytest.raises(InputError, match=r"index must lie in 1\.\.60"):
-            data.to_price(np.zeros((1, 3, 3, 1)), np.array(index))
-    with pytest.raises(InputError, match=r"index must lie in 1\.\.57"):
-        data.true_price(np.array([58]))
+            data.in_units(np.zeros((1, 3, 3, 1)), np.array(index))
+    with pytest.raises(InputError, match=r"index must lie in 0\.\.57"):
+        truth(data, np.array([58]))
     with pytest.raises(InputError, match="index must be a list of rows"):
-        data.true_price(np.array([1.0]))
+        truth(data, np.array([1.0]))
     with pytest.raises(InputError, match=r"\(2, 3, 3, 1\), but it is \(2, 3, 3\)"):
-        data.to_price(np.zeros((2, 3, 3)), np.array([8, 9]))
+        data.in_units(np.zeros((2, 3, 3)), np.array([8, 9]))

@@ -131,11 +131,11 @@ def test_bfloat16_gives_float32_logits_and_dropout_only_trains():
 
 def test_labels_that_are_no_class_are_refused():
     task = Classify(ClassifyConfig(COUNTS))
-    task.check_labels(np.array([0, 2]))
+    task.check_batch({"label": np.array([0, 2])})
     for label in ([0, 3], [-1], [0.5]):
         message = rf"Classify has 3 classes and needs labels from 0 to 2, got \[{label[-1]}\]"
         with pytest.raises(InputError, match=message):
-            task.check_labels(np.array(label))
+            task.check_batch({"label": np.array(label)})
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.training import Checkpoints, FitResult, OptimizerConfig, TrainConfig, fit
+from stpatch_jax.training import FitResult, OptimizerConfig, TrainConfig, fit
 
 CONFIG = TrainConfig(
     steps=12,
@@ -98,14 +98,13 @@ def run(
 def main() -> None:
     import dataclasses
 
+    def announced(start: int) -> Iterator[dict[str, np.ndarray]]:
+        print(json.dumps({"start": start}), flush=True)
+        return batches(start)
+
     workdir, steps = Path(sys.argv[1]), int(sys.argv[2])
-    checkpoints = workdir / "checkpoints"
-    start = None
-    if checkpoints.is_dir():
-        with Checkpoints(checkpoints) as saved:
-            start = saved.latest_step
-    result = run(workdir, dataclasses.replace(CONFIG, steps=steps))
-    print(json.dumps({"start": start or 0, "step": result.step, "digest": digest(result.state)}))
+    result = run(workdir, dataclasses.replace(CONFIG, steps=steps), batches=announced)
+    print(json.dumps({"step": result.step, "digest": digest(result.state)}))
 
 
 if __name__ == "__main__":

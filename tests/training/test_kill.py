@@ -27,13 +27,17 @@ def said_on(workdir: Path) -> Path:
     return workdir.with_suffix(".stderr")
 
 
-def finish(process: subprocess.Popen[str], workdir: Path) -> dict[str, object]:
-    out, _ = process.communicate(timeout=300)
-    said = said_on(workdir).read_text()
-    assert process.returncode == 0, said
+def said(out: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def finish(process: subprocess.Popen[str], workdir: Path) -> list[dict[str, object]]:
+    out, _ = process.communicate(timeout=600)
+    errors = said_on(workdir).read_text()
+    assert process.returncode == 0, errors
     # XLA of jax 0.10.0 doubts in its log the programs that it cached itself on this machine.
-    assert [line for line in said.splitlines() if "cpu_aot_loader" not in line] == []
-    return json.loads(out)
+    assert [line for line in errors.splitlines() if "cpu_aot_loader" not in line] == []
+    return said(out)
 
 
 def logged(workdir: Path) -> int:
@@ -46,22 +50,34 @@ def committed(workdir: Path) -> int:
     return max(steps, default=0)
 
 
-def kill_at_random(process: subprocess.Popen[str], workdir: Path, chance: random.Random) -> bool:
-    """Kills some steps and milliseconds after the resumption; says whether it was running."""
+def in_flight(workdir: Path) -> bool:
+    """Whether the run died inside a save."""
+    return any((workdir / "checkpoints").glob("*tmp*"))
+
+
+def kill_at_random(
+    process: subprocess.Popen[str], workdir: Path, chance: random.Random
+) -> list[dict[str, object]]:
+    """Kills some steps and milliseconds after the resumption; returns what the run had said.
+
+    One kill in four comes at any moment since the start: the process may still be importing,
+    restoring or compiling.
+    """
     log = workdir / "metrics.jsonl"
     before = log.stat().st_ino if log.exists() else None
     enough = committed(workdir) + chance.randint(1, 12)
+    patience = chance.uniform(0, 5) if chance.random() < 0.25 else 600.0
+    end = time.monotonic() + patience
 
     def moving() -> bool:
         return log.exists() and log.stat().st_ino != before and logged(workdir) >= enough
 
-    while process.poll() is None and not moving():
+    while process.poll() is None and not moving() and time.monotonic() < end:
         time.sleep(0.002)
     time.sleep(chance.uniform(0, 0.1))
-    running = process.poll() is None
+    assert process.poll() is None, f"ended before the kill: {said_on(workdir).read_text()}"
     process.kill()
-    process.communicate()
-    return running
+    return said(process.communicate()[0])
 
 
 def check_kills(tmp_path: Path, kills: int, steps: int) -> int:
@@ -71,16 +87,19 @@ def check_kills(tmp_path: Path, kills: int, steps: int) -> int:
     chance = random.Random(kills)
     inside = 0
     for _ in range(kills):
-        process = start_run(broken, cache, steps)
-        assert kill_at_random(process, broken, chance), "ended before the kill"
-        inside += any((broken / "checkpoints").glob("*tmp*"))
-        # One interval, and one more for the save that was still in flight.
-        assert logged(broken) - committed(broken) <= 2 * CONFIG.checkpoint_every
-    expected = finish(undisturbed, straight)
+        restored = committed(broken)
+        started = kill_at_random(start_run(broken, cache, steps), broken, chance)
+        assert started in ([], [{"start": restored}])
+        assert committed(broken) >= restored
+        inside += in_flight(broken)
+        # A save goes on beside the next steps, so the one that was due last may not be done.
+        lost = logged(broken) - committed(broken)
+        assert lost <= CONFIG.checkpoint_every * (2 if in_flight(broken) else 1)
+    _, expected = finish(undisturbed, straight)
     restored = committed(broken)
-    result = finish(start_run(broken, cache, steps), broken)
-    assert result["start"] == restored
-    assert result["digest"] == expected["digest"]
+    started, result = finish(start_run(broken, cache, steps), broken)
+    assert started == {"start": restored}
+    assert result == expected
     assert (broken / "metrics.jsonl").read_bytes() == (straight / "metrics.jsonl").read_bytes()
     kept = sorted(p.name for p in (broken / "checkpoints").iterdir())
     assert kept == sorted(p.name for p in (straight / "checkpoints").iterdir())
@@ -92,5 +111,11 @@ def test_killed_twice_ends_bit_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_twelve_times_ends_bit_equal(tmp_path: Path) -> None:
-    assert check_kills(tmp_path, 12, 600) > 0
+def test_killed_many_times_ends_bit_equal(
+    tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kills = 200 if request.config.getoption("--many") else 12
+    inside = check_kills(tmp_path, kills, 30 * kills)
+    assert inside > 0
+    with capsys.disabled():
+        print(f"\nsurvived {kills} kills, {inside} of them inside a save")

@@ -73,7 +73,7 @@ def test_metrics_name_step_loss_and_validation(straight: tuple[Path, FitResult])
     workdir, result = straight
     records = lines(workdir)
     assert [record["step"] for record in records] == list(range(1, 13))
-    assert list(records[0]) == ["step", "loss", "grad_norm", "skipped", "absolute"]
+    assert list(records[0]) == ["step", "loss", "grad_norm", "skipped", "rollbacks", "absolute"]
     assert [r["step"] for r in records if "validation/loss" in r] == [4, 8, 12]
     assert [r["step"] for r in records if r["loss"] is None] == [NAN_STEP]
     assert [r["skipped"] for r in records] == [0] * (NAN_STEP - 1) + [1] * (13 - NAN_STEP)

@@ -11,8 +11,8 @@ from stpatch_jax.training import batch_sharding, check_batch_size, make_mesh, sh
 
 def test_mesh_spans_all_devices_with_auto_axes() -> None:
     mesh = make_mesh()
-    assert dict(mesh.shape) == {"data": 8, "fsdp": 1}
-    assert mesh.axis_types == (AxisType.Auto,) * 2
+    assert dict(mesh.shape) == {"data": 8, "fsdp": 1, "space": 1}
+    assert mesh.axis_types == (AxisType.Auto,) * 3
     assert list(mesh.devices.flat) == jax.devices()
 
 

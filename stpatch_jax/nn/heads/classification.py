@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.nn.layers import DTypeName, is_size, require
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import DTypeName, is_size
 
 ClassificationReduce = Literal["flatten", "mean"]
 

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from stpatch_jax.errors import require
 from stpatch_jax.losses import box_iou
-from stpatch_jax.nn.layers import DTypeName, is_size, require
+from stpatch_jax.nn.layers import DTypeName, is_size
 from stpatch_jax.windows import AxisWindows, WindowSpec
 
 # Chance of an object that an untrained head gives a window: the first steps are not spent on

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from stpatch_jax.errors import require
 from stpatch_jax.nn.heads.dense import DenseHead
-from stpatch_jax.nn.layers import DTypeName, is_size, require
+from stpatch_jax.nn.layers import DTypeName, is_size
 from stpatch_jax.windows import WindowSpec
 
 ForecastTime = Literal["last", "flatten"]

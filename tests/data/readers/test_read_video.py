@@ -1,9 +1,11 @@
 """Video files: parts equal the whole, damage and ragged frames are told."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from stpatch_jax.data.readers import open_field
+from stpatch_jax.data.readers import open_field, read_folder
 from stpatch_jax.errors import InputError
 
 av = pytest.importorskip("av")
@@ -68,6 +70,31 @@ def test_a_truncated_video_with_its_index_in_front_is_refused(tmp_path):
         cut.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
         with pytest.raises(InputError, match=r"must be complete, but it has \d+ of 30 frames"):
             open_field(cut)
+
+
+def test_frames_of_another_size_are_told_where_they_are_read(tmp_path):
+    path, content = tmp_path / "ragged.mjpeg", b""
+    for height, width in [(32, 32)] * 3 + [(16, 48)] * 2:
+        codec = av.CodecContext.create("mjpeg", "w")
+        codec.height, codec.width, codec.pix_fmt = height, width, "yuvj420p"
+        codec.time_base = Fraction(1, 10)
+        frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 99, np.uint8), "rgb24")
+        content += b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode()])
+    path.write_bytes(content)
+    field = open_field(path, format="video")
+    assert field[:3].values.shape == (3, 32, 32, 3)
+    with pytest.raises(InputError, match=r"must be \(32, 32\) pixels, but frame 3 is \(16, 48\);"):
+        _ = field.values
+
+
+def test_clips_of_other_lengths_and_sizes_are_told_when_they_are_stacked(tmp_path):
+    for name, frames in (("a/1.mp4", FRAMES), ("b/1.mp4", FRAMES[:8]), ("c/1.mp4", FRAMES[:, :16])):
+        (tmp_path / name).parent.mkdir()
+        save(tmp_path / name, frames)
+    clips = read_folder(tmp_path)
+    assert [clips[at].shape[:3] for at in range(3)] == [(30, 32, 32), (8, 32, 32), (30, 16, 32)]
+    with pytest.raises(InputError, match=r"a/1.mp4 has \(30, 32, 32, 3\) and b/1.mp4 has \(8, 32"):
+        clips.stack()
 
 
 def test_a_file_without_video_is_refused(tmp_path):

@@ -1,0 +1,86 @@
+"""Scores of a whole test set, and how sure they are: 95 % bootstrap intervals by group."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from stpatch_jax.evaluation import SplitClasses, SplitForecasts
+from stpatch_jax.metrics import Confusion, roc_auc
+
+RESAMPLES = 1000
+Score = Callable[[np.ndarray], float]
+"""From the numbers of examples (some of them several times) to the score over them."""
+
+
+def interval(score: Score, groups: np.ndarray, *, seed: int = 0) -> list[float]:
+    """The 95 % percentile interval of a score when whole groups are drawn with replacement.
+
+    Args:
+        score: The score over given examples.
+        groups: Number of the group of each example [example]: its case, day or block of time.
+        seed: Of the draws.
+
+    References:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    random = np.random.default_rng(seed)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    drawn = []
+    for _ in range(RESAMPLES):
+        chosen = random.integers(len(members), size=len(members))
+        drawn.append(score(np.concatenate([members[at] for at in chosen])))
+    return np.nanquantile(drawn, (0.025, 0.975)).tolist()
+
+
+def forecast_scores(split: SplitForecasts, *, batch: int) -> dict[str, dict[str, Score]]:
+    """Scores of every forecast of a split by metric, in scaled units.
+
+    Each is the mean over the windows of the mean over a window's real targets. The metrics
+    `mse_drop_last` and `mae_drop_last` leave out the last windows that fill no batch, as some
+    published figures do.
+
+    Args:
+        split: The forecasts.
+        batch: The batch size of the published figures.
+    """
+    whole = len(split.index) // batch * batch
+    scores: dict[str, dict[str, Score]] = {}
+    for name, values in split.forecasts.items():
+        errors = np.where(split.mask, values - split.target, 0.0)
+        axes = tuple(range(1, errors.ndim))
+        count = np.maximum(split.mask.sum(axis=axes), 1)
+        for metric, losses in {"mse": errors**2, "mae": np.abs(errors)}.items():
+            by_window = losses.sum(axis=axes, dtype=np.float64) / count
+            by_metric = scores.setdefault(metric, {})
+            by_metric[name] = _mean(by_window, len(by_window))
+            scores.setdefault(f"{metric}_drop_last", {})[name] = _mean(by_window, whole)
+    return scores
+
+
+def _mean(values: np.ndarray, stop: int) -> Score:
+    def score(chosen: np.ndarray) -> float:
+        return float(values[chosen[chosen < stop]].mean()) if stop else float("nan")
+
+    return score
+
+
+def class_scores(split: SplitClasses) -> dict[str, dict[str, Score]]:
+    """Accuracy, MCC and AUC of the model and the naive rule, by metric."""
+    metrics: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]] = {
+        "accuracy": lambda p, label: _counts(p, label).accuracy(),
+        "mcc": lambda p, label: _counts(p, label).mcc(),
+        "auc": lambda p, label: roc_auc(p[:, 1] if p.shape[1] == 2 else p, label),
+    }
+
+    def score(metric: str, values: np.ndarray) -> Score:
+        return lambda chosen: float(metrics[metric](values[chosen], split.label[chosen]))
+
+    return {
+        metric: {name: score(metric, values) for name, values in split.probabilities.items()}
+        for metric in metrics
+    }
+
+
+def _counts(probabilities: np.ndarray, label: np.ndarray) -> Confusion:
+    return Confusion.of(probabilities.argmax(-1), label, classes=probabilities.shape[-1])

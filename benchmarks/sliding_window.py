@@ -1,0 +1,295 @@
+"""What does tiled prediction cost beside its network, against MONAI and TorchIO?
+
+    python -m benchmarks.sliding_window [--small] [--cases constant] [--repeats 5]
+
+A volume is predicted by windows that overlap by half, with a network of two layers (3x3x3
+convolutions from 1 to 8 to 1 channels) that has the same weights everywhere, blended with constant
+or gaussian weights (Hann for TorchIO, which has no gaussian; MONAI cuts its gaussian's tails elsewhere). MONAI's `sliding_window_inference`
+and TorchIO's `GridSampler` and `GridAggregator` run eagerly on as many threads; with constant weights
+all must agree. `copy` has a plain copy in the place of the network: its time is what cutting and
+putting together cost. On a CPU our network is written twice: by `nn.layers.convolve`, as the
+backbones do, and as shifted products, which is the fast form for so few channels. All calls are
+timed in turn in one process; times are medians. Memory is how far a process of its own grows during
+one run, in which libraries and volume are there before.
+"""
+
+import functools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from benchmarks.cases import arguments, peer
+from benchmarks.timing import Call, print_case, write_results
+from stpatch_jax import WindowSpec
+from stpatch_jax.inference import memory_plan, sliding_window_apply
+from stpatch_jax.nn.layers import convolve
+
+FEATURES = 8
+BATCH = 1
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A cube, the cube of its windows, and the weights they are blended with."""
+
+    cells: int
+    window: int
+    blend: str
+
+    @property
+    def spec(self) -> WindowSpec:
+        """Windows that overlap by half."""
+        return WindowSpec((self.window,) * 3, stride=self.window // 2, padding="COVER")
+
+    def values(self) -> np.ndarray:
+        """Random numbers `(cells, cells, cells, channel)`."""
+        shape = (self.cells,) * 3
+        return np.random.default_rng(0).normal(size=(*shape, 1)).astype(np.float32)
+
+
+VOLUMES = {blend: Volume(160, 64, blend) for blend in ("constant", "gaussian")}
+SMALL = {blend: Volume(24, 8, blend) for blend in VOLUMES}
+
+
+def kernels() -> tuple[np.ndarray, np.ndarray]:
+    """The weights of both layers, each `(3, 3, 3, in, out)`."""
+    rng = np.random.default_rng(1)
+    first = rng.normal(size=(3, 3, 3, 1, FEATURES))
+    second = rng.normal(size=(3, 3, 3, FEATURES, 1))
+    return (0.2 * first).astype(np.float32), (0.1 * second).astype(np.float32)
+
+
+def by_convolve(windows: jax.Array) -> jax.Array:
+    """The network on `[window, *space, 1]` as the backbones convolve."""
+    first, second = kernels()
+    return convolve(jax.nn.relu(convolve(windows, jnp.asarray(first))), jnp.asarray(second))
+
+
+def by_products(windows: jax.Array) -> jax.Array:
+    """The network as sums of shifted products, channel by channel."""
+    first, second = kernels()
+    x = _shifted(windows[..., 0])
+    hidden = [
+        _shifted(jax.nn.relu(sum(x[tap] * first[(*tap, 0, out)] for tap in x)))
+        for out in range(FEATURES)
+    ]
+    terms = (y[tap] * second[(*tap, at, 0)] for at, y in enumerate(hidden) for tap in y)
+    return sum(terms, jnp.zeros(()).reshape((1,) * 4))[..., None]
+
+
+def _shifted(x: jax.Array) -> dict[tuple[int, int, int], jax.Array]:
+    """The neighbours of every cell `[window, *space]` by offset, zero outside."""
+    padded = jnp.pad(x, [(0, 0)] + [(1, 1)] * 3)
+    return {
+        tap: lax.slice(padded, (0, *tap), tuple(np.add(x.shape, (0, *tap)).tolist()))
+        for tap in np.ndindex(3, 3, 3)
+    }
+
+
+def our_networks() -> dict[str, Callable[[jax.Array], jax.Array]]:
+    """Ours, the fastest first, and a copy."""
+    networks = {"ours": by_convolve, "ours, copy": jnp.copy}
+    if jax.default_backend() == "cpu":
+        networks = {"ours": by_products, "ours, convolve": by_convolve, "ours, copy": jnp.copy}
+    return networks
+
+
+def our_call(network: Callable[[jax.Array], jax.Array], volume: Volume) -> Call:
+    """Our run on an array of the device."""
+    x = jnp.asarray(volume.values())
+    blend = "uniform" if volume.blend == "constant" else volume.blend
+    return functools.partial(
+        sliding_window_apply, network, x, volume.spec, blend=blend, batch_size=batch_size()
+    )
+
+
+def batch_size() -> int:
+    """Windows per call, for all alike: MONAI's default is its example's 4 on a GPU."""
+    return BATCH if jax.default_backend() == "cpu" else 4
+
+
+def torch_network(torch: ModuleType) -> Any:
+    """The same two layers, on `(window, channel, *space)`."""
+    layers = []
+    for kernel in kernels():
+        layer = torch.nn.Conv3d(*kernel.shape[-2:], 3, padding=1, bias=False)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(kernel.transpose(4, 3, 0, 1, 2).copy()))
+        layers.append(layer)
+    return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1]).to(torch_device())
+
+
+def torch_device() -> str:
+    """The device of torch that JAX computes on."""
+    return "cuda" if jax.default_backend() == "gpu" else "cpu"
+
+
+def monai_call(torch: ModuleType, monai: Any, network: Any, volume: Volume) -> Call:
+    """MONAI's loop."""
+    x = torch.from_numpy(np.moveaxis(volume.values(), -1, 0)[None].copy()).to(torch_device())
+
+    def run() -> Any:
+        with torch.no_grad():
+            y = monai.inferers.sliding_window_inference(
+                x, (volume.window,) * 3, batch_size(), network, overlap=0.5, mode=volume.blend
+            )
+        return y[0, 0].cpu()
+
+    return run
+
+
+def torchio_call(torch: ModuleType, torchio: Any, network: Any, volume: Volume) -> Call:
+    """TorchIO's sampler and aggregator."""
+    image = torch.from_numpy(np.moveaxis(volume.values(), -1, 0).copy())
+    subject = torchio.Subject(x=torchio.ScalarImage(tensor=image))
+    mode = "average" if volume.blend == "constant" else "hann"
+
+    def run() -> Any:
+        sampler = torchio.GridSampler(subject, volume.window, volume.window // 2)
+        aggregator = torchio.GridAggregator(sampler, overlap_mode=mode)
+        loader = torchio.SubjectsLoader(sampler, batch_size=batch_size())
+        with torch.no_grad():
+            for batch in loader:
+                windows = batch["x"][torchio.DATA].to(torch_device())
+                aggregator.add_batch(network(windows), batch[torchio.LOCATION])
+        return aggregator.get_output_tensor()[0]
+
+    return run
+
+
+def all_calls(volume: Volume) -> dict[str, Call]:
+    """Every run by name."""
+    calls = {name: our_call(network, volume) for name, network in our_networks().items()}
+    torch = peer("torch")
+    if torch is None:
+        return calls
+    networks = {"": torch_network(torch), ", copy": torch.clone}
+    for library, make in (("monai", monai_call), ("torchio", torchio_call)):
+        if module := peer(library):
+            calls |= {
+                f"{library}{name}": make(torch, module, network, volume)
+                for name, network in networks.items()
+            }
+    return calls
+
+
+def check(results: dict[str, np.ndarray], volume: Volume) -> None:
+    """Whether copies give the volume back, and networks agree where all weigh windows alike.
+
+    Raises:
+        AssertionError: Some do not.
+    """
+    for name, result in results.items():
+        if "copy" in name:
+            np.testing.assert_allclose(result, volume.values()[..., 0], atol=1e-4, err_msg=name)
+        elif volume.blend == "constant" or name.startswith("ours"):
+            np.testing.assert_allclose(result, results["ours"], atol=1e-4, err_msg=name)
+
+
+def timed(calls: dict[str, Call], repeats: int) -> dict[str, dict[str, float]]:
+    """Times whole runs in turn."""
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            samples[name].append(time.perf_counter() - start)
+    return {
+        name: {
+            "ms": round(1e3 * statistics.median(times), 2),
+            "ms_fastest": round(1e3 * min(times), 2),
+            "repeats": len(times),
+        }
+        for name, times in samples.items()
+    }
+
+
+def growth(name: str, volume: Volume) -> int:
+    """Bytes by which this process grows at most during a run after libraries are there."""
+    warm = all_calls(Volume(2 * volume.window, volume.window, volume.blend))[name]
+    jax.block_until_ready(warm())
+    call = all_calls(volume)[name]
+    before = resident()
+    jax.block_until_ready(call())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def measured_growth(name: str, blend: str, small: bool) -> int:
+    """The growth of a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.sliding_window", "--growth", name, blend]
+    run = subprocess.run(
+        [*command, *(["--small"] if small else [])], capture_output=True, text=True, check=True
+    )
+    return int(run.stdout.split()[-1])
+
+
+def measure(volume: Volume, *, repeats: int, small: bool) -> Answer:
+    """Times and sizes of one blend."""
+    calls = all_calls(volume)
+    check(
+        {name: np.asarray(call()).reshape((volume.cells,) * 3) for name, call in calls.items()},
+        volume,
+    )
+    timings = timed(calls, repeats)
+    network = next(iter(our_networks().values()))
+    field = jax.ShapeDtypeStruct((*(volume.cells,) * 3, 1), jnp.float32)
+    plan = memory_plan(network, field, volume.spec, batch_size=batch_size())
+    answer: Answer = {
+        "ms": timings,
+        "share_of_copy": round(timings["ours, copy"]["ms"] / timings["ours"]["ms"], 4),
+        "planned_bytes": plan.total,
+    }
+    if jax.default_backend() == "cpu" and sys.platform == "linux":
+        names = [name for name in calls if "copy" not in name]
+        answer["growth_bytes"] = {n: measured_growth(n, volume.blend, small) for n in names}
+    return answer
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    if "--growth" in sys.argv:
+        at = sys.argv.index("--growth")
+        known = SMALL if "--small" in sys.argv else VOLUMES
+        print(growth(sys.argv[at + 1], known[sys.argv[at + 2]]))
+        return
+    given = arguments(__doc__ or "", ("float32",), cases=VOLUMES, small=SMALL, skips_slow=False)
+    answer: Answer = {"volumes": {}, "summary": {}}
+    for blend, volume in given.cases.items():
+        found = measure(volume, repeats=given.repeats, small=given.small)
+        answer["volumes"][blend] = found
+        print_case(blend, found["ms"])
+        print(f"{blend}: {json.dumps({k: v for k, v in found.items() if k != 'ms'})}")
+        ours = found["ms"]["ours"]["ms"]
+        answer["summary"][blend] = {
+            name: round(timing["ms"] / ours, 3) for name, timing in found["ms"].items()
+        }
+    answer["cases"] = {
+        blend: {"cells": volume.cells, "window": volume.window}
+        for blend, volume in given.cases.items()
+    }
+    if given.results:
+        print(write_results("sliding_window", answer, folder=given.results, note=given.note))
+
+
+if __name__ == "__main__":
+    main()

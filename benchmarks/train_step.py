@@ -1,0 +1,156 @@
+"""What does the training loop cost beside the compiled step, and what does a checkpoint cost?
+
+    python -m benchmarks.train_step [--small] [--cases neighborhood] [--repeats 5]
+
+Three questions. The loop: the same steps by `fit` (batches from the host, metrics of every step to
+the log, no checkpoint) and by the compiled step alone on one batch that lies on the device, in turn
+in one process. The checkpoint: for how long a save holds the loop up, which goes on while the
+arrays are written. Weak scaling: the step of a narrow network on 1, 2, 4 and 8 virtual devices of
+this CPU, each with its own examples; they share its cores, so this says what the partitioned
+program costs, not what a cluster does. The collectives are those of the compiled programs.
+"""
+
+import functools
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+
+from benchmarks.cases import arguments
+from benchmarks.networks import NETWORKS, Network
+from benchmarks.timing import print_case, write_results
+from benchmarks.weak_scaling import in_a_process, parameters
+from stpatch_jax.training import (
+    TrainConfig,
+    create_state,
+    fit,
+    make_mesh,
+    make_train_step,
+    shard_batch,
+)
+
+CASES = {name: NETWORKS[name] for name in ("neighborhood", "conv3d_64", "patch_transformer")}
+DEVICES = (1, 2, 4, 8)
+GATHERED = "patch_transformer"
+SECONDS = 2.0
+"""About how long one measurement of the loop takes."""
+Answer = dict[str, Any]
+
+
+class Loop:
+    """The steps of one network, by `fit` and without it."""
+
+    def __init__(self, network: Network, steps: int | None):
+        self.network = network
+        self.create = functools.partial(network.create, "float32")
+        self.mesh = make_mesh()
+        self.config = TrainConfig(steps=1, batch_size=network.shape[0])
+        self.step: Any = make_train_step(network.task.loss, self.mesh)
+        self.state = create_state(self.create, self.config, self.mesh)
+        self.batch = shard_batch(network.batch(), self.mesh)
+        jax.block_until_ready(self.step(self.state, self.batch))
+        one = self.bare(3)
+        self.steps = steps or max(20, min(2000, round(SECONDS / one)))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of what a checkpoint holds."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(self.state)))
+
+    def bare(self, steps: int) -> float:
+        """Seconds per step of the compiled step alone; it is waited for once, at the end."""
+        start = time.perf_counter()
+        for _ in range(steps):
+            metrics = self.step(self.state, self.batch)
+        jax.block_until_ready(metrics)
+        return (time.perf_counter() - start) / steps
+
+    def fit(self, steps: int, *, saves: int) -> tuple[float, float]:
+        """Seconds per step in the loop, and seconds for which a save held it up."""
+        batch = self.network.batch()
+
+        def batches(_: int) -> Iterator[Any]:
+            return itertools.repeat(batch)
+
+        config = TrainConfig(
+            steps=steps,
+            batch_size=self.network.shape[0],
+            checkpoint_every=-(-steps // saves),
+            evaluate_every=steps,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            machine = fit(
+                self.create,
+                self.network.task.loss,
+                batches,
+                config,
+                workdir=Path(folder),
+                extras={},
+                progress=False,
+            ).machine
+        return 1 / machine["steps_per_second"], machine["save_seconds"] / saves
+
+
+def measure(network: Network, *, steps: int | None, repeats: int) -> Answer:
+    """Times one network: the loop against the bare step in turn, then the saves."""
+    loop = Loop(network, steps)
+    pairs = [(loop.bare(loop.steps), loop.fit(loop.steps, saves=1)[0]) for _ in range(repeats)]
+    bare, looped = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
+    overhead = statistics.median(inside / outside for outside, inside in pairs) - 1
+    blocked = [1e3 * loop.fit(loop.steps, saves=4)[1] for _ in range(repeats)]
+    save = statistics.median(blocked)
+    return {
+        "ms": {"bare": {"ms": bare}, "loop": {"ms": looped}, "save": {"ms": save}},
+        "steps": loop.steps,
+        "overhead": round(overhead, 4),
+        "save_in_steps": round(save / bare, 2),
+        "state_bytes": loop.state_bytes,
+        "parameters": parameters(loop.state.model),
+    }
+
+
+def scaling(*, small: bool, repeats: int) -> Answer:
+    """The narrow network on more and more virtual devices, and the collectives of a step."""
+    counts, examples = ((2,), 2) if small else (DEVICES, 8)
+    weak = [in_a_process(n, network="narrow", examples=examples, repeats=repeats) for n in counts]
+    compiled = weak
+    if not small:
+        compiled = [
+            in_a_process(counts[-1], network=GATHERED, fsdp=fsdp, examples=1, repeats=0)
+            for fsdp in (1, counts[-1])
+        ]
+    return {"weak_scaling": weak, "collectives": compiled}
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    small = {"neighborhood": NETWORKS["neighborhood"].small()}
+    given = arguments(__doc__ or "", ("float32",), cases=CASES, small=small, skips_slow=False)
+    answer: Answer = {"networks": {}, "cases": {}}
+    # `fit` compiles anew at every call; from here on it finds its programs.
+    cache = tempfile.TemporaryDirectory()
+    jax.config.update("jax_compilation_cache_dir", cache.name)
+    for name, network in given.cases.items():
+        answer["cases"][name] = {"shape": network.shape}
+        measured = measure(network, steps=6 if given.small else None, repeats=given.repeats)
+        answer["networks"][name] = measured
+        print_case(name, measured["ms"])
+        print(f"{name}: the loop costs {100 * measured['overhead']:.1f} % of {measured['steps']}")
+    cache.cleanup()
+    answer |= scaling(small=given.small, repeats=given.repeats)
+    for step in answer["weak_scaling"]:
+        print(f"{step['devices']} devices, batch {step['batch']}: {step['ms']:.3g} ms")
+    for program in answer["collectives"]:
+        print(f"fsdp {program['fsdp']} of {program['devices']}: {program['collectives']}")
+    if given.results:
+        print(write_results("train_step", answer, folder=given.results, note=given.note))
+
+
+if __name__ == "__main__":
+    main()

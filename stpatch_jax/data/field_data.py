@@ -1,0 +1,270 @@
+"""Forecast problems on fields of any kind: series, panels, maps, grids."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.field_windows import FieldWindows
+from stpatch_jax.data.forcings import CalendarFeature
+from stpatch_jax.data.missing import Climatology, ClimatologyPhase
+from stpatch_jax.data.problem import DataConfig
+from stpatch_jax.data.readers import open_field
+from stpatch_jax.data.sampling import Batch, Source
+from stpatch_jax.data.splits import split_by_rows
+from stpatch_jax.errors import require
+
+
+@dataclass(frozen=True)
+class FieldConfig(DataConfig):
+    """A forecast problem on any file that `open_field` reads.
+
+    The rows are split in order of time: the first `train_fraction` of them to train, the last
+    `test_fraction` to test, both rounded down, the rest in between to validate. A context may reach
+    back across a border, a target never does.
+
+    Attributes:
+        variables: Names of the variables to read; everything that fits by default.
+        context: Number of input time steps.
+        horizon: Number of predicted time steps.
+        stride: Time steps between training windows; the other splits have all their windows.
+        train_fraction: Share of the rows in the training span.
+        test_fraction: Share of the rows in the test span.
+        most_rows: Only the first so many rows of the file are used; None uses all.
+        cleaning: How values are cleaned and scaled, fitted to the training span.
+        calendar: Calendar features that become input channels, see `calendar_features`.
+        mask_channel: Whether the inputs tell where a value was known.
+        season: Length of a season in time steps: the values one season ago become the naive
+            forecast `seasonal_persistence`; 0 for none.
+        climatology: Phase by which training means become the naive forecast `climatology`; None for
+            none.
+
+    Raises:
+        InputError: If a number is out of range.
+    """
+
+    variables: tuple[str, ...] | None = None
+    context: int = 96
+    horizon: int = 24
+    stride: int = 1
+    train_fraction: float = 0.7
+    test_fraction: float = 0.2
+    most_rows: int | None = None
+    cleaning: CleaningConfig = field(default_factory=lambda: CleaningConfig(per="cell"))
+    calendar: tuple[CalendarFeature, ...] = ()
+    mask_channel: bool = False
+    season: int = 0
+    climatology: ClimatologyPhase | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("context", "horizon", "stride"):
+            value = getattr(self, name)
+            require(
+                value >= 1,
+                f"data.{name} must be at least 1 time step, but it is {value}; use 1 or more",
+            )
+        shares = self.train_fraction, self.test_fraction
+        require(
+            min(shares) > 0 and sum(shares) < 1,
+            "data.train_fraction and data.test_fraction must be above 0 and leave a rest for "
+            f"validation, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.7 and "
+            "0.2",
+        )
+        require(
+            self.season >= 0,
+            f"data.season must be 0 (none) or more time steps, but it is {self.season}; use 0 or "
+            "more",
+        )
+        require(
+            self.season <= self.context,
+            f"data.season must not be longer than the context of {self.context} time steps, but it "
+            f"is {self.season}; use a longer context or a shorter season",
+        )
+
+    def load(self) -> "FieldData":
+        """Opens the file, splits it and fits the cleaning to the training rows.
+
+        Raises:
+            InputError: If the file cannot be read or is too short; see `open_field`.
+        """
+        variables = None if self.variables is None else list(self.variables)
+        values = open_field(self.file(), variables=variables)
+        return FieldData.of(values if self.most_rows is None else values[: self.most_rows], self)
+
+
+@dataclass(frozen=True, eq=False)
+class FieldData:
+    """Everything of one forecast problem on a field; made by `FieldConfig.load`.
+
+    Attributes:
+        config: The configuration it was made from.
+        field: The field (time, *space, channel).
+        cleaner: Cleaning and scaling, fitted to the training rows.
+        splits: Target rows of `train`, `validation` and `test`.
+        report: What was read, and the dates of the splits; JSON-able.
+    """
+
+    config: FieldConfig
+    field: xr.DataArray
+    cleaner: Cleaner
+    splits: Mapping[str, range]
+    report: dict[str, Any]
+
+    @classmethod
+    def of(cls, values: xr.DataArray, config: FieldConfig) -> "FieldData":
+        """Builds the problem from a field that is already open.
+
+        Raises:
+            InputError: If a span is too short for one window or a channel has no training value.
+        """
+        rows = values.sizes["time"]
+        train = int(rows * config.train_fraction)
+        test = rows - int(rows * config.test_fraction)
+        spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
+        splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
+        cleaner = Cleaner.fit(values, range(train), config.cleaning)
+        times = values.time.values
+        report = {
+            "source": str(values.attrs.get("source", config.path)),
+            "rows": rows,
+            "dims": {str(name): size for name, size in values.sizes.items()},
+            "splits": {
+                name: {
+                    "first_target": str(times[targets[0]]),
+                    "last_target": str(times[targets[-1]]),
+                    "target_rows": len(targets),
+                    "windows": len(targets) - config.horizon + 1,
+                }
+                for name, targets in splits.items()
+            },
+        }
+        return cls(config, values, cleaner, splits, report)
+
+    @property
+    def context(self) -> int:
+        """Number of input time steps."""
+        return self.config.context
+
+    @property
+    def horizon(self) -> int:
+        """Number of predicted time steps."""
+        return self.config.horizon
+
+    @property
+    def times(self) -> np.ndarray:
+        """Time of each row [time]."""
+        return self.field.time.values
+
+    @property
+    def unit(self) -> str:
+        """Unit of the field where it tells one for all channels."""
+        units = set(map(str, self.field.units.values)) if "units" in self.field.coords else set()
+        return units.pop() if len(units) == 1 else "units of the file"
+
+    @property
+    def series(self) -> dict[str, tuple[Any, ...]]:
+        """Each named cell of a panel, else each channel, in an array [n, horizon, *space, channel].
+
+        A panel is a field with one space axis whose coordinate holds names.
+        """
+        names = self.field[self.field.dims[1]].values
+        if self.field.ndim == 3 and names.dtype.kind in "UO":
+            whole = slice(None)
+            return {str(name): (whole, whole, slice(i, i + 1)) for i, name in enumerate(names)}
+        return {
+            str(name): (..., slice(i, i + 1)) for i, name in enumerate(self.field.channel.values)
+        }
+
+    def source(self, split: str) -> Source:
+        """The windows of a split, see `FieldWindows`, with the naive forecasts of the config.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        require(
+            split in self.splits,
+            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
+            "them",
+        )
+        training = split == "train"
+        windows = FieldWindows(
+            self.field,
+            self.splits[split],
+            self.cleaner,
+            context=self.config.context,
+            horizon=self.config.horizon,
+            stride=self.config.stride if training else 1,
+            calendar=self.config.calendar,
+            mask_channel=self.config.mask_channel,
+            training=training,
+        )
+        return _WithNaive(self, windows)
+
+    def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Scaled predictions [n, horizon, *space, channel] in the units of the field, float64.
+
+        They do not depend on the rows `index` of their first targets.
+        """
+        del index
+        return self.cleaner.inverse(values)
+
+    def values(self, rows: slice) -> np.ndarray:
+        """The field in some rows, as it stands [rows, *space, channel], NaN where missing."""
+        return self.field[rows].values
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The fitted cleaning, JSON-able."""
+        return self.cleaner.to_dict()
+
+    @cached_property
+    def means(self) -> np.ndarray | None:
+        """The climatology of every row of the field, scaled [time, *space, channel]."""
+        if self.config.climatology is None:
+            return None
+        train = slice(0, self.splits["train"].stop)
+        fitted = Climatology.fit(
+            self.values(train), self.times[train], phase=self.config.climatology
+        )
+        rows = self.cleaner.scaled(
+            fitted.at(self.times), channels=range(self.field.shape[-1]), clip=False
+        )
+        return np.nan_to_num(rows).astype(np.float32)
+
+    def last_season(self, row: int) -> np.ndarray:
+        """The values one season before the targets that begin at a row, scaled.
+
+        Where the horizon is longer than a season, the last known season repeats. What is missing
+        is 0, the training mean.
+
+        Returns:
+            float32 [horizon, *space, channel].
+        """
+        season = self.config.season
+        rows = self.values(slice(row - season, row))
+        scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
+        repeated = scaled[np.arange(self.config.horizon) % season]
+        return np.nan_to_num(repeated).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _WithNaive:
+    """Windows with the naive forecasts that their problem asks for."""
+
+    data: FieldData
+    windows: FieldWindows
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, i: int, /) -> Batch:
+        example = self.windows[i]
+        row, config = int(example["index"]), self.data.config
+        if config.season:
+            example["seasonal_persistence"] = self.data.last_season(row)
+        if self.data.means is not None:
+            example["climatology"] = self.data.means[row : row + config.horizon]
+        return example

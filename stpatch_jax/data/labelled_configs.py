@@ -1,0 +1,167 @@
+"""Where labelled fields come from: series of the UCR archive, and the movement of stocks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stpatch_jax.data.labelled import LabelledFields, LabelledSplit, as_split, split_off
+from stpatch_jax.data.problem import DataConfig, located
+from stpatch_jax.data.readers import read_labelled_series
+from stpatch_jax.data.readers.arrays import array_headers, load_array
+from stpatch_jax.errors import InputError, require
+
+
+@dataclass(frozen=True)
+class LabelledSeriesConfig(DataConfig):
+    """Classification of series in a pair of files of the UCR archive, with their official split.
+
+    `path` is the file `NAME_TRAIN.tsv`; `NAME_TEST.tsv` lies beside it. An example is a series
+    [time, channel=1].
+
+    Attributes:
+        validation_share: Share of the training series to validate on, each class alike, in [0, 1);
+            0 trains on all of them, and validates on the same.
+        seed: Decides which series are validated on.
+
+    References:
+        Dau et al., The UCR time series archive, 2019.
+    """
+
+    validation_share: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.validation_share < 1,
+            f"data.validation_share must be in [0, 1), but it is {self.validation_share:g}; use 0 "
+            "or a share",
+        )
+
+    def load(self) -> LabelledFields:
+        """Reads both files.
+
+        Raises:
+            InputError: A file is missing or cannot be read, or the two do not belong together.
+        """
+        path = Path(self.file())
+        folder, slash, name = str(self.path).rpartition("/")
+        other = folder + slash + name.replace("_TRAIN", "_TEST").replace("_train", "_test")
+        require(
+            other != self.path,
+            f"data.path must be the file NAME_TRAIN.tsv of a pair, but it is {path}; NAME_TEST.tsv "
+            "must lie beside it",
+        )
+        test_path = Path(located(other))
+        train = read_labelled_series(path)
+        test = read_labelled_series(test_path, classes=train.classes)
+        require(
+            train[0].shape == test[0].shape,
+            f"the series of {path.name} and {test_path.name} must be of one length, but they have "
+            f"{len(train[0])} and {len(test[0])} values; correct the files",
+        )
+        kept, held = split_off(train, self.validation_share, seed=self.seed)
+        splits = {"train": kept, "validation": held, "test": as_split(test)}
+        return LabelledFields.of(splits, train.classes, source=str(path))
+
+
+@dataclass(frozen=True)
+class MovementConfig(DataConfig):
+    """Whether a stock rises or falls on a day, from the days before it.
+
+    The file is an `.npz` of `features` [stock, day, channel], `label` [stock, day] (1 up, -1 down,
+    0 left out) and `dates` [day]. An example is one stock and one labelled day: the features of
+    the `lag` days before it [time, channel]. One with a missing feature is left out. Days are split
+    by date, so the splits share no label.
+
+    Attributes:
+        lag: Number of days an example sees.
+        market: Whether the mean of each channel over all stocks of the same day is added as a
+            channel.
+        train_from: First day of the training labels.
+        validation_from: First day of the validation labels.
+        test_from: First day of the test labels.
+        missing: What marks a missing feature: a value below it.
+
+    References:
+        Feng et al., "Enhancing stock movement prediction with adversarial training", IJCAI 2019,
+        whose instances these are. Xu and Cohen, "Stock movement prediction from tweets and
+        historical prices", ACL 2018, where labels and dates come from.
+    """
+
+    lag: int = 5
+    market: bool = False
+    train_from: str = "2014-01-02"
+    validation_from: str = "2015-08-03"
+    test_from: str = "2015-10-01"
+    missing: float = -123320.0
+
+    def __post_init__(self) -> None:
+        require(self.lag >= 1, f"data.lag must be at least 1 day, but it is {self.lag}; use more")
+        dates = self.train_from, self.validation_from, self.test_from
+        require(
+            list(dates) == sorted(set(dates)),
+            f"the splits must begin one after the other, but they begin at {', '.join(dates)}; "
+            "give dates like 2014-01-02 in order",
+        )
+
+    def load(self) -> LabelledFields:
+        """Reads the file and lists its examples, day by day.
+
+        Raises:
+            InputError: The file cannot be read or lacks an array, or a split has no example.
+        """
+        path = Path(self.file())
+        features, label, days = _movement_arrays(path)
+        unknown = features.min(axis=-1) < self.missing
+        if self.market:
+            known = ~unknown[..., None]
+            total = np.where(known, features, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+            market = np.broadcast_to(total.astype(features.dtype), features.shape)
+            features = np.concatenate([features, market], axis=-1)
+        begins = np.array([self.train_from, self.validation_from, self.test_from], days.dtype)
+        first, *borders = map(int, np.searchsorted(days, begins))
+        require(
+            max(first, self.lag) < borders[0] < borders[1] < len(days),
+            f"each split must have a day of {path}, which holds {days[0]} to {days[-1]}, but they "
+            f"begin at {', '.join(map(str, begins))}; give other dates",
+        )
+        spans = zip(
+            ("train", "validation", "test"),
+            ((max(first, self.lag), borders[0]), (borders[0], borders[1]), (borders[1], len(days))),
+            strict=True,
+        )
+        splits = {
+            name: _examples(features, label, unknown, range(*span), self.lag)
+            for name, span in spans
+        }
+        return LabelledFields.of(splits, ("down", "up"), source=str(path))
+
+
+def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    arrays = array_headers(path)
+    if missing := [name for name in ("features", "label", "dates") if name not in arrays]:
+        raise InputError(
+            f"{path} must hold the arrays features, label and dates, but there is no "
+            f"{' and no '.join(missing)}; it has {', '.join(arrays)}"
+        )
+    features, label, days = (load_array(path, name) for name in ("features", "label", "dates"))
+    require(
+        features.ndim == 3 and label.shape == features.shape[:2] and len(days) == label.shape[1],
+        f"{path} must hold features [stock, day, channel], label [stock, day] and dates [day], but "
+        f"their shapes are {features.shape}, {label.shape} and {days.shape}; correct the file",
+    )
+    return features, label, days
+
+
+def _examples(
+    features: np.ndarray, label: np.ndarray, unknown: np.ndarray, days: range, lag: int
+) -> LabelledSplit:
+    """The examples of some days, all stocks of a day together."""
+    parts = []
+    for day in days:
+        complete = ~unknown[:, day - lag : day].any(axis=1)
+        chosen = np.flatnonzero(complete & (label[:, day] != 0))
+        up = (label[chosen, day] > 0).astype(np.int32)
+        parts.append((features[chosen, day - lag : day], up, np.full(len(up), day)))
+    return LabelledSplit(*map(np.concatenate, zip(*parts, strict=True)))

@@ -1,0 +1,322 @@
+"""Predictions of fields larger than memory: region by region, from file to zarr."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+
+from stpatch_jax.data import open_field
+from stpatch_jax.data.field_cleaning import check_field
+from stpatch_jax.data.readers import require_library
+from stpatch_jax.data.writers import channel_units, forecast_coords
+from stpatch_jax.errors import InputError
+from stpatch_jax.folding import Blend
+from stpatch_jax.inference.regions import Regions, field_cells, make_regions
+from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
+from stpatch_jax.inference.store import LAYOUT, RegionStore
+from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout, weight_factors
+from stpatch_jax.patches import Spec, static_spec
+
+# Values of a slab, of all channels: some copies of it stay far below a gigabyte.
+_SLAB_VALUES = 2**24
+
+
+def predict_field(
+    fn: Predict,
+    source: xr.DataArray | str | Path,
+    target: str | Path,
+    spec: Spec,
+    *,
+    blend: Blend | np.ndarray = "hann",
+    scale: Scale = 1,
+    horizon: int | None = None,
+    channels: Sequence[str] | None = None,
+    units: Mapping[str, str] | None = None,
+    attrs: Mapping[str, str] | None = None,
+    region: Sequence[int | None] | None = None,
+    memory_budget: int | None = None,
+    process_index: int | None = None,
+    process_count: int | None = None,
+    progress: bool = True,
+) -> bool:
+    """Applies a function of windows to a field of any size and writes the result as zarr.
+
+    What `sliding_window_apply` gives for the whole field, to the last bits of a sum, by regions:
+    each is predicted from all windows that reach into it, so there are no seams, and is a chunk of
+    the store. All regions are predicted by one compiled program.
+
+    Until all regions are there, everything lies in the folder `.NAME.part` beside the target. The
+    same call goes on where another one was stopped, by whatever it was, and ends with the same
+    bits. Several processes that make the same call share the regions, on one machine or more with
+    a common file system; the one that ends last makes the target appear.
+
+    Args:
+        fn: As in `sliding_window_apply`, with one array as output, in the units of the target.
+        source: Field (time, *space, channel), lazy or in memory, or a file for `open_field`.
+        target: The store to make. One that holds the same prediction already is left as it is.
+        spec: The windows.
+        blend: The taper of a window, or weights.
+        scale: Output cells per input cell. Coordinates of one axis are interpolated.
+        horizon: Number of lead times; the result then has the dims (init_time, lead_time, *space)
+            and the valid times.
+        channels: Names of the predicted channels, which become variables; by default those of the
+            field.
+        units: Units by channel; by default those of the field for channels of the same name.
+        attrs: Attributes of the store, such as the model's name. A target of other ones counts as
+            another prediction.
+        region: Cells of a region along (time, *space), None for a whole axis; with a horizon,
+            windows along time. Rounded up to strides; rings are never cut.
+        memory_budget: Bytes for a region's program, as in `sliding_window_apply`.
+        process_index: Number of this process, by default JAX's. It predicts the regions whose
+            number leaves this rest.
+        process_count: Number of processes.
+        progress: Whether to show a bar.
+
+    Returns:
+        Whether the target is complete; False while other processes are at work.
+
+    Raises:
+        InputError: The target exists with another layout or cannot be written, channels do not
+            fit, or as in `sliding_window_apply`.
+    """
+    field = source if isinstance(source, xr.DataArray) else open_field(source)
+    check_field(field)
+    job = _plan(fn, field, static_spec(spec), blend, scale, horizon, channels, region)
+    described = _described(job, field, attrs or {}, blend)
+    store = RegionStore(Path(target), described)
+    if store.is_complete():
+        return True
+    store.begin(lambda folder: _create(folder, job, field, units, attrs or {}, described))
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    if not 0 <= index < count:
+        raise InputError(
+            f"process_index must lie in 0..{count - 1}, got {index}; count processes from 0"
+        )
+    mine = range(index, len(job.regions), count)
+    todo = [number for number in mine if not store.is_done(number)]
+    with tqdm(mine, "predicting", unit="region", disable=not progress) as bar:
+        bar.update(len(mine) - len(todo))
+        for number in todo:
+            values = job.predict(_slab(field, job.regions, number), memory_budget)
+            store.write(number, job.where(number), job.kept(number, values), job.names)
+            bar.update()
+    return store.finish(len(job.regions))
+
+
+class _Job:
+    """A prediction by regions: where they lie, and what is done for one."""
+
+    def __init__(
+        self,
+        fn: Predict,
+        regions: Regions,
+        layout: Layout,
+        options: dict[str, Any],
+        output: jax.ShapeDtypeStruct,
+        names: tuple[str, ...],
+    ):
+        self.fn, self.regions, self.layout = fn, regions, layout
+        self.options, self.names = options, names
+        self.dtype = np.dtype(np.float32) if output.dtype.itemsize < 4 else output.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.layout.shape(padded=False)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        return self._with_leads(self.regions.chunks, self.layout.lead)
+
+    def _with_leads(self, axes: Sequence[Any], lead: Any) -> tuple[Any, ...]:
+        return (*axes,) if self.layout.lead is None else (axes[0], lead, *axes[1:])
+
+    def where(self, number: int) -> tuple[slice, ...]:
+        """Where a region lies in the result."""
+        parts = [axis.result(piece) for axis, piece in self.regions.pieces(number)]
+        return self._with_leads(parts, slice(0, self.layout.lead))
+
+    def predict(self, slab: np.ndarray, memory_budget: int | None) -> np.ndarray:
+        return np.asarray(
+            sliding_window_apply(
+                self.fn, slab, self.regions.slab_spec, memory_budget=memory_budget, **self.options
+            )
+        )
+
+    def kept(self, number: int, values: np.ndarray) -> np.ndarray:
+        """What of a prediction belongs to its region."""
+        parts = [axis.kept(piece) for axis, piece in self.regions.pieces(number)]
+        return values[self._with_leads(parts, slice(None))]
+
+
+def _plan(
+    fn: Predict,
+    field: xr.DataArray,
+    spec: Any,
+    blend: Blend | np.ndarray,
+    scale: Scale,
+    horizon: int | None,
+    channels: Sequence[str] | None,
+    extents: Sequence[int | None] | None,
+) -> _Job:
+    shape = field.shape[:-1]
+    axes = spec.axes(shape)
+    layout = make_layout(axes, scale, horizon)
+    weight_factors(layout, blend, spec.footprint_mask(shape))
+    regions = make_regions(
+        spec,
+        axes,
+        factors_of(scale, len(axes)),
+        horizon=horizon,
+        extents=extents,
+        most=max(_SLAB_VALUES // field.shape[-1], 1),
+    )
+    options = {"blend": blend, "scale": scale, "horizon": horizon}
+    slab = jax.ShapeDtypeStruct((*regions.slab, field.shape[-1]), _dtype(field))
+    output = jax.eval_shape(
+        lambda x: sliding_window_apply(fn, x, regions.slab_spec, **options), slab
+    )
+    if not hasattr(output, "shape"):
+        raise InputError(
+            "fn must return one array for predict_field, got a tree; join its outputs as channels"
+        )
+    names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
+    if len(names) != output.shape[-1] or len(set(names)) < len(names):
+        raise InputError(
+            f"the {output.shape[-1]} predicted channels must have a name each, got "
+            f"{', '.join(names)}; give channels="
+        )
+    return _Job(fn, regions, layout, options, output, names)
+
+
+def _dtype(field: xr.DataArray) -> np.dtype:
+    return np.dtype(jax.dtypes.canonicalize_dtype(field.dtype))
+
+
+def _slab(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
+    """Reads what a region is predicted from, padding included."""
+    picked, outside = {}, []
+    for dim, (axis, piece) in zip(field.dims, regions.pieces(number), strict=False):
+        cells, constant = field_cells(axis, axis.cells(piece))
+        runs = np.array_equal(cells, np.arange(cells[0], cells[0] + len(cells)))
+        picked[dim] = slice(int(cells[0]), int(cells[-1]) + 1) if runs else cells
+        outside.append(constant)
+    # Cells that are read twice are read from the file once.
+    slab = _read(field, picked).astype(_dtype(field), copy=False)
+    for position, constant in enumerate(outside):
+        if constant.any():
+            slab = slab.copy() if not slab.flags.writeable else slab
+            slab[(*(slice(None),) * position, constant)] = regions.spec.fill_value
+    return slab
+
+
+def _read(field: xr.DataArray, picked: Mapping[Any, Any]) -> np.ndarray:
+    spans, places = {}, []
+    for dim in field.dims[:-1]:
+        cells = picked[dim]
+        if isinstance(cells, slice):
+            spans[dim] = cells
+            places.append(None)
+        else:
+            spans[dim] = slice(int(cells.min()), int(cells.max()) + 1)
+            places.append(cells - cells.min())
+    values = field.isel(spans).to_numpy()
+    for position, cells in enumerate(places):
+        if cells is not None:
+            values = values.take(cells, position)
+    return values
+
+
+def _described(
+    job: _Job, field: xr.DataArray, attrs: Mapping[str, str], blend: Blend | np.ndarray
+) -> dict[str, Any]:
+    """What makes a prediction the same one, as JSON values."""
+    times = field.time.values
+    return {
+        "spec": job.regions.spec.to_dict(),
+        "blend": blend if isinstance(blend, str) else np.asarray(blend).tolist(),
+        "source": [list(field.shape), str(times[0]), str(times[-1]), str(field.dtype)],
+        "shape": list(job.shape),
+        "chunks": list(job.chunks),
+        "channels": list(job.names),
+        "dtype": str(job.dtype),
+        "attrs": dict(attrs),
+    }
+
+
+def _create(
+    folder: Path,
+    job: _Job,
+    field: xr.DataArray,
+    units: Mapping[str, str] | None,
+    attrs: Mapping[str, str],
+    described: Mapping[str, Any],
+) -> None:
+    """Writes coordinates and makes the arrays, without any chunk yet."""
+    zarr = require_library("zarr", purpose="a predicted field", install="stpatch_jax[zarr]")
+    coords = _coords(job, field)
+    # Format 2: it has texts as coordinates and is read by every library.
+    coords.to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
+    group = zarr.open_group(str(folder), mode="r+")
+    group.attrs.update({**attrs, LAYOUT: json.dumps(described)})
+    dims = [str(dim) for dim in field.dims[:-1]]
+    if job.layout.lead is not None:
+        dims = ["init_time", "lead_time", *dims[1:]]
+    known = {**channel_units(field), **(units or {})}
+    for name in job.names:
+        group.create_array(
+            name,
+            shape=job.shape,
+            chunks=job.chunks,
+            dtype=job.dtype,
+            fill_value=np.nan,
+            attributes={
+                "_ARRAY_DIMENSIONS": dims,
+                **({"units": known[name]} if name in known else {}),
+                **({"coordinates": "valid_time"} if job.layout.lead is not None else {}),
+            },
+        )
+    zarr.consolidate_metadata(str(folder), zarr_format=2)
+
+
+def _coords(job: _Job, field: xr.DataArray) -> xr.Dataset:
+    """The coordinates of the result."""
+    axes = [axis.axis for axis in job.regions.axes]
+    if job.layout.lead is not None:
+        time = axes[0]
+        index = np.asarray(time.starts) + time.window
+        coords = forecast_coords(field, index=index, horizon=job.layout.lead)
+    else:
+        kept = field.drop_vars("channel").coords
+        dims = set(field.dims[:-1])
+        coords = xr.Dataset(
+            coords={n: c.variable for n, c in kept.items() if c.dims and set(c.dims) <= dims}
+        )
+    for dim, axis in zip(field.dims, job.regions.axes, strict=False):
+        if axis.factor != 1 and not axis.of_windows:
+            coords = _resampled(coords, str(dim), axis.size, int(axis.size * axis.factor))
+    return coords
+
+
+def _resampled(coords: xr.Dataset, dim: str, cells: int, wanted: int) -> xr.Dataset:
+    """The centres of finer or coarser cells; coordinates of several axes are left out."""
+    centres = (np.arange(wanted) + 0.5) * cells / wanted - 0.5
+    found = {}
+    for name in [name for name, coord in coords.coords.items() if dim in coord.dims]:
+        coord = coords[name]
+        dates = np.issubdtype(coord.dtype, np.datetime64)
+        numeric = dates or np.issubdtype(coord.dtype, np.number)
+        if coord.dims == (dim,) and numeric and cells > 1:
+            values = coord.values
+            offsets = (values - values[0]).astype(np.float64)
+            low = np.clip(np.floor(centres).astype(int), 0, cells - 2)
+            moved = offsets[low] + (centres - low) * (offsets[low + 1] - offsets[low])
+            step = moved.round().astype((values[1:] - values[:-1]).dtype) if dates else moved
+            found[name] = (dim, values[0] + step, coord.attrs)
+        coords = coords.drop_vars([name])
+    return coords.assign_coords(found)

@@ -1,0 +1,89 @@
+"""What a tiled prediction needs in memory, known before it runs."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+
+from stpatch_jax.errors import InputError
+
+# Cells in flight that keep a device busy; more only takes memory.
+_BUSY = {"cpu": 2**18, "gpu": 2**23, "tpu": 2**23}
+_LARGEST_BATCH = 256
+# The share of what is free on an accelerator, as its libraries need some of it.
+_SHARE = 0.8
+_CPU_BUDGET = 2 * 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on one device that a tiled prediction needs, by what its compiled program says.
+
+    Attributes:
+        batch_size: Windows per call of the function.
+        windows: Number of windows.
+        arguments: The field, the arrays of the function and the weights.
+        results: The predicted field.
+        scratch: Windows, what the function holds meanwhile, sums, a padded copy of the field.
+    """
+
+    batch_size: int
+    windows: int
+    arguments: int
+    results: int
+    scratch: int
+
+    @property
+    def total(self) -> int:
+        """Bytes altogether."""
+        return self.arguments + self.results + self.scratch
+
+
+def default_budget() -> int:
+    """Bytes for a prediction: 80 % of what is free on an accelerator, 2 GiB on a CPU."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return _CPU_BUDGET
+    return int(_SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+
+
+def usual_batch_size(window: tuple[int, ...], windows: int, devices: int) -> int:
+    """Windows per call that keep the devices busy, evenly many in each call."""
+    busy = _BUSY.get(jax.default_backend(), _BUSY["gpu"])
+    most = max(1, min(_LARGEST_BATCH, busy // math.prod(window))) * devices
+    calls = -(-windows // most)
+    return rounded_up(-(-windows // calls), devices)
+
+
+def rounded_up(batch_size: int, devices: int) -> int:
+    """The next multiple of the number of devices."""
+    return -(-batch_size // devices) * devices
+
+
+def fitted(plan: Callable[[int], MemoryPlan], batch_size: int, budget: int, least: int) -> int:
+    """The largest batch size up to a given one whose plan fits a budget, by few plans.
+
+    Args:
+        plan: The plan for a batch size; costs a compilation.
+        batch_size: The first to try.
+        budget: Bytes.
+        least: The smallest to try, of which every one is a multiple.
+
+    Raises:
+        InputError: Not even the smallest fits.
+    """
+    while True:
+        found = plan(batch_size)
+        if found.total <= budget:
+            return batch_size
+        if batch_size <= least:
+            raise InputError(
+                f"the memory budget must hold the field and {least} windows, which need "
+                f"{found.total:,} bytes, got {budget:,}; give more memory, a smaller field or "
+                "window, or predict_field, which reads a field by regions"
+            )
+        fixed = found.arguments + found.results
+        share = max(budget - fixed, 0) / max(found.scratch, 1)
+        smaller = min(int(batch_size * share), batch_size - 1)
+        batch_size = max(smaller // least * least, least)

@@ -1,0 +1,228 @@
+"""The one compiled program of a tiled prediction: cut, run, weigh, add, divide."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from stpatch_jax.inference.tiles import Layout, without_padding
+from stpatch_jax.lowerings import Axes
+from stpatch_jax.patches import accumulator, fill_scalar, masked, padded
+from stpatch_jax.windows import WindowSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A function apart from its arrays, so that those are arguments of the compiled program.
+
+    Attributes:
+        tree: The structure of a callable that is a pytree (a model); of any other, a leaf.
+        fixed: Its leaves, with None in the place of each array.
+    """
+
+    tree: Any
+    fixed: tuple[Any, ...]
+
+    @classmethod
+    def split(cls, fn: Callable[[jax.Array], Any]) -> tuple["Function", list[Any]]:
+        """The function and its arrays."""
+        leaves, tree = jax.tree.flatten(fn)
+        is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+        fixed = (None if one else leaf for one, leaf in zip(is_array, leaves, strict=True))
+        arrays = [leaf for one, leaf in zip(is_array, leaves, strict=True) if one]
+        return cls(tree, tuple(fixed)), arrays
+
+    def __call__(self, arrays: Sequence[Any], windows: jax.Array) -> Any:
+        """Calls the function with its arrays put back, in a copy of its own."""
+        rest = iter(arrays)
+        leaves = [next(rest) if leaf is None else leaf for leaf in self.fixed]
+        return jax.tree.unflatten(self.tree, leaves)(windows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a compiled program depends on besides its arguments; hashable.
+
+    Attributes:
+        function: The function without its arrays.
+        spec: The windows.
+        axes: The windows resolved against the field.
+        layouts: Where every output goes.
+        tree: The structure of the outputs.
+        batch_size: Windows per call of the function.
+        mesh: Devices among which the windows of a batch are split, or None.
+    """
+
+    function: Function
+    spec: WindowSpec
+    axes: Axes
+    layouts: tuple[Layout, ...]
+    tree: Any
+    batch_size: int
+    mesh: Mesh | None
+
+
+@functools.partial(jax.jit, static_argnames=("program",))
+def run(
+    program: Program,
+    arrays: list[Any],
+    x: jax.Array,
+    grid: jax.Array,
+    weights: Sequence[tuple[list[Any], list[Any]]],
+    regions: list[Any] | None,
+) -> Any:
+    """Predicts a field.
+
+    Args:
+        program: What is compiled.
+        arrays: The arrays of the function.
+        x: Field [*batch, time, *space, channel].
+        grid: The windows to predict, `[n, 1 + window axes]` (see `used_windows`).
+        weights: For each output the factors of `weight_factors`.
+        regions: For each output the cells that are kept (see `region_of`), or None for all.
+
+    Returns:
+        The outputs, each [*batch, time, *space, channel], with lead times behind time.
+    """
+    batch = x.shape[: x.ndim - len(program.axes) - 1]
+    # Here a reshape is free; outside it would copy the field.
+    x = x.reshape(-1, *x.shape[len(batch) :])
+    x = padded(x, program.axes, fill_scalar(program.spec.fill_value, x.dtype))
+    predict = jax.checkpoint(functools.partial(_predict, program), prevent_cse=False)
+    size = program.batch_size
+    # The last batch is filled up with its last window, which is not added again.
+    short = -len(grid) % size
+    batches = jnp.concatenate([grid, jnp.repeat(grid[-1:], short, axis=0)])
+    count = len(batches) // size
+    fresh = (jnp.arange(len(batches)) < len(grid)).reshape(count, size)
+    batches = batches.reshape(count, size, -1)
+    shapes = jax.eval_shape(predict, arrays, x, batches[0])
+    totals = [
+        jnp.zeros((len(x), *layout.shape(padded=True), shape.shape[-1]), wide_dtype(shape.dtype))
+        for layout, shape in zip(program.layouts, shapes, strict=True)
+    ]
+
+    def batch_step(totals: list[jax.Array], batch: Any) -> tuple[list[jax.Array], None]:
+        places, fresh = batch
+        outputs = predict(arrays, x, places)
+
+        def window_step(totals: list[jax.Array], window: Any) -> tuple[list[jax.Array], None]:
+            outputs, place, fresh = window
+            added = [
+                _add(*parts, place, fresh if short else None)
+                for parts in zip(totals, outputs, program.layouts, weights, strict=True)
+            ]
+            return added, None
+
+        return lax.scan(window_step, totals, (outputs, places, fresh))
+
+    totals, _ = lax.scan(batch_step, totals, (batches, fresh))
+    results = []
+    for at, (total, layout, shape) in enumerate(zip(totals, program.layouts, shapes, strict=True)):
+        region = None if regions is None else regions[at]
+        result = _finished(total, layout, weights[at][1], region, shape.dtype)
+        results.append(result.reshape(*batch, *result.shape[1:]))
+    return jax.tree.unflatten(program.tree, results)
+
+
+def wide_dtype(dtype: Any) -> jnp.dtype:
+    """The dtype in which outputs are added up: at least float32."""
+    dtype = jnp.dtype(dtype)
+    return accumulator(dtype) if jnp.issubdtype(dtype, jnp.inexact) else jnp.dtype(jnp.float32)
+
+
+def _predict(
+    program: Program, arrays: Sequence[Any], x: jax.Array, places: jax.Array
+) -> list[jax.Array]:
+    """Cuts a batch of windows and calls the function."""
+    axes, spec = program.axes, program.spec
+    strides = np.asarray([1, *(axis.stride for axis in axes)], np.int32)
+    extent = (1, *(axis.window for axis in axes), x.shape[-1])
+
+    def cut(place: jax.Array) -> jax.Array:
+        return lax.dynamic_slice(x, (*(place * strides), 0), extent)[0]
+
+    windows = lax.map(cut, places)
+    mask = spec.footprint_mask(tuple(axis.size for axis in axes))
+    windows = masked(windows, mask, fill_scalar(spec.fill_value, x.dtype))
+    outputs = jax.tree.leaves(program.function(arrays, _split(windows, program.mesh)))
+    return [_whole(output, program.mesh) for output in outputs]
+
+
+def _split(windows: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Splits the windows of a batch among all devices."""
+    if mesh is None:
+        return windows
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return lax.with_sharding_constraint(windows, sharding)
+
+
+def _whole(outputs: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Brings the outputs to every device, so that all add them in the same order."""
+    if mesh is None:
+        return outputs
+    return lax.with_sharding_constraint(outputs, NamedSharding(mesh, PartitionSpec()))
+
+
+def _add(
+    total: jax.Array,
+    output: jax.Array,
+    layout: Layout,
+    weights: tuple[list[Any], list[Any]],
+    place: jax.Array,
+    fresh: jax.Array | None,
+) -> jax.Array:
+    """Adds the weighted output of one window to the sum, in place."""
+    axes = layout.axes
+    update = output.astype(total.dtype).reshape(
+        1, *(() if layout.lead is None else (1,)), *output.shape
+    )
+    for factor in weights[0]:
+        factor = _along(factor, layout).astype(total.dtype)
+        # Where a weight is zero even a NaN counts nothing.
+        update = jnp.where(factor > 0, update * factor, 0)
+    if fresh is not None:
+        update = jnp.where(fresh, update, 0)
+    cells = [place[0], *(at * axis.stride for at, axis in zip(place[1:], axes, strict=True))]
+    start = jnp.zeros_like(place, shape=total.ndim)
+    start = start.at[np.asarray((0, *layout.places))].set(jnp.stack(cells), unique_indices=True)
+    every = tuple(range(total.ndim))
+    numbers = lax.ScatterDimensionNumbers(every, (), every)
+    # One window at a time has every index once: no atomics, and a gradient that is a copy, where
+    # that of dynamic_update_slice would pass over the whole field.
+    return lax.scatter_add(
+        total,
+        start,
+        update,
+        numbers,
+        indices_are_sorted=True,
+        unique_indices=True,
+        mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
+
+
+def _along(values: Any, layout: Layout) -> Any:
+    """Gives values over (time, *space) the axes of a result: example, lead time and channel."""
+    if layout.lead is not None:
+        values = values[:, None]
+    return values[None, ..., None]
+
+
+def _finished(
+    total: jax.Array, layout: Layout, sums: Sequence[Any], region: Any, dtype: jnp.dtype
+) -> jax.Array:
+    """Takes the padding off, divides by the weights and leaves out what is outside the region."""
+    for position, axis in zip(layout.places, layout.axes, strict=True):
+        total = without_padding(total, axis, position)
+    for factor in sums:
+        factor = _along(factor, layout).astype(total.dtype)
+        total = total / jnp.where(factor > 0, factor, 1)
+    if region is not None:
+        total = jnp.where(_along(region, layout), total, 0)
+    return total.astype(dtype if jnp.issubdtype(dtype, jnp.inexact) else total.dtype)

@@ -1,0 +1,197 @@
+"""How a field larger than memory is cut into regions that are predicted one by one."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from stpatch_jax.canonical import axis_name
+from stpatch_jax.errors import InputError
+from stpatch_jax.lowerings import Axes
+from stpatch_jax.windows import AxisWindows, WindowSpec, source_cell
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisRegions:
+    """One axis of a field in pieces; every piece is predicted from as many windows as the others.
+
+    A piece has all windows that reach into it, so that its values are those of a prediction of the
+    whole axis. Windows beyond, that make up the number, do not touch it.
+
+    Attributes:
+        axis: The windows of the axis.
+        size: Length of what is cut: cells, or windows along time where forecasts are made.
+        extent: Length of a piece.
+        factor: Output cells per cell.
+        of_windows: Whether pieces are of windows.
+        whole: Whether the axis is one piece with the padding of its spec, as a ring must be.
+    """
+
+    axis: AxisWindows
+    size: int
+    extent: int
+    factor: Fraction
+    of_windows: bool
+    whole: bool
+
+    @property
+    def count(self) -> int:
+        """Number of pieces."""
+        return -(-self.size // self.extent)
+
+    @property
+    def windows(self) -> int:
+        """Windows that each piece is predicted from."""
+        return max(stop - start for start, stop in map(self._needed, range(self.count)))
+
+    def _piece(self, number: int) -> tuple[int, int]:
+        return number * self.extent, min((number + 1) * self.extent, self.size)
+
+    def _needed(self, number: int) -> tuple[int, int]:
+        """The windows that reach into a piece."""
+        first, stop = self._piece(number)
+        if self.of_windows:
+            return first, stop
+        axis = self.axis
+        start = max(-(-(first + axis.lo - axis.window + 1) // axis.stride), 0)
+        return start, min((stop - 1 + axis.lo) // axis.stride + 1, axis.count)
+
+    def first_window(self, number: int) -> int:
+        """The first window of a piece."""
+        return min(self._needed(number)[0], self.axis.count - self.windows)
+
+    def cells(self, number: int) -> np.ndarray:
+        """The cells of the field that a piece is predicted from; outside of it in padding."""
+        if self.whole:
+            return np.arange(self.size)
+        start = self.first_window(number) * self.axis.stride - self.axis.lo
+        length = (self.windows - 1) * self.axis.stride + self.axis.window
+        return np.arange(start, start + length)
+
+    def result(self, number: int) -> slice:
+        """Where a piece lies in the result."""
+        first, stop = self._piece(number)
+        return slice(int(first * self.factor), int(stop * self.factor))
+
+    def kept(self, number: int) -> slice:
+        """Where a piece lies in what is predicted for it."""
+        first, stop = self._piece(number)
+        start = 0
+        if self.of_windows:
+            start = self.first_window(number)
+        elif not self.whole:
+            start = self.first_window(number) * self.axis.stride - self.axis.lo
+        return slice(int((first - start) * self.factor), int((stop - start) * self.factor))
+
+
+@dataclasses.dataclass(frozen=True)
+class Regions:
+    """All regions of a field, numbered from 0 with the last axis running fastest."""
+
+    spec: WindowSpec
+    axes: tuple[AxisRegions, ...]
+
+    def __len__(self) -> int:
+        return math.prod(axis.count for axis in self.axes)
+
+    def numbers(self, region: int) -> tuple[int, ...]:
+        """The piece of every axis that a region is made of."""
+        return tuple(map(int, np.unravel_index(region, [axis.count for axis in self.axes])))
+
+    def pieces(self, region: int) -> Iterator[tuple[AxisRegions, int]]:
+        """Every axis with the piece of a region."""
+        return zip(self.axes, self.numbers(region), strict=True)
+
+    @property
+    def slab(self) -> tuple[int, ...]:
+        """Cells (time, *space) that every region is predicted from."""
+        return tuple(len(axis.cells(0)) for axis in self.axes)
+
+    @property
+    def slab_spec(self) -> WindowSpec:
+        """The windows of such a slab."""
+        return WindowSpec(
+            [axis.axis.window for axis in self.axes],
+            stride=[axis.axis.stride for axis in self.axes],
+            padding=[(axis.axis.lo, axis.axis.hi) if axis.whole else (0, 0) for axis in self.axes],
+            padding_mode=self.spec.padding_mode,
+            fill_value=self.spec.fill_value,
+            footprint=self.spec.footprint,
+        )
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Extent of a region in the result, (time or windows, *space)."""
+        return tuple(axis.result(0).stop for axis in self.axes)
+
+
+def make_regions(
+    spec: WindowSpec,
+    axes: Axes,
+    factors: Sequence[Fraction],
+    *,
+    horizon: int | None,
+    extents: Sequence[int | None] | None,
+    most: int,
+) -> Regions:
+    """Cuts a field into regions.
+
+    Args:
+        spec: The windows.
+        axes: The same, resolved against the field.
+        factors: Output cells per cell, for each axis.
+        horizon: Number of lead times, or None.
+        extents: Cells of a region along (time, *space), None for a whole axis; rounded up to whole
+            strides. With a horizon the first counts windows. None chooses.
+        most: Cells of the largest slab to choose.
+
+    Raises:
+        InputError: The extents are none of the field's axes.
+    """
+    units = [1 if horizon and not at else axis.stride for at, axis in enumerate(axes)]
+    sizes = [axis.count if horizon and not at else axis.size for at, axis in enumerate(axes)]
+    rings = [axis.mode == "wrap" and axis.lo + axis.hi > 0 for axis in axes]
+
+    def cut(extents: Sequence[int]) -> Regions:
+        return Regions(
+            spec,
+            tuple(
+                AxisRegions(
+                    axis,
+                    sizes[at],
+                    min(-(-extents[at] // units[at]) * units[at], sizes[at]),
+                    Fraction(1) if horizon and not at else factors[at],
+                    bool(horizon) and not at,
+                    rings[at] and not (horizon and not at),
+                )
+                for at, axis in enumerate(axes)
+            ),
+        )
+
+    whole = list(sizes)
+    if extents is not None:
+        if len(extents) != len(axes) or any(e is not None and e < 1 for e in extents):
+            raise InputError(
+                f"a region must have one extent for each of the {len(axes)} axes from "
+                f"{axis_name(0)} on, got {tuple(extents)}; give cells, or None for a whole axis"
+            )
+        given = zip(extents, sizes, rings, strict=True)
+        return cut([size if ring or e is None else e for e, size, ring in given])
+    while math.prod((found := cut(whole)).slab) > most:
+        # Time first: files keep it in pieces more often than space.
+        steps = [
+            0 if ring else -(-n // unit) for n, unit, ring in zip(whole, units, rings, strict=True)
+        ]
+        if max(steps) < 2:
+            break
+        at = 0 if steps[0] > 1 else int(np.argmax(steps))
+        whole[at] = -(-steps[at] // 2) * units[at]
+    return found
+
+
+def field_cells(axis: AxisRegions, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cells of the field that are read for a piece, and which of them are constant padding."""
+    source = source_cell(cells, axis.axis.size, axis.axis.mode)
+    return source, (source != cells) & (axis.axis.mode == "constant")

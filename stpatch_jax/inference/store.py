@@ -1,0 +1,133 @@
+"""A zarr store that several processes fill region by region, and that survives them."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stpatch_jax.data.readers import require_library
+from stpatch_jax.errors import InputError
+
+LAYOUT = "prediction"
+"""The attribute of a store that says which prediction it holds."""
+
+
+class RegionStore:
+    """A store in the making, in the folder `.NAME.part` beside its path.
+
+    A file of the folder `regions` for each finished region is made after the region is on disk, by
+    rename, so that what it says is true whenever a process is killed.
+
+    Args:
+        path: The store to make.
+        layout: What makes a prediction the same one, as JSON values.
+
+    Raises:
+        InputError: If another prediction, or anything else, is at the path.
+    """
+
+    def __init__(self, path: Path, layout: Mapping[str, Any]):
+        self.path, self.part = path, path.parent / f".{path.name}.part"
+        self._layout = json.loads(json.dumps(layout))
+        self._group: Any = None
+
+    def is_complete(self) -> bool:
+        """Whether the store is there."""
+        if not self.path.exists():
+            return False
+        self._require_same(self.path)
+        return True
+
+    def begin(self, create: Callable[[Path], None]) -> None:
+        """Makes the folder, or finds that of an earlier or another process.
+
+        Args:
+            create: Writes the store without its regions into a folder.
+        """
+        with self._writable():
+            if not self.part.exists():
+                folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.part.parent))
+                try:
+                    create(folder / "store")
+                    (folder / "regions").mkdir()
+                    folder.chmod(0o755)
+                    # Another process may have been first; its folder is as good.
+                    with contextlib.suppress(OSError):
+                        folder.rename(self.part)
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+            self._require_same(self.part / "store")
+        zarr = require_library("zarr", purpose="a predicted field", install="stpatch_jax[zarr]")
+        self._group = zarr.open_group(str(self.part / "store"), mode="r+")
+
+    def is_done(self, region: int) -> bool:
+        """Whether a region is finished."""
+        return (self.part / "regions" / str(region)).exists()
+
+    def write(
+        self, region: int, where: Sequence[slice], values: np.ndarray, names: Sequence[str]
+    ) -> None:
+        """Writes a region and remembers it.
+
+        Args:
+            region: Number of the region.
+            where: Where it lies, one slice for each axis.
+            values: Its values, with the variables along the last axis.
+            names: The variables.
+        """
+        with self._writable():
+            for at, name in enumerate(names):
+                array = self._group[name]
+                array[tuple(where)] = values[..., at]
+                chunk = [s.start // size for s, size in zip(where, array.chunks, strict=True)]
+                _to_disk(self.part / "store" / name / ".".join(map(str, chunk)))
+            mark = self.part / "regions" / f".{region}"
+            mark.touch()
+            mark.rename(mark.with_name(str(region)))
+
+    def finish(self, regions: int) -> bool:
+        """Makes the store appear if all regions are there; whether they are."""
+        # Where another process was faster, there is nothing left to rename.
+        with self._writable(), contextlib.suppress(FileNotFoundError):
+            if all(self.is_done(region) for region in range(regions)):
+                (self.part / "store").rename(self.path)
+                shutil.rmtree(self.part, ignore_errors=True)
+        return self.path.exists()
+
+    def _require_same(self, store: Path) -> None:
+        try:
+            found = json.loads(json.loads((store / ".zattrs").read_text())[LAYOUT])
+        except (OSError, ValueError, KeyError, TypeError):
+            found = {}
+        # Reading may come between the renames of another process.
+        if found == self._layout or not store.exists():
+            return
+        other = [name for name, value in self._layout.items() if found.get(name) != value]
+        raise InputError(
+            f"the target must be new or hold the same prediction, but {store} exists with another "
+            f"layout ({', '.join(other)}); remove it or give another name"
+        )
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        """Turns what the file system refuses into one sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"the target {self.path} must be writable, but writing gave: "
+                f"{error.strerror or error}; give a path in an existing folder with room"
+            ) from error
+
+
+def _to_disk(chunk: Path) -> None:
+    """Waits until a chunk is on disk; one of missing values only has no file."""
+    if chunk.exists():
+        with chunk.open("rb") as file:
+            os.fsync(file.fileno())

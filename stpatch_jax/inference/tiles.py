@@ -1,0 +1,315 @@
+"""Where the windows of a tiled prediction lie and where their outputs go: NumPy, nothing traced."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stpatch_jax.canonical import axis_name
+from stpatch_jax.errors import InputError
+from stpatch_jax.folding import Blend, window_taper
+from stpatch_jax.lowerings import Axes
+from stpatch_jax.windows import AxisWindows
+
+Scale = int | float | Fraction | Sequence[int | float | Fraction]
+"""Output cells per input cell: one number for all window axes or one for each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where one output of a function lies in its result; hashable.
+
+    Attributes:
+        axes: The windows of the result along (time, *space), in its own cells. With lead times the
+            first counts windows along time instead of cells.
+        lead: Number of lead times, an axis behind the first; None where the output has the times of
+            its window.
+    """
+
+    axes: Axes
+    lead: int | None
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """What a function returns for a window, without batch and channel."""
+        extents = tuple(axis.window for axis in self.axes)
+        return extents if self.lead is None else (self.lead, *extents[1:])
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Position of every one of `axes` in the result, behind one batch axis."""
+        later = 2 if self.lead is None else 3
+        return (1, *range(later, later + len(self.axes) - 1))
+
+    def shape(self, *, padded: bool) -> tuple[int, ...]:
+        """Extent of the result without batch and channel, with or without its padding."""
+        extents = [axis.size + padded * (axis.lo + axis.hi) for axis in self.axes]
+        return tuple(extents if self.lead is None else [extents[0], self.lead, *extents[1:]])
+
+
+def make_layout(axes: Axes, scale: Scale, horizon: int | None) -> Layout:
+    """Where an output of a declared scale lies.
+
+    Args:
+        axes: The windows of the field; their dilation is 1.
+        scale: Output cells per input cell.
+        horizon: Number of lead times, or None.
+
+    Raises:
+        InputError: A scale is not positive, or windows would begin between two output cells.
+    """
+    factors = factors_of(scale, len(axes))
+    scaled = [
+        _scaled(at, axis, factor)
+        for at, (axis, factor) in enumerate(zip(axes, factors, strict=True))
+    ]
+    if horizon is None:
+        return Layout(tuple(scaled), None)
+    if horizon < 1:
+        raise InputError(f"the horizon must be at least 1 time step, got {horizon}; count leads")
+    windows = AxisWindows(axes[0].count, 1, 1, 1, 0, 0, "constant")
+    return Layout((windows, *scaled[1:]), horizon)
+
+
+def factors_of(scale: Scale, rank: int) -> list[Fraction]:
+    """Output cells per input cell for each of `rank` axes.
+
+    Raises:
+        InputError: A scale is not positive, or there is another number of them.
+    """
+    given = list(scale) if isinstance(scale, Sequence | np.ndarray) else [scale] * rank
+    try:
+        # A third is no binary number; nobody means a denominator beyond a thousand.
+        factors = [Fraction(factor).limit_denominator(1000) for factor in given]
+    except (TypeError, ValueError):
+        factors = []
+    if len(factors) != rank or any(factor <= 0 for factor in factors):
+        raise InputError(
+            f"scale must be a positive number, or one for each of the {rank} window axes, got "
+            f"{scale!r}; give output cells per input cell"
+        )
+    return factors
+
+
+def _scaled(position: int, axis: AxisWindows, factor: Fraction) -> AxisWindows:
+    """The windows of an axis in output cells; what lies in padding is dropped, but on a ring."""
+    # Windows may end in front of the last cell or of the padding.
+    end = (axis.count - 1) * axis.stride + axis.window
+    hi = max(end - axis.lo - axis.size, 0)
+    cells = {"length": axis.size, "window": axis.window, "stride": axis.stride, "padding": axis.lo}
+    for name, number in cells.items():
+        if name == "stride" and axis.count == 1:
+            continue
+        if (number * factor).denominator > 1:
+            raise InputError(
+                f"scale must make whole output cells, but {factor} times the {name} of {number} "
+                f"cells along {axis_name(position)} is none; change the {name} or pad the field"
+            )
+    size, window, lo, hi = (int(n * factor) for n in (axis.size, axis.window, axis.lo, hi))
+    stride = max(int(axis.stride * factor), 1)
+    mode = "wrap" if axis.mode == "wrap" else "constant"
+    return AxisWindows(size, window, stride, 1, lo, hi, mode)
+
+
+def layouts_of(
+    output: Any,
+    axes: Axes,
+    scale: Scale | Mapping[str, Scale],
+    horizon: int | None,
+    *,
+    windows: int,
+) -> tuple[Layout, ...]:
+    """The layout of every output of a function, checked against the shapes it returns.
+
+    Args:
+        output: What the function returns for a batch of windows, as shapes.
+        axes: The windows of the field.
+        scale: One scale for all outputs, or one for each name of a dictionary.
+        horizon: Number of lead times, or None.
+        windows: Number of windows in the batch.
+
+    Raises:
+        InputError: An output does not fit; the message names the axis.
+    """
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(output):
+        name = jax.tree_util.keystr(path)
+        layout = make_layout(axes, _declared(scale, path), horizon)
+        _require_output(name, leaf.shape, (windows, *layout.window), horizon)
+        found.append(layout)
+    if not found:
+        raise InputError("fn must return at least one array, got none; return its prediction")
+    return tuple(found)
+
+
+def _declared(scale: Scale | Mapping[str, Scale], path: Sequence[Any]) -> Scale:
+    """The scale of one output."""
+    if not isinstance(scale, Mapping):
+        return scale
+    key = getattr(path[0], "key", "") if path else ""
+    if key not in scale:
+        raise InputError(
+            f"scale must have one entry for each output, but of {', '.join(scale) or 'none'} none "
+            f"is for {key or 'the only one'}; name every output, or give one scale for all"
+        )
+    return scale[key]
+
+
+def _require_output(
+    name: str, got: tuple[int, ...], expected: tuple[int, ...], horizon: int | None
+) -> None:
+    where = f"the output{name and f' {name}'} of fn"
+    if len(got) != len(expected) + 1 or got[0] != expected[0]:
+        raise InputError(
+            f"{where} must have the axes {(*expected, 'channel')} for {expected[0]} windows, got "
+            f"shape {got}; return one field for each window"
+        )
+    for position, (cells, needed) in enumerate(zip(got[1:], expected[1:], strict=False)):
+        if cells != needed:
+            what = "scale" if position or horizon is None else "horizon"
+            raise InputError(
+                f"{where} must have {needed} cells along {axis_name(position)} by the declared "
+                f"{what}, got {cells} in shape {got}; declare the {what} that fn has"
+            )
+
+
+def weight_factors(
+    layout: Layout, blend: Blend | np.ndarray, mask: np.ndarray | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The weights of a window and what they add up to in the result.
+
+    Without a footprint or an array of weights both are products of one factor per axis, and small
+    factors are all that a compiled program has to hold.
+
+    Args:
+        layout: Where the output lies.
+        blend: The name of a taper, or weights of the shape of an output.
+        mask: Footprint (time, *space) of the input's windows, or None.
+
+    Returns:
+        Factors that broadcast to the output of a window and to the result, both without lead times
+        (an axis of extent 1 in their place), float64.
+
+    Raises:
+        InputError: Cells lie in no window, or weights do not fit.
+    """
+    axes = layout.axes
+    if isinstance(blend, str) and mask is None:
+        tapers = [window_taper(axis.window, blend) for axis in axes]
+        sums = [fold_weights((axis,), taper) for axis, taper in zip(axes, tapers, strict=True)]
+        for position, total in enumerate(sums):
+            if not total.all():
+                raise InputError(
+                    f"every cell must lie in a window, but cell {int(total.argmin())} of the "
+                    f'result along {axis_name(position)} lies in none; use padding="COVER" or '
+                    "another stride"
+                )
+        return list(np.ix_(*tapers)), list(np.ix_(*sums))
+    window = tuple(axis.window for axis in axes)
+    if isinstance(blend, str):
+        tapers = np.ix_(*(window_taper(extent, blend) for extent in window))
+        weights = functools.reduce(np.multiply, tapers)
+    else:
+        weights = np.asarray(blend, np.float64)
+        if weights.shape != window or not (weights >= 0).all() or not weights.any():
+            raise InputError(
+                f"weights must be an array of shape {window}, as the output of a window, with none "
+                f"below zero, got shape {weights.shape}; give one weight per cell"
+            )
+    if mask is not None:
+        weights = weights * _resized(mask, window)
+    return [weights], [fold_weights(axes, weights)]
+
+
+def _resized(mask: np.ndarray, window: tuple[int, ...]) -> np.ndarray:
+    """A footprint in output cells, by the nearest input cell."""
+    for position, (cells, wanted) in enumerate(zip(mask.shape, window, strict=True)):
+        nearest = (np.arange(wanted) * cells + cells // 2) // wanted
+        mask = mask.take(np.minimum(nearest, cells - 1), position)
+    return mask
+
+
+def fold_weights(axes: Axes, weights: np.ndarray) -> np.ndarray:
+    """Adds the weights of every window up where its output lies, float64 [*sizes].
+
+    Example:
+        >>> fold_weights((AxisWindows(6, 4, 2, 1, 0, 0, "constant"),), np.ones(4)).tolist()
+        [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
+    """
+    total = np.zeros([axis.lo + axis.size + axis.hi for axis in axes])
+    for cell in np.ndindex(*(axis.count for axis in axes)):
+        first = [at * axis.stride for at, axis in zip(cell, axes, strict=True)]
+        total[tuple(slice(f, f + a.window) for f, a in zip(first, axes, strict=True))] += weights
+    for position, axis in enumerate(axes):
+        total = without_padding(total, axis, position)
+    return total
+
+
+def without_padding(padded: Any, axis: AxisWindows, position: int) -> Any:
+    """Drops the padding of an axis of a NumPy or JAX array; on a ring, adds it where it belongs."""
+    size, end = axis.size, padded.shape[position]
+
+    def part(first: int, last: int) -> Any:
+        return padded[(*(slice(None),) * position, slice(first, last))]
+
+    inside = padded if end == size else part(axis.lo, axis.lo + size)
+    if axis.mode != "wrap" or end == size:
+        return inside
+    pad = jnp.pad if isinstance(padded, jax.Array) else np.pad
+    for turn in range(-(-axis.lo // size) * -1, -(-axis.hi // size) + 1):
+        start = axis.lo + turn * size
+        first, last = max(start, 0), min(start + size, end)
+        if turn and first < last:
+            widths = [(0, 0)] * padded.ndim
+            widths[position] = (first - start, start + size - last)
+            inside = inside + pad(part(first, last), widths)
+    return inside
+
+
+def used_windows(axes: Axes, region: np.ndarray | None, batch: int) -> np.ndarray:
+    """The windows to predict, `[n, 1 + window axes]`: number of the example, place in the grid.
+
+    Args:
+        axes: The windows of the field.
+        region: Boolean (time, *space); windows without a True cell are left out. None takes all.
+        batch: Number of examples.
+
+    Raises:
+        InputError: The region has another shape or no cell.
+    """
+    shape = tuple(axis.size for axis in axes)
+    used = np.ones([axis.count for axis in axes], bool)
+    if region is not None:
+        used = region
+        if region.shape != shape or region.dtype != bool or not region.any():
+            raise InputError(
+                f"the region must be boolean of the field's (time, *space) {shape} with a cell "
+                f"that is True, got {region.dtype} {region.shape}; mark the cells to predict"
+            )
+        for position, axis in enumerate(axes):
+            rows = [cells[cells >= 0] for cells in axis.source_cells()]
+            used = np.stack([used.take(row, position).any(position) for row in rows], position)
+    grid = np.argwhere(used).astype(np.int32)
+    example = np.repeat(np.arange(batch, dtype=np.int32), len(grid))
+    return np.concatenate([example[:, None], np.tile(grid, (batch, 1))], axis=1)
+
+
+def region_of(layout: Layout, axes: Axes, region: np.ndarray) -> np.ndarray:
+    """The region in the cells of a result, without lead times (an axis of extent 1)."""
+    for position, (axis, out) in enumerate(zip(axes, layout.axes, strict=True)):
+        if position == 0 and layout.lead is not None:
+            rows = [cells[cells >= 0] for cells in axis.source_cells()]
+        else:
+            edges = Fraction(axis.size, out.size)
+            rows = [
+                np.arange(math.floor(i * edges), math.ceil((i + 1) * edges))
+                for i in range(out.size)
+            ]
+        region = np.stack([region.take(row, position).any(position) for row in rows], position)
+    return region

@@ -1,0 +1,207 @@
+"""Several processes as one run: how they meet, how they part, and whole arrays on every host."""
+
+import contextlib
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from stpatch_jax.errors import InputError, require
+from stpatch_jax.training.mesh import batch_sharding, check_batch_size
+
+AUTO = "auto"
+"""The coordinator that JAX finds by itself: SLURM, Open MPI, Cloud TPU, Kubernetes."""
+
+
+@contextlib.contextmanager
+def processes(
+    coordinator: str | None = None,
+    *,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    start_timeout: float = 300,
+    heartbeat_timeout: int = 100,
+) -> Iterator[None]:
+    """Makes this process one of a run of many, for the length of a `with` block.
+
+    It must be entered before anything is computed or `jax.devices` is asked. Inside, `jax.devices`
+    are those of all processes. A process that leaves the block by an exception prints it and exits
+    at once, with code 2 for an `InputError`, 130 for Ctrl-C and 1 for any other: the others, which
+    cannot go on without it, then fail at their next collective instead of waiting for it. A process
+    that dies without a word is noticed by JAX, which aborts the others (SIGABRT) within
+    `heartbeat_timeout`. Either way the checkpoints stay, and the run goes on from them when all
+    processes are started again, as many as one likes.
+
+    Args:
+        coordinator: `HOST:PORT` of process 0, the same in every process; `auto` where JAX can find
+            it (SLURM, Open MPI, Cloud TPU, Kubernetes with the `kubernetes` package); None is one
+            process alone, for which the block changes nothing.
+        num_processes: How many processes there are; given with `HOST:PORT` only.
+        process_id: Which of them this is, from 0; given with `HOST:PORT` only.
+        start_timeout: Seconds within which all must have met.
+        heartbeat_timeout: Seconds without a sign of life after which a process counts as dead.
+
+    Raises:
+        InputError: If the numbers do not fit each other or the processes do not meet in time.
+
+    Examples:
+        >>> with processes():
+        ...     jax.process_count()
+        1
+    """
+    check_processes(coordinator, num_processes=num_processes, process_id=process_id)
+    if coordinator is None:
+        yield
+        return
+    given: dict[str, Any] = {"heartbeat_timeout_seconds": heartbeat_timeout}
+    if coordinator != AUTO:
+        # Told everything, JAX need not look around: in a pod it would ask for a package.
+        given |= {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
+        given |= {"num_processes": num_processes, "process_id": process_id}
+    _meet(given, start_timeout)
+    try:
+        yield
+    except BaseException as error:
+        _leave(error)
+    jax.distributed.shutdown()
+
+
+def check_processes(
+    coordinator: str | None, *, num_processes: int | None, process_id: int | None
+) -> None:
+    """Checks how a process is to meet the others, see `processes`.
+
+    Raises:
+        InputError: If the coordinator is no `HOST:PORT` or the numbers do not go with it.
+
+    Examples:
+        >>> check_processes("node0:8476", num_processes=2, process_id=1)
+    """
+    count, index = num_processes, process_id
+    if coordinator in (None, AUTO):
+        require(
+            count is None and index is None,
+            f"num-processes and process-id must come with a coordinator HOST:PORT, but it is "
+            f"{coordinator or 'not given'}; give --coordinator HOST:PORT, or leave both out",
+        )
+        return
+    host, _, port = str(coordinator).rpartition(":")
+    require(
+        bool(host) and re.fullmatch(r"[0-9]{1,5}", port) is not None and 0 < int(port) < 2**16,
+        f"the coordinator must be {AUTO} or HOST:PORT with a port from 1 to 65535, but it is "
+        f"{coordinator!r}; give the address of process 0, e.g. --coordinator node0:8476",
+    )
+    if count is None or index is None:
+        raise InputError(
+            f"the coordinator {coordinator} must come with the number of processes and the one "
+            f"that this is, but they are {count} and {index}; give --num-processes and --process-id"
+        )
+    require(
+        0 <= index < count,
+        f"process-id must be from 0 to num-processes - 1, but it is {index} of {count}; number the "
+        "processes from 0",
+    )
+
+
+def _meet(given: Mapping[str, Any], start_timeout: float) -> None:
+    """Starts JAX's distributed runtime.
+
+    When its own timeout is over JAX aborts the process from C++, so it gets a longer one and is
+    waited for here.
+    """
+    failed: list[Exception] = []
+
+    def start() -> None:
+        try:
+            jax.distributed.initialize(initialization_timeout=int(start_timeout) + 3600, **given)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=start, name="jax.distributed", daemon=True)
+    thread.start()
+    thread.join(start_timeout)
+    coordinator = given.get("coordinator_address")
+    at = f"at {coordinator}" if coordinator else "where JAX looks for them by itself"
+    who = (
+        f"process {given['process_id']} of {given['num_processes']}" if coordinator else "this one"
+    )
+    require(
+        not thread.is_alive(),
+        f"the processes must meet {at} within {start_timeout:g} s, but {who} waited in vain; start "
+        "all of them, and let them reach that address",
+    )
+    if failed:
+        reason = (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
+        raise InputError(
+            f"the processes must meet {at}, but {who} failed ({reason}); give --coordinator "
+            "HOST:PORT --num-processes N --process-id I"
+        ) from failed[0]
+
+
+def _leave(error: BaseException) -> None:
+    """Tells an error and ends the process without waiting for the others."""
+    code = 1
+    if isinstance(error, InputError):
+        code = 2
+        print(error, file=sys.stderr)
+    elif isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+    elif isinstance(error, KeyboardInterrupt):
+        code = 130
+    else:
+        traceback.print_exception(error)
+    print(
+        f"process {jax.process_index()} of {jax.process_count()} ends here, and without it the "
+        f"others do; started again, all go on from the last checkpoint",
+        file=sys.stderr,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The exit that Python prefers would wait, for minutes, until the others are done.
+    os._exit(code)
+
+
+def spread_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts a global batch, which every process holds whole, on the devices.
+
+    Row `i` of the result is row `i` of the input, wherever the mesh has the devices of a process;
+    `shard_batch` takes the parts that each process has read, in an order of its own.
+
+    Args:
+        batch: Arrays `(global batch, ...)`, the same in every process.
+        mesh: The mesh of `make_mesh`.
+
+    Returns:
+        Global arrays, sharded by `batch_sharding`.
+
+    Raises:
+        InputError: If the batch is not a multiple of the number of devices.
+    """
+
+    def place(whole: Any) -> jax.Array:
+        whole = np.asarray(whole)
+        check_batch_size(len(whole), mesh)
+        whole = whole.astype(jax.dtypes.canonicalize_dtype(whole.dtype), copy=False)
+        sharding = batch_sharding(mesh, whole.shape)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return {name: place(whole) for name, whole in batch.items()}
+
+
+def to_host(array: jax.Array) -> np.ndarray:
+    """Returns a global array whole, on the host of every process; all of them must call it.
+
+    >>> to_host(jax.numpy.arange(3))
+    array([0, 1, 2], dtype=int32)
+    """
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -1,0 +1,101 @@
+"""Figures of a run that depend on the machine: times, throughput, share of peak, memory, profile."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+PEAKS = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "A100": 312e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+}
+"""Dense bfloat16 FLOP/s of one device, by part of its `device_kind`; from the makers' data sheets
+(NVIDIA's for the SXM forms)."""
+
+
+@dataclasses.dataclass
+class Clock:
+    """Adds up the seconds spent under each name."""
+
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def figures(
+    mesh: Mesh, clock: Clock, steps: int, *, examples: int, patches: int | None, flops: int | None
+) -> dict[str, Any]:
+    """What `FitResult.machine` holds.
+
+    Args:
+        mesh: The mesh of the run.
+        clock: With the seconds of `step`, `compile`, `validation` and `save`.
+        steps: Those taken, the one of `compile` among them.
+        examples: Of the global batch.
+        patches: Of an example, where known.
+        flops: Of a step over all devices, where one was taken.
+    """
+    device = mesh.devices.flat[0]
+    spent = {name: clock.seconds.get(name, 0.0) for name in ("compile", "validation", "save")}
+    rate = (steps - 1) / clock.seconds["step"] if steps > 1 else None
+    per_second = rate * flops if rate and flops else None
+    peak = next((value for name, value in PEAKS.items() if name in device.device_kind), None)
+    memory = mesh.local_devices[0].memory_stats() or {}
+    return {
+        "platform": device.platform,
+        "device_kind": device.device_kind,
+        "devices": mesh.size,
+        "processes": jax.process_count(),
+        **{f"{name}_seconds": value for name, value in spent.items()},
+        "steps_per_second": rate,
+        "samples_per_second": rate * examples if rate else None,
+        "patches_per_second": rate * examples * patches if rate and patches else None,
+        "flops_per_second": per_second,
+        "share_of_peak": per_second / (peak * mesh.size) if per_second and peak else None,
+        "memory_peak_bytes": memory.get("peak_bytes_in_use"),
+    }
+
+
+class Profile:
+    """A profile of the steps 3 to 5 of a process, for TensorBoard or Perfetto.
+
+    Args:
+        folder: Where it goes; None takes none.
+    """
+
+    def __init__(self, folder: Path | None):
+        self._folder, self._steps, self._open = folder, 0, contextlib.ExitStack()
+
+    def before_step(self) -> None:
+        """Starts before the third step."""
+        self._steps += 1
+        if self._folder and self._steps == 3:
+            self._open.enter_context(jax.profiler.trace(str(self._folder)))
+
+    def after_step(self, outputs: Any) -> None:
+        """Ends after the fifth step, once its outputs are there."""
+        if self._folder and self._steps == 5:
+            jax.block_until_ready(outputs)
+            self._open.close()
+
+    def close(self) -> None:
+        """Ends where the run ends before the fifth step."""
+        self._open.close()

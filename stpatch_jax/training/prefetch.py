@@ -1,0 +1,58 @@
+"""Batches on the devices before the step that needs them."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+from jax.sharding import Mesh
+
+from stpatch_jax.errors import require
+from stpatch_jax.training.mesh import Batch, shard_batch
+
+
+def prefetch_to_mesh(
+    batches: Iterable[Batch], mesh: Mesh, *, depth: int = 2
+) -> Iterator[dict[str, jax.Array]]:
+    """Places batches on a mesh ahead of their use, in a thread of its own.
+
+    The order is that of `batches`. An error of theirs is raised where its batch would have come.
+    Closing the iterator, or dropping it, waits for the batch in the making and ends the thread.
+
+    Args:
+        batches: This process's part of each global batch, see `shard_batch`; read from the thread
+            alone.
+        mesh: The mesh of `make_mesh`.
+        depth: Most batches that wait on the devices beside the one in use.
+
+    Returns:
+        An iterator over the batches as `shard_batch` places them.
+
+    Raises:
+        InputError: If `depth` is below 1, or, at its turn, a batch does not split over the devices.
+
+    Example:
+        >>> import numpy as np
+        >>> from stpatch_jax.training.mesh import make_mesh
+        >>> mesh = make_mesh()
+        >>> placed = prefetch_to_mesh([{"x": np.arange(mesh.size)}], mesh)
+        >>> [batch["x"].shape == (mesh.size,) for batch in placed]
+        [True]
+    """
+    require(depth >= 1, f"depth must be at least 1 batch, but it is {depth}; use 1 or more")
+    return _placed(iter(batches), mesh, depth)
+
+
+def _placed(batches: Iterator[Batch], mesh: Mesh, depth: int) -> Iterator[dict[str, jax.Array]]:
+    def place() -> dict[str, jax.Array] | None:
+        batch = next(batches, None)
+        return None if batch is None else shard_batch(batch, mesh)
+
+    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+    try:
+        ahead = deque(worker.submit(place) for _ in range(depth))
+        while (batch := ahead.popleft().result()) is not None:
+            ahead.append(worker.submit(place))
+            yield batch
+    finally:
+        worker.shutdown(wait=True, cancel_futures=True)

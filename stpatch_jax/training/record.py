@@ -1,0 +1,159 @@
+"""What is saved with arrays to tell damage, another model and another version from the truth."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import tensorstore as ts
+from orbax.checkpoint import v1 as ocp
+
+import stpatch_jax
+from stpatch_jax.errors import InputError
+
+
+@jax.jit
+def fingerprint(state: Any) -> jax.Array:
+    """Hashes every bit of a pytree of arrays to one uint32 scalar, on the devices.
+
+    Each 32-bit word is mixed with its position by bijections of the integers modulo 2**32 and the
+    results are summed, so the value does not depend on how the arrays are sharded, and any change
+    of a single word changes it. Orbax stores array data without a checksum; this is ours.
+
+    >>> one = fingerprint({"w": jnp.zeros(4)})
+    >>> bool(one == fingerprint({"w": jnp.zeros(4).at[2].set(-0.0)}))
+    False
+    """
+    total = jnp.uint32(0)
+    for leaf in jax.tree.leaves(state):
+        words = _words(leaf)
+        position = jnp.arange(words.size, dtype=jnp.uint32).reshape(words.shape)
+        words = (words ^ (position * jnp.uint32(0x9E3779B1))) * jnp.uint32(0x85EBCA6B)
+        words = (words ^ (words >> 15)) * jnp.uint32(0xC2B2AE35)
+        total = total * jnp.uint32(31) + jnp.sum(words ^ (words >> 13), dtype=jnp.uint32)
+    return total
+
+
+def _words(leaf: jax.Array) -> jax.Array:
+    """The bits of an array, or of a PRNG key, as uint32."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    if jnp.iscomplexobj(leaf):
+        leaf = jnp.stack([leaf.real, leaf.imag])
+    if leaf.dtype == bool:
+        return leaf.astype(jnp.uint32)
+    unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
+    return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
+
+
+def structure(state: Any) -> dict[str, str]:
+    """The path of every leaf with its dtype and shape, e.g. `{"model.w": "float32[4, 4]"}`."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
+        for path, x in leaves
+    }
+
+
+def _checksum(record: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def _read_through(directory: Path) -> None:
+    """Reads what Orbax is about to read, and raises where that cannot be done.
+
+    A failed read leaves the traces of Orbax's threads on stderr, so it must not get that far. Of
+    several processes each reads its share.
+    """
+    for file in [directory / "_METADATA", *directory.glob("array_metadatas/*")]:
+        json.loads(file.read_text())
+    store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{directory}/"}).result()
+    keys = store.list().result()
+    for key in keys[jax.process_index() :: jax.process_count()]:
+        if not store.read(key).result().value:  # What a missing file of data looks like.
+            raise FileNotFoundError(f"{key!r} is listed in {directory} but not there")
+    if not keys:  # What a missing manifest looks like.
+        raise FileNotFoundError(f"there are no arrays in {directory}")
+
+
+def make_record(state: Any, **entries: Any) -> dict[str, Any]:
+    """The metadata of a checkpoint: version, structure, fingerprint, JSON entries, checksum."""
+    record = {
+        "version": stpatch_jax.__version__,
+        "structure": structure(state),
+        "fingerprint": int(fingerprint(state)),
+        **json.loads(json.dumps(entries)),
+    }
+    return {"record": record, "checksum": _checksum(record)}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Reads what `make_record` made for the checkpoint in a folder.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        # Asking Orbax for it would also open the arrays, see `read_through`.
+        saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+        intact = _checksum(saved["record"]) == saved["checksum"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, "its record cannot be read") from error
+    if not intact:
+        raise damaged(path, "its record is not the one that was saved")
+    return saved["record"]
+
+
+def require_same(path: Path, record: Mapping[str, Any], abstract: Any) -> None:
+    """Raises an `InputError` unless a checkpoint holds arrays like those of `abstract`."""
+    saved, wanted = record["structure"], structure(abstract)
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
+            version, now = record["version"], stpatch_jax.__version__
+            another = "" if version == now else f" by version {version} (this is {now})"
+            raise InputError(
+                f"checkpoint {path} was made by another configuration{another}: {name} is "
+                f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; use the "
+                f"configuration of the run or another --workdir"
+            )
+
+
+def load_arrays(path: Path, name: str, abstract: Any) -> Any:
+    """Restores the arrays `name` of a checkpoint onto the devices of `abstract`, and checks them.
+
+    Raises:
+        InputError: If they are damaged, others than those of `abstract` or do not fit into memory.
+    """
+    record = read_record(path)
+    require_same(path, record, abstract)
+    try:
+        _read_through(path / name)
+    except (OSError, ValueError) as error:
+        raise damaged(path, "its files cannot be read") from error
+    try:
+        loaded = ocp.load_checkpointables(str(path), {name: abstract})[name]
+    except Exception as error:  # Orbax wraps whatever happened, lack of memory too.
+        raise InputError(
+            f"checkpoint {path} can be read but not restored "
+            f"({short(error.__cause__ or error)}); look at the memory and at the version of "
+            f"orbax first, else delete that folder to go on from the checkpoint before it"
+        ) from error
+    if int(fingerprint(loaded)) != record["fingerprint"]:
+        raise damaged(path, "its arrays are not those that were saved")
+    return loaded
+
+
+def damaged(path: Path, reason: str) -> InputError:
+    """The error of a checkpoint that is not what was saved."""
+    return InputError(
+        f"checkpoint {path} is damaged ({reason}); delete that folder to go on from the "
+        f"checkpoint before it"
+    )
+
+
+def short(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,158 @@
+"""Forecast problems on fields: splits, naive forecasts, and the published rows of two files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from stpatch_jax.data import CleaningConfig, FieldConfig, FieldData, sequential_batches, truth
+from stpatch_jax.errors import InputError
+
+ROWS, CONTEXT, HORIZON = 240, 48, 12
+
+
+def field(*space: int, missing: float = 0.0) -> xr.DataArray:
+    """A daily wave of hours with noise; `missing` of its values are NaN."""
+    random = np.random.default_rng(0)
+    hours = np.arange(ROWS).reshape(-1, *[1] * (len(space) + 1))
+    values = 10 + np.sin(2 * np.pi * hours / 24) + 0.1 * random.normal(size=(ROWS, *space, 1))
+    values[random.random(values.shape) < missing] = np.nan
+    dims = ("time", "y", "x")[: 1 + len(space)]
+    return xr.DataArray(
+        values,
+        dims=(*dims, "channel"),
+        coords={"time": pd.date_range("2024-01-01", periods=ROWS, freq="h"), "channel": ["load"]}
+        | {name: np.arange(n) for name, n in zip(dims[1:], space, strict=True)},
+    )
+
+
+def problem(values: xr.DataArray, **changes) -> FieldData:
+    return FieldData.of(values, FieldConfig(context=CONTEXT, horizon=HORIZON, **changes))
+
+
+def everything(data: FieldData, split: str) -> dict[str, np.ndarray]:
+    source = data.source(split)
+    return next(sequential_batches(source, batch_size=len(source)))
+
+
+@pytest.mark.parametrize("space", [(), (2, 3)])
+def test_targets_and_naive_forecasts_are_the_rows_of_the_file(space):
+    values = field(*space)
+    data = problem(values, season=24, climatology="hour")
+    batch = everything(data, "test")
+    rows = batch["index"][:, None] + np.arange(HORIZON)
+    np.testing.assert_allclose(data.in_units(batch["target"], batch["index"]), values.values[rows])
+    np.testing.assert_array_equal(truth(data, batch["index"]), values.values[rows])
+    day_before = data.in_units(batch["seasonal_persistence"], batch["index"])
+    np.testing.assert_allclose(day_before, values.values[rows - 24], rtol=1e-5)
+    train = values[: data.splits["train"].stop]
+    means = train.groupby(train.time.dt.hour).mean("time").values
+    hours = values.time.dt.hour.values[rows]
+    climatology = data.in_units(batch["climatology"], batch["index"])
+    np.testing.assert_allclose(climatology, means[hours], rtol=1e-5)
+
+
+def test_a_season_shorter_than_the_horizon_repeats():
+    values = field()
+    batch = everything(problem(values, season=5), "validation")
+    data = problem(values, season=5)
+    got = data.in_units(batch["seasonal_persistence"], batch["index"])
+    for lead in range(HORIZON):
+        row = batch["index"] + lead - 5 * (lead // 5 + 1)
+        np.testing.assert_allclose(got[:, lead], values.values[row], rtol=1e-5)
+
+
+def test_the_scaler_sees_training_rows_only():
+    values = field(3)
+    other = values.copy(deep=True)
+    other[data_stop(values) :] += 100.0
+    assert problem(values).scaler_state() == problem(other).scaler_state()
+    other[0] += 1
+    assert problem(values).scaler_state() != problem(other).scaler_state()
+
+
+def data_stop(values: xr.DataArray) -> int:
+    return problem(values).splits["train"].stop
+
+
+def test_test_targets_cover_their_span_and_no_other():
+    data = problem(field(missing=0.1), stride=7)
+    seen = {
+        name: set(np.unique(everything(data, name)["index"][:, None] + np.arange(HORIZON)))
+        for name in data.splits
+    }
+    for name, targets in data.splits.items():
+        assert seen[name] == set(targets)
+    assert data.splits["test"].start == ROWS - int(ROWS * 0.2)
+    assert data.splits["test"].stop == ROWS
+    assert not seen["train"] & seen["validation"]
+    assert not seen["validation"] & seen["test"]
+    assert not everything(data, "test")["target_mask"].all()
+    assert np.isfinite(everything(data, "test")["context"]).all()
+
+
+def test_series_are_named_cells_or_channels():
+    panel = field(2)
+    panel["y"] = ["A", "B"]
+    values = np.arange(6.0).reshape(1, 1, 2, 3)
+    series = problem(panel).series
+    assert list(series) == ["A", "B"]
+    assert values[series["B"]].tolist() == [[[[3, 4, 5]]]]
+    series = problem(field(2)).series
+    assert list(series) == ["load"]
+    assert values[series["load"]].tolist() == [[[[0], [3]]]]
+
+
+def test_only_the_first_rows_are_used(tmp_path):
+    frame = pd.DataFrame({"date": field().time.values, "load": field().values[:, 0]})
+    frame.to_csv(tmp_path / "load.csv", index=False)
+    config = FieldConfig(path=str(tmp_path / "load.csv"), context=24, horizon=4, most_rows=200)
+    assert len(config.load().times) == 200
+    assert config.load().report["rows"] == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"context": 0}, "data.context must be at least 1"),
+        ({"train_fraction": 0.9, "test_fraction": 0.1}, "leave a rest for validation"),
+        ({"season": -1}, "data.season must be 0"),
+        ({"season": 49}, "data.season must not be longer than the context of 48"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_sentence(changes, told):
+    with pytest.raises(InputError, match=told):
+        FieldConfig(**{"context": CONTEXT, **changes})
+
+
+def test_missing_paths_and_splits_are_told():
+    with pytest.raises(InputError, match=r"data\.path must name the data, but there is none"):
+        FieldConfig().load()
+    with pytest.raises(InputError, match="a data set must be one of"):
+        FieldConfig(path="catalog:nothing").load()
+    with pytest.raises(InputError, match="one of train, validation, test, but it is 'dev'"):
+        problem(field()).source("dev")
+
+
+# Published rows of repeating the last value: MSE and MAE of scaled values.
+REPEAT = {
+    ("etth1", 96): (1.295, 0.713),
+    ("etth1", 720): (1.339, 0.756),
+    ("exchange_rate", 96): (0.081, 0.196),
+    ("exchange_rate", 336): (0.305, 0.396),
+}
+
+
+@pytest.mark.parametrize(("name", "horizon"), REPEAT)
+def test_the_published_rows_of_repeat_come_out(data_dir, name, horizon):
+    official = {"train_fraction": 0.6, "most_rows": 14400} if name == "etth1" else {}
+    config = FieldConfig(path=f"catalog:{name}", context=1, horizon=horizon, season=0, **official)
+    data = config.load()
+    source = data.source("test")
+    count = len(source) // 32 * 32  # the published rows drop the last batch of 32
+    rows = source[0]["index"] + np.arange(count)[:, None] + np.arange(-1, horizon)
+    scaled = data.cleaner.scaled(data.values(slice(None)), channels=[0], clip=False)
+    errors = scaled[rows[:, 1:]] - scaled[rows[:, :1]]
+    assert config.cleaning == CleaningConfig(per="cell")
+    assert (errors**2).mean() == pytest.approx(REPEAT[name, horizon][0], abs=5.1e-4)
+    assert np.abs(errors).mean() == pytest.approx(REPEAT[name, horizon][1], abs=5.1e-4)

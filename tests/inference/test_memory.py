@@ -1,0 +1,98 @@
+"""What a tiled prediction needs in memory is known before, kept to, and survived where it fails."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stpatch_jax import WindowSpec
+from stpatch_jax.errors import InputError
+from stpatch_jax.inference import memory_plan, sliding_window, sliding_window_apply
+from stpatch_jax.inference.memory import MemoryPlan, fitted, usual_batch_size
+
+SPEC = WindowSpec((8, 16), stride=(4, 8), padding="COVER", padding_mode="edge")
+FIELD = jax.ShapeDtypeStruct((30, 60, 2), jnp.float32)
+KERNEL = np.ones((2, 32), np.float32)
+
+
+def wide(windows):
+    """Holds 16 times what it gets."""
+    hidden = jnp.tanh(windows @ KERNEL)
+    return jnp.sort(hidden, axis=1)[..., :1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_the_plan_is_what_the_compiler_says_of_the_whole_program(batch_size):
+    plan = memory_plan(wide, FIELD, SPEC, batch_size=batch_size)
+    program = jax.jit(lambda x: sliding_window_apply(wide, x, SPEC, batch_size=batch_size))
+    use = program.lower(FIELD).compile().memory_analysis()
+    needed = use.argument_size_in_bytes + use.output_size_in_bytes + use.temp_size_in_bytes
+    assert plan.total == pytest.approx(needed, rel=0.1)
+    assert plan.results == 30 * 60 * 4
+    assert plan.scratch > batch_size * 8 * 16 * 32 * 4  # what `wide` holds
+
+
+def test_the_batch_fits_the_budget():
+    usual = memory_plan(wide, FIELD, SPEC)
+    least = memory_plan(wide, FIELD, SPEC, batch_size=1)
+    budget = (usual.total + least.total) // 2
+    fit = memory_plan(wide, FIELD, SPEC, memory_budget=budget)
+    assert 1 < fit.batch_size < usual.batch_size
+    assert fit.total <= budget
+    assert usual.windows == 49
+    x = np.ones(FIELD.shape, np.float32)
+    y = sliding_window_apply(wide, x, SPEC, memory_budget=budget)
+    np.testing.assert_allclose(y, np.tanh(2), rtol=1e-5)
+    with pytest.raises(InputError, match="must hold the field and 1 windows, which need"):
+        sliding_window_apply(wide, x, SPEC, memory_budget=1000)
+
+
+def test_few_plans_are_made():
+    asked = []
+
+    def plan(batch_size):
+        asked.append(batch_size)
+        return MemoryPlan(batch_size, 1000, 50, 50, 10 + 7 * batch_size)
+
+    assert fitted(plan, 256, 500, 4) == 52
+    assert len(asked) <= 3
+    assert fitted(plan, 256, 10_000, 4) == 256
+
+
+def test_batches_are_evenly_filled():
+    assert usual_batch_size((64, 64, 64), 64, 1) == 1
+    assert usual_batch_size((1, 1), 300, 1) == 150
+    assert usual_batch_size((1, 1), 300, 8) == 304
+
+
+def test_a_device_out_of_memory_gets_half_the_batch(monkeypatch):
+    execute, tried = sliding_window._execute, []
+
+    def scarce(job, field):
+        tried.append(job.program.batch_size)
+        if tried[-1] > limit:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
+        return execute(job, field)
+
+    monkeypatch.setattr(sliding_window, "_execute", scarce)
+    x, limit = np.ones((12, 1), np.float32), 2
+    spec = WindowSpec((4,), stride=1)
+    with pytest.warns(RuntimeWarning, match="ran out of memory with [84] windows"):
+        y = sliding_window_apply(jnp.sin, x, spec, batch_size=8)
+    np.testing.assert_allclose(y, np.sin(x), rtol=1e-6)
+    assert tried == [8, 4, 2]
+    limit = 0
+    with (
+        pytest.warns(RuntimeWarning, match="going on with 1"),
+        pytest.raises(InputError, match="the device must hold the field and 1 windows"),
+    ):
+        sliding_window_apply(jnp.sin, x, spec, batch_size=2)
+
+
+def test_other_errors_of_the_device_pass(monkeypatch):
+    def broken(job, field):
+        raise jax.errors.JaxRuntimeError("INTERNAL: fire")
+
+    monkeypatch.setattr(sliding_window, "_execute", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="fire"):
+        sliding_window_apply(jnp.sin, np.ones((4, 1), np.float32), (2,))

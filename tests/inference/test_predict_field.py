@@ -1,0 +1,265 @@
+"""Fields from file to zarr by regions: the same values as in memory, resumable, shared."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from small_fields import small_field
+
+from stpatch_jax import WindowSpec
+from stpatch_jax.errors import InputError
+from stpatch_jax.inference import fields, predict_field, sliding_window_apply
+
+SPEC = WindowSpec(
+    (4, 4, 4),
+    stride=(2, 2, 2),
+    padding=("COVER", "COVER", (1, 2)),
+    padding_mode=("edge", "reflect", "wrap"),
+)
+SHAPE = (21, 9, 11)
+
+
+def function(windows):
+    """Depends on all of a window."""
+    return jnp.tanh(windows) + windows.mean((1, 2, 3), keepdims=True)
+
+
+def opened(path):
+    return xr.open_zarr(path, chunks=None)
+
+
+def test_regions_give_what_the_whole_field_gives(tmp_path):
+    field = small_field(SHAPE)
+    source = tmp_path / "field.zarr"
+    field.to_dataset("channel").to_zarr(source, zarr_format=2)
+    target = tmp_path / "out.zarr"
+    done = predict_field(
+        function, source, target, SPEC, region=(5, 4, 3), attrs={"model": "m"}, progress=False
+    )
+    assert done
+    found = opened(target)
+    whole = sliding_window_apply(function, field.values, SPEC)
+    np.testing.assert_allclose(np.stack([found.t2m, found.wind], -1), whole, rtol=1e-5, atol=1e-5)
+    assert found.t2m.encoding["chunks"] == (6, 4, 11)  # whole strides; a ring is not cut
+    assert found.t2m.dims == ("time", "latitude", "longitude")
+    for name in ("time", "latitude", "longitude"):
+        np.testing.assert_array_equal(found[name], field[name])
+    assert found.attrs["model"] == "m"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["field.zarr", "out.zarr"]
+    # The same call finds it done, another one refuses it.
+    assert predict_field(
+        function, source, target, SPEC, region=(5, 4, 3), attrs={"model": "m"}, progress=False
+    )
+    with pytest.raises(InputError, match=r"exists with another layout \(chunks, attrs\)"):
+        predict_field(function, source, target, SPEC, progress=False)
+
+
+def test_forecasts_have_valid_times_and_units(tmp_path):
+    field = small_field((12, 8, 8))
+    spec = WindowSpec((3, 4, 4), stride=(2, 4, 4))
+
+    def ahead(windows):
+        return jnp.stack([windows[:, -1] + lead for lead in (1.0, 2.0)], axis=1)[..., :1]
+
+    predict_field(
+        ahead,
+        field,
+        tmp_path / "f.zarr",
+        spec,
+        horizon=2,
+        channels=["t2m"],
+        region=(2, 4, None),
+        progress=False,
+    )
+    found = opened(tmp_path / "f.zarr")
+    assert found.t2m.dims == ("init_time", "lead_time", "latitude", "longitude")
+    assert found.t2m.attrs["units"] == "K"
+    np.testing.assert_array_equal(found.init_time, field.time[2::2])
+    np.testing.assert_array_equal(
+        found.valid_time, field.time.values[2::2, None] + np.arange(1, 3) * np.timedelta64(1, "h")
+    )
+    last = field.values[2::2, ..., 0]
+    np.testing.assert_allclose(found.t2m, np.stack([last + 1, last + 2], 1), rtol=1e-6)
+
+
+def test_another_resolution_has_its_own_coordinates(tmp_path):
+    field = small_field((4, 8, 8), channels=("t2m",))
+
+    def finer(windows):
+        return jnp.repeat(windows, 2, axis=3)
+
+    predict_field(
+        finer,
+        field,
+        tmp_path / "f.zarr",
+        (2, 4, 4),
+        scale=(1, 1, 2),
+        region=(2, 4, 4),
+        progress=False,
+    )
+    found = opened(tmp_path / "f.zarr")
+    np.testing.assert_allclose(found.t2m, field.values[..., 0].repeat(2, 2), rtol=1e-6)
+    np.testing.assert_allclose(found.longitude, (np.arange(16) + 0.5) * 0.125 - 0.125)
+    np.testing.assert_array_equal(found.latitude, field.latitude)
+
+
+def test_constant_padding_and_causal_time(tmp_path):
+    field = small_field((9, 5), channels=("a",))
+    spec = WindowSpec((3, 3), stride=(1, 2), padding=("CAUSAL", "SAME"), fill_value=7)
+    predict_field(function_1d, field, tmp_path / "f.zarr", spec, region=(4, 2), progress=False)
+    whole = sliding_window_apply(function_1d, field.values, spec)
+    np.testing.assert_allclose(opened(tmp_path / "f.zarr").a, whole[..., 0], rtol=1e-5)
+
+
+def function_1d(windows):
+    return windows + windows.sum((1, 2), keepdims=True)
+
+
+def test_processes_share_the_regions(tmp_path, monkeypatch):
+    field, calls = small_field(SHAPE), []
+    read = fields._slab
+
+    def counted(field, regions, number):
+        calls.append(number)
+        return read(field, regions, number)
+
+    monkeypatch.setattr(fields, "_slab", counted)
+
+    def part(index, name):
+        return predict_field(
+            function,
+            field,
+            tmp_path / name,
+            SPEC,
+            region=(5, 4, 3),
+            process_index=index,
+            process_count=2,
+            progress=False,
+        )
+
+    assert part(0, "out.zarr") is False
+    assert calls == [0, 2, 4, 6, 8, 10]
+    assert not (tmp_path / "out.zarr").exists()
+    assert part(1, "out.zarr") is True
+    predict_field(function, field, tmp_path / "one.zarr", SPEC, region=(5, 4, 3), progress=False)
+    xr.testing.assert_identical(opened(tmp_path / "out.zarr"), opened(tmp_path / "one.zarr"))
+    with pytest.raises(InputError, match=r"process_index must lie in 0..1, got 2"):
+        part(2, "two.zarr")
+
+
+def test_a_bar_counts_regions(tmp_path, capsys):
+    field = small_field((4, 4), channels=("a",))
+    predict_field(function_1d, field, tmp_path / "f.zarr", (2, 4), region=(2, 4))
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_sentence(tmp_path):
+    field = small_field((8, 8, 8))
+    target = tmp_path / "f.zarr"
+    for options, message in (
+        ({"channels": ["a"]}, "the 2 predicted channels must have a name each, got a"),
+        ({"region": (2, 2)}, "one extent for each of the 3 axes"),
+        ({"spec": (3, 4, 4)}, "every cell must lie in a window"),
+        ({"fn": lambda w: {"a": w}}, "must return one array for predict_field"),
+        ({"target": tmp_path / "no" / "f.zarr"}, "writing gave: No such file"),
+    ):
+        given = {"fn": function, "source": field, "target": target, "spec": (4, 4, 4)} | options
+        with pytest.raises(InputError, match=message):
+            predict_field(**given, progress=False)
+    target.mkdir()
+    with pytest.raises(InputError, match="exists with another layout"):
+        predict_field(function, field, target, (4, 4, 4), progress=False)
+
+
+def test_an_interrupted_prediction_goes_on(tmp_path, monkeypatch):
+    field, read, calls = small_field((9, 5), channels=("a",)), fields._slab, []
+
+    def stops(*given):
+        calls.append(given[-1])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return read(*given)
+
+    def run(name):
+        spec = WindowSpec((3, 3), stride=(1, 2), padding=("CAUSAL", "SAME"))
+        return predict_field(
+            function_1d, field, tmp_path / name, spec, region=(2, 2), progress=False
+        )
+
+    monkeypatch.setattr(fields, "_slab", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run("f.zarr")
+    assert not (tmp_path / "f.zarr").exists()
+    assert run("f.zarr")
+    assert calls == [0, 1, 2, *range(2, 15)]
+    run("g.zarr")
+    xr.testing.assert_identical(opened(tmp_path / "f.zarr"), opened(tmp_path / "g.zarr"))
+
+
+PROGRAM = """
+import sys, time
+import jax
+sys.path[:0] = {paths}
+from test_predict_field import SPEC, function
+from stpatch_jax.inference import predict_field, fields
+slow = fields._slab
+def waiting(*given):
+    time.sleep(0.03)
+    return slow(*given)
+fields._slab = waiting
+predict_field(function, sys.argv[1], sys.argv[2], SPEC, region=(2, 2, None), progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_ends_bit_equal(tmp_path):
+    small_field(SHAPE).to_dataset("channel").to_zarr(tmp_path / "in.zarr", zarr_format=2)
+    here = Path(__file__)
+    program = PROGRAM.format(paths=[str(here.parent), str(here.parents[1])])
+    env = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(here.parents[2]),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+    }
+
+    def start(name):
+        with (tmp_path / f"{name}.said").open("w") as said:
+            return subprocess.Popen(
+                [sys.executable, "-c", program, tmp_path / "in.zarr", tmp_path / name],
+                env=env,
+                stdout=said,
+                stderr=said,
+            )
+
+    regions = tmp_path / ".killed.zarr.part" / "regions"
+
+    def finished():
+        return [path.name for path in regions.iterdir() if not path.name.startswith(".")]
+
+    for enough in (3, 20):
+        process = start("killed.zarr")
+        while not (regions.exists() and len(finished()) >= enough) and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL, (tmp_path / "killed.zarr.said").read_text()
+    before = {name: (regions / name).stat().st_mtime_ns for name in finished()}
+    assert 20 <= len(before) < 55
+    last = start("killed.zarr")
+    assert last.wait(120) == 0, (tmp_path / "killed.zarr.said").read_text()
+    source = tmp_path / "in.zarr"
+    predict_field(
+        function, source, tmp_path / "straight.zarr", SPEC, region=(2, 2, None), progress=False
+    )
+    killed, straight = opened(tmp_path / "killed.zarr"), opened(tmp_path / "straight.zarr")
+    xr.testing.assert_identical(killed, straight)
+    assert not regions.parent.exists()
+    assert json.loads(killed.attrs["prediction"])["shape"] == list(SHAPE)

@@ -1,0 +1,162 @@
+"""Parts of a batch, recomputation and averages inside the compiled step."""
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from small_run import CONFIG, SmallModel, arrays, batches, digest, squared_error
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.training import (
+    OptimizerConfig,
+    TrainConfig,
+    check_batch_size,
+    create_state,
+    make_mesh,
+    make_train_step,
+    shard_batch,
+)
+from stpatch_jax.training.accumulation import cut
+
+SGD = dataclasses.replace(CONFIG, optimizer=OptimizerConfig("sgd", learning_rate=0.05))
+
+
+class Plain(nnx.Module):
+    """Without anything that looks at the batch as a whole."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.inner = nnx.Linear(4, 16, rngs=rngs)
+        self.outer = nnx.Linear(16, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.outer(jax.nn.gelu(jnp.sin(self.inner(x))))
+
+
+def masked_error(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """A mean over the real targets, of which each part has another number."""
+    mask = (batch["index"] % 3 > 0).astype(jnp.float32)[:, None]
+    error = (model(batch["x"]) - batch["y"]) * mask
+    count = mask.sum()
+    return (error**2).sum() / count, {"absolute": jnp.abs(error).sum() / count, "weight": count}
+
+
+def batch_of(size: int) -> dict[str, np.ndarray]:
+    source = batches(10)
+    parts = [next(source) for _ in range(size // 8)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_parts_equal_the_whole_batch() -> None:
+    mesh = make_mesh(fsdp=2)
+    outcomes = []
+    for options in ({}, {"accumulate": 4}, {"remat": True}):
+        state = create_state(Plain, SGD, mesh)
+        step: Any = make_train_step(masked_error, mesh, **options)
+        batch = shard_batch(batch_of(32), mesh)
+        metrics = [step(state, batch) for _ in range(2)][-1]
+        outcomes.append((jax.device_get(metrics), arrays(state)))
+        if "accumulate" in options:
+            text = step.lower(state, batch).compile().as_text()
+            assert not re.findall(r"(all-to-all|collective-permute|all-gather)(-start)?\(", text)
+    whole, *others = outcomes
+    assert whole[0].keys() >= {"absolute", "loss", "grad_norm", "skipped", "rollbacks"}
+    assert "weight" not in whole[0]
+    for metrics, state in others:
+        assert metrics.keys() == whole[0].keys()
+        for name, value in metrics.items():
+            np.testing.assert_allclose(value, whole[0][name], rtol=2e-5)
+        for one, other in zip(state, whole[1], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_each_part_draws_its_own_dropout_and_moves_the_statistics() -> None:
+    mesh = make_mesh()
+    twice = {name: np.concatenate([x, x]) for name, x in batch_of(8).items()}
+    drawn = []
+
+    def loss(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        out = model.dropout(jnp.ones(64))
+        return squared_error(model, batch)[0], {"dropped": jnp.sum(out * 2.0 ** -jnp.arange(64.0))}
+
+    for accumulate in (1, 2):
+        state = create_state(SmallModel, SGD, mesh)
+        step = make_train_step(loss, mesh, accumulate=accumulate)
+        drawn.append(float(step(state, shard_batch(twice, mesh))["dropped"]))
+        model: Any = state.model
+        assert int(model.dropout.rngs.count[...]) == 2 * accumulate
+    again = create_state(SmallModel, SGD, mesh)
+    assert digest(again) == digest(create_state(SmallModel, SGD, mesh))
+    assert drawn[0] != drawn[1]  # The mean of two draws is not the first of them.
+    step(again, shard_batch(twice, mesh))
+    assert digest(again) == digest(state)
+
+
+def test_devices_keep_their_examples() -> None:
+    mesh = make_mesh(space=2)
+    batch = shard_batch({"x": np.arange(16), "field": np.zeros((16, 2, 4, 3))}, mesh)
+    parts = jax.jit(lambda batch: cut(batch, 2, mesh))(batch)
+    assert parts["field"].shape == (2, 8, 2, 4, 3)
+    np.testing.assert_array_equal(np.sort(np.ravel(parts["x"])), np.arange(16))
+    for before, after in zip(
+        batch["x"].addressable_shards, parts["x"].addressable_shards, strict=True
+    ):
+        np.testing.assert_array_equal(before.data, np.ravel(after.data))
+
+
+def test_recomputation_keeps_products_only() -> None:
+    """Counted in the program: what the backward pass gets from the forward pass."""
+    mesh = make_mesh()
+    state = create_state(Plain, SGD, mesh)
+    batch = shard_batch(batch_of(8), mesh)
+    sines = []
+    for remat in (False, True):
+        step: Any = make_train_step(squared_error, mesh, remat=remat)
+        sines.append(step.lower(state, batch).as_text().count("stablehlo.sine "))
+    assert sines == [1, 2]
+
+
+def test_the_average_follows_the_weights() -> None:
+    config = dataclasses.replace(SGD, ema=0.9)
+    mesh = make_mesh(fsdp=2)
+    state = create_state(SmallModel, config, mesh)
+    step = make_train_step(squared_error, mesh, ema=config.ema)
+    expected = [x.astype(np.float64) for x in arrays(nnx.state(state.model, nnx.Param))]
+    source = batches(0)
+    for n in range(1, 5):  # The fifth is spoiled, and moves nothing.
+        step(state, shard_batch(next(source), mesh))
+        share = 1 - min(0.9, (1 + n) / (10 + n))
+        weights = arrays(nnx.state(state.model, nnx.Param))
+        expected = [a + share * (w - a) for a, w in zip(expected, weights, strict=True)]
+    assert not step(state, shard_batch(next(source), mesh))["finite"]
+    averaged: Any = state.averaged()
+    for one, other in zip(arrays(nnx.state(averaged, nnx.Param)), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    model: Any = state.model
+    assert averaged.norm.mean[...] is model.norm.mean[...]
+    assert averaged.inner.kernel[...].sharding == model.inner.kernel[...].sharding
+    assert not np.array_equal(averaged.inner.kernel[...], model.inner.kernel[...])
+
+
+def test_mixed_precision_keeps_float32_where_it_counts() -> None:
+    def create(rngs: nnx.Rngs) -> nnx.Module:
+        return nnx.Linear(4, 1, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=rngs)
+
+    mesh = make_mesh()
+    state = create_state(create, dataclasses.replace(CONFIG, ema=0.9), mesh)
+    step = make_train_step(squared_error, mesh, ema=0.9, accumulate=2)
+    metrics = step(state, shard_batch(batch_of(16), mesh))
+    assert metrics["loss"].dtype == metrics["grad_norm"].dtype == jnp.float32
+    floats = [x.dtype for x in jax.tree.leaves(nnx.state(state)) if x.dtype != jnp.uint32]
+    assert all(dtype in (jnp.float32, jnp.int32) or "key" in str(dtype) for dtype in floats)
+
+
+def test_parts_must_divide_the_batch() -> None:
+    with pytest.raises(InputError, match=r"accumulate must be a divisor of the batch size 32.*3"):
+        TrainConfig(accumulate=3)
+    with pytest.raises(InputError, match=r"multiple of 32, but it is 40 on 8 devices in 4 parts"):
+        check_batch_size(40, make_mesh(), accumulate=4)

@@ -1,0 +1,70 @@
+"""N steps, the process gone, M more: the same bits as N + M, for every backbone and every setting.
+
+Each half is one process that runs all cases, for importing is what a process costs.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from resume_cases import BATCH, CASES, STEPS, STOP
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).with_name("resume_cases.py")
+
+
+def start(tmp_path: Path, name: str, folder: Path, *stop: int) -> tuple[Any, Path, Path]:
+    """Starts all cases in a folder; what is said goes to files."""
+    env = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    out, err = tmp_path / f"{name}.out", tmp_path / f"{name}.err"
+    command = [sys.executable, "-W", "error", str(SCRIPT), str(folder), *map(str, stop)]
+    with out.open("w") as stdout, err.open("w") as stderr:
+        return subprocess.Popen(command, env=env, stdout=stdout, stderr=stderr), out, err
+
+
+def finish(started: tuple[Any, Path, Path]) -> dict[str, dict[str, Any]]:
+    """What became of each case, by its name."""
+    process, out, err = started
+    try:
+        assert process.wait(timeout=600) == 0, err.read_text()
+    finally:
+        process.kill()
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    return {line.pop("case"): line for line in lines}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All cases in one go, and all of them in two halves."""
+    folder = tmp_path_factory.mktemp("matrix")
+    straight, broken = folder / "straight", folder / "broken"
+    first_half = start(folder, "first", broken, STOP)
+    whole = finish(start(folder, "whole", straight))
+    stopped = finish(first_half)
+    second = finish(start(folder, "second", broken))
+    return {
+        name: (whole[name], stopped[name], second[name], straight / name, broken / name)
+        for name in CASES
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_resumed_run_ends_bit_equal(runs: dict[str, Any], name: str) -> None:
+    whole, stopped, second, straight, broken = runs[name]
+    assert (stopped["step"], stopped["interrupted"]) == (STOP, True)
+    assert stopped["digest"] != whole["digest"]
+    assert second == whole
+    assert (whole["step"], whole["interrupted"]) == (STEPS, False)
+    assert len(whole["next"]) == BATCH
+    logs = [(directory / "metrics.jsonl").read_bytes() for directory in (straight, broken)]
+    assert logs[0] == logs[1]
+    # Of all steps, though some were taken in the first process and some in the second.
+    assert [json.loads(line)["step"] for line in logs[0].splitlines()] == [*range(1, STEPS + 1)]

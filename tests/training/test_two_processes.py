@@ -1,0 +1,126 @@
+"""Two real processes as one run: the same figures as one process, and what a death does."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from process_run import CONFIG
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).with_name("process_run.py")
+ROOT = Path(__file__).parents[2]
+HEARTBEAT_S = 10
+"""What `process_run` gives to JAX; beyond it a survivor needs its time to notice and to exit."""
+
+
+class Process:
+    """A process of a run; what it prints goes to files, for pipes that nobody reads fill up."""
+
+    def __init__(self, folder: Path, name: str, *arguments: object):
+        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
+        env = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONFAULTHANDLER": "",
+        }
+        with self.out.open("w") as out, self.err.open("w") as err:
+            command = [sys.executable, "-W", "error", str(SCRIPT), *map(str, arguments)]
+            self.popen = subprocess.Popen(command, env=env, stdout=out, stderr=err)
+
+    def result(self) -> dict[str, Any]:
+        assert self.popen.wait(timeout=200) == 0, self.err.read_text()
+        return json.loads(self.out.read_text().splitlines()[-1])
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    """Starts processes that do not outlive the test."""
+    started: list[Process] = []
+
+    def start(name: str, *arguments: object) -> Process:
+        started.append(Process(tmp_path, name, *arguments))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.popen.kill()
+        process.popen.wait()
+
+
+def two(start: Any, workdir: Path, steps: int) -> tuple[Process, Process]:
+    """Two processes of 2 devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    first, second = (start(f"process{i}", workdir, steps, 2, port, 2, i) for i in range(2))
+    return first, second
+
+
+def metrics(workdir: Path) -> dict[str, np.ndarray]:
+    """`metrics.jsonl` by column."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {name: np.array([line[name] for line in lines]) for name in lines[0]}
+
+
+def check_alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    """The same examples in every step, exactly, and losses that differ by rounding only."""
+    for name in ("step", "low", "high", "skipped"):
+        np.testing.assert_array_equal(one[name], other[name])
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-4)
+
+
+def wait_for_step(workdir: Path, step: int, *processes: Process) -> None:
+    log = workdir / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not log.exists() or log.read_text().count("\n") < step:
+        for process in processes:
+            assert process.popen.poll() is None, process.err.read_text()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path, start: Any) -> None:
+    alone = start("alone", tmp_path / "alone", 12, 4).result()
+    results = [process.result() for process in two(start, tmp_path / "both", 12)]
+    assert results[0] == results[1]
+    assert alone["step"] == results[0]["step"] == 12
+    check_alike(metrics(tmp_path / "alone"), metrics(tmp_path / "both"))
+    kept = [
+        sorted(p.name for p in (tmp_path / d / "checkpoints").iterdir()) for d in ("alone", "both")
+    ]
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_dies_and_one_alone_goes_on(tmp_path: Path, start: Any, victim: int) -> None:
+    workdir = tmp_path / "both"
+    both = two(start, workdir, 10**6)
+    wait_for_step(workdir, 12, *both)
+    both[victim].popen.kill()
+    survivor = both[1 - victim]
+    assert survivor.popen.wait(timeout=3 * HEARTBEAT_S) in (1, -signal.SIGABRT)
+    told = survivor.err.read_text()
+    assert "another task died" in told or "ends here, and without it the others do" in told
+
+    before = metrics(workdir)
+    steps = len(before["step"]) + 8
+    straight = start("straight", tmp_path / "straight", steps, 4)
+    assert start("alone", workdir, steps, 2).result()["step"] == steps
+    straight.result()
+    after = metrics(workdir)
+    check_alike(after, metrics(tmp_path / "straight"))
+    kept = max(step for step in before["step"] if step % CONFIG.checkpoint_every == 0)
+    restored = kept - CONFIG.checkpoint_every  # At worst: the last save was not committed yet.
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name][:restored], values[:restored])
