@@ -126,13 +126,13 @@ def _commit() -> str | None:
 def merged(before: list[Row], now: list[Row]) -> list[Row]:
     """The rows of a file with new ones in the place of those with the same key.
 
-    A row that is scored again adds the openings of the one it replaces.
+    A row that is scored again has one opening more than the one it replaces.
     """
     found = {tuple(row[name] for name in KEY): row for row in before}
     for row in now:
         key = tuple(row[name] for name in KEY)
-        openings = found[key]["test_openings"] if key in found else 0
-        found[key] = {**row, "test_openings": openings + row["test_openings"]}
+        openings = found[key]["test_openings"] + 1 if key in found else row["test_openings"]
+        found[key] = {**row, "test_openings": openings}
     return list(found.values())
 
 

@@ -1,24 +1,32 @@
 """What does tiled prediction cost beside its network, against MONAI and TorchIO?
 
-    python -m benchmarks.sliding_window [--small] [--cases constant] [--repeats 5]
+    python -m benchmarks.sliding_window [--small] [--cases constant] [--repeats 5] [--gigabytes 8]
 
 A volume is predicted by windows that overlap by half, with a network of two layers (3x3x3
 convolutions from 1 to 8 to 1 channels) that has the same weights everywhere, blended with constant
-or gaussian weights (Hann for TorchIO, which has no gaussian; MONAI cuts its gaussian's tails elsewhere). MONAI's `sliding_window_inference`
-and TorchIO's `GridSampler` and `GridAggregator` run eagerly on as many threads; with constant weights
-all must agree. `copy` has a plain copy in the place of the network: its time is what cutting and
-putting together cost. On a CPU our network is written twice: by `nn.layers.convolve`, as the
-backbones do, and as shifted products, which is the fast form for so few channels. All calls are
-timed in turn in one process; times are medians. Memory is how far a process of its own grows during
-one run, in which libraries and volume are there before.
+or gaussian weights (Hann for TorchIO, which has no gaussian; MONAI cuts the tails of its gaussian
+elsewhere, so networks are compared with constant weights). MONAI's `sliding_window_inference` and
+TorchIO's `GridSampler` and `GridAggregator` run eagerly on as many threads. `copy` has a plain copy
+in the place of the network: its time is what cutting and putting together cost. On a CPU our
+network is written twice: by `nn.layers.convolve`, as the backbones do, and as shifted products,
+which is the fast form for so few channels. All calls are timed in turn in one process; times are
+medians. Memory is how far a process of its own grows during one run, when libraries, volume and
+program are there. With `--gigabytes`, a field of that size on disk is predicted, and the memory is
+that of the whole process at its largest.
 """
 
+import argparse
+import ctypes
 import functools
+import gc
 import json
+import re
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,16 +37,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jax import lax
 
 from benchmarks.cases import arguments, peer
 from benchmarks.timing import Call, print_case, write_results
 from stpatch_jax import WindowSpec
-from stpatch_jax.inference import memory_plan, sliding_window_apply
+from stpatch_jax.inference import memory_plan, predict_field, sliding_window_apply
 from stpatch_jax.nn.layers import convolve
 
 FEATURES = 8
-BATCH = 1
 Answer = dict[str, Any]
 
 
@@ -118,8 +126,8 @@ def our_call(network: Callable[[jax.Array], jax.Array], volume: Volume) -> Call:
 
 
 def batch_size() -> int:
-    """Windows per call, for all alike: MONAI's default is its example's 4 on a GPU."""
-    return BATCH if jax.default_backend() == "cpu" else 4
+    """Windows per call, for all alike: one at a time keeps the caches of a CPU warm."""
+    return 1 if jax.default_backend() == "cpu" else 4
 
 
 def torch_network(torch: ModuleType) -> Any:
@@ -219,28 +227,70 @@ def timed(calls: dict[str, Call], repeats: int) -> dict[str, dict[str, float]]:
 
 
 def growth(name: str, volume: Volume) -> int:
-    """Bytes by which this process grows at most during a run after libraries are there."""
-    warm = all_calls(Volume(2 * volume.window, volume.window, volume.blend))[name]
-    jax.block_until_ready(warm())
+    """Bytes by which this process grows at most during its second run."""
     call = all_calls(volume)[name]
-    before = resident()
     jax.block_until_ready(call())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    gc.collect()
+    # What the first run took and freed must not be there for the second.
+    ctypes.CDLL(None).malloc_trim(0)
+    before, most, done = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            most.append(resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    jax.block_until_ready(call())
+    done.set()
+    watcher.join()
+    return max(most) - before
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    """Bytes of its own that this process holds now; mapped files are the system's to drop."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"RssAnon:\s+(\d+)", status)[1])
 
 
-def measured_growth(name: str, blend: str, small: bool) -> int:
-    """The growth of a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.sliding_window", "--growth", name, blend]
-    run = subprocess.run(
-        [*command, *(["--small"] if small else [])], capture_output=True, text=True, check=True
-    )
-    return int(run.stdout.split()[-1])
+def in_a_process(*options: str) -> dict[str, float]:
+    """What this script prints last in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.sliding_window", *options]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+MAP = (512, 1024)
+STEPS = 64
+
+
+def write_field(path: Path, gigabytes: float) -> None:
+    """A field of float32 on disk, in pieces of some time steps."""
+    steps = max(round(gigabytes * 1e9 / (4 * MAP[0] * MAP[1]) / STEPS), 1) * STEPS
+    piece = np.random.default_rng(0).integers(0, 256, (STEPS, *MAP)).astype(np.float32)
+    for first in range(0, steps, STEPS):
+        coords = {"time": np.arange(first, first + STEPS)}
+        part = xr.DataArray(piece + first, coords, ("time", "y", "x"), name="value").to_dataset()
+        part.to_zarr(path, zarr_format=2, **({"append_dim": "time"} if first else {"mode": "w"}))
+
+
+def predict_file(path: Path) -> dict[str, float]:
+    """Seconds, and bytes of this process at its largest, for a field on disk."""
+    start = time.perf_counter()
+    spec = WindowSpec((8, 128, 128), stride=(8, 64, 64), padding="COVER")
+    predict_field(jnp.tanh, path, path.with_name("out.zarr"), spec, progress=False)
+    return {
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def measure_file(gigabytes: float) -> Answer:
+    """Writes a field and predicts it in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "field.zarr")
+        write_field(path, gigabytes)
+        return {"gigabytes": gigabytes, **in_a_process("--file", str(path))}
 
 
 def measure(volume: Volume, *, repeats: int, small: bool) -> Answer:
@@ -261,28 +311,42 @@ def measure(volume: Volume, *, repeats: int, small: bool) -> Answer:
     }
     if jax.default_backend() == "cpu" and sys.platform == "linux":
         names = [name for name in calls if "copy" not in name]
-        answer["growth_bytes"] = {n: measured_growth(n, volume.blend, small) for n in names}
+        options = ["--small"] if small else []
+        answer["growth_bytes"] = {
+            name: in_a_process("--growth", name, volume.blend, *options)["bytes"] for name in names
+        }
     return answer
 
 
 def main() -> None:
     """Measures, prints and writes."""
-    if "--growth" in sys.argv:
-        at = sys.argv.index("--growth")
-        known = SMALL if "--small" in sys.argv else VOLUMES
-        print(growth(sys.argv[at + 1], known[sys.argv[at + 2]]))
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--gigabytes", type=float, default=0)
+    parser.add_argument("--growth", nargs=2)
+    parser.add_argument("--file", type=Path)
+    own, rest = parser.parse_known_args()
+    if own.growth:
+        known = SMALL if "--small" in rest else VOLUMES
+        print(json.dumps({"bytes": growth(own.growth[0], known[own.growth[1]])}))
         return
+    if own.file:
+        print(json.dumps(predict_file(own.file)))
+        return
+    sys.argv[1:] = rest
     given = arguments(__doc__ or "", ("float32",), cases=VOLUMES, small=SMALL, skips_slow=False)
     answer: Answer = {"volumes": {}, "summary": {}}
     for blend, volume in given.cases.items():
         found = measure(volume, repeats=given.repeats, small=given.small)
         answer["volumes"][blend] = found
         print_case(blend, found["ms"])
-        print(f"{blend}: {json.dumps({k: v for k, v in found.items() if k != 'ms'})}")
+        print(f"{blend}: {json.dumps({k: v for k, v in found.items() if k != 'ms'})}", flush=True)
         ours = found["ms"]["ours"]["ms"]
         answer["summary"][blend] = {
             name: round(timing["ms"] / ours, 3) for name, timing in found["ms"].items()
         }
+    if own.gigabytes:
+        answer["file"] = measure_file(own.gigabytes)
+        print(f"file: {json.dumps(answer['file'])}")
     answer["cases"] = {
         blend: {"cells": volume.cells, "window": volume.window}
         for blend, volume in given.cases.items()

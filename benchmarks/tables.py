@@ -46,7 +46,7 @@ COLUMNS = {
         ("fold", "copy", "copy"),
     ),
 }
-QUESTIONS = (*COLUMNS, "backbones", "train_step")
+QUESTIONS = (*COLUMNS, "backbones", "train_step", "sliding_window")
 DTYPE = "float32"
 
 
@@ -56,6 +56,8 @@ def table(question: str, results: Results) -> str:
         return _backbones(results)
     if question == "train_step":
         return _train_step(results)
+    if question == "sliding_window":
+        return _sliding_window(results)
     return _operators(question, results)
 
 
@@ -110,6 +112,38 @@ def _train_step(results: Results) -> str:
         size = _short(4e-6 * program["parameters"])
         title = f"`{program['network']}`, {size} MB of weights, fsdp = {program['fsdp']}"
         lines.append(f"- {title} of {program['devices']} devices: {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _sliding_window(results: Results) -> str:
+    """Whole runs per blend, their copies and memory, then the ratios to ours."""
+    columns = ("ours", "ours, convolve", "monai", "torchio")
+    names = ["volume, window", "blend"]
+    names += [name if at else f"{name} [ms]" for at, name in enumerate(columns)]
+    names += [f"copy: {name}" if not at else name for at, name in enumerate(columns) if at != 1]
+    names += [
+        f"growth: {name}" if at else f"growth [MB]: {name}" for at, name in enumerate(columns)
+    ]
+    lines = [_caption(results), "", _row(names), "|---|---|" + "---:|" * (len(names) - 2)]
+    for blend, answer in results["volumes"].items():
+        case, times = results["cases"][blend], answer["ms"]
+        copies = [f"{name}, copy" for name in columns if name != "ours, convolve"]
+        cells = [_short(times[name]["ms"]) if name in times else "" for name in (*columns, *copies)]
+        growth = answer.get("growth_bytes", {})
+        cells += [_short(growth[name] / 1e6) if name in growth else "" for name in columns]
+        size = _extent((case["cells"],) * 3) + ", " + _extent((case["window"],) * 3)
+        lines.append(_row([size, blend, *cells]))
+    for blend, answer in results["volumes"].items():
+        ratio = results["summary"][blend]
+        peers = [f"{name} {ratio[name]:.2f}" for name in columns[1:] if name in ratio]
+        share = f"cutting and putting together is {100 * answer['share_of_copy']:.1f} % of our run"
+        lines += ["", f"- {blend}: {share}; time / ours: {', '.join(peers)}"]
+    if file := results.get("file"):
+        lines += [
+            "",
+            f"- a field of {file['gigabytes']:g} GB on disk: {file['seconds']:.0f} s in a process "
+            f"of at most {file['peak_bytes'] / 1e9:.2f} GB",
+        ]
     return "\n".join(lines)
 
 

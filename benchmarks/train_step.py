@@ -65,7 +65,7 @@ class Loop:
 
     def bare(self, steps: int) -> float:
         """Seconds per step of the compiled step alone; it is waited for once, at the end."""
-        start = time.perf_counter()
+        metrics, start = None, time.perf_counter()
         for _ in range(steps):
             metrics = self.step(self.state, self.batch)
         jax.block_until_ready(metrics)

@@ -33,7 +33,7 @@ from stpatch_jax.windows import WindowSpec
 
 # Narrow: eight wide networks at once can starve the threads of a small CPU.
 NARROW = Network(
-    lambda dtype: PatchCNNConfig(WindowSpec((2, 8, 8)), features=(8, 16), dtype=dtype),
+    lambda _: PatchCNNConfig(WindowSpec((2, 8, 8)), features=(8, 16)),
     (8, 8, 16, 16, 3),
 )
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")

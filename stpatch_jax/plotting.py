@@ -57,7 +57,7 @@ def forecast_against_truth(
         style = {"color": MODEL, "linewidth": 1.4} if name == "model" else _naive_style()
         for number, (at, values) in enumerate(lines):
             ax.plot(at, values, label=name if number == 0 else None, **style)
-    locator = AutoDateLocator(minticks=3, maxticks=5)
+    locator = AutoDateLocator(minticks=2, maxticks=6)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     ax.set_title(title, fontsize="medium")

@@ -21,7 +21,7 @@ from stpatch_jax.evaluation import make_evaluator
 from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.reporting import draw_plots, summary
 from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.tasks import ClassifyConfig, TaskConfig
+from stpatch_jax.tasks import ClassifyConfig, ForecastConfig, TaskConfig
 from stpatch_jax.training import (
     Checkpoints,
     FitResult,
@@ -137,6 +137,13 @@ def _told_by_data(task: TaskConfig, data: Any) -> TaskConfig:
     """The settings of a task with what only its data know."""
     if isinstance(task, ClassifyConfig) and not task.class_counts:
         return dataclasses.replace(task, class_counts=data.class_counts)
+    if isinstance(task, ForecastConfig) and task.model_weight is None:
+        if not hasattr(data, "model_weight"):
+            raise InputError(
+                f"task.model_weight must be a number from 0 to 1 for {type(data).__name__}, which "
+                "cannot tell it, but there is none; give --task.model-weight 1"
+            )
+        return dataclasses.replace(task, model_weight=data.model_weight())
     return task
 
 
@@ -198,7 +205,7 @@ def evaluate(workdir: str | Path) -> str:
         )
     state, step, _ = restored
     before = directory.report() or {}
-    return _write_report(directory, run, state.model, step, before.get("machine", {}))
+    return _write_report(directory, run, state.averaged(), step, before.get("machine", {}))
 
 
 def resolved(config: RunConfig) -> RunConfig:

@@ -89,7 +89,22 @@ def test_a_small_run_of_the_training_step_measures_and_writes(tmp_path):
     # Every weight has a gradient that is reduced, and nothing is gathered.
     assert step["collectives"].keys() == {"all-reduce"}
     assert step["collectives"]["all-reduce"]["bytes"] >= 4 * step["parameters"]
-    assert "| `neighborhood` |" in tables.table("train_step", results)
+
+
+@pytest.mark.slow
+def test_a_small_run_of_tiled_prediction_measures_and_writes(tmp_path):
+    run = run_module(
+        "sliding_window",
+        *("--small", "--cases", "constant", "--repeats", "1", "--gigabytes", "0.01"),
+        *("--results", str(tmp_path)),
+    )
+    assert run.returncode == 0, run.stderr
+    (path,) = tmp_path.iterdir()
+    results = json.loads(path.read_text())
+    answer = results["volumes"]["constant"]
+    assert min(answer["ms"][name]["ms"] for name in ("ours", "ours, copy")) > 0
+    assert answer["planned_bytes"] > 24**3 * 8
+    assert results["file"]["peak_bytes"] > 0
 
 
 def test_an_unknown_case_is_refused():

@@ -151,7 +151,7 @@ def test_a_stopped_search_goes_on_and_failures_are_told(
         return {"mae": 1 - model, "rmse": model, "skill": 0.0}
 
     monkeypatch.setattr(Run, "fit", fit)
-    monkeypatch.setattr("stpatch_jax.running.Forecaster.summary", summary)
+    monkeypatch.setattr("stpatch_jax.evaluation.Forecaster.summary", summary)
     options: dict[str, Any] = {"workdir": tmp_path / "s", "progress": False}
     assert search(config(table), space, **options) is None
     rows = json.loads((tmp_path / "s/search.json").read_text())

@@ -26,6 +26,7 @@ from stpatch_jax.data.readers import (
     read_lines,
     train_tokenizer,
 )
+from stpatch_jax.data.rolling import rolling_weight
 from stpatch_jax.data.samplers import (
     BlockShuffle,
     UniformSampler,
@@ -99,6 +100,7 @@ __all__ = [
     "read_labelled_series",
     "read_lines",
     "read_price_table",
+    "rolling_weight",
     "sequential_batches",
     "split_by_rows",
     "split_by_times",

@@ -193,7 +193,9 @@ class Cleaner:
         finite = np.isfinite(values)
         if not finite.all():
             values = np.where(finite, values, np.nan)
-        return self._selected(cells, tuple(channels), values.dtype).transform(values, clip=clip)
+        pipeline = self._selected(cells, tuple(channels), values.dtype)
+        scaled = pipeline.transform(values, clip=clip)
+        return values.copy() if scaled is values else scaled
 
     def inverse(
         self,

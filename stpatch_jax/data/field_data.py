@@ -14,6 +14,7 @@ from stpatch_jax.data.forcings import CalendarFeature
 from stpatch_jax.data.missing import Climatology, ClimatologyPhase
 from stpatch_jax.data.problem import DataConfig
 from stpatch_jax.data.readers import open_field
+from stpatch_jax.data.rolling import rolling_weight
 from stpatch_jax.data.sampling import Batch, Source
 from stpatch_jax.data.splits import split_by_rows
 from stpatch_jax.errors import require
@@ -215,6 +216,15 @@ class FieldData:
     def values(self, rows: slice) -> np.ndarray:
         """The field in some rows, as it stands [rows, *space, channel], NaN where missing."""
         return self.field[rows].values
+
+    def model_weight(self) -> float:
+        """How far a forecast may leave persistence, from rolling origins before the test span.
+
+        See `rolling_weight`, which also tells the formula.
+        """
+        rows = self.values(slice(0, self.splits["validation"].stop))
+        scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
+        return rolling_weight(scaled, context=self.context, horizon=self.horizon)
 
     def scaler_state(self) -> dict[str, Any]:
         """The fitted cleaning, JSON-able."""

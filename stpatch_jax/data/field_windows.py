@@ -114,9 +114,11 @@ class FieldWindows:
         inputs, known = self.cleaner.inputs(slab[: self.context], times=times, cells=cells)
         past, target = self._scaled(slab, cells)
         mask = np.isfinite(target)
+        if not mask.all():
+            target = np.where(mask, target, 0.0)
         return {
             "context": self._with_channels(inputs, known, first, row),
-            "target": np.where(mask, target, 0.0).astype(np.float32, copy=False),
+            "target": target.astype(np.float32, copy=False),
             "target_mask": mask,
             "persistence": np.where(np.isfinite(past), past, 0.0).astype(np.float32, copy=False),
             "valid_fraction": np.asarray(np.count_nonzero(known) / known.size, np.float32),

@@ -1,7 +1,8 @@
 """Where labelled fields come from: series of the UCR archive, and the movement of stocks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from stpatch_jax.data.problem import DataConfig, located
 from stpatch_jax.data.readers import read_labelled_series
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.errors import InputError, require
+
+# A feature beyond this is an outlier: the usual ones are about as large as 1.
+_CLIP = 6.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ class MovementConfig(DataConfig):
 
     Attributes:
         lag: Number of days an example sees.
-        market: Whether the mean of each channel over all stocks of the same day is added as a
-            channel.
+        view: "own", the stock's features of those days [lag, channel]; or "market", the same for
+            all stocks of a day: the means over all stocks, of the last day and over all of the days
+            [1, 2 * channel], features clipped at 6 before.
         train_from: First day of the training labels.
         validation_from: First day of the validation labels.
         test_from: First day of the test labels.
@@ -90,7 +95,7 @@ class MovementConfig(DataConfig):
     """
 
     lag: int = 5
-    market: bool = False
+    view: Literal["own", "market"] = "own"
     train_from: str = "2014-01-02"
     validation_from: str = "2015-08-03"
     test_from: str = "2015-10-01"
@@ -114,11 +119,6 @@ class MovementConfig(DataConfig):
         path = Path(self.file())
         features, label, days = _movement_arrays(path)
         unknown = features.min(axis=-1) < self.missing
-        if self.market:
-            known = ~unknown[..., None]
-            total = np.where(known, features, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-            market = np.broadcast_to(total.astype(features.dtype), features.shape)
-            features = np.concatenate([features, market], axis=-1)
         begins = np.array([self.train_from, self.validation_from, self.test_from], days.dtype)
         first, *borders = map(int, np.searchsorted(days, begins))
         require(
@@ -135,6 +135,12 @@ class MovementConfig(DataConfig):
             name: _examples(features, label, unknown, range(*span), self.lag)
             for name, span in spans
         }
+        if self.view == "market":
+            market = _market(features, unknown, self.lag)
+            splits = {
+                name: replace(split, fields=market[split.groups, None])
+                for name, split in splits.items()
+            }
         return LabelledFields.of(splits, ("down", "up"), source=str(path))
 
 
@@ -152,6 +158,16 @@ def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         f"their shapes are {features.shape}, {label.shape} and {days.shape}; correct the file",
     )
     return features, label, days
+
+
+def _market(features: np.ndarray, unknown: np.ndarray, lag: int) -> np.ndarray:
+    """The view of the market before each day [day, 2 * channel]; zero before the first lag."""
+    known = ~unknown[..., None]
+    clipped = np.where(known, features, 0.0).clip(-_CLIP, _CLIP)
+    mean = clipped.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    days = np.lib.stride_tricks.sliding_window_view(mean, lag, axis=0)[:-1]
+    view = np.concatenate([days[..., -1], days.mean(axis=-1)], axis=-1)
+    return np.concatenate([np.zeros((lag, view.shape[-1])), view]).astype(features.dtype)
 
 
 def _examples(

@@ -113,7 +113,8 @@ def halo_exchange(
         ...     x, axis=0, axis_name="space", before=1, after=2, mode="wrap"
         ... )
         >>> run = jax.shard_map(widen, mesh=mesh, in_specs=jax.P("space"), out_specs=jax.P("space"))
-        >>> run(jnp.arange(4)).tolist()
+        >>> field = jax.device_put(jnp.arange(4), jax.NamedSharding(mesh, jax.P("space")))
+        >>> run(field).tolist()
         [3, 0, 1, 2, 3, 0, 1]
 
     References:

@@ -71,12 +71,12 @@ def sharded_extract_patches(
     Examples:
         >>> import jax.numpy as jnp
         >>> mesh = jax.make_mesh((1, jax.device_count()), ("data", "space"))
+        >>> rows = jax.P("data", None, "space")
         >>> x = jnp.zeros((2, 6, 8 * jax.device_count(), 3))  # batch, time, space, channel
+        >>> x = jax.device_put(x, jax.NamedSharding(mesh, rows))
         >>> spec = WindowSpec((2, 4), stride=(2, 2), padding=("VALID", "SAME"))
-        >>> patches = sharded_extract_patches(
-        ...     x, spec, partition=jax.P("data", None, "space"), mesh=mesh
-        ... )
-        >>> patches.shape == extract_patches(x, spec).shape
+        >>> patches = sharded_extract_patches(x, spec, partition=rows, mesh=mesh)
+        >>> patches.shape[1:3] == spec.grid_shape(x.shape[1:3])
         True
     """
     x, mesh = jnp.asarray(x), known_mesh(mesh)
@@ -148,6 +148,7 @@ def sharded_fold_patches(
         >>> mesh = jax.make_mesh((jax.device_count(),), ("time",))
         >>> split = {"partition": jax.P("time"), "mesh": mesh}
         >>> x = jnp.arange(8.0 * jax.device_count())[:, None]
+        >>> x = jax.device_put(x, jax.NamedSharding(mesh, jax.P("time")))
         >>> spec = WindowSpec((4,), stride=2, padding="SAME")
         >>> y = sharded_fold_patches(
         ...     sharded_extract_patches(x, spec, **split), spec, x.shape[:1], **split, blend="hann"

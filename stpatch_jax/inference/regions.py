@@ -1,6 +1,7 @@
 """How a field larger than memory is cut into regions that are predicted one by one."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -41,7 +42,7 @@ class AxisRegions:
         """Number of pieces."""
         return -(-self.size // self.extent)
 
-    @property
+    @functools.cached_property
     def windows(self) -> int:
         """Windows that each piece is predicted from."""
         return max(stop - start for start, stop in map(self._needed, range(self.count)))

@@ -10,6 +10,7 @@ from stpatch_jax.nn.attention import (
 from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
 from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
 from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
+from stpatch_jax.nn.flat_patches import FlatPatches, FlatPatchesConfig
 from stpatch_jax.nn.heads import (
     ClassificationHead,
     DenseHead,
@@ -47,6 +48,8 @@ __all__ = [
     "Convolution",
     "DenseHead",
     "DetectionHead",
+    "FlatPatches",
+    "FlatPatchesConfig",
     "ForecastHead",
     "NeighborhoodConfig",
     "NeighborhoodOperator",

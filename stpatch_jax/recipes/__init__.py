@@ -3,10 +3,20 @@
 from collections.abc import Callable
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.recipes.etth1 import etth1
+from stpatch_jax.recipes.exchange import exchange
+from stpatch_jax.recipes.heartbeat import heartbeat
+from stpatch_jax.recipes.stock_movement import stock_movement
 from stpatch_jax.recipes.stocks import stocks
 from stpatch_jax.running import RunConfig
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {"stocks": stocks}
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "etth1": etth1,
+    "exchange": exchange,
+    "heartbeat": heartbeat,
+    "stock_movement": stock_movement,
+    "stocks": stocks,
+}
 """Every recipe by the name it has on the command line."""
 
 
@@ -28,4 +38,12 @@ def recipe(name: str) -> RunConfig:
     return RECIPES[name]()
 
 
-__all__ = ["RECIPES", "recipe", "stocks"]
+__all__ = [
+    "RECIPES",
+    "etth1",
+    "exchange",
+    "heartbeat",
+    "recipe",
+    "stock_movement",
+    "stocks",
+]

@@ -13,6 +13,7 @@ from stpatch_jax.evaluation import SplitForecasts
 
 _MOST_SERIES = 9
 _MOST_ROWS = 100
+_MOST_LEADS = 24
 
 
 def summary(report: Mapping[str, Any]) -> list[str]:
@@ -43,7 +44,10 @@ def _dropped(data: Mapping[str, Any]) -> list[str]:
 
 
 def _error_table(errors: Mapping[str, Any], name: str) -> list[str]:
-    """MAE and RMSE per lead time of model and persistence, then the skill, over all leads last."""
+    """MAE and RMSE per lead time of model and persistence, then the skill, over all leads last.
+
+    Of a long horizon every so many lead times; `report.json` has them all.
+    """
     leads = [str(lead + 1) for lead in range(len(errors["model"]["mae"]["per_lead"]))]
     rows = [
         (
@@ -60,7 +64,9 @@ def _error_table(errors: Mapping[str, Any], name: str) -> list[str]:
         + " |",
         "|" + "---:|" * (1 + 3 * len(rows)),
     ]
-    for at, lead in enumerate([*leads, "all"]):
+    step = -(-len(leads) // _MOST_LEADS)
+    shown = [(at, lead) for at, lead in enumerate(leads) if (at + 1) % step == 0]
+    for at, lead in [*shown, (-1, "all")]:
         cells = [column[at] for _, *columns in rows for column in columns]
         lines.append("| " + " | ".join([lead, *cells]) + " |")
     return lines

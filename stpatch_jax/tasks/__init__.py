@@ -3,7 +3,7 @@
 from stpatch_jax.tasks.classify import Classify, ClassifyConfig
 from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig, hand_on, real_targets
 from stpatch_jax.tasks.detect import Detect, DetectConfig
-from stpatch_jax.tasks.forecast import Forecast, ForecastConfig, ForecastModel
+from stpatch_jax.tasks.forecast import Forecast, ForecastConfig, ForecastModel, ForecastPair
 from stpatch_jax.tasks.next_token import NextToken, NextTokenConfig
 from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructConfig
 
@@ -17,6 +17,7 @@ __all__ = [
     "Forecast",
     "ForecastConfig",
     "ForecastModel",
+    "ForecastPair",
     "MaskedModel",
     "NextToken",
     "NextTokenConfig",

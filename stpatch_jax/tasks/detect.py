@@ -82,11 +82,11 @@ class DetectConfig(TaskConfig):
             f"got {self.candidates!r} and {self.max_detections!r}",
         )
 
-    @classmethod
     def create(self) -> Detect:
         """Returns the task of these settings."""
         return Detect(self)
 
+    @classmethod
     def of(
         cls,
         boxes: np.ndarray,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,6 @@ from flax import nnx
 from stpatch_jax import losses
 from stpatch_jax.errors import require
 from stpatch_jax.metrics import LeadTimeErrors
-from stpatch_jax.metrics.common import Array
 from stpatch_jax.nn.heads import ForecastHead, ForecastTime
 from stpatch_jax.nn.heads.forecast import central_quantile
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
@@ -25,7 +25,7 @@ from stpatch_jax.tasks.rollout import Stepper, instance_statistics, rollout
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
 Residual = Literal["persistence", "none"]
-Normalize = Literal["none", "instance"]
+Normalize = Literal["none", "instance", "both"]
 _CHOICES = {
     "loss": get_args(ForecastLoss),
     "mode": get_args(ForecastMode),
@@ -33,6 +33,7 @@ _CHOICES = {
     "normalize": get_args(Normalize),
     "time": get_args(ForecastTime),
 }
+Prediction = TypeVar("Prediction", jax.Array, np.ndarray)
 _NAIVE = ("seasonal_persistence", "climatology")
 
 
@@ -56,15 +57,21 @@ class ForecastConfig(TaskConfig):
             instance normalisation).
         normalize: "instance" brings the context of each example, cell and channel to mean 0 and
             variance 1 over its time, and the forecast back to the context's scale (RevIN without
-            its learned scale and shift). Targets then are channels of the context.
+            its learned scale and shift). Targets then are channels of the context. "both" trains
+            two such networks beside each other, one with and one without, each on its own loss, and
+            forecasts their mean: which of them is right depends on whether a shifted level stays.
         target_channels: Which channels of the context the targets are, for `normalize`; None if
             they are all of them, in their order.
         time: "last" or "flatten", see `ForecastHead`.
         l1: Factor of the L1 penalty on the weights (not biases) that is added to the loss.
+        model_weight: Weight w in [0, 1] of the model's point forecast against persistence p in what
+            is forecast, `p + w (model - p)`; the model is trained without it. None: told by the
+            data, which a run fills in (see `stpatch_jax.data.rolling_weight`).
 
     References:
         Kim et al., "Reversible instance normalization for accurate time-series forecasting against
-        distribution shift", ICLR 2022.
+        distribution shift", ICLR 2022. Bates and Granger, "The combination of forecasts",
+        Operational Research Quarterly 20 (1969).
     """
 
     loss: ForecastLoss = "mse"
@@ -77,6 +84,7 @@ class ForecastConfig(TaskConfig):
     target_channels: tuple[int, ...] | None = None
     time: ForecastTime = "last"
     l1: float = 0.0
+    model_weight: float | None = 1.0
 
     def __post_init__(self) -> None:
         for field in ("quantiles", "target_channels"):
@@ -93,6 +101,15 @@ class ForecastConfig(TaskConfig):
             f"Forecast needs huber_delta > 0 in scaled units, got {self.huber_delta}",
         )
         require(self.l1 >= 0, f"Forecast needs l1 >= 0, got {self.l1}")
+        require(
+            self.model_weight is None or 0 <= self.model_weight <= 1,
+            f"Forecast needs 0 <= model_weight <= 1, got {self.model_weight}",
+        )
+        require(
+            self.model_weight == 1 or not self.quantiles,
+            f"Forecast weighs point forecasts only, got model_weight={self.model_weight} and "
+            f"quantiles {self.quantiles}; use model_weight=1",
+        )
         require(
             is_size(self.rollout_step),
             f"Forecast needs rollout_step >= 1 in time steps, got {self.rollout_step!r}",
@@ -127,6 +144,24 @@ class ForecastModel(BackboneWithHead):
         self.horizon = horizon
 
 
+class ForecastPair(nnx.Module):
+    """Two networks whose mean is the forecast: see `normalize="both"`.
+
+    Attributes:
+        anchored: Sees each context with mean 0 and variance 1.
+        free: Sees the context as it is.
+        horizon: Number of time steps to forecast.
+    """
+
+    def __init__(self, anchored: ForecastModel, free: ForecastModel):
+        self.anchored = anchored
+        self.free = free
+        self.horizon = free.horizon
+
+
+AnyForecastModel = ForecastModel | ForecastPair
+
+
 class Forecast:
     """Forecasts every lead time of the horizon, one value or one set of quantiles per target.
 
@@ -144,6 +179,11 @@ class Forecast:
     """
 
     def __init__(self, config: ForecastConfig):
+        require(
+            config.model_weight is not None,
+            "Forecast needs a model_weight from 0 to 1, got none; take it from the data with "
+            "rolling_weight",
+        )
         self.config = config
 
     def build(
@@ -152,8 +192,8 @@ class Forecast:
         shapes: Mapping[str, Sequence[int]],
         *,
         rngs: nnx.Rngs,
-    ) -> ForecastModel:
-        """Builds backbone and head for batches of the given shapes.
+    ) -> AnyForecastModel:
+        """Builds backbone and head for batches of the given shapes, or a pair of both.
 
         Args:
             backbone: Config of any backbone.
@@ -169,6 +209,17 @@ class Forecast:
         context, target = tuple(shapes["context"]), tuple(shapes["target"])
         self._check_shapes(context, target)
         self._check_channels(context[-1], target[-1])
+        if self.config.normalize == "both":
+            return ForecastPair(*(self._network(backbone, context, target, rngs) for _ in range(2)))
+        return self._network(backbone, context, target, rngs)
+
+    def _network(
+        self,
+        backbone: BackboneConfig,
+        context: tuple[int, ...],
+        target: tuple[int, ...],
+        rngs: nnx.Rngs,
+    ) -> ForecastModel:
         body = backbone.build(context[-1], shape=context[1:-1], rngs=rngs)
         head = ForecastHead(
             body.spec,
@@ -226,7 +277,7 @@ class Forecast:
             'of the data or mode="direct"',
         )
 
-    def predict(self, model: ForecastModel, batch: Batch) -> jax.Array:
+    def predict(self, model: AnyForecastModel, batch: Batch) -> jax.Array:
         """Forecasts a batch.
 
         Give `nnx.view(model, deterministic=True)` outside of training. Only `context` and
@@ -236,19 +287,39 @@ class Forecast:
             [batch, horizon, *space, channel'], float32, in scaled units; with quantiles
             [batch, horizon, *space, channel', quantile].
         """
+        forecast = _mean(self._of_members(model, batch))
+        weight = self.config.model_weight
+        if weight == 1:
+            return forecast
+        last = batch["persistence"].astype(jnp.float32)
+        return last + weight * (forecast - last)
+
+    def _members(self, model: Any) -> list[tuple[Any, bool]]:
+        """The networks, and whether each sees its context normalised."""
+        if self.config.normalize == "both":
+            return [(model.anchored, True), (model.free, False)]
+        return [(model, self.config.normalize == "instance")]
+
+    def _of_members(self, model: Any, batch: Batch) -> list[jax.Array]:
+        """What each network forecasts."""
+        return [self._rolled(*member, batch) for member in self._members(model)]
+
+    def _rolled(self, model: Any, anchored: bool, batch: Batch) -> jax.Array:
         context = batch["context"]
         if self.config.mode == "rollout":
-            step: Stepper = lambda model, x: self._forecast(model, x, x[:, -1:])  # noqa: E731
+            step: Stepper = lambda model, x: self._forecast(model, anchored, x, x[:, -1:])  # noqa: E731
             return rollout(step, model, context, horizon=model.horizon)
-        return self._forecast(model, context, batch["persistence"])
+        return self._forecast(model, anchored, context, batch["persistence"])
 
-    def _forecast(self, model: Any, context: jax.Array, persistence: jax.Array) -> jax.Array:
-        """What one call of the model forecasts, in scaled units."""
+    def _forecast(
+        self, model: Any, anchored: bool, context: jax.Array, persistence: jax.Array
+    ) -> jax.Array:
+        """What one call of a network forecasts, in scaled units."""
         base = persistence.astype(jnp.float32)
         if self.config.residual == "none":
             base = jnp.zeros_like(base)
         scale = jnp.ones_like(base)
-        if self.config.normalize == "instance":
+        if anchored:
             mean, deviation = instance_statistics(context)
             context = ((context - mean) / deviation).astype(context.dtype)
             chosen = self.config.target_channels
@@ -260,29 +331,23 @@ class Forecast:
             base, scale = base[..., None], scale[..., None]
         return base + scale * values
 
-    def point(self, prediction: Array) -> Array:
+    def point(self, prediction: Prediction) -> Prediction:
         """Returns the point forecast of what `predict` gave: the median, where it is quantiles."""
         if not self.config.quantiles:
             return prediction
         return prediction[..., self.config.quantiles.index(0.5)]
 
-    def loss(self, model: ForecastModel, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Computes the loss over the real targets of a batch.
+    def loss(self, model: AnyForecastModel, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Computes the loss over the real targets of a batch; of a pair, the mean of both losses.
 
         Returns:
-            The loss, a float32 scalar, and its metrics `mae` and `rmse` of the point forecast over
-            all lead times, unweighted float32 scalars in scaled units (0 if the batch has no real
-            target).
+            The loss, a float32 scalar, and its metrics `mae` and `rmse` of the model's point
+            forecast over all lead times, unweighted float32 scalars in scaled units (0 if the batch
+            has no real target).
         """
-        prediction, target = self.predict(model, batch), batch["target"]
-        point, mask = self.point(prediction), real_targets(batch)
-        options: dict[str, Any] = {"mask": mask, "weights": batch.get("weights")}
-        if self.config.quantiles:
-            loss = losses.pinball(prediction, target, quantiles=self.config.quantiles, **options)
-        elif self.config.loss == "huber":
-            loss = losses.huber(point, target, delta=self.config.huber_delta, **options)
-        else:
-            loss = getattr(losses, self.config.loss)(point, target, **options)
+        members, target, mask = self._of_members(model, batch), batch["target"], real_targets(batch)
+        loss = _mean([self._loss_of(member, batch, mask) for member in members])
+        point = self.point(_mean(members))
         metrics = {
             "mae": losses.mae(point, target, mask=mask),
             "rmse": jnp.sqrt(losses.mse(point, target, mask=mask)),
@@ -290,6 +355,15 @@ class Forecast:
         if self.config.l1:
             loss += self.config.l1 * losses.l1_penalty(nnx.state(model, nnx.Param))
         return loss, jax.lax.stop_gradient(metrics)
+
+    def _loss_of(self, prediction: jax.Array, batch: Batch, mask: jax.Array) -> jax.Array:
+        target, point = batch["target"], self.point(prediction)
+        options: dict[str, Any] = {"mask": mask, "weights": batch.get("weights")}
+        if self.config.quantiles:
+            return losses.pinball(prediction, target, quantiles=self.config.quantiles, **options)
+        if self.config.loss == "huber":
+            return losses.huber(point, target, delta=self.config.huber_delta, **options)
+        return getattr(losses, self.config.loss)(point, target, **options)
 
     def errors(self, prediction: jax.Array, batch: Batch) -> LeadTimeErrors:
         """Sums the errors of a point forecast over a batch's real targets.
@@ -316,3 +390,7 @@ class Forecast:
             if name in batch:
                 naive[name] = jnp.broadcast_to(jnp.asarray(batch[name], jnp.float32), shape)
         return naive
+
+
+def _mean(values: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, values) / len(values)

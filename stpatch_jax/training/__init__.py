@@ -3,6 +3,7 @@
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from stpatch_jax.training.distributed import processes, spread_batch, to_host
+from stpatch_jax.training.export import export_weights, load_weights
 from stpatch_jax.training.loop import FitResult, fit, restore_state
 from stpatch_jax.training.mesh import (
     batch_sharding,
@@ -26,9 +27,11 @@ __all__ = [
     "batch_sharding",
     "check_batch_size",
     "create_state",
+    "export_weights",
     "fingerprint",
     "fit",
     "learning_rate_schedule",
+    "load_weights",
     "make_mesh",
     "make_optimizer",
     "make_train_step",

@@ -47,9 +47,7 @@ def accumulate(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
             lambda: gradient(nnx.merge(graphdef, weights, rest, copy=True), first)
         )
         (loss, metrics), grads = shapes
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, jnp.float32), (loss, metrics, grads)
-        )
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (loss, metrics, grads))
         (rest, total, count), _ = jax.lax.scan(
             body, (rest, zeros, jnp.float32(0)), cut(batch, parts, mesh)
         )
@@ -71,7 +69,7 @@ def cut(batch: Batch, parts: int, mesh: Mesh) -> dict[str, jax.Array]:
         size, *rest = array.shape
         split = array.reshape(shares, parts, size // (shares * parts), *rest)
         stacked = split.swapaxes(0, 1).reshape(parts, size // parts, *rest)
-        spec = PartitionSpec(None, *batch_sharding(mesh, array.shape).spec)
+        spec = PartitionSpec(None, *batch_sharding(mesh, shape=array.shape).spec)
         return jax.lax.with_sharding_constraint(stacked, NamedSharding(mesh, spec))
 
     return {name: cut_one(array) for name, array in batch.items()}

@@ -23,7 +23,7 @@ AUTO = "auto"
 
 @contextlib.contextmanager
 def processes(
-    coordinator: str | None = None,
+    coordinator: str | None,
     *,
     num_processes: int | None = None,
     process_id: int | None = None,
@@ -53,7 +53,7 @@ def processes(
         InputError: If the numbers do not fit each other or the processes do not meet in time.
 
     Examples:
-        >>> with processes():
+        >>> with processes(None):
         ...     jax.process_count()
         1
     """

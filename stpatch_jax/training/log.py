@@ -1,6 +1,7 @@
 """What a run tells while it goes: `metrics.jsonl`, TensorBoard where installed, a progress bar."""
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -14,10 +15,9 @@ from tqdm import tqdm
 
 from stpatch_jax.errors import InputError
 
-try:
-    from tensorboardX import SummaryWriter
-except ImportError:
-    SummaryWriter = None
+SummaryWriter: Any = None
+with contextlib.suppress(ImportError):
+    SummaryWriter = importlib.import_module("tensorboardX").SummaryWriter
 
 
 def _kept(path: Path, step: int) -> list[str]:

@@ -134,9 +134,9 @@ def fit(
         config: How to train. Only `steps` may have grown since the checkpoint.
         workdir: The run directory; made where it is missing.
         extras: Goes into every checkpoint as JSON: what a reader of it needs to know.
-        validate: `model -> {name: value}`, given the averaged model, called every `config.evaluate_every` steps and at the
-            last. What it does to the model's state does not reach the training; arrays of the model
-            are only valid until it returns.
+        validate: `model -> {name: value}`, given what `FitResult.model` would be, every
+            `config.evaluate_every` steps and at the last. What it does to the model's state does
+            not reach the training; arrays of the model are only valid until it returns.
         progress: Whether to show a bar on stderr.
         patches: Patches of an example, where known, for `patches_per_second`.
 
@@ -341,7 +341,9 @@ class _Run:
                 leaf.delete()  # There may be no room for two states.
             arguments = (self.create_model, self.config)
             restored = due and restore_state(*arguments, self.checkpoints, self.mesh, step=due)
-            self.state = restored[0] if restored else create_state(*arguments, self.mesh)
+            before = restored[0] if restored else create_state(*arguments, self.mesh)
+            # Into the same modules: the step is compiled for them.
+            nnx.update(self.state, nnx.state(before))
         counts = {"skipped": int(self.state.skipped[...]) + step - due, "rollbacks": rollbacks}
         for name, count in counts.items():
             variable = getattr(self.state, name)

@@ -1,4 +1,4 @@
-"""Figures of a run that depend on the machine: times, throughput, share of peak, memory, profile."""
+"""Figures of a run that depend on the machine: times, throughput, share of peak, memory."""
 
 import contextlib
 import dataclasses
@@ -33,6 +33,7 @@ class Clock:
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Adds the seconds of a `with` block under a name."""
         start = time.perf_counter()
         try:
             yield

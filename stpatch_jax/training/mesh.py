@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -117,7 +117,7 @@ def _fit(annotation: Any, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(*entries)
 
 
-def batch_sharding(mesh: Mesh, shape: tuple[int, ...] = ()) -> NamedSharding:
+def batch_sharding(mesh: Mesh, *, shape: Sequence[int] = ()) -> NamedSharding:
     """Returns where an array of a batch lies, by its shape.
 
     The first axis is split over `data` and `fsdp`. Where the mesh has more than one device along
@@ -173,7 +173,7 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
         local = np.asarray(local)
         check_batch_size(len(local) * jax.process_count(), mesh)
         local = local.astype(jax.dtypes.canonicalize_dtype(local.dtype), copy=False)
-        sharding = batch_sharding(mesh, local.shape)
+        sharding = batch_sharding(mesh, shape=local.shape)
         return jax.make_array_from_process_local_data(sharding, local)
 
     return {name: place(local) for name, local in batch.items()}

@@ -1,5 +1,6 @@
 """What is saved with arrays to tell damage, another model and another version from the truth."""
 
+import dataclasses
 import json
 import zlib
 from collections.abc import Mapping
@@ -90,7 +91,19 @@ def make_record(state: Any, **entries: Any) -> dict[str, Any]:
     return {"record": record, "checksum": _checksum(record)}
 
 
-def read_record(path: Path) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Remedy:
+    """What to do about a checkpoint that cannot be used: the ends of the sentences that tell it."""
+
+    damaged: str = "delete that folder to go on from the checkpoint before it"
+    foreign: str = "use the configuration of the run or another --workdir"
+
+
+RUN = Remedy()
+"""For a checkpoint of a run."""
+
+
+def read_record(path: Path, *, remedy: Remedy = RUN) -> dict[str, Any]:
     """Reads what `make_record` made for the checkpoint in a folder.
 
     Raises:
@@ -101,13 +114,13 @@ def read_record(path: Path) -> dict[str, Any]:
         saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
         intact = _checksum(saved["record"]) == saved["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged(path, "its record cannot be read") from error
+        raise _damaged(path, "its record cannot be read", remedy) from error
     if not intact:
-        raise damaged(path, "its record is not the one that was saved")
+        raise _damaged(path, "its record is not the one that was saved", remedy)
     return saved["record"]
 
 
-def require_same(path: Path, record: Mapping[str, Any], abstract: Any) -> None:
+def _require_same(path: Path, record: Mapping[str, Any], abstract: Any, remedy: Remedy) -> None:
     """Raises an `InputError` unless a checkpoint holds arrays like those of `abstract`."""
     saved, wanted = record["structure"], structure(abstract)
     for name in sorted(saved.keys() | wanted.keys()):
@@ -116,42 +129,38 @@ def require_same(path: Path, record: Mapping[str, Any], abstract: Any) -> None:
             another = "" if version == now else f" by version {version} (this is {now})"
             raise InputError(
                 f"checkpoint {path} was made by another configuration{another}: {name} is "
-                f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; use the "
-                f"configuration of the run or another --workdir"
+                f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; "
+                f"{remedy.foreign}"
             )
 
 
-def load_arrays(path: Path, name: str, abstract: Any) -> Any:
+def load_arrays(path: Path, name: str, abstract: Any, *, remedy: Remedy = RUN) -> Any:
     """Restores the arrays `name` of a checkpoint onto the devices of `abstract`, and checks them.
 
     Raises:
         InputError: If they are damaged, others than those of `abstract` or do not fit into memory.
     """
-    record = read_record(path)
-    require_same(path, record, abstract)
+    record = read_record(path, remedy=remedy)
+    _require_same(path, record, abstract, remedy)
     try:
         _read_through(path / name)
     except (OSError, ValueError) as error:
-        raise damaged(path, "its files cannot be read") from error
+        raise _damaged(path, "its files cannot be read", remedy) from error
     try:
         loaded = ocp.load_checkpointables(str(path), {name: abstract})[name]
     except Exception as error:  # Orbax wraps whatever happened, lack of memory too.
         raise InputError(
             f"checkpoint {path} can be read but not restored "
             f"({short(error.__cause__ or error)}); look at the memory and at the version of "
-            f"orbax first, else delete that folder to go on from the checkpoint before it"
+            f"orbax first, else {remedy.damaged}"
         ) from error
     if int(fingerprint(loaded)) != record["fingerprint"]:
-        raise damaged(path, "its arrays are not those that were saved")
+        raise _damaged(path, "its arrays are not those that were saved", remedy)
     return loaded
 
 
-def damaged(path: Path, reason: str) -> InputError:
-    """The error of a checkpoint that is not what was saved."""
-    return InputError(
-        f"checkpoint {path} is damaged ({reason}); delete that folder to go on from the "
-        f"checkpoint before it"
-    )
+def _damaged(path: Path, reason: str, remedy: Remedy) -> InputError:
+    return InputError(f"checkpoint {path} is damaged ({reason}); {remedy.damaged}")
 
 
 def short(error: BaseException) -> str:

@@ -39,13 +39,13 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self, what: str, *, patience: float = 1) -> Iterator[None]:
-        """Gives the body `patience` times the timeout; bodies do not nest."""
-        limit = (self.timeout or 0.0) * patience
+        """Gives the body `patience` times the timeout; what surrounds it then starts afresh."""
+        before, limit = self._due, (self.timeout or 0.0) * patience
         self._due = (time.monotonic() + limit, limit, what)
         try:
             yield
         finally:
-            self._due = None
+            self._due = before and (time.monotonic() + before[1], *before[1:])
 
     def _watch(self) -> None:
         while not self._closed.wait((self.timeout or 1.0) / 8):

@@ -47,6 +47,9 @@ def test_a_share_of_each_class_is_validated_on(tmp_path):
     assert groups["train"] | groups["validation"] == set(range(20))
 
 
+DAYS = np.arange("2024-01-01", "2024-01-13", dtype="datetime64[D]")
+
+
 def write_movement(folder):
     """Three stocks on twelve days; stock 1 lacks a feature on day 5."""
     random = np.random.default_rng(0)
@@ -55,8 +58,7 @@ def write_movement(folder):
     label = np.ones((3, 12), np.float32)
     label[2] = -1
     label[0, 4] = 0
-    days = np.arange("2024-01-01", "2024-01-13", dtype="datetime64[D]")
-    np.savez(folder / "moves.npz", features=features, label=label, dates=days)
+    np.savez(folder / "moves.npz", features=features, label=label, dates=DAYS)
     return str(folder / "moves.npz"), features
 
 
@@ -82,10 +84,17 @@ def test_an_example_is_a_stock_on_a_labelled_day(tmp_path):
 
 def test_the_market_is_the_mean_over_known_stocks(tmp_path):
     path, features = write_movement(tmp_path)
-    data = MovementConfig(path=path, lag=1, market=True, **DATES).load()
-    field = data.splits["validation"].fields[-1]
-    assert field.shape == (1, 4)
-    np.testing.assert_allclose(field[0, 2:], features[:, 6].mean(axis=0), rtol=1e-6)
+    features[0, 6, 1] = 50.0
+    np.savez(path, features=features, label=np.ones((3, 12)), dates=DAYS)
+    split = MovementConfig(path=path, lag=2, view="market", **DATES).load().splits["validation"]
+    assert split.fields.shape == (len(split.labels), 1, 4)
+    day = split.fields[split.groups == 7]
+    # Before row 7 lie rows 5, where stock 1 is unknown, and 6, with an outlier.
+    last = features[:, 6].clip(-6, 6).mean(axis=0)
+    before = features[[0, 2], 5].mean(axis=0)
+    for example in day:
+        np.testing.assert_allclose(example[0, :2], last, rtol=1e-5)
+        np.testing.assert_allclose(example[0, 2:], (last + before) / 2, rtol=1e-5)
 
 
 def test_the_published_instances_come_out(data_dir):

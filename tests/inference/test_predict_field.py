@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -171,7 +172,8 @@ def test_bad_input_is_one_sentence(tmp_path):
         ({"fn": lambda w: {"a": w}}, "must return one array for predict_field"),
         ({"target": tmp_path / "no" / "f.zarr"}, "writing gave: No such file"),
     ):
-        given = {"fn": function, "source": field, "target": target, "spec": (4, 4, 4)} | options
+        usual = {"fn": function, "source": field, "target": target, "spec": (4, 4, 4)}
+        given: dict[str, Any] = usual | options
         with pytest.raises(InputError, match=message):
             predict_field(**given, progress=False)
     target.mkdir()

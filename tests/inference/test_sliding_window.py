@@ -47,7 +47,7 @@ def covering(draw):
     return WindowSpec(window, stride=stride, padding=padding, padding_mode=mode), tuple(shape)
 
 
-@examples(12, 200)
+@examples(6, 200)
 @hypothesis.given(covering(), st.sampled_from(BLENDS), st.integers(1, 4))
 def test_a_field_comes_back_from_the_identity(case, blend, batch_size):
     spec, shape = case
@@ -64,8 +64,9 @@ def dropped_padding(spec):
     return spec.replace(padding_mode=modes)
 
 
-@pytest.mark.parametrize("blend", BLENDS)
-@pytest.mark.parametrize("footprint", [None, "ball"])
+@pytest.mark.parametrize(
+    ("blend", "footprint"), [("hann", None), ("gaussian", "ball"), ("uniform", "ball")]
+)
 def test_it_is_extraction_function_and_fold(blend, footprint):
     spec = WindowSpec(
         (3, 4, 5),
@@ -306,7 +307,8 @@ def test_an_overlap_of_100_percent_is_refused():
 
 
 def test_a_model_of_other_channels_is_refused_by_name():
-    model = Conv3DConfig.tiny(1).build(3, rngs=nnx.Rngs(0))
+    # Shapes are enough: it is refused before anything is computed.
+    model = nnx.eval_shape(lambda: Conv3DConfig.tiny(1).build(3, rngs=nnx.Rngs(0)))
     with pytest.raises(InputError, match="needs 3 input channels, got 1"):
         sliding_window_apply(model, np.zeros((8, 8, 1), np.float32), (4, 4))
 
@@ -330,5 +332,5 @@ def test_a_model_is_compiled_once_for_all_its_weights():
         np.testing.assert_allclose(y, model(x), atol=1e-5)
         found.append(y)
     assert not np.allclose(*found)
-    # Once for its shapes, and once each for the program and its gradient's rule.
+    # A second program would trace it as often again.
     assert len([shape for shape in traced if len(shape) == 3]) <= 4

@@ -1,11 +1,12 @@
 """One process of a small run of several.
 
 `python process_run.py WORKDIR STEPS DEVICES [PORT COUNT INDEX]` trains with DEVICES virtual devices
-in this process. No dropout: its masks go by row, and the rows of a batch lie in another order on
-another number of processes.
+in this process. Of several, one whose step hangs is given up after `TIMEOUT_S`. No dropout: its
+masks go by row, and the rows of a batch lie in another order on another number of processes.
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ from stpatch_jax.data import batch_iterator
 from stpatch_jax.training import OptimizerConfig, TrainConfig, fit, processes
 
 EXAMPLES = 40
+HEARTBEAT_S = 16
+"""How soon JAX notices a process that died; a survivor then still has to exit."""
+TIMEOUT_S = 5
+"""How soon a process gives up a step in which another hangs."""
 CONFIG = TrainConfig(
     batch_size=8,
     seed=5,
@@ -67,28 +72,29 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
 def train(workdir: Path, config: TrainConfig) -> None:
     print("started", flush=True)
     result = fit(Model, loss, batches, config, workdir=workdir, extras={}, progress=False)
-    print(json.dumps({"step": result.step, "digest": digest(result.state)}), flush=True)
+    answer = {"step": result.step, "interrupted": result.interrupted}
+    print(json.dumps(answer | {"digest": digest(result.state)}), flush=True)
 
 
 def main() -> None:
-    import dataclasses
-
     workdir, steps, devices, *meeting = sys.argv[1:]
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", int(devices))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    config = dataclasses.replace(CONFIG, steps=int(steps))
     several: Any = contextlib.nullcontext()
     if meeting:
+        config = dataclasses.replace(config, step_timeout=TIMEOUT_S)
         port, count, index = map(int, meeting)
         several = processes(
             f"127.0.0.1:{port}",
             num_processes=count,
             process_id=index,
             start_timeout=60,
-            heartbeat_timeout=10,
+            heartbeat_timeout=HEARTBEAT_S,
         )
     with several:
-        train(Path(workdir), dataclasses.replace(CONFIG, steps=int(steps)))
+        train(Path(workdir), config)
 
 
 if __name__ == "__main__":

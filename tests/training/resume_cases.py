@@ -68,7 +68,6 @@ SERIES = SpaceTimeRNNConfig(0, features=8)
 FAMILIES = {
     "patch_cnn": Case(),
     "scnn": Case(SCNNConfig(1, features=8, depth=1, dropout=0.5)),
-    "lstm": Case(LSTM),
     "gru": Case(replace(LSTM, cell="gru", depth=2)),
     "conv_lstm": Case(replace(LSTM, spatial_kernel_size=3)),
     "conv3d": Case(Conv3DConfig(1, (8,), dropout=0.5)),

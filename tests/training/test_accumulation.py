@@ -54,7 +54,8 @@ def batch_of(size: int) -> dict[str, np.ndarray]:
 def test_parts_equal_the_whole_batch() -> None:
     mesh = make_mesh(fsdp=2)
     outcomes = []
-    for options in ({}, {"accumulate": 4}, {"remat": True}):
+    settings: list[Any] = [{}, {"accumulate": 4}, {"remat": True}]
+    for options in settings:
         state = create_state(Plain, SGD, mesh)
         step: Any = make_train_step(masked_error, mesh, **options)
         batch = shard_batch(batch_of(32), mesh)
@@ -76,24 +77,30 @@ def test_parts_equal_the_whole_batch() -> None:
 
 def test_each_part_draws_its_own_dropout_and_moves_the_statistics() -> None:
     mesh = make_mesh()
-    twice = {name: np.concatenate([x, x]) for name, x in batch_of(8).items()}
-    drawn = []
+    weights = 2.0 ** -np.arange(32.0, dtype=np.float32)
 
     def loss(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        out = model.dropout(jnp.ones(64))
-        return squared_error(model, batch)[0], {"dropped": jnp.sum(out * 2.0 ** -jnp.arange(64.0))}
+        drawn = model.dropout(jnp.ones(32))
+        return squared_error(model, batch)[0], {"drawn": jnp.sum(drawn * weights)}
 
-    for accumulate in (1, 2):
-        state = create_state(SmallModel, SGD, mesh)
-        step = make_train_step(loss, mesh, accumulate=accumulate)
-        drawn.append(float(step(state, shard_batch(twice, mesh))["dropped"]))
-        model: Any = state.model
-        assert int(model.dropout.rngs.count[...]) == 2 * accumulate
-    again = create_state(SmallModel, SGD, mesh)
-    assert digest(again) == digest(create_state(SmallModel, SGD, mesh))
-    assert drawn[0] != drawn[1]  # The mean of two draws is not the first of them.
-    step(again, shard_batch(twice, mesh))
-    assert digest(again) == digest(state)
+    state, again = (create_state(SmallModel, SGD, mesh) for _ in range(2))
+    model: Any = again.averaged()
+    expected = []
+    for _ in range(2):
+        expected.append(np.sum(np.asarray(model.dropout(jnp.ones(32))) * weights))
+        model.dropout(jnp.ones(32))  # What `squared_error` draws.
+    assert expected[0] != expected[1]
+    hidden = np.asarray(model.inner(batch_of(16)["x"]))
+    step = make_train_step(loss, mesh, accumulate=2)
+    batch = shard_batch(batch_of(16), mesh)
+    drawn = [float(step(one, batch)["drawn"]) for one in (state, again)]
+    np.testing.assert_allclose(drawn, np.mean(expected), rtol=1e-6)
+    assert digest(state) == digest(again)
+    # Two rows a device: the parts are the even and the odd ones. Each moves the mean by 1 %.
+    one, other = (hidden[part::2].mean(0) for part in range(2))
+    trained: Any = state.model
+    np.testing.assert_allclose(trained.norm.mean[...], 0.0099 * one + 0.01 * other, atol=1e-6)
+    assert int(trained.dropout.rngs.count[...]) == 4
 
 
 def test_devices_keep_their_examples() -> None:
@@ -142,6 +149,7 @@ def test_the_average_follows_the_weights() -> None:
     assert not np.array_equal(averaged.inner.kernel[...], model.inner.kernel[...])
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_float32_where_it_counts() -> None:
     def create(rngs: nnx.Rngs) -> nnx.Module:
         return nnx.Linear(4, 1, dtype=jnp.bfloat16, param_dtype=jnp.float32, rngs=rngs)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from small_run import digest
 
+import stpatch_jax
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import Checkpoints, fingerprint
 
@@ -243,3 +244,36 @@ def test_the_fingerprint_sees_order_and_place() -> None:
         fingerprint({"a": first}),
     ]
     assert len({int(value) for value in prints}) == 4
+
+
+def test_another_version_is_named_where_the_state_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"count": make_state()["count"]}
+    monkeypatch.setattr("stpatch_jax.__version__", "0.0.1")
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, state, {})
+    monkeypatch.undo()
+    now = stpatch_jax.__version__.replace(".", r"\.")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert digest(checkpoints.restore(1, abstract(state))[0]) == digest(state)
+        wanted = changed(abstract(make_state()), "count", (), jnp.int32)
+        with pytest.raises(
+            InputError, match=rf"by version 0\.0\.1 \(this is {now}\): count is uint32"
+        ):
+            checkpoints.restore(1, {"count": wanted["count"]})
+
+
+def test_the_best_and_the_last_due_stay(tmp_path: Path) -> None:
+    state = {"count": make_state()["count"]}
+    found = {2: 3.0, 4: 1.0, 6: 2.0, 8: float("nan"), 9: 5.0}
+    for opened in (list(found)[:3], list(found)[3:]):  # A restart in between.
+        with Checkpoints(tmp_path, keep=1, best="min:mae", every=4) as checkpoints:
+            for step in opened:
+                checkpoints.save(step, state, {}, metrics={"mae": found[step]})
+            checkpoints.wait()
+            assert checkpoints.steps == {6: [4, 6], 9: [4, 8, 9]}[opened[-1]]
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_step("min:mae") == 4
+        assert checkpoints.best_step("max:mae") == 9
+        assert checkpoints.latest_step == 9

@@ -42,10 +42,10 @@ def test_the_numbers_go_with_the_coordinator(given: Any, message: str) -> None:
 
 
 def test_one_process_alone_is_left_as_it_is() -> None:
-    with processes():
+    with processes(None):
         assert (jax.process_count(), jax.process_index()) == (1, 0)
     error = RuntimeError("of its own")
-    with pytest.raises(RuntimeError, match="of its own"), processes():
+    with pytest.raises(RuntimeError, match="of its own"), processes(None):
         raise error
 
 

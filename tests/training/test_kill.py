@@ -92,9 +92,8 @@ def check_kills(tmp_path: Path, kills: int, steps: int) -> int:
         assert started in ([], [{"start": restored}])
         assert committed(broken) >= restored
         inside += in_flight(broken)
-        # A save goes on beside the next steps, so the one that was due last may not be done.
-        lost = logged(broken) - committed(broken)
-        assert lost <= CONFIG.checkpoint_every * (2 if in_flight(broken) else 1)
+        # A save goes on beside the steps up to the next one: that interval may be lost as well.
+        assert logged(broken) - committed(broken) <= 2 * CONFIG.checkpoint_every
     _, expected = finish(undisturbed, straight)
     restored = committed(broken)
     started, result = finish(start_run(broken, cache, steps), broken)
@@ -115,7 +114,7 @@ def test_killed_many_times_ends_bit_equal(
     tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kills = 200 if request.config.getoption("--many") else 12
-    inside = check_kills(tmp_path, kills, 30 * kills)
+    inside = check_kills(tmp_path, kills, 20 * kills)
     assert inside > 0
     with capsys.disabled():
         print(f"\nsurvived {kills} kills, {inside} of them inside a save")

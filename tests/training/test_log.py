@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
+from typing import ClassVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,3 +49,42 @@ def test_every_line_is_strict_json(tmp_path: Path) -> None:
         log.write({"step": 1, "loss": float("nan"), "grad_norm": float("inf"), "skipped": 1})
     record = json.loads(path.read_text(), parse_constant=lambda name: 1 / 0)
     assert record == {"step": 1, "loss": None, "grad_norm": None, "skipped": 1}
+
+
+class Board:
+    """What tensorboardX would write."""
+
+    made: ClassVar[list["Board"]] = []
+
+    def __init__(self, folder: str, purge_step: int):
+        self.folder, self.purge_step, self.scalars, self.closed = folder, purge_step, [], False
+        self.made.append(self)
+
+    def add_scalar(self, *scalar: object) -> None:
+        self.scalars.append(scalar)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_numbers_go_to_tensorboard_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stpatch_jax.training.log.SummaryWriter", Board)
+    path = tmp_path / "metrics.jsonl"
+    with MetricsLog(path, 4):
+        pass
+    assert not Board.made
+    with MetricsLog(path, 4) as log:
+        log.write({"step": 5, "loss": float("nan"), "validation/mae": 0.5})
+    (board,) = Board.made
+    assert (board.folder, board.purge_step) == (str(tmp_path / "tensorboard"), 5)
+    assert board.scalars == [("validation/mae", 0.5, 5)]
+    assert board.closed
+
+
+def test_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    write(tmp_path / "metrics.jsonl", 0, range(1, 4))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes()

@@ -97,7 +97,14 @@ def test_machine_figures(straight: tuple[Path, FitResult]) -> None:
     machine = straight[1].machine
     assert (machine["platform"], machine["devices"], machine["processes"]) == ("cpu", 8, 1)
     assert all(machine[f"{name}_seconds"] > 0 for name in ("compile", "validation", "save"))
-    assert machine["steps_per_second"] > 0
+    rate = machine["steps_per_second"]
+    assert rate > 0
+    assert machine["samples_per_second"] == pytest.approx(8 * rate)
+    # Two layers, 8 examples: forwards, for each weight backwards, and once for the hidden layer.
+    flops = 2 * 8 * (4 * 16 * 2 + 16 * 3)
+    assert machine["flops_per_second"] == pytest.approx(flops * rate)
+    unknown = ("patches_per_second", "share_of_peak", "memory_peak_bytes")
+    assert [machine[name] for name in unknown] == [None] * 3
 
 
 def test_a_finished_run_takes_no_step(tmp_path: Path) -> None:

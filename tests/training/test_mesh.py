@@ -50,3 +50,20 @@ def test_batch_size_must_be_a_multiple_of_the_devices(size: int) -> None:
 def test_a_batch_that_does_not_split_is_an_input_error() -> None:
     with pytest.raises(InputError, match="it is 12 on 8 devices; use 8 or 16"):
         shard_batch({"x": np.zeros((12, 2))}, make_mesh())
+
+
+def test_a_field_is_split_in_space_where_it_divides() -> None:
+    mesh = make_mesh(fsdp=2, space=2)
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "space": 2}
+    batch = {
+        "field": np.arange(4 * 3 * 6 * 2.0, dtype=np.float32).reshape(4, 3, 6, 2),
+        "odd": np.zeros((4, 3, 5, 2)),
+        "index": np.arange(4),
+    }
+    placed = shard_batch(batch, mesh)
+    shares = {name: array.addressable_shards[0].data.shape for name, array in placed.items()}
+    assert shares == {"field": (1, 3, 3, 2), "odd": (1, 3, 5, 2), "index": (1,)}
+    np.testing.assert_array_equal(placed["field"], batch["field"])
+    check_batch_size(4, mesh)
+    with pytest.raises(InputError, match="multiple of 4, but it is 6 on 4 devices; use 4 or 8"):
+        check_batch_size(6, mesh)

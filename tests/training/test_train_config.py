@@ -1,11 +1,12 @@
 import dataclasses
 import json
+import math
 from typing import Any
 
 import pytest
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import MeshConfig, OptimizerConfig, TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,14 @@ from stpatch_jax.training import OptimizerConfig, TrainConfig
         ("keep_checkpoints", 0, "train.keep-checkpoints"),
         ("seed", -1, "train.seed"),
         ("seed", 2**32, "train.seed"),
-        ("on_nonfinite", "rollback", "train.on-nonfinite"),
+        ("on_nonfinite", "retry", "train.on-nonfinite"),
+        ("accumulate", 0, "train.accumulate"),
+        ("accumulate", 5, "train.accumulate"),
+        ("ema", 1.0, "train.ema"),
+        ("step_timeout", 0.0, "train.step-timeout"),
+        ("step_timeout", float("inf"), "train.step-timeout"),
+        ("keep_best", "mae", "train.keep-best"),
+        ("keep_best", "min:", "train.keep-best"),
     ],
 )
 def test_train_config_checks_itself(field: str, value: Any, flag: str) -> None:
@@ -47,8 +55,38 @@ def test_optimizer_config_checks_itself(field: str, value: Any) -> None:
 
 
 def test_config_is_hashable_and_goes_to_json() -> None:
-    config = TrainConfig(optimizer=OptimizerConfig("sgd", clip_norm=None))
+    config = TrainConfig(optimizer=OptimizerConfig("sgd", clip_norm=None), mesh=MeshConfig(4))
     fields = json.loads(json.dumps(dataclasses.asdict(config)))
-    again = TrainConfig(**fields | {"optimizer": OptimizerConfig(**fields["optimizer"])})
+    inner = {
+        "optimizer": OptimizerConfig(**fields["optimizer"]),
+        "mesh": MeshConfig(**fields["mesh"]),
+    }
+    again = TrainConfig(**fields | inner)
     assert again == config
     assert hash(again) == hash(config)
+
+
+def test_keep_best_wants_every_checkpoint_validated() -> None:
+    with pytest.raises(InputError, match=r"checkpoint-every must be a multiple of evaluate-every"):
+        TrainConfig(keep_best="min:mae", checkpoint_every=10, evaluate_every=20)
+    TrainConfig(keep_best="min:mae", checkpoint_every=20, evaluate_every=10)
+
+
+def test_mesh_config_checks_itself() -> None:
+    with pytest.raises(InputError, match=r"train.mesh.fsdp must be 1 or more, or -1 .* is 0; give"):
+        MeshConfig(fsdp=0)
+    with pytest.raises(InputError, match=r"only one axis of train.mesh may be -1"):
+        MeshConfig(fsdp=-1)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3, 6, 8, 12])
+@pytest.mark.parametrize(
+    "mesh", [MeshConfig(), MeshConfig(fsdp=4, space=2), MeshConfig(2, 2, 2), MeshConfig(3, -1, 2)]
+)
+def test_a_mesh_is_fitted_to_any_number_of_devices(mesh: MeshConfig, devices: int) -> None:
+    sizes = dataclasses.asdict(mesh.fitted(devices))
+    assert list(sizes.values()).count(-1) == 1
+    for name, size in sizes.items():
+        wanted = getattr(mesh, name)
+        assert size == -1 or wanted % size == 0
+    assert devices % math.prod(size for size in sizes.values() if size != -1) == 0

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from process_run import CONFIG
+from process_run import CONFIG, HEARTBEAT_S
+
+from stpatch_jax.training.watchdog import EXIT_CODE
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("process_run.py")
 ROOT = Path(__file__).parents[2]
-HEARTBEAT_S = 10
-"""What `process_run` gives to JAX; beyond it a survivor needs its time to notice and to exit."""
 
 
 class Process:
@@ -29,7 +29,7 @@ class Process:
     def __init__(self, folder: Path, name: str, *arguments: object):
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         env = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+            "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache-of-processes"),
             "PYTHONPATH": str(ROOT),
             "PYTHONFAULTHANDLER": "",
         }
@@ -109,9 +109,10 @@ def test_a_process_dies_and_one_alone_goes_on(tmp_path: Path, start: Any, victim
     wait_for_step(workdir, 12, *both)
     both[victim].popen.kill()
     survivor = both[1 - victim]
-    assert survivor.popen.wait(timeout=3 * HEARTBEAT_S) in (1, -signal.SIGABRT)
+    assert survivor.popen.wait(timeout=3 * HEARTBEAT_S) in (1, EXIT_CODE, -signal.SIGABRT)
     told = survivor.err.read_text()
-    assert "another task died" in told or "ends here, and without it the others do" in told
+    signs = ("another task died", "without it the others do", "has not ended by then")
+    assert any(sign in told for sign in signs)
 
     before = metrics(workdir)
     steps = len(before["step"]) + 8
@@ -124,3 +125,28 @@ def test_a_process_dies_and_one_alone_goes_on(tmp_path: Path, start: Any, victim
     restored = kept - CONFIG.checkpoint_every  # At worst: the last save was not committed yet.
     for name, values in before.items():
         np.testing.assert_array_equal(after[name][:restored], values[:restored])
+
+
+def test_sigterm_to_one_process_stops_all_at_the_same_step(tmp_path: Path, start: Any) -> None:
+    workdir = tmp_path / "both"
+    both = two(start, workdir, 10**6)
+    wait_for_step(workdir, 7, *both)
+    both[1].popen.terminate()
+    results = [process.result() for process in both]
+    assert results[0] == results[1]
+    assert results[0]["interrupted"]
+    step = results[0]["step"]
+    assert (workdir / "checkpoints" / str(step)).is_dir()
+    assert list(metrics(workdir)["step"]) == [*range(1, step + 1)]
+
+
+def test_a_process_that_hangs_is_given_up(tmp_path: Path, start: Any) -> None:
+    workdir = tmp_path / "both"
+    both = two(start, workdir, 10**6)
+    wait_for_step(workdir, 7, *both)
+    both[1].popen.send_signal(signal.SIGSTOP)
+    # It says nothing, and is not dead; the watchdog comes before JAX's heartbeat.
+    assert both[0].popen.wait(timeout=3 * HEARTBEAT_S) == EXIT_CODE
+    told = both[0].err.read_text()
+    assert "start the run again to go on from its last checkpoint" in told
+    assert "loop.py" in told

@@ -1,0 +1,80 @@
+"""Patches as they are: a backbone without weights, under whose head a model is linear."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+
+from stpatch_jax.errors import require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, known_window
+from stpatch_jax.patches import extract_patches
+from stpatch_jax.windows import WindowSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatPatchesConfig(BackboneConfig):
+    """Settings of `FlatPatches`, which has neither weights nor dropout: those are its head's.
+
+    Attributes:
+        spec: The windows.
+    """
+
+    spec: WindowSpec
+
+    def build(
+        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
+    ) -> FlatPatches:
+        """Builds the module; `shape` `(time, *space)` is needed if a window entry is None."""
+        del rngs
+        return FlatPatches(self, in_features, shape=shape)
+
+
+class FlatPatches(Backbone):
+    """Gives each patch as one feature vector: all its cells and channels, in their order.
+
+    With a dense head the model is a linear map of patches. With a window over the whole context of
+    a series it is the linear forecaster that every deeper network should be compared with.
+
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, cells * channel] in `dtype`, where
+    `(nt, *ns) = spec.grid_shape((time, *space))` and `cells` is the size of a window.
+
+    Args:
+        config: Settings.
+        in_features: Number of input channels.
+        shape: `(time, *space)` of the inputs to come; needed if a window entry is None.
+
+    Raises:
+        InputError: If `shape` is too short, or a window entry is None and `shape` is not given.
+
+    References:
+        Zeng et al., "Are transformers effective for time series forecasting?", AAAI 2023.
+    """
+
+    def __init__(
+        self,
+        config: FlatPatchesConfig,
+        in_features: int,
+        *,
+        shape: Sequence[int] | None = None,
+    ):
+        self.window = known_window("FlatPatches", config.spec, shape)
+        features = math.prod(self.window) * in_features
+        super().__init__(config.spec, in_features, features, shape=shape)
+        self.config = config
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, nt, *ns, cells * channel]."""
+        self.check_input(x)
+        patches = extract_patches(x.astype(self.config.dtype), self.spec)
+        lead = patches.shape[: x.ndim - 1]
+        require(
+            patches.shape[len(lead) : -1] == self.window,
+            f"FlatPatches was built for windows of {self.window}, got "
+            f"{patches.shape[len(lead) : -1]} from an input of shape {x.shape}; an axis whose "
+            "window is None must be as long as in the shape given to build",
+        )
+        return patches.reshape(*lead, self.out_features)

@@ -1,0 +1,39 @@
+"""Exchange rates: forecast series that hardly leave a random walk."""
+
+from stpatch_jax.data import FieldConfig
+from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.running import RunConfig
+from stpatch_jax.tasks import ForecastConfig
+from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.windows import WindowSpec
+
+
+def exchange() -> RunConfig:
+    """Forecasts daily exchange rates, 24 days in, 96 out, in the protocol of exchange_rate.
+
+    Any table of series can take its place with `--data.path`. `--data.horizon` 192, 336 and 720 are
+    the other published settings.
+
+    Repeating the last value is hard to beat here. The forecast is that value, drawn a little
+    towards a linear map of the last 24: how far, the rows before the test span tell, at thirty
+    origins (`rolling_weight`). The validation span alone, which drifts one way, cannot.
+    """
+    return RunConfig(
+        recipe="exchange",
+        data=FieldConfig(path="catalog:exchange_rate", context=24, horizon=96),
+        model=FlatPatchesConfig(WindowSpec((None, 1))),
+        task=ForecastConfig(loss="mse", model_weight=None),
+        train=TrainConfig(
+            steps=800,
+            batch_size=32,
+            checkpoint_every=400,
+            evaluate_every=400,
+            optimizer=OptimizerConfig(
+                name="adam",
+                learning_rate=1e-3,
+                weight_decay=0.0,
+                warmup_steps=40,
+                schedule="cosine",
+            ),
+        ),
+    )

@@ -1,0 +1,65 @@
+"""The weights of a model alone, as an Orbax checkpoint that needs nothing of its run."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+from orbax.checkpoint import v1 as ocp
+
+from stpatch_jax.errors import InputError, require
+from stpatch_jax.training.record import Remedy, load_arrays, make_record, short
+
+_NAME = "weights"
+_REMEDY = Remedy("export the weights again", "build the model as it was for the export")
+
+
+def export_weights(path: str | Path, model: nnx.Module) -> None:
+    """Writes what a forward pass of a model reads: parameters and batch statistics.
+
+    PRNG keys, moments and averages stay behind; for averaged weights give `FitResult.model`. The
+    folder appears under its name when it is whole, and any Orbax reads it.
+
+    Args:
+        path: A folder that does not exist yet.
+        model: On any mesh.
+
+    Raises:
+        InputError: If the folder exists or cannot be written.
+    """
+    path = Path(path).absolute()
+    require(not path.exists(), f"{path} must be a new folder, but it exists; choose another")
+    state = _weights(model)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ocp.save_checkpointables(str(path), {_NAME: state}, custom_metadata=make_record(state))
+    except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
+        raise InputError(
+            f"{path} must be writable, but that failed ({short(error)}); choose another folder"
+        ) from error
+
+
+def load_weights(path: str | Path, model: nnx.Module) -> None:
+    """Puts exported weights into a model of the same configuration, on the devices it lies on.
+
+    Args:
+        path: What `export_weights` wrote, on whatever mesh.
+        model: Its parameters and batch statistics are replaced; dtypes and shapes must agree.
+
+    Raises:
+        InputError: If there is no such export, it is damaged or of another model.
+    """
+    path = Path(path).absolute()
+    require(
+        path.is_dir(),
+        f"{path} must be a folder of exported weights, but there is none; "
+        "give the path of the export",
+    )
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _weights(model)
+    )
+    nnx.update(model, load_arrays(path, _NAME, abstract, remedy=_REMEDY))
+
+
+def _weights(model: nnx.Module) -> Any:
+    return nnx.state(model, nnx.Not(nnx.RngState))

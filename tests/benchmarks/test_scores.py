@@ -1,0 +1,78 @@
+"""The scores of the published protocols, by hand and against scikit-learn; rows of the file."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
+
+from stpatch_jax.evaluation import SplitClasses, SplitForecasts
+
+ROOT = Path(__file__).parents[2]
+if not (ROOT / "benchmarks").is_dir():
+    pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.experiments import EXPERIMENTS  # noqa: E402
+from benchmarks.published import KEY, configured, merged  # noqa: E402
+from benchmarks.scores import class_scores, forecast_scores, interval  # noqa: E402
+
+
+def forecasts(model, target, mask):
+    arrays = (np.asarray(x, float)[..., None] for x in (model, target))
+    model, target = arrays
+    mask = np.asarray(mask, bool)[..., None]
+    return SplitForecasts({"model": model, "zero": 0 * model}, target, mask, np.arange(len(model)))
+
+
+def test_a_score_is_the_mean_over_windows_of_real_targets():
+    split = forecasts([[1, 1], [2, 2], [3, 3]], [[0, 2], [2, 4], [3, 9]], [[1, 1], [1, 1], [1, 0]])
+    scores, every = forecast_scores(split, batch=2), np.arange(3)
+    # Windows have squared errors (1, 1), (0, 4), (0).
+    assert scores["mse"]["model"](every) == pytest.approx((1 + 2 + 0) / 3)
+    assert scores["mae"]["model"](every) == pytest.approx((1 + 1 + 0) / 3)
+    assert scores["mse_drop_last"]["model"](every) == pytest.approx((1 + 2) / 2)
+    assert scores["mse"]["zero"](every) == pytest.approx((2 + 10 + 9) / 3)
+    assert scores["mae"]["model"](np.array([2, 2, 0])) == pytest.approx(1 / 3)
+
+
+def test_class_scores_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    label, score = random.integers(0, 2, 50), random.random(50)
+    probabilities = np.stack([1 - score, score], axis=-1)
+    split = SplitClasses({"model": probabilities}, label, np.arange(50))
+    scores = {
+        name: by_rule["model"](np.arange(50)) for name, by_rule in class_scores(split).items()
+    }
+    assert scores["accuracy"] == pytest.approx(accuracy_score(label, score > 0.5))
+    assert scores["mcc"] == pytest.approx(matthews_corrcoef(label, score > 0.5), abs=1e-6)
+    assert scores["auc"] == pytest.approx(roc_auc_score(label, score))
+
+
+def test_an_interval_has_the_width_that_theory_says():
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = interval(lambda chosen: float(values[chosen].mean()), np.arange(400))
+    assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.02)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
+    # Four copies of each case hold no more than one: by group the interval stays as wide.
+    copies = np.repeat(values, 4)
+    again = interval(lambda chosen: float(copies[chosen].mean()), np.repeat(np.arange(400), 4))
+    assert again == pytest.approx([low, high], abs=1e-12)
+
+
+def test_a_row_that_is_scored_again_replaces_and_counts():
+    row = dict.fromkeys(KEY, "a") | {"value": 1.0, "test_openings": 1}
+    other = {**row, "horizon": 5}
+    found = merged([row, other], [{**row, "value": 2.0}])
+    assert found == [{**row, "value": 2.0, "test_openings": 2}, other]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_a_recipe_with_its_horizon_and_seed(name):
+    experiment = EXPERIMENTS[name]
+    config = configured(experiment, experiment.horizons[-1], 3)
+    assert config.recipe == name
+    assert config.train.seed == 3
+    assert getattr(config.data, "horizon", None) == experiment.horizons[-1]
+    assert experiment.published.keys() <= set(experiment.horizons)
