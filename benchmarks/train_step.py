@@ -102,13 +102,12 @@ def measure(network: Network, *, steps: int | None, repeats: int) -> Answer:
     loop = Loop(network, steps)
     pairs = [(loop.bare(loop.steps), loop.fit(loop.steps, saves=1)[0]) for _ in range(repeats)]
     bare, looped = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
-    overhead = statistics.median(inside / outside for outside, inside in pairs) - 1
     blocked = [1e3 * loop.fit(loop.steps, saves=4)[1] for _ in range(repeats)]
     save = statistics.median(blocked)
     return {
         "ms": {"bare": {"ms": bare}, "loop": {"ms": looped}, "save": {"ms": save}},
         "steps": loop.steps,
-        "overhead": round(overhead, 4),
+        "overhead": round(looped / bare - 1, 4),
         "save_in_steps": round(save / bare, 2),
         "state_bytes": loop.state_bytes,
         "parameters": parameters(loop.state.model),

@@ -16,7 +16,7 @@ TYPE = "type"
 """The entry that names the class of a configuration where its field takes more than one."""
 
 
-def to_values(config: Any, kind: Any = None) -> Any:
+def to_values(config: Any, *, kind: Any = None) -> Any:
     """Turns a configuration into JSON values: dataclasses and specs to dicts, tuples to lists.
 
     A `PartitionSpec` becomes the list of its entries. Where a field is declared with a base class,
@@ -36,7 +36,7 @@ def to_values(config: Any, kind: Any = None) -> Any:
         types = get_type_hints(type(config))
         named = kind is not None and type(config) not in (kind, *get_args(kind))
         return ({TYPE: type(config).__name__} if named else {}) | {
-            f.name: to_values(getattr(config, f.name), types[f.name])
+            f.name: to_values(getattr(config, f.name), kind=types[f.name])
             for f in dataclasses.fields(config)
         }
     listed = isinstance(config, tuple | PartitionSpec)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from stpatch_jax.training import (
     FitResult,
     TrainConfig,
     check_batch_size,
+    first_process_first,
     fit,
     make_mesh,
     restore_state,
@@ -76,6 +78,7 @@ class Run:
         self._shapes = {name: values.shape for name, values in batch.items()}
         model = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
         self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+        self.patches = _patches(model, self._shapes)
         self.evaluator = make_evaluator(
             self.task, self.data, self.mesh, batch_size=config.train.batch_size
         )
@@ -94,7 +97,7 @@ class Run:
         Raises:
             InputError: It is another run's, or its data have changed; nothing was overwritten.
         """
-        directory.claim(to_values(self.config))
+        first_process_first(lambda: directory.claim(to_values(self.config)))
         _require_same_data(directory, self)
 
     def fit(self, directory: RunDirectory, *, progress: bool = True) -> FitResult:
@@ -111,6 +114,7 @@ class Run:
             extras=self.extras(),
             validate=lambda model: self.evaluator.summary(model, "validation"),
             progress=progress,
+            patches=self.patches,
         )
 
     def report(self, model: nnx.Module, predictions: Any, step: int) -> dict[str, Any]:
@@ -259,8 +263,18 @@ def _write_report(
     test = run.evaluator(model, "test")
     report = {**run.report(model, test, step), "machine": dict(machine)}
     text = summary(report)
-    draw_plots(directory, run.data, test, report)
-    directory.write_text(directory.summary_file, text)
-    # Last, because a report.json of the final step is what marks a run as finished.
-    directory.write_json(directory.report_file, report)
+    if jax.process_index() == 0:
+        draw_plots(directory, run.data, test, report)
+        directory.write_text(directory.summary_file, text)
+        # Last, because a report.json of the final step is what marks a run as finished.
+        directory.write_json(directory.report_file, report)
     return text
+
+
+def _patches(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Number of cells in the feature map of an example, None for a model without a backbone."""
+    backbone = getattr(getattr(model, "free", model), "backbone", None)
+    field = shapes.get("context") or shapes.get("field")
+    if backbone is None or field is None:
+        return None
+    return math.prod(backbone.grid_shape(field[1:-1]))

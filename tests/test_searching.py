@@ -16,6 +16,7 @@ from small_panel import flags, write_table
 from stpatch_jax import cli
 from stpatch_jax.data import PanelData
 from stpatch_jax.errors import InputError
+from stpatch_jax.nn import ConvRecurrentConfig
 from stpatch_jax.recipes import stocks
 from stpatch_jax.running import Run, RunConfig
 from stpatch_jax.searching import LogUniform, read_space, search, with_values
@@ -217,6 +218,7 @@ def test_values_reach_every_kind_of_field(table: Path) -> None:
             "model.causal": True,
         },
     )
+    assert isinstance(changed.model, ConvRecurrentConfig)
     assert changed.model.spec.window == (2, 1)
     assert changed.model.patch_features == (4, 8)
     assert isinstance(changed.train.optimizer.learning_rate, float)

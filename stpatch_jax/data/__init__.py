@@ -26,6 +26,7 @@ from stpatch_jax.data.readers import (
     read_lines,
     train_tokenizer,
 )
+from stpatch_jax.data.risk import RiskConfig, RiskData
 from stpatch_jax.data.rolling import rolling_weight
 from stpatch_jax.data.samplers import (
     BlockShuffle,
@@ -75,6 +76,8 @@ __all__ = [
     "PanelData",
     "Pipeline",
     "PriceTable",
+    "RiskConfig",
+    "RiskData",
     "RobustScaler",
     "Sampler",
     "SlabReader",

@@ -8,11 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from stpatch_jax.data import Batch, Data, sequential_batches
-from stpatch_jax.training import shard_batch, whole_model
+from stpatch_jax.training import spread_batch, to_host, whole_model
 
 
 class Evaluator(abc.ABC):
@@ -54,17 +53,13 @@ class Evaluator(abc.ABC):
 
     def predicted(self, model: nnx.Module, split: str) -> Iterator[tuple[Batch, np.ndarray]]:
         """Every global batch of a split with its predictions, the filling of the last one too."""
-        model = whole_model(nnx.view(model, deterministic=True), self.mesh)
-        processes, process = jax.process_count(), jax.process_index()
+        # A model need not have dropout to be told to leave it out.
+        model = nnx.view(model, deterministic=True, raise_if_not_found=False)
+        model = whole_model(model, self.mesh)
         with jax.set_mesh(self.mesh):
             for batch in sequential_batches(self.data.source(split), batch_size=self.batch_size):
-                share = self.batch_size // processes
-                rows = slice(process * share, (process + 1) * share)
-                local = {name: batch[name][rows] for name in self.inputs}
-                values = self._predict(model, shard_batch(local, self.mesh))
-                if processes > 1:
-                    values = multihost_utils.process_allgather(values, tiled=True)
-                yield batch, np.asarray(values)
+                inputs = {name: batch[name] for name in self.inputs}
+                yield batch, to_host(self._predict(model, spread_batch(inputs, self.mesh)))
 
 
 class Kept:

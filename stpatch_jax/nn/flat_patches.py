@@ -17,7 +17,7 @@ from stpatch_jax.windows import WindowSpec
 
 @dataclasses.dataclass(frozen=True)
 class FlatPatchesConfig(BackboneConfig):
-    """Settings of `FlatPatches`, which has neither weights nor dropout: those are its head's.
+    """Settings of `FlatPatches`, which has no weights of its own: they are its head's.
 
     Attributes:
         spec: The windows.
@@ -29,8 +29,7 @@ class FlatPatchesConfig(BackboneConfig):
         self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
     ) -> FlatPatches:
         """Builds the module; `shape` `(time, *space)` is needed if a window entry is None."""
-        del rngs
-        return FlatPatches(self, in_features, shape=shape)
+        return FlatPatches(self, in_features, shape=shape, rngs=rngs)
 
 
 class FlatPatches(Backbone):
@@ -46,6 +45,7 @@ class FlatPatches(Backbone):
         config: Settings.
         in_features: Number of input channels.
         shape: `(time, *space)` of the inputs to come; needed if a window entry is None.
+        rngs: Stream `dropout`.
 
     Raises:
         InputError: If `shape` is too short, or a window entry is None and `shape` is not given.
@@ -60,11 +60,13 @@ class FlatPatches(Backbone):
         in_features: int,
         *,
         shape: Sequence[int] | None = None,
+        rngs: nnx.Rngs,
     ):
         self.window = known_window("FlatPatches", config.spec, shape)
         features = math.prod(self.window) * in_features
         super().__init__(config.spec, in_features, features, shape=shape)
         self.config = config
+        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, cells * channel]."""
@@ -77,4 +79,4 @@ class FlatPatches(Backbone):
             f"{patches.shape[len(lead) : -1]} from an input of shape {x.shape}; an axis whose "
             "window is None must be as long as in the shape given to build",
         )
-        return patches.reshape(*lead, self.out_features)
+        return self.dropout(patches.reshape(*lead, self.out_features))

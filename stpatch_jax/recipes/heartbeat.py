@@ -20,7 +20,7 @@ def heartbeat() -> RunConfig:
     return RunConfig(
         recipe="heartbeat",
         data=LabelledSeriesConfig(path="catalog:ecg200_train"),
-        model=FlatPatchesConfig(WindowSpec((None,)), dropout=0.2),
+        model=FlatPatchesConfig(WindowSpec((None,)), dropout=0.1),
         task=ClassifyConfig(hidden=(500, 500, 500)),
         train=TrainConfig(
             steps=1000,

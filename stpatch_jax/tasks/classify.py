@@ -47,9 +47,11 @@ class ClassifyConfig(TaskConfig):
                 object.__setattr__(self, field, tuple(value))
         require(
             not self.class_counts
-            or (len(self.class_counts) > 1
-            and all(isinstance(n, int) and n >= 0 for n in self.class_counts)
-            and sum(self.class_counts) > 0),
+            or (
+                len(self.class_counts) > 1
+                and all(isinstance(n, int) and n >= 0 for n in self.class_counts)
+                and sum(self.class_counts) > 0
+            ),
             "Classify needs class_counts, the number of training examples of each of at least 2 "
             f"classes, got {self.class_counts}",
         )

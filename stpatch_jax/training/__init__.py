@@ -2,7 +2,12 @@
 
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
-from stpatch_jax.training.distributed import processes, spread_batch, to_host
+from stpatch_jax.training.distributed import (
+    first_process_first,
+    processes,
+    spread_batch,
+    to_host,
+)
 from stpatch_jax.training.export import export_weights, load_weights
 from stpatch_jax.training.loop import FitResult, fit, restore_state
 from stpatch_jax.training.mesh import (
@@ -14,6 +19,7 @@ from stpatch_jax.training.mesh import (
     whole_model,
 )
 from stpatch_jax.training.optimizers import learning_rate_schedule, make_optimizer
+from stpatch_jax.training.prefetch import prefetch_to_mesh
 from stpatch_jax.training.record import fingerprint
 from stpatch_jax.training.step import TrainState, create_state, make_train_step
 
@@ -29,12 +35,14 @@ __all__ = [
     "create_state",
     "export_weights",
     "fingerprint",
+    "first_process_first",
     "fit",
     "learning_rate_schedule",
     "load_weights",
     "make_mesh",
     "make_optimizer",
     "make_train_step",
+    "prefetch_to_mesh",
     "processes",
     "restore_state",
     "shard_batch",

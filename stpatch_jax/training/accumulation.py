@@ -14,7 +14,7 @@ Gradient = Callable[[Any, Batch], tuple[tuple[jax.Array, dict[str, jax.Array]], 
 """`(model, batch) -> ((loss, metrics), gradient)`: `nnx.value_and_grad` with `has_aux`."""
 
 
-def accumulate(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
+def accumulated(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
     """Returns a function that takes a gradient part by part, in the memory of one part.
 
     Loss, metrics and gradient are the means over the parts, summed in float32; where the metrics

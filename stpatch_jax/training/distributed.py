@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -169,6 +169,19 @@ def _leave(error: BaseException) -> None:
     os._exit(code)
 
 
+def first_process_first(action: Callable[[], None]) -> None:
+    """Runs an action in process 0 and, once it is done there, in the others.
+
+    For what the first one writes to a directory of all, and the others then find.
+    """
+    if jax.process_index() == 0:
+        action()
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("first_process_first")
+    if jax.process_index():
+        action()
+
+
 def spread_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts a global batch, which every process holds whole, on the devices.
 
@@ -190,7 +203,7 @@ def spread_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
         whole = np.asarray(whole)
         check_batch_size(len(whole), mesh)
         whole = whole.astype(jax.dtypes.canonicalize_dtype(whole.dtype), copy=False)
-        sharding = batch_sharding(mesh, whole.shape)
+        sharding = batch_sharding(mesh, shape=whole.shape)
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
     return {name: place(whole) for name, whole in batch.items()}

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,6 +49,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, step: int):
         self._file = self._board = None
+        self._path = path
         self._folder, self._step = path.with_name("tensorboard"), step
         if jax.process_index():
             return
@@ -78,8 +79,19 @@ class MetricsLog:
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
                 for name, value in record.items()
             }
-            self._file.write(json.dumps(finite) + "\n")
+            with self._writing():
+                self._file.write(json.dumps(finite) + "\n")
             self._draw(finite)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self._path} must be written to, but that failed ({error}); make room or make it "
+                "writable and run again, what was committed before is untouched"
+            ) from error
 
     def _draw(self, record: Mapping[str, Any]) -> None:
         if self._board is None and SummaryWriter is not None:
@@ -93,8 +105,9 @@ class MetricsLog:
     def sync(self) -> None:
         """Forces the lines to disk, so that no checkpoint is ahead of them."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with self._writing():
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
 
 def progress_bar(steps: int, start: int, *, shown: bool) -> tqdm:

@@ -17,7 +17,8 @@ from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.flops import count_flops
 from stpatch_jax.training.log import MetricsLog, progress_bar
 from stpatch_jax.training.machine import Clock, Profile, figures
-from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh, shard_batch
+from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh
+from stpatch_jax.training.prefetch import prefetch_to_mesh
 from stpatch_jax.training.step import (
     CreateModel,
     LossFunction,
@@ -189,8 +190,9 @@ def fit(
             MetricsLog(workdir / "metrics.jsonl", start) as run.log,
             progress_bar(config.steps, start, shown=progress) as run.bar,
             contextlib.closing(profile),
+            contextlib.closing(prefetch_to_mesh(batches(start), mesh)) as placed,
         ):
-            end = run.train(train_step, batches(start), start, profile)
+            end = run.train(train_step, placed, start, profile)
         with run.phase("save"):
             saved.wait()
         best = saved.best_step(config.keep_best) if config.keep_best else None
@@ -254,7 +256,7 @@ class _Run:
         for step in range(start + 1, self.config.steps + 1):
             profile.before_step()
             with self.phase("step" if step > start + 1 else "compile"):
-                batch = shard_batch(next(batches), self.mesh)
+                batch = next(batches)
                 metrics = train_step(self.state, batch)
                 stopping = self.stop.agreed()
                 # The metrics of the step before: the device already works on this one.

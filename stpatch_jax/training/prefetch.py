@@ -1,7 +1,7 @@
 """Batches on the devices before the step that needs them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -13,7 +13,7 @@ from stpatch_jax.training.mesh import Batch, shard_batch
 
 def prefetch_to_mesh(
     batches: Iterable[Batch], mesh: Mesh, *, depth: int = 2
-) -> Iterator[dict[str, jax.Array]]:
+) -> Generator[dict[str, jax.Array], None, None]:
     """Places batches on a mesh ahead of their use, in a thread of its own.
 
     The order is that of `batches`. An error of theirs is raised where its batch would have come.
@@ -43,7 +43,9 @@ def prefetch_to_mesh(
     return _placed(iter(batches), mesh, depth)
 
 
-def _placed(batches: Iterator[Batch], mesh: Mesh, depth: int) -> Iterator[dict[str, jax.Array]]:
+def _placed(
+    batches: Iterator[Batch], mesh: Mesh, depth: int
+) -> Generator[dict[str, jax.Array], None, None]:
     def place() -> dict[str, jax.Array] | None:
         batch = next(batches, None)
         return None if batch is None else shard_batch(batch, mesh)

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from stpatch_jax.training import accumulation
+from stpatch_jax.training.accumulation import accumulated
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.mesh import Batch, state_sharding
 from stpatch_jax.training.optimizers import make_optimizer
@@ -174,7 +174,7 @@ def make_train_step(
     loss = nnx.remat(loss_fn, policy=_kept_by_remat) if remat else loss_fn
     gradient = nnx.value_and_grad(loss, has_aux=True)
     if accumulate > 1:
-        gradient = accumulation.accumulate(gradient, accumulate, mesh)
+        gradient = accumulated(gradient, accumulate, mesh)
 
     @functools.partial(nnx.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch) -> Metrics:

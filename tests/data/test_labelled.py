@@ -1,5 +1,7 @@
 """Labelled fields: official splits, instance counts, scaling by training examples."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -62,7 +64,7 @@ def write_movement(folder):
     return str(folder / "moves.npz"), features
 
 
-DATES = {
+DATES: dict[str, Any] = {
     "train_from": "2024-01-02",
     "validation_from": "2024-01-06",
     "test_from": "2024-01-09",

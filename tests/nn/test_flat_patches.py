@@ -24,11 +24,11 @@ def test_features_are_the_patches(shape, spec):
     x = jax.random.normal(jax.random.key(0), shape)
     model = FlatPatchesConfig(spec).build(shape[-1], shape=shape[1:-1], rngs=nnx.Rngs(0))
     patches = extract_patches(x, spec)
-    features = jax.jit(model)(x)
+    features = nnx.jit(nnx.view(model, deterministic=True))(x)
     grid = model.grid_shape(shape[1:-1])
     np.testing.assert_array_equal(features, patches.reshape(shape[0], *grid, -1))
     assert features.shape[-1] == model.out_features
-    assert not jax.tree.leaves(nnx.state(model))
+    assert not jax.tree.leaves(nnx.state(model, nnx.Param))
 
 
 def test_the_dtype_computes():

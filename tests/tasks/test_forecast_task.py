@@ -16,7 +16,7 @@ from flax import nnx
 from stpatch_jax.errors import InputError
 from stpatch_jax.metrics import skill
 from stpatch_jax.nn import ConvRecurrentConfig, ForecastHead, PatchCNNConfig, SCNNConfig
-from stpatch_jax.tasks import Forecast, ForecastConfig
+from stpatch_jax.tasks import Forecast, ForecastConfig, ForecastModel
 from stpatch_jax.windows import WindowSpec
 
 HORIZON = 3
@@ -139,6 +139,7 @@ def test_any_backbone_fits_the_head():
 def test_building_works_on_shapes_alone():
     model = nnx.eval_shape(lambda: build("panel")[1])
     # Persistence plus a linear map of 16 features to 3 lead times x 1 company x 1 value.
+    assert isinstance(model, ForecastModel)
     assert isinstance(model.head, ForecastHead)
     assert model.head.dense.kernel.shape == (16, 3)
 

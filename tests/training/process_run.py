@@ -23,10 +23,10 @@ from stpatch_jax.data import batch_iterator
 from stpatch_jax.training import OptimizerConfig, TrainConfig, fit, processes
 
 EXAMPLES = 40
-HEARTBEAT_S = 16
+HEARTBEAT_S = 20
 """How soon JAX notices a process that died; a survivor then still has to exit."""
-TIMEOUT_S = 5
-"""How soon a process gives up a step in which another hangs."""
+TIMEOUT_S = 10
+"""How soon a process gives up a step in which another hangs; another's save must be quicker."""
 CONFIG = TrainConfig(
     batch_size=8,
     seed=5,

@@ -1,17 +1,18 @@
 import dataclasses
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flax import nnx
-from small_run import CONFIG, NAN_STEP, SmallModel, arrays, batches, digest, run
+from small_run import CONFIG, NAN_STEP, SmallModel, arrays, digest, run
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import Checkpoints, FitResult, make_mesh, restore_state
+from stpatch_jax.training.log import MetricsLog
 
 
 @pytest.fixture(scope="module")
@@ -30,28 +31,35 @@ def contents(workdir: Path) -> dict[str, bytes]:
     return {str(path.relative_to(workdir)): path.read_bytes() for path in files}
 
 
-def sigterm_at(last: int) -> Any:
-    """Batches during which SIGTERM arrives while step `last` is prepared."""
+def sigterm_after(last: int, patch: pytest.MonkeyPatch) -> None:
+    """Lets SIGTERM arrive once, when step `last` has been logged."""
+    write = MetricsLog.write
 
-    def interrupted(start: int) -> Iterator[Any]:
-        for step, batch in enumerate(batches(start), start + 1):
-            if step == last:
-                signal.raise_signal(signal.SIGTERM)
-            yield batch
+    def interrupted(self: MetricsLog, record: Mapping[str, Any]) -> None:
+        write(self, record)
+        if record["step"] == last:
+            patch.undo()
+            signal.raise_signal(signal.SIGTERM)
 
-    return interrupted
+    patch.setattr(MetricsLog, "write", interrupted)
 
 
 @pytest.mark.parametrize("last", [1, NAN_STEP, 7])
 def test_sigterm_saves_and_the_resumed_run_is_bit_equal(
-    tmp_path: Path, straight: tuple[Path, FitResult], last: int
+    tmp_path: Path,
+    straight: tuple[Path, FitResult],
+    last: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    first = run(tmp_path, batches=sigterm_at(last))
-    assert (first.interrupted, first.step) == (True, last)
+    sigterm_after(last, monkeypatch)
+    first = run(tmp_path)
+    assert first.interrupted
+    # A step is logged while the next one runs, and that one is then finished.
+    assert last < first.step <= last + 2
     assert signal.getsignal(signal.SIGTERM) is before
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.latest_step == last
+        assert checkpoints.latest_step == first.step
     second = run(tmp_path)
     workdir, expected = straight
     assert (second.interrupted, second.step) == (False, CONFIG.steps)
@@ -148,9 +156,10 @@ def test_abort_comes_before_the_save_of_the_same_step(tmp_path: Path) -> None:
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(
-    tmp_path: Path, straight: tuple[Path, FitResult]
+    tmp_path: Path, straight: tuple[Path, FitResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path, batches=sigterm_at(6))
+    sigterm_after(4, monkeypatch)
+    assert run(tmp_path).step <= 6
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "loss": 99.0}\n{"step": 8, "lo')
     run(tmp_path)
