@@ -12,6 +12,7 @@ class Experiment:
         recipe: Name of the recipe.
         dataset: Name of the data set.
         metrics: What is scored.
+        shown: What else is scored and printed, but does not go to the file.
         horizons: Numbers of predicted time steps; None where the task has none.
         seeds: Number of runs with different seeds.
         batch: Batch size of published figures that drop the last incomplete batch.
@@ -30,6 +31,7 @@ class Experiment:
     published: Mapping[int | None, Mapping[str, float]] = field(default_factory=dict)
     published_by: str | None = None
     openings: int = 1
+    shown: tuple[str, ...] = ()
 
 
 def _by_horizon(**metrics: tuple[float, ...]) -> dict[int | None, dict[str, float]]:
@@ -93,6 +95,14 @@ EXPERIMENTS = {
         openings=2,
         published={None: {"accuracy": 0.923}},
         published_by="Encoder (Ismail Fawaz et al., DMKD 2019)",
+    ),
+    "stock_risk": Experiment(
+        recipe="stock_risk",
+        dataset="StockNet prices",
+        metrics=("coverage",),
+        shown=("pinball",),
+        horizons=(1, 5),
+        openings=2,
     ),
 }
 """Every experiment by the name of its recipe."""

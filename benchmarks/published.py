@@ -23,14 +23,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments import EXPERIMENTS, Experiment
-from benchmarks.scores import Score, class_scores, forecast_scores, interval
+from benchmarks.scores import Score, class_scores, forecast_scores, interval, quantile_scores
 from benchmarks.timing import RESULTS, device
-from stpatch_jax.evaluation import SplitClasses
+from stpatch_jax.evaluation import SplitClasses, SplitQuantiles
 from stpatch_jax.recipes import recipe
 from stpatch_jax.rundir import RunDirectory
 from stpatch_jax.running import Run, RunConfig
 
 FILE = "published.json"
+RISK_BLOCK = 20  # rows: calm and wild days come in weeks
 KEY = ("recipe", "dataset", "horizon", "metric")
 Row = dict[str, Any]
 Scores = Mapping[str, Mapping[str, Score]]
@@ -57,12 +58,14 @@ def scored(config: RunConfig, folder: Path, batch: int) -> tuple[Scores, np.ndar
     predictions = run.evaluator(run.fit(directory).model, "test")
     if isinstance(predictions, SplitClasses):
         return class_scores(predictions), predictions.group
-    block = predictions.target.shape[1]
-    return forecast_scores(predictions, batch=batch), np.arange(len(predictions.index)) // block
+    number = np.arange(len(predictions.index))
+    if isinstance(predictions, SplitQuantiles):
+        return quantile_scores(predictions), number // RISK_BLOCK
+    return forecast_scores(predictions, batch=batch), number // predictions.target.shape[1]
 
 
 def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path) -> list[Row]:
-    """Trains every seed at one horizon: one row a metric."""
+    """Trains every seed at one horizon: one row a metric, also of those that are only shown."""
     name = experiment.recipe if horizon is None else f"{experiment.recipe}-{horizon}"
     results = [
         scored(
@@ -73,7 +76,7 @@ def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path)
     groups = results[0][1]
     return [
         _row(experiment, horizon, metric, [scores[metric] for scores, _ in results], groups)
-        for metric in experiment.metrics
+        for metric in (*experiment.metrics, *experiment.shown)
     ]
 
 
@@ -168,7 +171,8 @@ def main() -> None:
                     f"published {row['published']}",
                     flush=True,
                 )
-            print(write(given.results, found), file=sys.stderr)
+            kept = [row for row in found if row["metric"] in experiment.metrics]
+            print(write(given.results, kept), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.evaluation import SplitClasses, SplitForecasts
+from stpatch_jax.evaluation import SplitClasses, SplitForecasts, SplitQuantiles
 from stpatch_jax.metrics import Confusion, roc_auc
 
 RESAMPLES = 1000
@@ -84,3 +84,23 @@ def class_scores(split: SplitClasses) -> dict[str, dict[str, Score]]:
 
 def _counts(probabilities: np.ndarray, label: np.ndarray) -> Confusion:
     return Confusion.of(probabilities.argmax(-1), label, classes=probabilities.shape[-1])
+
+
+def quantile_scores(split: SplitQuantiles) -> dict[str, dict[str, Score]]:
+    """Coverage and pinball loss of a low quantile and of the naive rules, by metric.
+
+    Both are means over the scored returns of the chosen windows; the pinball loss is in the units
+    of the returns.
+    """
+    axes = tuple(range(1, split.returns.ndim))
+    count = split.scored.sum(axis=axes)
+
+    def score(by_target: np.ndarray) -> Score:
+        total = by_target.sum(axis=axes, dtype=np.float64)
+        return lambda chosen: float(total[chosen].sum() / max(count[chosen].sum(), 1))
+
+    names = [name for name in split.tails if name != "model_without_level"]
+    return {
+        "coverage": {name: score(split.breaches(name)) for name in names},
+        "pinball": {name: score(split.losses(name)) for name in names},
+    }

@@ -3,7 +3,8 @@
     python -m benchmarks.tables [--check]
 
 Every block of the README from `<!-- table: QUESTION -->` to `<!-- end -->` holds, per device, the
-table of `benchmarks/results/QUESTION-DEVICE.json`.
+table of `benchmarks/results/QUESTION-DEVICE.json`; that of `published`, whose figures do not depend
+on the device, comes from one file.
 """
 
 import argparse
@@ -46,7 +47,7 @@ COLUMNS = {
         ("fold", "copy", "copy"),
     ),
 }
-QUESTIONS = (*COLUMNS, "backbones", "train_step", "sliding_window")
+QUESTIONS = (*COLUMNS, "backbones", "train_step", "sliding_window", "published")
 DTYPE = "float32"
 
 
@@ -176,6 +177,26 @@ def _caption(results: Results) -> str:
     return f"{device['kind']}, {cores}{note}; {libraries}; {DTYPE}, median times:"
 
 
+def _published(rows: Sequence[Results]) -> str:
+    """Every row of the published protocols: ours, the naive rules and what others reached."""
+    names = ["recipe", "data", "horizon", "metric", "ours", "95 % interval", "seeds"]
+    names += ["naive", "published", "test opened"]
+    lines = [_row(names), "|---|---|---|---|---:|---|---:|---|---:|---:|"]
+    order = sorted(rows, key=lambda row: (row["recipe"], row["dataset"]))
+    for row in order:
+        if row["metric"].endswith("_drop_last"):
+            continue
+        spread = "" if row["std"] is None else f" ± {row['std']:.2g}"
+        low, high = row["interval"]
+        naive = ", ".join(f"{name} {value:.3f}" for name, value in row["naive"].items() if value)
+        published = "" if row["published"] is None else f"{row['published']:.3f}"
+        cells = [f"`{row['recipe']}`", row["dataset"], str(row["horizon"] or ""), row["metric"]]
+        cells += [f"{row['value']:.4f}{spread}", f"{low:.3f} to {high:.3f}", str(row["seeds"])]
+        lines.append(_row([*cells, naive, published, str(row["test_openings"])]))
+    authors = {row["recipe"]: row["published_by"] for row in order if row["published_by"]}
+    return "\n".join([*lines, "", *(f"- `{name}`: {who}" for name, who in authors.items())])
+
+
 def _extent(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))
 
@@ -234,7 +255,10 @@ def _left_out(question: str, results: Results) -> list[str]:
 
 
 def blocks(question: str, folder: Path = RESULTS) -> str:
-    """The tables of a question, one per device."""
+    """The tables of a question, one per device; of the published protocols one table."""
+    if question == "published":
+        path = folder / "published.json"
+        return (_published(json.loads(path.read_text())) if path.exists() else "") + "\n"
     paths = sorted(folder.glob(f"{question}-*.json"))
     return "\n\n".join(table(question, json.loads(path.read_text())) for path in paths) + "\n"
 

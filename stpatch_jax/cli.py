@@ -4,6 +4,7 @@
     stpatch train RECIPE [--flags]       train (or resume) a recipe, then report
     stpatch search RECIPE [--flags]      try settings, judged on validation
     stpatch evaluate RUN                 report on a run directory anew
+    stpatch predict RUN INPUT OUTPUT     forecast another file
     stpatch patches FILE --window ...    what a window spec makes of a file
 
 `stpatch train RECIPE --help` lists every flag of a recipe. Mistakes are told in one sentence on
@@ -28,6 +29,7 @@ from stpatch_jax.canonical import PaddingMode, PaddingName
 from stpatch_jax.errors import InputError
 from stpatch_jax.inspecting import PatchesConfig, inspect_patches
 from stpatch_jax.nn import ShardConfig
+from stpatch_jax.predicting import predict
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.running import RunConfig, evaluate, train
 from stpatch_jax.searching import read_space, search, table
@@ -225,6 +227,29 @@ def _patches(arguments: list[str]) -> int:
     return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class _Predict:
+    """Forecasts a file with the model of a run.
+
+    Attributes:
+        run: Directory of a run that forecasts fields.
+        input: The file, folder or URL to forecast, of the same kind as the run's data.
+        output: The .zarr, .nc, .csv or .csv.gz to make.
+        every: Forecast at every so many rows; without it once, what follows the last row.
+    """
+
+    run: tyro.conf.Positional[Path]
+    input: tyro.conf.Positional[str]
+    output: tyro.conf.Positional[Path]
+    every: int | None = None
+
+
+def _predict(arguments: list[str]) -> int:
+    command = tyro.cli(_Predict, args=arguments, prog="stpatch predict")
+    print(predict(command.run, command.input, command.output, every=command.every))
+    return 0
+
+
 def _registry() -> tyro.constructors.ConstructorRegistry:
     """Teaches tyro the flags of a `WindowSpec`, which is no dataclass, and hides shardings."""
     registry = tyro.constructors.ConstructorRegistry()
@@ -262,5 +287,6 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "search": _search,
     "evaluate": _evaluate,
+    "predict": _predict,
     "patches": _patches,
 }

@@ -86,6 +86,42 @@ def error_by_lead_time(
     return ax
 
 
+def returns_and_quantiles(
+    times: np.ndarray,
+    returns: np.ndarray,
+    quantiles: Mapping[str, np.ndarray],
+    *,
+    ax: Axes,
+    title: str = "",
+    unit: str = "",
+) -> Axes:
+    """Draws returns as dots, each quantile as a line, and those below the model's as crosses.
+
+    Args:
+        times: Times of the returns [n], datetime64.
+        returns: Values [n], NaN where missing.
+        quantiles: Values [n] by name: `model`, then the naive rules.
+        ax: Where to draw.
+        title: What is drawn.
+        unit: Unit of the returns.
+
+    Returns:
+        `ax`.
+    """
+    ax.plot(times, returns, ".", color="#999999", markersize=4, label="returns")
+    below = returns < quantiles["model"]
+    ax.plot(times[below], returns[below], "x", color=TRUTH, markersize=6, label="below the model")
+    styles = [{"color": MODEL, "linewidth": 1.4}, _naive_style(), {"color": _MISSING}]
+    for (name, values), style in zip(quantiles.items(), styles, strict=False):
+        ax.plot(times, values, label=name, **style)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
+    ax.set_title(title, fontsize="medium", pad=26)
+    ax.set_ylabel(unit)
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    ax.legend(frameon=False, fontsize="small", ncols=len(quantiles) + 2, **place)
+    return ax
+
+
 def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], *, ax: Axes) -> Axes:
     """Draws counts of true against predicted classes, shaded by their share of the true class.
 

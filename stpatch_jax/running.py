@@ -88,8 +88,12 @@ class Run:
         return self.task.build(self.config.model, self._shapes, rngs=rngs)
 
     def extras(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the state: configuration and fitted scaling."""
-        return {"config": to_values(self.config), "scaler": self.data.scaler_state()}
+        """What a checkpoint holds beside the state: configuration, resolved task, scaling."""
+        return {
+            "config": to_values(self.config),
+            "task": to_values(self.task.config),
+            "scaler": self.data.scaler_state(),
+        }
 
     def claim(self, directory: RunDirectory) -> None:
         """Makes a directory this run's, or accepts it where it already is.
@@ -193,7 +197,7 @@ def evaluate(workdir: str | Path) -> str:
         InputError: The directory is no run, or has no checkpoint yet.
     """
     directory = RunDirectory(workdir)
-    run = Run(_for_these_devices(from_values(RunConfig, directory.config())))
+    run = Run(for_these_devices(from_values(RunConfig, directory.config())))
     if not directory.checkpoints.is_dir():
         raise InputError(
             f"the run in {directory.path} must have a checkpoint, but it has none yet; train it "
@@ -221,7 +225,7 @@ def resolved(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
 
 
-def _for_these_devices(config: RunConfig) -> RunConfig:
+def for_these_devices(config: RunConfig) -> RunConfig:
     """The configuration with a mesh that fits the devices here, which may be fewer."""
     mesh = config.train.mesh.fitted(jax.device_count())
     return dataclasses.replace(config, train=dataclasses.replace(config.train, mesh=mesh))

@@ -41,6 +41,7 @@ FLOORS = {
     "reporting": 6,
     "inspecting": 6,
     "running": 7,
+    "predicting": 8,
     "recipes": 8,
     "searching": 8,
     "cli": 9,

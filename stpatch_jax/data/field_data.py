@@ -227,8 +227,8 @@ class FieldData:
         return rolling_weight(scaled, context=self.context, horizon=self.horizon)
 
     def scaler_state(self) -> dict[str, Any]:
-        """The fitted cleaning, JSON-able."""
-        return self.cleaner.to_dict()
+        """The fitted cleaning and the extent of space, JSON-able."""
+        return {**self.cleaner.to_dict(), "space": list(self.field.shape[1:-1])}
 
     @cached_property
     def means(self) -> np.ndarray | None:

@@ -239,7 +239,7 @@ def _build(config: RiskConfig, table: PriceTable) -> RiskData:
     variance = np.maximum(ewma_variance(daily), _LEAST_VARIANCE)
     features = _features(logs, daily, np.sqrt(variance), prices)
     stacked = np.stack(list(features.values()), axis=-1)
-    known = np.isfinite(stacked).all(axis=-1)
+    known = np.asarray(np.isfinite(stacked).all(axis=-1))
     train = slice(splits["train"].start - config.horizon, splits["train"].stop - config.horizon)
     rows = stacked[train][known[train] & np.isfinite(returns[splits["train"]])]
     require(

@@ -62,7 +62,7 @@ class QuantileForecaster(Forecaster):
 
     def __init__(self, task: Forecast, data: RiskData, mesh: Mesh, *, batch_size: int):
         super().__init__(task, data, mesh, batch_size=batch_size)
-        self.data: RiskData = data
+        self.risk = data
         level = data.config.level
         require(
             level in task.config.quantiles,
@@ -74,24 +74,24 @@ class QuantileForecaster(Forecaster):
     def __call__(self, model: nnx.Module, split: str) -> SplitQuantiles:
         """Forecasts every row of a split, without dropout; for test, those since validation too."""
         found = super().__call__(model, SINCE_VALIDATION if split == "test" else split)
-        assert found.quantiles is not None
-        level, index = self.data.config.level, found.index
-        tail = self.data.in_units(found.quantiles[..., self.at], index)
-        real = np.where(found.mask, truth(self.data, index), np.nan)
-        factors = online_factors(tail, real, level=level, lag=self.data.config.horizon)
+        quantiles: Any = found.quantiles
+        level, index = self.risk.config.level, found.index
+        tail = self.risk.in_units(quantiles[..., self.at], index)
+        real = np.where(found.mask, truth(self.risk, index), np.nan)
+        factors = online_factors(tail, real, level=level, lag=self.risk.config.horizon)
         tails = {
             "model": tail * factors.reshape(-1, 1, 1, 1),
             "model_without_level": tail,
-            **self.data.naive_quantiles(index),
+            **self.risk.naive_quantiles(index),
         }
         judged = np.logical_and.reduce([np.isfinite(values) for values in tails.values()])
-        rows = np.isin(index, self.data.splits[split])
+        rows = np.isin(index, self.risk.splits[split])
         return SplitQuantiles(
             forecasts={name: values[rows] for name, values in found.forecasts.items()},
             target=found.target[rows],
             mask=found.mask[rows],
             index=index[rows],
-            quantiles=found.quantiles[rows],
+            quantiles=quantiles[rows],
             level=level,
             tails={name: values[rows] for name, values in tails.items()},
             returns=np.where(judged, real, np.nan)[rows],
@@ -102,9 +102,8 @@ class QuantileForecaster(Forecaster):
         figures = self(model, split).figures("model")
         return {name: float(figures[name] or 0.0) for name in ("pinball", "coverage")}
 
-    def report(self, predictions: SplitForecasts) -> dict[str, Any]:
+    def report(self, predictions: Any) -> dict[str, Any]:
         """The figures of the median, see `Forecaster.report`, and under `quantile` of the tail."""
-        assert isinstance(predictions, SplitQuantiles)
         return {
             **super().report(predictions),
             "quantile": {

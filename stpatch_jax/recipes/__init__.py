@@ -7,6 +7,7 @@ from stpatch_jax.recipes.etth1 import etth1
 from stpatch_jax.recipes.exchange import exchange
 from stpatch_jax.recipes.heartbeat import heartbeat
 from stpatch_jax.recipes.stock_movement import stock_movement
+from stpatch_jax.recipes.stock_risk import stock_risk
 from stpatch_jax.recipes.stocks import stocks
 from stpatch_jax.running import RunConfig
 
@@ -15,6 +16,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "exchange": exchange,
     "heartbeat": heartbeat,
     "stock_movement": stock_movement,
+    "stock_risk": stock_risk,
     "stocks": stocks,
 }
 """Every recipe by the name it has on the command line."""
@@ -45,5 +47,6 @@ __all__ = [
     "heartbeat",
     "recipe",
     "stock_movement",
+    "stock_risk",
     "stocks",
 ]

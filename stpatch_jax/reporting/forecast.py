@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import ForecastData
-from stpatch_jax.evaluation import SplitForecasts
+from stpatch_jax.evaluation import SplitForecasts, SplitQuantiles
+from stpatch_jax.reporting import quantiles
 
 _MOST_SERIES = 9
 _MOST_ROWS = 100
@@ -26,6 +27,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"{span['last_target'][:16]}, {len(test['series'])} series.",
         *_dropped(data),
         "",
+        *quantiles.summary(test),
         *_error_table(test["original"], "original"),
         "",
         *_error_table(test["scaled"], "scaled"),
@@ -102,8 +104,11 @@ def _series_table(series: Mapping[str, Mapping[str, float | None]], unit: str) -
 def figures(
     data: ForecastData, split: SplitForecasts, report: Mapping[str, Any]
 ) -> dict[str, Figure]:
-    """The plots by name: forecasts against the truth, and the error by lead time."""
-    return {"forecasts": _forecast_figure(data, split), "errors": _error_figure(report["test"])}
+    """The plots by name: forecasts (or a low quantile) and truth, and the error by lead time."""
+    errors = {"errors": _error_figure(report["test"])}
+    if isinstance(split, SplitQuantiles):
+        return {"quantile": quantiles.figure(data, split), **errors}
+    return {"forecasts": _forecast_figure(data, split), **errors}
 
 
 def _forecast_figure(data: ForecastData, split: SplitForecasts) -> Figure:

@@ -1,0 +1,166 @@
+"""Data of value at risk: what a forecast may know, targets, masks and naive rules."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_prices import COMPANIES, LATE, ROWS, price_table
+
+from stpatch_jax.data import RiskConfig, truth
+from stpatch_jax.data.risk import SINCE_VALIDATION
+from stpatch_jax.errors import InputError
+
+
+@functools.cache
+def logs():
+    table = price_table().pivot_table(index="Date", columns="ticker", values="Adj Close")
+    return np.log(table[list(COMPANIES)])
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prices")
+
+    @functools.cache
+    def loaded(change_after=None, **options):
+        path = folder / f"{change_after}.csv"
+        if not path.exists():
+            price_table(change_after=change_after).to_csv(path, index=False)
+        return RiskConfig(path=str(path), **options).load()
+
+    return loaded
+
+
+@pytest.mark.parametrize("row", [120, 310, 390])
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_nothing_known_at_a_row_depends_on_later_ones(load, row, horizon):
+    data, other = load(horizon=horizon), load(row, horizon=horizon)
+    known = slice(row + 1)
+    np.testing.assert_array_equal(data.scale[known], other.scale[known])
+    np.testing.assert_array_equal(data.known[known], other.known[known])
+    for name, values in data.rules.items():
+        np.testing.assert_array_equal(values[known], other.rules[name][known])
+    if row >= data.splits["train"].stop:  # then the training rows that scale are the same, too
+        np.testing.assert_array_equal(data.inputs[known], other.inputs[known])
+        assert data.scaler_state() == other.scaler_state()
+    assert not np.array_equal(data.inputs[row + 1 :], other.inputs[row + 1 :])
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_a_target_is_the_return_over_the_horizon_in_units_of_sigma(load, horizon):
+    data = load(horizon=horizon)
+    expected = (logs() - logs().shift(horizon)).to_numpy()
+    source = data.source("test")
+    batch = {name: np.stack([source[i][name] for i in range(len(source))]) for name in source[0]}
+    index = batch["index"]
+    np.testing.assert_allclose(truth(data, index)[:, 0, :, 0], expected[index], rtol=1e-12)
+    back = data.in_units(batch["target"], index)
+    assert batch["target_mask"].all()
+    np.testing.assert_allclose(back[:, 0, :, 0], expected[index], rtol=1e-5, atol=1e-9)
+    assert (batch["persistence"] == 0).all()
+    assert batch["context"].shape == (len(source), 1, 4, len(data.features))
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_no_return_reaches_across_a_border(load, horizon):
+    data = load(horizon=horizon)
+    # 15 % of 420 rows are 63.
+    borders = {"train": (66, 294), "validation": (294, 357), "test": (357, 420)}
+    for name, (first, last) in borders.items():
+        assert data.splits[name] == range(first + horizon, last)
+    both = data.source(SINCE_VALIDATION)
+    assert [int(both[i]["index"]) for i in (0, len(both) - 1)] == [294 + horizon, 419]
+
+
+def test_features_are_scaled_by_the_training_rows(load):
+    data = load()
+    rows = slice(66, 293)
+    values = data.inputs[rows][data.known[rows]]
+    # Clipping takes a little off.
+    np.testing.assert_allclose(values.mean(axis=0), 0, atol=0.05)
+    np.testing.assert_allclose(values.std(axis=0), 1, atol=0.1)
+    assert np.abs(data.inputs).max() <= 5
+    assert len(data.features) == len(set(data.features)) == 13
+
+
+def test_a_late_company_and_a_gap_are_masked(load):
+    data = load()
+    late, gap = COMPANIES.index("CCC"), COMPANIES.index("DDD")
+    # Its first return is that of the row after its first price; it takes 67 of them.
+    assert not data.known[: LATE + 67, late].any()
+    assert data.known[LATE + 67 :, late].all()
+    assert not data.known[150, gap]
+    source = data.source("train")
+    example = source[150 - int(source[0]["index"])]
+    assert int(example["index"]) == 150
+    assert example["target_mask"][0, :, 0].tolist() == [True, True, False, False]
+    assert (example["context"][0, late] == 0).all()
+    assert (example["target"][0, late:] == 0).all()
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_the_naive_rules_are_those_of_pandas(load, horizon):
+    data = load(horizon=horizon)
+    ended = logs() - logs().shift(horizon)
+    history = ended.rolling(250, min_periods=200).quantile(0.05).to_numpy()
+    index = np.array([300, 419])
+    naive = data.naive_quantiles(index)
+    np.testing.assert_allclose(
+        naive["historical_simulation"][:, 0, :, 0], history[index - horizon], rtol=1e-9
+    )
+    sigma = data.scale[index - horizon] / np.sqrt(horizon)
+    np.testing.assert_allclose(
+        naive["ewma_normal"][:, 0, :, 0], -1.6448536 * sigma * np.sqrt(horizon), rtol=1e-7
+    )
+
+
+def test_a_wide_table_has_no_ranges_and_a_price_that_never_moves_no_infinity(tmp_path):
+    table = price_table().pivot_table(index="Date", columns="ticker", values="Close")
+    table["AAA"] = 5.0
+    table.to_csv(tmp_path / "wide.csv")
+    data = RiskConfig(path=str(tmp_path / "wide.csv")).load()
+    assert len(data.features) == 10
+    assert np.isfinite(data.inputs).all()
+    assert np.isfinite(data.scale[66:, 0]).all()
+    # The monthly table that matplotlib ships is long enough, too.
+    assert RiskConfig(path=None).load().companies[0]
+
+
+def test_the_report_tells_what_was_read(load):
+    data = load(horizon=5)
+    assert data.unit == "log return over 5 rows"
+    assert load().unit == "log return over 1 row"
+    splits = data.report["splits"]
+    assert (
+        splits["test"]["last_target"]
+        == str(pd.Timestamp("2010-01-01") + pd.Timedelta(419, "D"))[:10] + "T00:00:00"
+    )
+    assert splits["validation"]["windows"] == len(data.source("validation")) == 58
+    assert data.report["companies"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"horizon": 0}, "data.horizon must be at least 1 row, but it is 0; use 1 or more"),
+        ({"level": 0.5}, "data.level must be above 0 and below 0.5, but it is 0.5; use e.g. 0.05"),
+        ({"test_fraction": 0.9}, "must be above 0 and leave a rest to train, but they are 0.15 a"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        RiskConfig(**options)
+
+
+def test_a_table_that_is_too_short_is_refused(tmp_path, load):
+    for rows, message in {
+        300: r"training split must hold at least 251 rows .* but it has 210 of the table's 300",
+        60: "the table must have at least 68 rows",
+    }.items():
+        price_table(rows=rows).to_csv(tmp_path / "short.csv", index=False)
+        with pytest.raises(InputError, match=message):
+            RiskConfig(path=str(tmp_path / "short.csv")).load()
+    with pytest.raises(InputError, match="split must be one of train, validation, test, but it is"):
+        load().source("best")
+    assert len(load().times) == ROWS
