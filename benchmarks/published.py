@@ -5,9 +5,10 @@
 Trains the recipe for every horizon and seed and scores it on the whole test split. Rows go to
 `benchmarks/results/published.json` and replace older ones of the same recipe, data set, horizon and
 metric. `value` is the mean over the seeds, `std` their standard deviation, `interval` a 95 %
-bootstrap interval of the mean, drawn by case, day or block of one horizon. `test_openings` counts
-how often the test split was scored for that row. Configurations are chosen on validation;
-`python -m benchmarks.tables` writes the README's table from the file.
+bootstrap interval of the mean, drawn by case, day or block of one horizon (a twentieth of the test
+span, where that is shorter). `test_openings` counts how often the test split was scored for that
+row. Configurations are chosen on validation; `python -m benchmarks.tables` writes the table of the
+README from the file.
 """
 
 import argparse
@@ -25,13 +26,14 @@ import numpy as np
 from benchmarks.experiments import EXPERIMENTS, Experiment
 from benchmarks.scores import Score, class_scores, forecast_scores, interval, quantile_scores
 from benchmarks.timing import RESULTS, device
-from stpatch_jax.evaluation import SplitClasses, SplitQuantiles
+from stpatch_jax.evaluation import SplitClasses, SplitForecasts, SplitQuantiles
 from stpatch_jax.recipes import recipe
 from stpatch_jax.rundir import RunDirectory
 from stpatch_jax.running import Run, RunConfig
 
 FILE = "published.json"
 RISK_BLOCK = 20  # rows: calm and wild days come in weeks
+LEAST_BLOCKS = 20
 KEY = ("recipe", "dataset", "horizon", "metric")
 Row = dict[str, Any]
 Scores = Mapping[str, Mapping[str, Score]]
@@ -61,7 +63,13 @@ def scored(config: RunConfig, folder: Path, batch: int) -> tuple[Scores, np.ndar
     number = np.arange(len(predictions.index))
     if isinstance(predictions, SplitQuantiles):
         return quantile_scores(predictions), number // RISK_BLOCK
-    return forecast_scores(predictions, batch=batch), number // predictions.target.shape[1]
+    return forecast_scores(predictions, batch=batch), number // _block(predictions)
+
+
+def _block(predictions: SplitForecasts) -> int:
+    """One horizon of windows, which share targets, or a twentieth of the span if that is less."""
+    windows, horizon = predictions.target.shape[:2]
+    return max(1, min(horizon, windows // LEAST_BLOCKS))
 
 
 def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path) -> list[Row]:

@@ -44,7 +44,9 @@ def refused(arguments: list[str], capsys, *words: str) -> None:
 
 def test_recipes_are_described(capsys):
     assert cli.main(["recipes"]) == 0
-    assert capsys.readouterr().out.startswith("stocks: Forecasts the prices")
+    out = capsys.readouterr().out
+    assert "stocks: Forecasts the prices" in out
+    assert "etth1: Forecasts hourly series" in out
     refused(["recipes", "all"], capsys, "takes no arguments", "'all'")
 
 
@@ -62,9 +64,9 @@ def test_help_is_given(capsys):
 
 
 def test_unknown_names_list_the_known(capsys):
-    refused(["fly"], capsys, "recipes, train, search, evaluate", "'fly'")
-    refused(["train", "socks"], capsys, "must be one of stocks", "'socks'")
-    refused(["train", "--train.steps", "3"], capsys, "needs a recipe first, one of stocks")
+    refused(["fly"], capsys, "recipes, train, search, evaluate, predict", "'fly'")
+    refused(["train", "socks"], capsys, "must be one of etth1,", "'socks'")
+    refused(["train", "--train.steps", "3"], capsys, "needs a recipe first, one of etth1,")
 
 
 def test_an_unknown_flag_is_told_by_tyro(capsys, tmp_path):

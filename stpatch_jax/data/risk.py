@@ -253,7 +253,8 @@ def _build(config: RiskConfig, table: PriceTable) -> RiskData:
         (stacked - scaling["mean"]) / scaling["deviation"], -_MOST_SCALED, _MOST_SCALED
     )
     scale = np.sqrt(variance * config.horizon)
-    history = {"rows": _RULE_ROWS, "least": _LEAST_RULE_ROWS}
+    history = rolling_quantile(returns, config.level, _RULE_ROWS, least=_LEAST_RULE_ROWS)
+    _check_judged(splits, history, known, returns, config.horizon)
     return RiskData(
         config=config,
         times=table.field.time.values,
@@ -272,7 +273,7 @@ def _build(config: RiskConfig, table: PriceTable) -> RiskData:
         scale=scale,
         returns=returns,
         rules={
-            "historical_simulation": rolling_quantile(returns, config.level, **history),
+            "historical_simulation": history,
             "ewma_normal": NormalDist().inv_cdf(config.level) * scale,
         },
         scaling=scaling,
@@ -330,6 +331,24 @@ def _splits(rows: int, config: RiskConfig) -> dict[str, range]:
         "validation and test fractions",
     )
     return {name: range(span.start + config.horizon, span.stop) for name, span in spans.items()}
+
+
+def _check_judged(
+    splits: Mapping[str, range],
+    history: np.ndarray,
+    known: np.ndarray,
+    returns: np.ndarray,
+    horizon: int,
+) -> None:
+    """Refuses tables with so many gaps that there is nothing to be judged by."""
+    for name in ("validation", "test"):
+        origins = np.array(splits[name]) - horizon
+        both = known[origins] & np.isfinite(history[origins])
+        require(
+            bool((both & np.isfinite(returns[splits[name]])).any()),
+            f"the price table must have a company with {_LEAST_RULE_ROWS} returns in {_RULE_ROWS} "
+            f"rows for its {name} split, but none has; use a longer table or one with fewer gaps",
+        )
 
 
 def _split_report(splits: Mapping[str, range], times: np.ndarray) -> dict[str, dict[str, Any]]:

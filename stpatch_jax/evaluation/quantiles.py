@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from stpatch_jax.data import RiskData, truth
 from stpatch_jax.data.risk import SINCE_VALIDATION
 from stpatch_jax.errors import require
-from stpatch_jax.evaluation.common import figure
 from stpatch_jax.evaluation.forecast import Forecaster, SplitForecasts
 from stpatch_jax.losses.quantile import tilted
 from stpatch_jax.tasks import Forecast
@@ -46,11 +45,11 @@ class SplitQuantiles(SplitForecasts):
         error = np.where(self.scored, self.returns - self.tails[name], 0.0)
         return tilted(error[..., None], (self.level,))[..., 0]
 
-    def figures(self, name: str) -> dict[str, float | None]:
-        """Coverage, the share of returns below their quantile, and mean pinball loss."""
-        count = self.scored.sum()
-        sums = {"coverage": self.breaches(name).sum(), "pinball": self.losses(name).sum()}
-        return {metric: figure(total / count) if count else None for metric, total in sums.items()}
+    def figures(self, name: str) -> dict[str, float]:
+        """Mean pinball loss, and coverage, the share of returns below their quantile."""
+        count = int(self.scored.sum())
+        sums = {"pinball": self.losses(name).sum(), "coverage": self.breaches(name).sum()}
+        return {metric: float(total) / count for metric, total in sums.items()}
 
 
 class QuantileForecaster(Forecaster):
@@ -99,13 +98,14 @@ class QuantileForecaster(Forecaster):
 
     def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
         """Pinball loss of the quantile in the data's units, and its coverage."""
-        figures = self(model, split).figures("model")
-        return {name: float(figures[name] or 0.0) for name in ("pinball", "coverage")}
+        return self(model, split).figures("model")
 
     def report(self, predictions: Any) -> dict[str, Any]:
         """The figures of the median, see `Forecaster.report`, and under `quantile` of the tail."""
+        figures = super().report(predictions)
+        figures["scaled"]["unit"] = "sigma * sqrt(horizon)"
         return {
-            **super().report(predictions),
+            **figures,
             "quantile": {
                 "level": predictions.level,
                 "unit": self.data.unit,

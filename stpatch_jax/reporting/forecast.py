@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import ForecastData
 from stpatch_jax.evaluation import SplitForecasts, SplitQuantiles
-from stpatch_jax.reporting import quantiles
+from stpatch_jax.reporting.quantiles import quantile_figure, quantile_table
 
 _MOST_SERIES = 9
 _MOST_ROWS = 100
@@ -27,7 +27,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"{span['last_target'][:16]}, {len(test['series'])} series.",
         *_dropped(data),
         "",
-        *quantiles.summary(test),
+        *quantile_table(test),
         *_error_table(test["original"], "original"),
         "",
         *_error_table(test["scaled"], "scaled"),
@@ -107,7 +107,7 @@ def figures(
     """The plots by name: forecasts (or a low quantile) and truth, and the error by lead time."""
     errors = {"errors": _error_figure(report["test"])}
     if isinstance(split, SplitQuantiles):
-        return {"quantile": quantiles.figure(data, split), **errors}
+        return {"quantile": quantile_figure(data, split), **errors}
     return {"forecasts": _forecast_figure(data, split), **errors}
 
 

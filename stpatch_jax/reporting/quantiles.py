@@ -13,7 +13,7 @@ from stpatch_jax.evaluation import SplitQuantiles
 _MOST_ROWS = 250
 
 
-def summary(test: Mapping[str, Any]) -> list[str]:
+def quantile_table(test: Mapping[str, Any]) -> list[str]:
     """Coverage and pinball loss of model and naive rules, where the report has them."""
     if "quantile" not in test:
         return []
@@ -26,13 +26,13 @@ def summary(test: Mapping[str, Any]) -> list[str]:
         "|---|---:|---:|",
     ]
     rows = [
-        (name, *("-" if of[key] is None else f"{of[key]:.4g}" for key in ("coverage", "pinball")))
+        (name, *(f"{of[key]:.4g}" for key in ("coverage", "pinball")))
         for name, of in found["rules"].items()
     ]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
-def figure(data: ForecastData, split: SplitQuantiles) -> Figure:
+def quantile_figure(data: ForecastData, split: SplitQuantiles) -> Figure:
     """The quantiles of the company with most scored returns, under these returns."""
     names = list(data.series)
     at = int(split.scored.sum(axis=(0, 1, 3)).argmax())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
 
-from stpatch_jax.evaluation import SplitClasses, SplitForecasts
+from stpatch_jax.evaluation import SplitClasses, SplitForecasts, SplitQuantiles
 
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks").is_dir():
@@ -16,7 +16,12 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.experiments import EXPERIMENTS  # noqa: E402
 from benchmarks.published import KEY, configured, merged  # noqa: E402
-from benchmarks.scores import class_scores, forecast_scores, interval  # noqa: E402
+from benchmarks.scores import (  # noqa: E402
+    class_scores,
+    forecast_scores,
+    interval,
+    quantile_scores,
+)
 
 
 def forecasts(model, target, mask):
@@ -48,6 +53,21 @@ def test_class_scores_are_those_of_scikit_learn():
     assert scores["accuracy"] == pytest.approx(accuracy_score(label, score > 0.5))
     assert scores["mcc"] == pytest.approx(matthews_corrcoef(label, score > 0.5), abs=1e-6)
     assert scores["auc"] == pytest.approx(roc_auc_score(label, score))
+
+
+def test_coverage_and_pinball_loss_are_means_over_the_scored_returns():
+    returns = np.array([[-3.0, 0.0], [1.0, -1.0], [2.0, np.nan]]).reshape(3, 1, 2, 1)
+    tails = {name: np.full(returns.shape, -2.0) for name in ("model", "model_without_level")}
+    tails["rule"] = np.full(returns.shape, -0.5)
+    zeros, mask = np.zeros(returns.shape), np.isfinite(returns)
+    rest = {"level": 0.25, "tails": tails, "returns": returns}
+    split = SplitQuantiles({"model": zeros}, zeros, mask, np.arange(3), **rest)
+    scores, every = quantile_scores(split), np.arange(3)
+    assert list(scores["coverage"]) == ["model", "rule"]
+    assert scores["coverage"]["model"](every) == pytest.approx(1 / 5)
+    assert scores["coverage"]["rule"](np.array([1, 1, 2])) == pytest.approx(2 / 5)
+    # Errors against -2 are -1, 2, 3, 1 and 4.
+    assert scores["pinball"]["model"](every) == pytest.approx((0.75 + 0.25 * 10) / 5)
 
 
 def test_an_interval_has_the_width_that_theory_says():

@@ -15,7 +15,7 @@ from stpatch_jax.errors import InputError
 @functools.cache
 def logs():
     table = price_table().pivot_table(index="Date", columns="ticker", values="Adj Close")
-    return np.log(table[list(COMPANIES)])
+    return pd.DataFrame(np.log(table[list(COMPANIES)].to_numpy()))
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +132,7 @@ def test_the_report_tells_what_was_read(load):
     assert data.unit == "log return over 5 rows"
     assert load().unit == "log return over 1 row"
     splits = data.report["splits"]
-    assert (
-        splits["test"]["last_target"]
-        == str(pd.Timestamp("2010-01-01") + pd.Timedelta(419, "D"))[:10] + "T00:00:00"
-    )
+    assert splits["test"]["last_target"] == "2011-02-24T00:00:00"  # 419 days later
     assert splits["validation"]["windows"] == len(data.source("validation")) == 58
     assert data.report["companies"] == 4
 
@@ -151,6 +148,16 @@ def test_the_report_tells_what_was_read(load):
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         RiskConfig(**options)
+
+
+def test_a_table_with_nothing_to_be_judged_by_is_refused(tmp_path):
+    table = price_table()
+    table.loc[table.Date > "2010-12-01", "Adj Close"] = np.nan
+    table.to_csv(tmp_path / "ended.csv", index=False)
+    with pytest.raises(
+        InputError, match="must have a company with 200 returns in 250 rows for its test"
+    ):
+        RiskConfig(path=str(tmp_path / "ended.csv")).load()
 
 
 def test_a_table_that_is_too_short_is_refused(tmp_path, load):

@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from stpatch_jax.training import FitResult, OptimizerConfig, TrainConfig, fit
+from stpatch_jax.training.log import MetricsLog
 
 CONFIG = TrainConfig(
     steps=12,
@@ -50,6 +53,19 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
         x = np.random.default_rng([7, step]).normal(size=(8, 4)).astype(np.float32)
         y = np.sin(x).sum(1, keepdims=True) * (np.nan if step == NAN_STEP else 1)
         yield {"x": x, "y": y.astype(np.float32), "index": np.arange(8) + step}
+
+
+def sigterm_after(last: int, patch: pytest.MonkeyPatch) -> None:
+    """Lets SIGTERM arrive once, when step `last` has been logged."""
+    write = MetricsLog.write
+
+    def interrupted(self: MetricsLog, record: Mapping[str, Any]) -> None:
+        write(self, record)
+        if record["step"] == last:
+            patch.undo()
+            signal.raise_signal(signal.SIGTERM)
+
+    patch.setattr(MetricsLog, "write", interrupted)
 
 
 def validate(model: nnx.Module) -> dict[str, float]:

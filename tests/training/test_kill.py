@@ -105,10 +105,6 @@ def check_kills(tmp_path: Path, kills: int, steps: int) -> int:
     return inside
 
 
-def test_killed_twice_ends_bit_equal(tmp_path: Path) -> None:
-    check_kills(tmp_path, 2, 80)
-
-
 @pytest.mark.slow
 def test_killed_many_times_ends_bit_equal(
     tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]

@@ -1,18 +1,17 @@
 import dataclasses
 import json
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flax import nnx
-from small_run import CONFIG, NAN_STEP, SmallModel, arrays, digest, run
+from small_run import CONFIG, NAN_STEP, SmallModel, arrays, digest, run, sigterm_after
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import Checkpoints, FitResult, make_mesh, restore_state
-from stpatch_jax.training.log import MetricsLog
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +28,6 @@ def lines(workdir: Path) -> list[dict[str, Any]]:
 def contents(workdir: Path) -> dict[str, bytes]:
     files = [path for path in workdir.rglob("*") if path.is_file()]
     return {str(path.relative_to(workdir)): path.read_bytes() for path in files}
-
-
-def sigterm_after(last: int, patch: pytest.MonkeyPatch) -> None:
-    """Lets SIGTERM arrive once, when step `last` has been logged."""
-    write = MetricsLog.write
-
-    def interrupted(self: MetricsLog, record: Mapping[str, Any]) -> None:
-        write(self, record)
-        if record["step"] == last:
-            patch.undo()
-            signal.raise_signal(signal.SIGTERM)
-
-    patch.setattr(MetricsLog, "write", interrupted)
 
 
 @pytest.mark.parametrize("last", [1, NAN_STEP, 7])
