@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import matthews_corrcoef
 
 from stpatch_jax.evaluation import SplitClasses, SplitForecasts, SplitQuantiles
-from stpatch_jax.metrics import Confusion, roc_auc
+from stpatch_jax.metrics import roc_auc
 
 RESAMPLES = 1000
 Score = Callable[[np.ndarray], float]
@@ -68,8 +69,8 @@ def _mean(values: np.ndarray, stop: int) -> Score:
 def class_scores(split: SplitClasses) -> dict[str, dict[str, Score]]:
     """Accuracy, MCC and AUC of the model and the naive rule, by metric."""
     metrics: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]] = {
-        "accuracy": lambda p, label: _counts(p, label).accuracy(),
-        "mcc": lambda p, label: _counts(p, label).mcc(),
+        "accuracy": lambda p, label: np.mean(p.argmax(-1) == label),
+        "mcc": lambda p, label: matthews_corrcoef(label, p.argmax(-1)),
         "auc": lambda p, label: roc_auc(p[:, 1] if p.shape[1] == 2 else p, label),
     }
 
@@ -80,10 +81,6 @@ def class_scores(split: SplitClasses) -> dict[str, dict[str, Score]]:
         metric: {name: score(metric, values) for name, values in split.probabilities.items()}
         for metric in metrics
     }
-
-
-def _counts(probabilities: np.ndarray, label: np.ndarray) -> Confusion:
-    return Confusion.of(probabilities.argmax(-1), label, classes=probabilities.shape[-1])
 
 
 def quantile_scores(split: SplitQuantiles) -> dict[str, dict[str, Score]]:

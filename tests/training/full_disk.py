@@ -18,8 +18,8 @@ from small_run import SmallModel, batches, digest, run
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import Checkpoints
 
-FULL_STEP = 5
-"""The disk is full from here on; a checkpoint of step 4 is committed, or about to be."""
+FULL_STEP = 7
+"""The disk is full once this batch is made, two steps ahead; step 4 is committed, or about to be."""
 
 
 def fill(path: Path) -> None:

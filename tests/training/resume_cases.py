@@ -1,13 +1,11 @@
 """Small runs of every kind, one after another: `python resume_cases.py FOLDER [STOP]`.
 
-Each trains in a directory of its own in FOLDER; with STOP it gets SIGTERM in that step. Says what
-became of each, a JSON object a line.
+Each trains in a directory of its own in FOLDER; with STOP it ends by SIGTERM with that step or the
+one before. Says what became of each, a JSON object a line.
 """
 
 import functools
 import json
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,8 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
-from small_run import digest
+from small_run import digest, sigterm_after
 
 from stpatch_jax.data import batch_iterator
 from stpatch_jax.nn import (
@@ -163,23 +162,19 @@ def validate(case: Case, model: nnx.Module) -> dict[str, float]:
 
 def train(case: Case, workdir: Path, stop: int | None) -> dict[str, Any]:
     """Runs a case to its end, or to SIGTERM; returns where it stands, and what would come next."""
-
-    def until_stopped(start: int) -> Iterator[dict[str, np.ndarray]]:
-        for step, batch in enumerate(batches(case, start), start + 1):
-            if step == stop:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
-    result = fit(
-        lambda rngs: Model(case, rngs),
-        squared_error,
-        until_stopped,
-        replace(CONFIG, **case.settings),
-        workdir=workdir,
-        extras={},
-        validate=functools.partial(validate, case) if case.settings else None,
-        progress=False,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if stop:
+            sigterm_after(stop - 2, patch)
+        result = fit(
+            lambda rngs: Model(case, rngs),
+            squared_error,
+            functools.partial(batches, case),
+            replace(CONFIG, **case.settings),
+            workdir=workdir,
+            extras={},
+            validate=functools.partial(validate, case) if case.settings else None,
+            progress=False,
+        )
     following = next(batches(case, result.step))
     return {
         "step": result.step,
