@@ -19,7 +19,7 @@ from stpatch_jax.errors import InputError
 from stpatch_jax.training import Checkpoints
 
 FULL_STEP = 7
-"""The disk is full once this batch is made, two steps ahead; step 4 is committed, or about to be."""
+"""Once this batch is made, two steps ahead, the disk is full: step 4 is saved, or about to be."""
 
 
 def fill(path: Path) -> None:
