@@ -86,7 +86,7 @@ class PanelConfig(DataConfig):
             InputError: If the table cannot be used: see `read_price_table`; no such channel, no
                 company with enough training rows, or too few rows.
         """
-        return _build(self, read_price_table(self.path))
+        return _build(self, read_price_table(None if self.path is None else self.file()))
 
 
 def _check(name: str, value: float, holds: bool, rule: str) -> None:

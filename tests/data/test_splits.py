@@ -134,7 +134,10 @@ def test_official_spans_keep_their_targets_and_dates_mean_their_rows(borders, co
     fits = all(stop - max(start, context) >= horizon for start, stop in spans.values())
     times = np.arange("2024-01-01", "2024-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
     first = np.datetime64("2024-01-01")
-    dates = {name: (str(first + start), str(first + stop)) for name, (start, stop) in spans.items()}
+    dates = {
+        name: (str(first + np.timedelta64(start, "D")), str(first + np.timedelta64(stop, "D")))
+        for name, (start, stop) in spans.items()
+    }
     options = {"context": context, "horizon": horizon}
     with nullcontext() if fits else pytest.raises(InputError, match="target rows"):
         splits = split_by_rows(60, spans, **options)

@@ -90,20 +90,31 @@ BACKBONES = {
     )
 }
 each_backbone = pytest.mark.parametrize("backbone", BACKBONES)
-# All cells run in one loop: between them they meet every layout.
-SOME = {
+# All cells run in one loop, and between them they meet every layout in the quick suite; their other
+# layouts, and those of the transformer, are met in the slow one.
+QUICK = {
     "lstm": ["series"],
     "gru": ["panel"],
     "conv_lstm": ["panel", "video"],
     "conv_gru": ["volume"],
     "patch_transformer": ["panel", "video"],
 }
-PAIRS = [(b, layout) for b in BACKBONES for layout in SOME.get(b, LAYOUTS)]
-each_pair = pytest.mark.parametrize(("backbone", "layout"), PAIRS)
+
+
+def pair(backbone, layout):
+    quick = layout in QUICK.get(backbone, LAYOUTS)
+    return pytest.param(backbone, layout, marks=() if quick else pytest.mark.slow)
+
+
+each_pair = pytest.mark.parametrize(
+    ("backbone", "layout"), [pair(b, layout) for b in BACKBONES for layout in LAYOUTS]
+)
 # Conv3DBackbone pools along time and claims no causality.
-CAUSAL_PAIRS = [(b, layout) for b, layout in PAIRS if b != "conv3d"]
 CAUSAL_ON_REQUEST = ("scnn", "conv_recurrent", "patch_transformer")
-each_causal_pair = pytest.mark.parametrize(("backbone", "layout"), CAUSAL_PAIRS)
+each_causal_pair = pytest.mark.parametrize(
+    ("backbone", "layout"),
+    [pair(b, layout) for b in BACKBONES if b != "conv3d" for layout in LAYOUTS],
+)
 
 
 def build(backbone, layout, spec=None, **fields):

@@ -1,0 +1,67 @@
+"""Every recipe trains twenty steps on a cut of its real data and reports every field."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from stpatch_jax.recipes import RECIPES, recipe
+from stpatch_jax.running import train
+
+# What makes each data set small; `stock_risk` has tests of its own.
+CUTS = {
+    "etth1": {"most_rows": 900, "context": 48, "horizon": 6},
+    "exchange": {"most_rows": 600, "horizon": 6},
+    "heartbeat": {},
+    "stock_movement": {"train_from": "2015-06-01"},
+    "stocks": {"path": "catalog:stocks", "context": 8, "horizon": 2},
+}
+NAIVE = {
+    "etth1": {"persistence", "seasonal_persistence"},
+    "exchange": {"persistence"},
+    "heartbeat": {"majority"},
+    "stock_movement": {"majority"},
+    "stocks": {"persistence"},
+}
+
+
+def numbers(values):
+    """All numbers of a tree."""
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list):
+        return [number for value in values for number in numbers(value)]
+    return [values] if isinstance(values, int | float) else []
+
+
+def test_every_recipe_is_cut_here():
+    assert CUTS.keys() | {"stock_risk"} == RECIPES.keys()
+
+
+@pytest.mark.filterwarnings("ignore:.*companies dropped")
+@pytest.mark.parametrize("name", CUTS)
+def test_twenty_steps_on_a_cut_report_every_field(data_dir, tmp_path, name):
+    config = recipe(name)
+    data = dataclasses.replace(config.data, **CUTS[name])
+    settings = dataclasses.replace(
+        config.train, steps=20, batch_size=16, checkpoint_every=20, evaluate_every=20
+    )
+    cut = dataclasses.replace(config, data=data, train=settings)
+    text = train(cut, workdir=tmp_path / "run", progress=False)
+    assert text is not None
+    assert text.startswith(f"# {name}\n")
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert {"recipe", "version", "task", "parameters", "data", "validation", "test", "machine"} <= (
+        report.keys()
+    )
+    assert report["step"] == 20
+    assert set(report["data"]["splits"]) == {"train", "validation", "test"}
+    test = report["test"]
+    figures = test["scaled"] if report["task"] == "Forecast" else test
+    assert NAIVE[name] | {"model"} <= figures.keys()
+    for rule in ("model", *NAIVE[name]):
+        assert numbers(figures[rule])
+        assert all(map(math.isfinite, numbers(figures[rule])))
+    assert all(map(math.isfinite, report["validation"].values()))
+    assert {path.suffix for path in (tmp_path / "run/plots").iterdir()} == {".png"}
