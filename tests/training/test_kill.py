@@ -9,14 +9,23 @@ import time
 from pathlib import Path
 
 import pytest
-from small_run import CONFIG
+from small_run import CONFIG, UNREADABLE
 
 
 def start_run(workdir: Path, cache: Path, steps: int) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("small_run.py")
     root = str(Path(__file__).parents[2])
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": root}
-    command = [sys.executable, "-W", "error", str(script), str(workdir), str(steps)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-W",
+        UNREADABLE,
+        str(script),
+        str(workdir),
+        str(steps),
+    ]
     # To a file: a pipe that nobody reads fills up and stops the run.
     with said_on(workdir).open("w") as stderr:
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True)

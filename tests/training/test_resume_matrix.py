@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from resume_cases import BATCH, CASES, STEPS, STOP
+from small_run import UNREADABLE
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,8 @@ def start(tmp_path: Path, name: str, folder: Path, *stop: int) -> tuple[Any, Pat
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     out, err = tmp_path / f"{name}.out", tmp_path / f"{name}.err"
-    command = [sys.executable, "-W", "error", str(SCRIPT), str(folder), *map(str, stop)]
+    command = [sys.executable, "-W", "error", "-W", UNREADABLE, str(SCRIPT), str(folder)]
+    command += map(str, stop)
     with out.open("w") as stdout, err.open("w") as stderr:
         return subprocess.Popen(command, env=env, stdout=stdout, stderr=stderr), out, err
 
@@ -37,6 +39,7 @@ def finish(started: tuple[Any, Path, Path]) -> dict[str, dict[str, Any]]:
         assert process.wait(timeout=600) == 0, err.read_text()
     finally:
         process.kill()
+        process.wait()
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     return {line.pop("case"): line for line in lines}
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from process_run import CONFIG, HEARTBEAT_S
+from small_run import UNREADABLE
 
 from stpatch_jax.training.watchdog import EXIT_CODE
 
@@ -34,7 +35,8 @@ class Process:
             "PYTHONFAULTHANDLER": "",
         }
         with self.out.open("w") as out, self.err.open("w") as err:
-            command = [sys.executable, "-W", "error", str(SCRIPT), *map(str, arguments)]
+            command = [sys.executable, "-W", "error", "-W", UNREADABLE, str(SCRIPT)]
+            command += map(str, arguments)
             self.popen = subprocess.Popen(command, env=env, stdout=out, stderr=err)
 
     def result(self) -> dict[str, Any]:
