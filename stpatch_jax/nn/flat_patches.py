@@ -9,9 +9,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, known_window
-from stpatch_jax.patches import extract_patches
 from stpatch_jax.windows import WindowSpec
 
 
@@ -70,13 +68,5 @@ class FlatPatches(Backbone):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, cells * channel]."""
-        self.check_input(x)
-        patches = extract_patches(x.astype(self.config.dtype), self.spec)
-        lead = patches.shape[: x.ndim - 1]
-        require(
-            patches.shape[len(lead) : -1] == self.window,
-            f"FlatPatches was built for windows of {self.window}, got "
-            f"{patches.shape[len(lead) : -1]} from an input of shape {x.shape}; an axis whose "
-            "window is None must be as long as in the shape given to build",
-        )
-        return self.dropout(patches.reshape(*lead, self.out_features))
+        patches = self.cut(x.astype(self.config.dtype), self.window)
+        return self.dropout(patches.reshape(*patches.shape[: x.ndim - 1], self.out_features))

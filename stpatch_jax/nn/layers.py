@@ -19,6 +19,7 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
+from stpatch_jax.patches import extract_patches
 from stpatch_jax.windows import WindowSpec
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
@@ -143,6 +144,31 @@ class Backbone(nnx.Module):
             f"{x.shape}; build it with in_features={x.shape[-1]}",
         )
         self.grid_shape(x.shape[1:-1])
+
+    def cut(self, x: jax.Array, window: Sequence[int]) -> jax.Array:
+        """Checks an input and cuts its patches.
+
+        Args:
+            x: [batch, time, *space, channel].
+            window: The window that the module was built for, see `known_window`.
+
+        Returns:
+            [batch, nt, *ns, *window, channel].
+
+        Raises:
+            InputError: If the input does not fit, or an axis whose window is None has another
+                length.
+        """
+        self.check_input(x)
+        patches = extract_patches(x, self.spec)
+        cells = patches.shape[x.ndim - 1 : -1]
+        require(
+            cells == tuple(window),
+            f"{type(self).__name__} was built for windows of {tuple(window)}, got {cells} from an "
+            f"input of shape {x.shape}; an axis whose window is None must be as long as in the "
+            "shape given to build",
+        )
+        return patches
 
 
 def known_window(name: str, spec: WindowSpec, shape: Sequence[int] | None) -> tuple[int, ...]:

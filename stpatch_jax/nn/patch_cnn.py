@@ -12,7 +12,6 @@ from flax import nnx
 
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, known_window, pool
-from stpatch_jax.patches import extract_patches
 from stpatch_jax.windows import WindowSpec
 
 ConvolvedAxes = Literal["auto", "time", "space", "all"]
@@ -149,15 +148,8 @@ class PatchCNN(Backbone):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""
-        self.check_input(x)
-        patches = extract_patches(x.astype(self.config.dtype), self.spec)
+        patches = self.cut(x.astype(self.config.dtype), self.window)
         lead = patches.shape[: x.ndim - 1]
-        require(
-            patches.shape[len(lead) : -1] == self.window,
-            f"PatchCNN was built for windows of {self.window}, got {patches.shape[len(lead) : -1]} "
-            f"from an input of shape {x.shape}; an axis whose window is None must be as long as "
-            "in the shape given to build",
-        )
         y = patches.reshape(-1, *self.window, self.in_features)
         pooled = [axis + 1 for axis, convolved in enumerate(self.config.convolved) if convolved]
         for stage in self.stages:

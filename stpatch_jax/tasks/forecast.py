@@ -20,7 +20,7 @@ from stpatch_jax.nn.heads.forecast import central_quantile
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
 from stpatch_jax.tasks.baselines import persistence as repeat_last
 from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig, real_targets
-from stpatch_jax.tasks.rollout import Stepper, instance_statistics, rollout
+from stpatch_jax.tasks.rollout import instance_statistics, rollout
 
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
@@ -307,7 +307,10 @@ class Forecast:
     def _rolled(self, model: Any, anchored: bool, batch: Batch) -> jax.Array:
         context = batch["context"]
         if self.config.mode == "rollout":
-            step: Stepper = lambda model, x: self._forecast(model, anchored, x, x[:, -1:])  # noqa: E731
+
+            def step(model: Any, x: jax.Array) -> jax.Array:
+                return self._forecast(model, anchored, x, x[:, -1:])
+
             return rollout(step, model, context, horizon=model.horizon)
         return self._forecast(model, anchored, context, batch["persistence"])
 

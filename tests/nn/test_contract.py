@@ -101,8 +101,8 @@ QUICK = {
 }
 
 
-def pair(backbone, layout):
-    quick = layout in QUICK.get(backbone, LAYOUTS)
+def pair(backbone, layout, *, quick=None):
+    quick = layout in QUICK.get(backbone, LAYOUTS) if quick is None else layout == quick
     return pytest.param(backbone, layout, marks=() if quick else pytest.mark.slow)
 
 
@@ -189,13 +189,16 @@ def test_gradient_reaches_every_parameter_and_one_batch_is_learnt(backbone, layo
     assert min(losses) < 0.01 * first
 
 
-@each_backbone
-def test_evaluation_is_deterministic_and_training_is_not(backbone):
-    model = build(backbone, "panel", dropout=0.5)
-    x = field("panel")
+@pytest.mark.parametrize(
+    ("backbone", "layout"),
+    [pair(b, layout, quick="panel") for b in BACKBONES for layout in LAYOUTS],
+)
+def test_evaluation_is_deterministic_and_training_is_not(backbone, layout):
+    model = build(backbone, layout, dropout=0.5)
+    x = field(layout)
     evaluate = nnx.view(model, deterministic=True)
 
-    plain = build(backbone, "panel")
+    plain = build(backbone, layout)
 
     @nnx.jit
     def forward(model, evaluate, plain):
