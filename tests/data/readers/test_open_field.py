@@ -60,3 +60,34 @@ def test_damaged_grib_is_refused(tmp_path):
     (tmp_path / "field.grib2").write_bytes(b"no grib")
     with pytest.raises(InputError, match="must be a readable grib file"):
         open_field(tmp_path / "field.grib2")
+
+
+def test_grib_messages_become_a_field(tmp_path):
+    pytest.importorskip("cfgrib")
+    eccodes = pytest.importorskip("eccodes")
+    frames = np.random.default_rng(0).normal(280, 2, (3, 5, 4)).astype(np.float32)
+    grid = {
+        "Ni": 4,
+        "Nj": 5,
+        "latitudeOfFirstGridPointInDegrees": 52.0,
+        "latitudeOfLastGridPointInDegrees": 50.0,
+        "longitudeOfFirstGridPointInDegrees": 0.0,
+        "longitudeOfLastGridPointInDegrees": 1.5,
+        "iDirectionIncrementInDegrees": 0.5,
+        "jDirectionIncrementInDegrees": 0.5,
+    }
+    with (tmp_path / "field.grib2").open("wb") as file:
+        for hour, frame in enumerate(frames):
+            message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
+            stamp = {"dataDate": 20240101, "dataTime": 100 * hour, "bitsPerValue": 24}
+            for name, value in {"shortName": "2t", **grid, **stamp}.items():
+                eccodes.codes_set(message, name, value)
+            eccodes.codes_set_values(message, frame.ravel().astype(float))
+            eccodes.codes_write(message, file)
+            eccodes.codes_release(message)
+    field = open_field(tmp_path / "field.grib2")
+    assert field.dims == ("time", "latitude", "longitude", "channel")
+    np.testing.assert_allclose(field.values[..., 0], frames, rtol=1e-6)
+    assert str(field.time.values[2]) == "2024-01-01T02:00:00.000000000"
+    assert field.latitude.values.tolist() == [52.0, 51.5, 51.0, 50.5, 50.0]
+    assert field.units.values.tolist() == ["K"]
