@@ -64,6 +64,11 @@ class FieldForecaster:
                     "train it first"
                 )
             extras = checkpoints.extras(step)
+        require(
+            "task" in extras and "space" in extras["scaler"],
+            f"the run in {workdir} must be of this version, but its checkpoint lacks what stpatch "
+            "predict needs; train it anew",
+        )
         self.space = tuple(extras["scaler"]["space"])
         self.cleaner = Cleaner.from_dict(extras["scaler"])
         self.task: Any = from_values(type(config.task), extras["task"]).create()
