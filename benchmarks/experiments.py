@@ -11,6 +11,8 @@ class Experiment:
     Attributes:
         recipe: Name of the recipe.
         dataset: Name of the data set.
+        name: Its name here, where a recipe has several; None for the recipe's.
+        path: The data in the place of the recipe's own.
         metrics: What is scored.
         shown: What else is scored and printed, but does not go to the file.
         horizons: Numbers of predicted time steps; None where the task has none.
@@ -18,6 +20,7 @@ class Experiment:
         batch: Batch size of published figures that drop the last incomplete batch.
         published: Figures of others, by horizon and metric.
         published_by: Whose.
+        leads: First and last lead time that count, from 1; None for all.
         openings: How often the test split had been looked at when the first row was written, that
             time and earlier forms of the configuration included.
     """
@@ -32,6 +35,14 @@ class Experiment:
     published_by: str | None = None
     openings: int = 1
     shown: tuple[str, ...] = ()
+    leads: tuple[int, int] | None = None
+    name: str | None = None
+    path: str | None = None
+
+    @property
+    def chosen_leads(self) -> slice:
+        """The lead times that count, from 0."""
+        return slice(None) if self.leads is None else slice(self.leads[0] - 1, self.leads[1])
 
 
 def _by_horizon(**metrics: tuple[float, ...]) -> dict[int | None, dict[str, float]]:
@@ -96,6 +107,36 @@ EXPERIMENTS = {
         published={None: {"accuracy": 0.923}},
         published_by="Encoder (Ismail Fawaz et al., DMKD 2019)",
     ),
+    "scan": Experiment(
+        recipe="scan",
+        dataset="AdrenalMNIST3D",
+        metrics=("auc", "accuracy"),
+        seeds=5,
+        published={None: {"auc": 0.839}},
+        published_by="ResNet-18 + ACS (Yang et al., Scientific Data 2023, second hand)",
+    ),
+    "sentiment": Experiment(
+        recipe="sentiment",
+        dataset="rt-polarity",
+        metrics=("accuracy",),
+        seeds=10,
+        published={None: {"accuracy": 0.761}},
+        published_by="CNN-rand (Kim, EMNLP 2014)",
+    ),
+    "language": Experiment(
+        recipe="language",
+        dataset="rt-polarity",
+        metrics=("bits_per_char",),
+        openings=2,
+    ),
+    "customers": Experiment(
+        recipe="customers",
+        dataset="CDNOW",
+        metrics=("rmse", "mae"),
+        shown=("total",),
+        horizons=(39,),
+        seeds=3,
+    ),
     "stock_risk": Experiment(
         recipe="stock_risk",
         dataset="StockNet prices",
@@ -103,6 +144,60 @@ EXPERIMENTS = {
         shown=("pinball",),
         horizons=(1, 5),
         openings=2,
+    ),
+    "stocks": Experiment(
+        recipe="stocks",
+        dataset="matplotlib's stocks",
+        metrics=("mae", "rmse"),
+        horizons=(6,),
+        seeds=3,
+        openings=2,
+    ),
+    "stocks-daily": Experiment(
+        recipe="stocks",
+        name="stocks-daily",
+        dataset="StockNet prices",
+        path="catalog:stocks",
+        metrics=("mae", "rmse"),
+        horizons=(6,),
+        openings=2,
+    ),
+    "traffic": Experiment(
+        recipe="traffic",
+        dataset="BikeNYC",
+        metrics=("rmse_scaled", "rmse", "brier", "csi"),
+        horizons=(1,),
+        seeds=3,
+        published={1: {"rmse_scaled": 6.33}},
+        published_by="ST-ResNet (Zhang et al., AAAI 2017), trained on 173 days, ours on 47 or less",
+    ),
+    "weather": Experiment(
+        recipe="weather",
+        dataset="ERA5 t2m UK",
+        metrics=("rmse", "brier", "csi"),
+        horizons=(24,),
+        seeds=3,
+        leads=(6, 24),
+    ),
+    "video_prediction": Experiment(
+        recipe="video_prediction",
+        dataset="bouncing digits (scikit-learn)",
+        metrics=("frame_mse", "frame_mae", "frame_ssim"),
+    ),
+    "video_classification": Experiment(
+        recipe="video_classification",
+        dataset="bouncing digits (digit)",
+        metrics=("accuracy",),
+    ),
+    "video_classification-motion": Experiment(
+        recipe="video_classification-motion",
+        dataset="bouncing digits (motion)",
+        metrics=("accuracy",),
+    ),
+    "video_detection": Experiment(
+        recipe="video_detection",
+        dataset="bouncing digits (scikit-learn)",
+        metrics=("map",),
     ),
 }
 """Every experiment by the name of its recipe."""

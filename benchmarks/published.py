@@ -4,7 +4,7 @@
 
 Trains the recipe for every horizon and seed and scores it on the whole test split. Rows go to
 `benchmarks/results/published.json` and replace older ones of the same recipe, data set, horizon and
-metric. `value` is the mean over the seeds, `std` their standard deviation, `interval` a 95 %
+metric. `value` is the mean over the seeds (of a cross-validation, over the folds), `std` their standard deviation, `interval` a 95 %
 bootstrap interval of the mean, drawn by case, day or block of one horizon (a twentieth of the test
 span, where that is shorter). `test_openings` counts how often the test split was scored for that
 row. Configurations are chosen on validation; `python -m benchmarks.tables` writes the table of the
@@ -24,14 +24,34 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments import EXPERIMENTS, Experiment
-from benchmarks.scores import Score, class_scores, forecast_scores, interval, quantile_scores
+from benchmarks.rivals import customer_scores, token_scores
+from benchmarks.scores import (
+    Score,
+    alert_scores,
+    class_scores,
+    detection_scores,
+    forecast_scores,
+    frame_scores,
+    interval,
+    quantile_scores,
+)
 from benchmarks.timing import RESULTS, device
-from stpatch_jax.evaluation import SplitClasses, SplitForecasts, SplitQuantiles
+from stpatch_jax.evaluation import (
+    SplitAlerts,
+    SplitClasses,
+    SplitCustomers,
+    SplitDetections,
+    SplitForecasts,
+    SplitFrames,
+    SplitQuantiles,
+    SplitTokens,
+)
 from stpatch_jax.recipes import recipe
 from stpatch_jax.rundir import RunDirectory
 from stpatch_jax.running import Run, RunConfig
 
 FILE = "published.json"
+ALERT_BLOCK = 24  # rows: a day of hours
 RISK_BLOCK = 20  # rows: calm and wild days come in weeks
 LEAST_BLOCKS = 20
 KEY = ("recipe", "dataset", "horizon", "metric")
@@ -40,16 +60,22 @@ Scores = Mapping[str, Mapping[str, Score]]
 
 
 def configured(experiment: Experiment, horizon: int | None, seed: int) -> RunConfig:
-    """The recipe at one horizon with one seed."""
+    """The recipe at one horizon with one seed; of a cross-validation, the fold of that number."""
     config = recipe(experiment.recipe)
     data: Any = config.data
+    if hasattr(data, "fold"):
+        data = dataclasses.replace(data, fold=seed)
     if horizon is not None:
         data = dataclasses.replace(data, horizon=horizon)
+    if experiment.path is not None:
+        data = dataclasses.replace(data, path=experiment.path)
     train = dataclasses.replace(config.train, seed=seed)
     return dataclasses.replace(config, data=data, train=train)
 
 
-def scored(config: RunConfig, folder: Path, batch: int) -> tuple[Scores, np.ndarray]:
+def scored(
+    config: RunConfig, folder: Path, experiment: Experiment
+) -> tuple[Scores, np.ndarray]:
     """Trains a run, or goes on with it, and scores it on the test split.
 
     Returns:
@@ -60,10 +86,20 @@ def scored(config: RunConfig, folder: Path, batch: int) -> tuple[Scores, np.ndar
     predictions = run.evaluator(run.fit(directory).model, "test")
     if isinstance(predictions, SplitClasses):
         return class_scores(predictions), predictions.group
+    if isinstance(predictions, SplitTokens):
+        return token_scores(predictions, run.data), np.arange(len(predictions.count))
+    if isinstance(predictions, SplitCustomers):
+        return customer_scores(predictions, run.data), np.arange(len(predictions.names))
+    if isinstance(predictions, SplitFrames):
+        return frame_scores(predictions), np.arange(len(predictions.errors["mse"]["model"]))
+    if isinstance(predictions, SplitDetections):
+        return detection_scores(predictions), np.arange(len(predictions.matched["model"]))
     number = np.arange(len(predictions.index))
     if isinstance(predictions, SplitQuantiles):
         return quantile_scores(predictions), number // RISK_BLOCK
-    return forecast_scores(predictions, batch=batch), number // _block(predictions)
+    if isinstance(predictions, SplitAlerts):
+        return alert_scores(predictions, leads=experiment.chosen_leads), number // ALERT_BLOCK
+    return forecast_scores(predictions, batch=experiment.batch), number // _block(predictions)
 
 
 def _block(predictions: SplitForecasts) -> int:
@@ -74,27 +110,47 @@ def _block(predictions: SplitForecasts) -> int:
 
 def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path) -> list[Row]:
     """Trains every seed at one horizon: one row a metric, also of those that are only shown."""
-    name = experiment.recipe if horizon is None else f"{experiment.recipe}-{horizon}"
+    name = experiment.name or experiment.recipe
+    name = name if horizon is None else f"{name}-{horizon}"
     results = [
-        scored(
-            configured(experiment, horizon, seed), workdir / f"{name}-seed{seed}", experiment.batch
-        )
+        scored(configured(experiment, horizon, seed), workdir / f"{name}-seed{seed}", experiment)
         for seed in range(seeds)
     ]
+    if hasattr(recipe(experiment.recipe).data, "fold"):
+        results = pooled(results)
     groups = results[0][1]
     return [
-        _row(experiment, horizon, metric, [scores[metric] for scores, _ in results], groups)
+        scored_row(experiment, horizon, metric, [scores[metric] for scores, _ in results], groups)
         for metric in (*experiment.metrics, *experiment.shown)
     ]
 
 
-def _row(
+def pooled(folds: list[tuple[Scores, np.ndarray]]) -> list[tuple[Scores, np.ndarray]]:
+    """The scores of each fold over the examples of all folds, each example of one group."""
+    sizes = [len(groups) for _, groups in folds]
+    numbers = np.arange(sum(sizes))
+
+    def within(score: Score, start: int, stop: int) -> Score:
+        return lambda chosen: score(chosen[(chosen >= start) & (chosen < stop)] - start)
+
+    found = []
+    for (scores, _), stop, size in zip(folds, np.cumsum(sizes), sizes, strict=True):
+        own = {
+            metric: {name: within(score, stop - size, stop) for name, score in by_rule.items()}
+            for metric, by_rule in scores.items()
+        }
+        found.append((own, numbers))
+    return found
+
+
+def scored_row(
     experiment: Experiment,
     horizon: int | None,
     metric: str,
     seeds: list[Mapping[str, Score]],
     groups: np.ndarray,
 ) -> Row:
+    """One row out of the scores of each seed or fold, by rule, over examples of these groups."""
     every = np.arange(len(groups))
     values = [scores["model"](every) for scores in seeds]
 
@@ -105,17 +161,21 @@ def _row(
         "recipe": experiment.recipe,
         "dataset": experiment.dataset,
         "split": "test",
-        "horizon": horizon,
+        "horizon": "{}-{}".format(*experiment.leads) if experiment.leads else horizon,
         "metric": metric,
         "value": float(np.mean(values)),
         "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "interval": interval(mean, groups),
         "seeds": len(values),
-        "naive": {name: score(every) for name, score in seeds[0].items() if name != "model"},
+        "naive": {
+            name: float(np.mean([scores[name](every) for scores in seeds]))
+            for name in seeds[0]
+            if name != "model"
+        },
         "published": experiment.published.get(horizon, {}).get(metric),
         "published_by": experiment.published_by,
         "test_openings": experiment.openings,
-        "command": f"python -m benchmarks.published {experiment.recipe}",
+        "command": f"python -m benchmarks.published {experiment.name or experiment.recipe}",
         "device": device(),
         "commit": _commit(),
     }

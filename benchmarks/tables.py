@@ -90,13 +90,14 @@ def _backbones(results: Results) -> str:
 def _train_step(results: Results) -> str:
     """Loop and saves per network, the step on more virtual devices, and its collectives."""
     names = ["network", "batch of fields", "state [MB]", "step alone [ms]", "in the loop [ms]"]
-    names += ["loop costs", "a save blocks [ms]", "in steps"]
+    names += ["loop costs", "a save blocks [ms]", "in steps", "committed after [ms]"]
     lines = [_caption(results), "", _row(names), "|---|---|" + "---:|" * (len(names) - 2)]
     for name, answer in results["networks"].items():
-        times = [_short(answer["ms"][kind]["ms"]) for kind in ("bare", "loop", "save")]
+        times = [_short(answer["ms"][kind]["ms"]) for kind in ("bare", "loop", "save", "commit")]
         size = f"{answer['state_bytes'] / 1e6:.3g}"
         cells = [f"`{name}`", _extent(results["cases"][name]["shape"]), size, *times[:2]]
-        cells += [f"{100 * answer['overhead']:.1f} %", times[2], f"{answer['save_in_steps']:.2g}"]
+        cells += [f"{100 * answer['overhead']:.1f} %", times[2]]
+        cells += [f"{answer['save_in_steps']:.2g}", times[3]]
         lines.append(_row(cells))
     names = ["virtual devices", "batch", "step [ms]", "examples/s"]
     lines += ["", _row(names), "|" + "---:|" * len(names)]

@@ -4,10 +4,11 @@
 
 Three questions. The loop: the same steps by `fit` (batches from the host, metrics of every step to
 the log, no checkpoint) and by the compiled step alone on one batch that lies on the device, in turn
-in one process. The checkpoint: for how long a save holds the loop up, which goes on while the
-arrays are written. Weak scaling: the step of a narrow network on 1, 2, 4 and 8 virtual devices of
-this CPU, each with its own examples; they share its cores, so this says what the partitioned
-program costs, not what a cluster does. The collectives are those of the compiled programs.
+in one process. The checkpoint: for how long a save holds the steps up, which go on while the arrays
+are written, and when it is committed. Weak scaling: the step of a narrow network on 1, 2, 4 and 8
+virtual devices of this CPU, each with its own examples; they share its cores, so this says what the
+partitioned program costs, not what a cluster does. The collectives are those of the compiled
+programs.
 """
 
 import functools
@@ -27,6 +28,7 @@ from benchmarks.networks import NETWORKS, Network
 from benchmarks.timing import print_case, write_results
 from benchmarks.weak_scaling import in_a_process, parameters
 from stpatch_jax.training import (
+    Checkpoints,
     TrainConfig,
     create_state,
     fit,
@@ -71,8 +73,8 @@ class Loop:
         jax.block_until_ready(metrics)
         return (time.perf_counter() - start) / steps
 
-    def fit(self, steps: int, *, saves: int) -> tuple[float, float]:
-        """Seconds per step in the loop, and seconds for which a save held it up."""
+    def fit(self, steps: int) -> float:
+        """Seconds per step in the loop."""
         batch = self.network.batch()
 
         def batches(_: int) -> Iterator[Any]:
@@ -81,7 +83,7 @@ class Loop:
         config = TrainConfig(
             steps=steps,
             batch_size=self.network.shape[0],
-            checkpoint_every=-(-steps // saves),
+            checkpoint_every=steps,
             evaluate_every=steps,
         )
         with tempfile.TemporaryDirectory() as folder:
@@ -94,24 +96,46 @@ class Loop:
                 extras={},
                 progress=False,
             ).machine
-        return 1 / machine["steps_per_second"], machine["save_seconds"] / saves
+        return 1 / machine["steps_per_second"]
+
+    def save(self, saves: int) -> list[tuple[float, float]]:
+        """Seconds that each save holds the steps up, and until it is committed beside others."""
+        times = []
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Checkpoints(folder, keep=1) as checkpoints,
+        ):
+            for number in range(saves):
+                jax.block_until_ready(self.step(self.state, self.batch))
+                start = time.perf_counter()
+                checkpoints.save(number, nnx.state(self.state), {})
+                blocked = time.perf_counter() - start
+                self.bare(1)
+                checkpoints.wait()
+                times.append((blocked, time.perf_counter() - start))
+        return times[1:]  # The first one compiles.
 
 
 def measure(network: Network, *, steps: int | None, repeats: int) -> Answer:
     """Times one network: the loop against the bare step in turn, then the saves."""
     loop = Loop(network, steps)
-    pairs = [(loop.bare(loop.steps), loop.fit(loop.steps, saves=1)[0]) for _ in range(repeats)]
-    bare, looped = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
-    blocked = [1e3 * loop.fit(loop.steps, saves=4)[1] for _ in range(repeats)]
-    save = statistics.median(blocked)
+    pairs = [(loop.bare(loop.steps), loop.fit(loop.steps)) for _ in range(repeats)]
+    bare, looped = medians_in_ms(pairs)
+    save, commit = medians_in_ms(loop.save(repeats + 1))
+    times = {"bare": bare, "loop": looped, "save": save, "commit": commit}
     return {
-        "ms": {"bare": {"ms": bare}, "loop": {"ms": looped}, "save": {"ms": save}},
+        "ms": {name: {"ms": value} for name, value in times.items()},
         "steps": loop.steps,
         "overhead": round(looped / bare - 1, 4),
         "save_in_steps": round(save / bare, 2),
         "state_bytes": loop.state_bytes,
         "parameters": parameters(loop.state.model),
     }
+
+
+def medians_in_ms(seconds: list[tuple[float, float]]) -> list[float]:
+    """The median of each column."""
+    return [1e3 * statistics.median(column) for column in zip(*seconds, strict=True)]
 
 
 def scaling(*, small: bool, repeats: int) -> Answer:

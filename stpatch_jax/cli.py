@@ -4,7 +4,8 @@
     stpatch train RECIPE [--flags]       train (or resume) a recipe, then report
     stpatch search RECIPE [--flags]      try settings, judged on validation
     stpatch evaluate RUN                 report on a run directory anew
-    stpatch predict RUN INPUT OUTPUT     forecast another file
+    stpatch predict RUN INPUT OUTPUT     forecast or classify another file
+    stpatch explain RUN [--flags]        what an answer of a run came from
     stpatch patches FILE --window ...    what a window spec makes of a file
 
 `stpatch train RECIPE --help` lists every flag of a recipe. Mistakes are told in one sentence on
@@ -27,6 +28,7 @@ import tyro
 
 from stpatch_jax.canonical import PaddingMode, PaddingName
 from stpatch_jax.errors import InputError
+from stpatch_jax.explaining import ExplainConfig, explain_run
 from stpatch_jax.inspecting import PatchesConfig, inspect_patches
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.predicting import predict
@@ -222,6 +224,12 @@ def _evaluate(arguments: list[str]) -> int:
     return 0
 
 
+def _explain(arguments: list[str]) -> int:
+    config = tyro.cli(ExplainConfig, args=arguments, prog="stpatch explain")
+    print(f"{explain_run(config)}\n\nmaps and figures: {config.run / 'explanation.nc'}, .png")
+    return 0
+
+
 def _patches(arguments: list[str]) -> int:
     print(inspect_patches(tyro.cli(PatchesConfig, args=arguments, prog="stpatch patches")))
     return 0
@@ -229,24 +237,37 @@ def _patches(arguments: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Predict:
-    """Forecasts a file with the model of a run.
+    """Predicts a file with the model of a run.
 
     Attributes:
-        run: Directory of a run that forecasts fields.
-        input: The file, folder or URL to forecast, of the same kind as the run's data.
-        output: The .zarr, .nc, .csv or .csv.gz to make.
+        run: Directory of a run that forecasts fields or prices, or classifies items.
+        input: The file, folder or URL to predict, of the same kind as the run's data.
+        output: The .csv or .csv.gz to make; of a field also .zarr, written region by region, which
+            the same command goes on with, or .nc.
         every: Forecast at every so many rows; without it once, what follows the last row.
+        num_processes: How many processes share a .zarr output, each with this command.
+        process_id: Which of them this is, from 0.
     """
 
     run: tyro.conf.Positional[Path]
     input: tyro.conf.Positional[str]
     output: tyro.conf.Positional[Path]
     every: int | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
 
 def _predict(arguments: list[str]) -> int:
     command = tyro.cli(_Predict, args=arguments, prog="stpatch predict")
-    print(predict(command.run, command.input, command.output, every=command.every))
+    told = predict(
+        command.run,
+        command.input,
+        command.output,
+        every=command.every,
+        process_index=command.process_id,
+        process_count=command.num_processes,
+    )
+    print(told)
     return 0
 
 
@@ -288,5 +309,6 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "search": _search,
     "evaluate": _evaluate,
     "predict": _predict,
+    "explain": _explain,
     "patches": _patches,
 }

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,17 @@ from stpatch_jax.data.problem import CATALOG_PREFIX
 from stpatch_jax.errors import InputError
 from stpatch_jax.evaluation import make_evaluator
 from stpatch_jax.nn import BackboneConfig
+from stpatch_jax.pretrained import pretrained_model
 from stpatch_jax.reporting import draw_plots, summary
 from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.tasks import ClassifyConfig, ForecastConfig, TaskConfig
+from stpatch_jax.tasks import (
+    ClassifyConfig,
+    DetectConfig,
+    ForecastConfig,
+    NextTokenConfig,
+    TaskConfig,
+    hand_on,
+)
 from stpatch_jax.training import (
     Checkpoints,
     FitResult,
@@ -33,6 +41,7 @@ from stpatch_jax.training import (
     make_mesh,
     restore_state,
 )
+from stpatch_jax.training.flops import gradient_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +54,8 @@ class RunConfig:
         model: The backbone.
         task: The task.
         train: How it is trained.
+        start_from: Directory of a run with the same backbone, such as one of `pretrain`, whose
+            backbone the training starts from; None starts from random weights.
     """
 
     recipe: tyro.conf.Suppress[str]  # the command line names it before the flags
@@ -52,6 +63,7 @@ class RunConfig:
     model: BackboneConfig
     task: TaskConfig
     train: TrainConfig
+    start_from: str | None = None
 
 
 class Run:
@@ -87,20 +99,52 @@ class Run:
         """Builds the network for the shapes of the data."""
         return self.task.build(self.config.model, self._shapes, rngs=rngs)
 
+    @functools.cached_property
+    def create_start(self) -> Callable[[nnx.Rngs], nnx.Module]:
+        """What builds the network that training starts from: random, or with a trained backbone.
+
+        Raises:
+            InputError: `start_from` names no run; called, it raises where the backbone is another.
+        """
+        if self.config.start_from is None:
+            return self.create_model
+        pretrained = pretrained_model(self.config.start_from)
+
+        def create(rngs: nnx.Rngs) -> nnx.Module:
+            model: Any = self.create_model(rngs)
+            hand_on(pretrained, model)
+            return model
+
+        return create
+
+    @functools.cached_property
+    def flops(self) -> int:
+        """The arithmetic of one gradient of the loss on one example, see `count_flops`."""
+        model = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
+        example = {name: np.asarray(x)[None] for name, x in self.data.source("train")[0].items()}
+        return gradient_flops(self.task.loss, model, example)
+
     def extras(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the state: configuration, resolved task, scaling."""
+        """What a checkpoint holds beside the state: all that predictions of other files need."""
         return {
             "config": to_values(self.config),
             "task": to_values(self.task.config),
             "scaler": self.data.scaler_state(),
+            "shapes": {name: list(shape) for name, shape in self._shapes.items()},
+            "series": list(getattr(self.data, "series", ())),
         }
 
     def claim(self, directory: RunDirectory) -> None:
         """Makes a directory this run's, or accepts it where it already is.
 
         Raises:
-            InputError: It is another run's, or its data have changed; nothing was overwritten.
+            InputError: It is another run's, its data have changed, or what it starts from does not
+                fit; nothing was overwritten.
         """
+        if not directory.checkpoints.is_dir():
+            # A start that does not fit fails here, before anything is written.
+            create = self.create_start
+            nnx.eval_shape(lambda: create(nnx.Rngs(0)))
         first_process_first(lambda: directory.claim(to_values(self.config)))
         _require_same_data(directory, self)
 
@@ -110,7 +154,7 @@ class Run:
         Nothing of the test split is read.
         """
         return fit(
-            self.create_model,
+            self.create_start,
             self.task.loss,
             functools.partial(_batches, self),
             self.config.train,
@@ -134,6 +178,8 @@ class Run:
             "task": type(self.task).__name__,
             "step": step,
             "parameters": self.parameters,
+            "patches": self.patches,
+            "flops_per_example": self.flops,
             **windows,
             "data": self.data.report,
             "validation": self.evaluator.summary(model, "validation"),
@@ -145,6 +191,10 @@ def _told_by_data(task: TaskConfig, data: Any) -> TaskConfig:
     """The settings of a task with what only its data know."""
     if isinstance(task, ClassifyConfig) and not task.class_counts:
         return dataclasses.replace(task, class_counts=data.class_counts)
+    if isinstance(task, DetectConfig) and not task.class_counts:
+        return dataclasses.replace(task, class_counts=data.class_counts, mean_box=data.mean_box)
+    if isinstance(task, NextTokenConfig) and not task.token_counts:
+        return dataclasses.replace(task, token_counts=data.token_counts)
     if isinstance(task, ForecastConfig) and task.model_weight is None:
         if not hasattr(data, "model_weight"):
             raise InputError(
@@ -218,6 +268,9 @@ def evaluate(workdir: str | Path) -> str:
 
 def resolved(config: RunConfig) -> RunConfig:
     """Returns the configuration with paths that hold in any working directory."""
+    if config.start_from is not None:
+        start = str(Path(config.start_from).absolute())
+        config = dataclasses.replace(config, start_from=start)
     path = config.data.path
     if path is None or path.startswith(CATALOG_PREFIX) or "://" in path:
         return config

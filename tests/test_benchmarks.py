@@ -58,6 +58,7 @@ def test_a_small_run_measures_checks_and_writes(tmp_path, script):
         assert results["summary"][f"{what} float32"]
 
 
+@pytest.mark.slow
 def test_a_small_run_of_the_backbones_measures_and_writes(tmp_path):
     run = run_module(
         "backbones",

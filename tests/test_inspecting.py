@@ -9,9 +9,10 @@ from matplotlib.collections import PatchCollection
 from matplotlib.image import imread
 from small_fields import small_field
 
-from stpatch_jax import WindowSpec, cli, cover_count, inspecting
+from stpatch_jax import WindowSpec, cli, cover_count
 from stpatch_jax.data.readers.lazy import LazyArray
 from stpatch_jax.inspecting import describe_patches, draw_patches, patch_summary
+from stpatch_jax.inspecting import summary as summary_module
 from stpatch_jax.testing import reference_extract_patches
 
 CASES = {
@@ -66,12 +67,12 @@ def test_missing_values_are_counted(chunks, monkeypatch):
     field = small_field(missing=0.2)
     field.encoding["preferred_chunks"] = chunks
     spec = WindowSpec((4, 2, 2))
-    monkeypatch.setattr(inspecting, "_BOX_BYTES", 1000)
+    monkeypatch.setattr(summary_module, "_BOX_BYTES", 1000)
     whole = patch_summary(field, spec)
     assert whole["missing_share"] == pytest.approx(float(field.isnull().mean()))
     assert whole["counted_share"] == 1
     # A field of which only some boxes are read says so.
-    monkeypatch.setattr(inspecting, "_COUNTED_BYTES", field.nbytes // 2)
+    monkeypatch.setattr(summary_module, "_COUNTED_BYTES", field.nbytes // 2)
     some = patch_summary(field, spec)
     assert 0.3 < some["counted_share"] <= 0.5
     assert abs(some["missing_share"] - 0.2) < 0.05

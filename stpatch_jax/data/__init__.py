@@ -1,20 +1,43 @@
 """Data: readers, cleaning, scaling, splits, windows, step-indexed sampling, catalog, writers."""
 
+from stpatch_jax.data.alerts import AlertConfig
+from stpatch_jax.data.anomalies import with_climatology, with_space_means
+from stpatch_jax.data.augmenting import Augmentation
 from stpatch_jax.data.catalog import CATALOG, CatalogEntry, locate
+from stpatch_jax.data.characters import Characters, CharactersConfig
+from stpatch_jax.data.customers import Customers, CustomersConfig
+from stpatch_jax.data.digit_clips import (
+    ClipClasses,
+    ClipClassesConfig,
+    ClipObjects,
+    ClipObjectsConfig,
+    NextFrames,
+    NextFramesConfig,
+)
 from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
 from stpatch_jax.data.field_data import FieldConfig, FieldData
 from stpatch_jax.data.field_reading import SlabReader
 from stpatch_jax.data.field_windows import FieldWindows
 from stpatch_jax.data.folds import k_fold
 from stpatch_jax.data.forcings import calendar_features
-from stpatch_jax.data.labelled import LabelledFields, LabelledSplit
+from stpatch_jax.data.labelled import LabelledFields, LabelledSplit, UnlabelledFields
+from stpatch_jax.data.labelled_clips import LabelledClips, LabelledClipsConfig
 from stpatch_jax.data.labelled_configs import LabelledSeriesConfig, MovementConfig
+from stpatch_jax.data.labelled_text import LabelledTextConfig
+from stpatch_jax.data.labelled_volumes import LabelledVolumesConfig
 from stpatch_jax.data.missing import Climatology, interpolate
 from stpatch_jax.data.on_device import DeviceWindows
 from stpatch_jax.data.outliers import hampel_filter
 from stpatch_jax.data.panels import PanelConfig, PanelData
 from stpatch_jax.data.pipeline import Pipeline
-from stpatch_jax.data.problem import Data, DataConfig, ForecastData, LabelledData, truth
+from stpatch_jax.data.problem import (
+    Data,
+    DataConfig,
+    ForecastData,
+    LabelledData,
+    ObjectData,
+    truth,
+)
 from stpatch_jax.data.readers import (
     LabelledItems,
     Tokenizer,
@@ -35,7 +58,14 @@ from stpatch_jax.data.samplers import (
     class_weights,
     valid_fractions,
 )
-from stpatch_jax.data.sampling import Batch, Sampler, Source, batch_iterator, sequential_batches
+from stpatch_jax.data.sampling import (
+    AugmentedSource,
+    Batch,
+    Sampler,
+    Source,
+    batch_iterator,
+    sequential_batches,
+)
 from stpatch_jax.data.scaling import StandardScaler
 from stpatch_jax.data.splits import (
     chronological_splits,
@@ -45,16 +75,27 @@ from stpatch_jax.data.splits import (
 )
 from stpatch_jax.data.tables import PriceTable, read_price_table
 from stpatch_jax.data.transforms import Log, Log1p, MinMaxScaler, RobustScaler, Transform
-from stpatch_jax.data.writers import ForecastWriter, forecast_dataset, write_csv
+from stpatch_jax.data.writers import ForecastWriter, forecast_dataset, write_csv, write_table
 
 __all__ = [
     "CATALOG",
+    "AlertConfig",
+    "Augmentation",
+    "AugmentedSource",
     "Batch",
     "BlockShuffle",
     "CatalogEntry",
+    "Characters",
+    "CharactersConfig",
     "Cleaner",
     "CleaningConfig",
     "Climatology",
+    "ClipClasses",
+    "ClipClassesConfig",
+    "ClipObjects",
+    "ClipObjectsConfig",
+    "Customers",
+    "CustomersConfig",
     "Data",
     "DataConfig",
     "DeviceWindows",
@@ -63,15 +104,22 @@ __all__ = [
     "FieldWindows",
     "ForecastData",
     "ForecastWriter",
+    "LabelledClips",
+    "LabelledClipsConfig",
     "LabelledData",
     "LabelledFields",
     "LabelledItems",
     "LabelledSeriesConfig",
     "LabelledSplit",
+    "LabelledTextConfig",
+    "LabelledVolumesConfig",
     "Log",
     "Log1p",
     "MinMaxScaler",
     "MovementConfig",
+    "NextFrames",
+    "NextFramesConfig",
+    "ObjectData",
     "PanelConfig",
     "PanelData",
     "Pipeline",
@@ -86,6 +134,7 @@ __all__ = [
     "Tokenizer",
     "Transform",
     "UniformSampler",
+    "UnlabelledFields",
     "WeightedSampler",
     "batch_iterator",
     "calendar_features",
@@ -109,7 +158,10 @@ __all__ = [
     "split_by_times",
     "train_tokenizer",
     "truth",
+    "with_climatology",
+    "with_space_means",
     "valid_fractions",
     "window_starts",
     "write_csv",
+    "write_table",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.alerts import AlertConfig
+from stpatch_jax.data.anomalies import with_climatology, with_space_means
 from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
 from stpatch_jax.data.field_windows import FieldWindows
 from stpatch_jax.data.forcings import CalendarFeature
@@ -43,6 +45,12 @@ class FieldConfig(DataConfig):
             forecast `seasonal_persistence`; 0 for none.
         climatology: Phase by which training means become the naive forecast `climatology`; None for
             none.
+        anomalies: Whether the context holds departures from the climatology, in scaled units. A
+            model then forecasts the field with `residual="climatology"`.
+        climatology_channel: Whether the climatology of one horizon later, which is known in
+            advance, becomes input channels: its departure from its mean over all phases.
+        space_means: Whether the mean of each input channel over space becomes one more channel.
+        alert: Events whose forecasts are scored as alerts.
 
     Raises:
         InputError: If a number is out of range.
@@ -60,6 +68,10 @@ class FieldConfig(DataConfig):
     mask_channel: bool = False
     season: int = 0
     climatology: ClimatologyPhase | None = None
+    anomalies: bool = False
+    climatology_channel: bool = False
+    space_means: bool = False
+    alert: AlertConfig = field(default_factory=AlertConfig)
 
     def __post_init__(self) -> None:
         for name in ("context", "horizon", "stride"):
@@ -80,11 +92,12 @@ class FieldConfig(DataConfig):
             f"data.season must be 0 (none) or more time steps, but it is {self.season}; use 0 or "
             "more",
         )
-        require(
-            self.season <= self.context,
-            f"data.season must not be longer than the context of {self.context} time steps, but it "
-            f"is {self.season}; use a longer context or a shorter season",
-        )
+        for name in ("anomalies", "climatology_channel"):
+            require(
+                self.climatology is not None or not getattr(self, name),
+                f"data.{name} needs a climatology, but there is none; give data.climatology a "
+                "phase",
+            )
 
     def load(self) -> "FieldData":
         """Opens the file, splits it and fits the cleaning to the training rows.
@@ -107,6 +120,7 @@ class FieldData:
         cleaner: Cleaning and scaling, fitted to the training rows.
         splits: Target rows of `train`, `validation` and `test`.
         report: What was read, and the dates of the splits; JSON-able.
+        fitted_means: The climatology in scaled units where it was fitted before, to another field.
     """
 
     config: FieldConfig
@@ -114,6 +128,7 @@ class FieldData:
     cleaner: Cleaner
     splits: Mapping[str, range]
     report: dict[str, Any]
+    fitted_means: Climatology | None = None
 
     @classmethod
     def of(cls, values: xr.DataArray, config: FieldConfig) -> "FieldData":
@@ -227,37 +242,37 @@ class FieldData:
         return rolling_weight(scaled, context=self.context, horizon=self.horizon)
 
     def scaler_state(self) -> dict[str, Any]:
-        """The fitted cleaning and the extent of space, JSON-able."""
-        return {**self.cleaner.to_dict(), "space": list(self.field.shape[1:-1])}
+        """The fitted cleaning, the extent of space and what inputs need else, JSON-able."""
+        state = {**self.cleaner.to_dict(), "space": list(self.field.shape[1:-1])}
+        return state | ({"means": self.means.to_dict()} if self.means else {})
 
     @cached_property
-    def means(self) -> np.ndarray | None:
-        """The climatology of every row of the field, scaled [time, *space, channel]."""
-        if self.config.climatology is None:
-            return None
+    def means(self) -> Climatology | None:
+        """The climatology of the training rows in scaled units, 0 where a series has none."""
+        if self.config.climatology is None or self.fitted_means is not None:
+            return self.fitted_means
         train = slice(0, self.splits["train"].stop)
         fitted = Climatology.fit(
             self.values(train), self.times[train], phase=self.config.climatology
         )
-        rows = self.cleaner.scaled(
-            fitted.at(self.times), channels=range(self.field.shape[-1]), clip=False
-        )
-        return np.nan_to_num(rows).astype(np.float32)
+        scaled = self.cleaner.scaled(fitted.mean, channels=range(self.field.shape[-1]), clip=False)
+        return Climatology(fitted.phase, np.nan_to_num(scaled))
 
     def last_season(self, row: int) -> np.ndarray:
         """The values one season before the targets that begin at a row, scaled.
 
-        Where the horizon is longer than a season, the last known season repeats. What is missing
-        is 0, the training mean.
+        Where the horizon is longer than a season, the last known season repeats. What is missing,
+        or lies before the first row, is 0, the training mean.
 
         Returns:
             float32 [horizon, *space, channel].
         """
         season = self.config.season
-        rows = self.values(slice(row - season, row))
+        rows = self.values(slice(max(row - season, 0), row))
         scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
-        repeated = scaled[np.arange(self.config.horizon) % season]
-        return np.nan_to_num(repeated).astype(np.float32)
+        found = np.zeros((season, *scaled.shape[1:]), np.float32)
+        found[season - len(scaled) :] = np.nan_to_num(scaled)
+        return found[np.arange(self.config.horizon) % season]
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,5 +291,7 @@ class _WithNaive:
         if config.season:
             example["seasonal_persistence"] = self.data.last_season(row)
         if self.data.means is not None:
-            example["climatology"] = self.data.means[row : row + config.horizon]
-        return example
+            times = self.data.times[row - config.context : row + config.horizon]
+            choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
+            example = with_climatology(example, self.data.means, times, **choice)
+        return with_space_means(example) if config.space_means else example

@@ -6,7 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from stpatch_jax.data.labelled import LabelledFields, LabelledSplit, as_split, split_off
+from stpatch_jax.data.labelled import (
+    LabelledFields,
+    LabelledSplit,
+    UnlabelledFields,
+    as_split,
+    split_off,
+)
 from stpatch_jax.data.problem import DataConfig, located
 from stpatch_jax.data.readers import read_labelled_series
 from stpatch_jax.data.readers.arrays import array_headers, load_array
@@ -67,6 +73,15 @@ class LabelledSeriesConfig(DataConfig):
         kept, held = split_off(train, self.validation_share, seed=self.seed)
         splits = {"train": kept, "validation": held, "test": as_split(test)}
         return LabelledFields.of(splits, train.classes, source=str(path))
+
+    def items(self, path: str | Path) -> UnlabelledFields:
+        """Reads the series of another file; their labels may be anything.
+
+        Raises:
+            InputError: The file is missing or cannot be read.
+        """
+        series = read_labelled_series(path).stack()
+        return UnlabelledFields(series, {"line": np.arange(1, len(series) + 1)})
 
 
 @dataclass(frozen=True)
@@ -132,7 +147,7 @@ class MovementConfig(DataConfig):
             strict=True,
         )
         splits = {
-            name: _examples(features, label, unknown, range(*span), self.lag)
+            name: _examples(features, label, unknown, range(*span), self.lag)[0]
             for name, span in spans
         }
         if self.view == "market":
@@ -142,6 +157,33 @@ class MovementConfig(DataConfig):
                 for name, split in splits.items()
             }
         return LabelledFields.of(splits, ("down", "up"), source=str(path))
+
+    def items(self, path: str | Path) -> UnlabelledFields:
+        """What another file says of the day after each of its days, and after its last.
+
+        There is no item for a stock with a missing feature in its last `lag` days.
+
+        Raises:
+            InputError: The file cannot be read, lacks an array or has fewer than `lag` days.
+        """
+        path = Path(path)
+        features, label, days = _movement_arrays(path)
+        require(
+            len(days) >= self.lag,
+            f"{path} must have at least the {self.lag} days that an example sees, but it has "
+            f"{len(days)}; give more days",
+        )
+        unknown = features.min(axis=-1) < self.missing
+        coming = np.ones((len(label), len(days) + 1))
+        ahead = range(self.lag, len(days) + 1)
+        found, stocks = _examples(features, coming, unknown, ahead, self.lag)
+        fields = found.fields
+        if self.view == "market":
+            fields = _market(features, unknown, self.lag)[found.groups, None]
+        named = "tickers" in array_headers(path)
+        stock = load_array(path, "tickers") if named else np.arange(len(label))
+        names = {"after": days[found.groups - 1], "stock": stock[stocks]}
+        return UnlabelledFields(fields, names)
 
 
 def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -161,23 +203,27 @@ def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _market(features: np.ndarray, unknown: np.ndarray, lag: int) -> np.ndarray:
-    """The view of the market before each day [day, 2 * channel]; zero before the first lag."""
+    """The view of the market before each day and after the last [day + 1, 2 * channel].
+
+    It is zero before the first lag.
+    """
     known = ~unknown[..., None]
     clipped = np.where(known, features, 0.0).clip(-_CLIP, _CLIP)
     mean = clipped.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    days = np.lib.stride_tricks.sliding_window_view(mean, lag, axis=0)[:-1]
+    days = np.lib.stride_tricks.sliding_window_view(mean, lag, axis=0)
     view = np.concatenate([days[..., -1], days.mean(axis=-1)], axis=-1)
     return np.concatenate([np.zeros((lag, view.shape[-1])), view]).astype(features.dtype)
 
 
 def _examples(
     features: np.ndarray, label: np.ndarray, unknown: np.ndarray, days: range, lag: int
-) -> LabelledSplit:
-    """The examples of some days, all stocks of a day together."""
+) -> tuple[LabelledSplit, np.ndarray]:
+    """The examples of some days, all stocks of a day together; and the stock of each."""
     parts = []
     for day in days:
         complete = ~unknown[:, day - lag : day].any(axis=1)
         chosen = np.flatnonzero(complete & (label[:, day] != 0))
         up = (label[chosen, day] > 0).astype(np.int32)
-        parts.append((features[chosen, day - lag : day], up, np.full(len(up), day)))
-    return LabelledSplit(*map(np.concatenate, zip(*parts, strict=True)))
+        parts.append((features[chosen, day - lag : day], up, np.full(len(up), day), chosen))
+    *arrays, stocks = map(np.concatenate, zip(*parts, strict=True))
+    return LabelledSplit(*arrays), stocks

@@ -10,8 +10,8 @@ from stpatch_jax.data.cleaning import forward_fill
 from stpatch_jax.data.forcings import as_dates
 from stpatch_jax.errors import require
 
-ClimatologyPhase = Literal["hour", "weekday_hour", "day_of_year"]
-_PHASES = {"hour": 24, "weekday_hour": 7 * 24, "day_of_year": 366}
+ClimatologyPhase = Literal["hour", "workday_hour", "weekday_hour", "day_of_year"]
+_PHASES = {"hour": 24, "workday_hour": 2 * 24, "weekday_hour": 7 * 24, "day_of_year": 366}
 
 
 def interpolate(values: np.ndarray, *, times: np.ndarray | None = None) -> np.ndarray:
@@ -58,7 +58,8 @@ class Climatology:
     has NaN.
 
     Attributes:
-        phase: What repeats: `hour` (24 hours of the day), `weekday_hour` (168 hours of the week) or
+        phase: What repeats: `hour` (24 hours of the day), `workday_hour` (the 24 hours of Monday to
+            Friday, then those of Saturday and Sunday), `weekday_hour` (168 hours of the week) or
             `day_of_year` (366 days).
         mean: Means [phase, *series], float64, in the units of the values.
     """
@@ -139,8 +140,11 @@ def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
     hour = stamps.hour.to_numpy().astype(np.int64)
     if phase == "hour":
         return hour
+    weekday = stamps.day_of_week.to_numpy().astype(np.int64)
+    if phase == "workday_hour":
+        return (weekday >= 5) * 24 + hour
     if phase == "weekday_hour":
-        return stamps.day_of_week.to_numpy().astype(np.int64) * 24 + hour
+        return weekday * 24 + hour
     # After February, the days of a common year are numbered as in a leap year.
     day = stamps.day_of_year.to_numpy().astype(np.int64) - 1
     return day + ((day >= 59) & ~stamps.is_leap_year)

@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -87,6 +88,39 @@ class PanelConfig(DataConfig):
                 company with enough training rows, or too few rows.
         """
         return _build(self, read_price_table(None if self.path is None else self.file()))
+
+    def restore(self, path: str | Path, state: Mapping[str, Any]) -> "PanelData":
+        """Reads another table for a model of this problem; nothing is fitted to it.
+
+        Args:
+            path: The table, with the channels and at least the companies of the run, in any order.
+            state: What `PanelData.scaler_state` gave.
+
+        Returns:
+            A problem without splits.
+
+        Raises:
+            InputError: If the table cannot be read, or lacks a channel or a company.
+        """
+        table = read_price_table(path)
+        companies, channels = tuple(state["companies"]), tuple(state["channels"])
+        for dim, names in (("channel", channels), ("company", companies)):
+            there = set(map(str, table.field[dim].values))
+            lacking = [name for name in names if name not in there]
+            if lacking:
+                raise InputError(
+                    f"{path} must have every {dim} that the run was trained on, but "
+                    f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing; give a "
+                    "table of the same kind"
+                )
+        values = table.field.sel(company=list(companies), channel=list(channels)).values
+        target = channels.index(state["target_channels"][0])
+        if self.representation == "log_return":
+            values, _ = mask_impossible(values, channels)
+            found: Representation = LogReturns.restore(values, channels, target=target, state=state)
+        else:
+            found = Levels.restore(values, target=target, state=state)
+        return _data(self, table, values, companies, channels, target, found)
 
 
 def _check(name: str, value: float, holds: bool, rule: str) -> None:
@@ -292,15 +326,29 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
         "clipped_inputs": representation.clipped,
         "splits": _split_report(splits, times, config.horizon),
     }
+    data = _data(config, table, values, companies, channels, target, representation)
+    return replace(data, splits=splits, report=report)
+
+
+def _data(
+    config: PanelConfig,
+    table: PriceTable,
+    values: np.ndarray,
+    companies: tuple[str, ...],
+    channels: tuple[str, ...],
+    target: int,
+    representation: Representation,
+) -> PanelData:
+    """A problem without splits."""
     return PanelData(
         config=config,
-        times=times,
+        times=table.field.time.values,
         companies=companies,
         channels=channels,
         target_channels=(channels[target],),
         unit="shares" if channels[target] == VOLUME else "price units",
-        splits=splits,
-        report=report,
+        splits={},
+        report=table.report,
         prices=values[..., target : target + 1],
         representation=representation,
     )

@@ -119,6 +119,25 @@ class LabelledData(Data, Protocol):
         ...
 
 
+class ObjectData(Data, Protocol):
+    """A data set whose examples are fields with objects in every frame, each of one class."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training objects of each class."""
+        ...
+
+    @property
+    def mean_box(self) -> tuple[float, ...]:
+        """Mean bounds `(lo..., hi...)` of the training objects, in cells."""
+        ...
+
+
 @dataclass(frozen=True)
 class DataConfig(abc.ABC):
     """Base of all data configurations, the `--data.*` flags of a run.
@@ -135,7 +154,7 @@ class DataConfig(abc.ABC):
         """Reads the data, cleans and splits them and fits their scaling to the training rows.
 
         Returns:
-            A `ForecastData` or `LabelledData`.
+            A `ForecastData`, `LabelledData` or `ObjectData`.
 
         Raises:
             InputError: If the data cannot be used.

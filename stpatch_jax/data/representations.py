@@ -5,7 +5,7 @@ slicing them. Everything fitted (outlier bounds, scales) is fitted on the traini
 that, row `t` of an array depends on no later row of the table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -103,28 +103,48 @@ class LogReturns:
             horizon: Number of predicted time steps.
             winsorize: Share clipped at each end, 0 for none.
         """
-        levels = log_levels(values, channels)
-        filled = forward_fill(levels)
-        returns = np.full_like(levels, np.nan)
-        returns[1:] = levels[1:] - filled[:-1]
+        levels, filled, returns = _log_returns(values, channels)
         winsorizer = Winsorizer.fit(returns[:train_rows], winsorize)
-        clipped = winsorizer.clip(returns)
-        scaler = StandardScaler.fit(clipped[:train_rows])
+        scaler = StandardScaler.fit(winsorizer.clip(returns)[:train_rows])
         levels, anchors = levels[..., target : target + 1], filled[..., target : target + 1]
         leads = [
             Winsorizer.fit(levels[lead:train_rows] - anchors[: train_rows - lead], winsorize)
             for lead in range(1, horizon + 1)
         ]
+        state = {
+            "scaler": scaler.to_dict(),
+            "winsorizer": winsorizer.to_dict(),
+            "target_winsorizer": {
+                "lower": [lead.lower.tolist() for lead in leads],
+                "upper": [lead.upper.tolist() for lead in leads],
+            },
+        }
+        return cls.restore(values, channels, target=target, state=state)
+
+    @classmethod
+    def restore(
+        cls, values: np.ndarray, channels: Sequence[str], *, target: int, state: Mapping[str, Any]
+    ) -> "LogReturns":
+        """Transforms a table by what was fitted to the training rows of this or another one.
+
+        Args:
+            values: As in `fit`.
+            channels: Names of the channels.
+            target: Number of the channel to predict.
+            state: What `state` returned; the series of the table are those it was fitted to.
+        """
+        levels, filled, returns = _log_returns(values, channels)
+        winsorizer = Winsorizer.from_dict(state["winsorizer"])
+        scaler = StandardScaler.from_dict(state["scaler"])
+        clipped = winsorizer.clip(returns)
         return cls(
             inputs=_frozen_float32(scaler.transform(np.nan_to_num(clipped, nan=0.0))),
             clipped=int((np.isfinite(returns) & (clipped != returns)).sum()),
             target_channel=channels[target],
-            levels=levels,
-            anchors=anchors,
+            levels=levels[..., target : target + 1],
+            anchors=filled[..., target : target + 1],
             winsorizer=winsorizer,
-            target_winsorizer=Winsorizer(
-                np.stack([lead.lower for lead in leads]), np.stack([lead.upper for lead in leads])
-            ),
+            target_winsorizer=Winsorizer.from_dict(state["target_winsorizer"]),
             scaler=scaler,
             target_scale=scaler.channel(target).std,
         )
@@ -195,8 +215,25 @@ class Levels:
             winsorize: Share clipped at each end, 0 for none.
         """
         winsorizer = Winsorizer.fit(values[:train_rows], winsorize)
+        scaler = StandardScaler.fit(winsorizer.clip(values[:train_rows]))
+        state = {"scaler": scaler.to_dict(), "winsorizer": winsorizer.to_dict()}
+        return cls.restore(values, target=target, state=state, train_rows=train_rows)
+
+    @classmethod
+    def restore(
+        cls, values: np.ndarray, *, target: int, state: Mapping[str, Any], train_rows: int = 0
+    ) -> "Levels":
+        """Transforms a table by what was fitted to the training rows of this or another one.
+
+        Args:
+            values: As in `fit`.
+            target: Number of the channel to predict.
+            state: What `state` returned; the series of the table are those it was fitted to.
+            train_rows: Number of its rows that are training rows, which are clipped.
+        """
+        winsorizer = Winsorizer.from_dict(state["winsorizer"])
+        scaler = StandardScaler.from_dict(state["scaler"])
         clipped = np.concatenate([winsorizer.clip(values[:train_rows]), values[train_rows:]])
-        scaler = StandardScaler.fit(clipped[:train_rows])
         target_scaler = scaler.channel(target)
         scaled = target_scaler.transform(values[..., target : target + 1])
         scaled_clipped = target_scaler.transform(clipped[..., target : target + 1])
@@ -229,6 +266,17 @@ class Levels:
             "scaler": self.scaler.to_dict(),
             "winsorizer": self.winsorizer.to_dict(),
         }
+
+
+def _log_returns(
+    values: np.ndarray, channels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log levels, the same filled forward, and the returns since the last known value."""
+    levels = log_levels(values, channels)
+    filled = forward_fill(levels)
+    returns = np.full_like(levels, np.nan)
+    returns[1:] = levels[1:] - filled[:-1]
+    return levels, filled, returns
 
 
 def _frozen_float32(values: np.ndarray) -> np.ndarray:

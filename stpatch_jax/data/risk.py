@@ -2,32 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data.cleaning import mask_impossible
 from stpatch_jax.data.problem import DataConfig
+from stpatch_jax.data.risk_features import (
+    LEAST_RULE_ROWS,
+    RULE_ROWS,
+    WARM_UP,
+    RiskFeatures,
+)
 from stpatch_jax.data.sampling import Batch, Source
 from stpatch_jax.data.splits import chronological_splits
 from stpatch_jax.data.tables import PriceTable, read_price_table
-from stpatch_jax.data.volatility import (
-    ewma_variance,
-    parkinson_variance,
-    rolling_mean,
-    rolling_quantile,
-)
 from stpatch_jax.errors import require
 
 SINCE_VALIDATION = "since_validation"
 """Name of the source of all examples from the first of validation to the last of test."""
 
-_WARM_UP = 66  # rows before the first origin: what the slower features need
-_RULE_ROWS = 250  # a year of trading days
-_LEAST_RULE_ROWS = 200
-_LEAST_VARIANCE = 1e-8  # of a price that never moved
-_MOST_DEVIATIONS = 6.0
 _MOST_SCALED = 5.0
 
 
@@ -82,6 +76,31 @@ class RiskConfig(DataConfig):
             InputError: If the table cannot be used or is too short; see `read_price_table`.
         """
         return _build(self, read_price_table(None if self.path is None else self.file()))
+
+    def restore(self, path: str | Path, state: Mapping[str, Any]) -> "RiskData":
+        """Reads another table for a model of this problem; nothing is fitted to it.
+
+        Args:
+            path: The table, of any companies: the model is the same for all of them.
+            state: What `RiskData.scaler_state` gave.
+
+        Returns:
+            A problem without splits.
+
+        Raises:
+            InputError: If the table cannot be read, or has no highs and lows where the model needs
+                them (or has them where it does not).
+        """
+        table = read_price_table(path)
+        found = RiskFeatures.of(table, horizon=self.horizon, level=self.level)
+        features = tuple(state["features"])
+        require(
+            found.names == features,
+            f"{path} must give the features {', '.join(features)} that the run was trained on, but "
+            f"it gives {', '.join(found.names)}; give a table with the same columns",
+        )
+        scaling = {name: np.asarray(state[name]) for name in ("mean", "deviation")}
+        return _data(found, self, {}, scaling, {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,103 +249,63 @@ class _RiskSource:
 
 
 def _build(config: RiskConfig, table: PriceTable) -> RiskData:
-    channels = [str(name) for name in table.field.channel.values]
-    values, impossible = mask_impossible(table.field.values, channels)
-    prices = dict(zip(channels, np.moveaxis(values, -1, 0), strict=True))
-    splits = _splits(len(values), config)
-    logs = np.log(prices.get("adjusted_close", values[..., 0]))
-    daily, returns = _change(logs, 1), _change(logs, config.horizon)
-    variance = np.maximum(ewma_variance(daily), _LEAST_VARIANCE)
-    features = _features(logs, daily, np.sqrt(variance), prices)
-    stacked = np.stack(list(features.values()), axis=-1)
-    known = np.asarray(np.isfinite(stacked).all(axis=-1))
+    splits = _splits(len(table.field), config)
+    found = RiskFeatures.of(table, horizon=config.horizon, level=config.level)
+    known, returns = found.known, found.returns
     train = slice(splits["train"].start - config.horizon, splits["train"].stop - config.horizon)
-    rows = stacked[train][known[train] & np.isfinite(returns[splits["train"]])]
+    rows = found.values[train][known[train] & np.isfinite(returns[splits["train"]])]
     require(
         len(rows) > 0,
-        f"the price table must have a company with {_WARM_UP + config.horizon + 2} prices in its "
+        f"the price table must have a company with {WARM_UP + config.horizon + 2} prices in its "
         f"{train.stop} training rows, but none has; use a longer table or smaller validation and "
         "test fractions",
     )
     scaling = {"mean": rows.mean(axis=0), "deviation": rows.std(axis=0) + 1e-9}
-    inputs = np.clip(
-        (stacked - scaling["mean"]) / scaling["deviation"], -_MOST_SCALED, _MOST_SCALED
-    )
-    scale = np.sqrt(variance * config.horizon)
-    history = rolling_quantile(returns, config.level, _RULE_ROWS, least=_LEAST_RULE_ROWS)
+    history = found.rules["historical_simulation"]
     _check_judged(splits, history, known, returns, config.horizon)
+    report = {"training_targets": len(rows), "splits": _split_report(splits, found.times)}
+    return _data(found, config, splits, scaling, report)
+
+
+def _data(
+    found: RiskFeatures,
+    config: RiskConfig,
+    splits: Mapping[str, range],
+    scaling: Mapping[str, np.ndarray],
+    report: Mapping[str, Any],
+) -> RiskData:
+    scaled = (found.values - scaling["mean"]) / scaling["deviation"]
+    inputs = np.where(found.known[..., None], scaled.clip(-_MOST_SCALED, _MOST_SCALED), 0.0)
     return RiskData(
         config=config,
-        times=table.field.time.values,
-        companies=tuple(str(name) for name in table.field.company.values),
-        features=tuple(features),
+        times=found.times,
+        companies=found.companies,
+        features=found.names,
         splits=splits,
-        report={
-            **table.report,
-            "impossible_values": impossible,
-            "features": list(features),
-            "training_targets": len(rows),
-            "splits": _split_report(splits, table.field.time.values),
-        },
-        inputs=np.where(known[..., None], inputs, 0.0).astype(np.float32),
-        known=known,
-        scale=scale,
-        returns=returns,
-        rules={
-            "historical_simulation": history,
-            "ewma_normal": NormalDist().inv_cdf(config.level) * scale,
-        },
+        report={**found.report, **report},
+        inputs=inputs.astype(np.float32),
+        known=found.known,
+        scale=found.scale,
+        returns=found.returns,
+        rules=found.rules,
         scaling=scaling,
     )
-
-
-def _change(logs: np.ndarray, rows: int) -> np.ndarray:
-    """Log returns over some rows, by the row in which they end."""
-    result = np.full(logs.shape, np.nan)
-    result[rows:] = logs[rows:] - logs[:-rows]
-    return result
-
-
-def _features(
-    logs: np.ndarray, daily: np.ndarray, sigma: np.ndarray, prices: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """What is known of each company in each row [time, company], by name; NaN where missing."""
-    squares = daily**2
-    variances = {
-        "ewma_097": ewma_variance(daily, decay=0.97),
-        "ewma_0985": ewma_variance(daily, decay=0.985, start=_WARM_UP),
-        **{f"squares_{n}": rolling_mean(squares, n, least=n // 2 + 1) for n in (5, 22, 66)},
-        "squares_250": rolling_mean(squares, 250, least=_WARM_UP),
-    }
-    if "high" in prices:
-        ranges = parkinson_variance(prices["high"], prices["low"])
-        variances |= {f"range_{n}": rolling_mean(ranges, n, least=n // 2 + 1) for n in (1, 5, 22)}
-    # Ratios to sigma, so that a quiet company and a wild one look alike.
-    features = {
-        name: np.log(values + _LEAST_VARIANCE) / 2 - np.log(sigma)
-        for name, values in variances.items()
-    }
-    scaled = {n: _change(logs, n) / (sigma * np.sqrt(n)) for n in (1, 5, 22)}
-    features["size_1"] = np.minimum(np.abs(scaled[1]), _MOST_DEVIATIONS)
-    for rows, values in scaled.items():
-        features[f"return_{rows}"] = np.clip(values, -_MOST_DEVIATIONS, _MOST_DEVIATIONS)
-    return features
 
 
 def _splits(rows: int, config: RiskConfig) -> dict[str, range]:
     """Target rows whose origin lies in the same span."""
     spans = chronological_splits(
         rows,
-        context=_WARM_UP,
+        context=WARM_UP,
         horizon=config.horizon + 1,
         validation_fraction=config.validation_fraction,
         test_fraction=config.test_fraction,
     )
-    least = _RULE_ROWS + config.horizon
+    least = RULE_ROWS + config.horizon
     found = spans["train"].stop
     require(
         found >= least,
-        f"the training split must hold at least {least} rows ({_RULE_ROWS} returns of historical "
+        f"the training split must hold at least {least} rows ({RULE_ROWS} returns of historical "
         f"simulation), but it has {found} of the table's {rows}; use a longer table or smaller "
         "validation and test fractions",
     )
@@ -346,7 +325,7 @@ def _check_judged(
         both = known[origins] & np.isfinite(history[origins])
         require(
             bool((both & np.isfinite(returns[splits[name]])).any()),
-            f"the price table must have a company with {_LEAST_RULE_ROWS} returns in {_RULE_ROWS} "
+            f"the price table must have a company with {LEAST_RULE_ROWS} returns in {RULE_ROWS} "
             f"rows for its {name} split, but none has; use a longer table or one with fewer gaps",
         )
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import grain
 import jax
@@ -26,6 +26,23 @@ class Source(Protocol):
 
     def __getitem__(self, i: int, /) -> Batch:
         """Example `i`: arrays whose shapes and dtypes are the same for every `i`."""
+        ...
+
+
+@runtime_checkable
+class AugmentedSource(Source, Protocol):
+    """A source whose examples are changed at random each time they are trained on.
+
+    `batch_iterator` draws its examples, `sequential_batches` takes them as they are.
+    """
+
+    def drawn(self, i: int, random: np.random.Generator, /) -> Batch:
+        """Example `i`, changed at random: arrays of the same shapes and dtypes as `self[i]`.
+
+        Args:
+            i: Its number.
+            random: What all is drawn from; it depends on the position in training alone.
+        """
         ...
 
 
@@ -62,7 +79,8 @@ def batch_iterator(
     follow without a gap, so a batch may hold the end of one pass and the start of the next, and a
     source may be smaller than the batch. Of the endless order `ds`, process `p` of `P` takes
     `ds[p::P]`, so at any step the local batches of all processes together are the global batch.
-    Nothing is replayed: starting at a late step costs no more than starting at 0.
+    Nothing is replayed: starting at a late step costs no more than starting at 0. How an
+    `AugmentedSource` changes its examples depends on nothing but seed and position either.
 
     Args:
         source: The examples. It is read from one background thread.
@@ -106,11 +124,15 @@ def batch_iterator(
     # Sliced after the endless shuffle: sliced before it, or before repeating, the global order
     # would depend on the number of processes.
     if sampler is None:
-        dataset = grain.MapDataset.source(cast("Sequence[Batch]", source)).seed(seed)
-        endless = dataset.shuffle().repeat()
+        numbers = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     else:
         sampler.example(0, seed=seed, examples=len(source))
-        endless = grain.MapDataset.source(cast("Sequence[Batch]", _Sampled(source, sampler, seed)))
+        sampled = cast("Sequence[int]", _Sampled(len(source), sampler, seed))
+        numbers = grain.MapDataset.source(sampled).seed(seed)
+    if isinstance(source, AugmentedSource):
+        endless = numbers.random_map(source.drawn)
+    else:
+        endless = numbers.map(source.__getitem__)
     local = endless[index::count]
     # Nothing remains of an endless order, but grain 0.2.18 rounds its length up beyond the largest
     # integer unless told to drop what remains.
@@ -154,18 +176,17 @@ def _sequential(source: Source, batch_size: int) -> Iterator[Batch]:
 
 @dataclass(frozen=True, eq=False)
 class _Sampled:
-    """The examples of a source in the endless order of a sampler."""
+    """The numbers of examples in the endless order of a sampler."""
 
-    source: Source
+    examples: int
     sampler: Sampler
     seed: int
 
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, position: int, /) -> Batch:
-        examples = len(self.source)
-        return self.source[self.sampler.example(position, seed=self.seed, examples=examples)]
+    def __getitem__(self, position: int, /) -> int:
+        return self.sampler.example(position, seed=self.seed, examples=self.examples)
 
 
 def _check_size(source: Source, batch_size: int) -> None:

@@ -277,10 +277,22 @@ def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
     Raises:
         InputError: If the file cannot be written; then nothing is changed.
     """
-    path = Path(path)
     table = forecasts.to_dataframe().reset_index()
     first = ["init_time", "lead_time", "valid_time"]
-    table = table[first + [name for name in table.columns if name not in first]]
+    write_table(path, table[first + [name for name in table.columns if name not in first]])
+
+
+def write_table(path: str | Path, table: Any) -> None:
+    """Writes a table of pandas, without its index.
+
+    Args:
+        path: The `.csv` or `.csv.gz` file to make; replaced if it exists.
+        table: The `pandas.DataFrame`.
+
+    Raises:
+        InputError: If the file cannot be written; then nothing is changed.
+    """
+    path = Path(path)
     with _writable(path):
         # The suffix decides about compression.
         number, name = tempfile.mkstemp(prefix=".", suffix=path.name, dir=path.parent)

@@ -4,29 +4,55 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from stpatch_jax.data import RiskData
+from stpatch_jax.data import Customers, FieldData, NextFrames, RiskData
+from stpatch_jax.evaluation.alerts import AlertForecaster, SplitAlerts
 from stpatch_jax.evaluation.classification import Classifier, SplitClasses
 from stpatch_jax.evaluation.common import Evaluator
+from stpatch_jax.evaluation.customers import CustomerForecaster, SplitCustomers
+from stpatch_jax.evaluation.detection import Detector, SplitDetections
 from stpatch_jax.evaluation.forecast import Forecaster, SplitForecasts
+from stpatch_jax.evaluation.frames import FrameForecaster, SplitFrames
+from stpatch_jax.evaluation.next_token import SplitTokens, TextModeller
 from stpatch_jax.evaluation.quantiles import QuantileForecaster, SplitQuantiles
-from stpatch_jax.tasks import Classify, Forecast
+from stpatch_jax.evaluation.reconstruction import Reconstructor, SplitReconstructions
+from stpatch_jax.tasks import Classify, Detect, Forecast, NextToken, Reconstruct
 
 
 def make_evaluator(task: Any, data: Any, mesh: Mesh, *, batch_size: int) -> Evaluator:
     """Returns what judges the models of a task on its data."""
-    kinds: dict[type, Any] = {Forecast: Forecaster, Classify: Classifier}
+    kinds: dict[type, Any] = {Forecast: Forecaster, Classify: Classifier, Detect: Detector}
+    kinds[NextToken] = TextModeller
+    kinds[Reconstruct] = Reconstructor
     if isinstance(data, RiskData):
         kinds[Forecast] = QuantileForecaster
+    if isinstance(data, FieldData) and data.config.alert.event != "none":
+        kinds[Forecast] = AlertForecaster
+    if isinstance(data, Customers):
+        kinds[Forecast] = CustomerForecaster
+    if isinstance(data, NextFrames):
+        kinds[Forecast] = FrameForecaster
     return kinds[type(task)](task, data, mesh, batch_size=batch_size)
 
 
 __all__ = [
+    "AlertForecaster",
     "Classifier",
+    "CustomerForecaster",
+    "Detector",
     "Evaluator",
     "Forecaster",
+    "FrameForecaster",
     "QuantileForecaster",
+    "Reconstructor",
+    "SplitAlerts",
     "SplitClasses",
+    "SplitCustomers",
+    "SplitDetections",
     "SplitForecasts",
+    "SplitFrames",
     "SplitQuantiles",
+    "SplitReconstructions",
+    "SplitTokens",
+    "TextModeller",
     "make_evaluator",
 ]

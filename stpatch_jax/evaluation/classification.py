@@ -53,9 +53,15 @@ class Classifier(Evaluator):
         return SplitClasses(arrays, label, group)
 
     def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
-        """Share of wrong classes, and Matthews' correlation coefficient."""
-        counts = self(model, split).confusion("model")
-        return {"error": 1.0 - float(counts.accuracy()), "mcc": float(counts.mcc())}
+        """Share of wrong classes, Matthews' correlation coefficient, and AUC where defined.
+
+        The coefficient is 0 where it is not defined, as for a model that knows one class only.
+        """
+        predictions = self(model, split)
+        figures = _figures(predictions, "model")
+        auc = {} if figures["auc"] is None else {"auc": figures["auc"]}
+        error = 1.0 - float(predictions.confusion("model").accuracy())
+        return {"error": error, "mcc": figures["mcc"] or 0.0, **auc}
 
     def report(self, predictions: SplitClasses) -> dict[str, Any]:
         """The figures of one split: accuracy, MCC, macro F1 and AUC.

@@ -20,7 +20,7 @@ class Evaluator(abc.ABC):
     Every process gets all predictions; each computes its share of them.
 
     Args:
-        predict: `(model, batch) -> predictions` [batch, ...], without dropout.
+        predict: `(model, batch) -> predictions`, a tree of [batch, ...], without dropout.
         inputs: Names of the arrays of a batch that `predict` reads.
         data: Where the examples come from.
         mesh: The mesh of the run.
@@ -29,7 +29,7 @@ class Evaluator(abc.ABC):
 
     def __init__(
         self,
-        predict: Callable[[Any, Mapping[str, Any]], jax.Array],
+        predict: Callable[[Any, Mapping[str, Any]], Any],
         inputs: tuple[str, ...],
         data: Data,
         mesh: Mesh,
@@ -51,7 +51,7 @@ class Evaluator(abc.ABC):
     def report(self, predictions: Any) -> dict[str, Any]:
         """All figures of one split, JSON-able, beside those of the naive rules."""
 
-    def predicted(self, model: nnx.Module, split: str) -> Iterator[tuple[Batch, np.ndarray]]:
+    def predicted(self, model: nnx.Module, split: str) -> Iterator[tuple[Batch, Any]]:
         """Every global batch of a split with its predictions, the filling of the last one too."""
         # A model need not have dropout to be told to leave it out.
         model = nnx.view(model, deterministic=True, raise_if_not_found=False)
@@ -59,7 +59,8 @@ class Evaluator(abc.ABC):
         with jax.set_mesh(self.mesh):
             for batch in sequential_batches(self.data.source(split), batch_size=self.batch_size):
                 inputs = {name: batch[name] for name in self.inputs}
-                yield batch, to_host(self._predict(model, spread_batch(inputs, self.mesh)))
+                found = self._predict(model, spread_batch(inputs, self.mesh))
+                yield batch, jax.tree.map(to_host, found)
 
 
 class Kept:

@@ -47,7 +47,7 @@ class Forecaster(Evaluator):
 
     def __init__(self, task: Forecast, data: ForecastData, mesh: Mesh, *, batch_size: int):
         super().__init__(
-            task.predict, ("context", "persistence"), data, mesh, batch_size=batch_size
+            task.predict, task.inputs, data, mesh, batch_size=batch_size
         )
         self.task = task
         self.data: ForecastData = data

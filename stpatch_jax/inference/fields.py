@@ -1,7 +1,8 @@
 """Predictions of fields larger than memory: region by region, from file to zarr."""
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,15 @@ from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
 from stpatch_jax.inference.store import LAYOUT, RegionStore
 from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout, weight_factors
 from stpatch_jax.patches import Spec, static_spec
+from stpatch_jax.windows import WindowSpec
 
 # Values of a slab, of all channels: some copies of it stay far below a gigabyte.
 _SLAB_VALUES = 2**24
+
+Prepare = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From values [cells, *space, channel] and times [cells] to [windows, rows, *space, features]."""
+Restore = Callable[[np.ndarray], np.ndarray]
+"""From predictions [..., *space, channel] to the same in other units."""
 
 
 def predict_field(
@@ -35,6 +42,8 @@ def predict_field(
     blend: Blend | np.ndarray = "hann",
     scale: Scale = 1,
     horizon: int | None = None,
+    prepare: Prepare | None = None,
+    restore: Restore | None = None,
     channels: Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
     attrs: Mapping[str, str] | None = None,
@@ -64,6 +73,10 @@ def predict_field(
         scale: Output cells per input cell. Coordinates of one axis are interpolated.
         horizon: Number of lead times; the result then has the dims (init_time, lead_time, *space)
             and the valid times.
+        prepare: With a horizon, what the host makes of the time steps of a region: one input for
+            each window along time, of any number of rows, which `fn` gets in windows of space. For
+            what may not look beyond a window, such as filling gaps. By default the windows.
+        restore: What the host makes of predictions; by default nothing.
         channels: Names of the predicted channels, which become variables; by default those of the
             field.
         units: Units by channel; by default those of the field for channels of the same name.
@@ -86,7 +99,8 @@ def predict_field(
     """
     field = source if isinstance(source, xr.DataArray) else open_field(source)
     check_field(field)
-    job = _plan(fn, field, static_spec(spec), blend, scale, horizon, channels, region)
+    host = _Host(prepare, restore)
+    job = _plan(fn, field, static_spec(spec), blend, scale, horizon, host, channels, region)
     described = _described(job, field, attrs or {}, blend)
     store = RegionStore(Path(target), described)
     if store.is_complete():
@@ -103,10 +117,40 @@ def predict_field(
     with tqdm(mine, "predicting", unit="region", disable=not progress) as bar:
         bar.update(len(mine) - len(todo))
         for number in todo:
-            values = job.predict(_slab(field, job.regions, number), memory_budget)
+            values = job.predict(field, number, memory_budget)
             store.write(number, job.where(number), job.kept(number, values), job.names)
             bar.update()
     return store.finish(len(job.regions))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Host:
+    """What is done with a region outside of the compiled program."""
+
+    prepare: Prepare | None
+    restore: Restore | None
+
+    def input(
+        self, field: xr.DataArray, window: Sequence[int], horizon: int | None
+    ) -> jax.ShapeDtypeStruct:
+        """What `fn` gets for one window: [1, rows, *space, features]."""
+        if self.prepare is None:
+            return jax.ShapeDtypeStruct((1, *window, field.shape[-1]), _dtype(field))
+        if horizon is None:
+            raise InputError(
+                "prepare makes inputs of forecasts, but there is no horizon; give one, or prepare "
+                "the field itself"
+            )
+        # Ones: every transform is defined there.
+        values = np.ones((*window, field.shape[-1]), _dtype(field))
+        found = self.prepare(values, field.time.values[: window[0]])
+        space = tuple(window[1:])
+        if found.ndim != len(window) + 2 or (found.shape[0], found.shape[2:-1]) != (1, space):
+            raise InputError(
+                "prepare must return [windows, rows, *space, features] for one window over space "
+                f"{space}, got shape {found.shape}; return one input per window"
+            )
+        return jax.ShapeDtypeStruct(found.shape, found.dtype)
 
 
 class _Job:
@@ -115,13 +159,15 @@ class _Job:
     def __init__(
         self,
         fn: Predict,
+        host: _Host,
         regions: Regions,
         layout: Layout,
         options: dict[str, Any],
         output: jax.ShapeDtypeStruct,
         names: tuple[str, ...],
     ):
-        self.fn, self.regions, self.layout = fn, regions, layout
+        self.fn, self.host, self.regions, self.layout = fn, host, regions, layout
+        self.spec = _spec(regions, host)
         self.options, self.names = options, names
         self.dtype = np.dtype(np.float32) if output.dtype.itemsize < 4 else output.dtype
 
@@ -141,12 +187,16 @@ class _Job:
         parts = [axis.result(piece) for axis, piece in self.regions.pieces(number)]
         return self._with_leads(parts, slice(0, self.layout.lead))
 
-    def predict(self, slab: np.ndarray, memory_budget: int | None) -> np.ndarray:
-        return np.asarray(
-            sliding_window_apply(
-                self.fn, slab, self.regions.slab_spec, memory_budget=memory_budget, **self.options
-            )
+    def predict(self, field: xr.DataArray, number: int, memory_budget: int | None) -> np.ndarray:
+        x, prepare = _slab(field, self.regions, number), self.host.prepare
+        if prepare is not None:
+            x = prepare(x, _times(field, self.regions, number))
+        values = np.asarray(
+            sliding_window_apply(self.fn, x, self.spec, memory_budget=memory_budget, **self.options)
         )
+        # A prepared window along time is an example of its own.
+        values = values if prepare is None else values.squeeze(1)
+        return values if self.host.restore is None else self.host.restore(values)
 
     def kept(self, number: int, values: np.ndarray) -> np.ndarray:
         """What of a prediction belongs to its region."""
@@ -161,6 +211,7 @@ def _plan(
     blend: Blend | np.ndarray,
     scale: Scale,
     horizon: int | None,
+    host: _Host,
     channels: Sequence[str] | None,
     extents: Sequence[int | None] | None,
 ) -> _Job:
@@ -168,30 +219,47 @@ def _plan(
     axes = spec.axes(shape)
     layout = make_layout(axes, scale, horizon)
     weight_factors(layout, blend, spec.footprint_mask(shape))
+    names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
+    window = host.input(field, [axis.window for axis in axes], horizon)
+    # Values that a cell of a region becomes, as input or as forecasts.
+    held = field.shape[-1]
+    if horizon is not None:
+        rows = window.shape[1] if host.prepare else 0
+        held = max(held, rows * window.shape[-1] / axes[0].stride)
+        held = max(held, horizon * len(names) / axes[0].stride)
     regions = make_regions(
         spec,
         axes,
         factors_of(scale, len(axes)),
         horizon=horizon,
         extents=extents,
-        most=max(_SLAB_VALUES // field.shape[-1], 1),
+        most=max(int(_SLAB_VALUES / held), 1),
     )
     options = {"blend": blend, "scale": scale, "horizon": horizon}
-    slab = jax.ShapeDtypeStruct((*regions.slab, field.shape[-1]), _dtype(field))
+    time = window.shape[:2] if host.prepare else regions.slab[:1]
+    slab = jax.ShapeDtypeStruct((*time, *regions.slab[1:], window.shape[-1]), window.dtype)
     output = jax.eval_shape(
-        lambda x: sliding_window_apply(fn, x, regions.slab_spec, **options), slab
+        lambda x: sliding_window_apply(fn, x, _spec(regions, host), **options), slab
     )
     if not hasattr(output, "shape"):
         raise InputError(
             "fn must return one array for predict_field, got a tree; join its outputs as channels"
         )
-    names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
     if len(names) != output.shape[-1] or len(set(names)) < len(names):
         raise InputError(
             f"the {output.shape[-1]} predicted channels must have a name each, got "
             f"{', '.join(names)}; give channels="
         )
-    return _Job(fn, regions, layout, options, output, names)
+    return _Job(fn, host, regions, layout, options, output, names)
+
+
+def _spec(regions: Regions, host: _Host) -> WindowSpec:
+    """The windows of what is predicted for a region."""
+    spec = regions.slab_spec
+    if host.prepare is None:
+        return spec
+    # Every input is an example of its own, whole along time.
+    return spec.replace(window=(None, *spec.window[1:]), stride=(None, *spec.stride[1:]))
 
 
 def _dtype(field: xr.DataArray) -> np.dtype:
@@ -213,6 +281,12 @@ def _slab(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
             slab = slab.copy() if not slab.flags.writeable else slab
             slab[(*(slice(None),) * position, constant)] = regions.spec.fill_value
     return slab
+
+
+def _times(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
+    """The times of the rows that a region is predicted from."""
+    axis, piece = next(regions.pieces(number))
+    return field.time.values[field_cells(axis, axis.cells(piece))[0]]
 
 
 def _read(field: xr.DataArray, picked: Mapping[Any, Any]) -> np.ndarray:

@@ -6,8 +6,8 @@ targets weighs little. With no real entry the loss is 0. Only `focal` divides it
 number, that of the real positive targets.
 """
 
-from stpatch_jax.losses.classification import cross_entropy
-from stpatch_jax.losses.common import latitude_weights
+from stpatch_jax.losses.classification import cross_entropy, label_weights
+from stpatch_jax.losses.common import entry_weights, latitude_weights
 from stpatch_jax.losses.detection import box_giou, box_iou, box_loss, focal
 from stpatch_jax.losses.quantile import pinball
 from stpatch_jax.losses.regression import huber, mae, mse
@@ -18,10 +18,12 @@ __all__ = [
     "box_iou",
     "box_loss",
     "cross_entropy",
+    "entry_weights",
     "focal",
     "huber",
     "l1_penalty",
     "l2_penalty",
+    "label_weights",
     "latitude_weights",
     "mae",
     "mse",

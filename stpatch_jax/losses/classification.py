@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.losses.common import entry_weights, masked_mean
 
 
 def cross_entropy(
@@ -60,13 +61,37 @@ def cross_entropy(
     entropy = -jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
     entropy = (1 - label_smoothing) * entropy - label_smoothing * log_p.mean(axis=-1)
     entropy = jnp.where(known, entropy, jnp.nan)
-    weight = jnp.ones(label.shape, jnp.float32)
-    if class_weights is not None:
-        weight = jnp.asarray(class_weights, jnp.float32)[index]
     if mask is not None:
-        weight, entropy = jnp.where(mask, weight, 0.0), jnp.where(mask, entropy, 0.0)
-    total = jnp.sum(weight)
-    return jnp.sum(weight * entropy) / jnp.where(total > 0, total, 1.0)
+        entropy = jnp.where(mask, entropy, 0.0)
+    weight = label_weights(label, mask=mask, class_weights=class_weights)
+    return masked_mean(weight * entropy, jnp.sum(weight))
+
+
+def label_weights(
+    label: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    class_weights: Sequence[float] | None = None,
+) -> jax.Array:
+    """Returns how much each label counts in `cross_entropy`, which divides by the sum of it all.
+
+    Args:
+        label: [*batch] integers.
+        mask: Bool [*batch], True where the label is real; None means everywhere.
+        class_weights: One weight >= 0 per class; None means 1 for all.
+
+    Returns:
+        [*batch] float32: the weight of the label's class, 0 where it is not real.
+
+    >>> label_weights(jnp.array([1, 0]), class_weights=[2.0, 3.0]).tolist()
+    [3.0, 2.0]
+    """
+    real = jnp.ones(label.shape, bool) if mask is None else mask
+    if class_weights is None:
+        return entry_weights(real)
+    # A label that is no class makes the loss NaN whatever it weighs.
+    index = jnp.clip(label, 0, len(class_weights) - 1)
+    return entry_weights(real, weights=jnp.asarray(class_weights, jnp.float32)[index])
 
 
 def _check_labels(

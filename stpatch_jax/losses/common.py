@@ -56,10 +56,29 @@ def weighted_mean(
     if weights is None:
         return masked_mean(values, count)
     check_weights(name, weights.shape, values.shape)
-    weight = jnp.broadcast_to(jnp.asarray(weights, jnp.float32), values.shape)
-    if mask is not None:
-        weight = jnp.where(mask, weight, 0.0)
+    real = jnp.ones(values.shape, bool) if mask is None else mask
+    weight = entry_weights(real, weights=weights)
     return masked_mean(weight * values, jnp.sum(weight))
+
+
+def entry_weights(
+    mask: jax.Array | np.ndarray, *, weights: jax.Array | np.ndarray | None = None
+) -> jax.Array:
+    """Returns how much each entry counts in a masked mean, whose divisor is the sum of it all.
+
+    Args:
+        mask: Bool, any shape, True where an entry is real.
+        weights: The mask's rank, each axis as long as the mask's or 1; None means 1 everywhere.
+
+    Returns:
+        Float32, shape of `mask`: the weights, 0 where it is False.
+
+    >>> mask = np.array([[True, True], [True, False]])
+    >>> entry_weights(mask, weights=np.array([[2.0], [3.0]])).tolist()
+    [[2.0, 2.0], [3.0, 0.0]]
+    """
+    weight = jnp.asarray(1.0 if weights is None else weights, jnp.float32)
+    return jnp.where(mask, weight, 0.0)
 
 
 def check_mask(name: str, mask: jax.Array | np.ndarray | None, shape: tuple[int, ...]) -> None:

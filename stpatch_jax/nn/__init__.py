@@ -33,6 +33,7 @@ from stpatch_jax.nn.recurrent import (
 from stpatch_jax.nn.scnn import SCNN, SCNNConfig
 from stpatch_jax.nn.sharding import ShardConfig
 from stpatch_jax.nn.tubelets import TubeletEmbedding, inflate_kernel
+from stpatch_jax.nn.unet import UNet, UNetConfig
 
 __all__ = [
     "SCNN",
@@ -69,6 +70,8 @@ __all__ = [
     "TransformerBlock",
     "TransformerEncoder",
     "TubeletEmbedding",
+    "UNet",
+    "UNetConfig",
     "attention_mask",
     "convolve",
     "inflate_kernel",

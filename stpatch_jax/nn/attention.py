@@ -88,7 +88,8 @@ class SelfAttention(nnx.Module):
     """Multi-head self-attention by `jax.nn.dot_product_attention`, softmax in float32.
 
     On NVIDIA GPUs, 16-bit attention over many tokens runs as cuDNN's flash kernel, which never
-    holds the logits in memory.
+    holds the logits in memory. Under `nnx.capture(..., nnx.Intermediate)` it sows its weights,
+    `weights` [batch, heads, tokens, tokens], query before key.
 
     Args:
         features: Width of a token, a multiple of `heads`.
@@ -152,6 +153,9 @@ class SelfAttention(nnx.Module):
                 jax.devices()[0], query.shape, query.dtype, masked=mask is not None
             ),
         )
+        # Only `nnx.capture` sets it; nobody else pays for the weights.
+        if hasattr(self, "__captures__"):
+            self.sow(nnx.Intermediate, "weights", _weights(query, keys, mask, causal))
         y = self.out(y.reshape(batch, tokens, features))
         if mask is None:
             return y
@@ -159,6 +163,17 @@ class SelfAttention(nnx.Module):
         if causal:
             looks = (mask & jnp.tri(tokens, dtype=bool)[None]).any(-1)
         return jnp.where(looks[..., None], y, jnp.zeros((), y.dtype))
+
+
+def _weights(query: jax.Array, keys: jax.Array, mask: jax.Array | None, causal: bool) -> jax.Array:
+    """The weights of an attention [batch, heads, tokens, tokens], rows of 1, or 0 if all masked."""
+    logits = jnp.einsum("bqhf,bkhf->bhqk", query, keys, preferred_element_type=jnp.float32)
+    tokens = logits.shape[-1]
+    seen = jnp.ones((1, 1, tokens, tokens), bool) if mask is None else mask[:, None]
+    if causal:
+        seen = seen & jnp.tri(tokens, dtype=bool)[None, None]
+    seen = jnp.broadcast_to(seen, logits.shape)
+    return jax.nn.softmax(logits / query.shape[-1] ** 0.5, axis=-1, where=seen)
 
 
 def attention_kernel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, pool
+from stpatch_jax.patches import extract_patches
 from stpatch_jax.windows import WindowSpec
 
 
@@ -20,16 +22,23 @@ class Conv3DConfig(BackboneConfig):
     Attributes:
         space_axes: Number of space axes; 2, as for video, makes it the 3-D convolution of the name.
         features: Width of each stage of convolution, ReLU and max-pooling by 2.
-        kernel_size: Odd extent along time and each space axis.
+        kernel_size: Odd extent along time and each space axis. With a shape given to `build`, a
+            stage whose input has one cell along an axis has extent 1 there, as further weights
+            would see only padding: a volume of one time is convolved over space alone.
+        window: Non-overlapping windows `(time, *space)` whose cells become the channels of one cell
+            before the first stage, for a fraction of the cost; None leaves the input as it is.
     """
 
     space_axes: int = 2
     features: tuple[int, ...] = (64,)
     kernel_size: int = 3
+    window: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "features", tuple(self.features))
+        if self.window is not None:
+            object.__setattr__(self, "window", tuple(self.window))
         require(
             self.space_axes in (0, 1, 2, 3),
             f"Conv3DBackbone needs 0 to 3 space axes, got {self.space_axes!r}",
@@ -43,6 +52,16 @@ class Conv3DConfig(BackboneConfig):
             is_size(self.kernel_size) and self.kernel_size % 2 == 1,
             f"Conv3DBackbone needs an odd kernel_size >= 1, got {self.kernel_size!r}",
         )
+        require(
+            len(self.cut) == self.space_axes + 1 and all(map(is_size, self.cut)),
+            f"Conv3DBackbone needs a window of {self.space_axes + 1} positive integers, time "
+            f"first, got {self.window}; use for example {(1,) + (2,) * self.space_axes}",
+        )
+
+    @property
+    def cut(self) -> tuple[int, ...]:
+        """The windows whose cells become channels, ones where there are none."""
+        return self.window or (1,) * (self.space_axes + 1)
 
     @classmethod
     def tiny(cls, space_axes: int) -> Conv3DConfig:
@@ -74,7 +93,8 @@ class Conv3DBackbone(Backbone):
 
     Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]] in `dtype`. Each stage
     makes an axis of n cells `ceil(n / 2)` long, down to 1: with s stages a cell of the feature map
-    stands for `2^s` cells of the input along each axis, which is its `spec`.
+    stands for `2^s` cells of the input, or windows of `config.window`, along each axis, which is
+    its `spec`.
 
     Args:
         config: Settings.
@@ -92,20 +112,29 @@ class Conv3DBackbone(Backbone):
         rngs: nnx.Rngs,
     ):
         rank = config.space_axes + 1
-        spec = WindowSpec((2 ** len(config.features),) * rank, padding="COVER")
+        edge = 2 ** len(config.features)
+        spec = WindowSpec(tuple(edge * n for n in config.cut), padding="COVER")
         super().__init__(spec, in_features, config.features[-1], shape=shape)
         self.config = config
-        extents = (config.kernel_size,) * rank
-        widths = (in_features, *config.features)
-        self.stages = nnx.List(
-            Convolution(extents, width, features, shard=config.shard, rngs=rngs, **config.dtypes)
-            for width, features in zip(widths[:-1], config.features, strict=True)
-        )
+        self.windows = WindowSpec(config.cut, padding="COVER")
+        cells = self.windows.grid_shape(tuple(shape)) if shape else (edge,) * rank
+        stages, width = [], in_features * math.prod(config.cut)
+        for features in config.features:
+            extents = [config.kernel_size if n > 1 else 1 for n in cells]
+            stages.append(
+                Convolution(
+                    extents, width, features, shard=config.shard, rngs=rngs, **config.dtypes
+                )
+            )
+            cells, width = tuple(-(-n // 2) for n in cells), features
+        self.stages = nnx.List(stages)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""
         self.check_input(x)
+        patches = extract_patches(x, self.windows)
+        x = patches.reshape(*patches.shape[: x.ndim - 1], -1)
         for stage in self.stages:
             x = pool(jax.nn.relu(stage(x)), range(1, x.ndim - 1), reduce="max")
         return self.dropout(x)

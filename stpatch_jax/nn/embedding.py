@@ -14,6 +14,7 @@ from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
 
 # Whole numbers up to here are exact in float32.
 _MOST_TOKENS = 2**24
+_MULTIPLIER = 2654435769  # 2^32 / golden ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +27,23 @@ class TokenEmbeddingConfig(BackboneConfig):
         backbone: Config of any backbone for fields without space axes.
         vocabulary: Number of tokens.
         features: Length of the vector that each token becomes.
+        longest_window: Number of tokens of the longest text window that has a vector of its own. To
+            the vector of each token those of the windows of 2, 3, ... tokens that end with it are
+            added; 1 for none.
+        buckets: Number of vectors for the windows of each length, a power of 2; windows find
+            theirs by a hash, and some share one.
+
+    References:
+        Joulin et al., "Bag of tricks for efficient text classification", EACL 2017 (hashed
+        n-grams). Mikolov et al., "Strategies for training large scale neural network language
+        models", ASRU 2011 (n-grams beside a recurrent network).
     """
 
     backbone: BackboneConfig
     vocabulary: int
     features: int = 128
+    longest_window: int = 1
+    buckets: int = 2**14
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,6 +59,16 @@ class TokenEmbeddingConfig(BackboneConfig):
         require(
             is_size(self.features),
             f"TokenEmbedding needs features to be a positive integer, got {self.features!r}",
+        )
+        require(
+            is_size(self.longest_window),
+            f"TokenEmbedding needs longest_window >= 1 token, got {self.longest_window!r}",
+        )
+        require(
+            is_size(self.buckets)
+            and self.buckets & (self.buckets - 1) == 0
+            and self.buckets <= _MOST_TOKENS,
+            f"TokenEmbedding needs buckets to be a power of 2 up to 2^24, got {self.buckets!r}",
         )
         for field in dataclasses.fields(BackboneConfig):
             inner, own = getattr(self.backbone, field.name), getattr(self, field.name)
@@ -69,7 +92,9 @@ class TokenEmbedding(Backbone):
     Maps [batch, time, 1] token ids to what the backbone gives, [batch, nt, features], so that a
     text is a field like any other. Ids are integers from 0 to vocabulary - 1, in an integer dtype
     or in float32, which holds them exactly; any other number makes the vector NaN, and with it the
-    loss, rather than something that looks right. Fill short texts up with an id of its own.
+    loss, rather than something that looks right. Fill short texts up with an id of its own. With
+    `longest_window` above 1 a vector depends on the tokens just before its own too, never on later
+    ones.
 
     Args:
         config: Settings.
@@ -112,6 +137,18 @@ class TokenEmbedding(Backbone):
             rngs=rngs,
             **config.dtypes,
         )
+        # Zero, so that a window counts for nothing until training met it.
+        self.embed_windows = nnx.List(
+            nnx.Embed(
+                config.buckets,
+                config.features,
+                embedding_init=nnx.initializers.zeros_init(),
+                embedding_metadata=config.shard.kernel(),
+                rngs=rngs,
+                **config.dtypes,
+            )
+            for _ in range(config.longest_window - 1)
+        )
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
         self.backbone = body
 
@@ -129,6 +166,36 @@ class TokenEmbedding(Backbone):
         )
         ids = x[..., 0]
         known = (ids >= 0) & (ids < self.config.vocabulary) & (ids == jnp.floor(ids))
-        vectors = self.embed(jnp.where(known, ids, 0).astype(jnp.int32))
+        ids = jnp.where(known, ids, 0).astype(jnp.int32)
+        vectors = self.embed(ids)
+        for embed, bucket in zip(self.embed_windows, window_buckets(ids, self.config), strict=True):
+            vectors = vectors + embed(bucket)
         vectors = jnp.where(known[..., None], vectors, jnp.nan)
         return self.backbone(self.dropout(vectors))
+
+
+def window_buckets(ids: jax.Array, config: TokenEmbeddingConfig) -> list[jax.Array]:
+    """The buckets of the windows of 2, 3, ... tokens that end with each token of a text.
+
+    Windows that begin before the text are windows of their own, as of one more token there.
+
+    Args:
+        ids: Token ids [batch, time], int32.
+        config: Says how long windows get, and how many buckets there are.
+
+    Returns:
+        Of each length int32 [batch, time], from 0 to buckets - 1.
+
+    References:
+        Knuth, The Art of Computer Programming 3, section 6.4 (multiplicative hashing).
+    """
+    shift = 32 - (config.buckets.bit_length() - 1)
+    # Arithmetic of uint32 wraps round, which is what the hash wants.
+    last = ids.astype(jnp.uint32) + jnp.uint32(1)
+    mixed, found = last, []
+    for _ in range(config.longest_window - 1):
+        last = jnp.pad(last, ((0, 0), (1, 0)))[:, :-1]
+        mixed = mixed * jnp.uint32(_MULTIPLIER) + last
+        scrambled = (mixed ^ (mixed >> 15)) * jnp.uint32(_MULTIPLIER)
+        found.append(jax.lax.shift_right_logical(scrambled, jnp.uint32(shift)).astype(jnp.int32))
+    return found

@@ -146,10 +146,7 @@ class NeighborhoodOperator(Backbone):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, time - lags + 1, *space, features]."""
         self.check_input(x)
-        y = self._neighbors(x.astype(self.config.dtype))
-        for layer in self.layers[:-1]:
-            y = self.dropout(jax.nn.relu(layer(y)))
-        return self.layers[-1](y)
+        return self.combine(self.neighbors(x.astype(self.config.dtype)))
 
     def coefficients(self) -> jax.Array:
         """Returns the weights of a linear f, [lags, offsets, in_features, features], lag 1 first.
@@ -165,8 +162,19 @@ class NeighborhoodOperator(Backbone):
         shape = (self.config.lags, len(self.config.offsets), self.in_features, self.out_features)
         return self.layers[0].kernel[...].reshape(shape)
 
-    def _neighbors(self, x: jax.Array) -> jax.Array:
-        """Stacks, along the channels, every lag of every offset, the latest lag first."""
+    def combine(self, neighbors: jax.Array) -> jax.Array:
+        """Applies f: [..., lags * offsets * in_features] to [..., features]."""
+        y = neighbors
+        for layer in self.layers[:-1]:
+            y = self.dropout(jax.nn.relu(layer(y)))
+        return self.layers[-1](y)
+
+    def neighbors(self, x: jax.Array) -> jax.Array:
+        """Stacks what f sees of a field [batch, time, *space, channel].
+
+        Returns:
+            [batch, time - lags + 1, *space, lags * offsets * in_features], the latest lag first.
+        """
         offsets, lags = self.config.offsets, self.config.lags
         reach = [(max(0, -min(along)), max(0, *along)) for along in zip(*offsets, strict=True)]
         widths = [(0, 0), (0, 0), *reach, (0, 0)]

@@ -3,21 +3,48 @@
 from collections.abc import Callable
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.recipes.clip import clip
+from stpatch_jax.recipes.customers import customers
 from stpatch_jax.recipes.etth1 import etth1
 from stpatch_jax.recipes.exchange import exchange
 from stpatch_jax.recipes.heartbeat import heartbeat
+from stpatch_jax.recipes.language import language
+from stpatch_jax.recipes.pretrain import pretrain
+from stpatch_jax.recipes.scan import scan
+from stpatch_jax.recipes.sentiment import sentiment
 from stpatch_jax.recipes.stock_movement import stock_movement
 from stpatch_jax.recipes.stock_risk import stock_risk
 from stpatch_jax.recipes.stocks import stocks
+from stpatch_jax.recipes.traffic import traffic
+from stpatch_jax.recipes.video_classification import (
+    video_classification,
+    video_classification_motion,
+)
+from stpatch_jax.recipes.video_detection import video_detection
+from stpatch_jax.recipes.video_prediction import video_prediction, video_prediction_full
+from stpatch_jax.recipes.weather import weather
 from stpatch_jax.running import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "clip": clip,
+    "customers": customers,
     "etth1": etth1,
     "exchange": exchange,
     "heartbeat": heartbeat,
+    "language": language,
+    "pretrain": pretrain,
+    "scan": scan,
+    "sentiment": sentiment,
     "stock_movement": stock_movement,
     "stock_risk": stock_risk,
     "stocks": stocks,
+    "traffic": traffic,
+    "video_classification": video_classification,
+    "video_classification-motion": video_classification_motion,
+    "video_detection": video_detection,
+    "video_prediction": video_prediction,
+    "video_prediction-full": video_prediction_full,
+    "weather": weather,
 }
 """Every recipe by the name it has on the command line."""
 
@@ -42,11 +69,24 @@ def recipe(name: str) -> RunConfig:
 
 __all__ = [
     "RECIPES",
+    "clip",
+    "customers",
     "etth1",
     "exchange",
     "heartbeat",
+    "language",
+    "pretrain",
     "recipe",
+    "scan",
+    "sentiment",
     "stock_movement",
     "stock_risk",
     "stocks",
+    "traffic",
+    "video_classification",
+    "video_classification_motion",
+    "video_detection",
+    "video_prediction",
+    "video_prediction_full",
+    "weather",
 ]

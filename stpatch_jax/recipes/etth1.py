@@ -17,7 +17,8 @@ def etth1() -> RunConfig:
 
     One patch is the whole past of one series, and the same two linear maps forecast every series:
     one sees its level, the other does not, and the forecast is their mean. Where levels may or may
-    not come back, no deeper network that was tried did better on validation.
+    not come back, no deeper network that was tried did better on validation. Neither adds a
+    constant: on rolling origins before the test span the drift of the past year did not go on.
     """
     return RunConfig(
         recipe="etth1",
@@ -31,17 +32,18 @@ def etth1() -> RunConfig:
             season=24,
         ),
         model=FlatPatchesConfig(WindowSpec((None, 1))),
-        task=ForecastConfig(loss="mse", residual="none", normalize="both"),
+        task=ForecastConfig(loss="mse", residual="none", normalize="both", bias=False),
         train=TrainConfig(
-            steps=1000,
+            steps=2000,
             batch_size=32,
-            checkpoint_every=500,
-            evaluate_every=500,
+            checkpoint_every=1000,
+            evaluate_every=1000,
             optimizer=OptimizerConfig(
                 name="adam",
-                learning_rate=1e-3,
-                weight_decay=0.0,
-                warmup_steps=50,
+                learning_rate=2e-3,
+                # Ridge regression: the steps suffice to come close to its closed form.
+                weight_decay=5e-4,
+                warmup_steps=100,
                 schedule="cosine",
             ),
         ),

@@ -6,10 +6,26 @@ from types import ModuleType
 from typing import Any
 
 from stpatch_jax import plotting
-from stpatch_jax.reporting import classification, forecast
+from stpatch_jax.reporting import (
+    classification,
+    customers,
+    detection,
+    forecast,
+    frames,
+    next_token,
+    reconstruction,
+)
 from stpatch_jax.rundir import RunDirectory
 
-_KINDS: dict[str, ModuleType] = {"Forecast": forecast, "Classify": classification}
+_KINDS: dict[str, ModuleType] = {
+    "Forecast": forecast,
+    "Frames": frames,
+    "Classify": classification,
+    "Customers": customers,
+    "Detect": detection,
+    "NextToken": next_token,
+    "Reconstruct": reconstruction,
+}
 
 
 def summary(report: Mapping[str, Any]) -> str:
@@ -17,10 +33,22 @@ def summary(report: Mapping[str, Any]) -> str:
     lines = [
         f"# {report['recipe']}",
         "",
-        f"Step {report['step']}, {report['parameters']:,} parameters.",
-        *_KINDS[report["task"]].summary(report),
+        f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}.",
+        *_kind(report).summary(report),
     ]
     return "\n".join(lines)
+
+
+def _cost(report: Mapping[str, Any]) -> str:
+    """What an example costs, where that is known."""
+    patches, flops = (report.get(name) for name in ("patches", "flops_per_example"))
+    cut = f"; an example is {patches:,} patch{'es' * (patches != 1)}" if patches else ""
+    return f"{cut}; its gradient takes {flops:.3g} FLOP" if flops else cut
+
+
+def _kind(report: Mapping[str, Any]) -> ModuleType:
+    """What writes a report: that of its task, unless its figures are of a kind of their own."""
+    return _KINDS[report["test"].get("kind", report["task"])]
 
 
 def draw_plots(
@@ -36,7 +64,7 @@ def draw_plots(
     """
     directory.plots.mkdir(exist_ok=True)
     metrics = [json.loads(line) for line in directory.metrics_file.read_text().splitlines()]
-    figures = _KINDS[report["task"]].figures(data, predictions, report)
+    figures = _kind(report).figures(data, predictions, report)
     figures["learning"] = plotting.new_figure(1, 1, size=(7, 4))
     decides = next(iter(report["validation"]))
     plotting.learning_curve(

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import ForecastData
 from stpatch_jax.evaluation import SplitForecasts, SplitQuantiles
+from stpatch_jax.reporting.alerts import alert_table
+from stpatch_jax.reporting.maps import map_figure
 from stpatch_jax.reporting.quantiles import quantile_figure, quantile_table
 
 _MOST_SERIES = 9
@@ -28,11 +30,13 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         *_dropped(data),
         "",
         *quantile_table(test),
+        *alert_table(test),
         *_error_table(test["original"], "original"),
         "",
         *_error_table(test["scaled"], "scaled"),
         "",
         *_naive_table(test["scaled"]),
+        *_naive_by_lead(test["original"]),
         *_series_table(test["series"], test["original"]["unit"]),
         "",
     ]
@@ -66,12 +70,16 @@ def _error_table(errors: Mapping[str, Any], name: str) -> list[str]:
         + " |",
         "|" + "---:|" * (1 + 3 * len(rows)),
     ]
-    step = -(-len(leads) // _MOST_LEADS)
-    shown = [(at, lead) for at, lead in enumerate(leads) if (at + 1) % step == 0]
-    for at, lead in [*shown, (-1, "all")]:
+    for at in _shown(len(leads)):
         cells = [column[at] for _, *columns in rows for column in columns]
-        lines.append("| " + " | ".join([lead, *cells]) + " |")
+        lines.append("| " + " | ".join([[*leads, "all"][at], *cells]) + " |")
     return lines
+
+
+def _shown(leads: int) -> list[int]:
+    """Numbers of the lead times in a table, of a long horizon every so many; -1 stands for all."""
+    step = -(-leads // _MOST_LEADS)
+    return [*range(step - 1, leads, step), -1]
 
 
 def _cells(measure: Mapping[str, Any]) -> list[str]:
@@ -92,6 +100,24 @@ def _naive_table(errors: Mapping[str, Any]) -> list[str]:
     return [*lines, *(f"| {name} | {_number(a)} | {_number(b)} |" for name, a, b in rows), ""]
 
 
+def _naive_by_lead(errors: Mapping[str, Any]) -> list[str]:
+    """RMSE of all forecasts per lead time, where there are more than model and persistence."""
+    names = [name for name in errors if isinstance(errors[name], Mapping) and name != "skill"]
+    if len(names) < 3:
+        return []
+    columns = [_cells(errors[name]["rmse"]) for name in names]
+    lines = [
+        f"RMSE ({errors['unit']}) by lead time (rows):",
+        "",
+        f"| lead | {' | '.join(names)} |",
+        "|" + "---:|" * (1 + len(names)),
+    ]
+    for at in _shown(len(columns[0]) - 1):
+        lead = "all" if at < 0 else str(at + 1)
+        lines.append(f"| {' | '.join([lead, *(column[at] for column in columns)])} |")
+    return [*lines, ""]
+
+
 def _series_table(series: Mapping[str, Mapping[str, float | None]], unit: str) -> list[str]:
     """MAE of every series over all lead times, in its own unit."""
     lines = [f"| series | MAE model ({unit}) | MAE persistence |", "|---|---:|---:|"]
@@ -106,6 +132,8 @@ def figures(
 ) -> dict[str, Figure]:
     """The plots by name: forecasts (or a low quantile) and truth, and the error by lead time."""
     errors = {"errors": _error_figure(report["test"])}
+    if len(split.target.shape) == 5:
+        errors["maps"] = map_figure(data, split)
     if isinstance(split, SplitQuantiles):
         return {"quantile": quantile_figure(data, split), **errors}
     return {"forecasts": _forecast_figure(data, split), **errors}
@@ -161,10 +189,11 @@ def _lines(
 
 
 def _error_figure(test: Mapping[str, Any]) -> Figure:
-    """MAE by lead time, in the data's units and in scaled ones."""
+    """MAE of every forecast by lead time, in the data's units and in scaled ones."""
     figure = plotting.new_figure(1, 2, size=(9, 3.6))
     units = {"original": test["original"]["unit"], "scaled": "scaled units"}
     for ax, name in zip(figure.axes, units, strict=True):
-        errors = {who: test[name][who]["mae"]["per_lead"] for who in ("model", "persistence")}
+        found = {who: of["mae"] for who, of in test[name].items() if isinstance(of, Mapping)}
+        errors = {who: mae["per_lead"] for who, mae in found.items() if who != "skill"}
         plotting.error_by_lead_time(errors, ax=ax, metric="MAE", unit=units[name])
     return figure

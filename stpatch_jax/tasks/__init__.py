@@ -3,7 +3,8 @@
 from stpatch_jax.tasks.classify import Classify, ClassifyConfig
 from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig, hand_on, real_targets
 from stpatch_jax.tasks.detect import Detect, DetectConfig
-from stpatch_jax.tasks.forecast import Forecast, ForecastConfig, ForecastModel, ForecastPair
+from stpatch_jax.tasks.forecast import Forecast, ForecastConfig
+from stpatch_jax.tasks.forecast_models import ForecastModel, ForecastPair
 from stpatch_jax.tasks.next_token import NextToken, NextTokenConfig
 from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,14 @@ from stpatch_jax import losses
 from stpatch_jax.errors import require
 from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
-from stpatch_jax.nn.layers import BackboneConfig
-from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig
+from stpatch_jax.nn.layers import BackboneConfig, is_size
+from stpatch_jax.tasks.common import (
+    BackboneWithHead,
+    Batch,
+    Ensemble,
+    TaskConfig,
+    log_mean_probability,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +36,9 @@ class ClassifyConfig(TaskConfig):
         hidden: Width of each hidden layer of the head; empty for a linear one.
         reduce: "flatten" or "mean", see `ClassificationHead`.
         label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
+        members: Number of networks, alike but for their random numbers, that are trained beside
+            each other, each on its own loss, and whose mean probability is the answer: an
+            `Ensemble`, for data so few that initial weights decide.
         class_weights: One weight per class; "balanced" for `n / (classes * count)`, under which all
             classes weigh the same in sum; None for 1.
     """
@@ -38,6 +47,7 @@ class ClassifyConfig(TaskConfig):
     hidden: tuple[int, ...] = (64,)
     reduce: ClassificationReduce = "flatten"
     label_smoothing: float = 0.0
+    members: int = 1
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
@@ -59,6 +69,7 @@ class ClassifyConfig(TaskConfig):
             0 <= self.label_smoothing < 1,
             f"Classify needs 0 <= label_smoothing < 1, got {self.label_smoothing}",
         )
+        require(is_size(self.members), f"Classify needs members >= 1, got {self.members!r}")
         weights = self.class_weights
         require(
             weights != "balanced" or all(self.class_counts),
@@ -113,8 +124,8 @@ class Classify:
         shapes: Mapping[str, Sequence[int]],
         *,
         rngs: nnx.Rngs,
-    ) -> BackboneWithHead:
-        """Builds backbone and head for batches of the given shapes.
+    ) -> BackboneWithHead | Ensemble:
+        """Builds backbone and head for batches of the given shapes, or several of both.
 
         Args:
             backbone: Config of any backbone; its dropout and dtypes hold for the head too.
@@ -129,6 +140,13 @@ class Classify:
             len(field) >= 3,
             f"Classify needs a field (batch, time, *space, channel), got shape {field}",
         )
+        if self.config.members > 1:
+            return Ensemble(lambda: self._network(backbone, field, rngs), self.config.members)
+        return self._network(backbone, field, rngs)
+
+    def _network(
+        self, backbone: BackboneConfig, field: tuple[int, ...], rngs: nnx.Rngs
+    ) -> BackboneWithHead:
         body = backbone.build(field[-1], shape=field[1:-1], rngs=rngs)
         head = ClassificationHead(
             body.grid_shape(field[1:-1]),
@@ -157,21 +175,28 @@ class Classify:
         )
 
     def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Computes the cross-entropy over the real examples of a batch.
+        """Computes the cross-entropy over a batch's real examples, the mean of all members'.
 
         Returns:
-            The loss, a float32 scalar in nats, and its metric `accuracy`, from 0 to 1 (NaN if no
-            example is real).
+            The loss, a float32 scalar in nats, and its metrics `accuracy`, from 0 to 1 (NaN if no
+            example is real), and `weight`, what the loss was divided by.
         """
-        logits, label, mask = model(batch["field"]), batch["label"], batch.get("example_mask")
-        loss = losses.cross_entropy(
-            logits,
-            label,
-            mask=mask,
-            label_smoothing=self.config.label_smoothing,
-            class_weights=self.config.resolved_weights(),
-        )
-        return loss, {"accuracy": jnp.asarray(self.confusion(logits, batch).accuracy())}
+        label = batch["label"]
+        field = batch["field"]
+        members = model.logits(field) if isinstance(model, Ensemble) else [model(field)]
+        weighing: Any = {
+            "mask": batch.get("example_mask"),
+            "class_weights": self.config.resolved_weights(),
+        }
+        smoothing = self.config.label_smoothing
+        each = [
+            losses.cross_entropy(logits, label, label_smoothing=smoothing, **weighing)
+            for logits in members
+        ]
+        loss = jnp.mean(jnp.stack(each))
+        weight = jnp.sum(losses.label_weights(label, **weighing))
+        accuracy = self.confusion(log_mean_probability(members), batch).accuracy()
+        return loss, {"accuracy": jnp.asarray(accuracy), "weight": weight}
 
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
         """Returns the probability of each class, [batch, classes] in float32.

@@ -2,7 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -37,6 +38,41 @@ class BackboneWithHead(nnx.Module):
         return self.head(self.backbone(x))
 
 
+class Ensemble(nnx.Module):
+    """Classifiers of one kind with weights of their own: their mean probability is the answer.
+
+    Args:
+        create: Makes one member; called once for each, so that it draws weights of its own.
+        members: Number of members.
+
+    References:
+        Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep
+        ensembles", NeurIPS 2017.
+    """
+
+    def __init__(self, create: Callable[[], BackboneWithHead], members: int):
+        self.members = nnx.List(create() for _ in range(members))
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone of the first member; those of the others differ in their weights only."""
+        return self.members[0].backbone
+
+    def logits(self, x: jax.Array) -> list[jax.Array]:
+        """Maps [batch, time, *space, channel] to the logits of each member [batch, classes]."""
+        return [member(x) for member in self.members]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to the log of the mean probability of each class."""
+        return log_mean_probability(self.logits(x))
+
+
+def log_mean_probability(logits: Sequence[jax.Array]) -> jax.Array:
+    """Returns the log of the mean of several classifiers' probabilities [batch, classes]."""
+    each = jnp.stack([jax.nn.log_softmax(values) for values in logits])
+    return jax.nn.logsumexp(each, axis=0) - math.log(len(logits))
+
+
 def real_targets(batch: Batch) -> jax.Array:
     """Returns where targets are real: `target_mask`, False in examples that only fill a batch."""
     mask = batch["target_mask"]
@@ -60,15 +96,18 @@ def hand_on(pretrained: Model, model: Model) -> None:
 
     Args:
         pretrained: The model to copy from, such as one of `Reconstruct`.
-        model: The model to copy into, such as one of `Forecast` or `Classify`.
+        model: The model to copy into, such as one of `Forecast` or `Classify`; into each member of
+            an `Ensemble`.
 
     Raises:
         InputError: Naming the first parameter that does not fit; nothing was copied then.
     """
-    source, target = _backbone_state(pretrained), _backbone_state(model)
-    for name in (*target, *source):
+    source = _backbone_state(pretrained)
+    targets = [_backbone_state(member) for member in getattr(model, "members", [model])]
+    for name in (*targets[0], *source):
         trained, other = (
-            str(state[name].shape) if name in state else "no shape" for state in (source, target)
+            str(state[name].shape) if name in state else "no shape"
+            for state in (source, targets[0])
         )
         require(
             trained == other,
@@ -76,8 +115,9 @@ def hand_on(pretrained: Model, model: Model) -> None:
             f"{trained} in the trained model and {other} in the other; build both with one "
             "backbone config and as many channels",
         )
-    for name, variable in target.items():
-        variable[...] = jnp.array(source[name][...], variable.dtype)
+    for target in targets:
+        for name, variable in target.items():
+            variable[...] = jnp.array(source[name][...], variable.dtype)
 
 
 def _backbone_state(model: Model) -> dict[str, nnx.Variable]:

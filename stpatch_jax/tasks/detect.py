@@ -25,9 +25,9 @@ class DetectConfig(TaskConfig):
 
     Attributes:
         class_counts: Number of training objects of each class: how many classes there are, and
-            which is the majority.
+            which is the majority. Empty: those of the data, which a run fills in.
         mean_box: Mean bounds `(lo..., hi...)` of the training objects, in cells: how many space
-            axes there are, and the naive baseline.
+            axes there are, and the naive baseline. Filled in with the counts.
         hidden: Width of each hidden layer of the head; empty for a linear one.
         gamma: How fast easy windows lose weight in the focal loss, >= 0.
         alpha: Weight of windows with an object in the focal loss, in [0, 1].
@@ -40,8 +40,8 @@ class DetectConfig(TaskConfig):
         max_detections: How many detections of a frame are returned, at most.
     """
 
-    class_counts: tuple[int, ...]
-    mean_box: tuple[float, ...]
+    class_counts: tuple[int, ...] = ()
+    mean_box: tuple[float, ...] = ()
     hidden: tuple[int, ...] = ()
     gamma: float = 2.0
     alpha: float = 0.25
@@ -56,17 +56,20 @@ class DetectConfig(TaskConfig):
     def __post_init__(self) -> None:
         for name in ("class_counts", "mean_box", "hidden"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        told = not self.class_counts and not self.mean_box
         require(
-            len(self.class_counts) > 0
-            and all(isinstance(n, int) and n >= 0 for n in self.class_counts)
-            and sum(self.class_counts) > 0,
+            told
+            or (
+                all(isinstance(n, int) and n >= 0 for n in self.class_counts)
+                and sum(self.class_counts) > 0
+            ),
             "Detect needs class_counts, the number of training objects of each of at least 1 "
             f"class, got {self.class_counts}",
         )
         numbers = len(self.mean_box)
         lo, hi = self.mean_box[: numbers // 2], self.mean_box[numbers // 2 :]
         require(
-            numbers in (2, 4, 6) and all(a < b for a, b in zip(lo, hi, strict=True)),
+            told or (numbers in (2, 4, 6) and all(a < b for a, b in zip(lo, hi, strict=True))),
             "Detect needs a mean_box of 2, 4 or 6 bounds (lo..., hi...) with lo < hi along 1 to 3 "
             f"space axes, got {self.mean_box}",
         )
@@ -133,9 +136,16 @@ class Detect:
 
     Args:
         config: Settings.
+
+    Raises:
+        InputError: Class counts and mean box are empty.
     """
 
     def __init__(self, config: DetectConfig):
+        require(
+            bool(config.class_counts),
+            "Detect needs class_counts and a mean_box, got none; count them with DetectConfig.of",
+        )
         self.config = config
 
     def build(
@@ -180,7 +190,7 @@ class Detect:
         )
         return BackboneWithHead(body, cast(Callable[[jax.Array], Any], head))
 
-    def check_objects(self, batch: Batch) -> None:
+    def check_batch(self, batch: Batch) -> None:
         """Refuses objects this task cannot learn; for data on the host, before training.
 
         Raises:
@@ -199,8 +209,9 @@ class Detect:
 
         Returns:
             The loss, a float32 scalar, and its metrics, float32 scalars: the three parts before
-            their weights, `focal`, `cross_entropy` (nats) and `box`, and `lost_objects`, the number
-            of objects that share a window with a smaller one.
+            their weights, `focal`, `cross_entropy` (nats) and `box`, `lost_objects`, the number of
+            objects that share a window with a smaller one, `divisor`, the number of learnt ones,
+            and `weight`, what the focal loss was divided by: that number, or 1 if there is none.
 
         Raises:
             InputError: If the shapes of a batch do not belong together.
@@ -227,7 +238,9 @@ class Detect:
         )
         loss = focal + self.config.label_weight * entropy + self.config.box_weight * box
         lost = jnp.sum(real & ~learnt, dtype=jnp.float32)
+        count = jnp.sum(losses.entry_weights(learnt))
         metrics = {"focal": focal, "cross_entropy": entropy, "box": box, "lost_objects": lost}
+        metrics |= {"divisor": count, "weight": jnp.maximum(count, 1)}
         return loss, jax.lax.stop_gradient(metrics)
 
     def predict(self, model: nnx.Module, batch: Batch) -> Detections:

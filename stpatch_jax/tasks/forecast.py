@@ -17,19 +17,22 @@ from stpatch_jax.errors import require
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.nn.heads import ForecastHead, ForecastTime
 from stpatch_jax.nn.heads.forecast import central_quantile
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
+from stpatch_jax.nn.layers import BackboneConfig, is_size
 from stpatch_jax.tasks.baselines import persistence as repeat_last
-from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig, real_targets
+from stpatch_jax.tasks.common import Batch, TaskConfig, real_targets
+from stpatch_jax.tasks.forecast_models import AnyForecastModel, ForecastModel, ForecastPair
 from stpatch_jax.tasks.rollout import instance_statistics, rollout
 
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
-Residual = Literal["persistence", "none"]
+Naive = Literal["persistence", "seasonal_persistence", "climatology"]
+Residual = Literal[Naive, "none"]
 Normalize = Literal["none", "instance", "both"]
 _CHOICES = {
     "loss": get_args(ForecastLoss),
     "mode": get_args(ForecastMode),
     "residual": get_args(Residual),
+    "weighed_against": get_args(Naive),
     "normalize": get_args(Normalize),
     "time": get_args(ForecastTime),
 }
@@ -53,8 +56,10 @@ class ForecastConfig(TaskConfig):
             through the whole rollout. It gives point forecasts of all channels of the context,
             whose last row is what persistence predicts.
         rollout_step: Number of time steps forecast at once in a rollout.
-        residual: What the model adds to: "persistence", or "none" (0, or the context's mean under
-            instance normalisation).
+        residual: What the model adds to: "persistence", another naive forecast that the batch
+            brings ("seasonal_persistence", "climatology"), or "none" (0). Under instance
+            normalisation the context's mean stands for "none" and is added to "climatology", since
+            the context then holds departures from it (see `FieldConfig.anomalies`).
         normalize: "instance" brings the context of each example, cell and channel to mean 0 and
             variance 1 over its time, and the forecast back to the context's scale (RevIN without
             its learned scale and shift). Targets then are channels of the context. "both" trains
@@ -63,10 +68,13 @@ class ForecastConfig(TaskConfig):
         target_channels: Which channels of the context the targets are, for `normalize`; None if
             they are all of them, in their order.
         time: "last" or "flatten", see `ForecastHead`.
+        bias: Whether the head adds a constant at each lead time. Without it a linear model cannot
+            learn the drift of its training span, which need not go on.
         l1: Factor of the L1 penalty on the weights (not biases) that is added to the loss.
-        model_weight: Weight w in [0, 1] of the model's point forecast against persistence p in what
+        model_weight: Weight w in [0, 1] of the model's point forecast against a naive one p in what
             is forecast, `p + w (model - p)`; the model is trained without it. None: told by the
             data, which a run fills in (see `stpatch_jax.data.rolling_weight`).
+        weighed_against: Which naive forecast p is.
 
     References:
         Kim et al., "Reversible instance normalization for accurate time-series forecasting against
@@ -83,8 +91,10 @@ class ForecastConfig(TaskConfig):
     normalize: Normalize = "none"
     target_channels: tuple[int, ...] | None = None
     time: ForecastTime = "last"
+    bias: bool = True
     l1: float = 0.0
     model_weight: float | None = 1.0
+    weighed_against: Naive = "persistence"
 
     def __post_init__(self) -> None:
         for field in ("quantiles", "target_channels"):
@@ -122,6 +132,11 @@ class ForecastConfig(TaskConfig):
             "point forecast",
         )
         require(
+            self.mode == "direct" or self.residual not in _NAIVE,
+            f"Forecast rolls out with residual persistence or none, got {self.residual!r}; use "
+            'mode="direct"',
+        )
+        require(
             not self.quantiles or self.mode == "direct",
             f"Forecast cannot roll out quantiles, got {self.quantiles}: what is fed back is one "
             'value; use mode="direct"',
@@ -130,36 +145,6 @@ class ForecastConfig(TaskConfig):
     def create(self) -> Forecast:
         """Returns the task of these settings."""
         return Forecast(self)
-
-
-class ForecastModel(BackboneWithHead):
-    """A backbone and a `ForecastHead`, and how far they are to forecast.
-
-    Attributes:
-        horizon: Number of time steps to forecast; a rollout runs the head until it is reached.
-    """
-
-    def __init__(self, backbone: Backbone, head: ForecastHead, *, horizon: int):
-        super().__init__(backbone, head)
-        self.horizon = horizon
-
-
-class ForecastPair(nnx.Module):
-    """Two networks whose mean is the forecast: see `normalize="both"`.
-
-    Attributes:
-        anchored: Sees each context with mean 0 and variance 1.
-        free: Sees the context as it is.
-        horizon: Number of time steps to forecast.
-    """
-
-    def __init__(self, anchored: ForecastModel, free: ForecastModel):
-        self.anchored = anchored
-        self.free = free
-        self.horizon = free.horizon
-
-
-AnyForecastModel = ForecastModel | ForecastPair
 
 
 class Forecast:
@@ -230,6 +215,7 @@ class Forecast:
             quantiles=self.config.quantiles,
             time=self.config.time,
             grid_time=body.grid_shape(context[1:-1])[0],
+            bias=self.config.bias,
             rngs=rngs,
             **backbone.dtypes,
         )
@@ -261,12 +247,24 @@ class Forecast:
             'mode="direct"',
         )
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the arrays of a batch that `predict` reads."""
+        needed = (self.config.residual, self.config.weighed_against)
+        return ("context", "persistence", *(name for name in _NAIVE if name in needed))
+
     def check_batch(self, batch: Batch) -> None:
-        """Refuses a batch that does not suit a rollout; for data on the host, before training.
+        """Refuses a batch that does not suit the options; for data on the host, before training.
 
         Raises:
-            InputError: If the task rolls out and persistence is not the context's last row.
+            InputError: If the batch lacks a naive forecast that is used, or the task rolls out and
+                persistence is not the context's last row.
         """
+        require(
+            set(self.inputs) <= set(batch),
+            f"Forecast needs {', '.join(self.inputs)} in a batch, but it has {', '.join(batch)}; "
+            "give the data a season or a climatology, or choose another residual",
+        )
         if self.config.mode == "direct":
             return
         last, persistence = np.asarray(batch["context"])[:, -1:], np.asarray(batch["persistence"])
@@ -280,8 +278,8 @@ class Forecast:
     def predict(self, model: AnyForecastModel, batch: Batch) -> jax.Array:
         """Forecasts a batch.
 
-        Give `nnx.view(model, deterministic=True)` outside of training. Only `context` and
-        `persistence` are used; a rollout takes the context's last row for persistence.
+        Give `nnx.view(model, deterministic=True)` outside of training. Only `inputs` are used; a
+        rollout takes the context's last row for persistence.
 
         Returns:
             [batch, horizon, *space, channel'], float32, in scaled units; with quantiles
@@ -291,8 +289,8 @@ class Forecast:
         weight = self.config.model_weight
         if weight == 1:
             return forecast
-        last = batch["persistence"].astype(jnp.float32)
-        return last + weight * (forecast - last)
+        naive = batch[self.config.weighed_against].astype(jnp.float32)
+        return naive + weight * (forecast - naive)
 
     def _members(self, model: Any) -> list[tuple[Any, bool]]:
         """The networks, and whether each sees its context normalised."""
@@ -312,13 +310,14 @@ class Forecast:
                 return self._forecast(model, anchored, x, x[:, -1:])
 
             return rollout(step, model, context, horizon=model.horizon)
-        return self._forecast(model, anchored, context, batch["persistence"])
+        base = "persistence" if self.config.residual == "none" else self.config.residual
+        return self._forecast(model, anchored, context, batch[base])
 
     def _forecast(
-        self, model: Any, anchored: bool, context: jax.Array, persistence: jax.Array
+        self, model: Any, anchored: bool, context: jax.Array, naive: jax.Array
     ) -> jax.Array:
         """What one call of a network forecasts, in scaled units."""
-        base = persistence.astype(jnp.float32)
+        base = naive.astype(jnp.float32)
         if self.config.residual == "none":
             base = jnp.zeros_like(base)
         scale = jnp.ones_like(base)
@@ -328,7 +327,8 @@ class Forecast:
             chosen = self.config.target_channels
             channels = slice(None) if chosen is None else np.array(chosen)
             scale = deviation[..., channels]
-            base = mean[..., channels] if self.config.residual == "none" else base
+            if self.config.residual in ("none", "climatology"):
+                base += mean[..., channels]
         values = model(context)
         if self.config.quantiles:
             base, scale = base[..., None], scale[..., None]
@@ -344,9 +344,9 @@ class Forecast:
         """Computes the loss over the real targets of a batch; of a pair, the mean of both losses.
 
         Returns:
-            The loss, a float32 scalar, and its metrics `mae` and `rmse` of the model's point
-            forecast over all lead times, unweighted float32 scalars in scaled units (0 if the batch
-            has no real target).
+            The loss, a float32 scalar, and its metrics, float32 scalars: `mae` and `rmse` of the
+            model's point forecast over all lead times, unweighted and in scaled units (0 if the
+            batch has no real target), and `weight`, what the loss was divided by.
         """
         members, target, mask = self._of_members(model, batch), batch["target"], real_targets(batch)
         loss = _mean([self._loss_of(member, batch, mask) for member in members])
@@ -354,6 +354,7 @@ class Forecast:
         metrics = {
             "mae": losses.mae(point, target, mask=mask),
             "rmse": jnp.sqrt(losses.mse(point, target, mask=mask)),
+            "weight": jnp.sum(losses.entry_weights(mask, weights=batch.get("weights"))),
         }
         if self.config.l1:
             loss += self.config.l1 * losses.l1_penalty(nnx.state(model, nnx.Param))

@@ -26,16 +26,17 @@ class NextTokenConfig(TaskConfig):
 
     Attributes:
         token_counts: How often each token of the vocabulary occurs in the training texts: how many
-            tokens there are, and what the baseline goes by.
+            tokens there are, and what the baseline goes by. Empty: those of the data, which a run
+            fills in.
     """
 
-    token_counts: tuple[int, ...]
+    token_counts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.token_counts, list):
             object.__setattr__(self, "token_counts", tuple(self.token_counts))
         require(
-            len(self.token_counts) > 1
+            len(self.token_counts) != 1
             and all(isinstance(n, int) and n >= 0 for n in self.token_counts),
             "NextToken needs token_counts, how often each of at least 2 tokens occurs in the "
             f"training texts, got {len(self.token_counts)} counts; use "
@@ -57,9 +58,17 @@ class NextToken:
 
     Args:
         config: Settings.
+
+    Raises:
+        InputError: The token counts are empty.
     """
 
     def __init__(self, config: NextTokenConfig):
+        require(
+            bool(config.token_counts),
+            "NextToken needs token_counts, how often each token occurs in the training texts, got "
+            "none; use np.bincount(tokens, minlength=vocabulary).tolist()",
+        )
         self.config = config
 
     def build(
@@ -101,6 +110,20 @@ class NextToken:
         head = NextTokenHead(body.out_features, vocabulary=vocabulary, rngs=rngs, **backbone.dtypes)
         return BackboneWithHead(body, head)
 
+    def check_batch(self, batch: Batch) -> None:
+        """Refuses tokens that the vocabulary has not; for data on the host, before training.
+
+        Raises:
+            InputError: If a token is not an integer from 0 to vocabulary - 1.
+        """
+        vocabulary, tokens = len(self.config.token_counts), np.asarray(batch["tokens"])
+        wrong = tokens[(tokens < 0) | (tokens >= vocabulary) | (tokens != np.floor(tokens))]
+        require(
+            wrong.size == 0,
+            f"NextToken has {vocabulary} tokens and needs ids from 0 to {vocabulary - 1}, "
+            f"got {wrong[:1].tolist()}; encode the text anew or give a count for every token",
+        )
+
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
         """Returns the log probabilities of the tokens 1, 2, ... of each text, given all before.
 
@@ -115,12 +138,13 @@ class NextToken:
         """Computes the cross-entropy over the real tokens of a batch but the first of each text.
 
         Returns:
-            The loss, a float32 scalar in nats per token, and its metric `bits_per_token`.
+            The loss, a float32 scalar in nats per token, and its metrics `bits_per_token` and
+            `weight`, the number of those tokens.
         """
         label, mask = self._labels(batch)
         loss = losses.cross_entropy(self.predict(model, batch), label, mask=mask)
         bits = jnp.asarray(bits_per_token(jax.lax.stop_gradient(loss)))
-        return loss, {"bits_per_token": bits}
+        return loss, {"bits_per_token": bits, "weight": jnp.sum(losses.entry_weights(mask))}
 
     def _labels(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """The tokens that are predicted, and which of them are real."""

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
@@ -177,6 +178,18 @@ class Reconstruct:
         )
         return MaskedModel(body, head, channels=field[-1], rngs=rngs)
 
+    def check_batch(self, batch: Batch) -> None:
+        """Refuses fields that hold something else than numbers; for data on the host.
+
+        Raises:
+            InputError: If a value is NaN or infinite.
+        """
+        require(
+            bool(np.isfinite(batch["field"]).all()),
+            "Reconstruct needs a field of numbers, got NaN or infinity; fill what is missing and "
+            "say so in field_mask",
+        )
+
     def _hidden(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """Returns patch grid, window and number of hidden patches (of one time, for tubes)."""
         spec = WindowSpec.of(self.config.window)
@@ -235,13 +248,13 @@ class Reconstruct:
         """Computes the mean squared error over the hidden real values of a batch.
 
         Returns:
-            The loss, a float32 scalar, and its metrics over the hidden values: `mse` and, with a
-            `data_range` R, `psnr`, `10 log10(R^2 / mse)` in decibels.
+            The loss, a float32 scalar, and its metrics over the hidden values: `mse`, with a
+            `data_range` R `psnr`, `10 log10(R^2 / mse)` in decibels, and `weight`, their number.
         """
         mask = self.mask(batch["field"].shape, key=model.mask_key())
-        prediction = model(batch["field"], mask)
-        loss = losses.mse(prediction, batch["field"], mask=_judged(batch, mask))
-        metrics = {"mse": loss}
+        prediction, judged = model(batch["field"], mask), _judged(batch, mask)
+        loss = losses.mse(prediction, batch["field"], mask=judged)
+        metrics = {"mse": loss, "weight": jnp.sum(losses.entry_weights(judged))}
         if self.config.data_range is not None:
             metrics["psnr"] = 10 * jnp.log10(self.config.data_range**2 / loss)
         return loss, jax.lax.stop_gradient(metrics)

@@ -10,6 +10,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.training.mesh import Batch, batch_sharding
 
+SCALES = ("weight", "divisor")
+"""The metrics of a loss that only say how much a part of a batch counts, see `accumulated`."""
+
 Gradient = Callable[[Any, Batch], tuple[tuple[jax.Array, dict[str, jax.Array]], nnx.State]]
 """`(model, batch) -> ((loss, metrics), gradient)`: `nnx.value_and_grad` with `has_aux`."""
 
@@ -17,10 +20,13 @@ Gradient = Callable[[Any, Batch], tuple[tuple[jax.Array, dict[str, jax.Array]], 
 def accumulated(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
     """Returns a function that takes a gradient part by part, in the memory of one part.
 
-    Loss, metrics and gradient are the means over the parts, summed in float32; where the metrics
-    have the entry `weight` (how much a part counts, such as its number of real targets), they are
-    weighted by it, so a masked mean comes out as that of the whole batch. What else the model
-    holds passes from part to part: each draws its own dropout, and each moves batch statistics.
+    Loss, metrics and gradient are the means over the parts, `sum(w x) / sum(w)` in float32, where w
+    is the metric `weight`: what the loss of a part was divided by, such as its number of real
+    targets, so that a masked mean comes out as that of the whole batch. Without it w is 1. A loss
+    that is divided by a count only where there is something to count (`Detect`) also has the metric
+    `divisor`, that count, and becomes `sum(w x) / sum(divisor)`, by 1 if that is 0. Metrics of a
+    part of weight 0 mean nothing and are left out. What else the model holds passes from part to
+    part: each draws its own dropout, and each moves batch statistics.
 
     Args:
         gradient: Of one part.
@@ -37,10 +43,12 @@ def accumulated(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
             one = nnx.merge(graphdef, weights, rest, copy=True)
             (loss, metrics), grads = gradient(one, part)
             weight = jnp.asarray(metrics.get("weight", 1.0), jnp.float32)
+            divisor = metrics.get("divisor", weight)
+            metrics = {name: jnp.where(weight > 0, x, 0) for name, x in metrics.items()}
             total = jax.tree.map(
                 lambda sum_, x: sum_ + weight * x.astype(jnp.float32), total, (loss, metrics, grads)
             )
-            return (nnx.state(one, nnx.Not(nnx.Param)), total, count + weight), None
+            return (nnx.state(one, nnx.Not(nnx.Param)), total, count + divisor), None
 
         first = {name: array[0] for name, array in cut(batch, parts, mesh).items()}
         shapes = nnx.eval_shape(

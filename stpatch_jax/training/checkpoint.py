@@ -122,6 +122,8 @@ class Checkpoints:
     ) -> None:
         """Starts to save; returns once the arrays are safe from donation, before they are on disk.
 
+        The save before it is waited for first, so at most one is not committed.
+
         Args:
             step: The global step, which is also the position in the data; must be new.
             state: A pytree of `jax.Array`, PRNG keys included.

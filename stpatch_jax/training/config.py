@@ -117,7 +117,8 @@ class TrainConfig:
         remat: Whether the backward pass recomputes what lies between matrix products and
             convolutions instead of keeping it: less memory, more time.
         seed: Initial weights, dropout and the order of the data all derive from it.
-        checkpoint_every: Steps between checkpoints; the last step is always saved.
+        checkpoint_every: Steps between checkpoints; the last step is always saved. A kill costs at
+            most so many steps and a quarter more, within which a save must be committed.
         evaluate_every: Steps between validations; the last step is always validated.
         mesh: How the devices are laid out.
         keep_checkpoints: How many of the newest checkpoints stay on disk.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from flax import nnx
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
@@ -19,6 +20,28 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     256
     """
     return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def gradient_flops(loss_fn: Callable[..., Any], model: nnx.Module, batch: Any) -> int:
+    """The arithmetic of one gradient of a loss with respect to the weights; see `count_flops`.
+
+    Args:
+        loss_fn: `(model, batch) -> (loss, metrics)`.
+        model: The model, or one of `nnx.eval_shape`.
+        batch: The batch, or shapes and dtypes in its place.
+
+    >>> linear = nnx.eval_shape(lambda: nnx.Linear(4, 2, use_bias=False, rngs=nnx.Rngs(0)))
+    >>> x = jax.ShapeDtypeStruct((8, 4), "float32")
+    >>> gradient_flops(lambda model, x: (model(x).sum(), {}), linear, x)
+    256
+    """
+    graphdef, state = nnx.split(model)
+
+    def gradient(state: nnx.State, batch: Any) -> Any:
+        model = nnx.merge(graphdef, state, copy=True)
+        return nnx.value_and_grad(loss_fn, has_aux=True)(model, batch)
+
+    return count_flops(gradient, state, batch)
 
 
 def _of_jaxpr(jaxpr: Any) -> int:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import TrainConfig
-from stpatch_jax.training.flops import count_flops
+from stpatch_jax.training.flops import gradient_flops
 from stpatch_jax.training.log import MetricsLog, progress_bar
 from stpatch_jax.training.machine import Clock, Profile, figures
 from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh
@@ -38,6 +38,20 @@ ROLLBACKS = 3
 
 PATIENCE = 10
 """How many times the timeout of a step anything else may take."""
+
+
+def most_steps_lost(checkpoint_every: int) -> int:
+    """How many steps a kill can cost: an interval, and those that a save may take to be committed.
+
+    >>> most_steps_lost(100)
+    125
+    """
+    return checkpoint_every + _longest_save(checkpoint_every)
+
+
+def _longest_save(checkpoint_every: int) -> int:
+    """Steps that may begin beside a save: a quarter of the interval, rounded up."""
+    return -(-checkpoint_every // 4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +129,10 @@ def fit(
     A run that was killed at any moment and is called again with the same arguments ends with the
     same bits, in the state and in `metrics.jsonl`, as one that never stopped (same devices, same
     number of CPU cores). The whole run is under `jax.set_mesh`, `validate` included.
+
+    A save goes on beside the steps after it. A quarter of `config.checkpoint_every` (rounded up) of
+    them may begin, then the loop waits until it is committed: a kill costs at most those steps and
+    one interval.
 
     Files: `workdir/checkpoints/STEP` every `config.checkpoint_every` steps and at the last;
     `workdir/metrics.jsonl`, one object a step with `step`, `loss`, `grad_norm`, `skipped` and
@@ -202,20 +220,9 @@ def fit(
         end - start,
         examples=config.batch_size,
         patches=patches,
-        flops=_flops(loss_fn, run.state.model, run.shapes) if run.shapes else None,
+        flops=gradient_flops(loss_fn, run.state.model, run.shapes) if run.shapes else None,
     )
     return FitResult(run.state, end, end < config.steps, best, machine)
-
-
-def _flops(loss_fn: LossFunction, model: nnx.Module, batch: Batch) -> int:
-    """The arithmetic of one gradient of the loss, over all devices."""
-    graphdef, state = nnx.split(model)
-
-    def gradient(state: nnx.State, batch: Batch) -> Any:
-        model = nnx.merge(graphdef, state, copy=True)
-        return nnx.value_and_grad(loss_fn, has_aux=True)(model, batch)
-
-    return count_flops(gradient, state, batch)
 
 
 @dataclasses.dataclass
@@ -234,6 +241,7 @@ class _Run:
     log: Any = None
     bar: Any = None
     shapes: Batch | None = None
+    held: int | None = None  # The step that must not begin before the last save is committed.
     clock: Clock = dataclasses.field(default_factory=Clock)
 
     @contextlib.contextmanager
@@ -254,6 +262,9 @@ class _Run:
         """Takes the steps after `start`; returns the last one taken."""
         waiting = None
         for step in range(start + 1, self.config.steps + 1):
+            if step == self.held:
+                with self.phase("save"):
+                    self.checkpoints.wait()
             profile.before_step()
             with self.phase("step" if step > start + 1 else "compile"):
                 batch = next(batches)
@@ -298,6 +309,7 @@ class _Run:
             with self.phase("save"):
                 self.log.sync()
                 self.checkpoints.save(step, nnx.state(self.state), self.extras, metrics=measured)
+                self.held = step + _longest_save(self.config.checkpoint_every) + 1
 
     def _require_best(self, measured: Mapping[str, float]) -> None:
         name = (self.config.keep_best or "").partition(":")[2]

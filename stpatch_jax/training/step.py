@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from stpatch_jax.training.accumulation import accumulated
+from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.mesh import Batch, state_sharding
 from stpatch_jax.training.optimizers import make_optimizer
@@ -159,7 +159,8 @@ def make_train_step(
 
     Args:
         loss_fn: `(model, batch) -> (loss, metrics)`, the loss a mean over the global batch,
-            metrics a dict of scalars; `weight` among them is only read by `accumulate`.
+            metrics a dict of scalars; `weight` and `divisor` among them are only read by
+            `accumulate`.
         mesh: The mesh that state and batch lie on.
         accumulate: Parts that the batch is taken in, see `stpatch_jax.training.accumulation`.
         remat: Whether to keep only matrix products and convolutions for the backward pass.
@@ -192,7 +193,7 @@ def make_train_step(
         nnx.update(state, jax.tree.map(functools.partial(jnp.where, finite), after, before))
         state.skipped[...] += jnp.where(finite, 0, 1)
         _pin(state, mesh)
-        metrics.pop("weight", None)
+        metrics = {name: value for name, value in metrics.items() if name not in SCALES}
         return metrics | {
             "loss": loss,
             "grad_norm": grad_norm,

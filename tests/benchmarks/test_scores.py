@@ -37,6 +37,7 @@ def test_a_score_is_the_mean_over_windows_of_real_targets():
     # Windows have squared errors (1, 1), (0, 4), (0).
     assert scores["mse"]["model"](every) == pytest.approx((1 + 2 + 0) / 3)
     assert scores["mae"]["model"](every) == pytest.approx((1 + 1 + 0) / 3)
+    assert scores["rmse"]["model"](every) == pytest.approx(1)
     assert scores["mse_drop_last"]["model"](every) == pytest.approx((1 + 2) / 2)
     assert scores["mse"]["zero"](every) == pytest.approx((2 + 10 + 9) / 3)
     assert scores["mae"]["model"](np.array([2, 2, 0])) == pytest.approx(1 / 3)
@@ -92,7 +93,9 @@ def test_a_row_that_is_scored_again_replaces_and_counts():
 def test_every_experiment_is_a_recipe_with_its_horizon_and_seed(name):
     experiment = EXPERIMENTS[name]
     config = configured(experiment, experiment.horizons[-1], 3)
-    assert config.recipe == name
+    assert config.recipe == experiment.recipe
+    assert name == (experiment.name or experiment.recipe)
+    assert experiment.path in (None, config.data.path)
     assert config.train.seed == 3
-    assert getattr(config.data, "horizon", None) == experiment.horizons[-1]
+    assert experiment.horizons[-1] in (None, getattr(config.data, "horizon", None))
     assert experiment.published.keys() <= set(experiment.horizons)

@@ -35,12 +35,36 @@ def test_grid_shape_is_that_of_the_output(shape):
     assert y.shape == (2, *model.grid_shape(shape), 128)
 
 
+def test_cells_of_a_window_are_channels(normal):
+    config = Conv3DConfig(1, (4,), window=(1, 2))
+    model = config.build(3, shape=(2, 5), rngs=nnx.Rngs(0))
+    plain = Conv3DConfig(1, (4,)).build(6, shape=(2, 3), rngs=nnx.Rngs(0))
+    x = normal(0, 2, 2, 5, 3)
+    # The fifth cell has nobody beside it: a zero fills its window.
+    cut = jnp.pad(x, [(0, 0), (0, 0), (0, 1), (0, 0)]).reshape(2, 2, 3, 6)
+    np.testing.assert_array_equal(model(x), plain(cut))
+    assert model.grid_shape((2, 5)) == model(x).shape[1:-1] == (1, 2)
+    assert model.spec.window == (2, 4)
+
+
+def test_an_axis_of_one_cell_is_not_convolved():
+    model = nnx.eval_shape(
+        lambda: Conv3DConfig(3, (4, 8)).build(1, shape=(1, 4, 4, 2), rngs=nnx.Rngs(0))
+    )
+    assert [stage.kernel.shape for stage in model.stages] == [
+        (1, 3, 3, 3, 1, 4),
+        (1, 3, 3, 1, 4, 8),
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"space_axes": 5}, "needs 0 to 3 space axes, got 5"),
         ({"features": ()}, "needs features to be positive integers"),
         ({"kernel_size": 2}, "needs an odd kernel_size >= 1, got 2"),
+        ({"window": (2, 2)}, "needs a window of 3 positive integers, time first, got"),
+        ({"window": (1, 0, 2)}, "needs a window of 3 positive integers, time first, got"),
     ],
 )
 def test_bad_settings_are_refused(fields, message):

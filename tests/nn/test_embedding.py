@@ -12,6 +12,7 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import NeighborhoodConfig, SCNNConfig, TokenEmbeddingConfig
+from stpatch_jax.nn.embedding import window_buckets
 from stpatch_jax.windows import WindowSpec
 
 VOCABULARY, FEATURES = 11, 4
@@ -110,3 +111,47 @@ def test_what_does_not_fit_is_refused():
 def test_bad_settings_are_refused(fields, message):
     with pytest.raises(InputError, match=f"TokenEmbedding.*{message}"):
         TokenEmbeddingConfig(**{"backbone": INNER, "vocabulary": VOCABULARY, **fields})
+
+
+def test_windows_add_their_vectors_and_look_back_only():
+    model, ids = build(longest_window=3, buckets=64), tokens(2, 5, 1)
+    tables = [embed.embedding for embed in model.embed_windows]
+    assert [table.shape for table in tables] == [(64, FEATURES)] * 2
+    plain = model.backbone(model.embed.embedding[...][ids[..., 0]])
+    np.testing.assert_allclose(run(model, ids), plain, rtol=1e-5, atol=1e-6)
+    random = np.random.default_rng(1)
+    for table in tables:
+        table[...] = jnp.asarray(random.normal(size=table.shape), jnp.float32)
+    buckets = [np.asarray(b) for b in window_buckets(jnp.asarray(ids[..., 0]), model.config)]
+    vectors = np.asarray(model.embed.embedding[...])[ids[..., 0]]
+    for table, bucket in zip(tables, buckets, strict=True):
+        vectors = vectors + np.asarray(table[...])[bucket]
+    expected = model.backbone(jnp.asarray(vectors))
+    before = np.asarray(run(model, ids))
+    np.testing.assert_allclose(before, expected, rtol=1e-5, atol=1e-6)
+    changed = ids.copy()
+    changed[:, 3] = (changed[:, 3] + 1) % VOCABULARY
+    np.testing.assert_array_equal(np.asarray(run(model, changed))[:, :2], before[:, :2])
+
+
+def test_equal_windows_share_a_bucket_and_most_others_do_not():
+    config = TokenEmbeddingConfig(INNER, VOCABULARY, longest_window=3, buckets=2**12)
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (4, 60), np.int32)
+    for length, buckets in enumerate(window_buckets(jnp.asarray(ids), config), start=2):
+        padded = np.pad(ids + 1, ((0, 0), (length - 1, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, length, axis=1)
+        found: dict[tuple[int, ...], set[int]] = {}
+        for window, bucket in zip(windows.reshape(-1, length), np.ravel(buckets), strict=True):
+            assert 0 <= bucket < 2**12
+            found.setdefault(tuple(window.tolist()), set()).add(int(bucket))
+        assert all(len(numbers) == 1 for numbers in found.values())
+        assert len(set.union(*found.values())) > 0.9 * len(found)
+
+
+def test_windows_and_buckets_that_make_no_sense_are_refused():
+    for wrong, text in (
+        ({"longest_window": 0}, "longest_window >= 1 token, got 0"),
+        ({"buckets": 100}, "buckets to be a power of 2"),
+    ):
+        with pytest.raises(InputError, match=text):
+            TokenEmbeddingConfig(INNER, VOCABULARY, **wrong)

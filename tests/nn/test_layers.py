@@ -58,6 +58,31 @@ def test_convolve_equals_loops(lengths, extents, causal, most_axes, monkeypatch)
     np.testing.assert_allclose(y, convolve_by_loops(x, kernel, causal), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "extents", "causal"),
+    [((4, 5), (3, 3), False), ((4, 3, 5), (3, 3, 3), True)],
+)
+def test_one_channel_is_convolved_as_the_library_does(lengths, extents, causal, monkeypatch):
+    """The same sums and derivatives, whether shifted products or convolutions make them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *lengths, 1)).astype(np.float32)
+    kernel = rng.normal(size=(*extents, 1, 3)).astype(np.float32)
+    found = []
+    for most in (0, layers._MOST_TAPS):
+        monkeypatch.setattr(layers, "_MOST_TAPS", most)
+
+        @jax.jit
+        def values(x, kernel):
+            y, back = jax.vjp(lambda x, kernel: convolve(x, kernel, causal=causal), x, kernel)
+            return y, back(jnp.sin(y))
+
+        program = str(jax.make_jaxpr(lambda *given: convolve(*given, causal=causal))(x, kernel))
+        assert ("conv_general_dilated" in program) == (most == 0)
+        found.append(jax.tree.leaves(values(x, kernel)))
+    for library, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, library, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("reduce", ["max", "average"])
 @pytest.mark.parametrize("lengths", [(4, 6), (5, 3), (1, 4), (1, 1)])
 def test_pool_halves_pairs_and_keeps_the_odd_cell(reduce, lengths):

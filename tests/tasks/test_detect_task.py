@@ -85,7 +85,8 @@ def test_one_batch_is_learnt_to_the_box(name):
         train_step(model, optimizer, batch)
     loss, metrics, _ = train_step(model, optimizer, batch)
     assert loss < 0.1 * first
-    assert set(metrics) == {"focal", "cross_entropy", "box", "lost_objects"}
+    parts = {"focal", "cross_entropy", "box", "lost_objects"}
+    assert set(metrics) == parts | {"weight", "divisor"}
     counts = task.average_precision(predict(model, batch), batch, thresholds=(0.5, 0.75))
     assert (counts.average_precision()[0] > 0.9).all()
     baseline = task.average_precision(task.baselines(batch)["mean_box"], batch)
@@ -291,14 +292,14 @@ def test_panels_video_and_volumes_have_boxes(space):
 
 def test_objects_that_cannot_be_learnt_are_refused():
     task, batch = Detect(CONFIG), given_objects(([0, 0, 2, 4], 1))
-    task.check_objects(batch)
+    task.check_batch(batch)
     for label in (2, -1, 0.5):
         message = f"has 2 classes and needs labels from 0 to 1, got [{label}"
         with pytest.raises(InputError, match=re.escape(message)):
-            task.check_objects({**batch, "label": np.full((1, 1, 2), label)})
+            task.check_batch({**batch, "label": np.full((1, 1, 2), label)})
     for bounds in ([0, 0, -1, 4], [0, 0, np.inf, 4]):
         with pytest.raises(InputError, match=r"finite bounds .* with lo <= hi, got"):
-            task.check_objects(given_objects((bounds, 1)))
+            task.check_batch(given_objects((bounds, 1)))
     with pytest.raises(InputError, match="at least one object in the training data, got none"):
         config_of({**batch, "object_mask": np.zeros((1, 1, 2), bool)})
     with pytest.raises(InputError, match="needs labels from 0 to 1, got"):

@@ -189,6 +189,8 @@ def test_penalty_and_weights_enter_the_loss_and_not_its_metrics():
     error = np.square(np.asarray(nnx.jit(task.predict)(model, batch)) - batch["target"])
     share = np.broadcast_to(cell, error.shape) * batch["target_mask"]
     np.testing.assert_allclose(weighted, (error * share).sum() / share.sum(), rtol=1e-5)
+    np.testing.assert_allclose(same.pop("weight"), share.sum(), rtol=1e-6)
+    assert metrics.pop("weight") == batch["target_mask"].sum()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), same, metrics)
 
 

@@ -175,6 +175,10 @@ def test_what_does_not_fit_is_refused():
             task.sample(model, prompt, length=1, key=jax.random.key(0))
     with pytest.raises(InputError, match=r"length >= 1 .* temperature >= 0, got 0 and 1\.0"):
         task.sample(model, np.array([[1]]), length=0, key=jax.random.key(0))
+    with pytest.raises(InputError, match=r"got\s+none; use np\.bincount"):
+        NextTokenConfig().create()
+    with pytest.raises(InputError, match=r"needs ids from 0 to 6, got \[7\]"):
+        task.check_batch({"tokens": np.array([[1, 7]])})
     wrong: Any = ((5,), (1, -1), (1, 0.5))
     for counts in wrong:
         with pytest.raises(InputError, match="NextToken needs token_counts"):

@@ -24,12 +24,14 @@ from stpatch_jax.nn import (
     BackboneConfig,
     Conv3DConfig,
     ConvRecurrentConfig,
+    FlatPatchesConfig,
     NeighborhoodConfig,
     PatchCNNConfig,
     PatchTransformerConfig,
     SCNNConfig,
     SpaceTimeRNNConfig,
     TokenEmbeddingConfig,
+    UNetConfig,
 )
 from stpatch_jax.training import MeshConfig, OptimizerConfig, TrainConfig, fit
 from stpatch_jax.windows import WindowSpec
@@ -86,6 +88,8 @@ FAMILIES = {
         )
     ),
     "patch_transformer": Case(TRANSFORMER),
+    "flat_patches": Case(FlatPatchesConfig(WINDOW, dropout=0.5)),
+    "unet": Case(UNetConfig(WINDOW, features=(8, 8), dropout=0.5)),
     "token_embedding": Case(
         TokenEmbeddingConfig(SERIES, TOKENS, features=8, dropout=0.5), tokens=True
     ),

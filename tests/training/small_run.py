@@ -42,6 +42,17 @@ class SmallModel(nnx.Module):
         return self.outer(self.dropout(nnx.relu(self.norm(self.inner(x)))))
 
 
+class PlainModel(nnx.Module):
+    """Without anything that looks at the batch as a whole."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.inner = nnx.Linear(4, 16, rngs=rngs)
+        self.outer = nnx.Linear(16, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.outer(jax.nn.gelu(jnp.sin(self.inner(x))))
+
+
 def squared_error(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     error = model(batch["x"]) - batch["y"]
     return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error))}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from small_run import CONFIG, SmallModel, arrays, batches, digest, squared_error
+from small_run import CONFIG, PlainModel, SmallModel, arrays, batches, digest, squared_error
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import (
@@ -24,17 +24,6 @@ from stpatch_jax.training import (
 from stpatch_jax.training.accumulation import cut
 
 SGD = dataclasses.replace(CONFIG, optimizer=OptimizerConfig("sgd", learning_rate=0.05))
-
-
-class Plain(nnx.Module):
-    """Without anything that looks at the batch as a whole."""
-
-    def __init__(self, rngs: nnx.Rngs):
-        self.inner = nnx.Linear(4, 16, rngs=rngs)
-        self.outer = nnx.Linear(16, 1, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.outer(jax.nn.gelu(jnp.sin(self.inner(x))))
 
 
 def masked_error(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -56,7 +45,7 @@ def test_parts_equal_the_whole_batch() -> None:
     outcomes = []
     settings: list[Any] = [{}, {"accumulate": 4}, {"remat": True}]
     for options in settings:
-        state = create_state(Plain, SGD, mesh)
+        state = create_state(PlainModel, SGD, mesh)
         step: Any = make_train_step(masked_error, mesh, **options)
         batch = shard_batch(batch_of(32), mesh)
         metrics = [step(state, batch) for _ in range(2)][-1]
@@ -118,7 +107,7 @@ def test_devices_keep_their_examples() -> None:
 def test_recomputation_keeps_products_only() -> None:
     """Counted in the program: what the backward pass gets from the forward pass."""
     mesh = make_mesh()
-    state = create_state(Plain, SGD, mesh)
+    state = create_state(PlainModel, SGD, mesh)
     batch = shard_batch(batch_of(8), mesh)
     sines = []
     for remat in (False, True):

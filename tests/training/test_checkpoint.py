@@ -173,6 +173,35 @@ def test_what_a_kill_leaves_is_ignored_and_removed(tmp_path: Path, saved: Path) 
     assert sorted(path.name for path in directory.iterdir()) == ["12", "9"]
 
 
+def half_deleted(path: Path) -> None:
+    shutil.rmtree(path / "state")
+
+
+def emptied(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+@pytest.mark.parametrize("remove", [half_deleted, emptied])
+def test_half_deleted_checkpoints_are_told_or_removed(
+    tmp_path: Path, saved: Path, remove: Any
+) -> None:
+    directory = tmp_path / "copy"
+    shutil.copytree(saved, directory)
+    # A kill while an old one is removed: nothing reads it, and the next writer removes the rest.
+    remove(directory / "5")
+    with Checkpoints(directory, keep=1, best="min:mae") as checkpoints:
+        assert checkpoints.latest_step == 9
+        checkpoints.save(12, make_state(), EXTRAS)
+    assert [path.name for path in directory.iterdir()] == ["12"]
+    remove(directory / "12")
+    with (
+        Checkpoints(directory) as checkpoints,
+        pytest.raises(InputError, match=r"copy/12 is damaged \(its .*\); delete that folder"),
+    ):
+        checkpoints.restore(12, abstract(make_state()))
+
+
 def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no checkpoints in"):
         Checkpoints(tmp_path / "absent")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from small_run import CONFIG, UNREADABLE
 
+from stpatch_jax.training.loop import most_steps_lost
+
 
 def start_run(workdir: Path, cache: Path, steps: int) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("small_run.py")
@@ -41,7 +43,8 @@ def said(out: str) -> list[dict[str, object]]:
 
 
 def finish(process: subprocess.Popen[str], workdir: Path) -> list[dict[str, object]]:
-    out, _ = process.communicate(timeout=600)
+    # With `--many` it has thousands of steps to go, on a machine that others may use too.
+    out, _ = process.communicate(timeout=3600)
     errors = said_on(workdir).read_text()
     assert process.returncode == 0, errors
     # XLA of jax 0.10.0 doubts in its log the programs that it cached itself on this machine.
@@ -101,8 +104,7 @@ def check_kills(tmp_path: Path, kills: int, steps: int) -> int:
         assert started in ([], [{"start": restored}])
         assert committed(broken) >= restored
         inside += in_flight(broken)
-        # A save goes on beside the steps up to the next one: that interval may be lost as well.
-        assert logged(broken) - committed(broken) <= 2 * CONFIG.checkpoint_every
+        assert logged(broken) - committed(broken) <= most_steps_lost(CONFIG.checkpoint_every)
     _, expected = finish(undisturbed, straight)
     restored = committed(broken)
     started, result = finish(start_run(broken, cache, steps), broken)

@@ -12,6 +12,8 @@ from small_run import CONFIG, NAN_STEP, SmallModel, arrays, digest, run, sigterm
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import Checkpoints, FitResult, make_mesh, restore_state
+from stpatch_jax.training.log import MetricsLog
+from stpatch_jax.training.loop import most_steps_lost
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,30 @@ def test_checkpoints_keep_the_newest_with_extras(straight: tuple[Path, FitResult
     state, step, extras = restored
     assert (step, extras) == (12, {"name": "small"})
     assert digest(state) == digest(result.state)
+
+
+def test_steps_go_on_beside_a_save_for_a_quarter_of_the_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    for owner, name in ((MetricsLog, "write"), (Checkpoints, "save"), (Checkpoints, "wait")):
+        method = getattr(owner, name)
+
+        def told(self: Any, *args: Any, name: str = name, method: Any = method, **options: Any):
+            done = method(self, *args, **options)
+            step = args[0]["step"] if name == "write" else args[0] if args else ""
+            events.append(f"{name} {step}".strip())
+            return done
+
+        monkeypatch.setattr(owner, name, told)
+    config = dataclasses.replace(CONFIG, steps=13, checkpoint_every=6, evaluate_every=13)
+    run(tmp_path, config, validate=None)
+    # Step 9 may not begin before. A step is logged once the next one has begun, so 7 is and 8 not.
+    assert events[5:10] == ["write 6", "save 6", "write 7", "wait", "write 8"]
+    # The second save is waited for before the third, and that at the end.
+    assert events[-4:] == ["save 12", "write 13", "save 13", "wait"]
+    assert events.count("wait") == 2
+    assert [most_steps_lost(every) for every in (1, 2, 6, 100)] == [2, 3, 8, 125]
 
 
 def test_machine_figures(straight: tuple[Path, FitResult]) -> None:

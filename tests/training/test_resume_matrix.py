@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resume_cases import BATCH, CASES, STEPS, STOP
+from resume_cases import BATCH, CASES, FAMILIES, STEPS, STOP
 from small_run import UNREADABLE
+
+from stpatch_jax.nn import BackboneConfig
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +59,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         name: (whole[name], stopped[name], second[name], straight / name, broken / name)
         for name in CASES
     }
+
+
+def test_every_backbone_is_among_the_cases() -> None:
+    tried = {type(case.backbone) for case in FAMILIES.values()}
+    ours = {c for c in BackboneConfig.__subclasses__() if c.__module__.startswith("stpatch_jax.")}
+    assert tried == ours
 
 
 def test_every_resumed_run_ends_bit_equal(runs: dict[str, Any]) -> None:

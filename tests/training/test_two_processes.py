@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from process_run import CONFIG, HEARTBEAT_S
+from small_panel import flags, write_table
 from small_run import UNREADABLE
 
+from stpatch_jax.training.loop import most_steps_lost
 from stpatch_jax.training.watchdog import EXIT_CODE
 
 pytestmark = pytest.mark.slow
@@ -27,20 +29,24 @@ ROOT = Path(__file__).parents[2]
 class Process:
     """A process of a run; what it prints goes to files, for pipes that nobody reads fill up."""
 
-    def __init__(self, folder: Path, name: str, *arguments: object):
+    def __init__(self, folder: Path, name: str, *command: object, devices: int = 0):
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         env = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache-of-processes"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "PYTHONPATH": str(ROOT),
             "PYTHONFAULTHANDLER": "",
+            "JAX_PLATFORMS": "cpu",
         }
+        if devices:
+            env["JAX_NUM_CPU_DEVICES"] = str(devices)
+        python = [sys.executable, "-W", "error", "-W", UNREADABLE]
         with self.out.open("w") as out, self.err.open("w") as err:
-            command = [sys.executable, "-W", "error", "-W", UNREADABLE, str(SCRIPT)]
-            command += map(str, arguments)
-            self.popen = subprocess.Popen(command, env=env, stdout=out, stderr=err)
+            arguments = [*python, *map(str, command)]
+            self.popen = subprocess.Popen(arguments, env=env, stdout=out, stderr=err)
 
     def result(self) -> dict[str, Any]:
-        assert self.popen.wait(timeout=200) == 0, self.err.read_text()
+        assert self.popen.wait(timeout=600) == 0, self.err.read_text()
         return json.loads(self.out.read_text().splitlines()[-1])
 
 
@@ -49,8 +55,8 @@ def start(tmp_path: Path) -> Iterator[Any]:
     """Starts processes that do not outlive the test."""
     started: list[Process] = []
 
-    def start(name: str, *arguments: object) -> Process:
-        started.append(Process(tmp_path, name, *arguments))
+    def start(name: str, *command: object, devices: int = 0) -> Process:
+        started.append(Process(tmp_path, name, *command, devices=devices))
         return started[-1]
 
     yield start
@@ -61,11 +67,15 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 def two(start: Any, workdir: Path, steps: int) -> tuple[Process, Process]:
     """Two processes of 2 devices each."""
+    port = free_port()
+    first, second = (start(f"process{i}", SCRIPT, workdir, steps, 2, port, 2, i) for i in range(2))
+    return first, second
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    first, second = (start(f"process{i}", workdir, steps, 2, port, 2, i) for i in range(2))
-    return first, second
+        return free.getsockname()[1]
 
 
 def metrics(workdir: Path) -> dict[str, np.ndarray]:
@@ -84,7 +94,7 @@ def check_alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 def wait_for_step(workdir: Path, step: int, *processes: Process) -> None:
     log = workdir / "metrics.jsonl"
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not log.exists() or log.read_text().count("\n") < step:
         for process in processes:
             assert process.popen.poll() is None, process.err.read_text()
@@ -93,7 +103,7 @@ def wait_for_step(workdir: Path, step: int, *processes: Process) -> None:
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path, start: Any) -> None:
-    alone = start("alone", tmp_path / "alone", 12, 4).result()
+    alone = start("alone", SCRIPT, tmp_path / "alone", 12, 4).result()
     results = [process.result() for process in two(start, tmp_path / "both", 12)]
     assert results[0] == results[1]
     assert alone["step"] == results[0]["step"] == 12
@@ -118,13 +128,12 @@ def test_a_process_dies_and_one_alone_goes_on(tmp_path: Path, start: Any, victim
 
     before = metrics(workdir)
     steps = len(before["step"]) + 8
-    straight = start("straight", tmp_path / "straight", steps, 4)
-    assert start("alone", workdir, steps, 2).result()["step"] == steps
+    straight = start("straight", SCRIPT, tmp_path / "straight", steps, 4)
+    assert start("alone", SCRIPT, workdir, steps, 2).result()["step"] == steps
     straight.result()
     after = metrics(workdir)
     check_alike(after, metrics(tmp_path / "straight"))
-    kept = max(step for step in before["step"] if step % CONFIG.checkpoint_every == 0)
-    restored = kept - CONFIG.checkpoint_every  # At worst: the last save was not committed yet.
+    restored = len(before["step"]) - most_steps_lost(CONFIG.checkpoint_every)
     for name, values in before.items():
         np.testing.assert_array_equal(after[name][:restored], values[:restored])
 
@@ -152,3 +161,52 @@ def test_a_process_that_hangs_is_given_up(tmp_path: Path, start: Any) -> None:
     told = both[0].err.read_text()
     assert "start the run again to go on from its last checkpoint" in told
     assert "loop.py" in told
+
+
+def test_the_command_goes_on_alone_to_the_report_of_two(tmp_path: Path, start: Any) -> None:
+    table = write_table(tmp_path / "prices.csv")
+
+    def command(workdir: Path) -> list[str]:
+        # Long enough to be killed on the way; no dropout, whose masks go by row.
+        train = [*flags(table, workdir, steps=120), "--model.dropout", "0"]
+        return ["-m", "stpatch_jax", *train, "--train.step-timeout", "30"]
+
+    def both(workdir: Path) -> list[Process]:
+        meeting = ["--coordinator", f"localhost:{free_port()}", "--num-processes", "2"]
+        return [
+            start(f"{workdir.name}{i}", *command(workdir), *meeting, "--process-id", i, devices=2)
+            for i in range(2)
+        ]
+
+    broken, straight = tmp_path / "broken", tmp_path / "straight"
+    for process in both(straight):
+        assert process.popen.wait(timeout=600) == 0, process.err.read_text()
+    said = [(tmp_path / f"straight{i}.out").read_text() for i in range(2)]
+    assert ["report and plots" in text for text in said] == [True, False]
+
+    processes = both(broken)
+    wait_for_step(broken, 6, *processes)
+    processes[1].popen.kill()
+    assert processes[0].popen.wait(timeout=600) in (1, EXIT_CODE, -signal.SIGABRT)
+    assert len(metrics(broken)["step"]) < 120
+    alone = start("alone", *command(broken), devices=2)
+    assert alone.popen.wait(timeout=600) == 0, alone.err.read_text()
+    assert "report and plots" in alone.out.read_text()
+    one, other = (json.loads((run / "report.json").read_text()) for run in (broken, straight))
+    assert [report.pop("machine")["processes"] for report in (one, other)] == [1, 2]
+    check_near(one, other)
+
+
+def check_near(one: Any, other: Any) -> None:
+    """The same report, figures up to rounding."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        one, other = list(one.values()), list(other.values())
+    if isinstance(one, list):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            check_near(left, right)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-2, abs=1e-4)
+    else:
+        assert one == other

@@ -28,6 +28,7 @@ def read_events(
     date: str | None = None,
     amount: str | None = None,
     start: str | None = None,
+    allow_missing_amounts: bool = False,
 ) -> xr.DataArray:
     """Reads a table of events (customer, date, amount) as counts and sums for each period.
 
@@ -47,6 +48,7 @@ def read_events(
         amount: Column of the amount; by default one called amount, dollar_value, price or the
             like.
         start: First day of the first period; by default the day of the first event.
+        allow_missing_amounts: Whether an event may lack its amount; the sum of its period is NaN.
 
     Returns:
         Field [time, customer, channel] of the channels count and amount, float64, with the first
@@ -72,7 +74,7 @@ def read_events(
     for column in (at["customer"], at["date"]):
         empty &= (cells.frame[column].fillna("").str.strip() == "").to_numpy()
     filled = cells.frame.index[~empty]
-    _check_amounts(cells, amounts, filled)
+    _check_amounts(cells, amounts, filled, missing_allowed=allow_missing_amounts)
     dates = cells.dates(at["date"], filled)
     names = cells.names(at["customer"], filled, noun="customer")
     starts, where = _periods(dates, period, start)
@@ -109,10 +111,12 @@ def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> 
     return found
 
 
-def _check_amounts(cells: Cells, amounts: np.ndarray, rows: pd.Index) -> None:
+def _check_amounts(
+    cells: Cells, amounts: np.ndarray, rows: pd.Index, *, missing_allowed: bool
+) -> None:
     if not len(rows):
         raise InputError(f"the event table {cells.name} must have events; give another file")
-    if (missing := np.isnan(amounts[rows])).any():
+    if (missing := np.isnan(amounts[rows])).any() and not missing_allowed:
         raise InputError(
             f"every event of {cells.name} must have an amount, but line "
             f"{cells.line(rows[missing.argmax()])} has none; fill it in or remove the line"

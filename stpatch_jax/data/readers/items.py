@@ -62,9 +62,13 @@ class _Files:
     paths: tuple[Path, ...]
 
     def __getitem__(self, at: int) -> np.ndarray:
+        return np.asarray(self.open(at))
+
+    def open(self, at: int) -> Any:
+        """An item of which only what is indexed is decoded: a `DataArray`, or an array."""
         path = self.paths[at]
         if path.suffix in VIDEO_SUFFIXES:
-            return open_video(path).values
+            return open_video(path)
         arrays = array_headers(path)
         if len(arrays) != 1:
             raise InputError(

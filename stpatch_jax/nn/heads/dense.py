@@ -29,6 +29,7 @@ class ReconstructionHead(nnx.Module):
         in_features: Number of channels of the feature map.
         shape: `(time, *space)` of the field that the windows lie on.
         channels: Number of values per sample.
+        bias: Whether a constant is added to each value; without, features of 0 give 0.
         dtype: Name of the dtype of the dense layer.
         param_dtype: Name of the dtype that stores.
         rngs: Stream `params`.
@@ -44,6 +45,7 @@ class ReconstructionHead(nnx.Module):
         *,
         shape: Sequence[int],
         channels: int,
+        bias: bool = True,
         dtype: DTypeName = "float32",
         param_dtype: DTypeName = "float32",
         rngs: nnx.Rngs,
@@ -60,6 +62,7 @@ class ReconstructionHead(nnx.Module):
         self.dense = nnx.Linear(
             in_features,
             math.prod(self.patch_shape),
+            use_bias=bias,
             kernel_init=nnx.initializers.zeros_init(),
             dtype=jnp.dtype(dtype),
             param_dtype=jnp.dtype(param_dtype),
@@ -98,6 +101,7 @@ class DenseHead(ReconstructionHead):
         in_features: Number of channels of the feature map.
         shape: `(time, *space)` of the field to give.
         channels: Number of values per cell.
+        bias: Whether a constant is added to each value, see `ReconstructionHead`.
         blend: Taper of the average, see `fold_patches`: "uniform", or "linear", "hann", "gaussian",
             which weigh a window's centre more than its rim and so hide seams.
         dtype: Name of the dtype of the dense layer; the fold accumulates in float32.
@@ -116,6 +120,7 @@ class DenseHead(ReconstructionHead):
         *,
         shape: Sequence[int],
         channels: int,
+        bias: bool = True,
         blend: Blend = "uniform",
         dtype: DTypeName = "float32",
         param_dtype: DTypeName = "float32",
@@ -131,6 +136,7 @@ class DenseHead(ReconstructionHead):
             in_features,
             shape=shape,
             channels=channels,
+            bias=bias,
             dtype=dtype,
             param_dtype=param_dtype,
             rngs=rngs,

@@ -47,6 +47,7 @@ class ForecastHead(DenseHead):
             carry the past along; "flatten" lines up those of all grid times (as PatchTST does),
             which needs more weights and inputs of one length.
         grid_time: `nt` of the feature map, needed to flatten.
+        bias: Whether a constant is added at each lead time, cell of the window and channel.
         dtype: Name of the dtype of the dense layer; the fold accumulates in float32.
         param_dtype: Name of the dtype that stores.
         rngs: Stream `params`.
@@ -72,6 +73,7 @@ class ForecastHead(DenseHead):
         quantiles: Sequence[float] = (),
         time: ForecastTime = "last",
         grid_time: int | None = None,
+        bias: bool = True,
         dtype: DTypeName = "float32",
         param_dtype: DTypeName = "float32",
         rngs: nnx.Rngs,
@@ -96,6 +98,7 @@ class ForecastHead(DenseHead):
             in_features * grid_time if time == "flatten" and grid_time else in_features,
             shape=(horizon, *space),
             channels=channels * max(len(self.quantiles), 1),
+            bias=bias,
             dtype=dtype,
             param_dtype=param_dtype,
             rngs=rngs,

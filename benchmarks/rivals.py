@@ -1,0 +1,69 @@
+"""Scores of text and customer models beside those of classical models of the same training data."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from benchmarks.bgnbd import BGNBD
+from benchmarks.ngram import NGram
+from benchmarks.scores import Score
+from stpatch_jax.data import Characters, Customers
+from stpatch_jax.data.purchase_history import DAYS
+from stpatch_jax.evaluation import SplitCustomers, SplitTokens
+
+_ORDER = 5
+
+
+def token_scores(split: SplitTokens, data: Characters) -> dict[str, dict[str, Score]]:
+    """Bits per character of the model, the naive rule and a 5-gram model, on the test split."""
+    nats: Mapping[str, np.ndarray] = {**split.nats, f"{_ORDER}-gram": ngram_nats(data)}
+
+    def score(values: np.ndarray) -> Score:
+        return lambda chosen: float(values[chosen].sum() / split.count[chosen].sum() / math.log(2))
+
+    return {"bits_per_char": {name: score(values) for name, values in nats.items()}}
+
+
+def ngram_nats(data: Characters) -> np.ndarray:
+    """Information of each test example under the n-gram model of the training texts, in nats."""
+    model = NGram(data.texts["train"], _ORDER)
+    step = data.config.window - data.config.context
+    sums = []
+    for text in data.texts["test"]:
+        # The first characters, too, are predicted from as many before them.
+        bits = model.bits(np.concatenate([np.repeat(text[:1], _ORDER - 2), text]))
+        sums.append(np.add.reduceat(bits, np.arange(0, len(bits), step)))
+    return np.concatenate(sums) * math.log(2)
+
+
+def customer_scores(split: SplitCustomers, data: Customers) -> dict[str, dict[str, Score]]:
+    """RMSE and MAE of each customer's purchases, and their total, beside a BG/NBD model's."""
+    forecasts = {name: values[:, 0] for name, values in split.forecasts.items()}
+    forecasts["bg_nbd"] = bgnbd_purchases(data)
+    real = split.real[:, 0]
+
+    def rmse(values: np.ndarray) -> Score:
+        return lambda chosen: float(np.sqrt(np.mean((values - real)[chosen] ** 2)))
+
+    def mae(values: np.ndarray) -> Score:
+        return lambda chosen: float(np.mean(np.abs(values - real)[chosen]))
+
+    def total(values: np.ndarray) -> Score:
+        return lambda chosen: float(values[chosen].sum())
+
+    return {
+        metric.__name__: {name: metric(values) for name, values in forecasts.items()}
+        for metric in (rmse, mae, total)
+    }
+
+
+def bgnbd_purchases(data: Customers) -> np.ndarray:
+    """Expected purchases of each test customer under the model of the calibration, in weeks."""
+    known = data.history.summary(0, data.known)
+    chosen = data.splits["test"].customer
+    repeats = (known.count - 1.0)[chosen]
+    last = ((known.last - known.first) / DAYS)[chosen]
+    age = ((data.known - 1 - known.first) / DAYS)[chosen]
+    model = BGNBD.fit(repeats, last, age)
+    return model.expected(repeats, last, age, time=data.horizon_days / DAYS)

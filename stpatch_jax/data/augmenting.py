@@ -1,0 +1,107 @@
+"""Random changes of training examples that leave their class as it is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stpatch_jax.errors import require
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a field is changed each time it is trained on, the `--data.augmentation.*` flags.
+
+    In the order of the attributes; by default nothing is changed. All times of a field are changed
+    alike, but for the noise.
+
+    Attributes:
+        turn: Whether the space axes are put into a random order, each order with the same
+            probability. Together with flips along all axes, these are all symmetries of the cube.
+        flip: Space axes, counted from 0, that are reversed with probability 1/2 each.
+        shift: Largest number of cells by which the field is moved along each space axis, either
+            way; what comes in from outside repeats the edge.
+        contrast: The field is multiplied by a number drawn from `1 - contrast` to `1 + contrast`.
+        brightness: A number drawn from `-brightness` to `brightness` is added to the field.
+        noise: Standard deviation of the normal noise that is added to each value.
+    """
+
+    turn: bool = False
+    flip: tuple[int, ...] = ()
+    shift: int = 0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flip", tuple(self.flip))
+        require(
+            all(axis >= 0 for axis in self.flip) and len(set(self.flip)) == len(self.flip),
+            "data.augmentation.flip must name space axes from 0, each once, but it is "
+            f"{self.flip}; give for example 0 1",
+        )
+        for name in ("shift", "contrast", "brightness", "noise"):
+            value, most = getattr(self, name), 1.0 if name == "contrast" else np.inf
+            require(
+                0 <= value < most,
+                f"data.augmentation.{name} must be in [0, {most:g}), but it is {value}; use 0 for "
+                "none",
+            )
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuses fields that cannot be changed so.
+
+        Args:
+            shape: `(time, *space, channel)`.
+
+        Raises:
+            InputError: An axis to flip is not there, or axes of different lengths would be turned.
+        """
+        space = shape[1:-1]
+        require(
+            max(self.flip, default=-1) < len(space),
+            f"data.augmentation.flip must name axes of the {len(space)} space axes of the fields, "
+            f"counted from 0, but it is {self.flip}; leave out the others",
+        )
+        require(
+            not self.turn or len(set(space)) == 1,
+            f"data.augmentation.turn needs space axes of one length, but they are {space}; leave "
+            "it out",
+        )
+
+    def __call__(self, field: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Changes one field.
+
+        Args:
+            field: [time, *space, channel], scaled to about mean 0 and variance 1, float32.
+            random: What all is drawn from: the same generator, the same changes.
+
+        Returns:
+            A new array of the same shape and dtype, or the field itself where nothing is changed.
+
+        >>> Augmentation(flip=(0,))(np.array([[[1.0], [2.0]]]), np.random.default_rng(4)).ravel()
+        array([2., 1.])
+        """
+        space = range(1, field.ndim - 1)
+        if self.turn:
+            field = field.transpose(0, *random.permutation(space), field.ndim - 1)
+        if chosen := tuple(axis + 1 for axis in self.flip if random.random() < 0.5):
+            field = np.flip(field, chosen)
+        if self.shift:
+            for axis in space:
+                field = _shifted(field, int(random.integers(-self.shift, self.shift + 1)), axis)
+        if self.contrast:
+            field = field * field.dtype.type(1 + random.uniform(-self.contrast, self.contrast))
+        if self.brightness:
+            field = field + field.dtype.type(random.uniform(-self.brightness, self.brightness))
+        if self.noise:
+            field = field + self.noise * random.standard_normal(field.shape, np.float32)
+        return np.ascontiguousarray(field)
+
+
+NO_AUGMENTATION = Augmentation()
+"""Examples as they are."""
+
+
+def _shifted(field: np.ndarray, by: int, axis: int) -> np.ndarray:
+    """The field moved `by` cells up an axis; the edge is repeated."""
+    return field.take(np.arange(field.shape[axis]) - by, axis=axis, mode="clip")

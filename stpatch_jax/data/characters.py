@@ -1,0 +1,178 @@
+"""Text as a stream of characters, to predict each from those before it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stpatch_jax.data.problem import DataConfig
+from stpatch_jax.data.readers import read_lines
+from stpatch_jax.data.sampling import Batch, Source
+from stpatch_jax.data.text_files import text_pair
+from stpatch_jax.errors import require
+
+SYMBOLS = 256
+_END = "\n"
+
+
+@dataclass(frozen=True)
+class CharactersConfig(DataConfig):
+    """The characters of a text, each to be predicted from those before it.
+
+    A character is a byte in the encoding given, so the vocabulary is the same 256 for every text.
+    The first lines of a file train, the next ones validate, the last ones test; of a pair
+    `NAME.pos` and `NAME.neg` both files are read, each split like this.
+
+    Attributes:
+        window: Number of characters that an example predicts.
+        context: Number of characters before those that are scored in validation and test, where
+            the text has them; each character is scored once.
+        validation_fraction: Share of the lines to validate on, in (0, 1).
+        test_fraction: Share of the lines to test on, in (0, 1).
+        encoding: How the characters are stored; each must be one byte of it.
+    """
+
+    window: int = 128
+    context: int = 64
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.05
+    encoding: str = "latin-1"
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.context < self.window,
+            "data.context must be at least 0 and less than data.window, but they are "
+            f"{self.context} and {self.window}; use for example 64 and 128",
+        )
+        shares = self.validation_fraction, self.test_fraction
+        require(
+            min(shares) > 0 and sum(shares) < 1,
+            "data.validation_fraction and data.test_fraction must be above 0 and leave a rest to "
+            f"train, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.05 and 0.05",
+        )
+
+    def load(self) -> "Characters":
+        """Reads the file, or the two of a pair, and splits their lines.
+
+        Raises:
+            InputError: A file cannot be read or has too few lines.
+        """
+        path = self.file()
+        files = list(text_pair(str(self.path)).values()) or [path]
+        lines = {file: read_lines(file, encoding=self.encoding) for file in files}
+        parts: dict[str, list[list[str]]] = {"train": [], "validation": [], "test": []}
+        for file, found in lines.items():
+            for name, part in self._split(found).items():
+                require(
+                    len(part) > 0,
+                    f"the {name} split of {file} must have a line, but of {len(found)} lines it "
+                    "has none; use a longer text or other shares",
+                )
+                parts[name].append(part)
+        texts = {name: [self._bytes(part) for part in found] for name, found in parts.items()}
+        report = {
+            "source": files,
+            "splits": {
+                name: {
+                    "lines": sum(map(len, parts[name])),
+                    "characters": sum(len(text) - 1 for text in texts[name]),
+                }
+                for name in texts
+            },
+        }
+        return Characters(self, texts, report)
+
+    def _split(self, lines: Sequence[str]) -> dict[str, Sequence[str]]:
+        count = len(lines)
+        test = round(count * (1 - self.test_fraction))
+        validation = round(count * (1 - self.test_fraction - self.validation_fraction))
+        return {
+            "train": lines[:validation],
+            "validation": lines[validation:test],
+            "test": lines[test:],
+        }
+
+    def _bytes(self, lines: Sequence[str]) -> np.ndarray:
+        """Lines as one text that begins with the end of a line, which is not predicted."""
+        text = _END + "".join(line + _END for line in lines)
+        return np.frombuffer(text.encode(self.encoding), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Characters:
+    """The texts of one problem by split; made by `CharactersConfig.load`.
+
+    Attributes:
+        config: The configuration it was made from.
+        texts: The texts of `train`, `validation` and `test`, uint8 each [character]; the first
+            character of a text is given and not predicted.
+        report: How many lines and predicted characters the splits hold; JSON-able.
+    """
+
+    config: CharactersConfig
+    texts: Mapping[str, Sequence[np.ndarray]]
+    report: dict[str, Any]
+
+    @property
+    def token_counts(self) -> tuple[int, ...]:
+        """How often each of the 256 characters occurs in the training texts."""
+        return tuple(np.bincount(np.concatenate(self.texts["train"]), minlength=SYMBOLS).tolist())
+
+    def source(self, split: str) -> Source:
+        """The examples of a split: `tokens` [window + 1], int32, and `token_mask`, bool.
+
+        Training examples begin at every character. Those of the other splits follow each other so
+        that the mask is True at each character but the first of its text in one of them.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        require(
+            split in self.texts,
+            f"split must be one of {', '.join(self.texts)}, but it is {split!r}; choose one of "
+            "them",
+        )
+        window, step = self.config.window, self.config.window - self.config.context
+        if split == "train":
+            starts = [np.arange(max(1, len(text) - window)) for text in self.texts[split]]
+            return _Windows(self.texts[split], starts, window, scored=window)
+        before = self.config.context
+        starts = [np.arange(0, len(text) - 1, step) - before for text in self.texts[split]]
+        return _Windows(self.texts[split], starts, window, scored=step)
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The character counts of the training texts, by which a change of the data is seen."""
+        return {"token_counts": list(self.token_counts)}
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The first line that some tokens [time] spell, as text."""
+        text = bytes(tokens.astype(np.uint8)).decode(self.config.encoding, errors="replace")
+        return text.partition(_END)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """Windows of texts by their starts, which may lie before the text: what is not there is 0."""
+
+    texts: Sequence[np.ndarray]
+    starts: Sequence[np.ndarray]
+    window: int
+    scored: int
+
+    def __len__(self) -> int:
+        return sum(map(len, self.starts))
+
+    def __getitem__(self, i: int, /) -> Batch:
+        for text, starts in zip(self.texts, self.starts, strict=True):
+            if i < len(starts):
+                return self._cut(text, int(starts[i]))
+            i -= len(starts)
+        raise IndexError(i)
+
+    def _cut(self, text: np.ndarray, start: int) -> Batch:
+        at = np.arange(start, start + self.window + 1)
+        there = (at >= 0) & (at < len(text))
+        tokens = np.where(there, text[at.clip(0, len(text) - 1)], 0).astype(np.int32)
+        last = np.arange(self.window + 1) > self.window - self.scored
+        return {"tokens": tokens, "token_mask": there & last}

@@ -1,0 +1,89 @@
+"""What all explanations share: the function they explain, and the way back to the grid."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+
+from stpatch_jax.errors import InputError, require
+
+Score = Callable[[jax.Array], jax.Array]
+"""What is explained: from fields [batch, time, *space, channel] to one number each [batch], each
+from its own field alone. The arrays of a `jax.tree_util.Partial` are arguments of what is compiled,
+so that it is compiled once for all their values; what another function closes over becomes part of
+the program."""
+
+
+def as_score(fn: Score, field: xr.DataArray) -> Partial:
+    """The function as a pytree, checked against the field.
+
+    Raises:
+        InputError: The field is none, or the function does not give one number per field.
+    """
+    dims = tuple(map(str, field.dims))
+    require(
+        len(dims) >= 2 and dims[0] == "time" and dims[-1] == "channel",
+        f"a field to explain must have the dims (time, *space, channel), but it has "
+        f"({', '.join(dims)}); rename or transpose them",
+    )
+    score = fn if isinstance(fn, Partial) else Partial(fn)
+    found = jax.eval_shape(score, jax.ShapeDtypeStruct((2, *field.shape), np.float32))
+    require(
+        getattr(found, "shape", None) == (2,),
+        "what is explained must give one number per field, (2,) for two of them, but it gives "
+        f"{getattr(found, 'shape', type(found).__name__)}; sum or choose one of its outputs",
+    )
+    return score
+
+
+def values_of(field: xr.DataArray) -> np.ndarray:
+    """The values of a field [time, *space, channel], float32."""
+    return np.asarray(field.values, np.float32)
+
+
+def filling(fill: ArrayLike, field: xr.DataArray) -> np.ndarray:
+    """What stands for "nothing is known" in every cell [time, *space, channel], float32.
+
+    Raises:
+        InputError: It does not fit the field.
+    """
+    try:
+        return np.broadcast_to(np.asarray(fill, np.float32), field.shape)
+    except ValueError as error:
+        raise InputError(
+            f"the baseline must be one number, one per channel ({field.shape[-1]}), or a field of "
+            f"shape {field.shape}, but its shape is {np.shape(fill)}; give one of them"
+        ) from error
+
+
+def on_grid(values: Any, field: xr.DataArray, *, name: str, unit: str) -> xr.DataArray:
+    """Attributions [time, *space] or [time, *space, channel] with the coordinates of the field."""
+    values = np.asarray(values, np.float64)
+    dims = field.dims[: values.ndim]
+    coords = {key: coord for key, coord in field.coords.items() if set(coord.dims) <= set(dims)}
+    attrs = {"units": unit, "long_name": name.replace("_", " ")}
+    return xr.DataArray(values, dims=dims, coords=coords, name=name, attrs=attrs)
+
+
+@jax.jit
+def scores(fn: Score, fields: ArrayLike) -> jax.Array:
+    """The scores of fields [batch, time, *space, channel], compiled."""
+    return fn(jax.numpy.asarray(fields))
+
+
+def batches(count: int, size: int) -> list[tuple[np.ndarray, int]]:
+    """Numbers 0 to count - 1 in batches of one size, and how many of each are not filling.
+
+    >>> [(numbers.tolist(), real) for numbers, real in batches(5, 3)]
+    [([0, 1, 2], 3), ([3, 4, 4], 2)]
+    """
+    size = min(size, count)
+    starts = range(0, count, size)
+    return [
+        (np.minimum(np.arange(start, start + size), count - 1), min(size, count - start))
+        for start in starts
+    ]

@@ -1,0 +1,161 @@
+"""Explanations by gradients: integrated gradients and SmoothGrad."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+
+from stpatch_jax.errors import require
+from stpatch_jax.explain.common import (
+    Score,
+    as_score,
+    batches,
+    filling,
+    on_grid,
+    scores,
+    values_of,
+)
+
+
+def integrated_gradients(
+    fn: Score,
+    field: xr.DataArray,
+    *,
+    baseline: ArrayLike = 0.0,
+    points: int = 32,
+    tolerance: float = 0.05,
+    unit: str = "score",
+    batch_size: int = 32,
+) -> xr.DataArray:
+    """Shares out what the score gains over a baseline among all values of a field.
+
+    `a = (x - b) * integral of grad fn(b + s (x - b)) ds` from 0 to 1, by Gauss-Legendre quadrature.
+    The attributions add up to `fn(x) - fn(b)` (completeness); that is checked.
+
+    Args:
+        fn: What is explained, see `Score`; differentiable.
+        field: One field (time, *space, channel) as `fn` takes it, without NaN.
+        baseline: What stands for "nothing is known": one number, one per channel, or a field.
+        points: Points of the quadrature; exact for polynomials of degree `2 * points`.
+        tolerance: Share of the score's gain by which the sum may miss it.
+        unit: Unit of the score.
+        batch_size: Fields per call of `fn`.
+
+    Returns:
+        (time, *space, channel) in units of the score. Its attributes tell `score_gain`, what is
+        shared out, and `completeness_gap`, the sum of the attributions minus it.
+
+    Raises:
+        InputError: The baseline does not fit the field, or `fn` does not give one number each.
+
+    Warns:
+        RuntimeWarning: The attributions miss the gain by more than the tolerance.
+
+    Examples:
+        >>> field = xr.DataArray([[3.0], [4.0]], dims=("time", "channel"))
+        >>> shares = integrated_gradients(lambda x: x[:, 0, 0] * x[:, 1, 0], field)
+        >>> shares.values.round(3).ravel().tolist()
+        [6.0, 6.0]
+
+    References:
+        Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML 2017.
+    """
+    score = as_score(fn, field)
+    require(points >= 1, f"points must be at least 1, got {points}; use 32")
+    x, start = values_of(field), filling(baseline, field)
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    total = np.zeros(x.shape)
+    for numbers, real in batches(points, batch_size):
+        shares = ((nodes[numbers] + 1) / 2).astype(np.float32)
+        shares = shares.reshape(-1, *[1] * x.ndim)
+        slopes = np.asarray(_gradients(score, start[None] + shares * (x - start)[None]))
+        total += np.tensordot(weights[numbers][:real] / 2, slopes[:real], axes=1)
+    result = on_grid((x - start) * total, field, name="integrated_gradients", unit=unit)
+    with_all, with_none = np.asarray(scores(score, np.stack([x, start])), np.float64)
+    gain = with_all - with_none
+    gap = float(result.sum()) - gain
+    if abs(gap) > tolerance * abs(gain) + 1e-5 * max(1.0, abs(with_all)):
+        warnings.warn(
+            f"integrated gradients add up to {gain + gap:.6g}, but the score gains {gain:.6g} over "
+            f"the baseline; take more than {points} points",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return result.assign_attrs(score_gain=float(gain), completeness_gap=gap)
+
+
+def smooth_grad(
+    fn: Score,
+    field: xr.DataArray,
+    *,
+    key: jax.Array,
+    samples: int = 32,
+    noise: float = 0.15,
+    unit: str = "score",
+    batch_size: int = 32,
+) -> xr.DataArray:
+    """Averages the gradient of the score over noisy copies of a field.
+
+    `a = mean of grad fn(x + e)`, e normal with deviation `noise * (max x - min x)`: how the score
+    answers a small change of each value, without what flickers from one point to the next.
+
+    Args:
+        fn: What is explained, see `Score`; differentiable.
+        field: One field (time, *space, channel) as `fn` takes it, without NaN.
+        key: Of the noise.
+        samples: Noisy copies.
+        noise: Deviation of the noise as a share of the range of the field; 0 for the gradient.
+        unit: Unit of the score.
+        batch_size: Fields per call of `fn`.
+
+    Returns:
+        (time, *space, channel) in units of the score per unit of the field.
+
+    Raises:
+        InputError: An option is out of range, or `fn` does not give one number each.
+
+    Examples:
+        >>> field = xr.DataArray([[3.0], [4.0]], dims=("time", "channel"))
+        >>> smooth_grad(lambda x: x[:, 1, 0] ** 2, field, key=jax.random.key(0), noise=0.0).values
+        array([[0.],
+               [8.]])
+
+    References:
+        Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
+    """
+    score = as_score(fn, field)
+    require(samples >= 1, f"samples must be at least 1, got {samples}; use 32")
+    require(noise >= 0, f"noise must be 0 or a share of the range, got {noise}; use 0.15")
+    x = values_of(field)
+    deviation = np.float32(noise * np.ptp(x))
+    total = np.zeros(x.shape)
+    for number, (numbers, real) in enumerate(batches(samples, batch_size)):
+        slopes = _noisy_gradients(score, x, deviation, key, number, count=len(numbers))
+        total += np.asarray(slopes)[:real].sum(axis=0, dtype=np.float64)
+    per_unit = f"{unit} per unit of input"
+    return on_grid(total / samples, field, name="smooth_grad", unit=per_unit)
+
+
+@jax.jit
+def _gradients(score: Partial, fields: jax.Array) -> jax.Array:
+    """The gradient of each score with respect to its own field."""
+    return jax.grad(lambda fields: jnp.sum(score(fields)))(fields)
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def _noisy_gradients(
+    score: Partial,
+    x: jax.Array,
+    deviation: jax.Array,
+    key: jax.Array,
+    number: jax.Array,
+    *,
+    count: int,
+) -> jax.Array:
+    noise = jax.random.normal(jax.random.fold_in(key, number), (count, *x.shape))
+    return _gradients(score, x[None] + deviation * noise)

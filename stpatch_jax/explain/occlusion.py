@@ -1,0 +1,107 @@
+"""Occlusion: what the score loses without a patch."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+
+from stpatch_jax.errors import require
+from stpatch_jax.explain.common import Score, as_score, batches, filling, on_grid, values_of
+from stpatch_jax.folding import fold_patches
+from stpatch_jax.patches import Spec, static_spec
+from stpatch_jax.windows import WindowSpec
+
+
+def occlusion(
+    fn: Score,
+    field: xr.DataArray,
+    spec: Spec,
+    *,
+    fill: ArrayLike = 0.0,
+    unit: str = "score",
+    batch_size: int = 32,
+) -> xr.DataArray:
+    """Hides one patch at a time and tells how much the score falls.
+
+    `a_g = fn(x) - fn(x with the cells of window g filled)`, all channels at once; a cell gets the
+    mean over the windows that hold it, so that patches may overlap. With windows of one cell a
+    linear function gives weight times value.
+
+    Args:
+        fn: What is explained, see `Score`.
+        field: One field (time, *space, channel) as `fn` takes it, without NaN.
+        spec: The windows, of any stride, dilation, padding and footprint.
+        fill: What stands in place of hidden cells: one number, one per channel, or a field.
+        unit: Unit of the score.
+        batch_size: Fields per call of `fn`.
+
+    Returns:
+        (time, *space) in units of the score; 0 in cells that no window holds.
+
+    Raises:
+        InputError: Windows or fill do not fit the field, or `fn` does not give one number each.
+
+    Examples:
+        >>> field = xr.DataArray([[1.0], [2.0], [3.0]], dims=("time", "channel"))
+        >>> occlusion(lambda x: 10 * x[:, 1, 0], field, (1,)).values.tolist()
+        [0.0, 20.0, 0.0]
+
+    References:
+        Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
+    """
+    score = as_score(fn, field)
+    spec = static_spec(spec)
+    shape = field.shape[:-1]
+    axes = spec.axes(shape)
+    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}; use 32")
+    grid = tuple(axis.count for axis in axes)
+    # Cells that do not exist, in padding, are one past the end, where writing is dropped. So are
+    # all cells of the window behind the last one, which hides nothing and gives `fn(x)`.
+    tables = []
+    for axis in axes:
+        cells = axis.source_cells()
+        tables.append(np.where(cells < 0, axis.size, cells))
+    places = np.stack(np.unravel_index(np.arange(np.prod(grid)), grid), axis=-1)
+    arrays = values_of(field), filling(fill, field), spec.footprint_mask(shape)
+    found = []
+    for numbers, real in batches(len(places) + 1, batch_size):
+        hides = (numbers < len(places))[:, None]
+        chosen = places[np.minimum(numbers, len(places) - 1)]
+        cells = tuple(
+            np.where(hides, table[chosen[:, at]], axis.size)
+            for at, (table, axis) in enumerate(zip(tables, axes, strict=True))
+        )
+        found.append(np.asarray(_without(score, *arrays, cells), np.float64)[:real])
+    values = np.concatenate(found)
+    return patch_map(values[-1] - values[:-1].reshape(grid), spec, field, "occlusion", unit)
+
+
+def patch_map(
+    values: np.ndarray, spec: WindowSpec, field: xr.DataArray, name: str, unit: str
+) -> xr.DataArray:
+    """Values of patches (nt, *ns) on the cells of a field: the mean over the windows of a cell."""
+    shape = field.shape[:-1]
+    window = tuple(axis.window for axis in spec.axes(shape))
+    spread = values.reshape(*values.shape, *[1] * len(window), 1)
+    patches = np.broadcast_to(spread, (*values.shape, *window, 1)).astype(np.float32)
+    folded = np.asarray(fold_patches(patches, spec, shape))[..., 0]
+    return on_grid(folded, field, name=name, unit=unit)
+
+
+@jax.jit
+def _without(
+    score: Partial, x: jax.Array, fill: jax.Array, footprint: Any, cells: tuple[jax.Array, ...]
+) -> jax.Array:
+    """The score without the cells of each window [batch, window] along each axis."""
+
+    def hidden(*cells: jax.Array) -> jax.Array:
+        inside = True if footprint is None else footprint
+        mask = jnp.zeros(x.shape[:-1], bool)
+        return mask.at[jnp.ix_(*cells)].max(inside, mode="drop")
+
+    masks = jax.vmap(hidden)(*cells)[..., None]
+    return score(jnp.where(masks, fill[None], x[None]))

@@ -1,0 +1,49 @@
+"""Plots with matplotlib: every function draws on one Axes, with units, and returns it.
+
+Colours are those of Okabe and Ito, colour maps cividis, viridis and PuOr: colour-blind readers can
+tell them apart.
+"""
+
+from stpatch_jax.plotting.animation import animate
+from stpatch_jax.plotting.attributions import (
+    attribution_below_series,
+    attribution_over_frame,
+    deletion_curves,
+    importance_bars,
+)
+from stpatch_jax.plotting.boxes import detection_boxes
+from stpatch_jax.plotting.folding import blend_profile, cover_map, seams
+from stpatch_jax.plotting.forecasts import (
+    error_by_lead_time,
+    forecast_against_truth,
+    quantile_bands,
+    returns_and_quantiles,
+)
+from stpatch_jax.plotting.maps import map_panel
+from stpatch_jax.plotting.style import MODEL, NAIVE, TRUTH, new_figure
+from stpatch_jax.plotting.training import confusion_matrix, learning_curve
+from stpatch_jax.plotting.windows import patch_grid
+
+__all__ = [
+    "MODEL",
+    "NAIVE",
+    "TRUTH",
+    "animate",
+    "attribution_below_series",
+    "attribution_over_frame",
+    "blend_profile",
+    "confusion_matrix",
+    "cover_map",
+    "deletion_curves",
+    "detection_boxes",
+    "error_by_lead_time",
+    "forecast_against_truth",
+    "importance_bars",
+    "learning_curve",
+    "map_panel",
+    "new_figure",
+    "patch_grid",
+    "quantile_bands",
+    "returns_and_quantiles",
+    "seams",
+]

@@ -1,0 +1,184 @@
+"""Attributions over what they explain, and how explanations compare."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+from stpatch_jax.errors import require
+from stpatch_jax.plotting.maps import axis_label, map_panel
+from stpatch_jax.plotting.style import (
+    COLOURS,
+    MODEL,
+    NAIVE,
+    TRUTH,
+    colour_limits,
+    labelled,
+    legend_above,
+)
+
+_SIGN = {True: MODEL, False: NAIVE}
+
+
+def attribution_over_frame(
+    frame: xr.DataArray,
+    attribution: xr.DataArray,
+    *,
+    ax: Axes,
+    limits: tuple[float, float] | None = None,
+    title: str = "",
+    colorbar: bool = True,
+) -> Axes:
+    """Draws an attribution over the frame it explains: the frame grey, what counts in colour.
+
+    Args:
+        frame: Values [row, column], with coordinates.
+        attribution: Attributions of its cells, with the same axes and `units`.
+        ax: Where to draw.
+        limits: Attributions at the ends of the colours, by default the largest either way; the same
+            for all frames of a clip lets them be compared.
+        title: What is drawn.
+        colorbar: Whether to explain the colours.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        InputError: Frame and attribution have not the same two axes.
+    """
+    require(
+        frame.ndim == 2 and frame.dims == attribution.dims and frame.shape == attribution.shape,
+        f"frame and attribution must have the same two axes, but they are {dict(frame.sizes)} and "
+        f"{dict(attribution.sizes)}; select one time and channel of both",
+    )
+    low, high = limits or colour_limits(attribution.values, diverging=True)
+    map_panel(
+        attribution, ax=ax, limits=(low, high), diverging=True, title=title, colorbar=colorbar
+    )
+    coloured = ax.collections[-1]
+    # What counts for nothing shows the frame beneath.
+    share = np.abs(attribution.values) / max(abs(low), abs(high))
+    opaque: Any = np.clip(share, 0, 1) ** 0.5 * 0.9
+    coloured.set_alpha(opaque)
+    ax.pcolormesh(
+        *_edges(coloured), frame.values, shading="nearest", cmap="gray", zorder=coloured.zorder - 1
+    )
+    return ax
+
+
+def _edges(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the cells of a mesh, columns and rows."""
+    corners = mesh.get_coordinates()
+    centres = (corners[:-1, :-1] + corners[1:, 1:]) / 2
+    return centres[0, :, 0], centres[:, 0, 1]
+
+
+def attribution_below_series(
+    series: xr.DataArray, attribution: xr.DataArray, *, ax: Axes, title: str = "", unit: str = ""
+) -> Axes:
+    """Draws a series, and below it the attribution of each of its time steps as bars.
+
+    Args:
+        series: Values [time].
+        attribution: Attributions [time], with `units`.
+        ax: Where to draw; the bars get an axis of their own on the right.
+        title: What is drawn.
+        unit: Unit of the values; by default their attribute `units`.
+
+    Returns:
+        `ax`.
+    """
+    require(
+        series.ndim == 1 and series.shape == attribution.shape,
+        f"series and attribution must be one row each of the same length, but they are "
+        f"{series.shape} and {attribution.shape}; select one cell and channel of both",
+    )
+    (dim,) = series.dims
+    numeric = dim in series.coords and series[dim].dtype.kind in "iufM"
+    at = series[dim].values if numeric else np.arange(series.size)
+    # In days, as matplotlib counts dates.
+    places = date2num(at) if at.dtype.kind == "M" else at.astype(float)
+    width = 0.8 * float(np.median(np.diff(places))) if series.size > 1 else 0.8
+    bars = ax.twinx()
+    values = attribution.values
+    bars.bar(places, values, width=width, color=[_SIGN[v >= 0] for v in values], alpha=0.6)
+    most = float(np.abs(values).max()) or 1.0
+    bars.set_ylim(-1.2 * most, 4 * most)
+    bars.axhline(0, color="#666666", linewidth=0.6)
+    bars.set_ylabel(f"attribution ({attribution.attrs.get('units', 'score')})", fontsize="small")
+    ax.plot(at, series.values, color=TRUTH, linewidth=1.3)
+    low, high = float(np.nanmin(series.values)), float(np.nanmax(series.values))
+    room = (high - low) or 1.0
+    ax.set_ylim(low - 0.5 * room, high + 0.08 * room)
+    ax.set_zorder(bars.get_zorder() + 1)
+    ax.patch.set_visible(False)
+    if at.dtype.kind == "M":
+        locator = AutoDateLocator(minticks=2, maxticks=6)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.set_xlabel(axis_label(series, dim))
+    ax.set_ylabel(unit or str(series.attrs.get("units", "")))
+    ax.set_title(title, fontsize="medium")
+    return ax
+
+
+def deletion_curves(curves: Mapping[str, xr.Dataset], *, ax: Axes, title: str = "") -> Axes:
+    """Draws the deletion and insertion curves of explanations, one colour each.
+
+    Args:
+        curves: What `deletion_insertion` gave, by the name of the explanation.
+        ax: Where to draw.
+        title: What is drawn.
+
+    Returns:
+        `ax`.
+    """
+    for number, (name, found) in enumerate(curves.items()):
+        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.5}
+        at = found.fraction.values
+        label = f"{name.replace('_', ' ')} ({found.attrs['faithfulness']:.3g})"
+        ax.plot(at, found.deletion.values, linestyle=(0, (3, 1.5)), **style)
+        ax.plot(at, found.insertion.values, label=label, **style)
+        ax.set_ylabel(str(found.deletion.attrs.get("units", "score")))
+    ax.set_xlabel("share of the cells taken away (dashed) or put in")
+    told = f"{title}\nfaithfulness in brackets".strip()
+    ax.set_title(told, fontsize="medium", pad=24 if len(curves) <= 2 else 42)
+    legend_above(ax, labelled(ax), columns=min(2, max(1, len(curves))))
+    return ax
+
+
+def importance_bars(
+    values: Sequence[float],
+    names: Sequence[str],
+    *,
+    ax: Axes,
+    spread: Sequence[float] | None = None,
+    unit: str = "",
+    title: str = "",
+) -> Axes:
+    """Draws how much each of some things counts, as bars with their names, the largest on top.
+
+    Args:
+        values: How much [n].
+        names: Of what [n].
+        ax: Where to draw.
+        spread: Standard deviation of each value [n].
+        unit: Unit of the values.
+        title: What is drawn.
+
+    Returns:
+        `ax`.
+    """
+    order = [int(at) for at in np.argsort(values)[-20:]]
+    errors = None if spread is None else np.asarray(spread)[order]
+    colours = [_SIGN[values[at] >= 0] for at in order]
+    ax.barh(np.arange(len(order)), np.asarray(values)[order], xerr=errors, color=colours)
+    ax.set_yticks(np.arange(len(order)), [names[at] for at in order])
+    ax.axvline(0, color="#666666", linewidth=0.6)
+    ax.set_xlabel(unit)
+    more = len(values) - len(order)
+    ax.set_title(f"{title} (and {more} more)" if more else title, fontsize="medium")
+    return ax

@@ -1,0 +1,66 @@
+"""What a training leaves: learning curves and confusion matrices."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from stpatch_jax.plotting.style import MODEL, NAIVE, QUIET, legend_above
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], *, ax: Axes) -> Axes:
+    """Draws counts of true against predicted classes, shaded by their share of the true class.
+
+    Args:
+        counts: Rows are true classes, columns predicted ones.
+        classes: Names of the classes.
+        ax: Where to draw.
+
+    Returns:
+        `ax`.
+    """
+    table = np.asarray(counts)
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(table):
+        color = "white" if share[row, column] > 0.5 else "black"
+        ax.text(column, row, str(count), ha="center", va="center", color=color)
+    ax.set_xticks(range(len(classes)), classes)
+    ax.set_yticks(range(len(classes)), classes)
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("true class")
+    return ax
+
+
+def learning_curve(
+    metrics: Sequence[Mapping[str, Any]], *, ax: Axes, validation: str = "validation/mae"
+) -> Axes:
+    """Draws training loss per step and a validation metric where it was measured.
+
+    Args:
+        metrics: The lines of `metrics.jsonl`.
+        ax: Where to draw; the validation metric gets an axis of its own on the right.
+        validation: Name of the validation metric.
+
+    Returns:
+        `ax`.
+    """
+    step = [line["step"] for line in metrics]
+    loss = np.array([line["loss"] for line in metrics], float)
+    ax.plot(step, loss, color=QUIET, linewidth=0.6, alpha=0.7)
+    smooth = max(1, len(loss) // 20)
+    means = np.convolve(loss, np.ones(smooth) / smooth, mode="valid")
+    ax.plot(step[smooth - 1 :], means, color=MODEL, label=f"training loss (mean of {smooth})")
+    ax.set_xlabel("step")
+    ax.set_ylabel("training loss")
+    measured = [(line["step"], line[validation]) for line in metrics if validation in line]
+    handles = ax.get_lines()[1:]
+    if measured:
+        right = ax.twinx()
+        at, values = zip(*measured, strict=True)
+        right.plot(at, values, color=NAIVE, marker="o", label=validation)
+        right.set_ylabel(validation)
+        handles = [*handles, *right.get_lines()]
+    legend_above(ax, handles, columns=2)
+    return ax

@@ -1,0 +1,155 @@
+"""Where windows lie: over a frame, or below a series."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Rectangle
+
+from stpatch_jax.plotting.style import (
+    MISSING,
+    MODEL,
+    NAIVE,
+    PADDING,
+    TRUTH,
+    colour_limits,
+    colour_map,
+    labelled,
+    legend_above,
+)
+from stpatch_jax.windows import AxisWindows
+
+
+def patch_grid(
+    values: np.ndarray,
+    axes: Sequence[AxisWindows],
+    *,
+    ax: Axes,
+    labels: Sequence[str],
+    unit: str = "",
+    title: str = "",
+) -> Axes:
+    """Draws where windows lie: over a frame, or below a series.
+
+    One window in the middle and the next ones along each axis stand out; where windows are dilated,
+    dots are the samples of the one in the middle.
+
+    Args:
+        values: Frame [row, column], picture [row, column, 3] from 0 to 255, or series [time]; NaN
+            where missing.
+        axes: The windows along each of these axes, see `WindowSpec.axes`.
+        ax: Where to draw.
+        labels: Name and unit of each axis.
+        unit: Unit of the values.
+        title: What is drawn.
+
+    Returns:
+        `ax`.
+    """
+    draw = _grid_below_series if len(axes) == 1 else _grid_over_frame
+    handles = draw(values, axes, ax, unit)
+    ax.set_xlabel(labels[-1])
+    ax.set_ylabel(labels[0] if len(labels) > 1 else unit)
+    ax.set_title(title, fontsize="medium", pad=26)
+    legend_above(ax, handles, columns=len(handles))
+    return ax
+
+
+def _grid_over_frame(
+    values: np.ndarray, axes: Sequence[AxisWindows], ax: Axes, unit: str
+) -> list[Artist]:
+    rows, columns = axes
+    style: dict[str, Any] = {"cmap": colour_map("viridis")}
+    if values.ndim == 2:
+        style["vmin"], style["vmax"] = colour_limits(values)
+    image = ax.imshow(values, interpolation="nearest", **style)
+    # Cells so narrow that they could not be seen are stretched.
+    ratio = values.shape[0] / values.shape[1]
+    ax.set_aspect("equal" if 0.3 < ratio < 3 else "auto")
+    boxes = [_box(row, column) for row in _spans(rows) for column in _spans(columns)]
+    thin = 0.8 if max(rows.count, columns.count) <= 24 else 0.4
+    ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor="white", linewidth=thin))
+    (up, one), (left, other) = _chosen(rows), _chosen(columns)
+    ax.add_patch(_box(up, left, edgecolor=NAIVE, linewidth=2.2, label="one window"))
+    for row, column in ((one, left), (up, other)):
+        if (row, column) != (up, left):
+            dashed: dict[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 1.6}
+            ax.add_patch(_box(row, column, edgecolor=NAIVE, label="the next ones", **dashed))
+    if rows.dilation > 1 or columns.dilation > 1:
+        y, x = np.meshgrid(_samples(rows, up), _samples(columns, left), indexing="ij")
+        ax.plot(x.ravel(), y.ravel(), ".", color=NAIVE, markersize=3, label="its samples")
+    ax.set_xlim(*_limits(columns))
+    ax.set_ylim(*_limits(rows)[::-1])
+    if values.ndim == 2 and ax.figure is not None:
+        ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.85)
+    handles = [*labelled(ax)]
+    if any(span[0] < 0 or span[1] > axis.size for axis in axes for span in _spans(axis)):
+        ax.set_facecolor(PADDING)
+        handles.append(Rectangle((0, 0), 1, 1, facecolor=PADDING, label="padding"))
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        handles.append(Rectangle((0, 0), 1, 1, facecolor=MISSING, label="missing"))
+    return handles
+
+
+def _grid_below_series(
+    values: np.ndarray, axes: Sequence[AxisWindows], ax: Axes, unit: str
+) -> list[Artist]:
+    (axis,) = axes
+    ax.plot(np.arange(axis.size), values, color=TRUTH, linewidth=1.0, label="series")
+    (start, stop), following = _chosen(axis)
+    # Windows that overlap lie on lines of their own, in the lower quarter.
+    lines = max(1, -(-axis.effective // axis.stride))
+    height = 0.22 / lines
+    for number, (first, last) in enumerate(_spans(axis)):
+        style: dict[str, Any] = {"facecolor": MODEL, "alpha": 0.45}
+        if first == start:
+            style = {"facecolor": NAIVE, "label": "one window"}
+        elif first == following[0]:
+            style = {"facecolor": NAIVE, "alpha": 0.5, "label": "the next one"}
+        corner = (first - 0.5, 0.22 - (number % lines + 1) * height)
+        size = (last - first, 0.8 * height)
+        edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8}
+        bar = Rectangle(corner, *size, transform=ax.get_xaxis_transform(), **style, **edge)
+        ax.add_patch(bar)
+    ax.axvspan(start - 0.5, stop - 0.5, color=NAIVE, alpha=0.12, linewidth=0)
+    inside = [cell for cell in _samples(axis, (start, stop)) if 0 <= cell < axis.size]
+    if axis.dilation > 1:
+        ax.plot(inside, values[inside], ".", color=NAIVE, markersize=4, label="its samples")
+    known = values[np.isfinite(values)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    spread = (high - low) or 1.0
+    ax.set_ylim(low - 0.4 * spread, high + 0.05 * spread)
+    ax.set_xlim(*_limits(axis))
+    return labelled(ax)
+
+
+def _spans(axis: AxisWindows) -> list[tuple[int, int]]:
+    """First cell of each window and the one behind its last."""
+    return [(start, start + axis.effective) for start in axis.starts]
+
+
+def _chosen(axis: AxisWindows) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The window in the middle, and the one after it if there is one."""
+    spans = _spans(axis)
+    at = (len(spans) - 1) // 2
+    return spans[at], spans[min(at + 1, len(spans) - 1)]
+
+
+def _samples(axis: AxisWindows, span: tuple[int, int]) -> np.ndarray:
+    return np.arange(*span, axis.dilation)
+
+
+def _limits(axis: AxisWindows) -> tuple[float, float]:
+    """Where field, padding and windows end, with room for the lines."""
+    first, last = _spans(axis)[0][0], _spans(axis)[-1][1]
+    first, last = min(first, 0), max(last, axis.size)
+    room = 0.01 * (last - first)
+    return first - 0.5 - room, last - 0.5 + room
+
+
+def _box(row: tuple[int, int], column: tuple[int, int], **style: Any) -> Rectangle:
+    corner = (column[0] - 0.5, row[0] - 0.5)
+    return Rectangle(corner, column[1] - column[0], row[1] - row[0], fill=False, **style)

@@ -1,0 +1,41 @@
+"""Language: which character comes next?"""
+
+from stpatch_jax.data import CharactersConfig
+from stpatch_jax.nn import PatchCNNConfig, TokenEmbeddingConfig
+from stpatch_jax.running import RunConfig
+from stpatch_jax.tasks import NextTokenConfig
+from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.windows import WindowSpec
+
+
+def language() -> RunConfig:
+    """Predicts each character of a text from those before it, and writes lines of its own.
+
+    Any text file can take the place of the film reviews with `--data.path`.
+
+    Each character becomes the sum of the vectors of the text windows of 1 to 6 characters that end
+    with it, and a perceptron of one hidden layer tells the next one from the sum. On one core an
+    LSTM learned several times slower, as a text of a megabyte is read often before it knows what a
+    window of 6 characters says at once.
+    """
+    return RunConfig(
+        recipe="language",
+        data=CharactersConfig(path="catalog:reviews_positive", window=128, context=16),
+        model=TokenEmbeddingConfig(
+            PatchCNNConfig(WindowSpec((1,)), features=(256,)),
+            vocabulary=256,
+            features=64,
+            longest_window=6,
+            dropout=0.2,
+        ),
+        task=NextTokenConfig(),
+        train=TrainConfig(
+            steps=1500,
+            batch_size=32,
+            checkpoint_every=500,
+            evaluate_every=250,
+            optimizer=OptimizerConfig(
+                name="adam", learning_rate=3e-3, weight_decay=0.0, schedule="cosine"
+            ),
+        ),
+    )

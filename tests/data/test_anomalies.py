@@ -1,0 +1,137 @@
+"""The climatology in examples: departures, what is known in advance, and what must not leak."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from small_fields import small_field
+
+from stpatch_jax.data import CleaningConfig, Climatology, FieldConfig, FieldData, truth
+from stpatch_jax.data.missing import phase_numbers
+from stpatch_jax.errors import InputError
+from stpatch_jax.recipes import recipe
+
+PLAIN = FieldConfig(
+    context=6,
+    horizon=3,
+    train_fraction=0.6,
+    season=24,
+    climatology="hour",
+    cleaning=CleaningConfig(per="channel"),
+)
+ALL = dataclasses.replace(PLAIN, anomalies=True, climatology_channel=True)
+
+
+def problems(field: xr.DataArray) -> tuple[FieldData, FieldData]:
+    return FieldData.of(field, PLAIN), FieldData.of(field, ALL)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_departures_and_climatology_add_up_to_the_plain_context(split):
+    plain, data = problems(small_field((90, 3, 2), missing=0.1))
+    before, example = plain.source(split)[1], data.source(split)[1]
+    row, channels = int(example["index"]), 2
+    times, means = data.times, data.means
+    assert means is not None
+    assert example["context"].shape == (6, 3, 2, 2 * channels)
+    assert example["context"].dtype == np.float32
+    whole = example["context"][..., :channels] + means.at(times[row - 6 : row])
+    np.testing.assert_allclose(whole, before["context"], atol=1e-5)
+    # The last row of the outlook belongs to the last target.
+    outlook = example["context"][-1, ..., channels:] + means.mean.mean(axis=0)
+    np.testing.assert_allclose(outlook, example["climatology"][-1], atol=1e-5)
+    for name in ("target", "target_mask", "persistence", "seasonal_persistence"):
+        np.testing.assert_array_equal(example[name], before[name])
+
+
+def test_inputs_see_training_rows_and_their_own_context_only():
+    field = small_field((90, 3))
+    data = FieldData.of(field, ALL)
+    last = data.source("test")[len(data.source("test")) - 1]
+    row = int(last["index"])
+    other = field.copy(deep=True)
+    other[row:] += 100.0
+    again = FieldData.of(other, ALL).source("test")
+    for name in ("context", "persistence", "climatology", "seasonal_persistence"):
+        np.testing.assert_array_equal(again[len(again) - 1][name], last[name])
+    other = field.copy(deep=True)
+    other[data.splits["validation"].start :] += 100.0
+    assert FieldData.of(other, ALL).scaler_state() == data.scaler_state()
+    other[0] += 100.0
+    assert FieldData.of(other, ALL).scaler_state() != data.scaler_state()
+
+
+def test_a_season_may_be_longer_than_the_context_and_is_0_before_the_first_row():
+    field = small_field((90, 3))
+    data = FieldData.of(field, PLAIN)
+    source = data.source("train")
+    assert int(source[0]["index"]) == 6
+    first, later = source[0]["seasonal_persistence"], source[24]["seasonal_persistence"]
+    assert not first.any()
+    expected = data.cleaner.scaled(field.values[6:9], channels=(0, 1), clip=False)
+    np.testing.assert_allclose(later, expected, rtol=1e-6)
+
+
+def test_working_days_and_weekends_have_their_own_hours():
+    times = pd.date_range("2024-01-01", periods=24 * 14, freq="h").values
+    numbers = phase_numbers(times, phase="workday_hour")
+    dates = pd.DatetimeIndex(times)
+    np.testing.assert_array_equal(numbers, dates.hour + 24 * (dates.day_name().str[0] == "S"))
+
+
+@pytest.mark.parametrize("name", ["anomalies", "climatology_channel"])
+def test_they_need_a_climatology(name):
+    with pytest.raises(InputError, match=rf"data\.{name} needs a climatology"):
+        dataclasses.replace(FieldConfig(), **{name: True})
+
+
+def naive(data: FieldData) -> dict[str, np.ndarray]:
+    """Naive forecasts of all test windows in the units of the data, and the truth."""
+    source = data.source("test")
+    examples = [source[at] for at in range(len(source))]
+    index = np.array([example["index"] for example in examples])
+    found = {
+        rule: data.in_units(np.stack([example[rule] for example in examples]), index)
+        for rule in ("persistence", "seasonal_persistence", "climatology")
+    }
+    return found | {"truth": truth(data, index), "index": index}
+
+
+def rmse(forecast: np.ndarray, real: np.ndarray) -> float:
+    """Mean over the lead times of the root of the mean square."""
+    axes = (0, *range(2, real.ndim))
+    return float(np.sqrt(np.square(forecast - real).mean(axis=axes)).mean())
+
+
+def test_the_naive_rows_of_bikenyc_come_out(data_dir):
+    data = dataclasses.replace(recipe("traffic").data, climatology="weekday_hour").load()
+    found = naive(data)
+    assert len(found["index"]) == 240
+    assert str(data.times[found["index"][0]])[:13] == "2014-09-21T00"
+    scale = np.sqrt(128 / 81)
+    rules = {"persistence": (9.36, 11.76), "seasonal_persistence": (8.48, 10.66)}
+    for rule, (raw, scaled) in rules.items():
+        assert rmse(found[rule], found["truth"]) == pytest.approx(raw, abs=6e-3)
+        assert rmse(found[rule], found["truth"]) * scale == pytest.approx(scaled, abs=6e-3)
+    # The published mean is over all rows before the test span.
+    before = data.splits["test"].start
+    means = Climatology.fit(data.values(slice(before)), data.times[:before], phase="weekday_hour")
+    forecast = means.at(data.times[found["index"]])[:, None]
+    assert rmse(forecast, found["truth"]) == pytest.approx(6.88, abs=6e-3)
+    assert rmse(forecast, found["truth"]) * scale == pytest.approx(8.64, abs=6e-3)
+    changing = data.values(slice(0, data.splits["train"].stop)).max(axis=0) > 0
+    assert changing.sum() == 2 * 81
+
+
+def test_the_naive_figures_of_era5_come_out(data_dir):
+    found = naive(recipe("weather").data.load())
+    real, leads = found["truth"], slice(5, 24)
+    got = {
+        rule: rmse(np.broadcast_to(found[rule], real.shape)[:, leads], real[:, leads])
+        for rule in ("persistence", "climatology", "seasonal_persistence")
+    }
+    assert got["persistence"] == pytest.approx(2.934, abs=2e-3)
+    assert got["climatology"] == pytest.approx(2.160, abs=2e-3)
+    assert got["seasonal_persistence"] == pytest.approx(1.510, abs=2e-3)

@@ -1,0 +1,115 @@
+"""Evidence of windows of words: against scikit-learn's counts, and without a look at the test."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import CountVectorizer
+
+from stpatch_jax.data import LabelledTextConfig, k_fold
+from stpatch_jax.data.labelled_text import WindowCounts
+from stpatch_jax.errors import InputError
+
+WORDS = ["good", "bad", "not", "film", "plot"]
+LINES = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), min_size=4, max_size=12)
+
+
+def write(folder, positive, negative):
+    for name, lines in (("x.pos", positive), ("x.neg", negative)):
+        (folder / name).write_text("".join(line + "\n" for line in lines))
+    return str(folder / "x.pos")
+
+
+def lines(random, count, favourite):
+    return [
+        " ".join([favourite, *random.choice(WORDS, random.integers(1, 6))]) for _ in range(count)
+    ]
+
+
+@settings(max_examples=15)
+@given(lines=LINES, flips=st.integers(0, 2**12), smoothing=st.sampled_from([0.5, 1.0]))
+def test_ratios_are_those_of_scikit_learns_counts(lines, flips, smoothing):
+    assume(any(lines))
+    labels = np.array([flips >> at & 1 for at in range(len(lines))])
+    counts = WindowCounts(lines, labels, 2)
+    left_out = np.array([0, 2])
+    kept = np.setdiff1d(np.arange(len(lines)), left_out)
+    ratios = counts.ratios(smoothing=smoothing, without=left_out)
+    for n in (1, 2):
+        vectorizer = CountVectorizer(
+            analyzer=lambda line, n=n: [
+                " ".join(line[at : at + n]) for at in range(len(line) - n + 1)
+            ],
+            binary=True,
+        )
+        if not any(len(lines[at]) >= n for at in kept):
+            continue
+        held = vectorizer.fit_transform([lines[at] for at in kept]).toarray()
+        p, q = (held[labels[kept] == label].sum(axis=0) + smoothing for label in (1, 0))
+        expected = dict(
+            zip(
+                vectorizer.get_feature_names_out().tolist(),
+                np.log(p / p.sum()) - np.log(q / q.sum()),
+                strict=True,
+            )
+        )
+        for line in lines:
+            evidence = counts.evidence(line, ratios, length=8)[:, n - 1]
+            windows = [" ".join(line[at : at + n]) for at in range(len(line) - n + 1)]
+            for at, window in enumerate(windows):
+                first = windows.index(window) == at
+                wanted = expected.get(window, 0.0) if first else 0.0
+                assert evidence[at + n - 1] == pytest.approx(wanted, abs=1e-6)
+            assert not evidence[len(line) :].any()
+
+
+def test_test_lines_change_nothing_that_is_trained_on(tmp_path):
+    random = np.random.default_rng(0)
+    positive, negative = lines(random, 40, "good"), lines(random, 40, "bad")
+    config = LabelledTextConfig(write(tmp_path, positive, negative), fold=3)
+    before = config.load()
+    labels = np.repeat([0, 1], 40)
+    test = k_fold(labels, 10, seed=0)[3][1]
+    np.testing.assert_array_equal(before.splits["test"].groups, test)
+    everything = [*negative, *positive]
+    for at in test:
+        everything[at] = "quite other words good good"
+    config_after = LabelledTextConfig(write(tmp_path, everything[40:], everything[:40]), fold=3)
+    after = config_after.load()
+    for split in ("train", "validation"):
+        np.testing.assert_array_equal(after.splits[split].fields, before.splits[split].fields)
+    assert after.scaler_state() == before.scaler_state()
+    assert after.report["windows"] == before.report["windows"]
+    assert (after.splits["test"].fields != before.splits["test"].fields).any()
+
+
+def test_a_line_is_no_evidence_for_itself(tmp_path):
+    # Each word occurs once only: all that training lines know of theirs is that they are alone.
+    positive, negative = ([f"{label}{at}" for at in range(30)] for label in "pn")
+    found = LabelledTextConfig(write(tmp_path, positive, negative)).load()
+    assert not found.splits["train"].fields.any()
+    counts = {name: len(split.labels) for name, split in found.splits.items()}
+    assert counts == {"train": 48, "validation": 6, "test": 6}
+
+
+def test_folds_test_every_line_once(tmp_path):
+    random = np.random.default_rng(1)
+    path = write(tmp_path, lines(random, 20, "good"), lines(random, 20, "bad"))
+    tested = [LabelledTextConfig(path, fold=at, folds=4).load() for at in range(4)]
+    numbers = np.sort(np.concatenate([found.splits["test"].groups for found in tested]))
+    np.testing.assert_array_equal(numbers, np.arange(40))
+    for found in tested:
+        groups = [split.groups for split in found.splits.values()]
+        assert len(np.unique(np.concatenate(groups))) == 40
+
+
+def test_what_is_no_pair_or_no_fold_is_refused(tmp_path):
+    (tmp_path / "x.txt").write_text("line\n")
+    with pytest.raises(InputError, match=r"one file of a pair NAME\.pos and NAME\.neg"):
+        LabelledTextConfig(str(tmp_path / "x.txt")).load()
+    with pytest.raises(InputError, match=r"data\.fold must be in 0\.\.9"):
+        LabelledTextConfig(fold=10)
+    with pytest.raises(InputError, match=r"data\.smoothing above 0"):
+        LabelledTextConfig(smoothing=0.0)
+    with pytest.raises(InputError, match=r"data\.longest_window must be at least 1"):
+        LabelledTextConfig(longest_window=0)

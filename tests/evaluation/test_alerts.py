@@ -1,0 +1,149 @@
+"""Alerts: probabilities from past errors, scores against scikit-learn, and what a run reports."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import brier_score_loss
+
+from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig, FieldData
+from stpatch_jax.errors import InputError
+from stpatch_jax.evaluation import AlertForecaster, SplitAlerts
+from stpatch_jax.evaluation.alerts import exceedance_from_errors
+from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.reporting.alerts import alert_table
+from stpatch_jax.tasks import ForecastConfig
+from stpatch_jax.training import make_mesh
+from stpatch_jax.windows import WindowSpec
+
+values = st.floats(-9, 9).map(lambda x: round(x, 1))
+
+
+@given(hnp.arrays(float, (3, 2), elements=values), hnp.arrays(float, (40,), elements=values))
+def test_a_probability_is_a_share_of_errors_that_falls_with_the_threshold(forecast, errors):
+    past = np.linspace(-9, 9, 40)
+    errors[0] = np.nan
+    kwargs = {"past": past, "errors": errors, "bins": 4}
+    low, high = (
+        exceedance_from_errors(forecast, np.full(2, bound), **kwargs) for bound in (0.0, 2.0)
+    )
+    assert ((high > 0) & (high <= low) & (low < 1)).all()
+    edges = np.quantile(past[1:], [0.25, 0.5, 0.75])
+    for at, value in np.ndenumerate(forecast):
+        like = (past[1:, None] >= edges).sum(1) == (value >= edges).sum()
+        more = (value + errors[1:][like] > 0.0).sum() if like.any() else 0
+        # Where a sum is at the threshold but for rounding, either is right.
+        if like.any() and np.abs(value + errors[1:][like]).min() > 1e-9:
+            assert low[at] == pytest.approx((more + 0.5) / (like.sum() + 1))
+
+
+def split_alerts(probability, event, scored) -> SplitAlerts:
+    probability, event, scored = (np.asarray(x) for x in (probability, event, scored))
+    zeros = np.zeros(probability.shape)
+    return SplitAlerts(
+        {"model": zeros},
+        zeros,
+        scored,
+        np.arange(len(zeros)),
+        values={"model": zeros},
+        real=zeros,
+        event=event,
+        scored=scored,
+        probabilities={"model": probability},
+        level=0.5,
+    )
+
+
+def test_alerts_are_scored_as_scikit_learn_and_by_hand():
+    random = np.random.default_rng(0)
+    probability, event = random.random((5, 2, 3, 1)), random.random((5, 2, 3, 1)) < 0.3
+    scored = random.random((5, 2, 3, 1)) < 0.8
+    found = split_alerts(probability, event, scored).figures("model")
+    reference = brier_score_loss(event[scored], probability[scored])
+    assert found["brier"] == pytest.approx(reference)
+    # Warned and came: 1; came without warning: 2; warned in vain: 1; not scored: the last.
+    one = split_alerts([0.9, 0.1, 0.2, 0.5, 0.0, 0.9], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0])
+    by_hand = dataclasses.replace(one, event=one.event > 0, scored=one.scored > 0)
+    found = by_hand.figures("model")
+    assert found["csi"] == pytest.approx(1 / 4)
+    assert found["detected"] == pytest.approx(1 / 3)
+    assert found["false_alarms"] == pytest.approx(1 / 2)
+    assert found["brier"] == pytest.approx((0.01 + 0.81 + 0.64 + 0.25 + 0) / 5)
+
+
+def test_thresholds_are_quantiles_of_the_training_rows():
+    rows = np.random.default_rng(0).normal(size=(30, 4))
+    rows[:, 3], rows[2, 1] = 7.0, np.nan
+    found = AlertConfig("above", 0.9, quantile=True).thresholds(rows)
+    for series in range(3):
+        known = rows[:, series][np.isfinite(rows[:, series])]
+        assert found[series] == pytest.approx(np.quantile(known, 0.9))
+    assert np.isnan(found[3])
+    frost = AlertConfig("below", 0.0)
+    assert frost.thresholds(rows)[:3].tolist() == [0, 0, 0]
+    assert frost.happened(np.array([-1.0, 0.0, np.nan]), np.zeros(3)).tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"event": "frost"}, r"data\.alert\.event must be one of none, above, below"),
+        ({"quantile": True, "threshold": 90.0}, r"data\.alert\.threshold must lie between 0 and 1"),
+        ({"probability": 1.0}, r"data\.alert\.probability must lie between 0 and 1"),
+    ],
+)
+def test_wrong_alerts_are_told_in_one_sentence(changes, told):
+    with pytest.raises(InputError, match=told):
+        AlertConfig(**changes)
+
+
+def test_every_rule_is_judged_on_the_test_split_by_its_errors_on_validation():
+    hours = np.datetime64("2024-01-01T00", "ns") + np.arange(240) * np.timedelta64(1, "h")
+    random = np.random.default_rng(0)
+    wave = 10 + 3 * np.sin(2 * np.pi * np.arange(240) / 24)
+    field = xr.DataArray(
+        wave[:, None, None] + random.normal(size=(240, 2, 1)),
+        dims=("time", "cell", "channel"),
+        coords={"time": hours, "channel": ["flow"]},
+    )
+    config = FieldConfig(
+        context=4,
+        horizon=2,
+        season=24,
+        climatology="hour",
+        anomalies=True,
+        cleaning=CleaningConfig(per="channel"),
+        alert=AlertConfig("above", 0.9, quantile=True),
+    )
+    data = FieldData.of(field, config)
+    task = ForecastConfig(residual="climatology").create()
+    shapes = {name: (1, *x.shape) for name, x in data.source("train")[0].items()}
+    model = task.build(FlatPatchesConfig(WindowSpec((None, 1))), shapes, rngs=nnx.Rngs(0))
+    judge = AlertForecaster(task, data, make_mesh(), batch_size=8)
+    split = judge(model, "test")
+    assert isinstance(split, SplitAlerts)
+    rules = ("persistence", "seasonal_persistence", "climatology")
+    assert set(split.probabilities) == {"model", *rules, "frequency"}
+    # An untrained model is the climatology, in its forecasts and so in its warnings.
+    np.testing.assert_allclose(split.values["model"], split.values["climatology"], rtol=1e-5)
+    agree = split.warned("model") == split.warned("climatology")
+    assert agree.mean() > 0.98
+    rows = split.index[:, None] + np.arange(2)
+    bounds = np.quantile(field.values[: data.splits["train"].stop], 0.9, axis=0)
+    np.testing.assert_array_equal(split.event, field.values[rows] > bounds)
+    report = judge.report(split)["alerts"]
+    assert report["targets"] == split.event.size
+    assert report["rules"]["climatology"]["brier"] < report["rules"]["persistence"]["brier"]
+    assert "| frequency |" in "\n".join(alert_table({"alerts": report}))
+    assert not isinstance(judge(model, "validation"), SplitAlerts)
+    assert jax.device_count() == 8

@@ -1,0 +1,112 @@
+"""`stpatch explain`: a forecast and a classification explained from their run directories."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.image import imread
+
+from stpatch_jax import cli
+from stpatch_jax.data import FieldConfig, LabelledSeriesConfig
+from stpatch_jax.nn import FlatPatchesConfig, NeighborhoodConfig, PatchTransformerConfig
+from stpatch_jax.running import RunConfig, train
+from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
+from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.windows import WindowSpec
+
+TRAIN = TrainConfig(steps=30, batch_size=8, optimizer=OptimizerConfig(learning_rate=0.01))
+FILES = {"explanation.nc", "explanation.png", "explanation_scores.png", "explanation.md"}
+
+
+def explained(folder, *flags):
+    assert cli.main(["explain", str(folder), *flags]) == 0
+    assert {path.name for path in folder.iterdir()} >= FILES
+    for name in ("explanation.png", "explanation_scores.png"):
+        assert imread(folder / name)[..., :3].std() > 0.02
+    with xr.open_dataset(folder / "explanation.nc") as found:
+        return found.load(), (folder / "explanation.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_classification_is_explained_by_the_part_that_decides(tmp_path):
+    random = np.random.default_rng(0)
+    for name, count in {"TRAIN": 24, "TEST": 9}.items():
+        labels = np.arange(count) % 2
+        values = random.normal(size=(count, 16))
+        values[:, 4:8] += 4 * labels[:, None]
+        rows = [[label, *row] for label, row in zip(labels.tolist(), values.tolist(), strict=True)]
+        text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
+        (tmp_path / f"Bump_{name}.tsv").write_text(text)
+    config = RunConfig(
+        recipe="bump",
+        data=LabelledSeriesConfig(path=str(tmp_path / "Bump_TRAIN.tsv")),
+        model=FlatPatchesConfig(WindowSpec((None,))),
+        task=ClassifyConfig(hidden=(8,)),
+        train=dataclasses.replace(TRAIN, steps=150),
+    )
+    train(config, workdir=tmp_path / "run", progress=False)
+    found, told = explained(tmp_path / "run", "--example", "1", "--window", "2")
+    assert "truly 1" in told
+    assert found.sizes["time"] == 16
+    for name in ("occlusion", "integrated_gradients"):
+        values = abs(found[name]).sum([d for d in found[name].dims if d != "time"])
+        assert float(values[4:8].mean()) > 2 * float(values.drop_isel(time=[4, 5, 6, 7]).mean())
+    gain = found.integrated_gradients.attrs["score_gain"]
+    assert float(found.integrated_gradients.sum()) == pytest.approx(gain, rel=0.05, abs=0.05)
+    other, _ = explained(
+        tmp_path / "run", "--example", "1", "--target", "0", "--method", "occlusion"
+    )
+    assert "smooth_grad" not in other
+    assert cli.main(["explain", str(tmp_path / "run"), "--method", "attention_rollout"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["transformer", "operator"])
+def test_a_forecast_of_a_map_is_explained_on_its_grid(backbone, tmp_path, capsys):
+    hours = pd.date_range("2024-01-01", periods=120, freq="h")
+    values = np.random.default_rng(0).normal(280, 2, (120, 4, 6)).astype(np.float32)
+    coords = {"time": hours, "latitude": np.arange(4.0), "longitude": np.arange(6.0)}
+    xr.DataArray(values, coords, dims=tuple(coords), attrs={"units": "K"}, name="t2m").to_netcdf(
+        tmp_path / "map.nc"
+    )
+    models = {
+        "transformer": PatchTransformerConfig(
+            WindowSpec((2, 2, 3)), features=12, depth=1, heads=2, mlp_ratio=1.0
+        ),
+        "operator": NeighborhoodConfig.forward(2, axes=(1,)),
+    }
+    config = RunConfig(
+        recipe="map",
+        data=FieldConfig(path=str(tmp_path / "map.nc"), context=6, horizon=2, calendar=("hour",)),
+        model=models[backbone],
+        task=ForecastConfig(),
+        train=TRAIN,
+    )
+    train(config, workdir=tmp_path / "run", progress=False)
+    some = [] if backbone == "transformer" else ["--method", "occlusion", "integrated_gradients"]
+    found, told = explained(tmp_path / "run", "--lead", "1", *some)
+    assert "forecast of t2m at lead 1, 2024-01-05T22:00" in told
+    np.testing.assert_array_equal(found.time, hours[-8:-2])
+    np.testing.assert_array_equal(found.latitude, coords["latitude"])
+    assert found.input.dims == ("time", "latitude", "longitude", "channel")
+    assert found.channel.values.tolist() == ["t2m", "hour_sin", "hour_cos"]
+    assert found.occlusion.attrs["units"] == "scaled units"
+    assert found.channel_importance.dims == ("repeat", "channel")
+    if backbone == "transformer":
+        assert float(found.attention_rollout.min()) > 0
+    else:
+        assert found.neighborhood_weights.sizes == {"lag": 4, "neighbor": 2, "channel": 3}
+        # The middle cell (2, 3) is forecast from itself, its neighbour and the last four hours.
+        used = np.argwhere(found.integrated_gradients.values.any(-1))
+        assert {tuple(cell) for cell in used[:, 1:]} <= {(2, 3), (2, 4)}
+        assert used[:, 0].min() >= 2
+    for flags, words in {
+        ("--lead", "3"): "lead must be a lead time from 1 to 2",
+        ("--example", "99"): "example must be one of the",
+        ("--target", "rain"): "target must be one of t2m",
+        ("--split", "all"): "split must be one of",
+    }.items():
+        assert cli.main(["explain", str(tmp_path / "run"), *flags]) == 2
+        assert words in capsys.readouterr().err

@@ -1,0 +1,169 @@
+"""Every plot draws, names its axes and returns them; what it shows is what it was given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.image import imread
+from PIL import Image
+
+from stpatch_jax import WindowSpec, blend_weights, cover_count, plotting
+from stpatch_jax.errors import InputError
+
+RANDOM = np.random.default_rng(0)
+TIMES = pd.date_range("2024-01-01", periods=12, freq="D").values
+
+
+def weather():
+    values = 280 + RANDOM.normal(size=(4, 6))
+    values[1, 2] = np.nan
+    coords = {
+        "latitude": ("latitude", [60.0, 50.0, 40.0, 30.0], {"units": "degrees_north"}),
+        "longitude": ("longitude", np.arange(6.0), {"units": "degrees_east"}),
+    }
+    return xr.DataArray(values, coords, dims=tuple(coords), attrs={"units": "K"})
+
+
+def panel():
+    coords = {"company": ["A", "B", "C"], "time": TIMES}
+    return xr.DataArray(RANDOM.normal(size=(3, 12)), coords, dims=tuple(coords))
+
+
+def frame():
+    return xr.DataArray(RANDOM.random((8, 10)), dims=("height", "width"))
+
+
+def series():
+    return xr.DataArray(RANDOM.normal(size=12), {"time": TIMES}, dims="time")
+
+
+def curves(shift):
+    at = np.linspace(0, 1, 5)
+    lines = {
+        "deletion": ("fraction", 1 - at, {"units": "nats"}),
+        "insertion": ("fraction", at + shift),
+    }
+    return xr.Dataset(lines, {"fraction": at}, {"faithfulness": shift})
+
+
+PLOTS = {
+    "map": lambda ax: plotting.map_panel(weather(), ax=ax, title="t2m"),
+    "difference": lambda ax: plotting.map_panel(weather() - 280, ax=ax, diverging=True, unit="K"),
+    "panel": lambda ax: plotting.map_panel(panel(), ax=ax),
+    "frame": lambda ax: plotting.map_panel(frame(), ax=ax, limits=(0, 1), colorbar=False),
+    "boxes": lambda ax: plotting.detection_boxes(
+        RANDOM.random((8, 10, 1)),
+        np.array([[0, 1, 4, 5], [2, 2, 6, 9]]),
+        labels=["car", "person"],
+        scores=[0.9, 0.2],
+        true_boxes=np.array([[0, 1, 4, 4]]),
+        ax=ax,
+    ),
+    "no boxes": lambda ax: plotting.detection_boxes(np.zeros((8, 10)), np.zeros((0, 4)), ax=ax),
+    "cover of a series": lambda ax: plotting.cover_map((4,), (21,), ax=ax),
+    "cover of a panel": lambda ax: plotting.cover_map((4, 2), (21, 5), ax=ax),
+    "cover of frames": lambda ax: plotting.cover_map(
+        WindowSpec((2, 4, 4), stride=(2, 1, 1)), (4, 16, 24), ax=ax
+    ),
+    "blend": lambda ax: plotting.blend_profile(WindowSpec((8,), stride=4), 32, ax=ax),
+    "seams": lambda ax: plotting.seams(
+        np.arange(20.0)[:, None], WindowSpec((5,)).axes((20,))[0], ax=ax, unit="K"
+    ),
+    "bands": lambda ax: plotting.quantile_bands(
+        TIMES[8:],
+        np.arange(3.0) + np.zeros((4, 3)),
+        (0.1, 0.5, 0.9),
+        past=(TIMES[:8], np.zeros(8)),
+        truth=np.ones(4),
+        unit="USD",
+        ax=ax,
+    ),
+    "over a frame": lambda ax: plotting.attribution_over_frame(frame(), frame() - 0.5, ax=ax),
+    "below a series": lambda ax: plotting.attribution_below_series(
+        series(), series(), ax=ax, unit="K"
+    ),
+    "deletion": lambda ax: plotting.deletion_curves(
+        {"occlusion": curves(0.2), "smooth_grad": curves(0.1)}, ax=ax
+    ),
+    "importance": lambda ax: plotting.importance_bars(
+        [0.1, -0.2], ["b", "c"], spread=[0.01, 0.02], unit="nats", ax=ax
+    ),
+    "truth": lambda ax: plotting.forecast_against_truth(
+        TIMES, np.arange(12.0), {"model": [(TIMES[:3], np.ones(3))]}, unit="USD", ax=ax
+    ),
+    "errors": lambda ax: plotting.error_by_lead_time(
+        {"model": [1, 2], "persistence": [2, None]}, metric="MAE", unit="K", ax=ax
+    ),
+    "confusion": lambda ax: plotting.confusion_matrix([[3, 1], [0, 2]], ["no", "yes"], ax=ax),
+    "learning": lambda ax: plotting.learning_curve(
+        [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "validation/mae": 0.5}], ax=ax
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_draws_names_its_axes_and_returns_them(name, tmp_path):
+    figure = plotting.new_figure(1, 1, size=(4, 3))
+    ax = figure.axes[0]
+    assert PLOTS[name](ax) is ax
+    assert isinstance(ax, Axes)
+    figure.savefig(tmp_path / "plot.png", dpi=40)
+    assert imread(tmp_path / "plot.png")[..., :3].std() > 0.02
+    labels = ax.get_xlabel(), ax.get_ylabel()
+    # Times and bars with names of their own speak for themselves.
+    assert any(labels) if name in ("bands", "truth", "importance") else all(labels)
+    legend = ax.get_legend()
+    if legend:
+        assert all(text.get_text() for text in legend.get_texts())
+
+
+def test_a_map_lies_where_its_coordinates_say():
+    ax = plotting.new_figure(1, 2, size=(4, 3)).axes
+    north_first = plotting.map_panel(weather(), ax=ax[0])
+    assert north_first.get_ylim() == (25.0, 65.0)
+    assert north_first.get_ylabel() == "latitude (degrees_north)"
+    rows_down = plotting.map_panel(frame(), ax=ax[1])
+    assert rows_down.get_ylim() == (7.5, -0.5)
+    assert rows_down.get_xlabel() == "width (cells)"
+    with pytest.raises(InputError, match="a map must have two axes"):
+        plotting.map_panel(series(), ax=ax[0])
+
+
+def test_cover_and_blend_show_the_counts_and_weights():
+    ax = plotting.new_figure(1, 2, size=(4, 3)).axes
+    spec = WindowSpec((4,), stride=3)
+    line = plotting.cover_map(spec, (12,), ax=ax[0]).get_lines()[0]
+    np.testing.assert_array_equal(line.get_ydata(), cover_count(spec, (12,)))
+    lines = plotting.blend_profile(spec, 10, ax=ax[1], blend="linear").get_lines()
+    np.testing.assert_allclose(np.asarray(lines[-1].get_ydata()), 1)
+    np.testing.assert_allclose(
+        np.asarray(lines[1].get_ydata()), blend_weights(spec, (10,), blend="linear")[1]
+    )
+
+
+def test_seams_stick_out():
+    values = np.arange(20.0)
+    values[5:] += 9
+    ax = plotting.new_figure(1, 1, size=(4, 3)).axes[0]
+    plotting.seams(values[:, None], WindowSpec((5,)).axes((20,))[0], ax=ax)
+    assert np.asarray(ax.get_lines()[-1].get_ydata()).tolist() == [1, 1, 1, 1, 10] + [1] * 14
+    assert "at borders 4 times the jump elsewhere" in ax.get_title()
+
+
+def test_an_animation_has_its_frames(tmp_path):
+    shown = []
+
+    def draw(ax, number):
+        shown.append(number)
+        return plotting.map_panel(frame(), ax=ax, limits=(0, 1), title=f"time {number}")
+
+    path = plotting.animate(draw, 3, tmp_path / "clip.gif", size=(2, 2), dpi=40)
+    with Image.open(path) as clip:
+        assert getattr(clip, "n_frames", 1) == 3
+    assert shown == [0, 1, 2]
+    assert [file.name for file in tmp_path.iterdir()] == ["clip.gif"]
+    with pytest.raises(InputError, match="must be writable"):
+        plotting.animate(draw, 1, tmp_path / "no" / "clip.gif")
+    with pytest.raises(InputError, match=r"must be a \.gif"):
+        plotting.animate(draw, 1, tmp_path / "clip.mp4")

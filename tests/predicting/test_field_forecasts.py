@@ -1,0 +1,261 @@
+"""Forecasts of other fields: those of the evaluation, with coordinates, by regions and tiles."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from stpatch_jax import cli
+from stpatch_jax.data import CleaningConfig, FieldConfig
+from stpatch_jax.inference import fields
+from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.predicting import predict
+from stpatch_jax.rundir import RunDirectory
+from stpatch_jax.running import Run, RunConfig
+from stpatch_jax.tasks import ForecastConfig
+from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.windows import WindowSpec
+
+CONTEXT, HORIZON, ROWS = 6, 3, 120
+
+
+def write_map(path, *, rows=ROWS, seed=0, space=(2, 3), first="2024-01-01"):
+    hours = pd.date_range(first, periods=rows, freq="h")
+    values = np.random.default_rng(seed).normal(280, 2, (rows, *space)).astype(np.float32)
+    values[4, 0, 0] = np.nan
+    field = xr.DataArray(
+        values,
+        dims=("time", "latitude", "longitude"),
+        coords={
+            "time": hours,
+            "latitude": np.arange(float(space[0])),
+            "longitude": np.arange(float(space[1])),
+        },
+        attrs={"units": "K"},
+        name="t2m",
+    ).to_dataset()
+    if path.suffix == ".nc":
+        field.to_netcdf(path)
+    else:
+        field.to_zarr(path, zarr_format=2)
+    return values
+
+
+def trained(folder, data, task):
+    """A short run without its report, and its model."""
+    config = RunConfig(
+        recipe="map",
+        data=dataclasses.replace(data, path=str(folder / "train.nc")),
+        model=FlatPatchesConfig(WindowSpec((None, 1, 1))),
+        task=task,
+        train=TrainConfig(steps=4, batch_size=8, optimizer=OptimizerConfig(learning_rate=0.05)),
+    )
+    run, directory = Run(config), RunDirectory(folder / "run")
+    run.claim(directory)
+    return run, run.fit(directory, progress=False).model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose inputs hold all there is, its test forecasts in kelvin and their rows."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_map(folder / "train.nc")
+    data = FieldConfig(
+        context=CONTEXT,
+        horizon=HORIZON,
+        calendar=("hour",),
+        mask_channel=True,
+        climatology="hour",
+        anomalies=True,
+        climatology_channel=True,
+        cleaning=CleaningConfig(per="cell"),
+    )
+    run, model = trained(folder, data, ForecastConfig(residual="climatology"))
+    found = run.evaluator(model, "test")
+    expected = run.data.in_units(found.forecasts["model"], found.index)
+    (folder / "train.nc").rename(folder / "seen.nc")
+    return folder, expected[..., 0], found.index
+
+
+def test_forecasts_by_regions_are_those_of_the_evaluation(run, tmp_path, capsys, monkeypatch):
+    folder, expected, index = run
+    monkeypatch.setattr(fields, "_SLAB_VALUES", 4000)
+    arguments = ["predict", str(folder / "run"), str(folder / "seen.nc")]
+    assert cli.main([*arguments, str(tmp_path / "f.zarr"), "--every", "1"]) == 0
+    said = capsys.readouterr()
+    assert "115 forecasts of 3 time steps" in said.out
+    assert "predicting: 100%" in said.err
+    stored = xr.open_zarr(tmp_path / "f.zarr").load()
+    assert 1 < stored.t2m.encoding["chunks"][0] < 60
+    assert stored.t2m.dims == ("init_time", "lead_time", "latitude", "longitude")
+    assert stored.t2m.attrs["units"] == "K"
+    np.testing.assert_allclose(stored.t2m[index - CONTEXT], expected, rtol=1e-6)
+    hours = pd.date_range("2024-01-01", periods=ROWS + 3, freq="h")
+    np.testing.assert_array_equal(stored.init_time, hours[CONTEXT - 1 : ROWS])
+    np.testing.assert_array_equal(stored.valid_time[-1], hours[ROWS:])
+    # The same command finds it done; one with other windows refuses it.
+    assert cli.main([*arguments, str(tmp_path / "f.zarr"), "--every", "1"]) == 0
+    assert cli.main([*arguments, str(tmp_path / "f.zarr"), "--every", "2"]) == 2
+    assert "f.zarr exists with another layout" in capsys.readouterr().err
+
+
+def test_one_forecast_of_what_follows_depends_on_its_context_alone(run, tmp_path):
+    folder, *_ = run
+    values = write_map(tmp_path / "long.nc", rows=20, seed=2)
+    field = xr.open_dataset(tmp_path / "long.nc").isel(time=slice(14, 20)).load()
+    field.to_netcdf(tmp_path / "short.nc")
+    found = {}
+    for name in ("long.nc", "short.nc"):
+        target = tmp_path / f"of-{name}"
+        predict(folder / "run", str(tmp_path / name), target, progress=False)
+        with xr.open_dataset(target) as opened:
+            found[name] = opened.load()
+    xr.testing.assert_identical(found["long.nc"], found["short.nc"])
+    one = found["long.nc"]
+    hours = pd.date_range("2024-01-01 20:00", periods=3, freq="h")
+    np.testing.assert_array_equal(one.valid_time, hours.values[None])
+    assert one.attrs["recipe"] == "map"
+    assert one.attrs["step"] == "4"
+    # Little trained, it is near the climatology, in kelvin.
+    assert np.abs(one.t2m.values - np.nanmean(values)).max() < 6
+    predict(folder / "run", str(tmp_path / "long.nc"), tmp_path / "f.csv", progress=False)
+    table = pd.read_csv(tmp_path / "f.csv")
+    assert list(table)[:3] == ["init_time", "lead_time", "valid_time"]
+    np.testing.assert_allclose(table.t2m, one.t2m.values.ravel(), rtol=1e-6)
+
+
+def test_mistakes_are_one_sentence(run, tmp_path, capsys):
+    folder, *_ = run
+    write_map(tmp_path / "new.nc", rows=10)
+    write_map(tmp_path / "wide.nc", rows=10, space=(2, 4))
+    write_map(tmp_path / "small.nc", rows=10, space=(2, 2))
+    write_map(tmp_path / "short.nc", rows=5)
+    other = xr.open_dataset(tmp_path / "new.nc").load()
+    other.rename(t2m="wind").to_netcdf(tmp_path / "wind.nc")
+    (tmp_path / "there.nc").write_text("mine")
+    cases = {
+        ("new.nc", "f.txt"): "must go to a file whose name ends with .zarr, .nc",
+        ("new.nc", "there.nc"): "there.nc must not exist yet",
+        ("new.nc", "no/folder/f.nc"): "must be writable",
+        ("new.nc", "no/folder/f.zarr"): "must be writable",
+        ("short.nc", "f.nc"): "must have the 6 rows that a forecast needs, but it has 5",
+        ("small.nc", "f.nc"): "must have the cells of the run, (2, 3), or more of them",
+        ("wide.nc", "f.nc"): "something of this run was fitted cell by cell",
+        ("wind.nc", "f.nc"): "must have the channels of the run, t2m, but it has wind",
+        ("none.nc", "f.nc"): "none.nc",
+    }
+    start = ["predict", str(folder / "run")]
+    for (source, target), told in cases.items():
+        code = cli.main([*start, str(tmp_path / source), str(tmp_path / target)])
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert code == 2, (source, target)
+        assert told in error, error
+    assert (tmp_path / "there.nc").read_text() == "mine"
+    assert not (tmp_path / "f.nc").exists()
+    source, target = str(tmp_path / "new.nc"), str(tmp_path / "f.csv")
+    assert cli.main([*start, source, target, "--num-processes", "2", "--process-id", "0"]) == 2
+    assert "processes share a .zarr target only" in capsys.readouterr().err
+    assert cli.main([*start, source, target, "--every", "0"]) == 2
+    assert "--every must be at least 1 time step" in capsys.readouterr().err
+    assert cli.main(["predict", str(tmp_path), "x.nc", target]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def placeless(tmp_path_factory):
+    """A run whose cleaning knows no place, that adds to the same hour of an earlier day."""
+    folder = tmp_path_factory.mktemp("placeless")
+    write_map(folder / "train.nc")
+    data = FieldConfig(
+        context=CONTEXT, horizon=HORIZON, season=8, cleaning=CleaningConfig(per="channel")
+    )
+    trained(folder, data, ForecastConfig(residual="seasonal_persistence"))
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_a_larger_field_is_tiled(placeless, tmp_path):
+    """Where a model looks at single cells, every cell gets the forecast of any tile it is in."""
+    write_map(tmp_path / "wide.nc", rows=12, space=(5, 8), seed=3)
+    wide = xr.open_dataset(tmp_path / "wide.nc").load()
+    predict(placeless, str(tmp_path / "wide.nc"), tmp_path / "wide.zarr", every=1, progress=False)
+    found = xr.open_zarr(tmp_path / "wide.zarr").load()
+    # A season of 8 rows is longer than the context of 6.
+    assert found.t2m.shape == (5, HORIZON, 5, 8)
+    for at in ((0, 0), (3, 5)):
+        part = {"latitude": slice(at[0], at[0] + 2), "longitude": slice(at[1], at[1] + 3)}
+        wide.isel(part).to_netcdf(tmp_path / "part.nc")
+        target = tmp_path / f"part{at[0]}.nc"
+        predict(placeless, str(tmp_path / "part.nc"), target, every=1, progress=False)
+        cut = xr.open_dataset(target)
+        np.testing.assert_allclose(found.t2m.isel(part), cut.t2m, rtol=1e-6)
+
+
+PROGRAM = """
+import sys, time
+from stpatch_jax import cli
+from stpatch_jax.inference import fields
+read = fields._slab
+def waiting(*given):
+    time.sleep(0.5)
+    return read(*given)
+fields._slab, fields._SLAB_VALUES = waiting, 2500
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def start(run, folder, name, number):
+    """One of two real processes of `stpatch predict RUN in.zarr OUTPUT --every 1`."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    paths = [run, folder / "in.zarr", folder / name]
+    share = ["--num-processes", "2", "--process-id", str(number)]
+    with (folder / f"said{number}").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, "predict", *paths, "--every", "1", *share],
+            env=environment,
+            stdout=said,
+            stderr=said,
+        )
+
+
+def finished(folder, name):
+    regions = folder / f".{name}.part" / "regions"
+    there = regions.iterdir() if regions.exists() else ()
+    return {int(path.name) for path in there if not path.name.startswith(".")}
+
+
+@pytest.mark.slow
+def test_shared_killed_and_resumed_the_command_ends_with_the_same_bits(
+    placeless, tmp_path, monkeypatch
+):
+    write_map(tmp_path / "in.zarr", rows=120, space=(3, 4), seed=4)
+    first, second = (start(placeless, tmp_path, "killed.zarr", number) for number in range(2))
+    while 3 not in finished(tmp_path, "killed.zarr") and second.poll() is None:
+        time.sleep(0.005)
+    second.send_signal(signal.SIGKILL)
+    assert second.wait(60) == -signal.SIGKILL, (tmp_path / "said1").read_text()
+    assert first.wait(240) == 0, (tmp_path / "said0").read_text()
+    assert "other processes are still at work" in (tmp_path / "said0").read_text()
+    # All regions of the first process, and those of the second until it was killed.
+    done = finished(tmp_path, "killed.zarr")
+    assert {*range(0, 15, 2), 1, 3} <= done < set(range(15))
+    assert not (tmp_path / "killed.zarr").exists()
+    monkeypatch.setattr(fields, "_SLAB_VALUES", 2500)
+    for name in ("killed.zarr", "straight.zarr"):
+        predict(placeless, str(tmp_path / "in.zarr"), tmp_path / name, every=1, progress=False)
+    killed, straight = (xr.open_zarr(tmp_path / f"{name}.zarr") for name in ("killed", "straight"))
+    xr.testing.assert_identical(killed.load(), straight.load())
+    assert straight.t2m.shape == (113, HORIZON, 3, 4)
+    assert np.isfinite(straight.t2m).all()

@@ -1,0 +1,127 @@
+"""A run that starts from another: masked volumes first, then their classes."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from stpatch_jax.data import LabelledVolumesConfig
+from stpatch_jax.errors import InputError
+from stpatch_jax.nn import Conv3DConfig
+from stpatch_jax.pretrained import pretrained_model
+from stpatch_jax.recipes import recipe
+from stpatch_jax.rundir import RunDirectory
+from stpatch_jax.running import Run, train
+from stpatch_jax.tasks import ClassifyConfig, ReconstructConfig
+
+WIDTH = 4
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """Cubes, bright or dark where there is something."""
+    random = np.random.default_rng(0)
+    arrays = {}
+    for name, count in {"train": 16, "val": 8, "test": 8}.items():
+        label = np.arange(count) % 2
+        images = random.integers(0, 100, (count, 4, 4, 4)) * (1 + label.reshape(-1, 1, 1, 1))
+        arrays |= {f"{name}_images": images.astype(np.uint8), f"{name}_labels": label[:, None]}
+    path = tmp_path_factory.mktemp("volumes") / "volumes.npz"
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def cut(name, path, *, steps=2, width=WIDTH, **changes):
+    base = recipe(name)
+    tasks = {
+        "pretrain": ReconstructConfig((1, 2, 2, 2), mask_ratio=0.5),
+        "scan": ClassifyConfig(hidden=(), reduce="mean"),
+    }
+    settings = dataclasses.replace(
+        base.train, steps=steps, batch_size=8, checkpoint_every=steps, evaluate_every=steps, ema=0.5
+    )
+    return dataclasses.replace(
+        base,
+        data=LabelledVolumesConfig(path=path),
+        model=Conv3DConfig(3, features=(width,)),
+        task=tasks[name],
+        train=settings,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def pretrained(volumes, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("pretrain") / "run"
+    assert train(cut("pretrain", volumes), workdir=workdir, progress=False) is not None
+    return workdir
+
+
+def backbone(model):
+    return jax.tree.leaves(nnx.state(model.backbone, nnx.Param))
+
+
+def test_hidden_patches_are_reported_beside_the_naive_rules(pretrained):
+    report = json.loads((pretrained / "report.json").read_text())
+    assert report["task"] == "Reconstruct"
+    assert report["test"]["examples"] == 8
+    figures = report["test"]["scaled"]
+    assert set(figures) == {"model", "visible_mean"}
+    assert all(0 < value < 10 for rule in figures.values() for value in rule.values())
+    assert report["validation"]["rmse"] > 0
+    assert "| visible_mean |" in (pretrained / "report.md").read_text()
+    assert (pretrained / "plots/reconstruction.png").is_file()
+
+
+def test_training_starts_from_the_backbone_of_the_other_run(volumes, pretrained):
+    run = Run(cut("scan", volumes, start_from=str(pretrained)))
+    fresh: Any = run.create_model(nnx.Rngs(7))
+    started: Any = run.create_start(nnx.Rngs(7))
+    learnt = pretrained_model(pretrained)
+    for ours, theirs in zip(backbone(started), backbone(learnt), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(backbone(fresh), backbone(started), strict=True)
+    )
+    for ours, theirs in zip(
+        jax.tree.leaves(nnx.state(started.head, nnx.Param)),
+        jax.tree.leaves(nnx.state(fresh.head, nnx.Param)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_start_that_does_not_fit_is_told_before_anything_is_written(
+    volumes, pretrained, tmp_path
+):
+    workdir = tmp_path / "run"
+    with pytest.raises(InputError, match="hand_on needs two models with the same backbone"):
+        train(
+            cut("scan", volumes, width=WIDTH + 1, start_from=str(pretrained)),
+            workdir=workdir,
+            progress=False,
+        )
+    with pytest.raises(InputError, match=r"must be a run directory .* \(it has none\)"):
+        train(
+            cut("scan", volumes, start_from=str(tmp_path / "none")), workdir=workdir, progress=False
+        )
+    begun = RunDirectory(tmp_path / "begun")
+    begun.claim(json.loads((pretrained / "config.json").read_text()))
+    with pytest.raises(InputError, match="a checkpoint to start from, but it has none yet"):
+        pretrained_model(begun.path)
+    assert not workdir.exists()
+
+
+@pytest.mark.slow
+def test_fine_tuning_goes_on_and_is_evaluated_without_the_other_run(volumes, pretrained, tmp_path):
+    start = tmp_path / "start"
+    start.symlink_to(pretrained)
+    config = cut("scan", volumes, start_from=str(start))
+    text = train(config, workdir=tmp_path / "run", progress=False)
+    assert text is not None
+    start.unlink()
+    assert train(config, workdir=tmp_path / "run", progress=False) == text

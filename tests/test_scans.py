@@ -1,0 +1,41 @@
+"""The recipes on real scans: twenty steps of diagnosis, of pretraining, and of one on the other."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from stpatch_jax.recipes import recipe
+from stpatch_jax.running import train
+
+
+def cut(name, **changes):
+    config = recipe(name)
+    settings = dataclasses.replace(
+        config.train, steps=20, batch_size=16, checkpoint_every=20, evaluate_every=20
+    )
+    return dataclasses.replace(config, train=settings, **changes)
+
+
+@pytest.mark.slow
+def test_twenty_steps_report_every_field(data_dir, tmp_path):
+    runs = {
+        "pretrain": cut("pretrain"),
+        "scan": cut("scan", start_from=str(tmp_path / "pretrain")),
+    }
+    for name, config in runs.items():
+        text = train(config, workdir=tmp_path / name, progress=False)
+        assert text is not None
+        assert text.startswith(f"# {name}\n")
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        assert report["step"] == 20
+        assert set(report["data"]["splits"]) == {"train", "validation", "test"}
+        assert sum(report["data"]["splits"]["train"].values()) == 1188
+        assert all(map(math.isfinite, report["validation"].values()))
+        if name == "scan":
+            assert 0.5 < report["test"]["model"]["auc"] <= 1
+            assert report["test"]["majority"]["accuracy"] == pytest.approx(0.768, abs=5e-4)
+        else:
+            figures = report["test"]["scaled"]
+            assert figures["model"]["rmse"] < figures["visible_mean"]["rmse"]
