@@ -176,7 +176,7 @@ EXPERIMENTS = {
         dataset="ERA5 t2m UK",
         metrics=("rmse", "brier", "csi"),
         horizons=(24,),
-        seeds=3,
+        openings=2,
         leads=(6, 24),
     ),
     "video_prediction": Experiment(
@@ -193,6 +193,7 @@ EXPERIMENTS = {
         recipe="video_classification-motion",
         dataset="bouncing digits (motion)",
         metrics=("accuracy",),
+        openings=2,
     ),
     "video_detection": Experiment(
         recipe="video_detection",

@@ -4,11 +4,11 @@
 
 Trains the recipe for every horizon and seed and scores it on the whole test split. Rows go to
 `benchmarks/results/published.json` and replace older ones of the same recipe, data set, horizon and
-metric. `value` is the mean over the seeds (of a cross-validation, over the folds), `std` their standard deviation, `interval` a 95 %
-bootstrap interval of the mean, drawn by case, day or block of one horizon (a twentieth of the test
-span, where that is shorter). `test_openings` counts how often the test split was scored for that
-row. Configurations are chosen on validation; `python -m benchmarks.tables` writes the table of the
-README from the file.
+metric. `value` is the mean over the seeds (of a cross-validation, over the folds), `std` their
+standard deviation, `interval` a 95 % bootstrap interval of the mean, drawn by case, day or block of
+one horizon (a twentieth of the test span, where that is shorter). `test_openings` counts how often
+the test split was scored for that row. Configurations are chosen on validation; `python -m
+benchmarks.tables` writes the table of the README from the file.
 """
 
 import argparse
@@ -73,9 +73,7 @@ def configured(experiment: Experiment, horizon: int | None, seed: int) -> RunCon
     return dataclasses.replace(config, data=data, train=train)
 
 
-def scored(
-    config: RunConfig, folder: Path, experiment: Experiment
-) -> tuple[Scores, np.ndarray]:
+def scored(config: RunConfig, folder: Path, experiment: Experiment) -> tuple[Scores, np.ndarray]:
     """Trains a run, or goes on with it, and scores it on the test split.
 
     Returns:
@@ -120,7 +118,7 @@ def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path)
         results = pooled(results)
     groups = results[0][1]
     return [
-        scored_row(experiment, horizon, metric, [scores[metric] for scores, _ in results], groups)
+        _row(experiment, horizon, metric, [scores[metric] for scores, _ in results], groups)
         for metric in (*experiment.metrics, *experiment.shown)
     ]
 
@@ -143,7 +141,7 @@ def pooled(folds: list[tuple[Scores, np.ndarray]]) -> list[tuple[Scores, np.ndar
     return found
 
 
-def scored_row(
+def _row(
     experiment: Experiment,
     horizon: int | None,
     metric: str,

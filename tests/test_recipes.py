@@ -12,6 +12,8 @@ from stpatch_jax.running import train
 # These have tests of their own.
 ELSEWHERE = {
     "clip",
+    "pretrain",
+    "scan",
     "stock_risk",
     "video_classification",
     "video_classification-motion",
@@ -29,20 +31,19 @@ CUTS = {
     "exchange": {"most_rows": 600, "horizon": 6},
     "heartbeat": {},
     "language": {"validation_fraction": 0.002, "test_fraction": 0.002},
-    "scan": {},
     "sentiment": {},
     "stock_movement": {"train_from": "2015-06-01"},
     "stocks": {"path": "catalog:stocks", "context": 8, "horizon": 2},
     "traffic": {"most_rows": 700},
     "weather": {"most_rows": 300, "horizon": 12},
 }
+SLOW = {"customers", "language", "sentiment", "traffic", "weather"}
 NAIVE = {
     "customers": {"persistence"},
     "etth1": {"persistence", "seasonal_persistence"},
     "exchange": {"persistence"},
     "heartbeat": {"majority"},
     "language": {"unigram"},
-    "scan": {"majority"},
     "sentiment": {"majority"},
     "stock_movement": {"majority"},
     "stocks": {"persistence"},
@@ -65,7 +66,9 @@ def test_every_recipe_is_cut_here():
 
 
 @pytest.mark.filterwarnings("ignore:.*companies dropped")
-@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CUTS]
+)
 def test_twenty_steps_on_a_cut_report_every_field(data_dir, tmp_path, name):
     config = recipe(name)
     data = dataclasses.replace(config.data, **CUTS[name])

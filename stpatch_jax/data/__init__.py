@@ -158,10 +158,10 @@ __all__ = [
     "split_by_times",
     "train_tokenizer",
     "truth",
-    "with_climatology",
-    "with_space_means",
     "valid_fractions",
     "window_starts",
+    "with_climatology",
+    "with_space_means",
     "write_csv",
     "write_table",
 ]

@@ -61,7 +61,7 @@ class CharactersConfig(DataConfig):
         path = self.file()
         files = list(text_pair(str(self.path)).values()) or [path]
         lines = {file: read_lines(file, encoding=self.encoding) for file in files}
-        parts: dict[str, list[list[str]]] = {"train": [], "validation": [], "test": []}
+        parts: dict[str, list[Sequence[str]]] = {"train": [], "validation": [], "test": []}
         for file, found in lines.items():
             for name, part in self._split(found).items():
                 require(

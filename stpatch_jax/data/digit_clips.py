@@ -257,7 +257,11 @@ class ClipClasses(DigitClips):
         label = number % len(self.classes)
         given = {"heading" if self.config.label == "motion" else "label": label}
         clip = self.generators[split].straight(number, **given)
-        return {"field": clip.frames, "label": np.asarray(label, np.int32), "group": np.asarray(number)}
+        return {
+            "field": clip.frames,
+            "label": np.asarray(label, np.int32),
+            "group": np.asarray(number),
+        }
 
 
 @dataclass(frozen=True)

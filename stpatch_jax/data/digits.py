@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stpatch_jax.data.problem import CATALOG_PREFIX, located
+from stpatch_jax.data.resizing import resized
 from stpatch_jax.errors import InputError, require
 
 BUNDLED = "digits of scikit-learn"
@@ -113,6 +114,11 @@ def read_digits(path: str | None, *, size: int) -> Digits:
     )
     images, labels = read_idx(located(path), axes=3), read_idx(located(other), axes=1)
     require(
+        images.shape[1] == images.shape[2] > 0,
+        f"{path} must hold square images, but theirs are {images.shape[1]} x {images.shape[2]} "
+        "cells; cut them square",
+    )
+    require(
         len(images) == len(labels) > 0,
         f"{path} must hold one image for each label of {other}, but they hold {len(images)} and "
         f"{len(labels)}; give a pair that belongs together",
@@ -152,23 +158,11 @@ def read_idx(path: str | Path, *, axes: int) -> np.ndarray:
 
 
 def _resized(images: np.ndarray, size: int) -> np.ndarray:
-    """Images [image, height, width] at another size, float32; see `_interpolation`."""
-    rows, columns = (_interpolation(length, size) for length in images.shape[1:])
-    return np.einsum("ij,njk,lk->nil", rows, images, columns, optimize=True).astype(np.float32)
-
-
-def _interpolation(length: int, size: int) -> np.ndarray:
-    """Weights [size, length] of linear interpolation between cells' middles; means to shrink.
-
-    Each new cell is the mean of the line through the old ones under a triangle as wide as the
-    larger of the two cells.
-    """
-    if length == size:
-        return np.eye(size)
-    middles = (np.arange(size) + 0.5) * length / size - 0.5
-    width = max(1.0, length / size)
-    weights = np.maximum(0.0, 1 - np.abs(middles[:, None] - np.arange(length)) / width)
-    return weights / weights.sum(axis=1, keepdims=True)
+    """Square images [image, side, side] at another size, float32; unchanged at their own."""
+    side = images.shape[1]
+    if side == size:
+        return images.astype(np.float32)
+    return resized(images[..., None], (0, 0), side, size)[..., 0]
 
 
 def ink_bounds(images: np.ndarray, *, least: float = 0.25) -> np.ndarray:

@@ -73,7 +73,7 @@ class LabelledClipsConfig(DataConfig):
         """Opens every file, without decoding it, and splits the files.
 
         Raises:
-            InputError: The folder cannot be read, or a class has too few files.
+            InputError: The folder or all of its files cannot be read, or a class has too few files.
         """
         path = self.file()
         folder = read_folder(path)
@@ -116,6 +116,7 @@ def _opened(folder: LabelledItems) -> tuple[list[Any], np.ndarray, dict[str, str
         kept.append(at)
     if unreadable:
         first = next(iter(unreadable.values()))
+        require(bool(clips), f"a file of {len(folder)} must be readable, but none is; {first}")
         warnings.warn(
             f"{len(unreadable)} of {len(folder)} files left out: {', '.join(unreadable)}; {first}",
             stacklevel=3,

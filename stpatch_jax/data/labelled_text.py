@@ -20,8 +20,8 @@ Words = Sequence[str]
 class LabelledTextConfig(DataConfig):
     """Classification of lines of text in two files, in one fold of a cross-validation.
 
-    `path` is one of the pair `NAME.pos` and `NAME.neg` (or `NAME_positive...`), which holds one
-    text a line; words are what lies between white space, in lower case. An example is a line
+    `path` is one of the pair NAME.pos and NAME.neg, see `text_pair`, which hold one text a line;
+    words are what lies between white space, in lower case. An example is a line
     [length, channel]: channel n - 1 at word t is the evidence of the window of n words that ends
     there, its naive Bayes log-count ratio
 

@@ -1,7 +1,5 @@
 """Text files that come in pairs: one of positive lines, one of negative ones."""
 
-import os
-
 from stpatch_jax.data.problem import located
 
 _OPPOSITES = (("positive", "negative"), (".pos", ".neg"), ("_pos", "_neg"))
@@ -20,12 +18,12 @@ def text_pair(path: str) -> dict[str, str]:
     >>> text_pair("reviews/movies.pos")
     {'negative': 'reviews/movies.neg', 'positive': 'reviews/movies.pos'}
     """
-    folder, name = os.path.split(path)
+    folder, slash, name = path.rpartition("/")
     for positive, negative in _OPPOSITES:
         if positive in name or negative in name:
             pair = {
                 "negative": name.replace(positive, negative),
                 "positive": name.replace(negative, positive),
             }
-            return {label: located(os.path.join(folder, file)) for label, file in pair.items()}
+            return {label: located(folder + slash + file) for label, file in pair.items()}
     return {}

@@ -13,7 +13,7 @@ from stpatch_jax.metrics import AveragePrecision
 from stpatch_jax.tasks import Detect
 
 _SHOWN = 3
-SURE = 0.5
+SURE = 0.3
 """Score from which on a detection counts for precision and recall."""
 
 

@@ -46,9 +46,7 @@ class Forecaster(Evaluator):
     """Judges forecasts of a table or field; see `Evaluator`."""
 
     def __init__(self, task: Forecast, data: ForecastData, mesh: Mesh, *, batch_size: int):
-        super().__init__(
-            task.predict, task.inputs, data, mesh, batch_size=batch_size
-        )
+        super().__init__(task.predict, task.inputs, data, mesh, batch_size=batch_size)
         self.task = task
         self.data: ForecastData = data
 

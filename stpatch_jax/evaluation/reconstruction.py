@@ -3,14 +3,17 @@
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from stpatch_jax.data import Data
+from stpatch_jax.data import Batch, Data
 from stpatch_jax.evaluation.common import Evaluator, figure
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.tasks import Reconstruct
+
+_KNOWN = ("field", "field_mask", "example_mask")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,21 +41,30 @@ class Reconstructor(Evaluator):
     def __init__(self, task: Reconstruct, data: Data, mesh: Mesh, *, batch_size: int):
         super().__init__(task.predict, ("field",), data, mesh, batch_size=batch_size)
         self.task = task
+        self._judged = jax.jit(self._judge)
 
     def __call__(self, model: nnx.Module, split: str) -> SplitReconstructions:
         """Reconstructs every field of a split, without dropout."""
         errors: dict[str, LeadTimeErrors] = {}
         examples, first = 0, None
         for batch, reconstruction in self.predicted(model, split):
-            for name, values in {"model": reconstruction, **self.task.baselines(batch)}.items():
-                found = self.task.errors(values, batch).pooled()
-                errors[name] = errors[name] + found if name in errors else found
+            known = {name: batch[name] for name in _KNOWN if name in batch}
+            found, hidden = jax.device_get(self._judged(reconstruction, known))
+            for name, of in jax.tree.map(np.float64, found).items():
+                errors[name] = errors[name] + of if name in errors else of
             examples += int(batch["example_mask"].sum())
             if first is None:
-                hidden = np.asarray(self.task.evaluation_mask(batch))[0]
-                first = batch["field"][0], hidden, reconstruction[0]
+                first = batch["field"][0], hidden[0], reconstruction[0]
         assert first is not None
         return SplitReconstructions(errors, examples, *first)
+
+    def _judge(
+        self, reconstruction: jax.Array, batch: Batch
+    ) -> tuple[dict[str, LeadTimeErrors], jax.Array]:
+        """The errors of a batch, of the model and the naive rules, and what was hidden."""
+        made = {"model": reconstruction, **self.task.baselines(batch)}
+        errors = {name: self.task.errors(values, batch).pooled() for name, values in made.items()}
+        return errors, self.task.evaluation_mask(batch)
 
     def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
         """Root of the mean squared error of the hidden values, in scaled units."""

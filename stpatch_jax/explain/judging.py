@@ -14,6 +14,8 @@ from jax.typing import ArrayLike
 from stpatch_jax.errors import require
 from stpatch_jax.explain.common import Score, as_score, batches, filling, values_of
 
+_FEWEST = 3
+
 
 def deletion_insertion(
     fn: Score,
@@ -116,7 +118,8 @@ class Randomization:
     """What `randomization_test` found.
 
     Attributes:
-        correlations: Rank correlation of the absolute maps of trained and random weights, by draw.
+        correlations: Rank correlation of the absolute maps of trained and random weights, by draw;
+            NaN where fewer than 3 values are there to be ranked.
         limit: Mean correlation from which an explanation fails.
     """
 
@@ -130,7 +133,7 @@ class Randomization:
 
     @property
     def passed(self) -> bool:
-        """Whether the explanation depends on the weights."""
+        """Whether the explanation depends on the weights; no, where that cannot be told."""
         return self.correlation < self.limit
 
 
@@ -178,7 +181,8 @@ def randomization_test(
         other = explain(_randomized(params, key, draw))
         random = np.abs(np.asarray(other, np.float64)).ravel()
         marked = (trained > 0) | (random > 0)
-        found.append(rank_correlation(trained[marked], random[marked]))
+        enough = np.count_nonzero(marked) >= _FEWEST
+        found.append(rank_correlation(trained[marked], random[marked]) if enough else np.nan)
     return Randomization(tuple(found), limit)
 
 

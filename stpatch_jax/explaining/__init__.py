@@ -161,9 +161,8 @@ def _tables(question: Question, key: jax.Array) -> dict[str, xr.DataArray]:
     """What is told of channels, lags and neighbours rather than of cells."""
     tables = {}
     if question.quality is not None and question.field.shape[-1] > 1:
-        unit = "nats" if question.unit == "nats" else "mean absolute error, scaled units"
         tables["channel_importance"] = methods.permutation_importance(
-            question.quality, question.fields, key=key, unit=unit
+            question.quality, question.fields, key=key, unit=question.loss
         )
     backbone = question.backbone
     if isinstance(backbone, NeighborhoodOperator):
@@ -194,7 +193,13 @@ def _told(
     for name in maps:
         test = tests[name]
         found = f"{test.correlation:.3g} | {'passed' if test.passed else 'failed'}"
+        found = "- | too few cells" if np.isnan(test.correlation) else found
         lines.append(f"| {name} | {curves[name].attrs['faithfulness']:.4g} | {found} |")
+    limit = next(iter(tests.values())).limit
+    lines += [
+        "",
+        f"From a correlation of {limit:g} on, a map shows the input, not the model: failed.",
+    ]
     if "integrated_gradients" in maps:
         attrs = maps["integrated_gradients"].attrs
         lines += [

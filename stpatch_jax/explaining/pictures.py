@@ -15,8 +15,8 @@ _MOST_FRAMES = 4
 def draw_maps(field: xr.DataArray, maps: Mapping[str, xr.DataArray], *, title: str) -> Figure:
     """Draws every explanation over the field, one row a method.
 
-    A series with bars below, a panel as time beside space, of frames up to four times, of volumes
-    the plane that counts most.
+    A series with bars below, a panel as time beside space (one time alone as channels), of frames
+    up to four times, of volumes the plane that counts most.
 
     Args:
         field: The field (time, *space, channel); of its channels the first is drawn.
@@ -36,11 +36,15 @@ def draw_maps(field: xr.DataArray, maps: Mapping[str, xr.DataArray], *, title: s
     for ax, (name, values) in zip(figure.axes, flat.items(), strict=False):
         told = name.replace("_", " ")
         if space == 0:
-            unit = f"{field.channel.values[0]} (scaled)"
+            channel = str(field.channel.values[0])
+            unit = f"{'channel ' * channel.isdigit()}{channel} (scaled)"
             plotting.attribution_below_series(shown, values, ax=ax, title=told, unit=unit)
         else:
+            # One time alone has room for the channels.
+            by_channel = len(field) == 1 and "channel" in maps[name].dims
+            plane = maps[name].isel(time=0, drop=True) if by_channel else values
             signed = name != "attention_rollout"
-            plotting.map_panel(values.T, ax=ax, title=told, diverging=signed)
+            plotting.map_panel(plane.T, ax=ax, title=told, diverging=signed)
     figure.suptitle(title, fontsize="medium")
     return figure
 

@@ -36,6 +36,7 @@ class Question:
         quality: How good the answers to many examples are, one number each, as a function of their
             fields; None where there are fewer than 2.
         fields: Those examples (example, time, *space, channel).
+        loss: What that is the negative of, with its unit.
     """
 
     field: xr.DataArray
@@ -45,6 +46,7 @@ class Question:
     reads: Literal["mean", "last"]
     quality: Partial | None
     fields: xr.DataArray
+    loss: str = "cross-entropy, nats"
 
     def with_weights(self, state: Any) -> Partial:
         """The same function with the weights of another model."""
@@ -143,18 +145,22 @@ def _forecast(
 
     def quality(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
         axes = tuple(range(1, inputs["target"].ndim))
-        error = jnp.abs(point(task.predict(model, inputs)) - inputs["target"])
+        error = inputs["target"] - point(task.predict(model, inputs))
+        # The pinball loss of a quantile, the absolute error of a forecast.
+        error = jnp.maximum(over * error, -under * error)
         real = inputs["target_mask"].astype(jnp.float32)
         return -jnp.sum(error * real, axes) / jnp.maximum(jnp.sum(real, axes), 1)
 
     when = told_place(data.times[int(batch["index"]) + at]) if hasattr(data, "times") else ""
+    over, under = (task.config.quantiles[0], 1 - task.config.quantiles[0]) if risk else (1, 1)
     what = f"{task.config.quantiles[0]:g} quantile" if risk else "forecast"
     told = f"{split} example {number}: {what} of {name} at lead {lead}" + (when and f", {when}")
     unit = "scaled units"
     names = {"context": task.inputs, "": (*task.inputs, "target", "target_mask")}
     question = _question("context", names, source, number, data, model, answer, quality, told, unit)
     reads = "last" if task.config.time == "last" else "mean"
-    return dataclasses.replace(question, reads=reads)
+    loss = f"{'pinball loss' if risk else 'mean absolute error'}, {unit}"
+    return dataclasses.replace(question, reads=reads, loss=loss)
 
 
 def _class(

@@ -142,7 +142,7 @@ class _Host:
                 "the field itself"
             )
         # Ones: every transform is defined there.
-        values = np.ones((*window, field.shape[-1]), _dtype(field))
+        values = np.ones((*window, field.shape[-1]), field.dtype)
         found = self.prepare(values, field.time.values[: window[0]])
         space = tuple(window[1:])
         if found.ndim != len(window) + 2 or (found.shape[0], found.shape[2:-1]) != (1, space):
@@ -189,7 +189,9 @@ class _Job:
 
     def predict(self, field: xr.DataArray, number: int, memory_budget: int | None) -> np.ndarray:
         x, prepare = _slab(field, self.regions, number), self.host.prepare
-        if prepare is not None:
+        if prepare is None:
+            x = x.astype(_dtype(field), copy=False)
+        else:
             x = prepare(x, _times(field, self.regions, number))
         values = np.asarray(
             sliding_window_apply(self.fn, x, self.spec, memory_budget=memory_budget, **self.options)
@@ -275,7 +277,7 @@ def _slab(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
         picked[dim] = slice(int(cells[0]), int(cells[-1]) + 1) if runs else cells
         outside.append(constant)
     # Cells that are read twice are read from the file once.
-    slab = _read(field, picked).astype(_dtype(field), copy=False)
+    slab = _read(field, picked)
     for position, constant in enumerate(outside):
         if constant.any():
             slab = slab.copy() if not slab.flags.writeable else slab

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import nnx
@@ -162,7 +163,7 @@ class ResidualBlock(nnx.Module):
     Maps [batch, *axes, width] to the same shape in `dtype`.
     """
 
-    def __init__(self, extents: Sequence[int], width: int, *, rngs: nnx.Rngs, **options):
+    def __init__(self, extents: Sequence[int], width: int, *, rngs: nnx.Rngs, **options: Any):
         dtypes = {name: options[name] for name in ("dtype", "param_dtype")}
         self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs, **dtypes) for _ in range(2))
         self.layers = nnx.List(

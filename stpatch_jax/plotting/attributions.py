@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
 from stpatch_jax.plotting.maps import axis_label, map_panel
@@ -58,22 +59,15 @@ def attribution_over_frame(
     map_panel(
         attribution, ax=ax, limits=(low, high), diverging=True, title=title, colorbar=colorbar
     )
-    coloured = ax.collections[-1]
+    coloured: Any = ax.collections[-1]
     # What counts for nothing shows the frame beneath.
     share = np.abs(attribution.values) / max(abs(low), abs(high))
     opaque: Any = np.clip(share, 0, 1) ** 0.5 * 0.9
     coloured.set_alpha(opaque)
-    ax.pcolormesh(
-        *_edges(coloured), frame.values, shading="nearest", cmap="gray", zorder=coloured.zorder - 1
-    )
+    corners = coloured.get_coordinates()
+    edges = corners[0, :, 0], corners[:, 0, 1]
+    ax.pcolormesh(*edges, frame.values, cmap="gray", zorder=coloured.zorder - 1)
     return ax
-
-
-def _edges(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the cells of a mesh, columns and rows."""
-    corners = mesh.get_coordinates()
-    centres = (corners[:-1, :-1] + corners[1:, 1:]) / 2
-    return centres[0, :, 0], centres[:, 0, 1]
 
 
 def attribution_below_series(
@@ -106,13 +100,13 @@ def attribution_below_series(
     values = attribution.values
     bars.bar(places, values, width=width, color=[_SIGN[v >= 0] for v in values], alpha=0.6)
     most = float(np.abs(values).max()) or 1.0
-    bars.set_ylim(-1.2 * most, 4 * most)
+    bars.set_ylim(-1.1 * most, 4.5 * most)
     bars.axhline(0, color="#666666", linewidth=0.6)
     bars.set_ylabel(f"attribution ({attribution.attrs.get('units', 'score')})", fontsize="small")
     ax.plot(at, series.values, color=TRUTH, linewidth=1.3)
     low, high = float(np.nanmin(series.values)), float(np.nanmax(series.values))
     room = (high - low) or 1.0
-    ax.set_ylim(low - 0.5 * room, high + 0.08 * room)
+    ax.set_ylim(low - 0.65 * room, high + 0.08 * room)
     ax.set_zorder(bars.get_zorder() + 1)
     ax.patch.set_visible(False)
     if at.dtype.kind == "M":
@@ -179,6 +173,7 @@ def importance_bars(
     ax.set_yticks(np.arange(len(order)), [names[at] for at in order])
     ax.axvline(0, color="#666666", linewidth=0.6)
     ax.set_xlabel(unit)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     more = len(values) - len(order)
     ax.set_title(f"{title} (and {more} more)" if more else title, fontsize="medium")
     return ax

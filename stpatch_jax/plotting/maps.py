@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -54,11 +54,11 @@ def map_panel(
         values.ndim == 2,
         f"a map must have two axes, but it has {values.dims}; select or average the others first",
     )
-    rows, columns = (_places(values, dim) for dim in values.dims)
+    rows, columns = (_edges(values, dim) for dim in values.dims)
     low, high = limits or colour_limits(values.values, diverging=diverging)
     colours = colour_map("PuOr" if diverging else "cividis")
     style: dict[str, Any] = {"cmap": colours, "vmin": low, "vmax": high}
-    mesh = ax.pcolormesh(columns, rows, values.values, shading="nearest", **style)
+    mesh = ax.pcolormesh(columns, rows, values.values, **style)
     _describe(ax, values)
     if colorbar and ax.figure is not None:
         label = str(values.attrs.get("units", "")) if unit is None else unit
@@ -79,11 +79,16 @@ def axis_label(values: xr.DataArray, dim: Any) -> str:
     return f"{dim} ({unit})" if unit else str(dim)
 
 
-def _places(values: xr.DataArray, dim: Any) -> np.ndarray:
-    """Where the cells of an axis lie: at their coordinates, if those are numbers or times."""
+def _edges(values: xr.DataArray, dim: Any) -> np.ndarray:
+    """Where the cells of an axis begin and end, half way between their coordinates."""
+    places = np.arange(values.sizes[dim], dtype=float)
     if dim in values.coords and values[dim].dtype.kind in "iufM":
-        return values[dim].values
-    return np.arange(values.sizes[dim])
+        dated = values[dim].dtype.kind == "M"
+        places = date2num(values[dim].values) if dated else values[dim].values.astype(float)
+    half = np.diff(places) / 2 if len(places) > 1 else np.array([0.5])
+    return np.concatenate(
+        [places[:1] - half[0], places[:-1] + half[: len(places) - 1], places[-1:] + half[-1]]
+    )
 
 
 def _describe(ax: Axes, values: xr.DataArray) -> None:
@@ -91,14 +96,18 @@ def _describe(ax: Axes, values: xr.DataArray) -> None:
     for dim, axis in zip(values.dims, (ax.yaxis, ax.xaxis), strict=True):
         axis.set_label_text(axis_label(values, dim))
         kind = values[dim].dtype.kind if dim in values.coords else "i"
-        if kind == "M":
+        if kind == "M" and values.sizes[dim] == 1:
+            day = str(values[dim].values[0])[:16].removesuffix("T00:00")
+            axis.set_ticks([date2num(values[dim].values[0])], [day])
+        elif kind == "M":
             locator = AutoDateLocator(minticks=2, maxticks=6)
             axis.set_major_locator(locator)
             axis.set_major_formatter(ConciseDateFormatter(locator))
         elif kind in "UO":
             step = -(-values.sizes[dim] // _MOST_NAMES)
             names = [str(name) for name in values[dim].values[::step]]
-            axis.set_ticks(np.arange(values.sizes[dim])[::step], names)
+            upright = 90 if axis is ax.xaxis and len(names) > 8 else 0
+            axis.set_ticks(np.arange(values.sizes[dim])[::step], names, rotation=upright)
         elif kind in "iu":
             axis.set_major_locator(MaxNLocator(integer=True))
     row, column = values.dims

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data import Cleaner, Climatology, FieldConfig, FieldData, open_field, write_csv
+from stpatch_jax.data.field_cleaning import as_floats
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.inference import predict_field
 from stpatch_jax.inference.store import LAYOUT
@@ -93,6 +94,7 @@ class FieldForecaster:
 
         def prepare(values: np.ndarray, times: np.ndarray) -> np.ndarray:
             last = int(np.searchsorted(timeline, times[-1])) + 1
+            values = as_floats(values)
             unknown = np.full((horizon, *values.shape[1:]), np.nan, values.dtype)
             field = xr.DataArray(
                 np.concatenate([values, unknown]),
@@ -183,7 +185,7 @@ def forecast_field(
         field = field[len(field) - past :]
     steps = every or 1
     count = (len(field) - past) // steps + 1
-    told = f"{count} forecasts of {horizon} time steps: {target}"
+    told = f"{count} forecast{'s' * (count > 1)} of {horizon} time steps: {target}"
 
     def forecast(store: Path) -> bool:
         return predict_field(

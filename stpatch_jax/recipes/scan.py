@@ -13,9 +13,9 @@ def scan() -> RunConfig:
     Any `.npz` of 3-D volumes of MedMNIST can take its place with `--data.path`.
 
     A small network: windows of 2 x 2 x 2 cells become channels, two stages of convolution follow,
-    and the mean over the volume is classified. Training volumes are moved by up to two cells. On
-    folds of the training volumes, turning and mirroring them did harm, as if it mattered how a
-    gland lies in the body; more stages or steps did not help.
+    and the mean over the volume is classified. Training volumes are moved by up to two cells.
+    Turning them as well did harm on held-out training volumes, as if it mattered how a gland lies
+    in the body; mirroring them, more stages and more steps did not help.
     """
     return RunConfig(
         recipe="scan",

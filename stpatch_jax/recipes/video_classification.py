@@ -14,21 +14,20 @@ def video_classification() -> RunConfig:
 
     Digits are those scikit-learn ships; `--data.path` takes a file of images of MNIST.
 
-    Convolutions over time and space at once tell digits and motion alike; their features are
-    averaged, so that it does not matter where the digit is.
+    Convolutions over time and space at once tell digits and motion alike.
     """
     return RunConfig(
         recipe="video_classification",
         data=ClipClassesConfig(),
         model=Conv3DConfig(2, features=(32, 64, 128), window=(1, 2, 2)),
-        task=ClassifyConfig(reduce="mean"),
+        task=ClassifyConfig(),
         train=TrainConfig(
-            steps=1000,
+            steps=4000,
             batch_size=32,
-            checkpoint_every=250,
-            evaluate_every=250,
+            checkpoint_every=1000,
+            evaluate_every=1000,
             optimizer=OptimizerConfig(
-                learning_rate=1e-3, weight_decay=1e-3, warmup_steps=50, schedule="cosine"
+                learning_rate=2e-3, weight_decay=1e-3, warmup_steps=50, schedule="cosine"
             ),
         ),
     )

@@ -96,9 +96,10 @@ def figures(
     rows = report["test"]["calibration"]
     drawn = plotting.new_figure(1, 1, size=(6, 4))
     ax = drawn.axes[0]
+    before = [row["before"] for row in rows]
     for name in (name for name in rows[0] if name not in ("before", "customers")):
-        style = {"color": "black", "linewidth": 2} if name == "real" else {"marker": "o"}
-        ax.plot([row["before"] for row in rows], [row[name] for row in rows], label=name, **style)
+        line = "k-" if name == "real" else "o-"
+        ax.plot(before, [row[name] for row in rows], line, label=name)
     ax.set_xlabel("times a customer came back before (the last: and more)")
     ax.set_ylabel("mean number of purchases")
     ax.legend(frameon=False)

@@ -48,7 +48,7 @@ def figures(
     """The plots by name: what was detected in the first frames of the first clips."""
     shown, sure = split.shown, report["test"]["sure"]
     clips, frames = shown["field"].shape[0], min(_MOST_FRAMES, shown["field"].shape[1])
-    figure = plotting.new_figure(clips, frames, size=(3.2 * frames, 3.5 * clips))
+    figure = plotting.new_figure(clips, frames, size=(3.2 * frames, 3.8 * clips))
     for number, ax in enumerate(figure.axes):
         at = divmod(number, frames)
         seen = shown["found_valid"][at] & (shown["found_score"][at] >= sure)

@@ -1,7 +1,14 @@
 """Tasks: a head, a loss, metrics and the naive baselines that every report prints beside them."""
 
 from stpatch_jax.tasks.classify import Classify, ClassifyConfig
-from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig, hand_on, real_targets
+from stpatch_jax.tasks.common import (
+    BackboneWithHead,
+    Batch,
+    Ensemble,
+    TaskConfig,
+    hand_on,
+    real_targets,
+)
 from stpatch_jax.tasks.detect import Detect, DetectConfig
 from stpatch_jax.tasks.forecast import Forecast, ForecastConfig
 from stpatch_jax.tasks.forecast_models import ForecastModel, ForecastPair
@@ -15,6 +22,7 @@ __all__ = [
     "ClassifyConfig",
     "Detect",
     "DetectConfig",
+    "Ensemble",
     "Forecast",
     "ForecastConfig",
     "ForecastModel",

@@ -85,7 +85,10 @@ def real_targets(batch: Batch) -> jax.Array:
 class Model(Protocol):
     """A model with a backbone, as every task builds."""
 
-    backbone: Backbone
+    @property
+    def backbone(self) -> Backbone:
+        """What turns a field into a feature map."""
+        ...
 
 
 def hand_on(pretrained: Model, model: Model) -> None:

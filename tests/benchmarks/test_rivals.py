@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,7 +150,7 @@ def test_bg_nbd_expects_what_its_customers_do():
 
 def test_folds_are_pooled_by_example():
     folds = [np.array([1.0, 0.0]), np.array([1.0, 1.0, 0.0])]
-    results = [
+    results: Any = [
         ({"accuracy": {"model": lambda chosen, v=v: float(v[chosen].mean())}}, np.arange(len(v)))
         for v in folds
     ]

@@ -5,9 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    brier_score_loss,
+    jaccard_score,
+    matthews_corrcoef,
+    roc_auc_score,
+)
 
-from stpatch_jax.evaluation import SplitClasses, SplitForecasts, SplitQuantiles
+from stpatch_jax.evaluation import SplitAlerts, SplitClasses, SplitForecasts, SplitQuantiles
 
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks").is_dir():
@@ -17,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.experiments import EXPERIMENTS  # noqa: E402
 from benchmarks.published import KEY, configured, merged  # noqa: E402
 from benchmarks.scores import (  # noqa: E402
+    alert_scores,
     class_scores,
     forecast_scores,
     interval,
@@ -69,6 +76,39 @@ def test_coverage_and_pinball_loss_are_means_over_the_scored_returns():
     assert scores["coverage"]["rule"](np.array([1, 1, 2])) == pytest.approx(2 / 5)
     # Errors against -2 are -1, 2, 3, 1 and 4.
     assert scores["pinball"]["model"](every) == pytest.approx((0.75 + 0.25 * 10) / 5)
+
+
+def test_errors_in_units_and_alerts_are_those_of_the_chosen_lead_times():
+    random = np.random.default_rng(0)
+    shape = (6, 3, 4, 1)
+    real, model = random.normal(size=(2, *shape))
+    scored = np.ones(shape, bool)
+    scored[:, :, 3] = False  # a cell that never changed in training
+    probability, event = random.random(shape), random.random(shape) < 0.4
+    split = SplitAlerts(
+        {"model": model},
+        real,
+        np.ones(shape, bool),
+        np.arange(6),
+        values={"model": model},
+        real=real,
+        event=event,
+        scored=scored,
+        probabilities={"model": probability, "frequency": 0 * probability},
+        level=0.5,
+    )
+    scores = alert_scores(split, leads=slice(1, 3))
+    chosen = np.array([0, 4, 4])
+    late = (chosen, slice(1, 3), slice(0, 3))
+    by_lead = [np.sqrt(((model - real)[chosen, lead] ** 2).mean()) for lead in (1, 2)]
+    assert scores["rmse"]["model"](chosen) == pytest.approx(np.mean(by_lead))
+    factor = np.sqrt(4 / 3)
+    assert scores["rmse_scaled"]["model"](chosen) == pytest.approx(factor * np.mean(by_lead))
+    brier = brier_score_loss(event[late].ravel(), probability[late].ravel())
+    assert scores["brier"]["model"](chosen) == pytest.approx(brier)
+    csi = jaccard_score(event[late].ravel(), probability[late].ravel() >= 0.5)
+    assert scores["csi"]["model"](chosen) == pytest.approx(csi)
+    assert scores["csi"]["frequency"](chosen) == 0
 
 
 def test_an_interval_has_the_width_that_theory_says():

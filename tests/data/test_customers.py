@@ -44,7 +44,7 @@ def save(frame, folder):
     stop=st.integers(11, 30),
 )
 def test_summaries_are_those_of_pandas(tmp_path_factory, day, customer, amount, start, stop):
-    dates = (DAY_ONE + pd.to_timedelta(np.append(0, day), unit="D")).strftime("%Y-%m-%d")
+    dates = [str((DAY_ONE + pd.Timedelta(days=at)).date()) for at in (0, *day.tolist())]
     frame = pd.DataFrame(
         {"customer": np.append(0, customer), "date": dates, "amount": np.append(1, amount)}
     )

@@ -96,6 +96,13 @@ def test_what_cannot_be_opened_is_left_out_by_name(tmp_path):
     assert data.class_counts == (6, 6)
 
 
+def test_a_folder_without_a_readable_clip_says_why(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.npy").write_bytes(b"no array")
+    with pytest.raises(InputError, match=r"none is; .*1\.npy must be a readable"):
+        LabelledClipsConfig(path=str(tmp_path)).load()
+
+
 def test_mistakes_are_told_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="frames must be at least 1"):
         LabelledClipsConfig(frames=0)
@@ -124,7 +131,8 @@ def test_frames_of_real_clips_are_those_of_their_files(data_dir, tmp_path):
         # The height of the files, so nothing is resized; frames 1, 3 and 5 of 6.
         square = (whole[1::2, :, 16:112] - data.scaler.mean) / data.scaler.std
         np.testing.assert_allclose(example["field"], square, atol=1e-4)
-    drawn = data.source("train").drawn(0, draws(0))
+    train_source: Any = data.source("train")
+    drawn = train_source.drawn(0, draws(0))
     assert drawn["field"].shape == (3, 96, 96, 3)
 
 

@@ -1,5 +1,8 @@
 """Evidence of windows of words: against scikit-learn's counts, and without a look at the test."""
 
+import functools
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -26,6 +29,10 @@ def lines(random, count, favourite):
     ]
 
 
+def joined(line, n):
+    return [" ".join(line[at : at + n]) for at in range(len(line) - n + 1)]
+
+
 @settings(max_examples=15)
 @given(lines=LINES, flips=st.integers(0, 2**12), smoothing=st.sampled_from([0.5, 1.0]))
 def test_ratios_are_those_of_scikit_learns_counts(lines, flips, smoothing):
@@ -36,12 +43,8 @@ def test_ratios_are_those_of_scikit_learns_counts(lines, flips, smoothing):
     kept = np.setdiff1d(np.arange(len(lines)), left_out)
     ratios = counts.ratios(smoothing=smoothing, without=left_out)
     for n in (1, 2):
-        vectorizer = CountVectorizer(
-            analyzer=lambda line, n=n: [
-                " ".join(line[at : at + n]) for at in range(len(line) - n + 1)
-            ],
-            binary=True,
-        )
+        analyzer: Any = functools.partial(joined, n=n)
+        vectorizer: Any = CountVectorizer(analyzer=analyzer, binary=True)
         if not any(len(lines[at]) >= n for at in kept):
             continue
         held = vectorizer.fit_transform([lines[at] for at in kept]).toarray()
@@ -55,7 +58,7 @@ def test_ratios_are_those_of_scikit_learns_counts(lines, flips, smoothing):
         )
         for line in lines:
             evidence = counts.evidence(line, ratios, length=8)[:, n - 1]
-            windows = [" ".join(line[at : at + n]) for at in range(len(line) - n + 1)]
+            windows = joined(line, n)
             for at, window in enumerate(windows):
                 first = windows.index(window) == at
                 wanted = expected.get(window, 0.0) if first else 0.0

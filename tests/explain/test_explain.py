@@ -296,7 +296,11 @@ def test_random_weights_change_a_map_but_not_one_of_the_input_alone():
     assert constant.correlations == (1.0,) * 3
     assert not constant.passed
     flat = randomization_test(lambda _: np.ones(4), weights, key=key)
+    assert flat.correlations == (1.0,) * 3
     assert not flat.passed
+    few = randomization_test(lambda w: np.array([float(w[0, 0, 0]), 0, 0]), weights, key=key)
+    assert np.isnan(few.correlation)
+    assert not few.passed
 
 
 @settings(max_examples=30)

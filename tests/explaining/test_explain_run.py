@@ -1,6 +1,7 @@
 """`stpatch explain`: a forecast and a classification explained from their run directories."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,11 @@ def test_a_classification_is_explained_by_the_part_that_decides(tmp_path):
         train=dataclasses.replace(TRAIN, steps=150),
     )
     train(config, workdir=tmp_path / "run", progress=False)
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    # 16 values, 8 hidden, 2 classes: forward, back to the weights, back to what was hidden.
+    forward = 2 * (16 * 8 + 8 * 2)
+    assert report["flops_per_example"] == 2 * forward + 2 * 8 * 2
+    assert report["patches"] == 1
     found, told = explained(tmp_path / "run", "--example", "1", "--window", "2")
     assert "truly 1" in told
     assert found.sizes["time"] == 16

@@ -91,6 +91,40 @@ def test_forecasts_have_valid_times_and_units(tmp_path):
     np.testing.assert_allclose(found.t2m, np.stack([last + 1, last + 2], 1), rtol=1e-6)
 
 
+def test_what_the_host_prepares_and_restores_knows_one_window_only(tmp_path):
+    field = small_field((11, 6, 8))
+    spec = WindowSpec((3, 4, 4), stride=(2, 2, 4))
+
+    def prepare(values, times):
+        """Each window less its mean, with that mean and its first hour as further rows."""
+        starts = range(0, len(values) - 2, 2)
+        windows = np.stack([values[start : start + 3] for start in starts])
+        mean = windows.mean(1, keepdims=True)
+        hours = times.astype("datetime64[h]").astype(float)[[*starts]]
+        hours = np.broadcast_to(hours.reshape(-1, 1, 1, 1, 1), mean.shape)
+        return np.concatenate([windows - mean, mean, hours], 1, dtype=np.float32)
+
+    def ahead(windows):
+        return windows[:, 2:3] + windows[:, 3:4] + windows[:, 4:5]
+
+    predict_field(
+        ahead,
+        field,
+        tmp_path / "f.zarr",
+        spec,
+        horizon=1,
+        prepare=prepare,
+        restore=lambda values: values - 1,
+        region=(2, 2, 4),
+        progress=False,
+    )
+    found = opened(tmp_path / "f.zarr")
+    hours = field.time.values[:9:2].astype("datetime64[h]").astype(float)
+    expected = field.values[2::2] + hours.reshape(-1, 1, 1, 1) - 1
+    values = np.stack([found.t2m[:, 0], found.wind[:, 0]], -1)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
 def test_another_resolution_has_its_own_coordinates(tmp_path):
     field = small_field((4, 8, 8), channels=("t2m",))
 
@@ -170,6 +204,11 @@ def test_bad_input_is_one_sentence(tmp_path):
         ({"region": (2, 2)}, "one extent for each of the 3 axes"),
         ({"spec": (3, 4, 4)}, "every cell must lie in a window"),
         ({"fn": lambda w: {"a": w}}, "must return one array for predict_field"),
+        ({"prepare": lambda v, _: v[None]}, "prepare makes inputs of forecasts, but there is no"),
+        (
+            {"prepare": lambda v, _: v, "horizon": 1},
+            r"prepare must return \[windows, rows, \*space, features\] .* over space \(4, 4\), got",
+        ),
         ({"target": tmp_path / "no" / "f.zarr"}, "writing gave: No such file"),
     ):
         usual = {"fn": function, "source": field, "target": target, "spec": (4, 4, 4)}

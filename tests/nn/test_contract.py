@@ -90,8 +90,8 @@ BACKBONES = {
     )
 }
 each_backbone = pytest.mark.parametrize("backbone", BACKBONES)
-# What compiles longest meets a layout or two in the quick suite, so that between them they meet every
-# layout there; their others are met in the slow one.
+# What compiles longest meets a layout or two in the quick suite, and between them they meet every
+# one; their others are met in the slow suite.
 QUICK = {
     "lstm": ["series"],
     "gru": ["panel"],

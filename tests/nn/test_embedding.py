@@ -149,9 +149,10 @@ def test_equal_windows_share_a_bucket_and_most_others_do_not():
 
 
 def test_windows_and_buckets_that_make_no_sense_are_refused():
-    for wrong, text in (
+    cases: Any = (
         ({"longest_window": 0}, "longest_window >= 1 token, got 0"),
         ({"buckets": 100}, "buckets to be a power of 2"),
-    ):
+    )
+    for wrong, text in cases:
         with pytest.raises(InputError, match=text):
             TokenEmbeddingConfig(INNER, VOCABULARY, **wrong)

@@ -51,6 +51,7 @@ PLOTS = {
     "map": lambda ax: plotting.map_panel(weather(), ax=ax, title="t2m"),
     "difference": lambda ax: plotting.map_panel(weather() - 280, ax=ax, diverging=True, unit="K"),
     "panel": lambda ax: plotting.map_panel(panel(), ax=ax),
+    "one time": lambda ax: plotting.map_panel(panel()[:, :1], ax=ax),
     "frame": lambda ax: plotting.map_panel(frame(), ax=ax, limits=(0, 1), colorbar=False),
     "boxes": lambda ax: plotting.detection_boxes(
         RANDOM.random((8, 10, 1)),

@@ -8,8 +8,8 @@ import sklearn.metrics
 from flax import nnx
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import FlatPatchesConfig, PatchCNNConfig
-from stpatch_jax.tasks import Classify, ClassifyConfig, hand_on
+from stpatch_jax.nn import BackboneConfig, FlatPatchesConfig, PatchCNNConfig
+from stpatch_jax.tasks import Classify, ClassifyConfig, Ensemble, hand_on
 from stpatch_jax.windows import WindowSpec
 
 COUNTS = (6, 2, 4)
@@ -17,7 +17,7 @@ FLAT = FlatPatchesConfig(WindowSpec((4,)))
 LEARNING = PatchCNNConfig(WindowSpec((4,)), features=(3,))
 
 
-def problem(members, backbone=FLAT):
+def problem(members, backbone: BackboneConfig = FLAT):
     random = np.random.default_rng(0)
     batch = {
         "field": random.normal(size=(6, 8, 2)).astype(np.float32),
@@ -58,6 +58,7 @@ def test_a_trained_backbone_goes_to_every_member():
     _, model, _ = problem(2, LEARNING)
     hand_on(trained, model)
     expected = jax.tree.leaves(nnx.state(trained.backbone, nnx.Param))
+    assert isinstance(model, Ensemble)
     for member in model.members:
         found = jax.tree.leaves(nnx.state(member.backbone, nnx.Param))
         jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -1,0 +1,50 @@
+"""The scores of clips: frames by sums over a frame, detections by chosen clips."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stpatch_jax.evaluation import SplitDetections, SplitFrames
+from stpatch_jax.metrics import AveragePrecision
+
+ROOT = Path(__file__).parents[2]
+if not (ROOT / "benchmarks").is_dir():
+    pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.scores import detection_scores, frame_scores  # noqa: E402
+
+
+def test_frames_are_scored_by_the_mean_over_chosen_clips():
+    values = np.arange(6.0).reshape(3, 2)
+    split = SplitFrames({"mse": {"model": values}, "ssim": {"model": values / 6}}, {})
+    scores = frame_scores(split)
+    assert scores.keys() == {"frame_mse", "frame_ssim"}
+    assert scores["frame_mse"]["model"](np.arange(3)) == pytest.approx(2.5)
+    assert scores["frame_mse"]["model"](np.array([2, 2, 0])) == pytest.approx(9.5 / 3)
+
+
+def test_detections_are_scored_as_if_the_chosen_clips_were_all():
+    random = np.random.default_rng(0)
+    clips = []
+    for _ in range(4):
+        lo = random.uniform(0, 4, (1, 3, 2))
+        boxes = np.concatenate([lo, lo + 3], axis=-1)
+        clips.append(
+            {
+                "boxes": boxes + random.normal(0, 0.5, boxes.shape),
+                "score": random.random((1, 3)),
+                "label": random.integers(0, 2, (1, 3)),
+                "true_boxes": boxes,
+                "true_label": random.integers(0, 2, (1, 3)),
+            }
+        )
+    split = SplitDetections({"model": [AveragePrecision.of(**c, classes=2) for c in clips]}, {})
+    chosen = np.array([3, 1, 1])
+    together: Any = {name: np.concatenate([clips[at][name] for at in chosen]) for name in clips[0]}
+    expected = AveragePrecision.of(**together, classes=2).mean()
+    assert 0 < expected < 1
+    assert detection_scores(split)["map"]["model"](chosen) == pytest.approx(expected)
