@@ -150,14 +150,14 @@ def class_scores(split: SplitClasses) -> dict[str, dict[str, Score]]:
 def frame_scores(split: SplitFrames) -> dict[str, dict[str, Score]]:
     """MSE and MAE summed over the cells of a frame, and SSIM, by metric: means over frames.
 
-    They are named `frame_mse` and so on: other series' MSE is a mean over cells, too.
+    The sum is the protocol of Moving MNIST; the MSE of `forecast_scores` is a mean over cells, too.
     """
 
     def score(values: np.ndarray) -> Score:
         return lambda chosen: float(values[chosen].mean())
 
     return {
-        f"frame_{metric}": {name: score(values) for name, values in by_name.items()}
+        metric: {name: score(values) for name, values in by_name.items()}
         for metric, by_name in split.errors.items()
     }
 

@@ -47,7 +47,7 @@ def test_a_classification_reports_what_scikit_learn_says(tmp_path):
     report = read(tmp_path / "run")
     assert report["task"] == "Classify"
     test, validation = report["test"], report["validation"]
-    assert list(validation) == ["error", "mcc"]
+    assert list(validation) == ["error", "mcc", "auc"]
     table = np.array(test["confusion"])
     label = np.repeat([0, 0, 1, 1], table.ravel())
     said = np.repeat([0, 1, 0, 1], table.ravel())

@@ -22,9 +22,9 @@ def test_frames_are_scored_by_the_mean_over_chosen_clips():
     values = np.arange(6.0).reshape(3, 2)
     split = SplitFrames({"mse": {"model": values}, "ssim": {"model": values / 6}}, {})
     scores = frame_scores(split)
-    assert scores.keys() == {"frame_mse", "frame_ssim"}
-    assert scores["frame_mse"]["model"](np.arange(3)) == pytest.approx(2.5)
-    assert scores["frame_mse"]["model"](np.array([2, 2, 0])) == pytest.approx(9.5 / 3)
+    assert scores.keys() == {"mse", "ssim"}
+    assert scores["mse"]["model"](np.arange(3)) == pytest.approx(2.5)
+    assert scores["mse"]["model"](np.array([2, 2, 0])) == pytest.approx(9.5 / 3)
 
 
 def test_detections_are_scored_as_if_the_chosen_clips_were_all():
