@@ -37,7 +37,7 @@ CUTS = {
     "traffic": {"most_rows": 700},
     "weather": {"most_rows": 300, "horizon": 12},
 }
-SLOW = {"customers", "language", "sentiment", "traffic", "weather"}
+SLOW = {"customers", "language", "sentiment", "stocks", "traffic", "weather"}
 NAIVE = {
     "customers": {"persistence"},
     "etth1": {"persistence", "seasonal_persistence"},
