@@ -59,6 +59,7 @@ def lower(mesh: Mesh) -> Any:
     return step.lower(state, shard_batch(next(batches(0)), mesh)).compile()
 
 
+@pytest.mark.slow  # some 20 s of compilation
 def test_every_mesh_trains_alike_and_checkpoints_move_between_them(tmp_path: Path) -> None:
     losses, states = [], []
     for fsdp in (1, 2, 4):
