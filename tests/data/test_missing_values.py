@@ -143,5 +143,5 @@ def test_a_calendar_needs_dates_and_known_names():
         calendar_features(np.arange(3), features=("hour",))
     with pytest.raises(InputError, match="among hour, weekday, day_of_year, but one is 'moon'"):
         calendar_features(np.zeros(2, "datetime64[ns]"), features=wrong("moon"))
-    with pytest.raises(InputError, match="one of hour, workday_hour, .*, but it is 'y'"):
+    with pytest.raises(InputError, match=r"one of hour, workday_hour, .*, but it is 'y'"):
         phase_numbers(np.zeros(2, "datetime64[ns]"), phase=wrong("y")[0])
