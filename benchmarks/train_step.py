@@ -3,12 +3,12 @@
     python -m benchmarks.train_step [--small] [--cases neighborhood] [--repeats 5]
 
 Three questions. The loop: the same steps by `fit` (batches from the host, metrics of every step to
-the log, no checkpoint) and by the compiled step alone on one batch that lies on the device, in turn
-in one process. The checkpoint: for how long a save holds the steps up, which go on while the arrays
-are written, and when it is committed. Weak scaling: the step of a narrow network on 1, 2, 4 and 8
-virtual devices of this CPU, each with its own examples; they share its cores, so this says what the
-partitioned program costs, not what a cluster does. The collectives are those of the compiled
-programs.
+the log, no checkpoint) and by the compiled step alone on one batch that lies on the device, in
+blocks of a second in turn, in one run of `fit`. The checkpoint: for how long a save holds the steps
+up, which go on while the arrays are written, and when it is committed. Weak scaling: the step of a
+narrow network on 1, 2, 4 and 8 virtual devices of this CPU, each with its own examples; they share
+its cores, so this says what the partitioned program costs, not what a cluster does. The collectives
+are those of the compiled programs.
 """
 
 import functools
@@ -40,8 +40,10 @@ from stpatch_jax.training import (
 CASES = {name: NETWORKS[name] for name in ("neighborhood", "conv3d_64", "patch_transformer")}
 DEVICES = (1, 2, 4, 8)
 GATHERED = "patch_transformer"
-SECONDS = 2.0
-"""About how long one measurement of the loop takes."""
+SECONDS = 1.0
+"""About how long a block of steps takes."""
+BLOCKS = 5
+"""Blocks a repeat: the machine's speed drifts, so short blocks in turn tell more than long ones."""
 Answer = dict[str, Any]
 
 
@@ -58,7 +60,7 @@ class Loop:
         self.batch = shard_batch(network.batch(), self.mesh)
         jax.block_until_ready(self.step(self.state, self.batch))
         one = self.bare(3)
-        self.steps = steps or max(20, min(2000, round(SECONDS / one)))
+        self.steps = steps or max(5, min(500, round(SECONDS / one)))
 
     @property
     def state_bytes(self) -> int:
@@ -73,30 +75,42 @@ class Loop:
         jax.block_until_ready(metrics)
         return (time.perf_counter() - start) / steps
 
-    def fit(self, steps: int) -> float:
-        """Seconds per step in the loop."""
-        batch = self.network.batch()
+    def in_turn(self, blocks: int) -> list[tuple[float, float]]:
+        """Seconds per step without and with the loop, in turn, for each of some blocks of steps.
+
+        It is one run of `fit`, which validates after every block; what it validates with are the
+        bare steps of the next block. The first one compiles and is left out.
+        """
+        batch, pairs, begun = self.network.batch(), [], []
 
         def batches(_: int) -> Iterator[Any]:
             return itertools.repeat(batch)
 
+        def validate(_: Any) -> dict[str, float]:
+            looped = [(time.perf_counter() - start) / self.steps for start in begun[-1:]]
+            pairs.extend((self.bare(self.steps), seconds) for seconds in looped)
+            begun.append(time.perf_counter())
+            return {}
+
+        steps = self.steps * (blocks + 1)
         config = TrainConfig(
             steps=steps,
             batch_size=self.network.shape[0],
             checkpoint_every=steps,
-            evaluate_every=steps,
+            evaluate_every=self.steps,
         )
         with tempfile.TemporaryDirectory() as folder:
-            machine = fit(
+            fit(
                 self.create,
                 self.network.task.loss,
                 batches,
                 config,
                 workdir=Path(folder),
                 extras={},
+                validate=validate,
                 progress=False,
-            ).machine
-        return 1 / machine["steps_per_second"]
+            )
+        return pairs
 
     def save(self, saves: int) -> list[tuple[float, float]]:
         """Seconds that each save holds the steps up, and until it is committed beside others."""
@@ -119,14 +133,14 @@ class Loop:
 def measure(network: Network, *, steps: int | None, repeats: int) -> Answer:
     """Times one network: the loop against the bare step in turn, then the saves."""
     loop = Loop(network, steps)
-    pairs = [(loop.bare(loop.steps), loop.fit(loop.steps)) for _ in range(repeats)]
+    pairs = loop.in_turn(BLOCKS * repeats)
     bare, looped = medians_in_ms(pairs)
     save, commit = medians_in_ms(loop.save(repeats + 1))
     times = {"bare": bare, "loop": looped, "save": save, "commit": commit}
     return {
         "ms": {name: {"ms": value} for name, value in times.items()},
         "steps": loop.steps,
-        "overhead": round(looped / bare - 1, 4),
+        "overhead": round(statistics.median(looped / bare for bare, looped in pairs) - 1, 4),
         "save_in_steps": round(save / bare, 2),
         "state_bytes": loop.state_bytes,
         "parameters": parameters(loop.state.model),
@@ -156,16 +170,12 @@ def main() -> None:
     small = {"neighborhood": NETWORKS["neighborhood"].small()}
     given = arguments(__doc__ or "", ("float32",), cases=CASES, small=small, skips_slow=False)
     answer: Answer = {"networks": {}, "cases": {}}
-    # `fit` compiles anew at every call; from here on it finds its programs.
-    cache = tempfile.TemporaryDirectory()
-    jax.config.update("jax_compilation_cache_dir", cache.name)
     for name, network in given.cases.items():
         answer["cases"][name] = {"shape": network.shape}
         measured = measure(network, steps=6 if given.small else None, repeats=given.repeats)
         answer["networks"][name] = measured
         print_case(name, measured["ms"])
-        print(f"{name}: the loop costs {100 * measured['overhead']:.1f} % of {measured['steps']}")
-    cache.cleanup()
+        print(f"{name}: the loop costs {100 * measured['overhead']:.1f} % of a step")
     answer |= scaling(small=given.small, repeats=given.repeats)
     for step in answer["weak_scaling"]:
         print(f"{step['devices']} devices, batch {step['batch']}: {step['ms']:.3g} ms")

@@ -64,7 +64,7 @@ class FitResult:
         interrupted: Whether SIGTERM ended the run before `config.steps`.
         best_step: The step of the checkpoint that `config.keep_best` keeps, None where none is.
         machine: Figures that depend on the machine: `platform`, `device_kind`, `devices`,
-            `processes`, `compile_seconds` (until the first step was dispatched),
+            `processes`, `compile_seconds` (until the first step was done),
             `steps_per_second`, `samples_per_second` and `patches_per_second` (without compilation,
             validation and saving; None below two steps), `flops_per_second` (of the model: matrix
             products and convolutions, recomputation not counted), `share_of_peak` (None where the
@@ -269,6 +269,8 @@ class _Run:
             with self.phase("step" if step > start + 1 else "compile"):
                 batch = next(batches)
                 metrics = train_step(self.state, batch)
+                if step == start + 1:
+                    jax.block_until_ready(metrics)
                 stopping = self.stop.agreed()
                 # The metrics of the step before: the device already works on this one.
                 if waiting and self._finish(*waiting):
