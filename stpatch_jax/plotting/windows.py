@@ -8,6 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.plotting.style import (
     MISSING,
@@ -83,6 +84,8 @@ def _grid_over_frame(
         ax.plot(x.ravel(), y.ravel(), ".", color=NAIVE, markersize=3, label="its samples")
     ax.set_xlim(*_limits(columns))
     ax.set_ylim(*_limits(rows)[::-1])
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     if values.ndim == 2 and ax.figure is not None:
         ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.85)
     handles = [*labelled(ax)]
@@ -123,6 +126,7 @@ def _grid_below_series(
     spread = (high - low) or 1.0
     ax.set_ylim(low - 0.4 * spread, high + 0.05 * spread)
     ax.set_xlim(*_limits(axis))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return labelled(ax)
 
 
