@@ -14,6 +14,7 @@ from stpatch_jax.errors import require
 
 SYMBOLS = 256
 _END = "\n"
+_VISIBLE = {" ": "\u2423", _END: "\u21b5", "\0": "\u00b7"}
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,15 @@ class Characters:
         """The first line that some tokens [time] spell, as text."""
         text = bytes(tokens.astype(np.uint8)).decode(self.config.encoding, errors="replace")
         return text.partition(_END)[0]
+
+    def symbols(self, tokens: np.ndarray) -> list[str]:
+        """One visible sign for each of some tokens [time]; what cannot be seen has a stand-in.
+
+        A space is `\u2423`, the end of a line `\u21b5`, what lies before or behind a text `\u00b7`,
+        and any other sign without a picture `\u25a1`.
+        """
+        text = [bytes([token]).decode(self.config.encoding, errors="replace") for token in tokens]
+        return [_VISIBLE.get(sign, sign if sign.isprintable() else "\u25a1") for sign in text]
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,6 +60,8 @@ class LabelledFields:
         scaler: Mean and standard deviation of each channel, of the training fields.
         report: What was read, and how many examples of each class the splits hold; JSON-able.
         augmentation: How training examples are changed each time they are trained on.
+        words: Of texts the words that stand at the times of each example, by split.
+        channels: Names of the channels, where they have any.
     """
 
     splits: Mapping[str, LabelledSplit]
@@ -67,6 +69,8 @@ class LabelledFields:
     scaler: StandardScaler
     report: dict[str, Any]
     augmentation: Augmentation | None = None
+    words: Mapping[str, Sequence[Sequence[str]]] | None = None
+    channels: tuple[str, ...] | None = None
 
     @classmethod
     def of(

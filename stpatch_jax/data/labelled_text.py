@@ -1,5 +1,6 @@
 """Lines of text of two classes, as evidence of their windows of words."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,9 @@ class LabelledTextConfig(DataConfig):
         found = LabelledFields.of(splits, items.classes, source=str(path))
         longer = sum(len(line) > self.length for line in lines)
         found.report.update(windows=counts.size, lines_cut=longer, fold=self.fold)
-        return found
+        read = {name: [lines[row] for row in rows] for name, rows in parts.items()}
+        channels = tuple(f"{n + 1} word{'s' * (n > 0)}" for n in range(self.longest_window))
+        return dataclasses.replace(found, words=read, channels=channels)
 
     def _parts(self, labels: np.ndarray) -> Mapping[str, np.ndarray]:
         """The numbers of the lines of each split."""

@@ -42,7 +42,7 @@ def integrated_gradients(
         field: One field (time, *space, channel) as `fn` takes it, without NaN.
         baseline: What stands for "nothing is known": one number, one per channel, or a field.
         points: Points of the quadrature; exact for polynomials of degree `2 * points`.
-        tolerance: Share of the score's gain by which the sum may miss it.
+        tolerance: Share of the score's gain by which the sum may miss it; infinite for any.
         unit: Unit of the score.
         batch_size: Fields per call of `fn`.
 
@@ -79,7 +79,8 @@ def integrated_gradients(
     with_all, with_none = np.asarray(scores(score, np.stack([x, start])), np.float64)
     gain = with_all - with_none
     gap = float(result.sum()) - gain
-    if abs(gap) > tolerance * abs(gain) + 1e-5 * max(1.0, abs(with_all)):
+    allowed = tolerance * abs(gain) if gain else 0.0
+    if np.isfinite(tolerance) and abs(gap) > allowed + 1e-5 * max(1.0, abs(with_all)):
         warnings.warn(
             f"integrated gradients add up to {gain + gap:.6g}, but the score gains {gain:.6g} over "
             f"the baseline; take more than {points} points",

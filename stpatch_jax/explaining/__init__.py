@@ -13,10 +13,11 @@ import tyro
 import xarray as xr
 
 from stpatch_jax import explain as methods
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.explain.common import scores
+from stpatch_jax.explaining.asking import ask
 from stpatch_jax.explaining.pictures import draw_maps, draw_scores
-from stpatch_jax.explaining.question import Question, ask, backbone_of, told_place, with_coordinates
+from stpatch_jax.explaining.question import Question, backbone_of, told_place, with_coordinates
 from stpatch_jax.nn import NeighborhoodOperator, PatchTransformer
 from stpatch_jax.predicting import TrainedRun
 from stpatch_jax.windows import WindowSpec
@@ -29,18 +30,24 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class ExplainConfig:
-    """Explains one answer of a run that forecasts or classifies.
+    """Explains one answer of a run.
+
+    That is a forecast, a class, an object (the confidence of what is detected in one window), the
+    token that comes next, or the mean of a hidden patch.
 
     Attributes:
         run: The run directory; explanation.nc, .png, .md and explanation_scores.png go there.
         method: Which methods; all that fit the model by default.
         split: Split of the example: train, validation or test.
         example: Its number in the split, from the end where negative.
-        target: Name of the series to explain the forecast of, by default the first, or of the
-            class, by default the one the model gives.
-        lead: Lead time of the forecast, in time steps; by default the last.
+        target: Name of the series to explain the forecast of, by default the first; of the class,
+            by default the one the model gives; of the object's class, by default that of the surest
+            object; or the character, by default the one that comes.
+        lead: Lead time of the forecast, in time steps, by default the last; the number of the
+            object's frame, by default that of the surest object; or of the character, by default
+            the last.
         window: Cells hidden at a time along time and each space axis; by default the window of the
-            backbone, or a sixteenth of an axis where that is all of it.
+            backbone or of the task, or a sixteenth of an axis where that is all of it.
         seed: Of noise, permutations and random weights.
     """
 
@@ -58,7 +65,10 @@ def explain_run(config: ExplainConfig) -> str:
     """Explains one answer, judges each explanation and writes them into the run directory.
 
     What the forecast is added to (persistence) is held as it is: what is explained is what the
-    model makes of its input. Hidden values are 0, the mean of the training rows.
+    model makes of its input. Hidden values are 0: the mean of the training rows, black in frames
+    that are not scaled, or the token 0, which stands before a text. Token ids have no gradients:
+    texts of them are explained by occlusion only. A class of a text that is given as the evidence
+    of its windows of words is explained by those that end with each word.
 
     Returns:
         What `explanation.md` holds.
@@ -85,10 +95,10 @@ def explain_run(config: ExplainConfig) -> str:
     tables = _tables(question, key)
     told = _told(run, question, maps, curves, tests, tables)
     attrs = {**run.identity, "explained": question.told}
-    dataset = xr.Dataset({"input": question.field, **maps, **tables}, attrs=attrs)
+    dataset = xr.Dataset({"input": question.shown, **maps, **tables}, attrs=attrs)
     with _written(config.run) as folder:
         dataset.to_netcdf(folder / "explanation.nc")
-        draw_maps(question.field, maps, title=question.told).savefig(
+        draw_maps(question.shown, maps, title=question.told, place=question.place).savefig(
             folder / "explanation.png", dpi=_DPI
         )
         draw_scores(curves, tables, title=question.told).savefig(
@@ -111,8 +121,9 @@ def hidden_windows(window: tuple[int, ...] | None, question: Question) -> Window
         spec.grid_shape(shape)
         return spec
     backbone = question.backbone
-    own = [1] * len(shape) if backbone is None else backbone.spec.window_shape(shape)
-    strides = own if backbone is None else backbone.spec.stride
+    natural = question.patches or (None if backbone is None else backbone.spec)
+    own = [1] * len(shape) if natural is None else natural.window_shape(shape)
+    strides = own if natural is None else natural.stride
     cells = [
         length if length < size else -(-size // 16) for length, size in zip(own, shape, strict=True)
     ]
@@ -131,13 +142,17 @@ def hidden_windows(window: tuple[int, ...] | None, question: Question) -> Window
 
 
 def _chosen(wanted: tuple[Method, ...], question: Question) -> tuple[Method, ...]:
-    fits = isinstance(question.backbone, PatchTransformer)
-    if "attention_rollout" in wanted and not fits:
-        raise InputError(
-            "attention_rollout needs a PatchTransformer, but the backbone of the run is "
-            f"{type(question.backbone).__name__}; use another method"
+    unfit = dict(question.unfit)
+    if not isinstance(question.backbone, PatchTransformer):
+        unfit.setdefault(
+            "attention_rollout",
+            "needs a PatchTransformer, but the backbone of the run is "
+            f"{type(question.backbone).__name__}",
         )
-    return wanted or tuple(m for m in get_args(Method) if fits or m != "attention_rollout")
+    fit = tuple(method for method in get_args(Method) if method not in unfit)
+    for method in wanted:
+        require(method in fit, f"{method} {unfit.get(method)}; use {', '.join(fit)}")
+    return wanted or fit
 
 
 def _maker(
@@ -160,7 +175,11 @@ def _maker(
 def _tables(question: Question, key: jax.Array) -> dict[str, xr.DataArray]:
     """What is told of channels, lags and neighbours rather than of cells."""
     tables = {}
-    if question.quality is not None and question.field.shape[-1] > 1:
+    if (
+        question.quality is not None
+        and question.fields is not None
+        and question.field.shape[-1] > 1
+    ):
         tables["channel_importance"] = methods.permutation_importance(
             question.quality, question.fields, key=key, unit=question.loss
         )
@@ -185,7 +204,7 @@ def _told(
         f"# {run.config.recipe}: one answer explained",
         "",
         f"Step {run.step}, {question.told}: {given:.4g} {question.unit}, and {empty:.4g} where "
-        "nothing is known (every input at the mean of the training rows).",
+        f"nothing is known ({question.empty} in place of every input).",
         "",
         f"| method | faithfulness ({question.unit}) | correlation with random weights | test |",
         "|---|---:|---:|---|",
@@ -223,10 +242,12 @@ def _largest(values: xr.DataArray) -> list[str]:
     lines = []
     for at in order:
         place = dict(zip(values.dims, np.unravel_index(at, values.shape), strict=True))
-        named = (
+        named = [
             f"{dim} {told_place(values[dim].values[n]) if dim in values.coords else n}"
             for dim, n in place.items()
-        )
+        ]
+        if "word" in values.coords:
+            named.append(f"word {values.word.values[place['time']]}")
         lines.append(f"- {', '.join(named)}: {values.values.flat[at]:.4g}")
     return lines
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,11 +13,12 @@ import xarray as xr
 from flax import nnx
 from jax.tree_util import Partial
 
-from stpatch_jax.configs import difference, to_values
 from stpatch_jax.data import RiskData
-from stpatch_jax.errors import InputError, require
-from stpatch_jax.predicting import TrainedRun
-from stpatch_jax.tasks import Classify, Forecast
+from stpatch_jax.data.digit_clips import DigitClips
+from stpatch_jax.windows import WindowSpec
+
+Answer = Callable[[Any, Mapping[str, jax.Array]], jax.Array]
+"""`(model, inputs) -> one number each [batch]`."""
 
 _MOST_EXAMPLES = 64
 _SPACE = ((), ("cell",), ("height", "width"), ("depth", "height", "width"))
@@ -28,11 +29,18 @@ class Question:
     """One answer of a model to one example.
 
     Attributes:
-        field: The input of the example (time, *space, channel), scaled, with its coordinates.
+        field: The input of the example (time, *space, channel), as the model takes it, with its
+            coordinates; `word` are the signs or words at its times, of texts.
         score: The answer as a function of such fields, see `stpatch_jax.explain.Score`.
         told: What is explained, for people.
         unit: Unit of the answer.
+        empty: What 0, which stands in place of hidden values, means.
         reads: Times of the feature map that the answer is read from, "last" or "mean" for all.
+        unfit: What keeps a method from explaining the answer, by method.
+        patches: Windows to hide, by default those of the backbone.
+        masked: Bool (time, *space), True in cells that the model is not shown; None shows all.
+        place: Bounds `((lo, hi), ...)` in cells, along time and the space axes, of what is
+            answered; None where it is not a part of the input.
         quality: How good the answers to many examples are, one number each, as a function of their
             fields; None where there are fewer than 2.
         fields: Those examples (example, time, *space, channel).
@@ -43,10 +51,15 @@ class Question:
     score: Partial
     told: str
     unit: str
-    reads: Literal["mean", "last"]
-    quality: Partial | None
-    fields: xr.DataArray
-    loss: str = "cross-entropy, nats"
+    empty: str
+    reads: Literal["mean", "last"] = "mean"
+    unfit: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    patches: WindowSpec | None = None
+    masked: np.ndarray | None = None
+    place: tuple[tuple[float, float], ...] | None = None
+    quality: Partial | None = None
+    fields: xr.DataArray | None = None
+    loss: str = ""
 
     def with_weights(self, state: Any) -> Partial:
         """The same function with the weights of another model."""
@@ -63,6 +76,11 @@ class Question:
         """The backbone of the model."""
         return backbone_of(self.score)
 
+    @property
+    def shown(self) -> xr.DataArray:
+        """The field, NaN in cells that the model is not shown."""
+        return self.field if self.masked is None else self.field.where(~self.masked[..., None])
+
 
 def backbone_of(score: Partial) -> Any:
     """The backbone of a question's model; of a pair that which sees the field as it is."""
@@ -70,181 +88,51 @@ def backbone_of(score: Partial) -> Any:
     return getattr(getattr(model, "free", model), "backbone", None)
 
 
-def ask(
-    run: TrainedRun, *, split: str, example: int, target: str | None, lead: int | None
+def question(
+    model: Any,
+    field: xr.DataArray,
+    answer: Answer,
+    *,
+    name: str,
+    fixed: Mapping[str, np.ndarray],
+    source: Any,
+    quality: Answer | None = None,
+    judged: Sequence[str] = (),
+    **attributes: Any,
 ) -> Question:
-    """Asks a run about one example of its data.
+    """A question to a model, and how good its answers to examples of a split are.
 
     Args:
-        run: The run, a forecast or a classification.
-        split: Split of the example.
-        example: Its number, from the end where negative.
-        target: Name of the series or class; None for the first series, or the class it is given.
-        lead: Lead time of a forecast, in time steps; None for the last.
-
-    Raises:
-        InputError: The run is of another task, its data have changed, or there is no such example,
-            series, class or lead time.
+        model: The model.
+        field: The input of the example, with its coordinates.
+        answer: The answer; gets the field as `name`, and what is fixed.
+        name: Name of the field in a batch.
+        fixed: Other arrays of the example, by name.
+        source: The split.
+        quality: How good answers are; None where that is not asked.
+        judged: Names of the other arrays of a batch that it gets.
+        **attributes: Other attributes of the question.
     """
-    kind = type(run.task)
-    require(
-        kind in (Forecast, Classify),
-        f"stpatch explain needs a run that forecasts or classifies, but {run.directory.path} is "
-        f"{type(run.config.task).__name__}; `stpatch evaluate` reports on it",
-    )
-    data = run.config.data.load()
-    changed = difference(run.scaler, to_values(data.scaler_state()))
-    require(
-        not changed,
-        f"the data of the run in {run.directory.path} must be what it was trained on, but they "
-        "changed since; restore the data",
-    )
-    source = data.source(split)
-    require(
-        -len(source) <= example < len(source),
-        f"example must be one of the {len(source)} of the {split} split, from "
-        f"{-len(source)} to {len(source) - 1}, but it is {example}; choose one of them",
-    )
-    number = example % len(source)
-    model: Any = run.function(lambda model, _: model, run.shapes)(None)
-    make = _forecast if kind is Forecast else _class
-    return make(run, data, source, number, split, model, target, lead)
-
-
-def _forecast(
-    run: TrainedRun,
-    data: Any,
-    source: Any,
-    number: int,
-    split: str,
-    model: Any,
-    target: str | None,
-    lead: int | None,
-) -> Question:
-    task, batch = run.task, source[number]
-    series = dict(getattr(data, "series", {})) or {"all": (...,)}
-    name = next(iter(series)) if target is None else target
-    _require_one_of("target", name, series)
-    horizon = len(batch["target"])
-    lead = horizon if lead is None else lead
-    require(
-        1 <= lead <= horizon,
-        f"lead must be a lead time from 1 to {horizon}, in time steps, but it is {lead}; choose "
-        "one of them",
-    )
-    at = lead - 1
-
-    # What is asked of a risk is its low quantile.
-    risk = isinstance(data, RiskData)
-    point = (lambda quantiles: quantiles[..., 0]) if risk else task.point
-
-    def answer(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-        values = point(task.predict(model, inputs))[series[name]][:, at]
-        # Of a series with many cells, the one in their middle.
-        return values[(slice(None), *(size // 2 for size in values.shape[1:]))]
-
-    def quality(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-        axes = tuple(range(1, inputs["target"].ndim))
-        error = inputs["target"] - point(task.predict(model, inputs))
-        # The pinball loss of a quantile, the absolute error of a forecast.
-        error = jnp.maximum(over * error, -under * error)
-        real = inputs["target_mask"].astype(jnp.float32)
-        return -jnp.sum(error * real, axes) / jnp.maximum(jnp.sum(real, axes), 1)
-
-    when = told_place(data.times[int(batch["index"]) + at]) if hasattr(data, "times") else ""
-    over, under = (task.config.quantiles[0], 1 - task.config.quantiles[0]) if risk else (1, 1)
-    what = f"{task.config.quantiles[0]:g} quantile" if risk else "forecast"
-    told = f"{split} example {number}: {what} of {name} at lead {lead}" + (when and f", {when}")
-    unit = "scaled units"
-    names = {"context": task.inputs, "": (*task.inputs, "target", "target_mask")}
-    question = _question("context", names, source, number, data, model, answer, quality, told, unit)
-    reads = "last" if task.config.time == "last" else "mean"
-    loss = f"{'pinball loss' if risk else 'mean absolute error'}, {unit}"
-    return dataclasses.replace(question, reads=reads, loss=loss)
-
-
-def _class(
-    run: TrainedRun,
-    data: Any,
-    source: Any,
-    number: int,
-    split: str,
-    model: Any,
-    target: str | None,
-    lead: int | None,
-) -> Question:
-    require(lead is None, f"lead is of forecasts only, but it is {lead}; leave it out")
-    batch, classes = source[number], list(data.classes)
-    probabilities = np.asarray(run.task.predict(model, {"field": batch["field"][None]}))[0]
-    name = classes[int(probabilities.argmax())] if target is None else target
-    _require_one_of("target", name, classes)
-    chosen = np.arange(len(classes)) == classes.index(name)
-
-    def answer(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-        logits = model(inputs["field"])
-        others = jax.nn.logsumexp(jnp.where(chosen[None], -jnp.inf, logits), axis=-1)
-        return logits[:, int(chosen.argmax())] - others
-
-    def quality(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-        logs = jax.nn.log_softmax(model(inputs["field"]), axis=-1)
-        return jnp.take_along_axis(logs, inputs["label"][:, None], axis=-1)[:, 0]
-
-    told = (
-        f"{split} example {number}: class {name}, probability "
-        f"{probabilities[classes.index(name)]:.3g}, truly {classes[int(batch['label'])]}"
-    )
-    names = {"field": ("field",), "": ("field", "label")}
-    return _question("field", names, source, number, data, model, answer, quality, told, "nats")
-
-
-def _question(
-    name: str,
-    names: Mapping[str, tuple[str, ...]],
-    source: Any,
-    number: int,
-    data: Any,
-    model: Any,
-    answer: Callable[..., jax.Array],
-    quality: Callable[..., jax.Array],
-    told: str,
-    unit: str,
-) -> Question:
     graphdef, state = nnx.split(model)
-    batch = source[number]
+    function = Partial(functools.partial(nnx.merge, graphdef), state)
 
-    def of_field(predict: Any, function: Any, fixed: Any, fields: jax.Array) -> jax.Array:
+    def of_field(answer: Answer, function: Any, fixed: Any, fields: jax.Array) -> jax.Array:
         given = {
             key: jnp.broadcast_to(values, (len(fields), *values.shape[1:]))
             for key, values in fixed.items()
         }
-        return predict(function(), {**given, name: fields})
+        return answer(function(), {**given, name: fields})
 
-    function = Partial(functools.partial(nnx.merge, graphdef), state)
-    fixed = {key: np.asarray(batch[key])[None] for key in names[name] if key != name}
+    alone = {key: np.asarray(values)[None] for key, values in fixed.items()}
+    score = Partial(functools.partial(of_field, answer), function, alone)
     rows = np.unique(np.linspace(0, len(source) - 1, _MOST_EXAMPLES).astype(int))
-    examples = [source[int(row)] for row in rows]
-    many = {key: np.stack([example[key] for example in examples]) for key in names[""]}
-    fields = many.pop(name)
-    field = with_coordinates(batch[name], data, source, batch)
-    return Question(
-        field=field,
-        score=Partial(functools.partial(of_field, answer), function, fixed),
-        told=told,
-        unit=unit,
-        reads="mean",
-        quality=Partial(functools.partial(of_field, quality), function, many)
-        if len(fields) > 1
-        else None,
-        fields=xr.DataArray(
-            fields, dims=("example", *field.dims), coords={"channel": field.channel.values}
-        ),
-    )
-
-
-def _require_one_of(option: str, name: str, known: Any) -> None:
-    if name not in known:
-        shown = ", ".join(list(map(str, known))[:20])
-        raise InputError(f"{option} must be one of {shown}, but it is {name!r}; choose one of them")
+    if quality is not None and len(rows) > 1:
+        examples = [source[int(row)] for row in rows]
+        many = {key: np.stack([example[key] for example in examples]) for key in (name, *judged)}
+        dims, coords = ("example", *field.dims), {"channel": field.channel.values}
+        attributes["fields"] = xr.DataArray(many.pop(name), coords, dims)
+        attributes["quality"] = Partial(functools.partial(of_field, quality), function, many)
+    return Question(field=field, score=score, **attributes)
 
 
 def with_coordinates(values: np.ndarray, data: Any, source: Any, example: Any) -> xr.DataArray:
@@ -280,8 +168,26 @@ def with_coordinates(values: np.ndarray, data: Any, source: Any, example: Any) -
     known += [getattr(data, "channels", None)]
     names = next((list(n) for n in known if n is not None and len(n) == channels), None)
     coords["channel"] = [str(at) for at in range(channels)] if names is None else names
-    attrs = {"units": "standard deviations of the training rows"}
+    scaled = not isinstance(data, DigitClips)
+    attrs = {"units": "standard deviations of the training rows" if scaled else "0 to 1"}
     return xr.DataArray(values, coords, dims=("time", *dims, "channel"), name="input", attrs=attrs)
+
+
+def with_words(field: xr.DataArray, words: Sequence[str]) -> xr.DataArray:
+    """A text with the words or signs at its times as its coordinate `word`.
+
+    Args:
+        field: The text (time, channel).
+        words: They; longer ones are cut, shorter ones filled up with nothing.
+    """
+    there = [*words, *[""] * len(field)][: len(field)]
+    return field.assign_coords(word=("time", there))
+
+
+def what_is_empty(data: Any) -> str:
+    """What 0 means in a field of some data."""
+    black = isinstance(data, DigitClips)
+    return "black" if black else "the mean of the training rows"
 
 
 def told_place(value: Any) -> str:

@@ -21,6 +21,7 @@ from stpatch_jax.nn import (
 )
 from stpatch_jax.patches import Spec
 from stpatch_jax.training.flops import gradient_flops
+from stpatch_jax.training.machine import compiled_bytes
 from stpatch_jax.windows import WindowSpec
 
 BACKBONES: dict[str, Callable[[WindowSpec], BackboneConfig]] = {
@@ -98,9 +99,7 @@ def window_cost(
     used = None
     if memory:
         gradient = nnx.jit(nnx.grad(lambda model, x: _total(model, x)[0]))
-        plan = gradient.lower(model, x).compile().memory_analysis()
-        parts = ("argument", "output", "temp")
-        used = sum(getattr(plan, f"{part}_size_in_bytes") for part in parts)
+        used = compiled_bytes(gradient.lower(model, x).compile())
     return WindowCost(
         spec,
         grid,

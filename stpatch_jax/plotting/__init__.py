@@ -21,6 +21,7 @@ from stpatch_jax.plotting.forecasts import (
 )
 from stpatch_jax.plotting.maps import map_panel
 from stpatch_jax.plotting.style import MODEL, NAIVE, TRUTH, new_figure
+from stpatch_jax.plotting.text import attribution_over_text, text_rows
 from stpatch_jax.plotting.training import confusion_matrix, learning_curve
 from stpatch_jax.plotting.windows import patch_grid
 
@@ -31,6 +32,7 @@ __all__ = [
     "animate",
     "attribution_below_series",
     "attribution_over_frame",
+    "attribution_over_text",
     "blend_profile",
     "confusion_matrix",
     "cover_map",
@@ -46,4 +48,5 @@ __all__ = [
     "quantile_bands",
     "returns_and_quantiles",
     "seams",
+    "text_rows",
 ]

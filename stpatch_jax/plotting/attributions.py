@@ -13,10 +13,12 @@ from stpatch_jax.errors import require
 from stpatch_jax.plotting.maps import axis_label, map_panel
 from stpatch_jax.plotting.style import (
     COLOURS,
+    HIDDEN,
     MODEL,
     NAIVE,
     TRUTH,
     colour_limits,
+    colour_map,
     labelled,
     legend_above,
 )
@@ -36,7 +38,8 @@ def attribution_over_frame(
     """Draws an attribution over the frame it explains: the frame grey, what counts in colour.
 
     Args:
-        frame: Values [row, column], with coordinates.
+        frame: Values [row, column], with coordinates; NaN, drawn green, where the model is not
+            shown them.
         attribution: Attributions of its cells, with the same axes and `units`.
         ax: Where to draw.
         limits: Attributions at the ends of the colours, by default the largest either way; the same
@@ -66,7 +69,8 @@ def attribution_over_frame(
     coloured.set_alpha(opaque)
     corners = coloured.get_coordinates()
     edges = corners[0, :, 0], corners[:, 0, 1]
-    ax.pcolormesh(*edges, frame.values, cmap="gray", zorder=coloured.zorder - 1)
+    gray = colour_map("gray").with_extremes(bad=HIDDEN)
+    ax.pcolormesh(*edges, frame.values, cmap=gray, zorder=coloured.zorder - 1)
     return ax
 
 

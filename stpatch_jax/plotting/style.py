@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 MODEL, NAIVE, TRUTH = "#0072B2", "#D55E00", "#000000"
 MISSING, PADDING, QUIET = "#CC79A7", "#BBBBBB", "#999999"
+HIDDEN = "#9FD9C3"  # A pale green: attributions are purple and orange.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 """Those of Okabe and Ito, which colour-blind readers can tell apart."""
 

@@ -24,6 +24,7 @@ from stpatch_jax.training.step import (
     LossFunction,
     Metrics,
     TrainState,
+    TrainStep,
     abstract_state,
     create_state,
     make_train_step,
@@ -68,8 +69,10 @@ class FitResult:
             `steps_per_second`, `samples_per_second` and `patches_per_second` (without compilation,
             validation and saving; None below two steps), `flops_per_second` (of the model: matrix
             products and convolutions, recomputation not counted), `share_of_peak` (None where the
-            peak of the device is not known), `memory_peak_bytes` (of one device; None where it does
-            not tell), `validation_seconds`, `save_seconds` (for which saving held up the loop).
+            peak of the device is not known), `step_memory_bytes` (what the compiled step of a batch
+            needs on one device, see `compiled_bytes`), `memory_peak_bytes` (of one device; None
+            where it does not tell), `validation_seconds`, `save_seconds` (for which saving held up
+            the loop).
     """
 
     state: TrainState
@@ -221,6 +224,7 @@ def fit(
         examples=config.batch_size,
         patches=patches,
         flops=gradient_flops(loss_fn, run.state.model, run.shapes) if run.shapes else None,
+        memory=run.memory,
     )
     return FitResult(run.state, end, end < config.steps, best, machine)
 
@@ -241,6 +245,7 @@ class _Run:
     log: Any = None
     bar: Any = None
     shapes: Batch | None = None
+    memory: int | None = None
     held: int | None = None  # The step that must not begin before the last save is committed.
     clock: Clock = dataclasses.field(default_factory=Clock)
 
@@ -254,7 +259,7 @@ class _Run:
 
     def train(
         self,
-        train_step: Callable[[TrainState, Batch], Metrics],
+        train_step: TrainStep,
         batches: Iterator[Batch],
         start: int,
         profile: Profile,
@@ -271,6 +276,7 @@ class _Run:
                 metrics = train_step(self.state, batch)
                 if step == start + 1:
                     jax.block_until_ready(metrics)
+                    self.memory = train_step.memory(self.state, batch)
                 stopping = self.stop.agreed()
                 # The metrics of the step before: the device already works on this one.
                 if waiting and self._finish(*waiting):

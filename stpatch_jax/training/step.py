@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
+from stpatch_jax.training.machine import compiled_bytes
 from stpatch_jax.training.mesh import Batch, state_sharding
 from stpatch_jax.training.optimizers import make_optimizer
 
@@ -170,6 +171,10 @@ class TrainStep:
         """Lowers the update for arguments like these, as `jax.jit(...).lower` does."""
         values = self._values(state)
         return self._compiled.lower(values, batch)
+
+    def memory(self, state: TrainState, batch: Batch) -> int | None:
+        """Bytes of the update on one device, see `compiled_bytes`; compiles only what is new."""
+        return compiled_bytes(self.lower(state, batch).compile())
 
     def _values(self, state: TrainState) -> list[Any]:
         if state is not self._state:

@@ -10,10 +10,28 @@ import xarray as xr
 from matplotlib.image import imread
 
 from stpatch_jax import cli
-from stpatch_jax.data import FieldConfig, LabelledSeriesConfig
-from stpatch_jax.nn import FlatPatchesConfig, NeighborhoodConfig, PatchTransformerConfig
+from stpatch_jax.data import (
+    CharactersConfig,
+    ClipObjectsConfig,
+    FieldConfig,
+    LabelledSeriesConfig,
+    LabelledTextConfig,
+)
+from stpatch_jax.nn import (
+    FlatPatchesConfig,
+    NeighborhoodConfig,
+    PatchCNNConfig,
+    PatchTransformerConfig,
+    TokenEmbeddingConfig,
+)
 from stpatch_jax.running import RunConfig, train
-from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
+from stpatch_jax.tasks import (
+    ClassifyConfig,
+    DetectConfig,
+    ForecastConfig,
+    NextTokenConfig,
+    ReconstructConfig,
+)
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 from stpatch_jax.windows import WindowSpec
 
@@ -116,3 +134,84 @@ def test_a_forecast_of_a_map_is_explained_on_its_grid(backbone, tmp_path, capsys
     }.items():
         assert cli.main(["explain", str(tmp_path / "run"), *flags]) == 2
         assert words in capsys.readouterr().err
+
+
+def texts(folder):
+    for name, word in (("pos", "good"), ("neg", "bad")):
+        lines = (f"this film number {number} is {word} .\n" for number in range(40))
+        (folder / f"x.{name}").write_text("".join(lines))
+    return str(folder / "x.pos")
+
+
+@pytest.mark.slow
+def test_a_class_of_a_text_is_explained_by_its_words(tmp_path):
+    config = RunConfig(
+        recipe="text",
+        data=LabelledTextConfig(path=texts(tmp_path), length=8, longest_window=2),
+        model=FlatPatchesConfig(WindowSpec((1,))),
+        task=ClassifyConfig(hidden=(4,), reduce="mean"),
+        train=TRAIN,
+    )
+    train(config, workdir=tmp_path / "run", progress=False)
+    found, told = explained(tmp_path / "run", "--example", "0", "--method", "occlusion")
+    words = found.word.values.tolist()
+    assert words[-1] == ""
+    counts = dict(zip(words, found.occlusion.values.tolist(), strict=True))
+    # The window "good ." decides as well, at the word that it ends with.
+    assert max(counts, key=lambda word: abs(counts[word])) in ("good", "bad", ".")
+    assert found.channel.values.tolist() == ["1 word", "2 words"]
+    assert ", word " in told
+
+
+@pytest.mark.slow
+def test_a_character_is_explained_by_those_before_it(tmp_path, capsys):
+    body = PatchCNNConfig(WindowSpec((1,)), features=(16,))
+    config = RunConfig(
+        recipe="language",
+        data=CharactersConfig(
+            path=texts(tmp_path), window=32, context=8, validation_fraction=0.2, test_fraction=0.2
+        ),
+        model=TokenEmbeddingConfig(body, vocabulary=256, features=8, longest_window=3),
+        task=NextTokenConfig(),
+        train=dataclasses.replace(TRAIN, steps=6),
+    )
+    train(config, workdir=tmp_path / "run", progress=False)
+    found, told = explained(tmp_path / "run", "--example", "1", "--lead", "20")
+    assert set(found.data_vars) == {"input", "occlusion"}
+    used = np.flatnonzero(found.occlusion.values)
+    assert used.size
+    assert used.min() >= 17
+    assert used.max() <= 19
+    assert "token 0 in place of every input" in told
+    assert cli.main(["explain", str(tmp_path / "run"), "--method", "smooth_grad"]) == 2
+    assert "smooth_grad needs an input that can change a little" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["object", "patch"])
+def test_objects_and_hidden_patches_are_explained_on_their_frames(kind, tmp_path, capsys):
+    task = DetectConfig() if kind == "object" else ReconstructConfig((1, 4, 4), 0.5)
+    config = RunConfig(
+        recipe=kind,
+        data=ClipObjectsConfig(
+            canvas=16, digit=8, frames=3, train_clips=40, validation_clips=8, test_clips=8
+        ),
+        model=PatchCNNConfig(WindowSpec((3, 8, 8)), features=(8,)),
+        task=task,
+        train=dataclasses.replace(TRAIN, steps=6),
+    )
+    train(config, workdir=tmp_path / "run", progress=False)
+    some = ["--method", "occlusion", "integrated_gradients"]
+    found, told = explained(tmp_path / "run", "--example", "3", *some)
+    assert found.occlusion.dims == ("time", "height", "width")
+    assert found.input.attrs["units"] == "0 to 1"
+    assert "black in place of every input" in told
+    gain = found.integrated_gradients.attrs["score_gain"]
+    assert float(found.integrated_gradients.sum()) == pytest.approx(gain, rel=0.05, abs=0.01)
+    if kind == "object":
+        assert " in frame " in told
+        return
+    assert int(found.input.isnull().sum()) == 3 * 16 * 16 // 2
+    assert not found.occlusion.values[found.input.isnull().values[..., 0]].any()
+    assert cli.main(["explain", str(tmp_path / "run"), "--method", "attention_rollout"]) == 2
+    assert "needs a model that is shown its whole input" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Every plot draws, names its axes and returns them; what it shows is what it was given."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,6 +133,29 @@ def test_a_map_lies_where_its_coordinates_say():
         plotting.map_panel(series(), ax=ax[0])
 
 
+def test_a_text_is_written_on_the_colour_of_its_attributions(tmp_path):
+    words = ["not", "$\\x$", "", "at", *["all"] * 30]
+    values = xr.DataArray([2.0, -2.0, 1.0, 0.0, *[0.5] * 30], dims="time", attrs={"units": "nats"})
+    figure = plotting.new_figure(1, 1, size=(9, 1.5))
+    ax = plotting.attribution_over_text(words, values, ax=figure.axes[0], chosen=3)
+    assert [text.get_text() for text in ax.texts] == words
+    boxes: Any = list(ax.patches)
+    colours = np.array([box.get_facecolor() for box in boxes])
+    (good, bad), (even, other) = colours[:2, 2] - colours[:2, 0], colours[[3, 4], 2]
+    # Purple for, orange against, white for nothing.
+    assert good > 0 > bad
+    assert even > 0.95 > other
+    assert [box.get_edgecolor()[-1] for box in boxes[:4]] == [0, 0, 0, 1]
+    figure.savefig(tmp_path / "text.png", dpi=40)
+    assert {text.get_color() for text in ax.texts} == {"black", "white"}
+    assert figure.axes[1].get_ylabel() == "nats"
+    corners = [(box.get_y(), box.get_x() + box.get_width()) for box in boxes]
+    assert max(end for _, end in corners) <= ax.get_xlim()[1]
+    assert len({row for row, _ in corners}) == plotting.text_rows(words) == 2
+    with pytest.raises(InputError, match="must be one number each"):
+        plotting.attribution_over_text(words[:2], values, ax=ax)
+
+
 def test_cover_and_blend_show_the_counts_and_weights():
     ax = plotting.new_figure(1, 2, size=(4, 3)).axes
     spec = WindowSpec((4,), stride=3)
@@ -141,6 +166,15 @@ def test_cover_and_blend_show_the_counts_and_weights():
     np.testing.assert_allclose(
         np.asarray(lines[1].get_ydata()), blend_weights(spec, (10,), blend="linear")[1]
     )
+
+
+@pytest.mark.parametrize("shape", [(15, 32), (15,)])
+def test_windows_are_counted_in_whole_cells(shape):
+    ax = plotting.new_figure(1, 1, size=(4, 3)).axes[0]
+    axes = WindowSpec((3, 8)[: len(shape)]).axes(shape)
+    plotting.patch_grid(np.arange(np.prod(shape)).reshape(shape) / 7, axes, ax=ax, labels="tx")
+    across = ax.get_xticks(), ax.get_yticks() if len(shape) > 1 else ()
+    assert all(tick == round(tick) for ticks in across for tick in ticks)
 
 
 def test_seams_stick_out():

@@ -123,6 +123,8 @@ def test_machine_figures(straight: tuple[Path, FitResult]) -> None:
     # Two layers, 8 examples: forwards, for each weight backwards, and once for the hidden layer.
     flops = 2 * 8 * (4 * 16 * 2 + 16 * 3)
     assert machine["flops_per_second"] == pytest.approx(flops * rate)
+    # Weights and both moments of the optimiser, and what the compiler keeps beside them.
+    assert 3 * 4 * (4 * 16 + 16 * 3) < machine["step_memory_bytes"] < 1e6
     unknown = ("patches_per_second", "share_of_peak", "memory_peak_bytes")
     assert [machine[name] for name in unknown] == [None] * 3
 

@@ -80,6 +80,31 @@ def test_one_trace_for_all_steps() -> None:
     assert len(traces) == 1
 
 
+def test_memory_is_that_of_the_step_that_was_compiled() -> None:
+    mesh = make_mesh()
+    state = create_state(SmallModel, CONFIG, mesh)
+    step = make_train_step(squared_error, mesh)
+    batch = shard_batch(next(batches(0)), mesh)
+    step(state, batch)
+    compiled = []
+
+    def listen(event: str, *_: Any, **__: Any) -> None:
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    memory = step.memory(state, batch)
+    assert memory is not None
+    assert not compiled
+    jax.jit(lambda x: x + len(compiled))(0.0)
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert compiled
+    # The state on every device and a share of the batch, and less than ten times that beside them.
+    own = sum(x.nbytes for x in jax.tree.leaves(nnx.state(state)))
+    given = own + sum(x.nbytes for x in batch.values()) // 8
+    assert given < memory < 10 * given
+
+
 def test_compiled_step_reduces_once_and_gathers_nothing() -> None:
     mesh = make_mesh()
     state = create_state(PlainModel, CONFIG, mesh)

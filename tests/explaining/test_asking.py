@@ -1,0 +1,196 @@
+"""The question of each kind of run: what the answer does not read counts for nothing."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from stpatch_jax import explain
+from stpatch_jax.configs import to_values
+from stpatch_jax.data import CharactersConfig, LabelledVolumesConfig
+from stpatch_jax.errors import InputError
+from stpatch_jax.explain.common import scores
+from stpatch_jax.explaining import ask, hidden_windows
+from stpatch_jax.explaining.pictures import draw_maps
+from stpatch_jax.nn import Conv3DConfig, PatchCNNConfig, TokenEmbeddingConfig
+from stpatch_jax.tasks import DetectConfig, NextTokenConfig, ReconstructConfig
+from stpatch_jax.windows import WindowSpec
+
+CLASSES = ("car", "dog", "cat")
+
+
+class Frames:
+    """Noise with one object in every frame."""
+
+    classes = CLASSES
+
+    def source(self, _):
+        random = np.random.default_rng(0)
+        box = np.array([2, 2, 8, 7], np.float32)
+        return [
+            {
+                "field": random.random((3, 8, 12, 1), np.float32),
+                "boxes": np.broadcast_to(box, (3, 1, 4)),
+                "label": np.full((3, 1), number % 3),
+                "object_mask": np.ones((3, 1), bool),
+            }
+            for number in range(2)
+        ]
+
+    def scaler_state(self):
+        return {}
+
+
+def characters(folder):
+    (folder / "x.txt").write_text("to be or not to be\n" * 8)
+    data = CharactersConfig(
+        str(folder / "x.txt"), window=16, context=4, validation_fraction=0.2, test_fraction=0.2
+    ).load()
+    body = PatchCNNConfig(WindowSpec((1,)), features=(4,))
+    model = TokenEmbeddingConfig(body, vocabulary=256, features=4, longest_window=3)
+    return data, model, NextTokenConfig(data.token_counts)
+
+
+def clips(_):
+    task = DetectConfig((1, 1, 1), (2.0, 2.0, 8.0, 7.0))
+    return Frames(), PatchCNNConfig(WindowSpec((1, 4, 4)), features=(4,)), task
+
+
+def volumes(folder):
+    random = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_images"] = random.integers(0, 255, (4, 8, 8, 8), np.uint8)
+        arrays[f"{split}_labels"] = np.arange(4)[:, None] % 2
+    np.savez(folder / "x.npz", **arrays)
+    model = Conv3DConfig(3, features=(4,), window=(1, 2, 2, 2))
+    data = LabelledVolumesConfig(str(folder / "x.npz")).load()
+    return data, model, ReconstructConfig((1, 4, 4, 4), 0.5)
+
+
+def filled(leaf):
+    """Random weights, of heads too, which begin with zeros of which nothing is to be seen."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key(0) if key else np.zeros(leaf.shape, leaf.dtype)
+    random = np.random.default_rng(len(leaf.shape))
+    return jnp.asarray(random.normal(0, 0.4, leaf.shape).astype(np.float32))
+
+
+def asked(kind, folder, **flags):
+    """A question to a network of random weights, what it is asked of, and the network."""
+    data, model, config = kind(folder)
+    task = config.create()
+    shapes = {name: (1, *np.shape(x)) for name, x in data.source("test")[0].items()}
+    shape: Any = nnx.eval_shape(lambda: task.build(model, shapes, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(shape)
+    network = nnx.merge(graphdef, jax.tree.map(filled, state))
+    network = nnx.view(network, deterministic=True, raise_if_not_found=False)
+    run: Any = SimpleNamespace(
+        task=task,
+        data=data,
+        config=SimpleNamespace(data=SimpleNamespace(load=lambda: data), model=model),
+        scaler=to_values(data.scaler_state()),
+        shapes={},
+        function=lambda *_: lambda _: network,
+        directory=SimpleNamespace(path=folder),
+    )
+    settings = {"split": "test", "example": 1, "target": None, "lead": None} | flags
+    question: Any = ask(run, **settings)
+    return question, run, network
+
+
+def found(question, field=None):
+    values = (question.field if field is None else field).values.astype(np.float32)
+    # Two, as integrated gradients take them: what is compiled serves both.
+    return float(scores(question.score, np.stack([values, values]))[0])
+
+
+def test_a_character_is_explained_by_those_that_are_read(tmp_path):
+    question, run, network = asked(characters, tmp_path, lead=9)
+    batch = run.data.source("test")[1]
+    tokens = batch["tokens"]
+    logs = nnx.jit(run.task.predict)(network, {"tokens": tokens[None]})[0]
+    assert found(question) == pytest.approx(float(logs[8, tokens[9]]), abs=1e-5)
+    assert "".join(question.field.word.values) == "".join(run.data.symbols(tokens[:-1]))
+    spec = hidden_windows(None, question)
+    values = explain.occlusion(question.score, question.field, spec)
+    # The text window of three characters that ends before the one that is explained.
+    np.testing.assert_array_equal(np.flatnonzero(values), [6, 7, 8])
+    for other in (0, 5, 9, 15):
+        field = question.field.copy()
+        field[other] = ord("x")
+        assert found(question, field) == found(question)
+    assert set(question.unfit) == {"integrated_gradients", "smooth_grad", "attention_rollout"}
+    assert question.place == ((9, 10),)
+    figure = draw_maps(question.shown, {"occlusion": values}, title=question.told)
+    text = "".join(label.get_text() for label in figure.axes[0].texts)
+    assert text == "".join(question.field.word.values)
+
+
+def test_a_character_can_be_chosen(tmp_path):
+    question, run, _ = asked(characters, tmp_path, target="b")
+    assert "log-probability of b after" in question.told
+    signs = run.data.symbols(np.array([97, 32, 10, 0, 7]))
+    assert signs == ["a", "\u2423", "\u21b5", "\u00b7", "\u25a1"]
+    with pytest.raises(InputError, match="target must be one of"):
+        asked(characters, tmp_path, target="be")
+    with pytest.raises(InputError, match="lead must be the number of a character from 1 to 16"):
+        asked(characters, tmp_path, lead=17)
+
+
+def test_an_object_is_explained_by_its_frame(tmp_path):
+    question, run, network = asked(clips, tmp_path)
+    batch = run.data.source("test")[1]
+    detected = nnx.jit(run.task.predict)(network, {"field": batch["field"][None]})
+    frame = int(np.asarray(detected.score)[0, :, 0].argmax())
+    best = float(detected.score[0, frame, 0])
+    assert 1 / (1 + np.exp(-found(question))) == pytest.approx(best, abs=1e-5)
+    np.testing.assert_allclose(
+        np.transpose(question.place[1:]).ravel(), detected.boxes[0, frame, 0], atol=1e-4
+    )
+    assert question.place[0] == (frame, frame + 1)
+    values = explain.integrated_gradients(question.score, question.field, points=64)
+    assert float(values.sum()) == pytest.approx(values.attrs["score_gain"], rel=0.01, abs=1e-3)
+    # Each frame is looked at alone.
+    assert not values.drop_isel(time=frame).any()
+    assert values[frame].any()
+    figure = draw_maps(
+        question.shown, {"integrated_gradients": values}, title="object", place=question.place
+    )
+    boxed = [len(ax.patches) > 0 for ax in figure.axes[:3]]
+    assert boxed == [at == frame for at in range(3)]
+    assert all(ax.get_xlabel() and ax.get_ylabel() for ax in figure.axes[:3])
+
+
+def test_frame_and_class_of_an_object_can_be_chosen(tmp_path):
+    question, _, _ = asked(clips, tmp_path, lead=2, target="dog")
+    assert "dog in frame 2 of 3" in question.told
+    assert question.place[0] == (1, 2)
+    with pytest.raises(InputError, match="lead must be the number of a frame from 1 to 3"):
+        asked(clips, tmp_path, lead=4)
+    with pytest.raises(InputError, match="target must be one of car, dog, cat, but it is 'bus'"):
+        asked(clips, tmp_path, target="bus")
+
+
+def test_a_hidden_patch_is_explained_by_what_is_shown(tmp_path):
+    question, run, network = asked(volumes, tmp_path)
+    field = run.data.source("test")[1]["field"]
+    made = np.asarray(nnx.jit(run.task.predict)(network, {"field": field[None]}))[0]
+    patch = tuple(slice(*bounds) for bounds in question.place)
+    assert question.masked[patch].all()
+    assert question.masked.mean() == 0.5
+    assert found(question) == pytest.approx(float(made[patch].mean()), abs=1e-5)
+    spec = hidden_windows(None, question)
+    assert spec.grid_shape(field.shape[:-1]) == (1, 2, 2, 2)
+    hidden = np.asarray(question.shown.isnull())[..., 0]
+    np.testing.assert_array_equal(hidden, question.masked)
+    values = explain.occlusion(question.score, question.field, spec).values
+    assert not values[hidden].any()
+    assert values[~hidden].all()
+    with pytest.raises(InputError, match="target is not of hidden patches"):
+        asked(volumes, tmp_path, target="a")
