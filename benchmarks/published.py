@@ -118,7 +118,7 @@ def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path)
         results = pooled(results)
     groups = results[0][1]
     return [
-        _row(experiment, horizon, metric, [scores[metric] for scores, _ in results], groups)
+        scored_row(experiment, horizon, metric, [scores[metric] for scores, _ in results], groups)
         for metric in (*experiment.metrics, *experiment.shown)
     ]
 
@@ -141,7 +141,7 @@ def pooled(folds: list[tuple[Scores, np.ndarray]]) -> list[tuple[Scores, np.ndar
     return found
 
 
-def _row(
+def scored_row(
     experiment: Experiment,
     horizon: int | None,
     metric: str,

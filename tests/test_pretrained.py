@@ -36,9 +36,9 @@ def volumes(tmp_path_factory):
 
 
 def cut(name, path, *, steps=2, width=WIDTH, **changes):
-    base = recipe(name)
+    base = recipe("scan")
     tasks = {
-        "pretrain": ReconstructConfig((1, 2, 2, 2), mask_ratio=0.5),
+        "patches": ReconstructConfig((1, 2, 2, 2), mask_ratio=0.5),
         "scan": ClassifyConfig(hidden=(), reduce="mean"),
     }
     settings = dataclasses.replace(
@@ -58,7 +58,7 @@ def cut(name, path, *, steps=2, width=WIDTH, **changes):
 @pytest.fixture(scope="module")
 def pretrained(volumes, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pretrain") / "run"
-    assert train(cut("pretrain", volumes), workdir=workdir, progress=False) is not None
+    assert train(cut("patches", volumes), workdir=workdir, progress=False) is not None
     return workdir
 
 

@@ -99,8 +99,9 @@ def test_the_summary_stands_beside_the_naive_row(trained):
     run, _ = trained
     text = (run / "report.md").read_text()
     assert "| lead (rows) | MAE model | MAE persistence | skill |" in text
-    memory = read(run)["machine"]["step_memory_bytes"] / 2**20
-    assert f"; a step needs {memory:,.3g} MiB of memory on a device." in text
+    # Weights, two moments of Adam and the batch at the least; the report's text stays the same on
+    # any machine.
+    assert read(run)["machine"]["step_memory_bytes"] > 12 * read(run)["parameters"]
     all_leads = [line for line in text.splitlines() if line.startswith("| all |")]
     assert len(all_leads) == 2
     assert f"{read(run)['test']['original']['model']['mae']['all']:.4g}" in all_leads[0]

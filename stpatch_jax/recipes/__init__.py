@@ -9,7 +9,12 @@ from stpatch_jax.recipes.etth1 import etth1
 from stpatch_jax.recipes.exchange import exchange
 from stpatch_jax.recipes.heartbeat import heartbeat
 from stpatch_jax.recipes.language import language
-from stpatch_jax.recipes.pretrain import pretrain
+from stpatch_jax.recipes.pretrain import (
+    pretrain,
+    pretrain_motion,
+    pretrain_movement,
+    pretrain_stocks,
+)
 from stpatch_jax.recipes.scan import scan
 from stpatch_jax.recipes.sentiment import sentiment
 from stpatch_jax.recipes.stock_movement import stock_movement
@@ -33,6 +38,9 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "heartbeat": heartbeat,
     "language": language,
     "pretrain": pretrain,
+    "pretrain-motion": pretrain_motion,
+    "pretrain-movement": pretrain_movement,
+    "pretrain-stocks": pretrain_stocks,
     "scan": scan,
     "sentiment": sentiment,
     "stock_movement": stock_movement,
@@ -76,6 +84,9 @@ __all__ = [
     "heartbeat",
     "language",
     "pretrain",
+    "pretrain_motion",
+    "pretrain_movement",
+    "pretrain_stocks",
     "recipe",
     "scan",
     "sentiment",

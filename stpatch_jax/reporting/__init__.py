@@ -40,15 +40,10 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def _cost(report: Mapping[str, Any]) -> str:
-    """What an example and a training step cost, where that is known."""
+    """What an example costs, where that is known."""
     patches, flops = (report.get(name) for name in ("patches", "flops_per_example"))
-    memory = report.get("machine", {}).get("step_memory_bytes")
-    parts = [
-        f"; an example is {patches:,} patch{'es' * (patches != 1)}" if patches else "",
-        f"; its gradient takes {flops:.3g} FLOP" if flops else "",
-        f"; a step needs {memory / 2**20:,.3g} MiB of memory on a device" if memory else "",
-    ]
-    return "".join(parts)
+    cut = f"; an example is {patches:,} patch{'es' * (patches != 1)}" if patches else ""
+    return f"{cut}; its gradient takes {flops:.3g} FLOP" if flops else cut
 
 
 def _kind(report: Mapping[str, Any]) -> ModuleType:
