@@ -86,6 +86,7 @@ SCRIPTS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Figures]]] = {
     "input_pipeline": (("--gigabytes", "0.05", "--seconds", "2", "--width", "8"), _pipeline),
     "sliding_window": ((*SMALL, "--gigabytes", "0.01"), _tiles),
     "published": (("stocks",), _published),
+    "pretraining": (("pretrain-motion", "--small", "--seeds", "1"), _published),
 }
 """Every script with what makes it small, and what to show of its results file."""
 

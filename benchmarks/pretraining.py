@@ -1,13 +1,14 @@
 """Does it help to reconstruct hidden patches first? With a tenth of the labels, and with all.
 
-    python -m benchmarks.pretraining [NAME ...] [--seeds 5] [--workdir FOLDER] [--results FOLDER]
+    python -m benchmarks.pretraining [NAME ...] [--small] [--seeds 5] [--results FOLDER]
 
 For each seed a backbone is pretrained without labels; then, for either share of the labels, the
 task is trained from it and from random weights: the same network, examples in the same order and as
 many steps. Both are scored on the whole test split. Rows go to `benchmarks/results/published.json`,
 with the start from random weights among the naive rules. Those of `METRIC_gain` are the
 differences: `value` is their mean over the seeds, `interval` the 95 % bootstrap interval of that
-mean, drawn by clip or day, with the same ones for both.
+mean, drawn by clip or day, with the same ones for both. `--small` takes twenty steps, which says
+only that all of it works.
 """
 
 import argparse
@@ -55,23 +56,27 @@ CASES = {
         "pretrain-stocks", "ACL18", ("mcc", "accuracy"), {"train_from": "2015-06-05"}
     ),
 }
+SMALL = 20
+"""Steps of each training with `--small`."""
 
 
-def _seeded(name: str, seed: int) -> RunConfig:
+def configured(name: str, seed: int, *, small: bool) -> RunConfig:
+    """The recipe with one seed."""
     config = recipe(name)
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+    steps = SMALL if small else config.train.steps
+    train = dataclasses.replace(config.train, seed=seed, steps=steps)
+    return dataclasses.replace(config, train=train)
 
 
-def pretrained(name: str, seed: int, workdir: Path) -> str:
-    """Pretrains with one seed, or goes on with it; the run directory."""
-    folder = workdir / f"{name}-seed{seed}"
-    run, directory = Run(_seeded(name, seed)), RunDirectory(folder)
+def pretrained(config: RunConfig, folder: Path) -> str:
+    """Pretrains, or goes on with it; the run directory."""
+    run, directory = Run(config), RunDirectory(folder)
     run.claim(directory)
     run.fit(directory)
     return str(folder)
 
 
-def compared(name: str, share: int, seeds: int, workdir: Path) -> list[Row]:
+def compared(name: str, share: int, seeds: int, workdir: Path, *, small: bool) -> list[Row]:
     """The rows of one task with one share of the labels, in percent."""
     case = CASES[name]
     experiment = Experiment(
@@ -80,11 +85,12 @@ def compared(name: str, share: int, seeds: int, workdir: Path) -> list[Row]:
     results: list[dict[str, dict[str, Score]]] = []
     groups = np.empty(0)
     for seed in range(seeds):
-        config = _seeded(name, seed)
+        config = configured(name, seed, small=small)
         if share < 100:
             data: Any = config.data
             config = dataclasses.replace(config, data=dataclasses.replace(data, **case.tenth))
-        start = pretrained(case.before, seed, workdir)
+        before = configured(case.before, seed, small=small)
+        start = pretrained(before, workdir / f"{case.before}-seed{seed}")
         tuned = dataclasses.replace(config, start_from=start)
         folder = workdir / f"{name}-{share}-seed{seed}"
         found, groups = scored(tuned, folder, experiment)
@@ -118,6 +124,7 @@ def main() -> None:
     """Trains, scores, prints and writes, a task and a share at a time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--small", action="store_true", help=f"{SMALL} steps each")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--workdir", type=Path, help="keeps the runs here, to go on after a break")
@@ -127,7 +134,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name in given.names or CASES:
             for share in (10, 100):
-                found = compared(name, share, given.seeds, given.workdir or Path(scratch))
+                workdir = given.workdir or Path(scratch)
+                found = compared(name, share, given.seeds, workdir, small=given.small)
                 for row in found:
                     low, high = row["interval"]
                     print(

@@ -93,6 +93,25 @@ def test_a_small_run_of_the_training_step_measures_and_writes(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_small_run_of_pretraining_compares_with_random_weights(data_dir, tmp_path):
+    run = run_module(
+        "pretraining",
+        *("pretrain-movement", "--small", "--seeds", "1", "--results", str(tmp_path)),
+    )
+    assert run.returncode == 0, run.stderr
+    (path,) = tmp_path.iterdir()
+    rows = {(row["dataset"], row["metric"]): row for row in json.loads(path.read_text())}
+    shares = {dataset for dataset, _ in rows}
+    assert shares == {f"ACL18, {share} % of labels" for share in (10, 100)}
+    for dataset in shares:
+        tuned, gain = rows[dataset, "accuracy"], rows[dataset, "accuracy_gain"]
+        scratch = tuned["naive"]["random weights"]
+        assert 0.4 < scratch < 0.6
+        assert gain["value"] == pytest.approx(tuned["value"] - scratch, abs=1e-12)
+        assert gain["interval"][0] <= gain["value"] <= gain["interval"][1]
+
+
+@pytest.mark.slow
 def test_a_small_run_of_tiled_prediction_measures_and_writes(tmp_path):
     run = run_module(
         "sliding_window",
