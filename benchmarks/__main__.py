@@ -71,6 +71,14 @@ def _published(answer: Any) -> Figures:
     }
 
 
+def _windows(answer: Any) -> Figures:
+    return {
+        f"{study}, {label}: tokens": str(found["tokens"])
+        for study, answers in answer["studies"].items()
+        for label, found in answers.items()
+    }
+
+
 SMALL = ("--small", "--repeats", "2")
 SCRIPTS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Figures]]] = {
     "extract_patches": (
@@ -82,6 +90,7 @@ SCRIPTS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Figures]]] = {
         _ratios("fold float32", "lax gradient", "conv_transpose", "torch"),
     ),
     "backbones": ((*SMALL, "--cases", "neighborhood", "--dtypes", "float32"), _networks),
+    "window_study": (("video", "--small", "--seeds", "1"), _windows),
     "train_step": (SMALL, _loop),
     "input_pipeline": (("--gigabytes", "0.05", "--seconds", "2", "--width", "8"), _pipeline),
     "sliding_window": ((*SMALL, "--gigabytes", "0.01"), _tiles),
@@ -105,7 +114,7 @@ def measure(name: str) -> tuple[float, Figures]:
             command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL, check=True
         )
         seconds = time.perf_counter() - start
-        (path,) = Path(folder).iterdir()
+        (path,) = Path(folder).glob("*.json")
         return seconds, figures(json.loads(path.read_text()))
 
 

@@ -47,7 +47,14 @@ COLUMNS = {
         ("fold", "copy", "copy"),
     ),
 }
-QUESTIONS = (*COLUMNS, "backbones", "train_step", "sliding_window", "published")
+QUESTIONS = (
+    *COLUMNS,
+    "backbones",
+    "window_study",
+    "train_step",
+    "sliding_window",
+    "published",
+)
 DTYPE = "float32"
 
 
@@ -55,6 +62,8 @@ def table(question: str, results: Results) -> str:
     """The Markdown of one results file."""
     if question == "backbones":
         return _backbones(results)
+    if question == "window_study":
+        return _window_study(results)
     if question == "train_step":
         return _train_step(results)
     if question == "sliding_window":
@@ -84,6 +93,26 @@ def _backbones(results: Results) -> str:
             f"- {dtype}, `{name}`: forward {ratio['forward']:.2f}, step {ratio['step']:.2f}"
             for name, ratio in networks.items()
         ]
+    return "\n".join(lines)
+
+
+def _window_study(results: Results) -> str:
+    """One table a problem, a row for each choice of windows."""
+    lines = [_caption(results)]
+    for study, answers in results["studies"].items():
+        names = [study, "window", "stride", "dilation", "tokens", "parameters", "MFLOP"]
+        names += ["step [ms]", results["units"][study]]
+        lines += ["", _row(names), "|---|---|---|---|" + "---:|" * (len(names) - 4)]
+        for label, answer in answers.items():
+            window, stride = answer["window"], answer["stride"]
+            stride = [w if s is None else s for w, s in zip(window, stride, strict=True)]
+            extents = [_extent(sizes) for sizes in (window, stride, answer["dilation"])]
+            spread = "" if answer["std"] is None else f" ± {answer['std']:.2g}"
+            sizes = [str(answer["tokens"]), f"{answer['parameters']:,}"]
+            cost = [_short(answer["flops"] / 1e6), _short(answer["ms"])]
+            lines.append(_row([label, *extents, *sizes, *cost, f"{answer['error']:.3g}{spread}"]))
+        naive = next(iter(answers.values()))["naive"]
+        lines += ["", f"- {study}: the naive rule has {naive:.3g}."]
     return "\n".join(lines)
 
 
@@ -198,8 +227,8 @@ def _published(rows: Sequence[Results]) -> str:
     return "\n".join([*lines, "", *(f"- `{name}`: {who}" for name, who in authors.items())])
 
 
-def _extent(sizes: Sequence[int]) -> str:
-    return "x".join(map(str, sizes))
+def _extent(sizes: Sequence[int | None]) -> str:
+    return "x".join("all" if size is None else str(size) for size in sizes)
 
 
 def _row(cells: Sequence[str]) -> str:
