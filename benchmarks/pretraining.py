@@ -129,6 +129,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--workdir", type=Path, help="keeps the runs here, to go on after a break")
     given = parser.parse_args()
+    if given.small and given.results == RESULTS:
+        parser.error("--small needs --results FOLDER, because its figures are no results")
     if unknown := [name for name in given.names if name not in CASES]:
         parser.error(f"no task is called {unknown[0]}; choose from {', '.join(CASES)}")
     with tempfile.TemporaryDirectory() as scratch:

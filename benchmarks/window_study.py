@@ -224,6 +224,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     given = parser.parse_args()
+    if given.small and given.results == RESULTS:
+        parser.error("--small needs --results FOLDER, because its figures are no results")
     if unknown := [name for name in given.names if name not in STUDIES]:
         parser.error(f"no problem is called {unknown[0]}; choose from {', '.join(STUDIES)}")
     answers: dict[str, dict[str, Answer]] = {}
@@ -239,11 +241,9 @@ def main() -> None:
                 flush=True,
             )
     units = {name: STUDIES[name].unit for name in answers}
-    print(
-        write_results(
-            "window_study", {"studies": answers, "units": units}, folder=given.results, note=""
-        )
-    )
+    answer = {"studies": answers, "units": units}
+    note = f"seeds: {given.seeds}"
+    print(write_results("window_study", answer, folder=given.results, note=note))
     draw(answers, given.results / PICTURE)
 
 

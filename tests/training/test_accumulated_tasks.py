@@ -138,6 +138,7 @@ def test_parts_with_uneven_masks_have_the_gradient_of_the_batch(make: Any) -> No
 
     ((loss, metrics), whole), ((sum_, parts), grads) = both(model, batch)
     assert np.abs(whole.weight[...]).min() > 0
+    assert np.abs(whole.weight[...]).max() > 1e-3
     np.testing.assert_allclose(sum_, loss, rtol=1e-5)
     np.testing.assert_allclose(grads.weight[...], whole.weight[...], rtol=1e-5, atol=1e-7)
     assert metrics["weight"] > 0
