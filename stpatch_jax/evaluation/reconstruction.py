@@ -1,6 +1,7 @@
 """Hidden patches of a whole split, and what a report says of them beside the naive rules."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,9 @@ from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.tasks import Reconstruct
 
 _KNOWN = ("field", "field_mask", "example_mask")
+
+# `np.float64(array)` would drop the axes of an array of one value before NumPy 2.4.
+_float64 = partial(np.asarray, dtype=np.float64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Reconstructor(Evaluator):
         for batch, reconstruction in self.predicted(model, split):
             known = {name: batch[name] for name in _KNOWN if name in batch}
             found, hidden = jax.device_get(self._judged(reconstruction, known))
-            for name, of in jax.tree.map(np.float64, found).items():
+            for name, of in jax.tree.map(_float64, found).items():
                 errors[name] = errors[name] + of if name in errors else of
             examples += int(batch["example_mask"].sum())
             if first is None:
