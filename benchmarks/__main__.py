@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import add_names
+
 Figures = Mapping[str, str]
 
 
@@ -121,11 +123,8 @@ def measure(name: str) -> tuple[float, Figures]:
 def main() -> None:
     """Runs the scripts and prints the table as it grows; exits with 1 where one failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SCRIPTS)}")
+    add_names(parser, SCRIPTS)
     names = parser.parse_args().names or list(SCRIPTS)
-    unknown = [name for name in names if name not in SCRIPTS]
-    if unknown:
-        parser.error(f"no benchmark is called {unknown[0]}; choose from {', '.join(SCRIPTS)}")
     print("| benchmark | seconds | figure | small case |\n|---|---:|---|---:|", flush=True)
     failed = False
     for name in names:

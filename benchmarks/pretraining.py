@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arguments import add_names, add_small, check_small
 from benchmarks.experiments import Experiment
 from benchmarks.published import Row, scored, scored_row, write
 from benchmarks.scores import Score
-from benchmarks.timing import RESULTS
 from stpatch_jax.recipes import recipe
 from stpatch_jax.rundir import RunDirectory
 from stpatch_jax.running import Run, RunConfig
@@ -123,16 +123,12 @@ def _difference(scores: Mapping[str, Score]) -> Score:
 def main() -> None:
     """Trains, scores, prints and writes, a task and a share at a time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
-    parser.add_argument("--small", action="store_true", help=f"{SMALL} steps each")
+    add_names(parser, CASES)
+    add_small(parser, steps=SMALL)
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--workdir", type=Path, help="keeps the runs here, to go on after a break")
     given = parser.parse_args()
-    if given.small and given.results == RESULTS:
-        parser.error("--small needs --results FOLDER, because its figures are no results")
-    if unknown := [name for name in given.names if name not in CASES]:
-        parser.error(f"no task is called {unknown[0]}; choose from {', '.join(CASES)}")
+    check_small(parser, given)
     with tempfile.TemporaryDirectory() as scratch:
         for name in given.names or CASES:
             for share in (10, 100):

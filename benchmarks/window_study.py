@@ -21,7 +21,8 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks.timing import RESULTS, write_results
+from benchmarks.arguments import add_names, add_small, check_small
+from benchmarks.timing import write_results
 from stpatch_jax.data import CleaningConfig, FieldConfig
 from stpatch_jax.nn import PatchTransformerConfig
 from stpatch_jax.plotting import MODEL
@@ -219,15 +220,11 @@ def draw(answers: Mapping[str, Mapping[str, Answer]], path: Path) -> None:
 def main() -> None:
     """Trains, prints, and writes the results and the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(STUDIES)}")
-    parser.add_argument("--small", action="store_true", help=f"{SMALL} steps each")
+    add_names(parser, STUDIES)
+    add_small(parser, steps=SMALL)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     given = parser.parse_args()
-    if given.small and given.results == RESULTS:
-        parser.error("--small needs --results FOLDER, because its figures are no results")
-    if unknown := [name for name in given.names if name not in STUDIES]:
-        parser.error(f"no problem is called {unknown[0]}; choose from {', '.join(STUDIES)}")
+    check_small(parser, given)
     answers: dict[str, dict[str, Answer]] = {}
     for name in given.names or STUDIES:
         study, answers[name] = STUDIES[name], {}

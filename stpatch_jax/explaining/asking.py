@@ -79,7 +79,12 @@ class _Asked:
 
 
 def ask(
-    run: TrainedRun, *, split: str, example: int, target: str | None, lead: int | None
+    run: TrainedRun,
+    *,
+    split: str,
+    example: int,
+    target: str | None = None,
+    lead: int | None = None,
 ) -> Question:
     """Asks a run about one example of its data.
 
