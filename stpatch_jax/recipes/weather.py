@@ -9,22 +9,27 @@ from stpatch_jax.windows import WindowSpec
 
 
 def weather() -> RunConfig:
-    """Forecasts the 2 m temperature on a map for 24 hours, from the 24 before.
+    """Forecasts the 2 m temperature on a map for 24 hours, from the 25 before.
 
     Any gridded file of hours can take its place with `--data.path`. 60 % of the hours are trained
     and the last 20 % tested on.
 
-    Two linear maps of the last day's departures from the mean of each hour of the day are averaged:
+    What is forecast are departures from the mean of each hour of the day. Weather comes with the
+    wind, so each cell is told from a dilated window: 5 x 5 cells that lie 6 apart, every 4th hour;
+    at the border the outermost cells stand for those outside. Two linear maps of it are averaged:
     one believes that departures fade, the other, which does not see their level, that the level
-    stays. The forecast is the mean of that and of the same hour yesterday. A month of weather
-    cannot tell which of the three it will be; from every origin tried before the test span the mean
-    was 16 to 21 % better than the same hour yesterday. In the first hour persistence is better.
+    stays. The forecast is 70 % of that and 30 % of the same hour yesterday, because a month of
+    weather cannot tell which of the three it will be.
+
+    Window and weight were chosen on origins before the test span. There the error over leads of 6
+    to 24 hours was 0.78 and 0.82 of that of the same hour yesterday; a cell's own past alone, half
+    and half with yesterday, had 0.86 and 0.85. In the first hour persistence is better.
     """
     return RunConfig(
         recipe="weather",
         data=FieldConfig(
             path="catalog:era5_uk",
-            context=24,
+            context=25,
             horizon=24,
             train_fraction=0.6,
             test_fraction=0.2,
@@ -34,18 +39,26 @@ def weather() -> RunConfig:
             cleaning=CleaningConfig(per="channel"),
             alert=AlertConfig("below", 273.15),
         ),
-        model=FlatPatchesConfig(WindowSpec((None, 1, 1))),
+        model=FlatPatchesConfig(
+            WindowSpec(
+                (7, 5, 5),
+                stride=(7, 1, 1),
+                dilation=(4, 6, 6),
+                padding=("VALID", "SAME", "SAME"),
+                padding_mode="edge",
+            )
+        ),
         task=ForecastConfig(
             loss="mse",
             residual="climatology",
             normalize="both",
             bias=False,
-            model_weight=0.5,
+            model_weight=0.7,
             weighed_against="seasonal_persistence",
         ),
         train=TrainConfig(
             steps=200,
-            batch_size=16,
+            batch_size=8,
             checkpoint_every=100,
             evaluate_every=100,
             optimizer=OptimizerConfig(
