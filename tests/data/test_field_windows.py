@@ -40,7 +40,9 @@ def test_an_example_holds_the_rows_around_its_index():
         past = field[row - 6 : row]
         filled = past.to_dataframe("x").x.unstack("time").T.ffill().fillna(0.0)
         expected = (
-            filled.stack(["latitude", "longitude", "channel"]).to_xarray().transpose(*past.dims)
+            filled.stack(["latitude", "longitude", "channel"], future_stack=True)
+            .to_xarray()
+            .transpose(*past.dims)
         )
         np.testing.assert_allclose(
             example["context"], expected.sel(channel=past.channel), rtol=1e-6

@@ -75,6 +75,8 @@ class StackedVariables(LazyArray):
         picked = [np.arange(length)[part] for length, part in zip(self.shape, key, strict=True)]
         times, channels = picked[0], picked[-1]
         block = np.empty([len(positions) for positions in picked], self.dtype)
+        if not block.size:  # Some file libraries fail on an empty selection beside an array.
+            return block
         for piece, start, end in zip(self.pieces, self.starts, self.starts[1:], strict=False):
             inside = (times >= start) & (times < end)
             if not inside.any():
