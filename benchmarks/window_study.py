@@ -194,8 +194,8 @@ def draw(answers: Mapping[str, Mapping[str, Answer]], path: Path) -> None:
         near = 0.15 * (max(errors) - min(errors))
         for label, (cost, error) in points.items():
             ax.errorbar(cost, error, found[label]["std"], fmt="o", color=MODEL, capsize=3)
-            # A name points inwards, and goes below its point where another one is close above.
-            side = -1 if cost > middle else 1
+            # A name points outwards, and goes below its point where another one is close above.
+            side = 1 if cost > middle else -1
             crowded = any(
                 cost / 1.4 < x < cost * 1.4 and error < y < error + near for x, y in points.values()
             )
@@ -206,10 +206,11 @@ def draw(answers: Mapping[str, Mapping[str, Answer]], path: Path) -> None:
                 textcoords="offset points",
                 ha="left" if side > 0 else "right",
                 fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0},
             )
         ax.set(xscale="log", xlabel="MFLOP of a gradient of one example", title=name)
         ax.set_ylabel(f"{STUDIES[name].unit}, validation")
-        ax.margins(x=0.2, y=0.1)
+        ax.margins(x=0.4, y=0.1)
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
