@@ -203,7 +203,9 @@ def convolve(x: jax.Array, kernel: jax.Array, *, causal: bool = False) -> jax.Ar
     3-D convolution reaches a fraction of the speed of its 2-D one there, or one, if that makes few
     channels: a convolution of few channels costs a multiple of the same sum over more. One float32
     channel over two axes or more is not convolved on CPU at all but shifted, multiplied and added,
-    for up to 27 taps; derivatives are convolutions all the same.
+    for up to 27 taps; derivatives are convolutions all the same. For 3x3x3 cells and 64^3 that took
+    a fifth of the time by itself, but inside a compiled loop, as that of `sliding_window_apply`, a
+    network of two such layers took 1.3 times as long as by convolutions.
 
     Args:
         x: [batch, *axes, in].
