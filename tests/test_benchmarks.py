@@ -93,6 +93,34 @@ def test_a_small_run_of_the_training_step_measures_and_writes(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_small_study_of_windows_is_written_and_drawn(tmp_path):
+    arguments = ("map", "--small", "--seeds", "1", "--results", str(tmp_path))
+    run = run_module("window_study", *arguments)
+    assert run.returncode == 0, run.stderr
+    (path,) = tmp_path.glob("window_study-cpu-*.json")
+    found = json.loads(path.read_text())["studies"]["map"]
+    # 33 x 49 cells, covered: 5 x 7 windows of 8 cells, 9 x 13 of 4, four 3-hour parts of 12 hours.
+    tokens = {"8 x 8 cells, 12 h": 35, "4 x 4 cells": 117, "3 h": 140}
+    assert {name: found[name]["tokens"] for name in tokens} == tokens
+    assert all(answer["error"] > 0 and answer["ms"] > 0 for answer in found.values())
+    assert (tmp_path / "window_study.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("window_study", ("sound",), "'sound' is not known; choose from map, video"),
+        ("pretraining", ("--small",), "--small needs --results FOLDER"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_anything_runs(script, arguments, message):
+    run = run_module(script, *arguments)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
 def test_a_small_run_of_pretraining_compares_with_random_weights(data_dir, tmp_path):
     run = run_module(
         "pretraining",

@@ -144,7 +144,7 @@ def test_every_picture_shows_the_windows_that_there_are(name):
 def test_a_file_is_described_and_drawn(tmp_path, capsys):
     field = small_field(channels=("flow",), missing=0.1)
     file, picture = tmp_path / "flow.npz", tmp_path / "patches.png"
-    np.savez(file, flow=field.values, time=field.time.values.astype(str))
+    np.savez(file, flow=field.values, time=field.time.values.astype("datetime64[ns]"))
     command = ["patches", str(file), "--window", "4", "3", "None", "--stride", "2", "3", "1"]
     assert cli.main([*command, "--padding", "SAME", "--output", str(picture)]) == 0
     out = capsys.readouterr().out
@@ -179,7 +179,7 @@ def test_a_file_is_described_and_drawn(tmp_path, capsys):
 def test_mistakes_are_one_sentence_and_leave_nothing(tmp_path, capsys, arguments, message):
     field = small_field(channels=("flow",))
     file = tmp_path / "flow.npz"
-    np.savez(file, flow=field.values, time=field.time.values.astype(str))
+    np.savez(file, flow=field.values, time=field.time.values.astype("datetime64[ns]"))
     told = [argument.format(tmp_path) for argument in arguments]
     assert cli.main(["patches", str(file), *told]) == 2
     captured = capsys.readouterr()
