@@ -27,8 +27,8 @@ from benchmarks.experiments import Experiment
 from benchmarks.published import Row, scored, scored_row, write
 from benchmarks.scores import Score
 from stpatch_jax.recipes import recipe
-from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.running import Run, RunConfig
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.run import Run, RunConfig
 
 
 @dataclass(frozen=True)

@@ -36,19 +36,19 @@ from benchmarks.scores import (
     quantile_scores,
 )
 from benchmarks.timing import RESULTS, device
-from stpatch_jax.evaluation import (
+from stpatch_jax.recipes import recipe
+from stpatch_jax.recipes.customers.judging import SplitCustomers
+from stpatch_jax.recipes.risk.judging import SplitQuantiles
+from stpatch_jax.recipes.video.judging import SplitFrames
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.judging.registry import (
     SplitAlerts,
     SplitClasses,
-    SplitCustomers,
     SplitDetections,
     SplitForecasts,
-    SplitFrames,
-    SplitQuantiles,
     SplitTokens,
 )
-from stpatch_jax.recipes import recipe
-from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.running import Run, RunConfig
+from stpatch_jax.runs.run import Run, RunConfig
 
 FILE = "published.json"
 ALERT_BLOCK = 24  # rows: a day of hours

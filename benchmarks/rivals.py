@@ -8,9 +8,11 @@ import numpy as np
 from benchmarks.bgnbd import BGNBD
 from benchmarks.ngram import NGram
 from benchmarks.scores import Score
-from stpatch_jax.data import Characters, Customers
-from stpatch_jax.data.purchase_history import DAYS
-from stpatch_jax.evaluation import SplitCustomers, SplitTokens
+from stpatch_jax.data import Characters
+from stpatch_jax.recipes.customers.data import Customers
+from stpatch_jax.recipes.customers.history import DAYS
+from stpatch_jax.recipes.customers.judging import SplitCustomers
+from stpatch_jax.runs.judging.registry import SplitTokens
 
 _ORDER = 5
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import matthews_corrcoef
 
-from stpatch_jax.evaluation import (
+from stpatch_jax.metrics import roc_auc
+from stpatch_jax.recipes.risk.judging import SplitQuantiles
+from stpatch_jax.recipes.video.judging import SplitFrames
+from stpatch_jax.runs.judging.registry import (
     SplitAlerts,
     SplitClasses,
     SplitDetections,
     SplitForecasts,
-    SplitFrames,
-    SplitQuantiles,
 )
-from stpatch_jax.metrics import roc_auc
 
 RESAMPLES = 1000
 Score = Callable[[np.ndarray], float]

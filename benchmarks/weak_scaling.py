@@ -22,6 +22,7 @@ from flax import nnx
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.timing import interleaved
 from stpatch_jax.nn import PatchCNNConfig
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.training import (
     TrainConfig,
     create_state,
@@ -29,7 +30,6 @@ from stpatch_jax.training import (
     make_train_step,
     shard_batch,
 )
-from stpatch_jax.windows import WindowSpec
 
 # Narrow: eight wide networks at once can starve the threads of a small CPU.
 NARROW = Network(

@@ -25,13 +25,13 @@ from benchmarks.arguments import add_names, add_small, check_small
 from benchmarks.timing import write_results
 from stpatch_jax.data import CleaningConfig, FieldConfig
 from stpatch_jax.nn import PatchTransformerConfig
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.plotting import MODEL
 from stpatch_jax.recipes import pretrain_motion
-from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.running import Run, RunConfig
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.run import Run, RunConfig
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
-from stpatch_jax.windows import WindowSpec
 
 PICTURE = "window_study.png"
 Answer = dict[str, Any]

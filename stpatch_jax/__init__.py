@@ -1,24 +1,53 @@
 """Spacetime patches in JAX: exact patch operators, Flax backbones, sharded training.
 
-This module holds floors 0 and 1 flat: window specs, patch extraction, folding, packing, and
-the same on fields split over devices. It imports only jax and numpy; networks, data and
-training are `stpatch_jax.nn`, `.data`, `.training` and so on.
+The operators of `stpatch_jax.patches` stand here flat. This import loads jax and numpy only; the
+other rooms (`nn`, `data`, `training`, ...) and the two functions that drive a run, `train` and
+`load_run`, are loaded when they are first asked for by name.
 """
 
+import importlib
+from typing import Any
+
 from stpatch_jax.errors import InputError as InputError
-from stpatch_jax.folding import blend_weights as blend_weights
-from stpatch_jax.folding import cover_count as cover_count
-from stpatch_jax.folding import fold_patches as fold_patches
-from stpatch_jax.halo import halo_exchange as halo_exchange
-from stpatch_jax.halo import sharded_extract_patches as sharded_extract_patches
-from stpatch_jax.halo import sharded_fold_patches as sharded_fold_patches
-from stpatch_jax.packing import PackedClips as PackedClips
-from stpatch_jax.packing import pack_clips as pack_clips
+from stpatch_jax.patches import WindowSpec as WindowSpec
+from stpatch_jax.patches import blend_weights as blend_weights
+from stpatch_jax.patches import cover_count as cover_count
 from stpatch_jax.patches import extract_patches as extract_patches
+from stpatch_jax.patches import fold_patches as fold_patches
 from stpatch_jax.patches import gather_patches as gather_patches
+from stpatch_jax.patches import halo_exchange as halo_exchange
 from stpatch_jax.patches import patchify as patchify
+from stpatch_jax.patches import sharded_extract_patches as sharded_extract_patches
+from stpatch_jax.patches import sharded_fold_patches as sharded_fold_patches
 from stpatch_jax.patches import unpatchify as unpatchify
 from stpatch_jax.patches import valid_fraction as valid_fraction
-from stpatch_jax.windows import WindowSpec as WindowSpec
 
 __version__ = "0.1.0"
+
+_ROOMS = (
+    "data",
+    "explain",
+    "inference",
+    "losses",
+    "metrics",
+    "nn",
+    "patches",
+    "plotting",
+    "recipes",
+    "runs",
+    "tasks",
+    "testing",
+    "training",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"stpatch_jax.{name}")
+    if name in ("train", "load_run"):
+        return getattr(importlib.import_module("stpatch_jax.runs"), name)
+    raise AttributeError(f"module 'stpatch_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS, "train", "load_run"})

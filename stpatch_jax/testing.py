@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 Spec = WindowSpec | int | Sequence[int | None]
 

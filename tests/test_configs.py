@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from stpatch_jax.configs import difference, from_values, to_values
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import RECIPES, recipe
-from stpatch_jax.running import RunConfig
+from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.runs.values import difference, from_values, to_values
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

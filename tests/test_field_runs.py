@@ -11,10 +11,10 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
 
 from stpatch_jax.data import FieldConfig, LabelledSeriesConfig
 from stpatch_jax.nn import PatchCNNConfig
-from stpatch_jax.running import RunConfig, evaluate, train
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.run import RunConfig, evaluate, train
 from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
 from stpatch_jax.training import TrainConfig
-from stpatch_jax.windows import WindowSpec
 
 TRAIN = TrainConfig(steps=4, batch_size=8, checkpoint_every=2, evaluate_every=2)
 

@@ -21,7 +21,7 @@ from stpatch_jax import (
     extract_patches,
     fold_patches,
 )
-from stpatch_jax.folding import BLEND_NAMES
+from stpatch_jax.patches.folding import BLEND_NAMES
 from stpatch_jax.testing import assert_adjoint, reference_fold_patches
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")

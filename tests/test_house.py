@@ -19,36 +19,22 @@ ROOT = PACKAGE.parent
 # A module imports from lower floors only; files of one folder may import each other.
 FLOORS = {
     "errors": 0,
-    "canonical": 0,
-    "windows": 0,
-    "lowerings": 1,
+    "flops": 0,
     "patches": 1,
-    "folding": 1,
-    "halo": 1,
-    "packing": 1,
     "losses": 1,
     "metrics": 1,
-    "testing": 1,
-    "configs": 1,
+    "training": 1,
+    "testing": 2,
+    "data": 2,
     "nn": 2,
+    "inference": 3,
+    "explain": 3,
+    "plotting": 3,
     "tasks": 3,
-    "data": 3,
-    "training": 4,
-    "inference": 5,
-    "explain": 5,
-    "plotting": 5,
-    "evaluation": 5,
-    "rundir": 5,
-    "reporting": 6,
-    "pretrained": 6,
-    "inspecting": 6,
-    "running": 7,
-    "predicting": 8,
-    "recipes": 8,
-    "searching": 8,
-    "explaining": 9,
-    "cli": 10,
-    "__main__": 11,
+    "runs": 4,
+    "recipes": 5,
+    "cli": 6,
+    "__main__": 7,
 }
 # Floors 0 and 1 are flat at the top of the package: what `import stpatch_jax` itself gives.
 TOP = 1
@@ -211,7 +197,7 @@ def _house_files():
 
 @pytest.mark.parametrize("path", [str(path.relative_to(ROOT)) for path in _house_files()])
 def test_files_stay_short(path):
-    assert len((ROOT / path).read_text().splitlines()) <= 400
+    assert len((ROOT / path).read_text().splitlines()) <= 600
 
 
 @pytest.mark.parametrize("name", NAMES)

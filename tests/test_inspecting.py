@@ -10,9 +10,9 @@ from matplotlib.image import imread
 from small_fields import small_field
 
 from stpatch_jax import WindowSpec, cli, cover_count
+from stpatch_jax.cli.patches import describe_patches, draw_patches, patch_summary
+from stpatch_jax.cli.patches import summary as summary_module
 from stpatch_jax.data.readers.lazy import LazyArray
-from stpatch_jax.inspecting import describe_patches, draw_patches, patch_summary
-from stpatch_jax.inspecting import summary as summary_module
 from stpatch_jax.testing import reference_extract_patches
 
 CASES = {

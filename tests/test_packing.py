@@ -7,7 +7,7 @@ import pytest
 
 from stpatch_jax import WindowSpec, extract_patches, patchify
 from stpatch_jax.errors import InputError
-from stpatch_jax.packing import pack_clips
+from stpatch_jax.patches.packing import pack_clips
 
 WINDOW = (2, 3, 2)
 

@@ -12,10 +12,10 @@ from flax import nnx
 from stpatch_jax.data import LabelledVolumesConfig
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import Conv3DConfig
-from stpatch_jax.pretrained import pretrained_model
 from stpatch_jax.recipes import recipe
-from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.running import Run, train
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.run import Run, train
+from stpatch_jax.runs.trained import pretrained_model
 from stpatch_jax.tasks import ClassifyConfig, ReconstructConfig
 
 WIDTH = 4

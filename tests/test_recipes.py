@@ -7,7 +7,7 @@ import math
 import pytest
 
 from stpatch_jax.recipes import RECIPES, recipe
-from stpatch_jax.running import train
+from stpatch_jax.runs.run import train
 
 # These have tests of their own.
 ELSEWHERE = {

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from small_prices import price_table
 
-from stpatch_jax.data import RiskConfig
 from stpatch_jax.errors import InputError
-from stpatch_jax.evaluation import QuantileForecaster, SplitQuantiles
-from stpatch_jax.evaluation.quantiles import online_factors
 from stpatch_jax.recipes import recipe
-from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.running import Run, evaluate, train
+from stpatch_jax.recipes.risk.data import RiskConfig
+from stpatch_jax.recipes.risk.judging import QuantileForecaster, SplitQuantiles, online_factors
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.run import Run, evaluate, train
 
 TICKERS = ["AAPL", "XOM", "GE", "BABA"]
 

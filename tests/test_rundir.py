@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.rundir import RunDirectory
+from stpatch_jax.runs.directory import RunDirectory
 
 CONFIG = {"recipe": "stocks", "data": {"horizon": 6}, "train": {"steps": 10, "seed": 0}}
 

@@ -18,9 +18,9 @@ from stpatch_jax.data import PanelData
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import ConvRecurrentConfig
 from stpatch_jax.recipes import stocks
-from stpatch_jax.running import Run, RunConfig
-from stpatch_jax.searching import LogUniform, read_space, search, with_values
-from stpatch_jax.searching.space import candidates
+from stpatch_jax.runs.run import Run, RunConfig
+from stpatch_jax.runs.searching import LogUniform, read_space, search, with_values
+from stpatch_jax.runs.searching.space import candidates
 
 RATE = "train.optimizer.learning_rate"
 WIDTH = "model.patch_features"
@@ -152,7 +152,7 @@ def test_a_stopped_search_goes_on_and_failures_are_told(
         return {"mae": 1 - model, "rmse": model, "skill": 0.0}
 
     monkeypatch.setattr(Run, "fit", fit)
-    monkeypatch.setattr("stpatch_jax.evaluation.Forecaster.summary", summary)
+    monkeypatch.setattr("stpatch_jax.runs.judging.registry.Forecaster.summary", summary)
     options: dict[str, Any] = {"workdir": tmp_path / "s", "progress": False}
     assert search(config(table), space, **options) is None
     rows = json.loads((tmp_path / "s/search.json").read_text())

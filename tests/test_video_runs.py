@@ -12,13 +12,13 @@ import pytest
 from flax import nnx
 from skimage.metrics import structural_similarity
 
-from stpatch_jax.data import ClipObjectsConfig, NextFramesConfig
-from stpatch_jax.evaluation import make_evaluator
 from stpatch_jax.metrics import AveragePrecision
 from stpatch_jax.nn import UNetConfig
 from stpatch_jax.nn.heads import Detections
 from stpatch_jax.recipes import recipe
-from stpatch_jax.running import Run, train
+from stpatch_jax.recipes.video.data import ClipObjectsConfig, NextFramesConfig
+from stpatch_jax.runs.judging.registry import make_evaluator
+from stpatch_jax.runs.run import Run, train
 from stpatch_jax.tasks import Detect, DetectConfig, Forecast, ForecastConfig
 from stpatch_jax.training import make_mesh
 

@@ -7,7 +7,7 @@ from flax import nnx
 from small_fields import small_field
 
 from stpatch_jax import WindowSpec, cli
-from stpatch_jax.inspecting import nearby_windows, window_cost, window_costs
+from stpatch_jax.cli.patches import nearby_windows, window_cost, window_costs
 from stpatch_jax.nn import FlatPatchesConfig, PatchTransformerConfig
 
 

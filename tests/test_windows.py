@@ -19,7 +19,7 @@ import pytest
 from strategies import cases, examples
 
 from stpatch_jax import WindowSpec, extract_patches
-from stpatch_jax.windows import source_cell
+from stpatch_jax.patches.windows import source_cell
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 FILLS = (0, 0.0, -0.0, 7, True, 1.5, math.nan, math.inf, -math.inf, 2**2000, 1 + 2j)

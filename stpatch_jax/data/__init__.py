@@ -1,36 +1,31 @@
 """Data: readers, cleaning, scaling, splits, windows, step-indexed sampling, catalog, writers."""
 
-from stpatch_jax.data.alerts import AlertConfig
-from stpatch_jax.data.anomalies import with_climatology, with_space_means
-from stpatch_jax.data.augmenting import Augmentation
 from stpatch_jax.data.catalog import CATALOG, CatalogEntry, locate
 from stpatch_jax.data.characters import Characters, CharactersConfig
-from stpatch_jax.data.customers import Customers, CustomersConfig
-from stpatch_jax.data.digit_clips import (
-    ClipClasses,
-    ClipClassesConfig,
-    ClipObjects,
-    ClipObjectsConfig,
-    NextFrames,
-    NextFramesConfig,
+from stpatch_jax.data.fields.alerts import AlertConfig
+from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig, hampel_filter
+from stpatch_jax.data.fields.climatology import (
+    Climatology,
+    interpolate,
+    with_climatology,
+    with_space_means,
 )
-from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
-from stpatch_jax.data.field_data import FieldConfig, FieldData
-from stpatch_jax.data.field_reading import SlabReader
-from stpatch_jax.data.field_windows import FieldWindows
-from stpatch_jax.data.folds import k_fold
-from stpatch_jax.data.forcings import calendar_features
-from stpatch_jax.data.labelled import LabelledFields, LabelledSplit, UnlabelledFields
-from stpatch_jax.data.labelled_clips import LabelledClips, LabelledClipsConfig
-from stpatch_jax.data.labelled_configs import LabelledSeriesConfig, MovementConfig
-from stpatch_jax.data.labelled_text import LabelledTextConfig
-from stpatch_jax.data.labelled_volumes import LabelledVolumesConfig
-from stpatch_jax.data.missing import Climatology, interpolate
-from stpatch_jax.data.on_device import DeviceWindows
-from stpatch_jax.data.outliers import hampel_filter
-from stpatch_jax.data.panels import PanelConfig, PanelData
-from stpatch_jax.data.pipeline import Pipeline
-from stpatch_jax.data.problem import (
+from stpatch_jax.data.fields.forcings import calendar_features
+from stpatch_jax.data.fields.on_device import DeviceWindows
+from stpatch_jax.data.fields.problem import FieldConfig, FieldData
+from stpatch_jax.data.fields.rolling import rolling_weight
+from stpatch_jax.data.fields.slabs import SlabReader
+from stpatch_jax.data.fields.windows import FieldWindows
+from stpatch_jax.data.fields.writers import ForecastWriter, forecast_dataset, write_csv, write_table
+from stpatch_jax.data.labelled.augmenting import Augmentation
+from stpatch_jax.data.labelled.clips import LabelledClips, LabelledClipsConfig
+from stpatch_jax.data.labelled.fields import LabelledFields, LabelledSplit, UnlabelledFields
+from stpatch_jax.data.labelled.folds import k_fold
+from stpatch_jax.data.labelled.series import LabelledSeriesConfig
+from stpatch_jax.data.labelled.volumes import LabelledVolumesConfig
+from stpatch_jax.data.prices.problem import PanelConfig, PanelData
+from stpatch_jax.data.prices.tables import PriceTable, read_price_table
+from stpatch_jax.data.protocols import (
     Data,
     DataConfig,
     ForecastData,
@@ -49,16 +44,7 @@ from stpatch_jax.data.readers import (
     read_lines,
     train_tokenizer,
 )
-from stpatch_jax.data.risk import RiskConfig, RiskData
-from stpatch_jax.data.rolling import rolling_weight
-from stpatch_jax.data.samplers import (
-    BlockShuffle,
-    UniformSampler,
-    WeightedSampler,
-    class_weights,
-    valid_fractions,
-)
-from stpatch_jax.data.sampling import (
+from stpatch_jax.data.sampling.batches import (
     AugmentedSource,
     Batch,
     Sampler,
@@ -66,16 +52,28 @@ from stpatch_jax.data.sampling import (
     batch_iterator,
     sequential_batches,
 )
-from stpatch_jax.data.scaling import StandardScaler
-from stpatch_jax.data.splits import (
+from stpatch_jax.data.sampling.samplers import (
+    BlockShuffle,
+    UniformSampler,
+    WeightedSampler,
+    class_weights,
+    valid_fractions,
+)
+from stpatch_jax.data.sampling.splits import (
     chronological_splits,
     split_by_rows,
     split_by_times,
     window_starts,
 )
-from stpatch_jax.data.tables import PriceTable, read_price_table
-from stpatch_jax.data.transforms import Log, Log1p, MinMaxScaler, RobustScaler, Transform
-from stpatch_jax.data.writers import ForecastWriter, forecast_dataset, write_csv, write_table
+from stpatch_jax.data.transforms.pipeline import Pipeline
+from stpatch_jax.data.transforms.steps import (
+    Log,
+    Log1p,
+    MinMaxScaler,
+    RobustScaler,
+    StandardScaler,
+    Transform,
+)
 
 __all__ = [
     "CATALOG",
@@ -90,12 +88,6 @@ __all__ = [
     "Cleaner",
     "CleaningConfig",
     "Climatology",
-    "ClipClasses",
-    "ClipClassesConfig",
-    "ClipObjects",
-    "ClipObjectsConfig",
-    "Customers",
-    "CustomersConfig",
     "Data",
     "DataConfig",
     "DeviceWindows",
@@ -111,21 +103,15 @@ __all__ = [
     "LabelledItems",
     "LabelledSeriesConfig",
     "LabelledSplit",
-    "LabelledTextConfig",
     "LabelledVolumesConfig",
     "Log",
     "Log1p",
     "MinMaxScaler",
-    "MovementConfig",
-    "NextFrames",
-    "NextFramesConfig",
     "ObjectData",
     "PanelConfig",
     "PanelData",
     "Pipeline",
     "PriceTable",
-    "RiskConfig",
-    "RiskData",
     "RobustScaler",
     "Sampler",
     "SlabReader",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.data.readers.libraries import require_library
+from stpatch_jax.data.libraries import require_library
 from stpatch_jax.errors import InputError, require
 
 _GITHUB = "https://raw.githubusercontent.com"

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data.problem import DataConfig
+from stpatch_jax.data.protocols import DataConfig
 from stpatch_jax.data.readers import read_lines
-from stpatch_jax.data.sampling import Batch, Source
-from stpatch_jax.data.text_files import text_pair
+from stpatch_jax.data.readers.text import text_pair
+from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.errors import require
 
 SYMBOLS = 256

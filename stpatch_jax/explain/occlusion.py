@@ -11,9 +11,9 @@ from jax.typing import ArrayLike
 
 from stpatch_jax.errors import require
 from stpatch_jax.explain.common import Score, as_score, batches, filling, on_grid, values_of
-from stpatch_jax.folding import fold_patches
-from stpatch_jax.patches import Spec, static_spec
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.extraction import Spec, static_spec
+from stpatch_jax.patches.folding import fold_patches
+from stpatch_jax.patches.windows import WindowSpec
 
 
 def occlusion(

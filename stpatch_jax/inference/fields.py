@@ -12,17 +12,17 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from stpatch_jax.data import open_field
-from stpatch_jax.data.field_cleaning import check_field
+from stpatch_jax.data.fields.cleaning import check_field
+from stpatch_jax.data.fields.writers import channel_units, forecast_coords
 from stpatch_jax.data.readers import require_library
-from stpatch_jax.data.writers import channel_units, forecast_coords
 from stpatch_jax.errors import InputError
-from stpatch_jax.folding import Blend
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
 from stpatch_jax.inference.store import LAYOUT, RegionStore
 from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout, weight_factors
-from stpatch_jax.patches import Spec, static_spec
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.extraction import Spec, static_spec
+from stpatch_jax.patches.folding import Blend
+from stpatch_jax.patches.windows import WindowSpec
 
 # Values of a slab, of all channels: some copies of it stay far below a gigabyte.
 _SLAB_VALUES = 2**24

@@ -12,9 +12,9 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.inference.tiles import Layout, without_padding
-from stpatch_jax.lowerings import Axes
-from stpatch_jax.patches import accumulator, fill_scalar, masked, padded
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.extraction import accumulator, fill_scalar, masked, padded
+from stpatch_jax.patches.lowerings import Axes
+from stpatch_jax.patches.windows import WindowSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from stpatch_jax.canonical import axis_name
 from stpatch_jax.errors import InputError
-from stpatch_jax.lowerings import Axes
-from stpatch_jax.windows import AxisWindows, WindowSpec, source_cell
+from stpatch_jax.patches.canonical import axis_name
+from stpatch_jax.patches.lowerings import Axes
+from stpatch_jax.patches.windows import AxisWindows, WindowSpec, source_cell
 
 
 @dataclasses.dataclass(frozen=True)

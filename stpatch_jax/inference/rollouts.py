@@ -9,11 +9,11 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.folding import Blend
 from stpatch_jax.inference.program import Function
 from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
-from stpatch_jax.patches import Spec, resolve, static_spec
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.extraction import Spec, resolve, static_spec
+from stpatch_jax.patches.folding import Blend
+from stpatch_jax.patches.windows import WindowSpec
 
 
 def sliding_window_rollout(

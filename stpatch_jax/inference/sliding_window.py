@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.folding import Blend
 from stpatch_jax.inference.memory import (
     MemoryPlan,
     default_budget,
@@ -30,7 +29,8 @@ from stpatch_jax.inference.tiles import (
     used_windows,
     weight_factors,
 )
-from stpatch_jax.patches import Spec, resolve, static_spec
+from stpatch_jax.patches.extraction import Spec, resolve, static_spec
+from stpatch_jax.patches.folding import Blend
 
 Predict = Callable[[jax.Array], Any]
 """From windows `[window, time, *space, channel]` to one array, or a tree of arrays, per window."""

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stpatch_jax.canonical import axis_name
 from stpatch_jax.errors import InputError
-from stpatch_jax.folding import Blend, window_taper
-from stpatch_jax.lowerings import Axes
-from stpatch_jax.windows import AxisWindows
+from stpatch_jax.patches.canonical import axis_name
+from stpatch_jax.patches.folding import Blend, window_taper
+from stpatch_jax.patches.lowerings import Axes
+from stpatch_jax.patches.windows import AxisWindows
 
 Scale = int | float | Fraction | Sequence[int | float | Fraction]
 """Output cells per input cell: one number for all window axes or one for each."""

@@ -11,8 +11,8 @@ from flax import nnx
 
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, pool
-from stpatch_jax.patches import extract_patches
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.extraction import extract_patches
+from stpatch_jax.patches.windows import WindowSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from stpatch_jax.nn.layers import Backbone, BackboneConfig
 from stpatch_jax.nn.patch_cnn import ConvolvedAxes, PatchCNNConfig, Pooling
 from stpatch_jax.nn.recurrent import Cell, SpaceTimeRNNConfig
 from stpatch_jax.nn.scnn import SCNNConfig
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 
 @dataclasses.dataclass(frozen=True)

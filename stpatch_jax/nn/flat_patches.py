@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, known_window
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 
 @dataclasses.dataclass(frozen=True)

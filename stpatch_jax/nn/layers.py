@@ -19,8 +19,8 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
-from stpatch_jax.patches import extract_patches
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.extraction import extract_patches
+from stpatch_jax.patches.windows import WindowSpec
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
 _DTYPES = ("float32", "bfloat16", "float16")

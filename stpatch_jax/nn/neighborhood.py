@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.canonical import PADDING_MODES, PaddingMode
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.canonical import PADDING_MODES, PaddingMode
+from stpatch_jax.patches.windows import WindowSpec
 
 Offset = tuple[int, ...]
 

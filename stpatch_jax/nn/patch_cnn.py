@@ -12,7 +12,7 @@ from flax import nnx
 
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, known_window, pool
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 ConvolvedAxes = Literal["auto", "time", "space", "all"]
 Pooling = Literal["max", "average"]

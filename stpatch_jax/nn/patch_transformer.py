@@ -17,7 +17,7 @@ from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn.attention import TransformerEncoder
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
 from stpatch_jax.nn.tubelets import TubeletEmbedding
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 AttentionKind = Literal["joint", "factorised", "factorised_encoder", "time"]
 

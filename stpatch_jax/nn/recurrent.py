@@ -15,7 +15,7 @@ from flax import nnx
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, DTypeName, convolve, is_size
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 Cell = Literal["lstm", "gru"]
 Carry = tuple[jax.Array, jax.Array]

@@ -11,7 +11,7 @@ from flax import nnx
 
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import DTypeName, is_size, known_window
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
-from stpatch_jax.patches import extract_patches
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.extraction import extract_patches
+from stpatch_jax.patches.windows import WindowSpec
 
 Inflation = Literal["central_frame", "average_frame"]
 

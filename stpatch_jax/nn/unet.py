@@ -11,10 +11,10 @@ import jax
 from flax import nnx
 
 from stpatch_jax.errors import require
-from stpatch_jax.folding import fold_patches
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size
 from stpatch_jax.nn.tubelets import TubeletEmbedding
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.folding import fold_patches
+from stpatch_jax.patches.windows import WindowSpec
 
 
 @dataclasses.dataclass(frozen=True)

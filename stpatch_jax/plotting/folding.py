@@ -9,10 +9,10 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
-from stpatch_jax.folding import Blend, blend_weights, cover_count
-from stpatch_jax.patches import Spec
+from stpatch_jax.patches.extraction import Spec
+from stpatch_jax.patches.folding import Blend, blend_weights, cover_count
+from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 from stpatch_jax.plotting.style import MISSING, MODEL, NAIVE, QUIET, labelled, legend_above
-from stpatch_jax.windows import AxisWindows, WindowSpec
 
 
 def cover_map(spec: Spec, shape: tuple[int, ...], *, ax: Axes, title: str = "") -> Axes:

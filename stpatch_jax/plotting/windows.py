@@ -10,6 +10,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from stpatch_jax.patches.windows import AxisWindows
 from stpatch_jax.plotting.style import (
     MISSING,
     MODEL,
@@ -21,7 +22,6 @@ from stpatch_jax.plotting.style import (
     labelled,
     legend_above,
 )
-from stpatch_jax.windows import AxisWindows
 
 
 def patch_grid(

@@ -4,31 +4,31 @@ from collections.abc import Callable
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes.clip import clip
-from stpatch_jax.recipes.customers import customers
+from stpatch_jax.recipes.customers.recipe import customers
 from stpatch_jax.recipes.etth1 import etth1
 from stpatch_jax.recipes.exchange import exchange
 from stpatch_jax.recipes.heartbeat import heartbeat
 from stpatch_jax.recipes.language import language
+from stpatch_jax.recipes.movement.recipe import stock_movement
 from stpatch_jax.recipes.pretrain import (
     pretrain,
     pretrain_motion,
     pretrain_movement,
     pretrain_stocks,
 )
+from stpatch_jax.recipes.risk.recipe import stock_risk
 from stpatch_jax.recipes.scan import scan
-from stpatch_jax.recipes.sentiment import sentiment
-from stpatch_jax.recipes.stock_movement import stock_movement
-from stpatch_jax.recipes.stock_risk import stock_risk
+from stpatch_jax.recipes.sentiment.recipe import sentiment
 from stpatch_jax.recipes.stocks import stocks
 from stpatch_jax.recipes.traffic import traffic
-from stpatch_jax.recipes.video_classification import (
+from stpatch_jax.recipes.video.video_classification import (
     video_classification,
     video_classification_motion,
 )
-from stpatch_jax.recipes.video_detection import video_detection
-from stpatch_jax.recipes.video_prediction import video_prediction, video_prediction_full
+from stpatch_jax.recipes.video.video_detection import video_detection
+from stpatch_jax.recipes.video.video_prediction import video_prediction, video_prediction_full
 from stpatch_jax.recipes.weather import weather
-from stpatch_jax.running import RunConfig
+from stpatch_jax.runs.run import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "clip": clip,

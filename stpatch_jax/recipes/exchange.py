@@ -2,10 +2,10 @@
 
 from stpatch_jax.data import FieldConfig
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.running import RunConfig
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.run import RunConfig
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
-from stpatch_jax.windows import WindowSpec
 
 
 def exchange() -> RunConfig:

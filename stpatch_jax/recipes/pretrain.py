@@ -2,12 +2,13 @@
 
 import dataclasses
 
-from stpatch_jax.data import ClipClassesConfig, MovementConfig
 from stpatch_jax.nn import PatchTransformerConfig
-from stpatch_jax.running import RunConfig
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.recipes.movement.data import MovementConfig
+from stpatch_jax.recipes.video.data import ClipClassesConfig
+from stpatch_jax.runs.run import RunConfig
 from stpatch_jax.tasks import ClassifyConfig, ReconstructConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
-from stpatch_jax.windows import WindowSpec
 
 
 def pretrain() -> RunConfig:

@@ -2,7 +2,7 @@
 
 from stpatch_jax.data import Augmentation, LabelledVolumesConfig
 from stpatch_jax.nn import Conv3DConfig
-from stpatch_jax.running import RunConfig
+from stpatch_jax.runs.run import RunConfig
 from stpatch_jax.tasks import ClassifyConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 

@@ -2,7 +2,7 @@
 
 from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig
 from stpatch_jax.nn import NeighborhoodConfig
-from stpatch_jax.running import RunConfig
+from stpatch_jax.runs.run import RunConfig
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 

@@ -14,13 +14,13 @@ from flax import nnx
 
 from stpatch_jax import losses
 from stpatch_jax.errors import require
-from stpatch_jax.folding import Blend
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.nn.embedding import TokenEmbeddingConfig
 from stpatch_jax.nn.heads import DenseHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.patches.folding import Blend
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks.common import Batch, TaskConfig
-from stpatch_jax.windows import WindowSpec
 
 Masking = Literal["random", "tube"]
 

@@ -12,9 +12,9 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from stpatch_jax.errors import InputError, require
+from stpatch_jax.flops import gradient_flops
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import TrainConfig
-from stpatch_jax.training.flops import gradient_flops
 from stpatch_jax.training.log import MetricsLog, progress_bar
 from stpatch_jax.training.machine import Clock, Profile, figures
 from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh

@@ -41,22 +41,6 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def compiled_bytes(compiled: Any) -> int | None:
-    """Bytes that a compiled function needs on one device, as its compiler planned them.
-
-    Its arguments, its results where they do not take the place of donated arguments, and what it
-    keeps in between; not what the process holds beside it. None where the compiler does not tell.
-
-    >>> compiled_bytes(jax.jit(lambda x: x + 1).lower(jax.numpy.zeros(256)).compile())
-    2048
-    """
-    plan: Any = compiled.memory_analysis()
-    if plan is None:
-        return None
-    parts = (getattr(plan, f"{part}_size_in_bytes") for part in ("argument", "output", "temp"))
-    return sum(parts) - plan.alias_size_in_bytes
-
-
 def figures(
     mesh: Mesh,
     clock: Clock,

@@ -10,9 +10,9 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from stpatch_jax.flops import compiled_bytes
 from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
-from stpatch_jax.training.machine import compiled_bytes
 from stpatch_jax.training.mesh import Batch, state_sharding
 from stpatch_jax.training.optimizers import make_optimizer
 

@@ -11,18 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stpatch_jax.data import CharactersConfig, CustomersConfig
-from stpatch_jax.evaluation import SplitCustomers, SplitTokens
+from stpatch_jax.data import CharactersConfig
+from stpatch_jax.recipes.customers.data import CustomersConfig
+from stpatch_jax.recipes.customers.judging import SplitCustomers
+from stpatch_jax.runs.judging.registry import SplitTokens
 
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.bgnbd import BGNBD  # noqa: E402
-from benchmarks.ngram import NGram  # noqa: E402
-from benchmarks.published import pooled  # noqa: E402
-from benchmarks.rivals import bgnbd_purchases, customer_scores, token_scores  # noqa: E402
+from benchmarks.bgnbd import BGNBD
+from benchmarks.ngram import NGram
+from benchmarks.published import pooled
+from benchmarks.rivals import bgnbd_purchases, customer_scores, token_scores
 
 TEXTS = st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=3)
 

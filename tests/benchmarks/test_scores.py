@@ -13,16 +13,17 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from stpatch_jax.evaluation import SplitAlerts, SplitClasses, SplitForecasts, SplitQuantiles
+from stpatch_jax.recipes.risk.judging import SplitQuantiles
+from stpatch_jax.runs.judging.registry import SplitAlerts, SplitClasses, SplitForecasts
 
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.experiments import EXPERIMENTS  # noqa: E402
-from benchmarks.published import KEY, configured, merged  # noqa: E402
-from benchmarks.scores import (  # noqa: E402
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.published import KEY, configured, merged
+from benchmarks.scores import (
     alert_scores,
     class_scores,
     forecast_scores,

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stpatch_jax.evaluation import SplitDetections, SplitFrames
 from stpatch_jax.metrics import AveragePrecision
+from stpatch_jax.recipes.video.judging import SplitFrames
+from stpatch_jax.runs.judging.registry import SplitDetections
 
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.scores import detection_scores, frame_scores  # noqa: E402
+from benchmarks.scores import detection_scores, frame_scores
 
 
 def test_frames_are_scored_by_the_mean_over_chosen_clips():

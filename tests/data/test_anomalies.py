@@ -9,7 +9,7 @@ import xarray as xr
 from small_fields import small_field
 
 from stpatch_jax.data import CleaningConfig, Climatology, FieldConfig, FieldData, truth
-from stpatch_jax.data.missing import phase_numbers
+from stpatch_jax.data.fields.climatology import phase_numbers
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stpatch_jax.data import Augmentation
-from stpatch_jax.data.sampling import Batch, batch_iterator, sequential_batches
+from stpatch_jax.data.sampling.batches import Batch, batch_iterator, sequential_batches
 from stpatch_jax.errors import InputError
 
 CUBE = np.random.default_rng(0).normal(size=(2, 3, 3, 3, 2)).astype(np.float32)

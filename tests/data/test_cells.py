@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpatch_jax.data.cells import Cells, read_cells
+from stpatch_jax.data.readers.cells import Cells, read_cells
 from stpatch_jax.errors import InputError
 
 

@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import mstats
 
-from stpatch_jax.data.cleaning import (
-    Winsorizer,
-    dropped_companies,
-    forward_fill,
-    mask_impossible,
-    nan_quantiles,
-)
+from stpatch_jax.data.prices.cleaning import dropped_companies, mask_impossible
+from stpatch_jax.data.transforms.cleaning import Winsorizer, forward_fill, nan_quantiles
 
 panels = hnp.arrays(
     np.float64,

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stpatch_jax.data import CustomersConfig
-from stpatch_jax.data.purchase_history import PurchaseHistory, purchase_features
 from stpatch_jax.data.readers.events import read_events
 from stpatch_jax.errors import InputError
+from stpatch_jax.recipes.customers.data import CustomersConfig
+from stpatch_jax.recipes.customers.history import PurchaseHistory, purchase_features
 
 DAY_ONE = pd.Timestamp("2020-01-01")
 

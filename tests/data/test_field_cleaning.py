@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 from small_fields import small_field
 
-from stpatch_jax.data.cleaning import forward_fill
-from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
-from stpatch_jax.data.field_reading import SlabReader, time_blocks
+from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
+from stpatch_jax.data.transforms.cleaning import forward_fill
 from stpatch_jax.errors import InputError
 
 TRAIN = range(24)

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_fields import small_field
 
-from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
-from stpatch_jax.data.field_reading import SlabReader
-from stpatch_jax.data.field_windows import FieldWindows, covering_starts
-from stpatch_jax.data.forcings import calendar_features
-from stpatch_jax.data.sampling import sequential_batches
-from stpatch_jax.data.splits import chronological_splits
+from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.fields.forcings import calendar_features
+from stpatch_jax.data.fields.slabs import SlabReader
+from stpatch_jax.data.fields.windows import FieldWindows, covering_starts
+from stpatch_jax.data.sampling.batches import sequential_batches
+from stpatch_jax.data.sampling.splits import chronological_splits
 from stpatch_jax.errors import InputError
 
 RULES = ("forward_fill", "interpolate", "climatology", "leave")

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stpatch_jax.data import LabelledSeriesConfig, MovementConfig
+from stpatch_jax.data import LabelledSeriesConfig
 from stpatch_jax.errors import InputError
+from stpatch_jax.recipes.movement.data import MovementConfig
 
 
 def write_series(folder, *, train=20, test=6, length=8):

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stpatch_jax.data.forcings import calendar_features
-from stpatch_jax.data.missing import Climatology, interpolate, phase_numbers
-from stpatch_jax.data.outliers import hampel_filter
+from stpatch_jax.data.fields.cleaning import hampel_filter
+from stpatch_jax.data.fields.climatology import Climatology, interpolate, phase_numbers
+from stpatch_jax.data.fields.forcings import calendar_features
 from stpatch_jax.errors import InputError
 
 gappy = hnp.arrays(

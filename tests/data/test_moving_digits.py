@@ -12,15 +12,11 @@ import pytest
 from hypothesis import given, settings
 from scipy import ndimage
 
-from stpatch_jax.data import (
-    ClipClassesConfig,
-    ClipObjectsConfig,
-    NextFramesConfig,
-    batch_iterator,
-)
-from stpatch_jax.data.digits import Digits, ink_bounds, read_digits, read_idx
-from stpatch_jax.data.moving_digits import HEADINGS, SPEED, MovingDigits, bounce
+from stpatch_jax.data import batch_iterator
 from stpatch_jax.errors import InputError
+from stpatch_jax.recipes.video.data import ClipClassesConfig, ClipObjectsConfig, NextFramesConfig
+from stpatch_jax.recipes.video.digits import Digits, ink_bounds, read_digits, read_idx
+from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, MovingDigits, bounce
 from stpatch_jax.tasks import DetectConfig
 
 SMALL: Any = {"canvas": 16, "digit": 8, "train_clips": 40, "validation_clips": 5, "test_clips": 7}

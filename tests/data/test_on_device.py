@@ -9,9 +9,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from small_fields import small_field
 
-from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
-from stpatch_jax.data.field_windows import FieldWindows
-from stpatch_jax.data.on_device import DeviceWindows
+from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.fields.on_device import DeviceWindows
+from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.errors import InputError
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from stpatch_jax.data import PanelConfig, PanelData, batch_iterator, read_price_table, truth
-from stpatch_jax.data.sampling import sequential_batches
+from stpatch_jax.data.sampling.batches import sequential_batches
 from stpatch_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stpatch_jax.data.representations import Levels, LogReturns
+from stpatch_jax.data.prices.representations import Levels, LogReturns
 
 CHANNELS = ("close", "volume")
 TRAIN = 60

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from small_prices import COMPANIES, LATE, ROWS, price_table
 
-from stpatch_jax.data import RiskConfig, truth
-from stpatch_jax.data.risk import SINCE_VALIDATION
+from stpatch_jax.data import truth
 from stpatch_jax.errors import InputError
+from stpatch_jax.recipes.risk.data import SINCE_VALIDATION, RiskConfig
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from stpatch_jax.data import FieldConfig, rolling_weight
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
-from stpatch_jax.running import RunConfig
+from stpatch_jax.runs.run import RunConfig
 
 CONTEXT, HORIZON = 4, 3
 

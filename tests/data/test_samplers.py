@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from small_fields import small_field
 
-from stpatch_jax.data.field_cleaning import Cleaner, CleaningConfig
-from stpatch_jax.data.field_windows import FieldWindows
-from stpatch_jax.data.samplers import (
+from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.fields.windows import FieldWindows
+from stpatch_jax.data.sampling.batches import batch_iterator
+from stpatch_jax.data.sampling.samplers import (
     BlockShuffle,
     UniformSampler,
     WeightedSampler,
     class_weights,
     valid_fractions,
 )
-from stpatch_jax.data.sampling import batch_iterator
 from stpatch_jax.errors import InputError
 
 N = 11

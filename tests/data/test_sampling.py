@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stpatch_jax.data.sampling import Batch, batch_iterator, sequential_batches
+from stpatch_jax.data.sampling.batches import Batch, batch_iterator, sequential_batches
 from stpatch_jax.errors import InputError
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import StandardScaler as Reference
 
-from stpatch_jax.data.scaling import StandardScaler, from_log_levels, log_levels
+from stpatch_jax.data.prices.representations import from_log_levels, log_levels
+from stpatch_jax.data.transforms.steps import StandardScaler
 
 
 def panel(shape: tuple[int, ...], *, missing: float = 0.3, seed: int = 0) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpatch_jax.data.splits import (
+from stpatch_jax.data.sampling.splits import (
     chronological_splits,
     split_by_rows,
     split_by_times,

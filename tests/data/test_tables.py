@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stpatch_jax.data.tables import LONG_CHANNELS, PriceTable, read_price_table
+from stpatch_jax.data.prices.tables import LONG_CHANNELS, PriceTable, read_price_table
 from stpatch_jax.errors import InputError
 
 HEADER = "Date,ticker,Open,High,Low,Close,Adj Close,Volume\n"

@@ -10,9 +10,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import MinMaxScaler as SklearnMinMax
 from sklearn.preprocessing import RobustScaler as SklearnRobust
 
-from stpatch_jax.data.pipeline import Pipeline, sampled_rows
-from stpatch_jax.data.scaling import StandardScaler
-from stpatch_jax.data.transforms import Log, Log1p, MinMaxScaler, RobustScaler
+from stpatch_jax.data.transforms.pipeline import Pipeline, sampled_rows
+from stpatch_jax.data.transforms.steps import Log, Log1p, MinMaxScaler, RobustScaler, StandardScaler
 from stpatch_jax.errors import InputError
 
 STEPS = ("log1p", "winsorize", "robust", "standard", "min_max")

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from hypothesis import given
 
-from stpatch_jax.data.volatility import (
+from stpatch_jax.errors import InputError
+from stpatch_jax.recipes.risk.volatility import (
     ewma_variance,
     parkinson_variance,
     rolling_mean,
     rolling_quantile,
 )
-from stpatch_jax.errors import InputError
 
 ROWS = 60
 

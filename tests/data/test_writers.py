@@ -6,7 +6,12 @@ import pytest
 import xarray as xr
 from small_fields import small_field
 
-from stpatch_jax.data.writers import ForecastWriter, channel_units, forecast_dataset, write_csv
+from stpatch_jax.data.fields.writers import (
+    ForecastWriter,
+    channel_units,
+    forecast_dataset,
+    write_csv,
+)
 from stpatch_jax.errors import InputError
 
 INDEX = np.array([10, 12, 38, 40])

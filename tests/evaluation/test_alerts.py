@@ -14,13 +14,13 @@ from sklearn.metrics import brier_score_loss
 
 from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig, FieldData
 from stpatch_jax.errors import InputError
-from stpatch_jax.evaluation import AlertForecaster, SplitAlerts
-from stpatch_jax.evaluation.alerts import exceedance_from_errors
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.reporting.alerts import alert_table
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.judging._reporting_alerts import alert_table
+from stpatch_jax.runs.judging.alerts import exceedance_from_errors
+from stpatch_jax.runs.judging.registry import AlertForecaster, SplitAlerts
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import make_mesh
-from stpatch_jax.windows import WindowSpec
 
 values = st.floats(-9, 9).map(lambda x: round(x, 1))
 

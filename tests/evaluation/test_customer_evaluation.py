@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
-from stpatch_jax.evaluation import CustomerForecaster, SplitCustomers
-from stpatch_jax.reporting import customers
+from stpatch_jax.recipes.customers.judging import CustomerForecaster, SplitCustomers
+from stpatch_jax.runs.judging.report import customers
 
 REPORT: Any = CustomerForecaster.report
 

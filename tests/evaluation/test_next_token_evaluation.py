@@ -5,13 +5,13 @@ import pytest
 from flax import nnx
 
 from stpatch_jax.data import CharactersConfig
-from stpatch_jax.evaluation import make_evaluator
 from stpatch_jax.metrics import TokenEntropy
 from stpatch_jax.nn import PatchCNNConfig, TokenEmbeddingConfig
-from stpatch_jax.reporting import next_token
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.judging.registry import make_evaluator
+from stpatch_jax.runs.judging.report import next_token
 from stpatch_jax.tasks import NextTokenConfig
 from stpatch_jax.training import make_mesh
-from stpatch_jax.windows import WindowSpec
 
 
 def test_bits_of_a_split_are_those_of_its_characters(tmp_path):

@@ -10,15 +10,15 @@ import pytest
 from flax import nnx
 
 from stpatch_jax import explain
-from stpatch_jax.configs import to_values
 from stpatch_jax.data import CharactersConfig, LabelledVolumesConfig
 from stpatch_jax.errors import InputError
 from stpatch_jax.explain.common import scores
-from stpatch_jax.explaining import ask, hidden_windows
-from stpatch_jax.explaining.pictures import draw_maps
 from stpatch_jax.nn import Conv3DConfig, PatchCNNConfig, TokenEmbeddingConfig
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.explaining.explanation import ask, hidden_windows
+from stpatch_jax.runs.explaining.pictures import draw_maps
+from stpatch_jax.runs.values import to_values
 from stpatch_jax.tasks import DetectConfig, NextTokenConfig, ReconstructConfig
-from stpatch_jax.windows import WindowSpec
 
 CLASSES = ("car", "dog", "cat")
 

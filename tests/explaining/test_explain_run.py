@@ -10,13 +10,7 @@ import xarray as xr
 from matplotlib.image import imread
 
 from stpatch_jax import cli
-from stpatch_jax.data import (
-    CharactersConfig,
-    ClipObjectsConfig,
-    FieldConfig,
-    LabelledSeriesConfig,
-    LabelledTextConfig,
-)
+from stpatch_jax.data import CharactersConfig, FieldConfig, LabelledSeriesConfig
 from stpatch_jax.nn import (
     FlatPatchesConfig,
     NeighborhoodConfig,
@@ -24,7 +18,10 @@ from stpatch_jax.nn import (
     PatchTransformerConfig,
     TokenEmbeddingConfig,
 )
-from stpatch_jax.running import RunConfig, train
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.recipes.sentiment.data import LabelledTextConfig
+from stpatch_jax.recipes.video.data import ClipObjectsConfig
+from stpatch_jax.runs.run import RunConfig, train
 from stpatch_jax.tasks import (
     ClassifyConfig,
     DetectConfig,
@@ -33,7 +30,6 @@ from stpatch_jax.tasks import (
     ReconstructConfig,
 )
 from stpatch_jax.training import OptimizerConfig, TrainConfig
-from stpatch_jax.windows import WindowSpec
 
 TRAIN = TrainConfig(steps=30, batch_size=8, optimizer=OptimizerConfig(learning_rate=0.01))
 FILES = {"explanation.nc", "explanation.png", "explanation_scores.png", "explanation.md"}

@@ -18,7 +18,7 @@ from stpatch_jax.nn import (
     SCNNConfig,
     SpaceTimeRNNConfig,
 )
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 # (time, *space) of the input, and the window where patches are cut.
 LAYOUTS = {

@@ -8,7 +8,7 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import Conv3DConfig
-from stpatch_jax.patches import extract_patches
+from stpatch_jax.patches.extraction import extract_patches
 
 
 def test_published_network_by_hand():

@@ -13,7 +13,7 @@ from flax import nnx
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import NeighborhoodConfig, SCNNConfig, TokenEmbeddingConfig
 from stpatch_jax.nn.embedding import window_buckets
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 VOCABULARY, FEATURES = 11, 4
 INNER = NeighborhoodConfig(((),), lags=2, features=3, hidden=(6,))

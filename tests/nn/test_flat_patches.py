@@ -9,7 +9,7 @@ from flax import nnx
 from stpatch_jax import extract_patches
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from stpatch_jax.configs import from_values, to_values
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import SCNNConfig, SpaceTimeRNNConfig, convolve, layers, pool
+from stpatch_jax.runs.values import from_values, to_values
 
 
 def convolve_by_loops(x, kernel, causal):
@@ -117,7 +117,7 @@ def test_configs_are_frozen_hashable_and_json_able():
         assert from_values(type(config), values) == config
         assert hash(from_values(type(config), values)) == hash(config)
         with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(config, "dropout", 0.5)  # noqa: B010
+            setattr(config, "dropout", 0.5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import PatchCNNConfig
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 
 def kernel_extents(model):

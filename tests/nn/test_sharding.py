@@ -11,9 +11,9 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 from test_contract import BACKBONES, build, field
 
-from stpatch_jax.configs import from_values, to_values
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import ConvRecurrentConfig, ShardConfig
+from stpatch_jax.runs.values import from_values, to_values
 from stpatch_jax.training import batch_sharding, make_mesh, state_sharding
 
 # Left out are the parts of the chain `conv_recurrent`; cells differ in what they do to a number.

@@ -10,7 +10,7 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import UNetConfig
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 CAUSAL = WindowSpec((2, 2, 2), stride=(1, 2, 2), padding=("CAUSAL", "VALID", "VALID"))
 

@@ -17,12 +17,12 @@ from stpatch_jax import cli
 from stpatch_jax.data import CleaningConfig, FieldConfig
 from stpatch_jax.inference import fields
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.predicting import predict
-from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.running import Run, RunConfig
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.predicting import predict
+from stpatch_jax.runs.run import Run, RunConfig
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
-from stpatch_jax.windows import WindowSpec
 
 CONTEXT, HORIZON, ROWS = 6, 3, 120
 

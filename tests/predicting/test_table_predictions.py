@@ -15,22 +15,18 @@ from small_panel import COMPANIES, write_table
 from small_prices import price_table
 
 from stpatch_jax import cli
-from stpatch_jax.configs import to_values
-from stpatch_jax.data import (
-    LabelledSeriesConfig,
-    LabelledVolumesConfig,
-    MovementConfig,
-    PanelConfig,
-    RiskConfig,
-)
+from stpatch_jax.data import LabelledSeriesConfig, LabelledVolumesConfig, PanelConfig
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.predicting import predict
-from stpatch_jax.rundir import RunDirectory
-from stpatch_jax.running import Run, RunConfig
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.recipes.movement.data import MovementConfig
+from stpatch_jax.recipes.risk.data import RiskConfig
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.predicting import predict
+from stpatch_jax.runs.run import Run, RunConfig
+from stpatch_jax.runs.values import to_values
 from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
-from stpatch_jax.windows import WindowSpec
 
 TRAIN = TrainConfig(
     steps=3,

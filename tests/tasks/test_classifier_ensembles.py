@@ -9,8 +9,8 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import BackboneConfig, FlatPatchesConfig, PatchCNNConfig
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import Classify, ClassifyConfig, Ensemble, hand_on
-from stpatch_jax.windows import WindowSpec
 
 COUNTS = (6, 2, 4)
 FLAT = FlatPatchesConfig(WindowSpec((4,)))

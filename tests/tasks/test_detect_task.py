@@ -14,8 +14,8 @@ from flax import nnx
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import Conv3DConfig, PatchCNNConfig
 from stpatch_jax.nn.heads import DetectionMap, Detections
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import Detect, DetectConfig
-from stpatch_jax.windows import WindowSpec
 
 SIDES = (3, 6)  # of the squares of each class, in cells
 FRAME = 16

@@ -11,8 +11,8 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import Forecast, ForecastConfig
-from stpatch_jax.windows import WindowSpec
 
 LINEAR = FlatPatchesConfig(WindowSpec((None, 1)))
 PAIR = ForecastConfig(residual="none", normalize="both")

@@ -6,8 +6,8 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import ForecastConfig
-from stpatch_jax.windows import WindowSpec
 
 RANDOM = np.random.default_rng(0)
 BATCH = {

@@ -7,10 +7,10 @@ from flax import nnx
 from sklearn.linear_model import Ridge
 
 from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import Forecast, ForecastConfig
 from stpatch_jax.training import OptimizerConfig
 from stpatch_jax.training.optimizers import make_optimizer
-from stpatch_jax.windows import WindowSpec
 
 CONTEXT, HORIZON, EXAMPLES, DECAY, STEPS = 5, 3, 40, 0.1, 400
 

@@ -16,8 +16,8 @@ from flax import nnx
 from stpatch_jax.errors import InputError
 from stpatch_jax.metrics import skill
 from stpatch_jax.nn import ConvRecurrentConfig, ForecastHead, PatchCNNConfig, SCNNConfig
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import Forecast, ForecastConfig, ForecastModel
-from stpatch_jax.windows import WindowSpec
 
 HORIZON = 3
 LAYOUTS = {

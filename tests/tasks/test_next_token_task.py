@@ -21,8 +21,8 @@ from stpatch_jax.nn import (
     SpaceTimeRNNConfig,
     TokenEmbeddingConfig,
 )
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import NextToken, NextTokenConfig
-from stpatch_jax.windows import WindowSpec
 
 VOCABULARY = 7
 COUNTS = (4, 0, 2, 9, 1, 1, 3)

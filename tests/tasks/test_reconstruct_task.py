@@ -20,8 +20,8 @@ from stpatch_jax.nn import (
     SCNNConfig,
     TokenEmbeddingConfig,
 )
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import Classify, ClassifyConfig, Reconstruct, ReconstructConfig, hand_on
-from stpatch_jax.windows import WindowSpec
 
 SHAPE = (4, 6, 4)
 BACKBONE = PatchCNNConfig(WindowSpec((2, 3, 2)), features=(8,), dropout=0.5)

@@ -33,8 +33,8 @@ from stpatch_jax.nn import (
     TokenEmbeddingConfig,
     UNetConfig,
 )
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.training import MeshConfig, OptimizerConfig, TrainConfig, fit
-from stpatch_jax.windows import WindowSpec
 
 STEPS, STOP = 9, 5
 BATCH = 8

@@ -223,7 +223,7 @@ def test_a_failing_write_is_one_clear_error(
     checkpoints = Checkpoints(directory, keep=1)
     shutil.move(directory, tmp_path / "moved")
     directory.write_text("in the way")
-    with pytest.raises(InputError, match="checkpoints must be written to"):  # noqa: PT012
+    with pytest.raises(InputError, match="checkpoints must be written to"):
         checkpoints.save(2, state, EXTRAS)
         checkpoints.close()
     assert capfd.readouterr() == ("", "")

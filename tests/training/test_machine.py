@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from small_run import CONFIG, run
 
-from stpatch_jax.training.flops import count_flops
+from stpatch_jax.flops import count_flops
 
 
 def shape(*sizes: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:

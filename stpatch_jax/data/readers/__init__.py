@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from stpatch_jax.data.libraries import require_library
 from stpatch_jax.data.readers.arrays import open_arrays
 from stpatch_jax.data.readers.events import read_events
 from stpatch_jax.data.readers.gridded import NETCDF_SUFFIXES, open_gridded
@@ -17,7 +18,6 @@ from stpatch_jax.data.readers.items import (
     read_labelled_arrays,
     read_labelled_series,
 )
-from stpatch_jax.data.readers.libraries import require_library
 from stpatch_jax.data.readers.tables import CSV_SUFFIXES, PARQUET_SUFFIXES, read_panel
 from stpatch_jax.data.readers.text import (
     Tokenizer,

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.libraries import one_line
 from stpatch_jax.data.readers.conventions import time_order
-from stpatch_jax.data.readers.libraries import one_line
 from stpatch_jax.errors import InputError
 
 # Dims of an array beside a time array of the length of its first axis; with three axes, the last

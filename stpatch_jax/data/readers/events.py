@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stpatch_jax.data.cells import Cells, read_cells
+from stpatch_jax.data.readers.cells import Cells, read_cells
 from stpatch_jax.errors import InputError
 
 # The columns of the published CDNOW files are found without being named.

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.libraries import one_line, require_library
 from stpatch_jax.data.readers.conventions import space_dims, time_dim, time_order, time_values
 from stpatch_jax.data.readers.lazy import StackedVariables
-from stpatch_jax.data.readers.libraries import one_line, require_library
 from stpatch_jax.errors import InputError
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf")

@@ -8,7 +8,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from stpatch_jax.data.readers.libraries import one_line
+from stpatch_jax.data.libraries import one_line
 from stpatch_jax.errors import InputError
 
 

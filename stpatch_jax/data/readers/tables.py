@@ -8,10 +8,10 @@ from typing import Literal
 import pandas as pd
 import xarray as xr
 
-from stpatch_jax.data.cells import Cells, read_cells
-from stpatch_jax.data.panel_rows import PanelColumns, panel_field, wide_columns
+from stpatch_jax.data.libraries import one_line, require_library
 from stpatch_jax.data.readers.arrays import check_channels
-from stpatch_jax.data.readers.libraries import one_line, require_library
+from stpatch_jax.data.readers.cells import Cells, read_cells
+from stpatch_jax.data.readers.panel_rows import PanelColumns, panel_field, wide_columns
 from stpatch_jax.errors import InputError
 
 CSV_SUFFIXES = (".csv", ".csv.gz")

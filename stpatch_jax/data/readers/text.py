@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stpatch_jax.data.libraries import one_line, require_library
+from stpatch_jax.data.protocols import located
 from stpatch_jax.data.readers.items import LabelledItems
-from stpatch_jax.data.readers.libraries import one_line, require_library
 from stpatch_jax.errors import InputError
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
@@ -162,3 +163,30 @@ def _library() -> Any:
     return require_library(
         "tokenizers", purpose="turning text into tokens", install="stpatch_jax[text]"
     )
+
+
+_OPPOSITES = (("positive", "negative"), (".pos", ".neg"), ("_pos", "_neg"))
+
+
+def text_pair(path: str) -> dict[str, str]:
+    """The files of both classes, where a file is one of a pair.
+
+    Args:
+        path: One of two files whose names differ in `positive` and `negative`, or in `pos` and
+            `neg` behind a dot or an underscore; also as `catalog:NAME`.
+
+    Returns:
+        The files of `negative` and `positive` lines; empty where the name is none of a pair.
+
+    >>> text_pair("reviews/movies.pos")
+    {'negative': 'reviews/movies.neg', 'positive': 'reviews/movies.pos'}
+    """
+    folder, slash, name = path.rpartition("/")
+    for positive, negative in _OPPOSITES:
+        if positive in name or negative in name:
+            pair = {
+                "negative": name.replace(positive, negative),
+                "positive": name.replace(negative, positive),
+            }
+            return {label: located(folder + slash + file) for label, file in pair.items()}
+    return {}

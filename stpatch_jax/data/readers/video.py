@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.libraries import one_line, require_library
 from stpatch_jax.data.readers.lazy import LazyArray
-from stpatch_jax.data.readers.libraries import one_line, require_library
 from stpatch_jax.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import require
-from stpatch_jax.folding import BLEND_NAMES, Blend, cover_count, fold_patches
 from stpatch_jax.nn.layers import DTypeName, is_size
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.folding import BLEND_NAMES, Blend, cover_count, fold_patches
+from stpatch_jax.patches.windows import WindowSpec
 
 
 class ReconstructionHead(nnx.Module):

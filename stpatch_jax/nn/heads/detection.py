@@ -15,7 +15,7 @@ from flax import nnx
 from stpatch_jax.errors import require
 from stpatch_jax.losses import box_iou
 from stpatch_jax.nn.layers import DTypeName, is_size
-from stpatch_jax.windows import AxisWindows, WindowSpec
+from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 
 # Chance of an object that an untrained head gives a window: the first steps are not spent on
 # unlearning objects everywhere.

@@ -13,7 +13,7 @@ from flax import nnx
 from stpatch_jax.errors import require
 from stpatch_jax.nn.heads.dense import DenseHead
 from stpatch_jax.nn.layers import DTypeName, is_size
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 ForecastTime = Literal["last", "flatten"]
 

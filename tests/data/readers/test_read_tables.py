@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stpatch_jax.data.prices.tables import read_price_table
 from stpatch_jax.data.readers import open_field
-from stpatch_jax.data.tables import read_price_table
 from stpatch_jax.errors import InputError
 
 LONG = "when,station,rain,wind\n2020-01-01,B,1,2\n2020-01-01,A,3,4\n2020-01-02,A,,6\n"

@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.folding import window_taper
 from stpatch_jax.nn import DenseHead, ReconstructionHead
+from stpatch_jax.patches.folding import window_taper
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.testing import reference_fold_patches
-from stpatch_jax.windows import WindowSpec
 
 FEATURES = 5
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn.heads import DetectionHead, Detections, non_maximum_suppression
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 FEATURES = 3
 

@@ -17,7 +17,7 @@ from stpatch_jax import losses
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import ForecastHead
 from stpatch_jax.nn.heads.forecast import central_quantile
-from stpatch_jax.windows import WindowSpec
+from stpatch_jax.patches.windows import WindowSpec
 
 QUANTILES = (0.05, 0.2, 0.5, 0.7, 0.9)
 SPEC = WindowSpec((1, 2), stride=(1, 1))

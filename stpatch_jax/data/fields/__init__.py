@@ -1,0 +1,1 @@
+"""Fields over time and space: the problem, its windows, cleaning, climatology, files."""

@@ -1,0 +1,376 @@
+"""How the values of a field become inputs and targets of a model, and its outputs values again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase, interpolate
+from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
+from stpatch_jax.data.transforms.cleaning import forward_fill, nan_quantiles
+from stpatch_jax.data.transforms.pipeline import Pipeline, StepName
+from stpatch_jax.errors import require
+
+MissingRule = Literal["forward_fill", "interpolate", "climatology", "leave"]
+
+
+@dataclass(frozen=True)
+class CleaningConfig:
+    """How a field is cleaned and scaled.
+
+    Attributes:
+        missing: What stands for a missing input: forward_fill (the last known value of the
+            context), interpolate (linearly between known values of the context, then the last
+            known one), climatology (the training mean at that phase) or leave (0 in scaled units).
+            Where a rule finds nothing, 0 in scaled units. Targets are never filled.
+        phase: Phase of the climatology; see `Climatology`.
+        hampel_window: Length of the window of `hampel_filter` on inputs, in time steps; 0 is off.
+        hampel_threshold: Its threshold, in scaled median absolute deviations.
+        steps: The transforms, in order; see `Pipeline`.
+        winsorize: Share of the training values beyond each bound of the step `winsorize`.
+        per: Whether transforms are fitted per `channel`, over all cells, or per `cell` and channel.
+
+    Raises:
+        InputError: If a choice is not known or a number is out of range.
+    """
+
+    missing: MissingRule = "forward_fill"
+    phase: ClimatologyPhase = "hour"
+    hampel_window: int = 0
+    hampel_threshold: float = 3.0
+    steps: tuple[StepName, ...] = ("standard",)
+    winsorize: float = 0.005
+    per: Literal["channel", "cell"] = "channel"
+
+    def __post_init__(self) -> None:
+        choices = {
+            "missing": (self.missing, get_args(MissingRule)),
+            "phase": (self.phase, get_args(ClimatologyPhase)),
+            "per": (self.per, ("channel", "cell")),
+        }
+        choices |= {f"steps[{at}]": (s, get_args(StepName)) for at, s in enumerate(self.steps)}
+        for name, (value, allowed) in choices.items():
+            require(
+                value in allowed,
+                f"{name} must be one of {', '.join(allowed)}, but it is {value!r}; choose one of "
+                "them",
+            )
+        require(
+            self.hampel_window == 0 or self.hampel_window >= 3,
+            f"hampel_window must be 0 (off) or at least 3 time steps, but it is "
+            f"{self.hampel_window}; use 0, 3 or more",
+        )
+        for name in ("hampel_threshold", "winsorize"):
+            top = 0.5 if name == "winsorize" else np.inf
+            value = getattr(self, name)
+            low = value >= 0 if name == "winsorize" else value > 0
+            require(
+                bool(low and value < top),
+                f"{name} must be {'in [0, 0.5)' if name == 'winsorize' else 'above 0'}, but it is "
+                f"{value:g}; choose another value",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaner:
+    """Cleaning and scaling of one field, fitted to its training rows; goes to JSON and back.
+
+    Attributes:
+        config: The settings.
+        channels: Names of the channels, in order.
+        pipeline: The fitted transforms.
+        climatology: Training means by phase, in the units of the field, where the rule needs them.
+    """
+
+    config: CleaningConfig
+    channels: tuple[str, ...]
+    pipeline: Pipeline
+    climatology: Climatology | None = field(default=None)
+
+    @classmethod
+    def fit(
+        cls, values: xr.DataArray, rows: range, config: CleaningConfig, *, block_bytes: int = 2**26
+    ) -> "Cleaner":
+        """Fits to some rows of a field, reading a block of rows at a time.
+
+        Args:
+            values: The field (time, *space, channel).
+            rows: Its training rows, e.g. `range(splits["train"].stop)`.
+            config: The settings.
+            block_bytes: Size of the blocks, in bytes, which bounds the memory that is needed.
+
+        Raises:
+            InputError: If the field is no such field, the rows are not its own, or a channel has
+                no value in them.
+        """
+        check_field(values)
+        require(
+            rows.step == 1 and 0 <= rows.start < rows.stop <= values.sizes["time"],
+            f"the training rows must lie in 0..{values.sizes['time'] - 1} in steps of 1, but they "
+            f"are {rows}; give rows of this field",
+        )
+        channels = tuple(str(name) for name in values.channel.values)
+        reader = SlabReader(values, cache_bytes=0)
+        flat = config.per == "channel"
+        _require_values(reader, rows, channels, block_bytes)
+
+        def chunks() -> Iterator[np.ndarray]:
+            for block in time_blocks(reader, rows, block_bytes=block_bytes):
+                part = as_floats(reader.read(block))
+                yield part.reshape(-1, len(channels)) if flat else part
+
+        cells = int(np.prod(values.shape[1:-1])) if flat else 1
+        pipeline = Pipeline.fit_chunks(
+            chunks, config.steps, rows=len(rows) * cells, winsorize=config.winsorize
+        )
+        if config.missing != "climatology":
+            return cls(config, channels, pipeline)
+        times = values.time.values
+        blocks = time_blocks(reader, rows, block_bytes=block_bytes)
+        parts = ((as_floats(reader.read(block)), times[block]) for block in blocks)
+        return cls(config, channels, pipeline, Climatology.fit_chunks(parts, phase=config.phase))
+
+    def inputs(
+        self, values: np.ndarray, *, times: np.ndarray, cells: tuple[slice, ...] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One context, cleaned and scaled; it depends on nothing but its own rows and the fit.
+
+        Args:
+            values: Rows of the field [time, *space, channel], NaN where missing.
+            times: Their times [time].
+            cells: The tile that they are, one slice per space axis; the whole space by default.
+
+        Returns:
+            Scaled inputs without NaN, float32, and where values were known, bool, both
+            [time, *space, channel].
+        """
+        values = as_floats(values)
+        logs = "log" in self.config.steps or "log1p" in self.config.steps
+        pipeline = self._selected(cells, None, values.dtype)
+        # What has no logarithm is as good as missing.
+        known = np.isfinite(pipeline.transform(values) if logs else values)
+        complete = bool(known.all())
+        if not complete:
+            values = np.where(known, values, np.nan)
+        if self.config.hampel_window:
+            values = hampel_filter(
+                values, window=self.config.hampel_window, threshold=self.config.hampel_threshold
+            )
+        if not complete:
+            values = self._filled(values, times, cells)
+        scaled = pipeline.transform(values)
+        if not complete:
+            scaled = np.nan_to_num(scaled, copy=False, nan=0.0)
+        # Without steps it is the field's own memory, which an example must not lay open.
+        return scaled.astype(np.float32, copy=scaled is values), known
+
+    def scaled(
+        self,
+        values: np.ndarray,
+        *,
+        channels: Sequence[int],
+        clip: bool,
+        cells: tuple[slice, ...] = (),
+    ) -> np.ndarray:
+        """Values as they are in scaled units: nothing is filled.
+
+        Args:
+            values: Rows of the field [time, *space, channel].
+            channels: Numbers of the channels to return.
+            clip: Whether outliers are clipped.
+            cells: The tile that the values are.
+
+        Returns:
+            [time, *space, chosen channel], float32 or float64, NaN where missing.
+        """
+        if tuple(channels) != tuple(range(values.shape[-1])):
+            values = values[..., channels]
+        values = as_floats(values)
+        finite = np.isfinite(values)
+        if not finite.all():
+            values = np.where(finite, values, np.nan)
+        pipeline = self._selected(cells, tuple(channels), values.dtype)
+        scaled = pipeline.transform(values, clip=clip)
+        return values.copy() if scaled is values else scaled
+
+    def inverse(
+        self,
+        values: np.ndarray,
+        *,
+        channels: Sequence[str] | None = None,
+        cells: tuple[slice, ...] = (),
+    ) -> np.ndarray:
+        """Scaled predictions in the units of the field.
+
+        Args:
+            values: [..., *space, channel].
+            channels: Names of its channels; all channels of the field by default.
+            cells: The tile that the values are.
+
+        Returns:
+            float64 of the same shape.
+
+        Raises:
+            InputError: If the field has no such channel.
+        """
+        numbers = channel_numbers(self.channels, channels)
+        pipeline = self.pipeline.select(channels=numbers, cells=cells)
+        return pipeline.inverse(np.asarray(values, np.float64))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings and everything fitted, ready for JSON."""
+        return {
+            "config": asdict(self.config) | {"steps": list(self.config.steps)},
+            "channels": list(self.channels),
+            "pipeline": self.pipeline.to_dict(),
+            "climatology": self.climatology.to_dict() if self.climatology else None,
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> "Cleaner":
+        """Undoes `to_dict`, bit for bit."""
+        config = CleaningConfig(**state["config"] | {"steps": tuple(state["config"]["steps"])})
+        climatology = state["climatology"]
+        return cls(
+            config,
+            tuple(state["channels"]),
+            Pipeline.from_dict(state["pipeline"]),
+            Climatology.from_dict(climatology) if climatology else None,
+        )
+
+    @cached_property
+    def _chosen(self) -> dict[Any, Pipeline]:
+        return {}
+
+    def _selected(
+        self, cells: tuple[slice, ...], channels: tuple[int, ...] | None, dtype: np.dtype
+    ) -> Pipeline:
+        """The pipeline for a tile, some channels and a precision."""
+        if self.config.per == "channel":
+            cells = ()
+        key = (tuple((cell.start, cell.stop) for cell in cells), channels, dtype)
+        if key not in self._chosen:
+            picked = slice(None) if channels is None else channels
+            if cells:
+                return self.pipeline.select(channels=picked, cells=cells, dtype=dtype)
+            self._chosen[key] = self.pipeline.select(channels=picked, dtype=dtype)
+        return self._chosen[key]
+
+    def _filled(
+        self, values: np.ndarray, times: np.ndarray, cells: tuple[slice, ...]
+    ) -> np.ndarray:
+        rule = self.config.missing
+        if rule == "forward_fill":
+            return forward_fill(values)
+        if rule == "interpolate":
+            return interpolate(values, times=times)
+        if rule == "climatology" and self.climatology:
+            means = self.climatology.at(times)[(slice(None), *cells)]
+            return np.where(np.isnan(values), means, values).astype(values.dtype)
+        return values
+
+
+def as_floats(values: np.ndarray) -> np.ndarray:
+    """Float64 stays, every other dtype becomes float32."""
+    return values.astype(values.dtype if values.dtype == np.float64 else np.float32, copy=False)
+
+
+def check_field(values: xr.DataArray) -> None:
+    """Checks that an array has the dims (time, *space, channel) and names its channels.
+
+    Raises:
+        InputError: Otherwise.
+    """
+    dims = tuple(str(dim) for dim in values.dims)
+    require(
+        len(dims) >= 2 and dims[0] == "time" and dims[-1] == "channel",
+        f"a field must have the dims (time, *space, channel), but it has ({', '.join(dims)}); "
+        "rename or transpose them",
+    )
+    require(
+        {"time", "channel"} <= set(values.coords),
+        "a field must have the coordinates time and channel, but it has "
+        f"{', '.join(map(str, values.coords)) or 'none'}; add the others with assign_coords",
+    )
+
+
+def channel_numbers(channels: Sequence[str], names: Sequence[str] | None) -> tuple[int, ...]:
+    """Numbers of the named channels, or of all.
+
+    Raises:
+        InputError: If there is no such channel.
+    """
+    for name in names or ():
+        require(
+            name in channels,
+            f"a channel must be one of the field's channels {', '.join(channels)}, but one is "
+            f"{name!r}; choose from these",
+        )
+    return tuple(channels.index(name) for name in (channels if names is None else names))
+
+
+def _require_values(
+    reader: SlabReader, rows: range, channels: Sequence[str], block_bytes: int
+) -> None:
+    """Refuses a channel that is missing throughout, stopping at the first block without gaps."""
+    found = np.zeros(len(channels), bool)
+    for block in time_blocks(reader, rows, block_bytes=block_bytes):
+        known = np.isfinite(as_floats(reader.read(block)))
+        found |= known.reshape(-1, len(channels)).any(axis=0)
+        if found.all():
+            return
+    missing = [name for name, there in zip(channels, found, strict=True) if not there]
+    require(
+        False,
+        f"every channel must have a value among the {len(rows)} training rows, but "
+        f"{', '.join(missing)} has none; leave it out or use other rows",
+    )
+
+
+# Makes the median absolute deviation of normal numbers their standard deviation.
+_MAD_TO_STD = 1.4826
+
+
+def hampel_filter(values: np.ndarray, *, window: int, threshold: float = 3.0) -> np.ndarray:
+    """Replaces outliers by the median of the steps that lead up to them.
+
+    With `m` the median and `d` the median absolute deviation of the known values among the last
+    `window` time steps, the present one included, `x` is an outlier where
+    `|x - m| > threshold * 1.4826 d`, and becomes `m`. Where `d` is 0 (most of the values are equal)
+    nothing is an outlier. Row `t` of the result depends on no later row. NaN stays NaN.
+
+    Args:
+        values: Array [time, ...], NaN where missing.
+        window: Length of the window, in time steps, at least 3; it holds fewer at the start.
+        threshold: Bound in scaled median absolute deviations, above 0. Infinity replaces nothing.
+
+    Returns:
+        A new array of the same shape and dtype. Memory is `window` times that of `values`.
+
+    Raises:
+        InputError: If window or threshold is out of range.
+
+    Example:
+        >>> hampel_filter(np.array([1.0, 2.0, 1.0, 50.0, 2.0]), window=4).tolist()
+        [1.0, 2.0, 1.0, 1.5, 2.0]
+
+    References:
+        Hampel, The influence curve and its role in robust estimation, JASA 69 (1974).
+    """
+    require(
+        window >= 3, f"a Hampel window must hold at least 3 time steps, but it is {window}; use 3"
+    )
+    require(
+        threshold > 0, f"a Hampel threshold must be above 0, but it is {threshold:g}; 3 is usual"
+    )
+    front = np.full((window - 1, *values.shape[1:]), np.nan, values.dtype)
+    padded = np.concatenate([front, values])
+    windows = np.stack([padded[lag : lag + len(values)] for lag in range(window)])
+    median = nan_quantiles(windows, (0.5,))[0]
+    deviation = nan_quantiles(np.abs(windows - median), (0.5,))[0]
+    bound = threshold * _MAD_TO_STD * deviation
+    outlier = (deviation > 0) & (np.abs(values - median) > bound)
+    return np.where(outlier, median, values).astype(values.dtype)

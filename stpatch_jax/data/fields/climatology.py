@@ -1,0 +1,211 @@
+"""Missing values of fields: interpolation in time and climatology."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from stpatch_jax.data.fields.forcings import as_dates
+from stpatch_jax.data.sampling.batches import Batch
+from stpatch_jax.data.transforms.cleaning import forward_fill
+from stpatch_jax.errors import require
+
+ClimatologyPhase = Literal["hour", "workday_hour", "weekday_hour", "day_of_year"]
+_PHASES = {"hour": 24, "workday_hour": 2 * 24, "weekday_hour": 7 * 24, "day_of_year": 366}
+
+
+def interpolate(values: np.ndarray, *, times: np.ndarray | None = None) -> np.ndarray:
+    """Fills gaps linearly in time between the known values on either side.
+
+    After its last known value a series keeps that value; before the first one it stays NaN. A row
+    depends on later rows *of the array it is given*: give one context at a time, and no value
+    leaks from the targets that follow.
+
+    Args:
+        values: Array [time, ...], NaN where missing.
+        times: Times of the rows [time], ascending, numbers or datetime64; evenly spaced by default.
+
+    Returns:
+        A new array of the same shape.
+
+    Example:
+        >>> interpolate(np.array([np.nan, 1.0, np.nan, 3.0, np.nan]))
+        array([nan,  1.,  2.,  3.,  3.])
+    """
+    filled = forward_fill(values)
+    gaps = np.isnan(values) & ~np.isnan(filled)
+    if not gaps.any():
+        return filled
+    at = np.arange(len(values)) if times is None else times - times[0]
+    if np.issubdtype(at.dtype, np.timedelta64):
+        at = at.astype(np.int64)
+    at = np.broadcast_to(at.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+    missing_at = np.where(np.isnan(values), np.nan, at)
+    before = forward_fill(missing_at)
+    after, following = forward_fill(missing_at[::-1])[::-1], forward_fill(values[::-1])[::-1]
+    inside = gaps & ~np.isnan(following)
+    width = np.where(inside, after - before, 1.0)
+    share = np.where(inside, (at - before) / width, 0.0)
+    result = filled + np.where(inside, following - filled, 0.0) * share
+    return result.astype(values.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Climatology:
+    """The mean of each series at each phase of the day, the week or the year.
+
+    A phase without a training value takes the series' mean over all phases; a series without any
+    has NaN.
+
+    Attributes:
+        phase: What repeats: `hour` (24 hours of the day), `workday_hour` (the 24 hours of Monday to
+            Friday, then those of Saturday and Sunday), `weekday_hour` (168 hours of the week) or
+            `day_of_year` (366 days).
+        mean: Means [phase, *series], float64, in the units of the values.
+    """
+
+    phase: ClimatologyPhase
+    mean: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, values: np.ndarray, times: np.ndarray, *, phase: ClimatologyPhase
+    ) -> "Climatology":
+        """Takes the means from training rows.
+
+        Args:
+            values: The training rows alone [time, *series], NaN where missing.
+            times: Their times [time], datetime64.
+            phase: What repeats.
+
+        Raises:
+            InputError: If the times are not datetime64 or the phase is not known.
+        """
+        return cls.fit_chunks([(values, times)], phase=phase)
+
+    @classmethod
+    def fit_chunks(
+        cls, chunks: Iterable[tuple[np.ndarray, np.ndarray]], *, phase: ClimatologyPhase
+    ) -> "Climatology":
+        """As `fit`, from values and times that come in parts: sums and counts are kept, no more."""
+        phases = _phases(phase)
+        sums: np.ndarray = np.zeros(())
+        counts: np.ndarray = np.zeros(())
+        for values, times in chunks:
+            if not sums.ndim:
+                sums = np.zeros((phases, *values.shape[1:]))
+                counts = np.zeros(sums.shape, np.int64)
+            numbers = phase_numbers(times, phase=phase)
+            for number in np.unique(numbers):
+                rows = values[numbers == number]
+                known = np.isfinite(rows)
+                sums[number] += np.where(known, rows, 0.0).sum(axis=0, dtype=np.float64)
+                counts[number] += known.sum(axis=0)
+        total = counts.sum(axis=0)
+        overall = np.where(total > 0, sums.sum(axis=0) / np.maximum(total, 1), np.nan)
+        return cls(phase, np.where(counts > 0, sums / np.maximum(counts, 1), overall))
+
+    def at(self, times: np.ndarray) -> np.ndarray:
+        """The climatology at the given times: [time, *series]."""
+        return self.mean[phase_numbers(times, phase=self.phase)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Phase and means as nested lists for JSON; None stands for NaN."""
+        mean = self.mean.astype(object)
+        mean[np.isnan(self.mean)] = None
+        return {"phase": self.phase, "mean": mean.tolist()}
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> "Climatology":
+        """Undoes `to_dict`, bit for bit."""
+        return cls(state["phase"], np.asarray(state["mean"], np.float64))
+
+
+def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
+    """The number of the phase that each time falls into, from 0.
+
+    Args:
+        times: Times [time], datetime64.
+        phase: What repeats; see `Climatology`.
+
+    Raises:
+        InputError: If the times are not datetime64 or the phase is not known.
+
+    Example:
+        >>> phase_numbers(np.array(["2024-03-01T05:30"], "datetime64[ns]"), phase="hour")
+        array([5])
+    """
+    _phases(phase)
+    stamps = as_dates(times)
+    hour = stamps.hour.to_numpy().astype(np.int64)
+    if phase == "hour":
+        return hour
+    weekday = stamps.day_of_week.to_numpy().astype(np.int64)
+    if phase == "workday_hour":
+        return (weekday >= 5) * 24 + hour
+    if phase == "weekday_hour":
+        return weekday * 24 + hour
+    # After February, the days of a common year are numbered as in a leap year.
+    day = stamps.day_of_year.to_numpy().astype(np.int64) - 1
+    return day + ((day >= 59) & ~stamps.is_leap_year)
+
+
+def _phases(phase: str) -> int:
+    """The number of phases; refuses what is none."""
+    require(
+        phase in _PHASES,
+        f"the phase of a climatology must be one of {', '.join(get_args(ClimatologyPhase))}, but "
+        f"it is {phase!r}; choose one of them",
+    )
+    return _PHASES[phase]
+
+
+def with_climatology(
+    example: Batch, means: Climatology, times: np.ndarray, *, anomalies: bool, outlook: bool
+) -> Batch:
+    """Adds the climatology to one example.
+
+    Args:
+        example: What `FieldWindows` gives: `context` [context, *space, channels], whose first
+            channels are those of the climatology, and what else there is.
+        means: The climatology in the units of the example.
+        times: Times of the rows of context and horizon [context + horizon], datetime64.
+        anomalies: Whether these channels of the context become departures from it.
+        outlook: Whether the climatology of one horizon later, less its mean over all phases,
+            becomes channels behind the others: what stands there at the last row of the context
+            belongs to the last target.
+
+    Returns:
+        The example with the naive forecast `climatology` [horizon, *space, channel], float32.
+
+    >>> means = Climatology("hour", np.arange(24.0)[:, None])
+    >>> times = np.datetime64("2024-01-01T05", "ns") + np.arange(3) * np.timedelta64(1, "h")
+    >>> example = {"context": np.full((2, 1), 7.0, np.float32)}
+    >>> found = with_climatology(example, means, times, anomalies=True, outlook=True)
+    >>> found["context"].tolist(), found["climatology"].tolist()
+    ([[2.0, -5.5], [1.0, -4.5]], [[7.0]])
+    """
+    inputs = example["context"]
+    context, channels = len(inputs), means.mean.shape[-1]
+    past, coming = times[:context], times[context:]
+    parts = [inputs]
+    if anomalies:
+        parts = [inputs[..., :channels] - means.at(past), inputs[..., channels:]]
+    if outlook:
+        parts.append(means.at(times[-context:]) - means.mean.mean(axis=0))
+    joined = np.concatenate(parts, axis=-1, dtype=np.float32)
+    return example | {"context": joined, "climatology": means.at(coming).astype(np.float32)}
+
+
+def with_space_means(example: Batch) -> Batch:
+    """Adds the mean of every channel of the context over space, in all cells, behind them.
+
+    >>> context = np.array([[[1.0], [3.0]]], np.float32)  # one row, two cells
+    >>> with_space_means({"context": context})["context"].tolist()
+    [[[1.0, 2.0], [3.0, 2.0]]]
+    """
+    context = example["context"]
+    means = context.mean(axis=tuple(range(1, context.ndim - 1)), keepdims=True)
+    joined = np.concatenate([context, np.broadcast_to(means, context.shape)], axis=-1)
+    return example | {"context": joined}

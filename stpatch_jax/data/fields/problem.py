@@ -1,0 +1,301 @@
+"""Forecast problems on fields of any kind: series, panels, maps, grids."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.fields.alerts import AlertConfig
+from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.fields.climatology import (
+    Climatology,
+    ClimatologyPhase,
+    with_climatology,
+    with_space_means,
+)
+from stpatch_jax.data.fields.forcings import CalendarFeature
+from stpatch_jax.data.fields.rolling import rolling_weight
+from stpatch_jax.data.fields.windows import FieldWindows
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.readers import open_field
+from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.sampling.splits import split_by_rows
+from stpatch_jax.errors import require
+
+
+@dataclass(frozen=True)
+class FieldConfig(DataConfig):
+    """A forecast problem on any file that `open_field` reads.
+
+    The rows are split in order of time: the first `train_fraction` of them to train, the last
+    `test_fraction` to test, both rounded down, the rest in between to validate. A context may reach
+    back across a border, a target never does.
+
+    Attributes:
+        variables: Names of the variables to read; everything that fits by default.
+        context: Number of input time steps.
+        horizon: Number of predicted time steps.
+        stride: Time steps between training windows; the other splits have all their windows.
+        train_fraction: Share of the rows in the training span.
+        test_fraction: Share of the rows in the test span.
+        most_rows: Only the first so many rows of the file are used; None uses all.
+        cleaning: How values are cleaned and scaled, fitted to the training span.
+        calendar: Calendar features that become input channels, see `calendar_features`.
+        mask_channel: Whether the inputs tell where a value was known.
+        season: Length of a season in time steps: the values one season ago become the naive
+            forecast `seasonal_persistence`; 0 for none.
+        climatology: Phase by which training means become the naive forecast `climatology`; None for
+            none.
+        anomalies: Whether the context holds departures from the climatology, in scaled units. A
+            model then forecasts the field with `residual="climatology"`.
+        climatology_channel: Whether the climatology of one horizon later, which is known in
+            advance, becomes input channels: its departure from its mean over all phases.
+        space_means: Whether the mean of each input channel over space becomes one more channel.
+        alert: Events whose forecasts are scored as alerts.
+
+    Raises:
+        InputError: If a number is out of range.
+    """
+
+    variables: tuple[str, ...] | None = None
+    context: int = 96
+    horizon: int = 24
+    stride: int = 1
+    train_fraction: float = 0.7
+    test_fraction: float = 0.2
+    most_rows: int | None = None
+    cleaning: CleaningConfig = field(default_factory=lambda: CleaningConfig(per="cell"))
+    calendar: tuple[CalendarFeature, ...] = ()
+    mask_channel: bool = False
+    season: int = 0
+    climatology: ClimatologyPhase | None = None
+    anomalies: bool = False
+    climatology_channel: bool = False
+    space_means: bool = False
+    alert: AlertConfig = field(default_factory=AlertConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("context", "horizon", "stride"):
+            value = getattr(self, name)
+            require(
+                value >= 1,
+                f"data.{name} must be at least 1 time step, but it is {value}; use 1 or more",
+            )
+        shares = self.train_fraction, self.test_fraction
+        require(
+            min(shares) > 0 and sum(shares) < 1,
+            "data.train_fraction and data.test_fraction must be above 0 and leave a rest for "
+            f"validation, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.7 and "
+            "0.2",
+        )
+        require(
+            self.season >= 0,
+            f"data.season must be 0 (none) or more time steps, but it is {self.season}; use 0 or "
+            "more",
+        )
+        for name in ("anomalies", "climatology_channel"):
+            require(
+                self.climatology is not None or not getattr(self, name),
+                f"data.{name} needs a climatology, but there is none; give data.climatology a "
+                "phase",
+            )
+
+    def load(self) -> "FieldData":
+        """Opens the file, splits it and fits the cleaning to the training rows.
+
+        Raises:
+            InputError: If the file cannot be read or is too short; see `open_field`.
+        """
+        variables = None if self.variables is None else list(self.variables)
+        values = open_field(self.file(), variables=variables)
+        return FieldData.of(values if self.most_rows is None else values[: self.most_rows], self)
+
+
+@dataclass(frozen=True, eq=False)
+class FieldData:
+    """Everything of one forecast problem on a field; made by `FieldConfig.load`.
+
+    Attributes:
+        config: The configuration it was made from.
+        field: The field (time, *space, channel).
+        cleaner: Cleaning and scaling, fitted to the training rows.
+        splits: Target rows of `train`, `validation` and `test`.
+        report: What was read, and the dates of the splits; JSON-able.
+        fitted_means: The climatology in scaled units where it was fitted before, to another field.
+    """
+
+    config: FieldConfig
+    field: xr.DataArray
+    cleaner: Cleaner
+    splits: Mapping[str, range]
+    report: dict[str, Any]
+    fitted_means: Climatology | None = None
+
+    @classmethod
+    def of(cls, values: xr.DataArray, config: FieldConfig) -> "FieldData":
+        """Builds the problem from a field that is already open.
+
+        Raises:
+            InputError: If a span is too short for one window or a channel has no training value.
+        """
+        rows = values.sizes["time"]
+        train = int(rows * config.train_fraction)
+        test = rows - int(rows * config.test_fraction)
+        spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
+        splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
+        cleaner = Cleaner.fit(values, range(train), config.cleaning)
+        times = values.time.values
+        report = {
+            "source": str(values.attrs.get("source", config.path)),
+            "rows": rows,
+            "dims": {str(name): size for name, size in values.sizes.items()},
+            "splits": {
+                name: {
+                    "first_target": str(times[targets[0]]),
+                    "last_target": str(times[targets[-1]]),
+                    "target_rows": len(targets),
+                    "windows": len(targets) - config.horizon + 1,
+                }
+                for name, targets in splits.items()
+            },
+        }
+        return cls(config, values, cleaner, splits, report)
+
+    @property
+    def context(self) -> int:
+        """Number of input time steps."""
+        return self.config.context
+
+    @property
+    def horizon(self) -> int:
+        """Number of predicted time steps."""
+        return self.config.horizon
+
+    @property
+    def times(self) -> np.ndarray:
+        """Time of each row [time]."""
+        return self.field.time.values
+
+    @property
+    def unit(self) -> str:
+        """Unit of the field where it tells one for all channels."""
+        units = set(map(str, self.field.units.values)) if "units" in self.field.coords else set()
+        return units.pop() if len(units) == 1 else "units of the file"
+
+    @property
+    def series(self) -> dict[str, tuple[Any, ...]]:
+        """Each named cell of a panel, else each channel, in an array [n, horizon, *space, channel].
+
+        A panel is a field with one space axis whose coordinate holds names.
+        """
+        names = self.field[self.field.dims[1]].values
+        if self.field.ndim == 3 and names.dtype.kind in "UO":
+            whole = slice(None)
+            return {str(name): (whole, whole, slice(i, i + 1)) for i, name in enumerate(names)}
+        return {
+            str(name): (..., slice(i, i + 1)) for i, name in enumerate(self.field.channel.values)
+        }
+
+    def source(self, split: str) -> Source:
+        """The windows of a split, see `FieldWindows`, with the naive forecasts of the config.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        require(
+            split in self.splits,
+            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
+            "them",
+        )
+        training = split == "train"
+        windows = FieldWindows(
+            self.field,
+            self.splits[split],
+            self.cleaner,
+            context=self.config.context,
+            horizon=self.config.horizon,
+            stride=self.config.stride if training else 1,
+            calendar=self.config.calendar,
+            mask_channel=self.config.mask_channel,
+            training=training,
+        )
+        return _WithNaive(self, windows)
+
+    def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Scaled predictions [n, horizon, *space, channel] in the units of the field, float64.
+
+        They do not depend on the rows `index` of their first targets.
+        """
+        del index
+        return self.cleaner.inverse(values)
+
+    def values(self, rows: slice) -> np.ndarray:
+        """The field in some rows, as it stands [rows, *space, channel], NaN where missing."""
+        return self.field[rows].values
+
+    def model_weight(self) -> float:
+        """How far a forecast may leave persistence, from rolling origins before the test span.
+
+        See `rolling_weight`, which also tells the formula.
+        """
+        rows = self.values(slice(0, self.splits["validation"].stop))
+        scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
+        return rolling_weight(scaled, context=self.context, horizon=self.horizon)
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The fitted cleaning, the extent of space and what inputs need else, JSON-able."""
+        state = {**self.cleaner.to_dict(), "space": list(self.field.shape[1:-1])}
+        return state | ({"means": self.means.to_dict()} if self.means else {})
+
+    @cached_property
+    def means(self) -> Climatology | None:
+        """The climatology of the training rows in scaled units, 0 where a series has none."""
+        if self.config.climatology is None or self.fitted_means is not None:
+            return self.fitted_means
+        train = slice(0, self.splits["train"].stop)
+        fitted = Climatology.fit(
+            self.values(train), self.times[train], phase=self.config.climatology
+        )
+        scaled = self.cleaner.scaled(fitted.mean, channels=range(self.field.shape[-1]), clip=False)
+        return Climatology(fitted.phase, np.nan_to_num(scaled))
+
+    def last_season(self, row: int) -> np.ndarray:
+        """The values one season before the targets that begin at a row, scaled.
+
+        Where the horizon is longer than a season, the last known season repeats. What is missing,
+        or lies before the first row, is 0, the training mean.
+
+        Returns:
+            float32 [horizon, *space, channel].
+        """
+        season = self.config.season
+        rows = self.values(slice(max(row - season, 0), row))
+        scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
+        found = np.zeros((season, *scaled.shape[1:]), np.float32)
+        found[season - len(scaled) :] = np.nan_to_num(scaled)
+        return found[np.arange(self.config.horizon) % season]
+
+
+@dataclass(frozen=True, eq=False)
+class _WithNaive:
+    """Windows with the naive forecasts that their problem asks for."""
+
+    data: FieldData
+    windows: FieldWindows
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, i: int, /) -> Batch:
+        example = self.windows[i]
+        row, config = int(example["index"]), self.data.config
+        if config.season:
+            example["seasonal_persistence"] = self.data.last_season(row)
+        if self.data.means is not None:
+            times = self.data.times[row - config.context : row + config.horizon]
+            choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
+            example = with_climatology(example, self.data.means, times, **choice)
+        return with_space_means(example) if config.space_means else example

@@ -1,0 +1,291 @@
+"""Forecast examples of a lazy field: context and target windows, cleaned, scaled, in tiles."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.fields.cleaning import Cleaner, channel_numbers, check_field
+from stpatch_jax.data.fields.forcings import CalendarFeature, calendar_features
+from stpatch_jax.data.fields.slabs import CACHE_BYTES, SlabReader
+from stpatch_jax.data.sampling.batches import Batch
+from stpatch_jax.data.transforms.cleaning import forward_fill
+from stpatch_jax.errors import require
+
+
+@dataclass(frozen=True, eq=False)
+class FieldWindows:
+    """The examples of one split of a field by number; reads only what an example needs.
+
+    An example is a window of time, and of space where a tile is given. Examples are numbered tile
+    by tile within a time, then by time. Each is a dict, float32 unless said:
+
+    * `context` [context, *space, channels]: inputs, scaled, without NaN. Its channels are those of
+      the field, then the calendar features, then with `mask_channel` one more per channel of the
+      field, 1 where its value was known;
+    * `target` [horizon, *space, targets], scaled, 0 where missing, and `target_mask`, bool of the
+      same shape, True where it is known;
+    * `persistence` [1, *space, targets], the last known value of the context, scaled, else 0;
+    * `valid_fraction`, the share of the context's values that are known;
+    * `index`, int64, the row of the first target, and `tile` [space axes], int64, the first cell.
+
+    No input depends on a row after the context: gaps are filled from the context itself.
+
+    Attributes:
+        field: The field (time, *space, channel), in memory or lazy.
+        targets: Target rows of the split, see `chronological_splits`; contexts may reach back.
+        cleaner: Cleaning and scaling, fitted to training rows.
+        context: Length of the context, in time steps.
+        horizon: Number of predicted time steps.
+        stride: Time steps between windows. The last window always ends the split, so that with a
+            stride up to the horizon every target row is covered.
+        target_channels: Names of the predicted channels; all by default.
+        calendar: Calendar features that become channels, see `calendar_features`.
+        mask_channel: Whether the context tells where it was known.
+        tile: Cells of a tile, one number per space axis; None for the whole space.
+        tile_stride: Cells between tiles; the tile itself by default. The last tile along an axis
+            always ends it.
+        training: Whether outliers among the targets are clipped, too.
+        chunks: Cells per chunk by dim, for `SlabReader`; by default as stored.
+        cache_bytes: Size of the chunks kept in memory, in bytes.
+
+    Raises:
+        InputError: If a window, tile, stride, channel or target row does not fit the field.
+
+    Example:
+        >>> field = xr.DataArray(
+        ...     np.arange(12.0)[:, None], dims=("time", "channel"),
+        ...     coords={"time": np.arange(12), "channel": ["load"]},
+        ... )
+        >>> from stpatch_jax.data.fields.cleaning import CleaningConfig
+        >>> cleaner = Cleaner.fit(field, range(8), CleaningConfig(steps=()))
+        >>> windows = FieldWindows(field, range(8, 12), cleaner, context=3, horizon=2)
+        >>> windows[0]["context"][:, 0].tolist(), windows[-1]["target"][:, 0].tolist()
+        ([5.0, 6.0, 7.0], [10.0, 11.0])
+    """
+
+    field: xr.DataArray
+    targets: range
+    cleaner: Cleaner
+    _: KW_ONLY
+    context: int
+    horizon: int
+    stride: int = 1
+    target_channels: Sequence[str] | None = None
+    calendar: Sequence[CalendarFeature] = ()
+    mask_channel: bool = False
+    tile: tuple[int, ...] | None = None
+    tile_stride: tuple[int, ...] | None = None
+    training: bool = False
+    chunks: Mapping[str, int] | None = None
+    cache_bytes: int = CACHE_BYTES
+
+    def __post_init__(self) -> None:
+        check_field(self.field)
+        names = tuple(str(name) for name in self.field.channel.values)
+        require(
+            names == self.cleaner.channels,
+            f"a field must have the channels its cleaning was fitted to, "
+            f"{', '.join(self.cleaner.channels)}, but it has {', '.join(names)}; select them",
+        )
+        for name in ("context", "horizon", "stride"):
+            _check_count(name, getattr(self, name), "time steps")
+        self._check_targets()
+        self._check_tiles()
+        # Made here, so that what is wrong with them is told at once.
+        _ = self.target_numbers, self.forcings
+
+    def __len__(self) -> int:
+        return len(self.starts) * len(self.tiles)
+
+    def __getitem__(self, i: int, /) -> Batch:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"example {i} of {len(self)}")
+        at, tile = divmod(i % len(self), len(self.tiles))
+        row, cells = int(self.starts[at]), self.tiles[tile]
+        first = row - self.context
+        slab = self.reader.read(slice(first, row + self.horizon), *cells)
+        times = self.field.time.values[first:row] if self._needs_times else self._steps[first:row]
+        inputs, known = self.cleaner.inputs(slab[: self.context], times=times, cells=cells)
+        past, target = self._scaled(slab, cells)
+        mask = np.isfinite(target)
+        if not mask.all():
+            target = np.where(mask, target, 0.0)
+        return {
+            "context": self._with_channels(inputs, known, first, row),
+            "target": target.astype(np.float32, copy=False),
+            "target_mask": mask,
+            "persistence": np.where(np.isfinite(past), past, 0.0).astype(np.float32, copy=False),
+            "valid_fraction": np.asarray(np.count_nonzero(known) / known.size, np.float32),
+            "index": np.asarray(row, np.int64),
+            "tile": np.asarray([cell.start for cell in cells], np.int64),
+        }
+
+    @property
+    def in_channels(self) -> tuple[str, ...]:
+        """Names of the channels of `context`."""
+        names = self.cleaner.channels
+        waves = [f"{feature}_{wave}" for feature in self.calendar for wave in ("sin", "cos")]
+        masks = [f"{name}_known" for name in names] if self.mask_channel else []
+        return (*names, *waves, *masks)
+
+    @cached_property
+    def target_numbers(self) -> tuple[int, ...]:
+        """Numbers of the predicted channels among those of the field."""
+        return channel_numbers(self.cleaner.channels, self.target_channels)
+
+    @cached_property
+    def forcings(self) -> np.ndarray:
+        """The calendar features of all rows of the field, float32 [time, features]."""
+        if not self.calendar:
+            return np.zeros((len(self.field), 0), np.float32)
+        return calendar_features(self.field.time.values, features=self.calendar)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """First target row of each window in time, ascending, int64."""
+        return self.targets.start + covering_starts(
+            len(self.targets), window=self.horizon, stride=self.stride
+        )
+
+    @cached_property
+    def tiles(self) -> tuple[tuple[slice, ...], ...]:
+        """The tiles in row-major order, each one slice per space axis."""
+        sizes = self.field.shape[1:-1]
+        tile = self.tile or sizes
+        stride = self.tile_stride or tile
+        axes = [
+            [
+                slice(int(at), int(at) + cells)
+                for at in covering_starts(size, window=cells, stride=by)
+            ]
+            for size, cells, by in zip(sizes, tile, stride, strict=True)
+        ]
+        return tuple(itertools.product(*axes))
+
+    @cached_property
+    def reader(self) -> SlabReader:
+        """What reads the field and counts bytes."""
+        return SlabReader(self.field, chunks=self.chunks, cache_bytes=self.cache_bytes)
+
+    def chunk_order(self) -> np.ndarray:
+        """All examples in the order in which the store is read through just once.
+
+        Tiles that begin in the same chunks of space belong together; within them time runs forward.
+        Without chunks, or with a single tile, that is the order of their numbers.
+
+        Returns:
+            Numbers of the examples, int64 [len(self)].
+        """
+        chunks = self.reader.chunks
+        numbers = np.arange(len(self)).reshape(len(self.starts), len(self.tiles))
+        if chunks is None:
+            return numbers.ravel()
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for number, cells in enumerate(self.tiles):
+            corner = tuple(
+                cell.start // chunk for cell, chunk in zip(cells, chunks[1:-1], strict=True)
+            )
+            groups.setdefault(corner, []).append(number)
+        return np.concatenate([numbers[:, tiles].ravel() for tiles in groups.values()])
+
+    def _scaled(self, slab: np.ndarray, cells: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The last known value of each series of the context, as one row, and the target rows."""
+        choice: dict[str, Any] = {"channels": self.target_numbers, "cells": cells}
+        choice["clip"] = self.training
+        scaled = self.cleaner.scaled(slab[self.context - 1 :], **choice)
+        past, target = scaled[:1], scaled[1:]
+        # Earlier rows are needed only where the last one has gaps.
+        if not np.isfinite(past).all():
+            past = forward_fill(self.cleaner.scaled(slab[: self.context], **choice))[-1:]
+        return past, target
+
+    @cached_property
+    def _needs_times(self) -> bool:
+        config = self.cleaner.config
+        return config.missing in ("interpolate", "climatology")
+
+    @cached_property
+    def _steps(self) -> np.ndarray:
+        return np.arange(len(self.field))
+
+    def _with_channels(
+        self, inputs: np.ndarray, known: np.ndarray, first: int, last: int
+    ) -> np.ndarray:
+        """The context with forcings and masks behind the channels of the field."""
+        parts = [inputs]
+        if self.calendar:
+            waves = self.forcings[first:last]
+            waves = waves.reshape(len(waves), *[1] * (inputs.ndim - 2), waves.shape[-1])
+            parts.append(np.broadcast_to(waves, (*inputs.shape[:-1], waves.shape[-1])))
+        if self.mask_channel:
+            parts.append(known.astype(np.float32))
+        return np.concatenate(parts, axis=-1) if len(parts) > 1 else inputs
+
+    def _check_targets(self) -> None:
+        rows, steps = self.targets, len(self.field)
+        require(
+            rows.step == 1 and self.context <= rows.start and rows.stop <= steps,
+            f"target rows must lie in {self.context}..{steps - 1} (after the first context, inside "
+            f"the field) in steps of 1, but they are {rows}; give the rows of a split of this "
+            "field",
+        )
+        require(
+            len(rows) >= self.horizon,
+            f"a split must hold one window of {self.horizon} target rows, but it has {len(rows)}; "
+            "use a shorter horizon or a longer split",
+        )
+
+    def _check_tiles(self) -> None:
+        sizes = self.field.shape[1:-1]
+        require(
+            self.tile is not None or self.tile_stride is None,
+            "tile_stride needs a tile, but none is given; give both or none",
+        )
+        for name, given in (("tile", self.tile), ("tile_stride", self.tile_stride)):
+            if given is None:
+                continue
+            require(
+                len(given) == len(sizes),
+                f"{name} must have one number per space axis of the field, {len(sizes)}, but it is "
+                f"{given}; give one for each of {', '.join(map(str, self.field.dims[1:-1]))}",
+            )
+            for value in given:
+                _check_count(name, value, "cells")
+        for cells, size, dim in zip(self.tile or (), sizes, self.field.dims[1:-1], strict=False):
+            require(
+                cells <= size,
+                f"a tile must fit into the field, but it has {cells} of {size} cells along {dim}; "
+                "use a smaller tile",
+            )
+
+
+def covering_starts(size: int, *, window: int, stride: int) -> np.ndarray:
+    """First positions of windows, `stride` apart, and one more at the end if it is not reached.
+
+    Args:
+        size: Number of positions.
+        window: Length of a window, at most `size`.
+        stride: Distance of the starts; up to `window`, every position is covered.
+
+    Returns:
+        int64 [windows], ascending.
+
+    Example:
+        >>> covering_starts(10, window=4, stride=4).tolist()
+        [0, 4, 6]
+    """
+    starts = np.arange(0, size - window + 1, stride, dtype=np.int64)
+    return starts if starts[-1] == size - window else np.append(starts, size - window)
+
+
+def _check_count(name: str, value: int, unit: str) -> None:
+    require(
+        isinstance(value, Integral) and value >= 1,
+        f"{name} must be a whole number of {unit}, at least 1, but it is {value}; use 1 or more",
+    )

@@ -1,0 +1,1 @@
+"""Labelled series, clips and volumes: one class for a whole field."""

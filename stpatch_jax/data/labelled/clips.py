@@ -1,0 +1,241 @@
+"""Labelled clips in a folder, of which some frames are read where they are used."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
+from stpatch_jax.data.labelled.fields import class_table, drawn_share
+from stpatch_jax.data.labelled.resizing import resized
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.readers import LabelledItems, read_folder
+from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.transforms.steps import StandardScaler
+from stpatch_jax.errors import InputError, require
+
+# Mean and deviation of pixels are known from these; to decode all files twice would gain nothing.
+_FITTED = 256
+
+
+@dataclass(frozen=True)
+class LabelledClipsConfig(DataConfig):
+    """Classification of clips in a folder that holds a folder of files for each class.
+
+    `path` is the folder, see `read_folder`: video files, or arrays [time, height, width, channel].
+    Files are read when an example is made of them, and belong to one split as a whole. A file that
+    cannot be opened is left out and named in a warning and in the report.
+
+    An example is [time, height, width, channel]: a few frames, spread evenly over the clip, of a
+    square of the picture. In evaluation these are the frames in the middle of equal segments of
+    time and the largest square in the middle; in training any frame of each segment, and any square
+    that `zoom` allows.
+
+    Attributes:
+        frames: Number of frames of an example.
+        size: Height and width of an example in pixels; the square is resized to it.
+        zoom: Smallest side of a square to train on, as a share of the shorter side of the picture.
+        augmentation: How training examples are changed besides.
+        validation_share: Share of the files of each class to validate on, in (0, 1).
+        test_share: Share of the files of each class to test on, in (0, 1).
+        seed: Decides which.
+
+    References:
+        Wang et al., "Temporal segment networks", ECCV 2016, for the sampling of frames.
+    """
+
+    frames: int = 8
+    size: int = 64
+    zoom: float = 0.7
+    augmentation: Augmentation = NO_AUGMENTATION
+    validation_share: float = 0.2
+    test_share: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "size"):
+            value = getattr(self, name)
+            require(value >= 1, f"data.{name} must be at least 1, but it is {value}; use more")
+        require(
+            0 < self.zoom <= 1,
+            f"data.zoom must be in (0, 1], but it is {self.zoom:g}; use 1 for the largest square",
+        )
+        shares = self.validation_share, self.test_share
+        require(
+            min(shares) > 0 and sum(shares) < 1,
+            "data.validation_share and data.test_share must be positive and leave something to "
+            f"train on, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.2 and 0.2",
+        )
+
+    def load(self) -> "LabelledClips":
+        """Opens every file, without decoding it, and splits the files.
+
+        Raises:
+            InputError: The folder or all of its files cannot be read, or a class has too few files.
+        """
+        path = self.file()
+        folder = read_folder(path)
+        clips, labels, unreadable = _opened(folder)
+        random = np.random.default_rng(self.seed)
+        held = drawn_share(labels, folder.classes, self.test_share, random=random)
+        share = self.validation_share / (1 - self.test_share)
+        rest = np.flatnonzero(~held)
+        chosen = drawn_share(labels[rest], folder.classes, share, random=random)
+        rows = {
+            "train": rest[~chosen],
+            "validation": rest[chosen],
+            "test": np.flatnonzero(held),
+        }
+        self.augmentation.check((self.frames, self.size, self.size, clips[0].shape[-1]))
+        report = {
+            "source": path,
+            "shape": [self.frames, self.size, self.size, clips[0].shape[-1]],
+            "splits": class_table({n: labels[at] for n, at in rows.items()}, folder.classes),
+            "unreadable": unreadable,
+        }
+        return LabelledClips(self, clips, labels, rows, folder.classes, report)
+
+
+def _opened(folder: LabelledItems) -> tuple[list[Any], np.ndarray, dict[str, str]]:
+    """The clips that can be opened, their classes, and why the others cannot, by name."""
+    clips, kept, unreadable = [], [], {}
+    for at, name in enumerate(folder.names):
+        try:
+            clip = folder.items.open(at)
+            require(
+                len(clip.shape) == 4 and clip.shape[-1] == (clips or [clip])[0].shape[-1],
+                f"the clip {name} must be an array [time, height, width, channel] of as many "
+                f"channels as the others, but its shape is {clip.shape}; save it as one",
+            )
+        except InputError as error:
+            unreadable[name] = str(error)
+            continue
+        clips.append(clip)
+        kept.append(at)
+    if unreadable:
+        first = next(iter(unreadable.values()))
+        require(bool(clips), f"a file of {len(folder)} must be readable, but none is; {first}")
+        warnings.warn(
+            f"{len(unreadable)} of {len(folder)} files left out: {', '.join(unreadable)}; {first}",
+            stacklevel=3,
+        )
+    return clips, folder.labels[kept], unreadable
+
+
+class LabelledClips:
+    """Labelled clips by split, scaled by the training ones; made by `LabelledClipsConfig.load`.
+
+    Args:
+        config: Its settings.
+        clips: The clips, each [time, height, width, channel] and read where it is indexed.
+        labels: Number of the class of each clip [clip], int32.
+        rows: Numbers of the clips of each split.
+        classes: Names of the classes.
+        report: What was read; JSON-able.
+    """
+
+    def __init__(
+        self,
+        config: LabelledClipsConfig,
+        clips: Sequence[Any],
+        labels: np.ndarray,
+        rows: Mapping[str, np.ndarray],
+        classes: tuple[str, ...],
+        report: dict[str, Any],
+    ):
+        self.config, self.clips, self.labels, self.rows = config, clips, labels, rows
+        self.classes, self.report = classes, report
+        train = rows["train"]
+        spread = train[:: -(-len(train) // _FITTED)]
+        self.scaler = StandardScaler.fit_chunks(_pixels(self, at) for at in spread)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training clips of each class."""
+        return tuple(self.report["splits"]["train"].values())
+
+    def source(self, split: str) -> Source:
+        """The examples of a split; those of `train` are an `AugmentedSource`.
+
+        Each is a dict of `field` [time, height, width, channel], scaled, float32, and `label` and
+        `group` (the number of the file), int32 scalars.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        require(
+            split in self.rows,
+            f"split must be one of {', '.join(self.rows)}, but it is {split!r}; choose one of them",
+        )
+        return (_DrawnClips if split == "train" else _Clips)(self, self.rows[split])
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The fitted scaling and the classes, JSON-able."""
+        return {"classes": list(self.classes), **self.scaler.to_dict()}
+
+
+def _pixels(data: LabelledClips, at: int) -> np.ndarray:
+    """All pixels of the middle frames and square of a clip, [pixel, channel], unscaled."""
+    clip = data.clips[at]
+    height, width = clip.shape[1:3]
+    side = min(height, width)
+    frames = np.asarray(clip[segments(len(clip), data.config.frames)])
+    square = resized(frames, ((height - side) / 2, (width - side) / 2), side, data.config.size)
+    return square.reshape(-1, clip.shape[-1])
+
+
+class _Clips:
+    """The examples of a split as evaluation sees them."""
+
+    def __init__(self, data: LabelledClips, rows: np.ndarray):
+        self.data, self.rows = data, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int, /) -> Batch:
+        at, config = self.rows[i], self.data.config
+        shape = (config.frames, config.size, config.size, -1)
+        return self._batch(at, _pixels(self.data, at).reshape(shape))
+
+    def _batch(self, at: int, pixels: np.ndarray) -> Batch:
+        field = np.nan_to_num(self.data.scaler.transform(pixels.astype(np.float64)))
+        return {
+            "field": field.astype(np.float32),
+            "label": np.asarray(self.data.labels[at], np.int32),
+            "group": np.asarray(at, np.int32),
+        }
+
+
+class _DrawnClips(_Clips):
+    """The training examples, of frames and squares drawn anew each time."""
+
+    def drawn(self, i: int, random: np.random.Generator, /) -> Batch:
+        at, config = self.rows[i], self.data.config
+        clip = self.data.clips[at]
+        height, width = clip.shape[1:3]
+        side = min(height, width) * random.uniform(config.zoom, 1)
+        corner = random.uniform(0, height - side), random.uniform(0, width - side)
+        frames = np.asarray(clip[segments(len(clip), config.frames, random=random)])
+        batch = self._batch(at, resized(frames, corner, side, config.size))
+        return {**batch, "field": config.augmentation(batch["field"], random)}
+
+
+def segments(length: int, count: int, *, random: np.random.Generator | None = None) -> np.ndarray:
+    """One time step of each of `count` equal segments of a clip.
+
+    Args:
+        length: Number of time steps of the clip.
+        count: Number of segments; more than time steps repeat some.
+        random: What the step is drawn from; without it, it is the middle one.
+
+    Returns:
+        Ascending time steps [count], int64.
+
+    >>> segments(10, 3).tolist()
+    [1, 5, 8]
+    """
+    within = np.full(count, 0.5) if random is None else random.random(count)
+    return np.minimum((np.arange(count) + within) * length / count, length - 1).astype(np.int64)

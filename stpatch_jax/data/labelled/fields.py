@@ -1,0 +1,242 @@
+"""Classification problems on labelled fields that fit into memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stpatch_jax.data.labelled.augmenting import Augmentation
+from stpatch_jax.data.readers import LabelledItems
+from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.transforms.steps import StandardScaler
+from stpatch_jax.errors import require
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSplit:
+    """The examples of one split.
+
+    Attributes:
+        fields: [example, time, *space, channel], unscaled.
+        labels: Number of the class of each example [example].
+        groups: Number of the group of each example [example], such as its day: examples of one
+            group are not independent of each other, and are resampled together.
+    """
+
+    fields: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class UnlabelledFields:
+    """Fields of another file, to be classified by a trained model; a config's `items` reads them.
+
+    Attributes:
+        fields: [item, time, *space, channel], unscaled.
+        names: What tells the items apart, by the name of its column [item].
+    """
+
+    fields: np.ndarray
+    names: Mapping[str, np.ndarray]
+
+    def scaled(self, state: Mapping[str, Any]) -> np.ndarray:
+        """The fields as a model trained on others gets them, float32.
+
+        Args:
+            state: What `LabelledFields.scaler_state` gave.
+        """
+        return _scaled(self.fields, StandardScaler.from_dict(dict(state)))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFields:
+    """Labelled fields by split, scaled by the training ones; made by a config's `load`.
+
+    Attributes:
+        splits: Unscaled fields and class numbers of `train`, `validation` and `test`.
+        classes: Names of the classes.
+        scaler: Mean and standard deviation of each channel, of the training fields.
+        report: What was read, and how many examples of each class the splits hold; JSON-able.
+        augmentation: How training examples are changed each time they are trained on.
+        words: Of texts the words that stand at the times of each example, by split.
+        channels: Names of the channels, where they have any.
+    """
+
+    splits: Mapping[str, LabelledSplit]
+    classes: tuple[str, ...]
+    scaler: StandardScaler
+    report: dict[str, Any]
+    augmentation: Augmentation | None = None
+    words: Mapping[str, Sequence[Sequence[str]]] | None = None
+    channels: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        splits: Mapping[str, LabelledSplit],
+        classes: Sequence[str],
+        *,
+        source: str,
+        augmentation: Augmentation | None = None,
+    ) -> "LabelledFields":
+        """Fits the scaling to the training fields.
+
+        Raises:
+            InputError: A split is empty, or its fields cannot be changed so.
+        """
+        for name, split in splits.items():
+            require(
+                len(split.labels) > 0,
+                f"the {name} split of {source} must have an example, but it has none; use more "
+                "data or other dates or shares",
+            )
+        train = splits["train"].fields
+        if augmentation is not None:
+            augmentation.check(train.shape[1:])
+        scaler = StandardScaler.fit(train.reshape(-1, train.shape[-1]))
+        report = {
+            "source": source,
+            "shape": list(train.shape[1:]),
+            "splits": class_table({n: split.labels for n, split in splits.items()}, classes),
+        }
+        return cls(splits, tuple(classes), scaler, report, augmentation)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training examples of each class."""
+        return _counts(self.splits["train"].labels, self.classes)
+
+    def source(self, split: str) -> Source:
+        """The examples of a split.
+
+        Each is a dict of `field` [time, *space, channel], scaled, NaN as 0, float32, and `label`
+        and `group`, int32 scalars. Those of `train` are an `AugmentedSource` where there is an
+        augmentation.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        require(
+            split in self.splits,
+            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
+            "them",
+        )
+        chosen = self.splits[split]
+        scaled = _scaled(chosen.fields, self.scaler)
+        numbers = chosen.labels.astype(np.int32), chosen.groups.astype(np.int32)
+        if split == "train" and self.augmentation is not None:
+            return _Augmented(scaled, *numbers, self.augmentation)
+        return _Examples(scaled, *numbers)
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The fitted scaling and the classes, JSON-able."""
+        return {"classes": list(self.classes), **self.scaler.to_dict()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Examples:
+    fields: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int, /) -> Batch:
+        return {"field": self.fields[i], "label": self.labels[i], "group": self.groups[i]}
+
+
+@dataclass(frozen=True, eq=False)
+class _Augmented(_Examples):
+    augmentation: Augmentation
+
+    def drawn(self, i: int, random: np.random.Generator, /) -> Batch:
+        return {**self[i], "field": self.augmentation(self.fields[i], random)}
+
+
+def _scaled(fields: np.ndarray, scaler: StandardScaler) -> np.ndarray:
+    return np.nan_to_num(scaler.transform(fields.astype(np.float64))).astype(np.float32)
+
+
+def _counts(labels: np.ndarray, classes: Sequence[str]) -> tuple[int, ...]:
+    return tuple(np.bincount(labels, minlength=len(classes)).tolist())
+
+
+def class_table(
+    labels: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """How many examples of each class each split holds, by split and class."""
+    return {
+        name: dict(zip(classes, _counts(numbers, classes), strict=True))
+        for name, numbers in labels.items()
+    }
+
+
+def split_off(
+    items: LabelledItems, share: float, *, seed: int
+) -> tuple[LabelledSplit, LabelledSplit]:
+    """Splits labelled items at random into training and validation, each class by the same share.
+
+    Args:
+        items: The items.
+        share: Share of the items in validation, in [0, 1). With 0 both parts are all items: what
+            was trained on is then validated on, for protocols without a validation set.
+        seed: Decides which.
+
+    Returns:
+        Training and validation.
+
+    Raises:
+        InputError: A class has too few items to be in both parts.
+    """
+    everything = as_split(items)
+    if not share:
+        return everything, everything
+    random = np.random.default_rng(seed)
+    chosen = drawn_share(items.labels, items.classes, share, random=random)
+    kept, held = (
+        LabelledSplit(everything.fields[rows], items.labels[rows], everything.groups[rows])
+        for rows in (~chosen, chosen)
+    )
+    return kept, held
+
+
+def drawn_share(
+    labels: np.ndarray, classes: Sequence[str], share: float, *, random: np.random.Generator
+) -> np.ndarray:
+    """Draws the same share of each class.
+
+    Args:
+        labels: Number of the class of each item [item].
+        classes: Names of the classes.
+        share: Share of the items to draw, in (0, 1).
+        random: What is drawn from.
+
+    Returns:
+        Bool [item], True for those drawn.
+
+    Raises:
+        InputError: None of a class would be drawn, or all of it.
+    """
+    chosen = np.zeros(len(labels), bool)
+    for number, name in enumerate(classes):
+        members = random.permutation(np.flatnonzero(labels == number))
+        count = round(share * len(members))
+        require(
+            0 < count < len(members),
+            f"class {name} must have items for training and validation, but a share of {share:g} "
+            f"of its {len(members)} items is {count}; use more items or another share",
+        )
+        chosen[members[:count]] = True
+    return chosen
+
+
+def as_split(items: LabelledItems) -> LabelledSplit:
+    """All of some labelled items, each a group of its own.
+
+    Raises:
+        InputError: Two items differ in their shape.
+    """
+    return LabelledSplit(items.stack(), items.labels, np.arange(len(items)))

@@ -1,0 +1,116 @@
+"""Labelled volumes in one file, split as it says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
+from stpatch_jax.data.labelled.fields import (
+    LabelledFields,
+    LabelledSplit,
+    UnlabelledFields,
+    drawn_share,
+)
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.readers import LabelledItems, read_labelled_arrays
+from stpatch_jax.data.readers.arrays import array_headers, load_array
+from stpatch_jax.errors import require
+
+_SPLITS = {"train": "train", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class LabelledVolumesConfig(DataConfig):
+    """Classification of volumes in an `.npz` file of MedMNIST, with its official split.
+
+    The file holds `train_images` [item, z, y, x] or [item, z, y, x, channel], `train_labels`
+    [item, 1], and the same for `val` and `test`. An example is a volume of one time
+    [1, z, y, x, channel].
+
+    Attributes:
+        augmentation: How training volumes are changed each time they are trained on.
+        train_share: Share of the training volumes of each class that are trained on, in (0, 1].
+        seed: Decides which.
+
+    References:
+        Yang et al., "MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D biomedical
+        image classification", Scientific Data 2023.
+    """
+
+    augmentation: Augmentation = NO_AUGMENTATION
+    train_share: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.train_share <= 1,
+            f"data.train_share must be in (0, 1], but it is {self.train_share:g}; use 1 for all",
+        )
+
+    def load(self) -> LabelledFields:
+        """Reads the file.
+
+        Raises:
+            InputError: The file cannot be read, lacks an array, or does not hold volumes of one
+                size.
+        """
+        path = Path(self.file())
+        train = _items(path, "train", classes=())
+        splits = {
+            name: _volumes(_items(path, prefix, classes=train.classes), path)
+            for name, prefix in _SPLITS.items()
+        }
+        for name, split in splits.items():
+            shapes = split.fields.shape[1:], splits["train"].fields.shape[1:]
+            require(
+                shapes[0] == shapes[1],
+                f"the volumes of {path} must be of one shape, but those of {name} are {shapes[0]} "
+                f"and those of train {shapes[1]}; resize them",
+            )
+        if self.train_share < 1:
+            splits["train"] = self._part(splits["train"], train.classes)
+        return LabelledFields.of(
+            splits, train.classes, source=str(path), augmentation=self.augmentation
+        )
+
+    def items(self, path: str | Path) -> UnlabelledFields:
+        """Reads the volumes of another file: `test_images`, or the only array it holds.
+
+        Raises:
+            InputError: The file cannot be read, or it is not clear where its volumes are.
+        """
+        arrays = list(array_headers(Path(path)))
+        name = "test_images" if "test_images" in arrays else arrays[0]
+        require(
+            name == "test_images" or len(arrays) == 1,
+            f"{path} must hold volumes as test_images or as its only array, but it holds "
+            f"{', '.join(arrays)}; rename one of them",
+        )
+        fields = _fields(load_array(Path(path), name), Path(path))
+        return UnlabelledFields(fields, {"item": np.arange(len(fields))})
+
+    def _part(self, split: LabelledSplit, classes: tuple[str, ...]) -> LabelledSplit:
+        """The share of a split that is trained on."""
+        random = np.random.default_rng(self.seed)
+        kept = drawn_share(split.labels, classes, self.train_share, random=random)
+        return LabelledSplit(split.fields[kept], split.labels[kept], split.groups[kept])
+
+
+def _items(path: Path, prefix: str, *, classes: tuple[str, ...]) -> LabelledItems:
+    return read_labelled_arrays(
+        path, items=f"{prefix}_images", labels=f"{prefix}_labels", classes=classes or None
+    )
+
+
+def _volumes(items: LabelledItems, path: Path) -> LabelledSplit:
+    return LabelledSplit(_fields(items.items, path), items.labels, np.arange(len(items)))
+
+
+def _fields(volumes: np.ndarray, path: Path) -> np.ndarray:
+    require(
+        volumes.ndim in (4, 5),
+        f"the images of {path} must be volumes [item, z, y, x] or [item, z, y, x, channel], but "
+        f"their shape is {volumes.shape}; give a file of volumes",
+    )
+    return volumes[:, None, ..., None] if volumes.ndim == 4 else volumes[:, None]

@@ -1,0 +1,1 @@
+"""Tables of prices: the problem, its representations, tables and cleaning."""

@@ -1,0 +1,395 @@
+"""Panels: forecasting the prices of many companies from one table."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from stpatch_jax.data.prices.cleaning import dropped_companies, mask_impossible
+from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
+from stpatch_jax.data.prices.tables import VOLUME, PriceTable, read_price_table
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.sampling.splits import chronological_splits, window_starts
+from stpatch_jax.errors import InputError
+
+RepresentationName = Literal["log_return", "level"]
+_DEFAULT_CHANNEL = "adjusted_close"
+
+
+@dataclass(frozen=True)
+class PanelConfig(DataConfig):
+    """A forecast problem on a panel of prices.
+
+    Attributes:
+        path: Price table, `.csv` or `.csv.gz` (see `read_price_table`); the monthly table that
+            matplotlib ships by default.
+        context: Number of input time steps (rows of the table).
+        horizon: Number of predicted time steps.
+        representation: What the model reads and predicts: log_return (see `LogReturns`; consumes
+            one row more) or level (see `Levels`).
+        target_channel: Channel to predict. A table with a single channel has only that one to
+            predict, so there the default means it.
+        validation_fraction: Share of the rows in the validation span, in (0, 1).
+        test_fraction: Share of the rows in the test span, in (0, 1), the last ones.
+        minimum_share: Share of the training rows in which a company must have a target value, in
+            (0, 1]; other companies are dropped.
+        winsorize: Share of the training values beyond each outlier bound of a series, in
+            [0, 0.5); 0 clips nothing.
+
+    Raises:
+        InputError: If a value is out of range.
+    """
+
+    context: int = 24
+    horizon: int = 6
+    representation: RepresentationName = "log_return"
+    target_channel: str = _DEFAULT_CHANNEL
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    minimum_share: float = 0.25
+    winsorize: float = 0.005
+
+    def __post_init__(self) -> None:
+        for name in ("context", "horizon"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise InputError(
+                    f"{name} must be a whole number of time steps, at least 1, but it is {value}; "
+                    "use 1 or more"
+                )
+        if self.representation not in get_args(RepresentationName):
+            raise InputError(
+                f"representation must be one of {', '.join(get_args(RepresentationName))}, but it "
+                f"is {self.representation!r}; choose one of them"
+            )
+        for name in ("validation_fraction", "test_fraction"):
+            _check(name, getattr(self, name), 0 < getattr(self, name) < 1, "above 0 and below 1")
+        share = self.validation_fraction + self.test_fraction
+        _check("validation_fraction + test_fraction", share, share < 1, "below 1")
+        _check("minimum_share", self.minimum_share, 0 < self.minimum_share <= 1, "in (0, 1]")
+        _check("winsorize", self.winsorize, 0 <= self.winsorize < 0.5, "in [0, 0.5)")
+
+    def load(self) -> "PanelData":
+        """Reads the table, cleans it, splits it, and fits the representation to training rows.
+
+        Returns:
+            The forecast problem. Companies that were dropped stand in its report.
+
+        Warns:
+            UserWarning: If companies are dropped.
+
+        Raises:
+            InputError: If the table cannot be used: see `read_price_table`; no such channel, no
+                company with enough training rows, or too few rows.
+        """
+        return _build(self, read_price_table(None if self.path is None else self.file()))
+
+    def restore(self, path: str | Path, state: Mapping[str, Any]) -> "PanelData":
+        """Reads another table for a model of this problem; nothing is fitted to it.
+
+        Args:
+            path: The table, with the channels and at least the companies of the run, in any order.
+            state: What `PanelData.scaler_state` gave.
+
+        Returns:
+            A problem without splits.
+
+        Raises:
+            InputError: If the table cannot be read, or lacks a channel or a company.
+        """
+        table = read_price_table(path)
+        companies, channels = tuple(state["companies"]), tuple(state["channels"])
+        for dim, names in (("channel", channels), ("company", companies)):
+            there = set(map(str, table.field[dim].values))
+            lacking = [name for name in names if name not in there]
+            if lacking:
+                raise InputError(
+                    f"{path} must have every {dim} that the run was trained on, but "
+                    f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing; give a "
+                    "table of the same kind"
+                )
+        values = table.field.sel(company=list(companies), channel=list(channels)).values
+        target = channels.index(state["target_channels"][0])
+        if self.representation == "log_return":
+            values, _ = mask_impossible(values, channels)
+            found: Representation = LogReturns.restore(values, channels, target=target, state=state)
+        else:
+            found = Levels.restore(values, target=target, state=state)
+        return _data(self, table, values, companies, channels, target, found)
+
+
+def _check(name: str, value: float, holds: bool, rule: str) -> None:
+    if not holds:
+        raise InputError(f"{name} must be {rule}, but it is {value:g}; choose another value")
+
+
+@dataclass(frozen=True, eq=False)
+class PanelData:
+    """Everything of one forecast problem on a panel; made by `PanelConfig.load`.
+
+    Rows of the table count from 0; an example is named by the row of its first target.
+
+    Attributes:
+        config: The configuration it was made from.
+        times: Time of each row, datetime64 [time].
+        companies: Names of the companies that stay; their order carries no meaning.
+        channels: Names of the input channels.
+        target_channels: Name of the predicted channel, a tuple of one.
+        unit: Unit of the predicted channel, for reports.
+        splits: Target rows of `train`, `validation` and `test`.
+        report: What was read, dropped and clipped, and the dates of the splits; JSON-able.
+        prices: Target values as in the table [time, company, 1], float64, NaN where missing.
+        representation: Inputs and targets, and the way back.
+    """
+
+    config: PanelConfig
+    times: np.ndarray
+    companies: tuple[str, ...]
+    channels: tuple[str, ...]
+    target_channels: tuple[str, ...]
+    unit: str
+    splits: Mapping[str, range]
+    report: dict[str, Any]
+    prices: np.ndarray
+    representation: Representation
+
+    @property
+    def context(self) -> int:
+        """Number of input time steps."""
+        return self.config.context
+
+    @property
+    def horizon(self) -> int:
+        """Number of predicted time steps."""
+        return self.config.horizon
+
+    @property
+    def series(self) -> dict[str, tuple[slice, ...]]:
+        """Every company, and where it lies in an array [n, horizon, company, channel]."""
+        whole = slice(None)
+        return {name: (whole, whole, slice(i, i + 1)) for i, name in enumerate(self.companies)}
+
+    def source(self, split: str) -> Source:
+        """The examples of a split, one per window with stride 1, in order of time.
+
+        Each is a dict of `context` [context, company, channel] scaled inputs without NaN, `target`
+        [horizon, company, 1] scaled, 0 where missing, `target_mask` (same shape, bool) True where
+        the target is real, `persistence` [1, company, 1] what persistence predicts, scaled, and
+        `index`, an int64 scalar, the row of the first target. Floats are float32. Training
+        targets are clipped at the outlier bounds, others never. In log_return a target is missing
+        too where no earlier price exists to compare with.
+
+        Args:
+            split: `train`, `validation` or `test`.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        if split not in self.splits:
+            raise InputError(
+                f"split must be one of {', '.join(self.splits)}, but it is {split!r}; "
+                "choose one of them"
+            )
+        starts = window_starts(self.splits[split], horizon=self.config.horizon)
+        return _PanelSource(self, starts, training=split == "train")
+
+    def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Turns scaled predictions into the units of the table.
+
+        Args:
+            values: Scaled predictions [n, horizon, company, 1].
+            index: Row of the first target of each example [n], as in `batch["index"]`; the number
+                of rows of the table itself stands for a forecast beyond its end.
+
+        Returns:
+            float64 [n, horizon, company, 1]; in log_return NaN where no earlier price exists.
+
+        Raises:
+            InputError: If shapes or rows do not fit this panel.
+        """
+        values = np.asarray(values, np.float64)
+        index = self._check_index(index, last=len(self.times))
+        expected = (len(index), self.config.horizon, len(self.companies), 1)
+        if values.shape != expected:
+            raise InputError(
+                f"values must have the shape (n, horizon, company, 1) = {expected}, but it is "
+                f"{values.shape}; give the predictions of one example for each index"
+            )
+        return self.representation.to_price(values, index)
+
+    def values(self, rows: slice) -> np.ndarray:
+        """The values of the table in some rows, as they stand: never clipped, never filled.
+
+        Returns:
+            float64 [rows, company, 1], NaN where missing (in log_return also where a price is not
+            positive).
+        """
+        return self.prices[rows]
+
+    def scaler_state(self) -> dict[str, Any]:
+        """Everything fitted to the training rows, JSON-able, to be saved with a model.
+
+        Two panels with equal states scale alike, company by company.
+        """
+        return {
+            "companies": list(self.companies),
+            "channels": list(self.channels),
+            "target_channels": list(self.target_channels),
+            **self.representation.state(),
+        }
+
+    def _check_index(self, index: np.ndarray, *, last: int) -> np.ndarray:
+        index = np.asarray(index)
+        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+            raise InputError(
+                f"index must be a list of rows, integers of shape (n,), but it is {index.dtype} "
+                f"of shape {index.shape}; give the index of the batch"
+            )
+        if index.size and not 1 <= index.min() <= index.max() <= last:
+            raise InputError(
+                f"index must lie in 1..{last} for this table of {len(self.times)} rows, but it "
+                f"reaches from {index.min()} to {index.max()}; give rows of this table"
+            )
+        return index
+
+
+@dataclass(frozen=True, eq=False)
+class _PanelSource:
+    """Examples by number, cut from the arrays of the panel on demand."""
+
+    data: PanelData
+    starts: range
+    training: bool
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, i: int, /) -> Batch:
+        index = self.starts[i]
+        config, representation = self.data.config, self.data.representation
+        target, persistence = representation.targets(index, config.horizon, training=self.training)
+        mask = np.isfinite(target)
+        return {
+            "context": representation.inputs[index - config.context : index],
+            "target": np.where(mask, target, 0.0).astype(np.float32),
+            "target_mask": mask,
+            "persistence": persistence.astype(np.float32),
+            "index": np.asarray(index, np.int64),
+        }
+
+
+def _build(config: PanelConfig, table: PriceTable) -> PanelData:
+    channels = tuple(str(name) for name in table.field.channel.values)
+    companies = tuple(str(name) for name in table.field.company.values)
+    target = _target(config, channels)
+    values, times = table.field.values, table.field.time.values
+    returns = config.representation == "log_return"
+    impossible = 0
+    if returns:
+        values, impossible = mask_impossible(values, channels)
+    splits = chronological_splits(
+        len(times),
+        context=config.context,
+        horizon=config.horizon,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        first=LogReturns.lost_rows if returns else Levels.lost_rows,
+    )
+    train_rows = splits["train"].stop
+    dropped = dropped_companies(
+        values[:train_rows, :, target], companies, minimum_share=config.minimum_share
+    )
+    _warn_dropped(dropped, companies)
+    values = values[:, [name not in dropped for name in companies]]
+    companies = tuple(name for name in companies if name not in dropped)
+    fit: dict[str, Any] = {
+        "target": target,
+        "train_rows": train_rows,
+        "winsorize": config.winsorize,
+    }
+    representation = (
+        LogReturns.fit(values, channels, horizon=config.horizon, **fit)
+        if returns
+        else Levels.fit(values, **fit)
+    )
+    report = {
+        **table.report,
+        "companies_used": list(companies),
+        "companies_dropped": dropped,
+        "impossible_values": impossible,
+        "missing_targets": int(np.isnan(values[..., target]).sum()),
+        "clipped_inputs": representation.clipped,
+        "splits": _split_report(splits, times, config.horizon),
+    }
+    data = _data(config, table, values, companies, channels, target, representation)
+    return replace(data, splits=splits, report=report)
+
+
+def _data(
+    config: PanelConfig,
+    table: PriceTable,
+    values: np.ndarray,
+    companies: tuple[str, ...],
+    channels: tuple[str, ...],
+    target: int,
+    representation: Representation,
+) -> PanelData:
+    """A problem without splits."""
+    return PanelData(
+        config=config,
+        times=table.field.time.values,
+        companies=companies,
+        channels=channels,
+        target_channels=(channels[target],),
+        unit="shares" if channels[target] == VOLUME else "price units",
+        splits={},
+        report=table.report,
+        prices=values[..., target : target + 1],
+        representation=representation,
+    )
+
+
+def _target(config: PanelConfig, channels: Sequence[str]) -> int:
+    """Number of the target channel."""
+    if config.target_channel in channels:
+        return channels.index(config.target_channel)
+    if len(channels) == 1 and config.target_channel == _DEFAULT_CHANNEL:
+        return 0
+    raise InputError(
+        f"target_channel must be one of the table's channels {', '.join(channels)}, but it is "
+        f"{config.target_channel!r}; choose one of them"
+    )
+
+
+def _warn_dropped(dropped: Mapping[str, str], companies: Sequence[str]) -> None:
+    if len(dropped) == len(companies):
+        name, reason = next(iter(dropped.items()))
+        raise InputError(
+            f"at least one company must have enough data, but none of {len(companies)} has: "
+            f"{name}, for one, {reason}; use a longer table or a smaller minimum_share"
+        )
+    if dropped:
+        reasons = "; ".join(f"{name} {reason}" for name, reason in dropped.items())
+        warnings.warn(
+            f"{len(dropped)} of {len(companies)} companies dropped: {reasons}", stacklevel=4
+        )
+
+
+def _split_report(
+    splits: Mapping[str, range], times: np.ndarray, horizon: int
+) -> dict[str, dict[str, Any]]:
+    """First and last target date, target rows and windows of each split."""
+    return {
+        name: {
+            "first_target": str(times[rows[0]].astype("datetime64[s]")),
+            "last_target": str(times[rows[-1]].astype("datetime64[s]")),
+            "target_rows": len(rows),
+            "windows": len(window_starts(rows, horizon=horizon)),
+        }
+        for name, rows in splits.items()
+    }

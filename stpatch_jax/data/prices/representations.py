@@ -1,0 +1,322 @@
+"""What a model of prices reads and predicts: standardised log returns or standardised levels.
+
+Both classes hold arrays computed once for the whole table and give `targets` of one example by
+slicing them. Everything fitted (outlier bounds, scales) is fitted on the training rows; apart from
+that, row `t` of an array depends on no later row of the table.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from stpatch_jax.data.prices.tables import VOLUME
+from stpatch_jax.data.transforms.cleaning import Winsorizer, forward_fill
+from stpatch_jax.data.transforms.steps import StandardScaler
+
+
+class Representation(Protocol):
+    """How values become inputs and scaled targets, and how predictions become values again."""
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """Scaled inputs [time, company, channel], float32, without NaN."""
+        ...
+
+    @property
+    def clipped(self) -> int:
+        """Number of known inputs that were clipped as outliers."""
+        ...
+
+    def targets(self, index: int, horizon: int, *, training: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and persistence of the example whose first target row is `index`.
+
+        Args:
+            index: First target row; row `index - 1` is the last context row.
+            horizon: Number of predicted time steps.
+            training: Whether outliers among the targets are clipped.
+
+        Returns:
+            Scaled targets [horizon, company, 1], NaN where missing, and what persistence predicts
+            [1, company, 1], without NaN.
+        """
+        ...
+
+    def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Turns scaled predictions [n, horizon, company, 1] into the units of the table.
+
+        Args:
+            values: Scaled predictions.
+            index: First target row of each example [n].
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Everything fitted, ready for JSON."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LogReturns:
+    """Standardised one-step log returns in, log returns since the last context row out.
+
+    With `P` the value, `F` the forward-filled value and `s` the training standard deviation of
+    the one-step return of the target channel, input row `t` is `log(P[t] / F[t-1])`, standardised,
+    and the target at lead time `k` is `log(P[t+k] / F[t]) / s`; persistence is 0. A volume enters
+    as `1 + volume`. Where a value is missing, or none precedes, the input is a return of zero and
+    the target is missing. Row 0 has no return: this representation consumes one row more.
+
+    Inputs are clipped at training quantiles of the one-step return, training targets at those of
+    the return over their own lead time. Scales are fitted after clipping.
+    """
+
+    lost_rows: ClassVar[int] = 1
+
+    inputs: np.ndarray
+    clipped: int
+    target_channel: str
+    levels: np.ndarray
+    anchors: np.ndarray
+    winsorizer: Winsorizer
+    target_winsorizer: Winsorizer
+    scaler: StandardScaler
+    target_scale: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        values: np.ndarray,
+        channels: Sequence[str],
+        *,
+        target: int,
+        train_rows: int,
+        horizon: int,
+        winsorize: float,
+    ) -> "LogReturns":
+        """Fits to the first `train_rows` rows and transforms all of them.
+
+        Args:
+            values: Values [time, company, channel], NaN where missing; all have a logarithm.
+            channels: Names of the channels.
+            target: Number of the channel to predict.
+            train_rows: Number of training rows.
+            horizon: Number of predicted time steps.
+            winsorize: Share clipped at each end, 0 for none.
+        """
+        levels, filled, returns = _log_returns(values, channels)
+        winsorizer = Winsorizer.fit(returns[:train_rows], winsorize)
+        scaler = StandardScaler.fit(winsorizer.clip(returns)[:train_rows])
+        levels, anchors = levels[..., target : target + 1], filled[..., target : target + 1]
+        leads = [
+            Winsorizer.fit(levels[lead:train_rows] - anchors[: train_rows - lead], winsorize)
+            for lead in range(1, horizon + 1)
+        ]
+        state = {
+            "scaler": scaler.to_dict(),
+            "winsorizer": winsorizer.to_dict(),
+            "target_winsorizer": {
+                "lower": [lead.lower.tolist() for lead in leads],
+                "upper": [lead.upper.tolist() for lead in leads],
+            },
+        }
+        return cls.restore(values, channels, target=target, state=state)
+
+    @classmethod
+    def restore(
+        cls, values: np.ndarray, channels: Sequence[str], *, target: int, state: Mapping[str, Any]
+    ) -> "LogReturns":
+        """Transforms a table by what was fitted to the training rows of this or another one.
+
+        Args:
+            values: As in `fit`.
+            channels: Names of the channels.
+            target: Number of the channel to predict.
+            state: What `state` returned; the series of the table are those it was fitted to.
+        """
+        levels, filled, returns = _log_returns(values, channels)
+        winsorizer = Winsorizer.from_dict(state["winsorizer"])
+        scaler = StandardScaler.from_dict(state["scaler"])
+        clipped = winsorizer.clip(returns)
+        return cls(
+            inputs=_frozen_float32(scaler.transform(np.nan_to_num(clipped, nan=0.0))),
+            clipped=int((np.isfinite(returns) & (clipped != returns)).sum()),
+            target_channel=channels[target],
+            levels=levels[..., target : target + 1],
+            anchors=filled[..., target : target + 1],
+            winsorizer=winsorizer,
+            target_winsorizer=Winsorizer.from_dict(state["target_winsorizer"]),
+            scaler=scaler,
+            target_scale=scaler.channel(target).std,
+        )
+
+    def targets(self, index: int, horizon: int, *, training: bool) -> tuple[np.ndarray, np.ndarray]:
+        """See `Representation.targets`."""
+        anchor = self.anchors[index - 1 : index]
+        returns = self.levels[index : index + horizon] - anchor
+        if training:
+            returns = self.target_winsorizer.clip(returns)
+        return returns / self.target_scale, np.zeros_like(anchor)
+
+    def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """See `Representation.to_price`; NaN where no value precedes the targets."""
+        levels = self.anchors[index - 1][:, None] + values * self.target_scale
+        return from_log_levels(levels, (self.target_channel,))
+
+    def state(self) -> dict[str, Any]:
+        """See `Representation.state`."""
+        return {
+            "representation": "log_return",
+            "scaler": self.scaler.to_dict(),
+            "winsorizer": self.winsorizer.to_dict(),
+            "target_winsorizer": self.target_winsorizer.to_dict(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Standardised values in, standardised values out.
+
+    With `z` the standardised value, input row `t` is `z[t]`, forward-filled, and the target at
+    lead time `k` is `z[t+k]`; persistence is the last known `z` up to row `t`. Where nothing
+    precedes, the input and persistence are 0, the training mean.
+
+    Only training rows are clipped, in inputs, targets and persistence of training examples: levels
+    drift, so that training quantiles would cut off later rows that are perfectly sound. Scales are
+    fitted after clipping.
+    """
+
+    lost_rows: ClassVar[int] = 0
+
+    inputs: np.ndarray
+    clipped: int
+    scaled: np.ndarray
+    scaled_clipped: np.ndarray
+    anchors: np.ndarray
+    anchors_clipped: np.ndarray
+    winsorizer: Winsorizer
+    scaler: StandardScaler
+    target_scaler: StandardScaler
+
+    @classmethod
+    def fit(
+        cls,
+        values: np.ndarray,
+        *,
+        target: int,
+        train_rows: int,
+        winsorize: float,
+    ) -> "Levels":
+        """Fits to the first `train_rows` rows and transforms all of them.
+
+        Args:
+            values: Values [time, company, channel], NaN where missing.
+            target: Number of the channel to predict.
+            train_rows: Number of training rows.
+            winsorize: Share clipped at each end, 0 for none.
+        """
+        winsorizer = Winsorizer.fit(values[:train_rows], winsorize)
+        scaler = StandardScaler.fit(winsorizer.clip(values[:train_rows]))
+        state = {"scaler": scaler.to_dict(), "winsorizer": winsorizer.to_dict()}
+        return cls.restore(values, target=target, state=state, train_rows=train_rows)
+
+    @classmethod
+    def restore(
+        cls, values: np.ndarray, *, target: int, state: Mapping[str, Any], train_rows: int = 0
+    ) -> "Levels":
+        """Transforms a table by what was fitted to the training rows of this or another one.
+
+        Args:
+            values: As in `fit`.
+            target: Number of the channel to predict.
+            state: What `state` returned; the series of the table are those it was fitted to.
+            train_rows: Number of its rows that are training rows, which are clipped.
+        """
+        winsorizer = Winsorizer.from_dict(state["winsorizer"])
+        scaler = StandardScaler.from_dict(state["scaler"])
+        clipped = np.concatenate([winsorizer.clip(values[:train_rows]), values[train_rows:]])
+        target_scaler = scaler.channel(target)
+        scaled = target_scaler.transform(values[..., target : target + 1])
+        scaled_clipped = target_scaler.transform(clipped[..., target : target + 1])
+        return cls(
+            inputs=_frozen_float32(np.nan_to_num(forward_fill(scaler.transform(clipped)))),
+            clipped=int((np.isfinite(values) & (clipped != values)).sum()),
+            scaled=scaled,
+            scaled_clipped=scaled_clipped,
+            anchors=np.nan_to_num(forward_fill(scaled)),
+            anchors_clipped=np.nan_to_num(forward_fill(scaled_clipped)),
+            winsorizer=winsorizer,
+            scaler=scaler,
+            target_scaler=target_scaler,
+        )
+
+    def targets(self, index: int, horizon: int, *, training: bool) -> tuple[np.ndarray, np.ndarray]:
+        """See `Representation.targets`."""
+        scaled = self.scaled_clipped if training else self.scaled
+        anchors = self.anchors_clipped if training else self.anchors
+        return scaled[index : index + horizon], anchors[index - 1 : index]
+
+    def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """See `Representation.to_price`; levels do not depend on the position."""
+        return self.target_scaler.inverse(values)
+
+    def state(self) -> dict[str, Any]:
+        """See `Representation.state`."""
+        return {
+            "representation": "level",
+            "scaler": self.scaler.to_dict(),
+            "winsorizer": self.winsorizer.to_dict(),
+        }
+
+
+def _log_returns(
+    values: np.ndarray, channels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log levels, the same filled forward, and the returns since the last known value."""
+    levels = log_levels(values, channels)
+    filled = forward_fill(levels)
+    returns = np.full_like(levels, np.nan)
+    returns[1:] = levels[1:] - filled[:-1]
+    return levels, filled, returns
+
+
+def _frozen_float32(values: np.ndarray) -> np.ndarray:
+    """Examples are views of this array, so writing into one must fail."""
+    result = values.astype(np.float32)
+    result.setflags(write=False)
+    return result
+
+
+def log_levels(values: np.ndarray, channels: Sequence[str]) -> np.ndarray:
+    """Logarithm of each value: `log(price)`, and `log(1 + volume)` as a volume may be 0.
+
+    Args:
+        values: Array [..., channel]; prices positive, volumes not negative, NaN where missing.
+        channels: Names of the channels.
+
+    Returns:
+        Array of the same shape.
+    """
+    return np.stack(
+        [
+            np.log1p(values[..., at]) if channel == VOLUME else np.log(values[..., at])
+            for at, channel in enumerate(channels)
+        ],
+        axis=-1,
+    )
+
+
+def from_log_levels(levels: np.ndarray, channels: Sequence[str]) -> np.ndarray:
+    """Undoes `log_levels` up to rounding.
+
+    Args:
+        levels: Array [..., channel].
+        channels: Names of the channels.
+    """
+    return np.stack(
+        [
+            np.expm1(levels[..., at]) if channel == VOLUME else np.exp(levels[..., at])
+            for at, channel in enumerate(channels)
+        ],
+        axis=-1,
+    )

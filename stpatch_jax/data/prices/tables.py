@@ -1,0 +1,152 @@
+"""Price tables on disk, read into one field of (time, company, channel)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from stpatch_jax.data.readers.cells import Cells, read_cells
+from stpatch_jax.data.readers.panel_rows import PanelColumns, panel_field, wide_columns
+from stpatch_jax.errors import InputError
+
+VOLUME = "volume"
+LONG_CHANNELS = ("open", "high", "low", "close", "adjusted_close", VOLUME)
+WIDE_CHANNEL = "price"
+
+# Header words without case, spaces and punctuation, under the role of their column.
+_ROLES = {
+    "date": ("date", "datetime", "time", "timestamp"),
+    "ticker": ("ticker", "symbol"),
+    "open": ("open",),
+    "high": ("high",),
+    "low": ("low",),
+    "close": ("close",),
+    "adjusted_close": ("adjustedclose", "adjclose"),
+    VOLUME: ("volume",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PriceTable:
+    """Prices of several companies over time, and what was found while reading them.
+
+    Attributes:
+        field: Values [time, company, channel], float64, NaN where missing, with coordinates
+            `time` (datetime64, ascending, each once), `company` and `channel` (str).
+        report: Counts and names that go to JSON: source, layout, rows read, kept and dropped.
+    """
+
+    field: xr.DataArray
+    report: dict[str, Any]
+
+
+def read_price_table(path: str | Path | None) -> PriceTable:
+    """Reads a table of prices from a CSV file.
+
+    A *long* table has the columns date, ticker, open, high, low, close, adjusted close and volume
+    in any order, one row per company and date; case, spaces and underscores in the header do not
+    matter (`Adj Close` is `adjusted_close`), other columns are ignored. A *wide* table has no
+    ticker column: its first column is the date and every other one is the price of one company.
+    Lines that start with `#` above the header are comments.
+
+    Rows are sorted by time. Rows without any value and repetitions of a row are dropped and
+    counted. Dates have the year first (2012-09-04, 2012/9/4 16:00, 20120904) and UTC offsets are
+    undone; `inf` is not a number. Companies are sorted by name in a long table and keep the order
+    of the columns in a wide one; that order carries no meaning.
+
+    Args:
+        path: A `.csv` or `.csv.gz` file with commas, or None for the monthly prices of ten names
+            from 1990 to 2022 that matplotlib ships with its sample data.
+
+    Returns:
+        The field [time, company, channel] with the channels open, high, low, close,
+        adjusted_close, volume (long) or price (wide), and the report.
+
+    Raises:
+        InputError: If the file is missing, unreadable or empty, lacks a column, holds a cell that
+            is no number or no date, or has two different rows for one company and date.
+
+    Example:
+        >>> read_price_table(None).field.dims
+        ('time', 'company', 'channel')
+    """
+    file = _sample_file() if path is None else Path(path)
+    cells = read_cells(file, _word_columns)
+    columns = _find_columns(cells)
+    field, counts = panel_field(cells, columns, wide_channel=WIDE_CHANNEL)
+    times = field.time.values
+    report = {
+        "source": "matplotlib sample data" if path is None else file.name,
+        "layout": "wide" if columns.series is None else "long",
+        **counts,
+        "times": len(times),
+        "companies": field.sizes["company"],
+        "channels": field.channel.values.tolist(),
+        "first_time": str(times[0].astype("datetime64[s]")),
+        "last_time": str(times[-1].astype("datetime64[s]")),
+        "ignored_columns": columns.ignored,
+    }
+    return PriceTable(field, report)
+
+
+def _sample_file() -> Path:
+    """The price table of matplotlib's sample data; its file name has changed case over time."""
+    # Imported here: a table of one's own needs no matplotlib.
+    import matplotlib as mpl
+
+    folder = Path(mpl.get_data_path(), "sample_data")
+    for name in ("Stocks.csv", "stocks.csv"):
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(
+        "the default price table must come with matplotlib, but this installation has no sample "
+        "data; give a table with --data.path FILE.csv"
+    )
+
+
+def _role(name: str) -> str | None:
+    """The role of a column in a long table, from its name; None for any other column."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return next((role for role, words in _ROLES.items() if plain in words), None)
+
+
+def _word_columns(header: list[str]) -> list[int]:
+    roles = [_role(name) for name in header]
+    if "ticker" not in roles:
+        return [0]
+    return [at for at, role in enumerate(roles) if role in ("date", "ticker")]
+
+
+def _find_columns(cells: Cells) -> PanelColumns:
+    """Tells a long table from a wide one and checks that its columns are complete."""
+    roles = [_role(name) for name in cells.header]
+    # A wide table may name a company OPEN or LOW, but three of these words are no coincidence.
+    if "ticker" in roles or len(set(LONG_CHANNELS) & set(roles[1:])) >= 3:
+        return _long_columns(cells, roles)
+    return wide_columns(cells, 0, range(1, len(cells.header)), noun="company")
+
+
+def _long_columns(cells: Cells, roles: Sequence[str | None]) -> PanelColumns:
+    missing = [role for role in _ROLES if role not in roles]
+    if missing:
+        is_are, it_them = ("is", "it") if len(missing) == 1 else ("are", "them")
+        raise InputError(
+            f"the price table {cells.name} must have the columns {', '.join(_ROLES)}, but "
+            f"{', '.join(missing)} {is_are} missing; add {it_them} or correct the header"
+        )
+    for role in _ROLES:
+        names = [name for name, found in zip(cells.header, roles, strict=True) if found == role]
+        if len(names) > 1:
+            raise InputError(
+                f"the price table {cells.name} must have one {role} column, but the header has "
+                f"{' and '.join(names)}; rename or remove all but one"
+            )
+    return PanelColumns(
+        date=roles.index("date"),
+        series=roles.index("ticker"),
+        values={channel: roles.index(channel) for channel in LONG_CHANNELS},
+        ignored=[name for name, role in zip(cells.header, roles, strict=True) if role is None],
+    )

@@ -1,0 +1,1 @@
+"""Which examples are seen in which order: splits, samplers, batches."""

@@ -1,0 +1,222 @@
+"""What windows cost before anything is trained: patches, parameters, arithmetic, memory."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from stpatch_jax.data.fields.describing import binary, product
+from stpatch_jax.errors import InputError, require
+from stpatch_jax.flops import compiled_bytes, gradient_flops
+from stpatch_jax.nn import (
+    BackboneConfig,
+    ConvRecurrentConfig,
+    FlatPatchesConfig,
+    PatchCNNConfig,
+    PatchTransformerConfig,
+)
+from stpatch_jax.patches.extraction import Spec
+from stpatch_jax.patches.windows import WindowSpec
+
+BACKBONES: dict[str, Callable[[WindowSpec], BackboneConfig]] = {
+    "conv_recurrent": ConvRecurrentConfig.base,
+    "flat_patches": FlatPatchesConfig,
+    "patch_cnn": PatchCNNConfig.base,
+    "patch_transformer": PatchTransformerConfig.base,
+}
+"""Backbones whose windows can be chosen, by name, at their `base` size."""
+
+
+@dataclass(frozen=True)
+class WindowCost:
+    """What one window costs.
+
+    Attributes:
+        spec: The windows.
+        grid: Patches along (time, *space).
+        values_per_patch: Cells times channels of a window.
+        patch_bytes: Of the patches of one example in float32.
+        parameters: Of the backbone.
+        flops: Of one gradient of the backbone's output, for one example: the multiplications and
+            additions of matrix products and convolutions.
+        memory: Bytes that the compiled gradient needs on one device of this platform, weights and
+            example included; None where it was not compiled.
+    """
+
+    spec: WindowSpec
+    grid: tuple[int, ...]
+    values_per_patch: int
+    patch_bytes: int
+    parameters: int
+    flops: int
+    memory: int | None = None
+
+    @property
+    def patches(self) -> int:
+        """Number of patches, which are the tokens of a transformer."""
+        return math.prod(self.grid)
+
+
+def window_cost(
+    shape: Sequence[int],
+    spec: Spec,
+    backbone: Callable[[WindowSpec], BackboneConfig],
+    *,
+    channels: int = 1,
+    memory: bool = False,
+) -> WindowCost:
+    """Counts what a backbone with one window costs on one example; nothing is computed.
+
+    Args:
+        shape: `(time, *space)` of an example.
+        spec: The windows.
+        backbone: Config of the backbone for given windows, such as `PatchTransformerConfig.base`.
+        channels: Input channels.
+        memory: Whether to compile the gradient and ask the compiler for its memory, which takes
+            seconds.
+
+    Raises:
+        InputError: Windows or backbone do not fit the shape.
+
+    Examples:
+        >>> cost = window_cost((8, 16, 16), (2, 8, 8), PatchTransformerConfig.tiny)
+        >>> cost.patches, cost.values_per_patch, cost.parameters
+        (16, 128, 6544)
+    """
+    spec, shape = WindowSpec.of(spec), tuple(shape)
+    config = backbone(spec)
+
+    model: Any = nnx.eval_shape(lambda: config.build(channels, shape=shape, rngs=nnx.Rngs(0)))
+    x = jax.ShapeDtypeStruct((1, *shape, channels), jnp.float32)
+    grid = spec.grid_shape(shape)
+    values = math.prod(spec.window_shape(shape)) * channels
+    used = None
+    if memory:
+        gradient = nnx.jit(nnx.grad(lambda model, x: _total(model, x)[0]))
+        used = compiled_bytes(gradient.lower(model, x).compile())
+    return WindowCost(
+        spec,
+        grid,
+        values,
+        4 * math.prod(grid) * values,
+        sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))),
+        gradient_flops(_total, model, x),
+        used,
+    )
+
+
+def _total(model: Any, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    """A loss that every feature takes part in."""
+    return jnp.sum(model(x).astype(jnp.float32)), {}
+
+
+def window_costs(
+    shape: Sequence[int],
+    specs: Iterable[Spec],
+    backbone: Callable[[WindowSpec], BackboneConfig],
+    *,
+    channels: int = 1,
+) -> list[WindowCost]:
+    """Lists windows and strides by what they cost a backbone, the cheapest first.
+
+    Windows that do not fit the example or the backbone are left out.
+
+    Args:
+        shape: `(time, *space)` of an example.
+        specs: The windows, such as `nearby_windows` gives.
+        backbone: Config of the backbone for given windows.
+        channels: Input channels.
+
+    Returns:
+        Sorted by FLOPs, then by the bytes of the patches.
+
+    Examples:
+        >>> found = window_costs((8, 16), [(2, 2), (4, 4), (8, 32)], PatchTransformerConfig.tiny)
+        >>> [cost.spec.window for cost in found]
+        [(4, 4), (2, 2)]
+    """
+    found = []
+    for spec in specs:
+        try:
+            found.append(window_cost(shape, spec, backbone, channels=channels))
+        except InputError:
+            continue
+    return sorted(found, key=lambda cost: (cost.flops, cost.patch_bytes))
+
+
+def nearby_windows(spec: WindowSpec, shape: Sequence[int]) -> list[WindowSpec]:
+    """Windows of half, the same and twice the extent, in time and in space.
+
+    Args:
+        spec: The windows to begin with; their dilation and padding stay.
+        shape: `(time, *space)` of an example; windows that are longer are left out.
+
+    Returns:
+        Each once, with strides of a whole window and of half of it.
+
+    Examples:
+        >>> near = nearby_windows(WindowSpec((4,)), (8,))
+        >>> [(s.window, s.stride) for s in near]
+        [((2,), (2,)), ((2,), (1,)), ((4,), (4,)), ((4,), (2,)), ((8,), (8,)), ((8,), (4,))]
+    """
+    window = spec.window_shape(shape)
+    found: dict[WindowSpec, None] = {}
+    factors = (0.5, 1, 2)
+    for in_time, in_space in itertools.product(factors, factors if len(window) > 1 else (1,)):
+        scales = (in_time, *[in_space] * (len(window) - 1))
+        cells = [max(1, int(n * scale)) for n, scale in zip(window, scales, strict=True)]
+        if any(n > size for n, size in zip(cells, shape, strict=True)):
+            continue
+        for stride in (cells, [max(1, n // 2) for n in cells]):
+            found[spec.replace(window=tuple(cells), stride=tuple(stride))] = None
+    return list(found)
+
+
+def describe_costs(costs: Sequence[WindowCost], *, chosen: WindowCost, name: str) -> str:
+    """A table of `window_costs`, beside the windows that were asked for.
+
+    Args:
+        costs: The list.
+        chosen: The windows asked for, which are marked.
+        name: Name of the backbone.
+
+    Raises:
+        InputError: There is nothing to list.
+    """
+    require(bool(costs), "no window fits the example and the backbone; give a smaller one")
+    memory = (
+        "" if chosen.memory is None else f", {binary(chosen.memory)} of memory on this platform"
+    )
+    grid = product(chosen.grid)
+    lines = [
+        f"{name} with {product(chosen.spec.window)}: {chosen.patches:,} tokens ({grid}), "
+        f"{chosen.parameters:,} parameters, {_amount(chosen.flops)}FLOP a gradient of one example"
+        f"{memory}",
+        "",
+        f"{'window':>16} {'stride':>14} {'patches':>9} {'bytes':>10} {'parameters':>12} "
+        f"{'FLOP':>8} {'relative':>9}",
+    ]
+    for cost in costs:
+        mark = " <" if cost.spec == chosen.spec else ""
+        relative = cost.flops / chosen.flops if chosen.flops else 1.0
+        lines.append(
+            f"{product(cost.spec.window):>16} {product(cost.spec.stride):>14} {cost.patches:>9,} "
+            f"{binary(cost.patch_bytes):>10} {cost.parameters:>12,} {_amount(cost.flops):>8} "
+            f"{relative:>9.2f}{mark}"
+        )
+    return "\n".join(lines)
+
+
+def _amount(number: int) -> str:
+    """A large number with the letter of its power of a thousand."""
+    value = float(number)
+    for letter in ("", "k", "M", "G", "T"):
+        if value < 1000:
+            return f"{value:.3g} {letter}"
+        value /= 1000
+    return f"{value:.3g} P"

@@ -1,0 +1,37 @@
+"""Spacetime patches: window specs, extraction, folding, packing, and the same on split fields."""
+
+from stpatch_jax.patches.canonical import PaddingMode, PaddingName
+from stpatch_jax.patches.extraction import (
+    extract_patches,
+    gather_patches,
+    patchify,
+    unpatchify,
+    valid_fraction,
+)
+from stpatch_jax.patches.folding import blend_weights, cover_count, fold_patches
+from stpatch_jax.patches.halo import (
+    halo_exchange,
+    sharded_extract_patches,
+    sharded_fold_patches,
+)
+from stpatch_jax.patches.packing import PackedClips, pack_clips
+from stpatch_jax.patches.windows import WindowSpec
+
+__all__ = [
+    "PackedClips",
+    "PaddingMode",
+    "PaddingName",
+    "WindowSpec",
+    "blend_weights",
+    "cover_count",
+    "extract_patches",
+    "fold_patches",
+    "gather_patches",
+    "halo_exchange",
+    "pack_clips",
+    "patchify",
+    "sharded_extract_patches",
+    "sharded_fold_patches",
+    "unpatchify",
+    "valid_fraction",
+]

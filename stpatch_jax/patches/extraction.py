@@ -1,0 +1,392 @@
+"""Patch extraction: exact, differentiable, and the same function on every layout."""
+
+import cmath
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.patches.lowerings import Axes, Lowering, by_blocks, choose
+from stpatch_jax.patches.windows import WindowSpec, source_cell
+
+Spec = WindowSpec | int | Sequence[int | None]
+
+
+def extract_patches(x: ArrayLike, spec: Spec, *, lowering: Lowering = "auto") -> jax.Array:
+    """Cuts a field into its windows: `(*batch, *grid, *window, channel)`.
+
+    `out[..., g, i, c] = x[..., g * stride + i * dilation - lo, c]` per axis, where `lo` is the
+    leading padding; cells outside the field come from the padding mode, samples outside the
+    footprint are the fill value. Also known as im2col, unfold, view_as_windows,
+    sliding_window_view, patchify, tubelets.
+
+    The result equals `jax.lax.conv_general_dilated_patches` with its channel-major features
+    rearranged, and is a bit-exact copy for every dtype: NaN and Inf stay in their places, -0.0
+    and subnormals survive. Derivatives of any order and mode work; the gradient is a sum of
+    shifted pads (no scatter), accumulated in float32 for 8- and 16-bit floats. One exception is
+    the compiler's: on CPU, bfloat16 subnormals may become 0 and the bits of a NaN change (it
+    stays a NaN), because there XLA itself moves bfloat16 through float32 registers.
+
+    Args:
+        x: Field `[*batch, time, *space, channel]`, any dtype.
+        spec: A `WindowSpec`, or a bare window `(time, *space)` (stride = window, VALID).
+        lowering: How the copy is made: `conv` (the lax operator on bytes), `reshape` (stride =
+            window only), `blocks` (concatenated shifted blocks), `gather` (one gather of runs), or
+            `auto` (the fastest measured). The result does not depend on it.
+
+    Returns:
+        Patches `[*batch, nt, *ns, *window, channel]` of the dtype of `x`, where the patch grid is
+        `spec.grid_shape((time, *space))`.
+
+    Raises:
+        InputError: `x` has too few axes, a window does not fit, or a name is not known.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.arange(2 * 6 * 8 * 3).reshape(2, 6, 8, 3)  # batch, time, company, channel
+        >>> extract_patches(x, (3, 4)).shape  # stride = window
+        (2, 2, 2, 3, 4, 3)
+        >>> spec = WindowSpec((3, None), stride=(1, None), padding=("CAUSAL", "VALID"))
+        >>> extract_patches(x, spec).shape
+        (2, 6, 1, 3, 8, 3)
+
+    References:
+        `jax.lax.conv_general_dilated_patches`; `numpy.lib.stride_tricks.sliding_window_view`.
+    """
+    return _extract(jnp.asarray(x), static_spec(spec), lowering=lowering)
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "lowering"), inline=True)
+def _extract(x: jax.Array, spec: WindowSpec, *, lowering: Lowering) -> jax.Array:
+    axes, mask = resolve(x.shape, spec)
+    fill = fill_scalar(spec.fill_value, x.dtype)
+    windows = choose(lowering, axes)
+
+    def copy(x: jax.Array, fill: np.ndarray) -> jax.Array:
+        return masked(windows(padded(x, axes, fill), axes), mask, fill)
+
+    return exact_copy(copy, lambda tangent: linear_extract(tangent, axes, mask), x, fill)
+
+
+def exact_copy(
+    copy: Callable[..., jax.Array],
+    linear: Callable[..., jax.Array],
+    x: jax.Array,
+    fill: np.ndarray,
+    *traced: jax.Array,
+) -> jax.Array:
+    """Runs `copy(x, fill, *traced)` bit for bit; its tangent is `linear(tangent, *traced)`."""
+
+    def primal(x: jax.Array, *traced: jax.Array) -> jax.Array:
+        if not _is_short_float(x.dtype):
+            return copy(x, fill, *traced)
+        # XLA may widen short floats even to move them, which quiets NaNs and flushes subnormals.
+        bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
+        patches = copy(lax.bitcast_convert_type(x, bits), fill.view(bits), *traced)
+        return lax.bitcast_convert_type(patches, x.dtype)
+
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return primal(x, *traced)
+    exact = jax.custom_jvp(primal)
+    exact.defjvp(lambda primals, tangents: (exact(*primals), linear(tangents[0], *primals[1:])))
+    return exact(x, *traced)
+
+
+def linear_extract(x: jax.Array, axes: Axes, mask: np.ndarray | None) -> jax.Array:
+    """The linear part of extraction (fill value 0), in the form whose transpose is `fold`.
+
+    16-bit floats pass through float32, exactly, so that the transpose accumulates in float32.
+    """
+    wide = accumulator(x.dtype)
+    zero = np.zeros((), wide)
+    patches = masked(by_blocks(padded(x.astype(wide), axes, zero), axes), mask, zero)
+    return patches.astype(x.dtype)
+
+
+def _is_short_float(dtype: jnp.dtype) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+
+
+def accumulator(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype in which numbers of a dtype are added up: float32 for shorter floats."""
+    return jnp.dtype(jnp.float32) if _is_short_float(dtype) else dtype
+
+
+def padded(x: jax.Array, axes: Axes, fill: np.ndarray) -> jax.Array:
+    """Pads every axis in its own mode; a copy, also of the values it repeats."""
+    first = x.ndim - len(axes) - 1
+    for position, axis in enumerate(axes):
+        if axis.lo or axis.hi:
+            widths = [(0, 0)] * x.ndim
+            widths[first + position] = (axis.lo, axis.hi)
+            constant = {"constant_values": fill} if axis.mode == "constant" else {}
+            x = jnp.pad(x, widths, mode=axis.mode, **constant)
+    return x
+
+
+def masked(patches: jax.Array, mask: np.ndarray | None, fill: np.ndarray) -> jax.Array:
+    """Puts the fill value where a sample lies outside the footprint."""
+    if mask is None:
+        return patches
+    return jnp.where(along_channels(mask, patches.ndim), patches, fill)
+
+
+def along_channels(values: Any, ndim: int) -> Any:
+    """Gives values over the last axes before the channels the rank they broadcast with."""
+    return values.reshape((1,) * (ndim - values.ndim - 1) + values.shape + (1,))
+
+
+def static_spec(spec: Any) -> WindowSpec:
+    """The spec itself, or a bare window as a spec; refuses anything traced by name."""
+    return WindowSpec.of(spec)
+
+
+def resolve(shape: tuple[int, ...], spec: WindowSpec) -> tuple[Axes, np.ndarray | None]:
+    """Axes and footprint of a spec on an array `(*batch, time, *space, channel)`."""
+    if len(shape) < spec.rank + 1:
+        raise InputError(
+            f"the input must have the axes (*batch, time, *space, channel) with {spec.rank} for "
+            f"the window {spec.window}, got shape {shape}; add the missing axes (x[..., None] "
+            "adds a channel)"
+        )
+    field = shape[-1 - spec.rank : -1]
+    return spec.axes(field), spec.footprint_mask(field)
+
+
+def fill_scalar(value: bool | int | float | complex, dtype: jnp.dtype) -> np.ndarray:
+    """The fill value in the field's dtype, refused where the dtype cannot hold it.
+
+    Floats may round it, but not to or from NaN or infinity; whole numbers must be exact.
+    """
+    held = None
+    complex_field = jnp.issubdtype(dtype, jnp.complexfloating)
+    if complex_field or value.imag == 0:
+        number = value.real if isinstance(value, complex) and not complex_field else value
+        # A whole number too long for any machine integer cannot be cast at all.
+        with np.errstate(all="ignore"), contextlib.suppress(OverflowError):
+            held = np.asarray(number).astype(dtype)
+    if held is None or not _stands_for(held.item(), value, dtype):
+        raise InputError(
+            f"fill_value must be a value of the input's dtype {dtype}, got {value!r}; convert the "
+            "input or choose another fill value"
+        )
+    return held
+
+
+def _stands_for(held: Any, value: Any, dtype: jnp.dtype) -> bool:
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return held == value
+    return all(kind(held) == kind(value) for kind in (cmath.isnan, cmath.isinf))
+
+
+def patchify(x: ArrayLike, window: Spec) -> jax.Array:
+    """Cuts a field into non-overlapping windows and flattens each to a token.
+
+    `(*batch, time, *space, channel)` becomes `(*batch, tokens, features)` with
+    `tokens = prod(size / window)` in grid order and `features = prod(window) * channel`, channel
+    fastest; `unpatchify` is the inverse. Also known as space-to-depth, tubelet flattening.
+
+    Args:
+        x: Field `[*batch, time, *space, channel]`; every axis a multiple of its window.
+        window: The window `(time, *space)`; None for the whole axis.
+
+    Returns:
+        Tokens `[*batch, tokens, features]` of the dtype of `x`.
+
+    Raises:
+        InputError: An axis is not a multiple of its window, or the windows overlap.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> tokens = patchify(jnp.zeros((8, 4, 32, 32, 3)), (2, 16, 16))
+        >>> tokens.shape
+        (8, 8, 1536)
+        >>> unpatchify(tokens, (2, 16, 16), (4, 32, 32)).shape
+        (8, 4, 32, 32, 3)
+    """
+    x = jnp.asarray(x)
+    spec = _tiling(window)
+    axes, _ = resolve(x.shape, spec)
+    _require_tiled(axes)
+    patches = _extract(x, spec, lowering="reshape")
+    batch = x.shape[: x.ndim - spec.rank - 1]
+    tokens = int(np.prod([axis.count for axis in axes]))
+    # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
+    patches = patches.reshape(*batch, tokens, *(axis.window for axis in axes), x.shape[-1])
+    return patches.reshape(*batch, tokens, -1)
+
+
+def unpatchify(tokens: ArrayLike, window: Spec, shape: Sequence[int]) -> jax.Array:
+    """Puts the tokens of `patchify` back into the field they came from, exactly.
+
+    Args:
+        tokens: Tokens `[*batch, tokens, prod(window) * channel]`, any dtype.
+        window: The window that `patchify` was given.
+        shape: The field's `(time, *space)`.
+
+    Returns:
+        Field `[*batch, time, *space, channel]` of the dtype of `tokens`.
+
+    Raises:
+        InputError: The tokens do not fit the window and shape.
+    """
+    tokens = jnp.asarray(tokens)
+    axes = _tiling(window).axes(shape)
+    _require_tiled(axes)
+    grid = [axis.count for axis in axes]
+    cells = [axis.window for axis in axes]
+    count, samples = int(np.prod(grid)), int(np.prod(cells))
+    if tokens.ndim < 2 or tokens.shape[-2] != count or tokens.shape[-1] % samples:
+        raise InputError(
+            f"tokens must have the axes (*batch, {count}, a multiple of {samples}) for window "
+            f"{tuple(cells)} and shape {tuple(shape)}, got {tokens.shape}; give the window and "
+            "shape that patchify had"
+        )
+    batch = tokens.shape[:-2]
+    first, rank = len(batch), len(axes)
+    x = tokens.reshape(*batch, *grid, tokens.shape[-1])
+    x = x.reshape(*batch, *grid, *cells, tokens.shape[-1] // samples)
+    pairs = [first + offset + position for position in range(rank) for offset in (0, rank)]
+    x = x.transpose(*range(first), *pairs, x.ndim - 1)
+    for position, axis in enumerate(axes):
+        at = first + position
+        x = x.reshape(*x.shape[:at], axis.size, *x.shape[at + 2 :])
+    return x
+
+
+def _tiling(window: Spec) -> WindowSpec:
+    """The plain non-overlapping spec of a window; refuses one that says anything else."""
+    spec = WindowSpec.of(window)
+    plain = WindowSpec(spec.window)
+    if spec not in (plain, WindowSpec(spec.window, stride=spec.window)):
+        raise InputError(
+            "patchify must have non-overlapping windows (stride = window, dilation 1, no padding, "
+            f"no footprint), got {spec}; use extract_patches and fold_patches"
+        )
+    return plain
+
+
+def _require_tiled(axes: Axes) -> None:
+    sizes, window = [axis.size for axis in axes], [axis.window for axis in axes]
+    if any(size % cells for size, cells in zip(sizes, window, strict=True)):
+        raise InputError(
+            f"every axis must be a multiple of its window, got (time, *space) {tuple(sizes)} for "
+            f"window {tuple(window)}; crop or pad the field, or use extract_patches"
+        )
+
+
+def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:
+    """Cuts windows at given, possibly traced, starts: for samplers that live on the device.
+
+    Window, dilation, padding mode, fill value and footprint are the spec's; its stride and
+    padding are not used, because the starts say where windows lie. Cells outside the field come
+    from the padding mode, however far outside. At the starts of the patch grid the result is
+    `extract_patches`, bit for bit. The gradient is a scatter-add, since starts may repeat.
+
+    Args:
+        x: Field `[*batch, time, *space, channel]`, any dtype.
+        starts: First cells `[n, 1 + space axes]` in field coordinates, integers.
+        spec: A `WindowSpec` or a bare window.
+
+    Returns:
+        Patches `[*batch, n, *window, channel]` of the dtype of `x`.
+
+    Raises:
+        InputError: The starts are not integers `[n, window axes]`, or a window does not fit.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.arange(12.0).reshape(4, 3, 1)  # time, company, channel
+        >>> gather_patches(x, jnp.array([[0, 0], [2, 1]]), (2, 2))[..., 0].tolist()
+        [[[0.0, 1.0], [3.0, 4.0]], [[7.0, 8.0], [10.0, 11.0]]]
+    """
+    x, starts = jnp.asarray(x), jnp.asarray(starts)
+    spec = static_spec(spec)
+    if starts.shape[1:] != (spec.rank,) or not jnp.issubdtype(starts.dtype, jnp.integer):
+        raise InputError(
+            f"starts must be integers of shape (n, {spec.rank}) for the window {spec.window}, got "
+            f"{starts.dtype} {starts.shape}; give one (time, *space) start per window"
+        )
+    return _gather(x, starts, spec)
+
+
+@functools.partial(jax.jit, static_argnames=("spec",), inline=True)
+def _gather(x: jax.Array, starts: jax.Array, spec: WindowSpec) -> jax.Array:
+    axes, mask = resolve(x.shape, spec)
+
+    def copy(x: jax.Array, fill: np.ndarray, starts: jax.Array) -> jax.Array:
+        index, inside = _window_cells(starts, axes)
+        patches = x[(..., *index, slice(None))]
+        if inside:
+            everywhere = functools.reduce(jnp.logical_and, inside)[..., None]
+            leading = (1,) * (patches.ndim - everywhere.ndim)
+            patches = jnp.where(everywhere.reshape(leading + everywhere.shape), patches, fill)
+        return masked(patches, mask, fill)
+
+    def linear(tangent: jax.Array, starts: jax.Array) -> jax.Array:
+        wide = accumulator(tangent.dtype)
+        return copy(tangent.astype(wide), np.zeros((), wide), starts).astype(tangent.dtype)
+
+    return exact_copy(copy, linear, x, fill_scalar(spec.fill_value, x.dtype), starts)
+
+
+def _window_cells(starts: jax.Array, axes: Axes) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The cell that every sample of every window reads, per axis, and whether it is inside.
+
+    Each is `(n, *window)` with 1 in place of the other axes; only constant padding has an outside.
+    """
+    # Small and unsigned integers could not hold a cell in front of the field.
+    starts = starts.astype(jnp.int64 if starts.dtype.itemsize == 8 else jnp.int32)
+    index, inside = [], []
+    for position, axis in enumerate(axes):
+        samples = np.arange(axis.window, dtype=starts.dtype)[None] * axis.dilation
+        samples = starts[:, position, None] + samples
+        cells = source_cell(samples, axis.size, axis.mode)
+        form = [samples.shape[0], *(1,) * len(axes)]
+        form[1 + position] = axis.window
+        index.append(cells.reshape(form))
+        if axis.mode == "constant":
+            inside.append((cells == samples).reshape(form))
+    return index, inside
+
+
+def valid_fraction(valid: ArrayLike, spec: Spec) -> jax.Array:
+    """The share of every window that holds data.
+
+    The mean of `valid` over the samples of the footprint. Constant padding holds no data; the
+    other padding modes hold what they copy.
+
+    Args:
+        valid: Boolean `[*batch, time, *space, channel]`, True where there is data
+            (`jnp.isfinite(x)` for fields with NaN gaps).
+        spec: A `WindowSpec` or a bare window.
+
+    Returns:
+        Float32 `[*batch, nt, *ns, channel]` from 0 to 1.
+
+    Raises:
+        InputError: `valid` is not boolean, or a window does not fit.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> valid = jnp.isfinite(jnp.array([1.0, jnp.nan, 2.0, 3.0]))[:, None]
+        >>> valid_fraction(valid, (2,))[:, 0].tolist()
+        [0.5, 1.0]
+    """
+    valid, spec = jnp.asarray(valid), static_spec(spec)
+    if valid.dtype != jnp.bool_:
+        raise InputError(
+            f"valid must be boolean, got {valid.dtype}; pass jnp.isfinite(x) for a field with NaN"
+        )
+    axes, mask = resolve(valid.shape, spec)
+    patches = _extract(valid, spec.replace(fill_value=False), lowering="auto")
+    window = tuple(range(patches.ndim - 1 - len(axes), patches.ndim - 1))
+    samples = np.prod([axis.window for axis in axes]) if mask is None else mask.sum()
+    return patches.sum(window, dtype=jnp.float32) / np.float32(samples)

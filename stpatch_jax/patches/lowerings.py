@@ -1,0 +1,262 @@
+"""The ways to copy windows out of a padded array, every one of them bit-exact.
+
+A lowering takes `(*batch, *padded, channel)` and the resolved axes, and returns
+`(*batch, *grid, *window, channel)`. Which one is fastest depends on platform and shape;
+`benchmarks/extract_patches.py` measures them and `choose` holds what it found.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.patches.windows import AxisWindows
+
+Lowering = Literal["auto", "conv", "reshape", "blocks", "gather"]
+LOWERING_NAMES: tuple[str, ...] = get_args(Lowering)
+Axes = tuple[AxisWindows, ...]
+
+# Above this many slices per axis, windows are built from half windows instead: XLA's compile time
+# grows with the number of operations (hundreds of slices take seconds, their gradient minutes).
+_MAX_SLICES = 16
+# Entries of the largest table that becomes a constant of a compiled program (1 MiB).
+_MAX_CONSTANT = 1 << 18
+
+
+def choose(lowering: Lowering, axes: Axes) -> Callable[[jax.Array, Axes], jax.Array]:
+    """Returns the function of a lowering by name; `auto` picks by platform and shape.
+
+    Raises:
+        InputError: The name is not known, or `reshape` is asked for windows that overlap or skip.
+    """
+    if lowering not in LOWERING_NAMES:
+        raise InputError(
+            f"lowering must be one of {', '.join(LOWERING_NAMES)}, got {lowering!r}; choose one "
+            "of these"
+        )
+    tiled = all(axis.stride == axis.window and axis.dilation == 1 for axis in axes)
+    if lowering == "auto":
+        overlapping = _FASTEST_OVERLAPPING.get(jax.default_backend(), "blocks")
+        lowering = "reshape" if tiled else overlapping
+    if lowering == "reshape" and not tiled:
+        raise InputError(
+            'lowering="reshape" must have stride = window and dilation 1 along every axis, got '
+            f"{[(a.window, a.stride, a.dilation) for a in axes]} as (window, stride, dilation); "
+            'use lowering="auto"'
+        )
+    return {"conv": by_conv, "gather": by_gather}.get(lowering, by_blocks)
+
+
+# Measured by benchmarks/extract_patches.py; a platform nobody measured gets `blocks`, which is
+# slices and concatenations only.
+_FASTEST_OVERLAPPING: dict[str, Lowering] = {"cpu": "gather"}
+
+
+def by_gather(x: jax.Array, axes: Axes) -> jax.Array:
+    """One gather of contiguous runs: the window's last axis together with the channels.
+
+    XLA reads the start of a run once and copies the run in a vectorised loop.
+    """
+    rank = len(axes)
+    batch = x.ndim - rank - 1
+    channels, padded = x.shape[-1], x.shape[batch:]
+    if x.size == 0 or math.prod(padded) > np.iinfo(np.int32).max:  # starts would pass int32
+        return by_blocks(x, axes)
+    # With dilation the samples of the last axis do not touch, and a run is one sample.
+    merged = axes[-1].dilation == 1
+    starts = _run_starts(padded, axes, merged)
+    for _ in axes:
+        x = x.reshape(*x.shape[:-2], -1)
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(*range(batch), batch + starts.ndim),
+        collapsed_slice_dims=(),
+        start_index_map=(batch,),
+    )
+    run = axes[-1].window * channels if merged else channels
+    # Every start is inside; "clip" only spares the select that the default mode would add.
+    x = lax.gather(x, starts[..., None], numbers, (*x.shape[:-1], run), mode="clip")
+    return x.reshape(*x.shape[:-1], axes[-1].window, channels) if merged else x
+
+
+def _run_starts(padded: tuple[int, ...], axes: Axes, merged: bool) -> jax.Array | np.ndarray:
+    """Where the runs of a flattened `(*padded, channel)` start, int32 `(*grid, *window)`.
+
+    Without the window's last axis where that is merged into the run.
+    """
+    rank = len(axes)
+    pitches = [math.prod(padded[position + 1 :]) for position in range(rank)]
+    steps = [(axis.count, axis.stride * pitch) for axis, pitch in zip(axes, pitches, strict=True)]
+    steps += [
+        (axis.window, axis.dilation * pitch) for axis, pitch in zip(axes, pitches, strict=True)
+    ][: rank - merged]
+    entries = math.prod(count for count, _ in steps)
+    # Small tables are constants of the program; large ones it computes, to stay small itself.
+    numbers = np if entries <= _MAX_CONSTANT else jnp
+    starts = numbers.zeros((1,) * len(steps), np.int32)
+    for place, (count, step) in enumerate(steps):
+        form = [1] * len(steps)
+        form[place] = count
+        starts = starts + (np.arange(count) * step).astype(np.int32).reshape(form)
+    return starts
+
+
+def by_blocks(x: jax.Array, axes: Axes) -> jax.Array:
+    """Blocks of one stride per axis, widened to windows by concatenation, then one transpose.
+
+    The last axis is merged with the channels throughout, so that every copy moves runs as long as
+    they can be. It is linear and made of pads, slices, reshapes, concatenations and a transpose
+    only, so its transpose is a sum of shifted pads in a fixed order: no scatter, no convolution.
+    """
+    rank = len(axes)
+    batch = x.ndim - rank - 1
+    channels = x.shape[-1]
+    # With dilation the samples of the last axis are strided and cannot merge with the channels.
+    merged = axes[-1].dilation == 1 and channels > 0
+    x = _resize(x, [axis.stride * _blocks_needed(axis) for axis in axes], batch)
+    # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
+    for position in reversed(range(rank)):
+        at, axis = batch + position, axes[position]
+        x = x.reshape(*x.shape[:at], _blocks_needed(axis), axis.stride, *x.shape[at + 1 :])
+    if merged:
+        x = x.reshape(*x.shape[:-2], axes[-1].stride * channels)
+    for position in reversed(range(rank)):
+        unit = channels if merged and position == rank - 1 else 1
+        x = _widen(x, axes[position], batch + 2 * position, batch + 2 * position + 1, unit)
+    x = x.transpose(_grid_before_window(batch, rank, x.ndim))
+    return x.reshape(*x.shape[:-1], axes[-1].window, channels) if merged else x
+
+
+def by_conv(x: jax.Array, axes: Axes) -> jax.Array:
+    """`lax.conv_general_dilated_patches` on the bytes of `x`, the operator's specification.
+
+    The lax operator is a convolution with an identity kernel, hence arithmetic: on the values
+    themselves it spreads NaN, loses the sign of zero, flushes subnormals, and rounds at an
+    accelerator's default precision. Bytes are whole numbers up to 255, exact even in bfloat16, so
+    extracting byte planes and putting them together again is a copy.
+    """
+    if x.size == 0:  # the lax operator refuses a convolution of no features
+        return by_gather(x, axes)
+    rank = len(axes)
+    batch_shape = x.shape[: x.ndim - rank - 1]
+    channels = x.shape[-1]
+    planes = _to_bytes(x)
+    bytes_each = planes.shape[-1]
+    features = channels * bytes_each
+    planes = planes.reshape(math.prod(batch_shape), *x.shape[len(batch_shape) : -1], features)
+    spatial = "THWD"[:rank]
+    patches = lax.conv_general_dilated_patches(
+        planes.astype(jnp.float32),
+        filter_shape=[axis.window for axis in axes],
+        window_strides=[axis.stride for axis in axes],
+        padding="VALID",
+        rhs_dilation=[axis.dilation for axis in axes],
+        dimension_numbers=(f"N{spatial}C", f"OI{spatial}", f"N{spatial}C"),
+    )
+    # The operator's features are channel-major: (channel, byte, *window).
+    window = [axis.window for axis in axes]
+    patches = patches.reshape(*patches.shape[:-1], channels, bytes_each, *window)
+    patches = jnp.moveaxis(patches, (1 + rank, 2 + rank), (-2, -1)).astype(jnp.uint8)
+    return _from_bytes(patches, x.dtype).reshape(
+        *batch_shape, *(axis.count for axis in axes), *window, channels
+    )
+
+
+def _grid_before_window(batch: int, rank: int, ndim: int) -> list[int]:
+    """Permutation from `(*batch, g1, w1, g2, w2, ..., c)` to `(*batch, *grid, *window, c)`."""
+    grid = [batch + 2 * position for position in range(rank)]
+    rest = range(batch + 2 * rank, ndim)
+    return [*range(batch), *grid, *(axis + 1 for axis in grid), *rest]
+
+
+def _resize(x: jax.Array, sizes: Sequence[int], first: int) -> jax.Array:
+    """Crops or zero-pads the tails of consecutive axes; what is added is never read."""
+    config = [(0, 0, 0)] * x.ndim
+    for position, size in enumerate(sizes):
+        config[first + position] = (0, size - x.shape[first + position], 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), config) if any(hi for _, hi, _ in config) else x
+
+
+def _slices(window: int, axis: AxisWindows) -> list[tuple[int, int, int]]:
+    """The runs of window samples that lie in one block: `(block, first cell, one past last)`."""
+    cells = [divmod(sample * axis.dilation, axis.stride) for sample in range(window)]
+    runs: dict[int, list[int]] = {}
+    for block, cell in cells:
+        runs.setdefault(block, []).append(cell)
+    return [(block, run[0], run[-1] + 1) for block, run in runs.items()]
+
+
+def _half(window: int, axis: AxisWindows) -> int:
+    """Samples of the half window that a window is built from, or all of them to slice directly.
+
+    A half starts a whole number of blocks after the other only at multiples of
+    `stride / gcd(stride, dilation)` samples.
+    """
+    aligned = axis.stride // math.gcd(axis.stride, axis.dilation)
+    half = -(-window // (2 * aligned)) * aligned
+    direct = window * min(axis.dilation, axis.stride) <= _MAX_SLICES * axis.stride
+    return window if direct or half >= window else half
+
+
+def _blocks_needed(axis: AxisWindows) -> int:
+    """Blocks of one stride that `_widen` reads along an axis, with those past the last window."""
+
+    def last_sample(window: int) -> int:
+        half = _half(window, axis)
+        return window - 1 if half == window else half + last_sample(half)
+
+    return axis.count + last_sample(axis.window) * axis.dilation // axis.stride
+
+
+def _widen(x: jax.Array, axis: AxisWindows, grid: int, cells: int, unit: int) -> jax.Array:
+    """Turns blocks at array axes `(grid, cells)` into windows; each cell is `unit` numbers."""
+
+    def windows(window: int, count: int) -> jax.Array:
+        half = _half(window, axis)
+        if half == window:
+            parts = [
+                lax.slice_in_dim(
+                    lax.slice_in_dim(x, block, block + count, axis=grid),
+                    first * unit,
+                    stop * unit if unit > 1 else stop,
+                    stride=axis.dilation if stop - first > 1 else 1,
+                    axis=cells,
+                )
+                for block, first, stop in _slices(window, axis)
+            ]
+        else:
+            shift = half * axis.dilation // axis.stride
+            halves = windows(half, count + shift)
+            later = lax.slice_in_dim(halves, shift, shift + count, axis=grid)
+            parts = [
+                lax.slice_in_dim(halves, 0, count, axis=grid),
+                lax.slice_in_dim(later, 0, (window - half) * unit, axis=cells),
+            ]
+        return parts[0] if len(parts) == 1 else lax.concatenate(parts, cells)
+
+    return windows(axis.window, axis.count)
+
+
+def _to_bytes(x: jax.Array) -> jax.Array:
+    """The bytes of every number, `(*x.shape, bytes)` uint8."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return jnp.concatenate([_to_bytes(x.real), _to_bytes(x.imag)], axis=-1)
+    if x.dtype == jnp.bool_ or x.dtype.itemsize == 1:
+        x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else lax.bitcast_convert_type(x, jnp.uint8)
+        return x[..., None]
+    return lax.bitcast_convert_type(x, jnp.uint8)
+
+
+def _from_bytes(planes: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """The inverse of `_to_bytes`."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        part = jnp.finfo(dtype).dtype
+        real, imag = jnp.split(planes, 2, axis=-1)
+        return lax.complex(_from_bytes(real, part), _from_bytes(imag, part))
+    if dtype == jnp.bool_:
+        return planes[..., 0].astype(jnp.bool_)
+    return lax.bitcast_convert_type(planes[..., 0] if dtype.itemsize == 1 else planes, dtype)

@@ -1,0 +1,356 @@
+"""What a window is and where windows lie: plain Python and NumPy, nothing traced.
+
+`WindowSpec` is the one static object that drives extraction, folding, training and tiled inference.
+Resolved against a field's `(time, *space)` shape it becomes one `AxisWindows` per axis, and every
+operator of the library is written in terms of those.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from stpatch_jax.errors import InputError
+from stpatch_jax.patches import canonical
+from stpatch_jax.patches.canonical import FootprintName, Padding, PaddingMode, axis_name
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisWindows:
+    """The windows along one axis of a field of known length; all numbers are cells.
+
+    Window `g` covers the padded cells `g * stride + i * dilation`, `0 <= i < window`, and padded
+    cell `p` is cell `p - lo` of the field.
+    """
+
+    size: int
+    window: int
+    stride: int
+    dilation: int
+    lo: int
+    hi: int
+    mode: PaddingMode
+
+    @property
+    def effective(self) -> int:
+        """Cells from the first to the last sample: `(window - 1) * dilation + 1`."""
+        return effective_window(self.window, self.dilation)
+
+    @property
+    def count(self) -> int:
+        """Number of windows that fit: `(lo + size + hi - effective) // stride + 1`."""
+        return (self.lo + self.size + self.hi - self.effective) // self.stride + 1
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First cell of every window in field coordinates; negative inside leading padding."""
+        return tuple(g * self.stride - self.lo for g in range(self.count))
+
+    def source_cells(self) -> np.ndarray:
+        """Field cell that every window sample reads, `(count, window)`; -1 in constant padding."""
+        samples = np.asarray(self.starts)[:, None] + self.dilation * np.arange(self.window)
+        cells = source_cell(samples, self.size, self.mode)
+        return np.where((cells == samples) | (self.mode != "constant"), cells, -1)
+
+
+def effective_window(window: int, dilation: int) -> int:
+    """Cells that a dilated window spans, `(window - 1) * dilation + 1`."""
+    return (window - 1) * dilation + 1
+
+
+def source_cell(cells: Any, size: int, mode: PaddingMode) -> Any:
+    """Maps cell numbers that may lie outside `[0, size)` to the cell inside that they copy.
+
+    Constant padding copies no cell; there the nearest one is returned and the caller fills. Only
+    operators are used, so NumPy and (traced) JAX integers both work.
+    """
+    if mode == "wrap":
+        return cells % size
+    if mode == "reflect":
+        period = max(2 * (size - 1), 1)
+        return (size - 1) - abs(size - 1 - cells % period)
+    return cells.clip(0, size - 1)
+
+
+class WindowSpec:
+    """How a field is cut into windows: extent, stride, dilation, padding and footprint per axis.
+
+    Frozen and hashable, so it is a valid static argument and closure constant; goes to JSON and
+    back. Axes are `(time, *space)` with 0 to 3 space axes; a scalar option holds for every axis.
+
+    * `window`: samples per axis, or None for the whole axis.
+    * `stride`: cells between window starts; None (the default) is the window itself.
+    * `dilation`: cells between samples inside a window; the effective window is
+      `(window - 1) * dilation + 1`.
+    * `padding`: `"VALID"` (none), `"SAME"` (`ceil(size / stride)` windows, as XLA pads),
+      `"CAUSAL"` (`effective - 1` cells in front, so that no window sees later cells than the one
+      it ends on), `"COVER"` (the tail is padded until there are
+      `ceil((size - effective) / stride) + 1` windows, at least one), or `(lo, hi)` in cells. With
+      stride > effective window, or dilation > 1, COVER may still leave cells uncovered.
+    * `padding_mode`: `"constant"` (cells of `fill_value`), `"edge"`, `"reflect"` (without the edge
+      cell, at most `size - 1` cells wide) or `"wrap"` (round a ring). Reflect and wrap put later
+      cells in front, so with them CAUSAL is not causal.
+    * `footprint`: which samples of a window belong to it; the others come out as `fill_value`.
+      `"ball"` keeps the samples whose centre lies inside the ellipsoid inscribed in the window,
+      `"cylinder"` is a ball in space and a box in time, or any boolean array of the window's shape.
+
+    Raises:
+        InputError: An entry has the wrong form; the message names the argument and the axis.
+
+    Examples:
+        >>> spec = WindowSpec((4, 16, 16), stride=(2, 8, 8), padding=("CAUSAL", "SAME", "SAME"))
+        >>> spec.grid_shape((16, 64, 64))
+        (8, 8, 8)
+        >>> spec.axes((16, 64, 64))[0].starts[:3]
+        (-3, -1, 1)
+        >>> WindowSpec.from_json(spec.to_json()) == spec
+        True
+
+    References:
+        Output sizes of VALID and SAME: XLA operation semantics, `ConvGeneralDilated`; "footprint"
+        as in `scipy.ndimage`.
+    """
+
+    __slots__ = (
+        "_hash",
+        "dilation",
+        "fill_value",
+        "footprint",
+        "padding",
+        "padding_mode",
+        "stride",
+        "window",
+    )
+
+    window: tuple[int | None, ...]
+    stride: tuple[int | None, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[Padding, ...]
+    padding_mode: tuple[PaddingMode, ...]
+    fill_value: bool | int | float | complex
+    footprint: FootprintName | tuple | None
+
+    def __init__(
+        self,
+        window: int | Sequence[int | None],
+        *,
+        stride: int | Sequence[int | None] | None = None,
+        dilation: int | Sequence[int] = 1,
+        padding: str | Sequence[str | Sequence[int]] = "VALID",
+        padding_mode: str | Sequence[str] = "constant",
+        fill_value: bool | int | float | complex = 0,
+        footprint: str | Sequence | np.ndarray | None = None,
+    ):
+        window = (window,) if not isinstance(window, Sequence | np.ndarray) else tuple(window)
+        rank = len(window)
+        if not 1 <= rank <= 4:
+            raise InputError(
+                f"window must have 1 to 4 entries (time and 0 to 3 space axes), got {window}; "
+                "give one extent per axis"
+            )
+        values = {
+            "window": canonical.entries(window, rank, "window", canonical.positive_or_none),
+            "stride": canonical.entries(stride, rank, "stride", canonical.positive_or_none),
+            "dilation": canonical.entries(dilation, rank, "dilation", canonical.positive),
+            "padding": canonical.entries(padding, rank, "padding", canonical.padding),
+            "padding_mode": canonical.entries(
+                padding_mode, rank, "padding_mode", canonical.padding_mode
+            ),
+            "fill_value": canonical.fill_value(fill_value),
+            "footprint": canonical.footprint(footprint, window),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_hash", hash(self._key()))
+        for axis, (extent, step) in enumerate(zip(self.window, self.dilation, strict=True)):
+            if extent is None and step != 1:
+                raise InputError(
+                    f"dilation must be 1 where the window is the whole axis, got {step} along "
+                    f"{axis_name(axis)}; give that axis a window"
+                )
+
+    @classmethod
+    def of(cls, spec: "WindowSpec | int | Sequence[int | None]") -> "WindowSpec":
+        """Returns `spec` itself, or a bare window as the spec with stride = window and VALID."""
+        return spec if isinstance(spec, WindowSpec) else cls(spec)
+
+    def replace(self, **changes: Any) -> "WindowSpec":
+        """The same spec with some arguments changed, as `dataclasses.replace` does."""
+        values = {name: getattr(self, name) for name in _FIELDS} | changes
+        return type(self)(values.pop("window"), **values)
+
+    @property
+    def rank(self) -> int:
+        """Number of window axes: 1 + the number of space axes."""
+        return len(self.window)
+
+    def axes(self, shape: Sequence[int]) -> tuple[AxisWindows, ...]:
+        """Resolves the spec against a field's `(time, *space)` shape, one entry per axis.
+
+        Raises:
+            InputError: The shape has another rank, an axis is empty, a window is longer than its
+                padded axis, or reflect padding is wider than the axis allows.
+        """
+        shape = self.field_shape(shape)
+        return tuple(self._axis(axis, size, shape) for axis, size in enumerate(shape))
+
+    def field_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The `(time, *space)` shape as plain integers, refused where it does not fit the rank."""
+        if np.isscalar(shape) or len(shape) != self.rank:
+            raise InputError(
+                f"the shape must have one entry per window axis (time, *space) of the window "
+                f"{self.window}, got {shape!r}; leave out batch and channel"
+            )
+        return canonical.entries(tuple(shape), self.rank, "the shape", canonical.positive)
+
+    def _axis(self, axis: int, size: int, shape: tuple[int, ...]) -> AxisWindows:
+        window = self.window[axis]
+        window = size if window is None else window
+        stride = self.stride[axis]
+        stride = window if stride is None else stride
+        dilation, mode = self.dilation[axis], self.padding_mode[axis]
+        lo, hi = _pad_widths(self.padding[axis], size, effective_window(window, dilation), stride)
+        if mode == "reflect" and max(lo, hi) > size - 1:
+            raise InputError(
+                f"reflect padding must be at most {size - 1} cells wide for an axis of {size} "
+                f"cells, got {(lo, hi)} along {axis_name(axis)}; pad less or use edge or wrap"
+            )
+        resolved = AxisWindows(size, window, stride, dilation, lo, hi, mode)
+        if resolved.effective > lo + size + hi:
+            dilated = f" with dilation {self.dilation}" if dilation > 1 else ""
+            raise InputError(
+                f"window {self.window}{dilated} is longer than the input {shape} along "
+                f'{axis_name(axis)}; use a shorter window or padding="SAME"'
+            )
+        return resolved
+
+    def grid_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Number of windows along each axis, `(nt, *ns)`, for a `(time, *space)` shape."""
+        return tuple(axis.count for axis in self.axes(shape))
+
+    def window_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Samples of a window along each axis, with None replaced by the axis length."""
+        return tuple(axis.window for axis in self.axes(shape))
+
+    def footprint_mask(self, shape: Sequence[int]) -> np.ndarray | None:
+        """Boolean array `(*window)` of the samples that belong to a window; None when all do.
+
+        Raises:
+            InputError: The footprint array has another shape than the window.
+        """
+        if self.footprint is None:
+            return None
+        window = self.window_shape(shape)
+        mask = _footprint_array(self.footprint, window)
+        if mask.shape != window:
+            raise InputError(
+                f"the footprint must have the window's shape {window}, got {mask.shape}; "
+                "give one boolean per sample of the window"
+            )
+        return None if mask.all() else mask
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as a dictionary of JSON values; `from_dict` is the inverse."""
+        values = {name: _to_json_value(getattr(self, name)) for name in _FIELDS}
+        fill = self.fill_value
+        if isinstance(fill, complex) or (isinstance(fill, float) and not math.isfinite(fill)):
+            values["fill_value"] = str(fill)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Builds the spec that `to_dict` described."""
+        options = dict(values)
+        unknown = sorted(options.keys() - set(_FIELDS))
+        if unknown or "window" not in options:
+            raise InputError(
+                f"a window spec must have the entry window and may have {list(_FIELDS[1:])}, "
+                f"got {sorted(options)}; remove or rename the others"
+            )
+        if isinstance(options.get("fill_value"), str):
+            text = options["fill_value"]
+            options["fill_value"] = complex(text) if "j" in text else float(text)
+        return cls(options.pop("window"), **options)
+
+    def to_json(self) -> str:
+        """The spec as strict JSON text."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Builds the spec that `to_json` wrote."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError:
+            values = None
+        if not isinstance(values, dict):
+            raise InputError(
+                f"a window spec must be a JSON object, got {text!r}; write it with "
+                "WindowSpec.to_json"
+            )
+        return cls.from_dict(values)
+
+    def _key(self) -> tuple:
+        # repr keeps NaN equal to itself and -0.0 apart from 0.0, which == would not.
+        return (*(getattr(self, name) for name in _FIELDS[:-1]), repr(self.fill_value))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, WindowSpec) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={getattr(self, name)!r}" for name in _FIELDS[1:])
+        return f"WindowSpec({self.window!r}{options})"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"WindowSpec is frozen; build a new one to change {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"WindowSpec is frozen; {name} cannot be deleted")
+
+    def __reduce__(self) -> tuple:
+        return (type(self).from_dict, (self.to_dict(),))
+
+
+# fill_value stands last: the key replaces it by its repr.
+_FIELDS = ("window", "stride", "dilation", "padding", "padding_mode", "footprint", "fill_value")
+
+
+def _pad_widths(padding: Padding, size: int, effective: int, stride: int) -> tuple[int, int]:
+    """Cells added in front of and behind an axis."""
+    if padding == "VALID":
+        return 0, 0
+    if padding == "CAUSAL":
+        return effective - 1, 0
+    if padding == "SAME":
+        total = max((-(-size // stride) - 1) * stride + effective - size, 0)
+        return total // 2, total - total // 2
+    if padding == "COVER":
+        count = max(-(-(size - effective) // stride), 0) + 1
+        return 0, max((count - 1) * stride + effective - size, 0)
+    lo, hi = padding
+    return int(lo), int(hi)
+
+
+def _to_json_value(value: Any) -> Any:
+    return [_to_json_value(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def _footprint_array(footprint: str | tuple, window: tuple[int, ...]) -> np.ndarray:
+    if not isinstance(footprint, str):
+        return np.asarray(footprint, bool)
+    # Whole numbers, because samples on the rim must not depend on rounding: a centre is
+    # (2 i + 1 - w) / w half windows from the middle, brought to the product of all windows.
+    volume = math.prod(window)
+    centres = [(2 * np.arange(extent) + 1 - extent) * (volume // extent) for extent in window]
+    if footprint == "cylinder":
+        centres[0] = np.zeros(window[0], np.int64)
+    squares = np.meshgrid(*(centre**2 for centre in centres), indexing="ij")
+    return np.sum(squares, axis=0) <= volume**2

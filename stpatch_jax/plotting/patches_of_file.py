@@ -1,0 +1,116 @@
+"""A picture of the patch grid over a part of a field."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from stpatch_jax import plotting
+from stpatch_jax.data.fields.describing import fitting_axes, product, told
+from stpatch_jax.data.fields.writers import channel_units
+from stpatch_jax.patches.windows import AxisWindows, WindowSpec
+
+# More windows than these along an axis of a picture would run into each other.
+_SHOWN = 64
+
+
+def draw_patches(field: xr.DataArray, spec: WindowSpec) -> Figure:
+    """Draws the patch grid over a part of the field that shows single windows.
+
+    Over a series without space, over time and space of a panel, over a frame of a map or video, and
+    over a plane of a volume, in the middle of the axes that the picture has not. Only what is drawn
+    is read.
+
+    Args:
+        field: The field (time, *space, channel), lazy or in memory.
+        spec: The windows.
+
+    Raises:
+        InputError: If the windows do not fit the field, or it cannot be read.
+    """
+    axes = fitting_axes(field, spec)
+    # Time runs from left to right where it is drawn.
+    drawn = {1: (0,), 2: (1, 0)}.get(len(axes), (len(axes) - 2, len(axes) - 1))
+    shown = [_first_windows(axes[axis]) for axis in drawn]
+    where: dict[Any, Any] = {}
+    for axis, dim in enumerate(field.dims[:-1]):
+        where[dim] = slice(shown[drawn.index(axis)].size) if axis in drawn else _middle(axes[axis])
+    part = field.isel(where)
+    picture = field.dtype == np.uint8 and field.sizes["channel"] == 3 and len(axes) > 2
+    part = part if picture else part.isel(channel=0)
+    values = part.transpose(*(field.dims[axis] for axis in drawn), ...).values
+    unit = channel_units(field).get(str(field.channel.values[0]), "")
+    if len(axes) == 2:
+        values, unit = _standardised(values), "standard deviations from the row's mean"
+    figure = plotting.new_figure(1, 1, size=_size(values, shown))
+    plotting.patch_grid(
+        values,
+        shown,
+        ax=figure.axes[0],
+        labels=[f"{field.dims[axis]} ({'time steps' if axis == 0 else 'cells'})" for axis in drawn],
+        unit="" if picture else unit,
+        title=_title(field, axes, drawn, picture=picture),
+    )
+    return figure
+
+
+def _first_windows(axis: AxisWindows) -> AxisWindows:
+    """The axis as if it ended behind the last window that is shown."""
+    if axis.count <= _SHOWN:
+        return axis
+    end = axis.starts[_SHOWN - 1] + axis.effective
+    size = min(max(end, 1), axis.size)
+    return dataclasses.replace(axis, size=size, hi=max(end - size, 0))
+
+
+def _middle(axis: AxisWindows) -> int:
+    """The middle sample of the middle window, where it lies inside the field."""
+    cell = axis.starts[axis.count // 2] + axis.window // 2 * axis.dilation
+    return min(max(cell, 0), axis.size - 1)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Each row minus its mean, over its standard deviation; NaN stays NaN."""
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    mean = np.where(known, values, 0.0).sum(axis=1, keepdims=True) / count
+    deviation = np.where(known, values - mean, 0.0)
+    std = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / count)
+    return np.where(known, deviation / np.where(std > 0, std, 1.0), np.nan)
+
+
+def _size(values: np.ndarray, shown: Sequence[AxisWindows]) -> tuple[float, float]:
+    """Inches of a picture; one of rows and columns keeps the shape of its cells."""
+    if len(shown) == 1:
+        return 9.0, 4.0
+    rows, columns = values.shape[:2]
+    return 8.0, min(max(7.0 * rows / columns, 3.5), 9.0) + 0.9
+
+
+def _title(
+    field: xr.DataArray, axes: Sequence[AxisWindows], drawn: Sequence[int], *, picture: bool
+) -> str:
+    """What is drawn, where the rest of the field lies, and how much of the grid is left out."""
+    planes = [
+        f"{dim} {_place(field, dim, _middle(axis))}"
+        for number, (dim, axis) in enumerate(zip(field.dims, axes, strict=False))
+        if number not in drawn
+    ]
+    name = "" if picture else str(field.channel.values[0])
+    parts = [f"patch grid {product([axis.count for axis in axes])}"]
+    parts += [
+        f"first {_SHOWN} of {axes[number].count} windows along {field.dims[number]}"
+        for number in drawn
+        if axes[number].count > _SHOWN
+    ]
+    return ", ".join(filter(None, [name, *planes])) + "\n" + ", ".join(parts)
+
+
+def _place(field: xr.DataArray, dim: Any, at: int) -> str:
+    """A position along a dim by its coordinate."""
+    if dim not in field.coords:
+        return str(at)
+    return f"{told(field[dim].values[at])} {field[dim].attrs.get('units', '')}".strip()

@@ -1,0 +1,293 @@
+"""Purchases of many customers, and how many each will make over the coming weeks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.readers.events import read_events
+from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.transforms.steps import StandardScaler
+from stpatch_jax.errors import require
+from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchase_features
+
+# Of the cut in the middle: several cuts show the same customer at several ages.
+_CUTS = (0.9, 1.0, 1.1)
+
+
+@dataclass(frozen=True)
+class CustomersConfig(DataConfig):
+    """The purchases and the spending of each customer over the last weeks of a table of events.
+
+    Purchases of a customer on one day count as one. The last `horizon` weeks are the test span; the
+    weeks before it (the calibration) are all that is known. Nothing of the test span is trained on:
+    training examples are cut inside the calibration, so that weeks known and weeks forecast are in
+    the same proportion as at the real cut, `C^2 / (C + horizon)` weeks known of `C`, and a tenth
+    earlier and later. Features and targets are relative to the span forecast, so what is learned
+    over few weeks holds over many. Customers are split at random into training and validation.
+
+    An amount that is missing, or not above 0, is left out of a customer's mean, in which amounts
+    above the quantile `clip` of those of the calibration count as much as it.
+
+    Attributes:
+        horizon: Number of weeks to forecast.
+        validation_share: Share of the customers to validate on, in (0, 1).
+        clip: Quantile of the amounts above which they are clipped, in (0, 1].
+        header: Names of the columns, for a file without a header; empty for one with it.
+        customer: Column of the customer; found by its name where None, see `read_events`.
+        date: Column of the date.
+        amount: Column of the amount.
+        seed: Decides which customers are validated on.
+
+    References:
+        Fader, Hardie and Lee, "'Counting your customers' the easy way: an alternative to the
+        Pareto/NBD model", Marketing Science 24 (2005), whose split and statistics these are.
+    """
+
+    horizon: int = 39
+    validation_share: float = 0.1
+    clip: float = 0.995
+    header: tuple[str, ...] = ()
+    customer: str | None = None
+    date: str | None = None
+    amount: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.horizon >= 1,
+            f"data.horizon must be at least 1 week, but it is {self.horizon}; use more",
+        )
+        require(
+            0 < self.validation_share < 1 and 0 < self.clip <= 1,
+            "data.validation_share must be in (0, 1) and data.clip in (0, 1], but they are "
+            f"{self.validation_share:g} and {self.clip:g}; use for example 0.1 and 0.995",
+        )
+
+    def load(self) -> "Customers":
+        """Reads the events, cuts the examples and fits their scaling to the training ones.
+
+        Raises:
+            InputError: The table cannot be used, or is too short for the horizon.
+        """
+        events = read_events(
+            self.file(),
+            period="1D",
+            header=self.header or None,
+            customer=self.customer,
+            date=self.date,
+            amount=self.amount,
+            allow_missing_amounts=True,
+        )
+        return self.cut(events)
+
+    def cut(self, events: xr.DataArray) -> "Customers":
+        """Makes the problem of the counts and amounts [day, customer, channel] of each day.
+
+        Raises:
+            InputError: They are too few for the horizon.
+        """
+        days = events.sizes["time"]
+        known = days - DAYS * self.horizon
+        middle = known**2 / max(days, 1)
+        cuts = [round(middle * share) for share in _CUTS]
+        require(
+            known > 0 and cuts[0] >= DAYS and cuts[-1] <= known - DAYS,
+            f"{self.path} must have weeks to learn from before the {self.horizon} that are "
+            f"forecast, but it has {days / DAYS:.1f} in all; use a shorter data.horizon",
+        )
+        history = PurchaseHistory.of(events, known=known, clip=self.clip)
+        held = np.random.default_rng(self.seed).random(history.customers) < self.validation_share
+        parts: dict[str, list[Examples]] = {"train": [], "validation": []}
+        for cut in cuts:
+            found = examples(history, cut, known)
+            for name, chosen in (("train", ~held), ("validation", held)):
+                parts[name].append(found.of(chosen[found.customer]))
+        splits = {name: Examples.joined(found) for name, found in parts.items()}
+        splits["test"] = examples(history, known, days)
+        for name, found in splits.items():
+            require(
+                len(found.customer) > 0,
+                f"the {name} split of {self.path} must have a customer, but it has none; use more "
+                "customers or another data.validation_share",
+            )
+        return Customers(
+            history=history,
+            known=known,
+            horizon_days=days - known,
+            names=tuple(map(str, events.customer.values)),
+            splits=splits,
+            scaling=Scaling.fit(splits["train"].features),
+            report=self._report(events, history, splits, cuts, known),
+        )
+
+    def _report(
+        self,
+        events: xr.DataArray,
+        history: PurchaseHistory,
+        splits: Mapping[str, "Examples"],
+        cuts: list[int],
+        known: int,
+    ) -> dict[str, Any]:
+        dates = [str(day)[:10] for day in events.time.values]
+        spans = {"train": (cuts[0], known), "validation": (cuts[0], known)}
+        spans["test"] = (known, len(dates))
+        return {
+            "source": self.path,
+            **history.report,
+            "training_cuts": [dates[cut] for cut in cuts],
+            "splits": {
+                name: {
+                    "examples": len(splits[name].customer),
+                    "first_target": dates[first],
+                    "last_target": dates[stop - 1],
+                }
+                for name, (first, stop) in spans.items()
+            },
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Customers at one or several cuts.
+
+    Attributes:
+        customer: Number of the customer [example].
+        features: What is known at the cut [example, channel].
+        before: Purchases after the first one, and spending at them, so far [example, 2].
+        real: Purchases and spending over the weeks to forecast [example, 2].
+        scale: What purchases and spending are divided by [example, 2]: what a customer would do
+            who went on at the rate so far.
+        span: Days to forecast over days known [example].
+    """
+
+    customer: np.ndarray
+    features: np.ndarray
+    before: np.ndarray
+    real: np.ndarray
+    scale: np.ndarray
+    span: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> "Examples":
+        """Some of them, by numbers or a mask [example]."""
+        return Examples(**{name: values[chosen] for name, values in vars(self).items()})
+
+    @staticmethod
+    def joined(parts: "list[Examples]") -> "Examples":
+        """All examples of several."""
+        names = vars(parts[0])
+        return Examples(**{n: np.concatenate([vars(part)[n] for part in parts]) for n in names})
+
+
+def examples(history: PurchaseHistory, cut: int, stop: int) -> Examples:
+    """All customers who bought before a cut; targets are what they did from it to `stop`.
+
+    Args:
+        history: The purchases.
+        cut: First day that is not known.
+        stop: Day behind the last one that is forecast.
+    """
+    before, real = history.summary(0, cut), history.summary(cut, stop)
+    customer = np.flatnonzero(before.count > 0)
+    repeats = np.maximum(before.count - 1, 0)
+    features, scale = purchase_features(before, customer, cut, horizon=stop - cut)
+    return Examples(
+        customer,
+        features,
+        np.stack([repeats, before.paid * repeats / (repeats + 1)], axis=-1)[customer],
+        np.stack([real.count, real.paid], axis=-1)[customer],
+        scale,
+        np.full(len(customer), (stop - cut) / cut),
+    )
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean, deviation and range of each feature over the training examples.
+
+    What lies outside of the range is brought to its border: later cuts have older customers.
+    """
+
+    scaler: StandardScaler
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray) -> "Scaling":
+        """The scaling of some features [example, channel]."""
+        return cls(StandardScaler.fit(features), features.min(axis=0), features.max(axis=0))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Scaled features [example, channel], float32."""
+        return self.scaler.transform(features.clip(self.low, self.high)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Customers:
+    """Everything of one problem of purchases; made by `CustomersConfig.load`.
+
+    Attributes:
+        history: The purchases.
+        known: Number of days of the calibration.
+        horizon_days: Number of days of the test span.
+        names: Names of the customers.
+        splits: The examples of `train`, `validation` and `test`.
+        scaling: How features are scaled, fitted to the training examples.
+        report: What was read, clipped and left out, and the dates of the splits; JSON-able.
+    """
+
+    history: PurchaseHistory
+    known: int
+    horizon_days: int
+    names: tuple[str, ...]
+    splits: Mapping[str, Examples]
+    scaling: Scaling
+    report: dict[str, Any]
+
+    def source(self, split: str) -> Source:
+        """The examples of a split, in order of cuts and customers.
+
+        Each is a dict of `context` [1, channel] scaled features, `target` [1, 2] purchases and
+        spending over their scale, `target_mask` (same shape) True, `persistence` [1, 2] as many as
+        before, over the scale, `weights` [1, 2] of the targets, and `index`, an int64 scalar, the
+        number of the example in `splits`. Floats are float32.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        require(
+            split in self.splits,
+            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
+            "them",
+        )
+        found = self.splits[split]
+        # Counts vary as their mean does, so ratios to it vary as its inverse.
+        weights = found.scale[:, :1] / found.scale[:, 0].mean()
+        arrays = {
+            "context": self.scaling(found.features),
+            "target": found.real / found.scale,
+            "persistence": found.before * found.span[:, None] / found.scale,
+            "weights": np.repeat(weights, 2, axis=1),
+        }
+        rows = {name: values[:, None].astype(np.float32) for name, values in arrays.items()}
+        rows["target_mask"] = np.ones((len(weights), 1, 2), bool)
+        return _Rows({**rows, "index": np.arange(len(weights))})
+
+    def scaler_state(self) -> dict[str, Any]:
+        """Everything fitted to the training examples, JSON-able."""
+        limits = {"low": self.scaling.low.tolist(), "high": self.scaling.high.tolist()}
+        return {**self.scaling.scaler.to_dict(), **limits}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    arrays: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.arrays["index"])
+
+    def __getitem__(self, i: int, /) -> Batch:
+        return {name: values[i] for name, values in self.arrays.items()}

@@ -1,0 +1,1 @@
+"""Whether stocks rise or fall."""

@@ -1,0 +1,164 @@
+"""Whether a stock rises or falls on a day, from the days before it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from stpatch_jax.data.labelled.fields import (
+    LabelledFields,
+    LabelledSplit,
+    UnlabelledFields,
+)
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.readers.arrays import array_headers, load_array
+from stpatch_jax.errors import InputError, require
+
+# A feature beyond this is an outlier: the usual ones are about as large as 1.
+_CLIP = 6.0
+
+
+@dataclass(frozen=True)
+class MovementConfig(DataConfig):
+    """Whether a stock rises or falls on a day, from the days before it.
+
+    The file is an `.npz` of `features` [stock, day, channel], `label` [stock, day] (1 up, -1 down,
+    0 left out) and `dates` [day]. An example is one stock and one labelled day: the features of
+    the `lag` days before it [time, channel]. One with a missing feature is left out. Days are split
+    by date, so the splits share no label.
+
+    Attributes:
+        lag: Number of days an example sees.
+        view: "own", the stock's features of those days [lag, channel]; or "market", the same for
+            all stocks of a day: the means over all stocks, of the last day and over all of the days
+            [1, 2 * channel], features clipped at 6 before.
+        train_from: First day of the training labels.
+        validation_from: First day of the validation labels.
+        test_from: First day of the test labels.
+        missing: What marks a missing feature: a value below it.
+
+    References:
+        Feng et al., "Enhancing stock movement prediction with adversarial training", IJCAI 2019,
+        whose instances these are. Xu and Cohen, "Stock movement prediction from tweets and
+        historical prices", ACL 2018, where labels and dates come from.
+    """
+
+    lag: int = 5
+    view: Literal["own", "market"] = "own"
+    train_from: str = "2014-01-02"
+    validation_from: str = "2015-08-03"
+    test_from: str = "2015-10-01"
+    missing: float = -123320.0
+
+    def __post_init__(self) -> None:
+        require(self.lag >= 1, f"data.lag must be at least 1 day, but it is {self.lag}; use more")
+        dates = self.train_from, self.validation_from, self.test_from
+        require(
+            list(dates) == sorted(set(dates)),
+            f"the splits must begin one after the other, but they begin at {', '.join(dates)}; "
+            "give dates like 2014-01-02 in order",
+        )
+
+    def load(self) -> LabelledFields:
+        """Reads the file and lists its examples, day by day.
+
+        Raises:
+            InputError: The file cannot be read or lacks an array, or a split has no example.
+        """
+        path = Path(self.file())
+        features, label, days = _movement_arrays(path)
+        unknown = features.min(axis=-1) < self.missing
+        begins = np.array([self.train_from, self.validation_from, self.test_from], days.dtype)
+        first, *borders = map(int, np.searchsorted(days, begins))
+        require(
+            max(first, self.lag) < borders[0] < borders[1] < len(days),
+            f"each split must have a day of {path}, which holds {days[0]} to {days[-1]}, but they "
+            f"begin at {', '.join(map(str, begins))}; give other dates",
+        )
+        spans = zip(
+            ("train", "validation", "test"),
+            ((max(first, self.lag), borders[0]), (borders[0], borders[1]), (borders[1], len(days))),
+            strict=True,
+        )
+        splits = {
+            name: _examples(features, label, unknown, range(*span), self.lag)[0]
+            for name, span in spans
+        }
+        if self.view == "market":
+            market = _market(features, unknown, self.lag)
+            splits = {
+                name: replace(split, fields=market[split.groups, None])
+                for name, split in splits.items()
+            }
+        return LabelledFields.of(splits, ("down", "up"), source=str(path))
+
+    def items(self, path: str | Path) -> UnlabelledFields:
+        """What another file says of the day after each of its days, and after its last.
+
+        There is no item for a stock with a missing feature in its last `lag` days.
+
+        Raises:
+            InputError: The file cannot be read, lacks an array or has fewer than `lag` days.
+        """
+        path = Path(path)
+        features, label, days = _movement_arrays(path)
+        require(
+            len(days) >= self.lag,
+            f"{path} must have at least the {self.lag} days that an example sees, but it has "
+            f"{len(days)}; give more days",
+        )
+        unknown = features.min(axis=-1) < self.missing
+        coming = np.ones((len(label), len(days) + 1))
+        ahead = range(self.lag, len(days) + 1)
+        found, stocks = _examples(features, coming, unknown, ahead, self.lag)
+        fields = found.fields
+        if self.view == "market":
+            fields = _market(features, unknown, self.lag)[found.groups, None]
+        named = "tickers" in array_headers(path)
+        stock = load_array(path, "tickers") if named else np.arange(len(label))
+        names = {"after": days[found.groups - 1], "stock": stock[stocks]}
+        return UnlabelledFields(fields, names)
+
+
+def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    arrays = array_headers(path)
+    if missing := [name for name in ("features", "label", "dates") if name not in arrays]:
+        raise InputError(
+            f"{path} must hold the arrays features, label and dates, but there is no "
+            f"{' and no '.join(missing)}; it has {', '.join(arrays)}"
+        )
+    features, label, days = (load_array(path, name) for name in ("features", "label", "dates"))
+    require(
+        features.ndim == 3 and label.shape == features.shape[:2] and len(days) == label.shape[1],
+        f"{path} must hold features [stock, day, channel], label [stock, day] and dates [day], but "
+        f"their shapes are {features.shape}, {label.shape} and {days.shape}; correct the file",
+    )
+    return features, label, days
+
+
+def _market(features: np.ndarray, unknown: np.ndarray, lag: int) -> np.ndarray:
+    """The view of the market before each day and after the last [day + 1, 2 * channel].
+
+    It is zero before the first lag.
+    """
+    known = ~unknown[..., None]
+    clipped = np.where(known, features, 0.0).clip(-_CLIP, _CLIP)
+    mean = clipped.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    days = np.lib.stride_tricks.sliding_window_view(mean, lag, axis=0)
+    view = np.concatenate([days[..., -1], days.mean(axis=-1)], axis=-1)
+    return np.concatenate([np.zeros((lag, view.shape[-1])), view]).astype(features.dtype)
+
+
+def _examples(
+    features: np.ndarray, label: np.ndarray, unknown: np.ndarray, days: range, lag: int
+) -> tuple[LabelledSplit, np.ndarray]:
+    """The examples of some days, all stocks of a day together; and the stock of each."""
+    parts = []
+    for day in days:
+        complete = ~unknown[:, day - lag : day].any(axis=1)
+        chosen = np.flatnonzero(complete & (label[:, day] != 0))
+        up = (label[chosen, day] > 0).astype(np.int32)
+        parts.append((features[chosen, day - lag : day], up, np.full(len(up), day), chosen))
+    *arrays, stocks = map(np.concatenate, zip(*parts, strict=True))
+    return LabelledSplit(*arrays), stocks

@@ -1,0 +1,342 @@
+"""Value at risk: how far prices may fall over the next rows, for many companies at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stpatch_jax.data.prices.tables import PriceTable, read_price_table
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.sampling.splits import chronological_splits
+from stpatch_jax.errors import require
+from stpatch_jax.recipes.risk.features import (
+    LEAST_RULE_ROWS,
+    RULE_ROWS,
+    WARM_UP,
+    RiskFeatures,
+)
+
+SINCE_VALIDATION = "since_validation"
+"""Name of the source of all examples from the first of validation to the last of test."""
+
+_MOST_SCALED = 5.0
+
+
+@dataclass(frozen=True)
+class RiskConfig(DataConfig):
+    """A quantile of the return over the next rows, for every company of a table of prices.
+
+    The model reads features of the last row alone: how the variances of several estimators relate
+    to `sigma**2`, the exponentially weighted one, and the latest returns over `sigma`. Its target
+    is the log return over the whole horizon divided by `sigma * sqrt(horizon)`. The rows are split
+    in order of time; no return reaches across a border.
+
+    Attributes:
+        path: Price table, see `read_price_table`. A long table gives `adjusted_close`, `high` and
+            `low`; of a wide one, which has no highs and lows, the features that need them are left
+            out.
+        horizon: Number of rows that a return spans.
+        level: Level of the quantile, in (0, 0.5); the task must forecast it.
+        validation_fraction: Share of the rows in the validation span, in (0, 1).
+        test_fraction: Share of the rows in the test span, in (0, 1), the last ones.
+
+    Raises:
+        InputError: If a value is out of range.
+    """
+
+    path: str | None = "catalog:stocks"
+    horizon: int = 1
+    level: float = 0.05
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+
+    def __post_init__(self) -> None:
+        require(
+            self.horizon >= 1,
+            f"data.horizon must be at least 1 row, but it is {self.horizon}; use 1 or more",
+        )
+        require(
+            0 < self.level < 0.5,
+            f"data.level must be above 0 and below 0.5, but it is {self.level:g}; use e.g. 0.05",
+        )
+        shares = self.validation_fraction, self.test_fraction
+        require(
+            min(shares) > 0 and sum(shares) < 1,
+            "data.validation_fraction and data.test_fraction must be above 0 and leave a rest to "
+            f"train, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.15 and 0.15",
+        )
+
+    def load(self) -> "RiskData":
+        """Reads the table, makes features, and scales them by the training rows.
+
+        Raises:
+            InputError: If the table cannot be used or is too short; see `read_price_table`.
+        """
+        return _build(self, read_price_table(None if self.path is None else self.file()))
+
+    def restore(self, path: str | Path, state: Mapping[str, Any]) -> "RiskData":
+        """Reads another table for a model of this problem; nothing is fitted to it.
+
+        Args:
+            path: The table, of any companies: the model is the same for all of them.
+            state: What `RiskData.scaler_state` gave.
+
+        Returns:
+            A problem without splits.
+
+        Raises:
+            InputError: If the table cannot be read, or has no highs and lows where the model needs
+                them (or has them where it does not).
+        """
+        table = read_price_table(path)
+        found = RiskFeatures.of(table, horizon=self.horizon, level=self.level)
+        features = tuple(state["features"])
+        require(
+            found.names == features,
+            f"{path} must give the features {', '.join(features)} that the run was trained on, but "
+            f"it gives {', '.join(found.names)}; give a table with the same columns",
+        )
+        scaling = {name: np.asarray(state[name]) for name in ("mean", "deviation")}
+        return _data(found, self, {}, scaling, {})
+
+
+@dataclass(frozen=True, eq=False)
+class RiskData:
+    """Everything of one value-at-risk problem; made by `RiskConfig.load`.
+
+    Rows count from 0. An example is named by the row in which its return ends, `horizon` rows
+    after its origin, the last row that a forecast knows. There is one lead time: the return over
+    the whole horizon.
+
+    Attributes:
+        config: The configuration it was made from.
+        times: Time of each row, datetime64 [time].
+        companies: Names of the companies; their order carries no meaning.
+        features: Names of the input channels.
+        splits: Target rows of `train`, `validation` and `test`.
+        report: What was read, and the dates of the splits; JSON-able.
+        inputs: Scaled features by origin [time, company, channel], float32, 0 where missing.
+        known: Whether all features of an origin are known [time, company].
+        scale: `sigma * sqrt(horizon)` by origin [time, company], float64, NaN where missing.
+        returns: Log returns by the row in which they end [time, company], NaN where missing.
+        rules: The naive quantiles by name and origin [time, company], NaN where missing.
+        scaling: Mean and standard deviation of each feature over the training rows.
+    """
+
+    config: RiskConfig
+    times: np.ndarray
+    companies: tuple[str, ...]
+    features: tuple[str, ...]
+    splits: Mapping[str, range]
+    report: dict[str, Any]
+    inputs: np.ndarray
+    known: np.ndarray
+    scale: np.ndarray
+    returns: np.ndarray
+    rules: Mapping[str, np.ndarray]
+    scaling: Mapping[str, np.ndarray]
+
+    @property
+    def context(self) -> int:
+        """Number of input time steps: the features of one row."""
+        return 1
+
+    @property
+    def horizon(self) -> int:
+        """Number of predicted values: one return, over `config.horizon` rows."""
+        return 1
+
+    @property
+    def unit(self) -> str:
+        """Unit of the targets, for reports."""
+        rows = self.config.horizon
+        return f"log return over {rows} row{'s' if rows > 1 else ''}"
+
+    @property
+    def series(self) -> dict[str, tuple[slice, ...]]:
+        """Every company, and where it lies in an array [n, 1, company, 1]."""
+        whole = slice(None)
+        return {name: (whole, whole, slice(i, i + 1)) for i, name in enumerate(self.companies)}
+
+    def source(self, split: str) -> Source:
+        """The examples of a split, one a row, in order of time.
+
+        Each is a dict of `context` [1, company, channel] scaled features, 0 where missing, `target`
+        [1, company, 1] scaled, 0 where missing, `target_mask` (same shape, bool) True where the
+        target is real, `persistence` [1, company, 1] zeros, and `index`, an int64 scalar, the row
+        in which the return ends. Floats are float32.
+
+        Args:
+            split: `train`, `validation` or `test`, or `SINCE_VALIDATION`: validation, test and the
+                rows between them, for what is learned online.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        if split == SINCE_VALIDATION:
+            rows = range(self.splits["validation"].start, self.splits["test"].stop)
+            return _RiskSource(self, rows)
+        require(
+            split in self.splits,
+            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
+            "them",
+        )
+        return _RiskSource(self, self.splits[split])
+
+    def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Scaled predictions [n, 1, company, 1] as log returns, float64; NaN where not known.
+
+        Args:
+            values: Scaled predictions.
+            index: Row in which each return ends [n].
+        """
+        return np.asarray(values, np.float64) * self._at_origins(self.scale, index)
+
+    def values(self, rows: slice) -> np.ndarray:
+        """The log returns that end in some rows [rows, company, 1], NaN where missing."""
+        return self.returns[rows][..., None]
+
+    def naive_quantiles(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """What two rules without a model say of the quantile, as log returns [n, 1, company, 1].
+
+        `historical_simulation` is the quantile of the returns over the same horizon that ended in
+        the last 250 rows; `ewma_normal` that of a normal law with mean 0 and the deviation
+        `sigma * sqrt(horizon)`. NaN where a company is too young.
+
+        Args:
+            index: Row in which each return ends [n].
+        """
+        return {name: self._at_origins(values, index) for name, values in self.rules.items()}
+
+    def scaler_state(self) -> dict[str, Any]:
+        """Everything fitted to the training rows, JSON-able."""
+        return {
+            "companies": list(self.companies),
+            "features": list(self.features),
+            **{name: values.tolist() for name, values in self.scaling.items()},
+        }
+
+    def _at_origins(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        return values[np.asarray(index) - self.config.horizon][:, None, :, None]
+
+
+@dataclass(frozen=True, eq=False)
+class _RiskSource:
+    """Examples by number; an example is the row in which its return ends."""
+
+    data: RiskData
+    rows: range
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int, /) -> Batch:
+        row = self.rows[i]
+        data, origin = self.data, row - self.data.config.horizon
+        target = data.returns[row] / data.scale[origin]
+        mask = np.isfinite(target) & data.known[origin]
+        column = (None, slice(None), None)
+        return {
+            "context": data.inputs[origin][None],
+            "target": np.where(mask, target, 0.0).astype(np.float32)[column],
+            "target_mask": mask[column],
+            "persistence": np.zeros((1, len(mask), 1), np.float32),
+            "index": np.asarray(row, np.int64),
+        }
+
+
+def _build(config: RiskConfig, table: PriceTable) -> RiskData:
+    splits = _splits(len(table.field), config)
+    found = RiskFeatures.of(table, horizon=config.horizon, level=config.level)
+    known, returns = found.known, found.returns
+    train = slice(splits["train"].start - config.horizon, splits["train"].stop - config.horizon)
+    rows = found.values[train][known[train] & np.isfinite(returns[splits["train"]])]
+    require(
+        len(rows) > 0,
+        f"the price table must have a company with {WARM_UP + config.horizon + 2} prices in its "
+        f"{train.stop} training rows, but none has; use a longer table or smaller validation and "
+        "test fractions",
+    )
+    scaling = {"mean": rows.mean(axis=0), "deviation": rows.std(axis=0) + 1e-9}
+    history = found.rules["historical_simulation"]
+    _check_judged(splits, history, known, returns, config.horizon)
+    report = {"training_targets": len(rows), "splits": _split_report(splits, found.times)}
+    return _data(found, config, splits, scaling, report)
+
+
+def _data(
+    found: RiskFeatures,
+    config: RiskConfig,
+    splits: Mapping[str, range],
+    scaling: Mapping[str, np.ndarray],
+    report: Mapping[str, Any],
+) -> RiskData:
+    scaled = (found.values - scaling["mean"]) / scaling["deviation"]
+    inputs = np.where(found.known[..., None], scaled.clip(-_MOST_SCALED, _MOST_SCALED), 0.0)
+    return RiskData(
+        config=config,
+        times=found.times,
+        companies=found.companies,
+        features=found.names,
+        splits=splits,
+        report={**found.report, **report},
+        inputs=inputs.astype(np.float32),
+        known=found.known,
+        scale=found.scale,
+        returns=found.returns,
+        rules=found.rules,
+        scaling=scaling,
+    )
+
+
+def _splits(rows: int, config: RiskConfig) -> dict[str, range]:
+    """Target rows whose origin lies in the same span."""
+    spans = chronological_splits(
+        rows,
+        context=WARM_UP,
+        horizon=config.horizon + 1,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+    )
+    least = RULE_ROWS + config.horizon
+    found = spans["train"].stop
+    require(
+        found >= least,
+        f"the training split must hold at least {least} rows ({RULE_ROWS} returns of historical "
+        f"simulation), but it has {found} of the table's {rows}; use a longer table or smaller "
+        "validation and test fractions",
+    )
+    return {name: range(span.start + config.horizon, span.stop) for name, span in spans.items()}
+
+
+def _check_judged(
+    splits: Mapping[str, range],
+    history: np.ndarray,
+    known: np.ndarray,
+    returns: np.ndarray,
+    horizon: int,
+) -> None:
+    """Refuses tables with so many gaps that there is nothing to be judged by."""
+    for name in ("validation", "test"):
+        origins = np.array(splits[name]) - horizon
+        both = known[origins] & np.isfinite(history[origins])
+        require(
+            bool((both & np.isfinite(returns[splits[name]])).any()),
+            f"the price table must have a company with {LEAST_RULE_ROWS} returns in {RULE_ROWS} "
+            f"rows for its {name} split, but none has; use a longer table or one with fewer gaps",
+        )
+
+
+def _split_report(splits: Mapping[str, range], times: np.ndarray) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "first_target": str(times[rows[0]].astype("datetime64[s]")),
+            "last_target": str(times[rows[-1]].astype("datetime64[s]")),
+            "target_rows": len(rows),
+            "windows": len(rows),
+        }
+        for name, rows in splits.items()
+    }

@@ -1,0 +1,209 @@
+"""Lines of text of two classes, as evidence of their windows of words."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stpatch_jax.data.labelled.fields import LabelledFields, LabelledSplit, drawn_share
+from stpatch_jax.data.labelled.folds import k_fold
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.readers import read_labelled_lines
+from stpatch_jax.data.readers.text import text_pair
+from stpatch_jax.errors import InputError, require
+
+_PARTS = 10
+Words = Sequence[str]
+
+
+@dataclass(frozen=True)
+class LabelledTextConfig(DataConfig):
+    """Classification of lines of text in two files, in one fold of a cross-validation.
+
+    `path` is one of the pair NAME.pos and NAME.neg, see `text_pair`, which hold one text a line;
+    words are what lies between white space, in lower case. An example is a line
+    [length, channel]: channel n - 1 at word t is the evidence of the window of n words that ends
+    there, its naive Bayes log-count ratio
+
+        log((p + s) / sum(p + s)) - log((q + s) / sum(q + s)),
+
+    when p positive and q negative training lines hold the window. It is 0 for a window that no
+    training line holds, for a repeated one, and behind the end of the line. The evidence of a
+    training line is counted without the tenth of the training lines that it belongs to, so a
+    network sees in training what a new line will show it.
+
+    Attributes:
+        fold: Number of the fold to test on, from 0.
+        folds: Number of folds.
+        validation_share: Share of the other folds to validate on, each class alike, in (0, 1).
+        longest_window: Number of words of the longest windows, the number of channels.
+        smoothing: What is added to each count, s.
+        length: Number of words of an example; the words of longer lines behind it are left out.
+        encoding: How the characters are stored.
+        seed: Decides the folds and which lines are validated on.
+
+    References:
+        Wang and Manning, "Baselines and bigrams: simple, good sentiment and topic classification",
+        ACL 2012. Wolpert, "Stacked generalization", Neural Networks 5 (1992).
+    """
+
+    fold: int = 0
+    folds: int = 10
+    validation_share: float = 0.1
+    longest_window: int = 3
+    smoothing: float = 0.5
+    length: int = 64
+    encoding: str = "latin-1"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.fold < self.folds,
+            f"data.fold must be in 0..{self.folds - 1}, but it is {self.fold}; choose one of the "
+            f"{self.folds} folds",
+        )
+        require(
+            0 < self.validation_share < 1 and self.smoothing > 0,
+            "data.validation_share must be in (0, 1) and data.smoothing above 0, but they are "
+            f"{self.validation_share:g} and {self.smoothing:g}; use for example 0.1 and 0.5",
+        )
+        require(
+            1 <= self.longest_window <= self.length,
+            "data.longest_window must be at least 1 word and no longer than data.length, but they "
+            f"are {self.longest_window} and {self.length}; use for example 3 and 64",
+        )
+
+    def load(self) -> LabelledFields:
+        """Reads both files and counts the windows of the training lines.
+
+        Raises:
+            InputError: A file is missing or cannot be read, or has too few lines.
+        """
+        path = self.file()
+        pair = text_pair(str(self.path))
+        if not pair:
+            raise InputError(
+                f"data.path must be one file of a pair NAME.pos and NAME.neg, but it is {path}; "
+                "name one of such a pair"
+            )
+        items = read_labelled_lines(pair, encoding=self.encoding)
+        lines = [line.lower().split() for line in items.items]
+        parts, fields = self._parts(items.labels), {}
+        words = [lines[at] for at in parts["train"]]
+        counts = WindowCounts(words, items.labels[parts["train"]], self.longest_window)
+        inner = k_fold(items.labels[parts["train"]], _PARTS, seed=self.seed)
+        fields["train"] = np.zeros((len(words), self.length, self.longest_window), np.float32)
+        for _, held in inner:
+            ratios = counts.ratios(smoothing=self.smoothing, without=held)
+            fields["train"][held] = self._fields([words[at] for at in held], counts, ratios)
+        ratios = counts.ratios(smoothing=self.smoothing)
+        for name in ("validation", "test"):
+            fields[name] = self._fields([lines[at] for at in parts[name]], counts, ratios)
+        splits = {
+            name: LabelledSplit(fields[name], items.labels[rows], rows)
+            for name, rows in parts.items()
+        }
+        found = LabelledFields.of(splits, items.classes, source=str(path))
+        longer = sum(len(line) > self.length for line in lines)
+        found.report.update(windows=counts.size, lines_cut=longer, fold=self.fold)
+        read = {name: [lines[row] for row in rows] for name, rows in parts.items()}
+        channels = tuple(f"{n + 1} word{'s' * (n > 0)}" for n in range(self.longest_window))
+        return dataclasses.replace(found, words=read, channels=channels)
+
+    def _parts(self, labels: np.ndarray) -> Mapping[str, np.ndarray]:
+        """The numbers of the lines of each split."""
+        rest, test = k_fold(labels, self.folds, seed=self.seed)[self.fold]
+        random = np.random.default_rng((self.seed, self.fold))
+        share = self.validation_share
+        held = drawn_share(labels[rest], ("negative", "positive"), share, random=random)
+        return {"train": rest[~held], "validation": rest[held], "test": test}
+
+    def _fields(
+        self, lines: Sequence[Words], counts: "WindowCounts", ratios: np.ndarray
+    ) -> np.ndarray:
+        return np.stack([counts.evidence(line, ratios, length=self.length) for line in lines])
+
+
+class WindowCounts:
+    """How many training lines of each class hold each window of words.
+
+    Args:
+        lines: The training lines as words.
+        labels: Class of each line, 0 or 1 [line].
+        longest: Number of words of the longest windows; all shorter ones are counted too.
+    """
+
+    def __init__(self, lines: Sequence[Words], labels: np.ndarray, longest: int):
+        self.longest = longest
+        self._ids: dict[tuple[str, ...], int] = {}
+        held = [
+            sorted({self._ids.setdefault(w, len(self._ids)) for _, w in windows(line, longest)})
+            for line in lines
+        ]
+        self.size = len(self._ids)
+        self._labels, self._held = labels, [np.array(ids, np.int64) for ids in held]
+        self._counts = self._counted(range(len(lines)))
+        lengths = np.fromiter(map(len, self._ids), np.int64, self.size)
+        self._of_length = [lengths == n for n in range(1, longest + 1)]
+
+    def _counted(self, chosen: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Number of chosen lines of each class that hold each window [class, window]."""
+        counts = [
+            np.concatenate(
+                [self._held[at] for at in chosen if self._labels[at] == label]
+                or [np.zeros(0, np.int64)]
+            )
+            for label in (0, 1)
+        ]
+        return np.stack([np.bincount(ids, minlength=self.size) for ids in counts])
+
+    def ratios(self, *, smoothing: float, without: np.ndarray | None = None) -> np.ndarray:
+        """The log-count ratio of each window, for class 1 against class 0.
+
+        Args:
+            smoothing: What is added to each count.
+            without: Numbers of training lines that are not counted; None counts all.
+
+        Returns:
+            float64 [window], 0 for windows that are not counted.
+        """
+        counts = self._counts - (0 if without is None else self._counted(without))
+        found = np.zeros(self.size)
+        for of_length in self._of_length:
+            seen = of_length & (counts.sum(axis=0) > 0)
+            smoothed = counts[:, seen] + smoothing
+            logs = np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
+            found[seen] = logs[1] - logs[0]
+        return found
+
+    def evidence(self, line: Words, ratios: np.ndarray, *, length: int) -> np.ndarray:
+        """The ratios of the windows of a line, each at its last word and once.
+
+        Args:
+            line: The words.
+            ratios: What `ratios` gave.
+            length: Number of words of the result.
+
+        Returns:
+            float32 [length, longest].
+        """
+        found = np.zeros((length, self.longest), np.float32)
+        known = {window: at for at, window in reversed(list(windows(line[:length], self.longest)))}
+        for window, last in known.items():
+            if window in self._ids:
+                found[last, len(window) - 1] = ratios[self._ids[window]]
+        return found
+
+
+def windows(line: Words, longest: int) -> list[tuple[int, tuple[str, ...]]]:
+    """All windows of 1, 2, ... words of a line, each behind the position of its last word.
+
+    >>> windows(["not", "bad"], 2)
+    [(0, ('not',)), (1, ('bad',)), (1, ('not', 'bad'))]
+    """
+    return [
+        (last, tuple(line[last + 1 - n : last + 1]))
+        for n in range(1, longest + 1)
+        for last in range(n - 1, len(line))
+    ]

@@ -1,0 +1,1 @@
+"""Video made from digits."""

@@ -1,0 +1,329 @@
+"""Problems on clips of moving digits: which frames come, what is shown, and where it is."""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import numpy as np
+
+from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.errors import require
+from stpatch_jax.recipes.video.digits import Digits, read_digits
+from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, ClipSource, MovingDigits
+
+_COUNTED = 1000
+
+
+@dataclass(frozen=True)
+class DigitClipsConfig(DataConfig):
+    """What the problems on moving digits share; `path` names images as `read_digits` reads them.
+
+    Clips are made when they are asked for, from the seed and their number, so that there may be as
+    many training clips as wanted. The splits show different images of digits: 70 % of each class
+    are for training, 10 for validation and 20 for test.
+
+    Attributes:
+        canvas: Side of the frames, in cells.
+        digit: Side of the images of digits, in cells; other sizes are brought to it.
+        train_clips: Number of training clips.
+        validation_clips: Number of validation clips.
+        test_clips: Number of test clips.
+        seed: Decides which images are in which split, and all clips.
+    """
+
+    canvas: int = 64
+    digit: int = 28
+    train_clips: int = 1_000_000
+    validation_clips: int = 200
+    test_clips: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            2 <= self.digit < self.canvas,
+            f"data.digit must be at least 2 cells and less than the canvas of {self.canvas}, but "
+            f"it is {self.digit}; use smaller digits or a larger canvas",
+        )
+        for split, clips in self.clips.items():
+            require(
+                clips >= 1, f"data.{split}_clips must be at least 1, but it is {clips}; use more"
+            )
+        require(
+            self.seed >= 0, f"data.seed must not be negative, but it is {self.seed}; use 0 or more"
+        )
+
+    @property
+    def clips(self) -> dict[str, int]:
+        """Number of clips of each split."""
+        return {
+            "train": self.train_clips,
+            "validation": self.validation_clips,
+            "test": self.test_clips,
+        }
+
+    def _generators(self, **options: Any) -> dict[str, MovingDigits]:
+        digits = read_digits(self.path, size=self.digit)
+        return {
+            split: MovingDigits(own, (self.seed, number), canvas=self.canvas, **options)
+            for number, (split, own) in enumerate(digits.splits(seed=self.seed).items())
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class DigitClips(abc.ABC):
+    """Clips of moving digits by split, as `Data`; made by a config's `load`.
+
+    Attributes:
+        config: What they are.
+        generators: What makes the clips of each split.
+    """
+
+    config: Any
+    generators: Mapping[str, MovingDigits]
+
+    @abc.abstractmethod
+    def example(self, split: str, number: int) -> Batch:
+        """The example of a split with a number."""
+
+    def source(self, split: str) -> Source:
+        """The examples of a split, each made when it is asked for.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        require(
+            split in self.generators,
+            f"split must be one of {', '.join(self.generators)}, but it is {split!r}; choose one "
+            "of them",
+        )
+        return ClipSource(partial(self.example, split), self.config.clips[split])
+
+    @property
+    def digits(self) -> Digits:
+        """The training images."""
+        return self.generators["train"].digits
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.digits.classes
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Source of the images, shape of a clip, and what each split holds; JSON-able."""
+        train = self.generators["train"]
+        return {
+            "source": self.digits.source,
+            "shape": [train.frames, train.canvas, train.canvas, 1],
+            "splits": {
+                split: {"clips": self.config.clips[split], "digit_images": len(of.digits)}
+                for split, of in self.generators.items()
+            },
+        }
+
+    def scaler_state(self) -> dict[str, Any]:
+        """Checksum of the training images; the frames, from 0 to 1, are not scaled."""
+        return {"digits": self.digits.fingerprint()}
+
+
+@dataclass(frozen=True)
+class NextFramesConfig(DigitClipsConfig):
+    """The coming frames of bouncing digits, in the protocol of Moving MNIST.
+
+    Attributes:
+        digits: Number of digits in a clip.
+        context: Number of frames seen.
+        horizon: Number of frames to forecast.
+    """
+
+    digits: int = 2
+    context: int = 10
+    horizon: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("digits", "context", "horizon"):
+            _check_count(name, getattr(self, name))
+
+    def load(self) -> "NextFrames":
+        """Reads the digits.
+
+        Raises:
+            InputError: They cannot be used.
+        """
+        frames = self.context + self.horizon
+        return NextFrames(self, self._generators(frames=frames, count=self.digits))
+
+
+@dataclass(frozen=True, eq=False)
+class NextFrames(DigitClips):
+    """Clips of bouncing digits to forecast the end of from the beginning."""
+
+    @property
+    def context(self) -> int:
+        """Number of frames seen."""
+        return self.config.context
+
+    @property
+    def horizon(self) -> int:
+        """Number of frames to forecast."""
+        return self.config.horizon
+
+    def example(self, split: str, number: int) -> Batch:
+        """A clip in two: as a batch of `Forecast`, all targets real, and its number as `index`."""
+        frames = self.generators[split].bouncing(number).frames
+        context, target = np.split(frames, [self.context])
+        return {
+            "context": context,
+            "target": target,
+            "target_mask": np.ones(target.shape, bool),
+            "persistence": context[-1:],
+            "index": np.asarray(number),
+        }
+
+
+@dataclass(frozen=True)
+class ClipClassesConfig(DigitClipsConfig):
+    """Which digit a clip shows, or where it heads, behind an obstacle and in noise.
+
+    One digit moves straight in one of eight directions, and never meets a wall. The classes of a
+    split are dealt in turn, so that all are as frequent, and the other of the two is drawn.
+
+    Attributes:
+        label: What to tell: "digit" or "motion".
+        frames: Number of frames, few enough for a straight way.
+        occlusion: Side of the obstacle, in cells.
+        noise: Standard deviation of the noise on every cell; digits are 1 on 0.
+    """
+
+    canvas: int = 32
+    digit: int = 14
+    label: Literal["digit", "motion"] = "digit"
+    frames: int = 6
+    occlusion: int = 8
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_count("frames", self.frames)
+        require(
+            SPEED * (self.frames - 1) <= 1,
+            f"data.frames must be at most {int(1 / SPEED) + 1}, within which a digit reaches no "
+            f"wall, but it is {self.frames}; use fewer",
+        )
+        require(
+            self.label in ("digit", "motion"),
+            f'data.label must be "digit" or "motion", but it is {self.label!r}; choose one of them',
+        )
+        require(
+            0 <= self.occlusion < self.canvas,
+            f"data.occlusion must be in [0, {self.canvas}), the side of the canvas, but it is "
+            f"{self.occlusion}; use less",
+        )
+        require(
+            self.noise >= 0, f"data.noise must not be negative, but it is {self.noise:g}; use 0"
+        )
+
+    def load(self) -> "ClipClasses":
+        """Reads the digits.
+
+        Raises:
+            InputError: They cannot be used.
+        """
+        options = {"frames": self.frames, "occlusion": self.occlusion, "noise": self.noise}
+        return ClipClasses(self, self._generators(**options))
+
+
+@dataclass(frozen=True, eq=False)
+class ClipClasses(DigitClips):
+    """Clips of one digit to be classified, as `LabelledData`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes: digits or directions."""
+        return HEADINGS if self.config.label == "motion" else super().classes
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training clips of each class."""
+        clips, classes = self.config.train_clips, len(self.classes)
+        return tuple(len(range(label, clips, classes)) for label in range(classes))
+
+    def example(self, split: str, number: int) -> Batch:
+        """A clip as a batch of `Classify`: `field`, `label`, and as `group` its number."""
+        label = number % len(self.classes)
+        given = {"heading" if self.config.label == "motion" else "label": label}
+        clip = self.generators[split].straight(number, **given)
+        return {
+            "field": clip.frames,
+            "label": np.asarray(label, np.int32),
+            "group": np.asarray(number),
+        }
+
+
+@dataclass(frozen=True)
+class ClipObjectsConfig(DigitClipsConfig):
+    """Where bouncing digits are in each frame, and which.
+
+    Attributes:
+        digits: Number of digits in a clip.
+        frames: Number of frames.
+    """
+
+    digits: int = 2
+    frames: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("digits", "frames"):
+            _check_count(name, getattr(self, name))
+
+    def load(self) -> "ClipObjects":
+        """Reads the digits.
+
+        Raises:
+            InputError: They cannot be used.
+        """
+        return ClipObjects(self, self._generators(frames=self.frames, count=self.digits))
+
+
+@dataclass(frozen=True, eq=False)
+class ClipObjects(DigitClips):
+    """Clips of bouncing digits with the box and the class of each in every frame."""
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of digits of each class in the first 1000 training clips."""
+        return self._counted[0]
+
+    @property
+    def mean_box(self) -> tuple[float, ...]:
+        """Mean bounds `(lo..., hi...)` of the boxes in the first 1000 training clips."""
+        return self._counted[1]
+
+    @cached_property
+    def _counted(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        clips = self.source("train")
+        found = [clips[number] for number in range(min(_COUNTED, len(clips)))]
+        labels = np.concatenate([clip["label"][0] for clip in found])
+        boxes = np.concatenate([clip["boxes"].reshape(-1, 4) for clip in found])
+        counts = np.bincount(labels, minlength=len(self.classes))
+        return tuple(counts.tolist()), tuple(boxes.mean(axis=0, dtype=np.float64).tolist())
+
+    def example(self, split: str, number: int) -> Batch:
+        """A clip as a batch of `Detect`; all its objects are real."""
+        clip = self.generators[split].bouncing(number)
+        label = np.tile(clip.labels.astype(np.int32), (len(clip.frames), 1))
+        return {
+            "field": clip.frames,
+            "boxes": clip.boxes,
+            "label": label,
+            "object_mask": np.ones(label.shape, bool),
+        }
+
+
+def _check_count(name: str, value: int) -> None:
+    require(value >= 1, f"data.{name} must be at least 1, but it is {value}; use more")

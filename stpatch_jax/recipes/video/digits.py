@@ -1,0 +1,188 @@
+"""Images of handwritten digits: those that scikit-learn ships, or any pair of files of MNIST."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stpatch_jax.data.labelled.resizing import resized
+from stpatch_jax.data.protocols import CATALOG_PREFIX, located
+from stpatch_jax.errors import InputError, require
+
+BUNDLED = "digits of scikit-learn"
+_GZIP = b"\x1f\x8b"
+_SHARES = {"validation": 0.1, "test": 0.2}
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Images of one class each.
+
+    Attributes:
+        images: [image, side, side] float32 from 0 (background) to 1.
+        labels: Class of each image [image], integers from 0.
+        source: Where they come from.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes: their numbers."""
+        return tuple(str(label) for label in range(int(self.labels.max()) + 1))
+
+    def fingerprint(self) -> int:
+        """Checksum of images and labels, by which other data are told apart."""
+        return zlib.crc32(self.labels.tobytes(), zlib.crc32(self.images.tobytes()))
+
+    def splits(self, *, seed: int) -> dict[str, "Digits"]:
+        """Deals the images of each class to training (70 %), validation and test (10 and 20 %).
+
+        No image is in two of them.
+
+        Args:
+            seed: Decides which.
+
+        Raises:
+            InputError: A class has fewer than 10 images.
+
+        >>> parts = read_digits(None, size=8).splits(seed=0)
+        >>> {name: len(part) for name, part in parts.items()}
+        {'train': 1259, 'validation': 179, 'test': 359}
+        """
+        random = np.random.default_rng(seed)
+        dealt: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
+        for label, name in enumerate(self.classes):
+            own = random.permutation(np.flatnonzero(self.labels == label))
+            require(
+                len(own) >= 10,
+                f"class {name} of {self.source} must have at least 10 images to be split, but it "
+                f"has {len(own)}; use more images",
+            )
+            first = 0
+            for split, share in _SHARES.items():
+                last = first + round(share * len(own))
+                dealt[split].append(own[first:last])
+                first = last
+            dealt["train"].append(own[first:])
+        rows = {split: np.concatenate(parts) for split, parts in dealt.items()}
+        return {
+            split: Digits(self.images[chosen], self.labels[chosen], self.source)
+            for split, chosen in rows.items()
+        }
+
+
+def read_digits(path: str | None, *, size: int) -> Digits:
+    """Reads images and labels of digits and brings the images to one size.
+
+    Args:
+        path: File of images in the format of MNIST, `...images-idx3-ubyte`, plain or gzipped, with
+            the file of labels, `...labels-idx1-ubyte`, beside it; `catalog:mnist_images`; or None
+            for the 1797 digits of 8 x 8 that scikit-learn ships.
+        size: Side of the images wanted, in cells, at least 2.
+
+    Raises:
+        InputError: A file is missing or is no such file, or the two do not belong together.
+
+    References:
+        LeCun, Cortes and Burges, The MNIST database of handwritten digits. Alpaydin and Kaynak,
+        Optical recognition of handwritten digits, UCI 1998.
+
+    >>> read_digits(None, size=28).images.shape
+    (1797, 28, 28)
+    """
+    if path is None:
+        from sklearn.datasets import load_digits
+
+        images, labels = map(np.asarray, load_digits(return_X_y=True))
+        return Digits(_resized(images.reshape(-1, 8, 8) / 16, size), labels, BUNDLED)
+    # Of a file in the catalog only the names differ.
+    other = path.replace("images-idx3", "labels-idx1")
+    if path.startswith(CATALOG_PREFIX):
+        other = path.replace("images", "labels")
+    require(
+        other != path,
+        f"data.path must be a file of images named ...images-idx3-ubyte, but it is {path}; "
+        "...labels-idx1-ubyte must lie beside it",
+    )
+    images, labels = read_idx(located(path), axes=3), read_idx(located(other), axes=1)
+    require(
+        images.shape[1] == images.shape[2] > 0,
+        f"{path} must hold square images, but theirs are {images.shape[1]} x {images.shape[2]} "
+        "cells; cut them square",
+    )
+    require(
+        len(images) == len(labels) > 0,
+        f"{path} must hold one image for each label of {other}, but they hold {len(images)} and "
+        f"{len(labels)}; give a pair that belongs together",
+    )
+    return Digits(_resized(images / 255, size), labels.astype(np.int64), path)
+
+
+def read_idx(path: str | Path, *, axes: int) -> np.ndarray:
+    """Reads an array of bytes from a file in the IDX format, plain or gzipped.
+
+    Args:
+        path: The file.
+        axes: Number of axes that it must have.
+
+    Returns:
+        uint8 with that many axes.
+
+    Raises:
+        InputError: There is no such file, or it is none of that format.
+    """
+    try:
+        content = Path(path).read_bytes()
+        if content.startswith(_GZIP):
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{path} must be a file in the IDX format, but it cannot be read: {error}; give another"
+        ) from error
+    start = 4 + 4 * axes
+    shape = np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").astype(int)
+    require(
+        content[:4] == bytes((0, 0, 8, axes)) and len(content) == start + int(np.prod(shape)),
+        f"{path} must be bytes with {axes} axes in the IDX format of MNIST, but its header or its "
+        "length says otherwise; give the file whole",
+    )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Square images [image, side, side] at another size, float32; unchanged at their own."""
+    side = images.shape[1]
+    if side == size:
+        return images.astype(np.float32)
+    return resized(images[..., None], (0, 0), side, size)[..., 0]
+
+
+def ink_bounds(images: np.ndarray, *, least: float = 0.25) -> np.ndarray:
+    """Bounds of what is seen in each image: of the cells above a value.
+
+    Args:
+        images: [image, height, width] from 0 to 1.
+        least: Fainter cells are background; of an image without others, all count.
+
+    Returns:
+        [image, 4] `(first row, first column, last row + 1, last column + 1)`, integers.
+
+    >>> image = np.zeros((1, 4, 4))
+    >>> image[0, 1, 2:] = 1.0
+    >>> ink_bounds(image).tolist()
+    [[1, 2, 2, 4]]
+    """
+    seen = np.asarray(images > least)
+    seen[~seen.any(axis=(1, 2))] = True
+    lines = [np.asarray(seen.any(axis=axis)) for axis in (2, 1)]  # rows, then columns
+    first = [line.argmax(axis=1) for line in lines]
+    last = [line.shape[1] - line[:, ::-1].argmax(axis=1) for line in lines]
+    return np.stack([*first, *last], axis=1)

@@ -1,0 +1,112 @@
+"""A run directory: what lies where in it, whose it is, and how files in it are replaced."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stpatch_jax.runs.values import difference
+from stpatch_jax.errors import InputError
+
+_FREE = ("mesh", "step_timeout", "profile")
+"""Entries of `train` that may change from one call to the next."""
+
+
+class RunDirectory:
+    """The files of one run under one path.
+
+    `config.json` (everything, resolved), `metrics.jsonl`, `checkpoints/`, `report.json`,
+    `report.md` and `plots/`. Files are written under a temporary name and then renamed, so a
+    reader never meets half a file.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.report_file = self.path / "report.json"
+        self.summary_file = self.path / "report.md"
+        self.plots = self.path / "plots"
+
+    def claim(self, config: dict[str, Any]) -> None:
+        """Makes the directory this configuration's, or accepts it where it already is.
+
+        Only `train.steps` may have grown since. `train.mesh`, `train.step_timeout` and
+        `train.profile` may be others: they do not decide what comes out.
+
+        Raises:
+            InputError: The directory belongs to another configuration or is no run directory, or
+                cannot be written; nothing was written then.
+        """
+        if self.config_file.exists():
+            self._require_same(config)
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(
+                f"the run directory {self.path} must be empty or hold a run, but it holds "
+                "something else; choose another --workdir"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_json(self.config_file, config)
+        except OSError as error:
+            raise InputError(
+                f"the run directory {self.path} must be writable, but it is not ({error}); choose "
+                "another --workdir"
+            ) from error
+
+    def _require_same(self, config: dict[str, Any]) -> None:
+        before = self.config()
+        train, now = before.get("train", {}), config["train"]
+        free = {name: now[name] for name in _FREE if name in now and name in train}
+        if train.get("steps", 0) <= now["steps"]:
+            free["steps"] = now["steps"]
+        before = {**before, "train": {**train, **free}}
+        changed = difference(before, config)
+        if changed:
+            name, old, new = changed
+            raise InputError(
+                f"the run in {self.path} was made with {name} = {old!r}, but now it is {new!r}; "
+                "repeat its command (only --train.steps may grow) or choose another --workdir"
+            )
+
+    def config(self) -> dict[str, Any]:
+        """The configuration the run was made with, as JSON values.
+
+        Raises:
+            InputError: The path is no run directory, or its config cannot be read.
+        """
+        return self._read(self.config_file, "give the directory of a run that `stpatch train` made")
+
+    def report(self) -> dict[str, Any] | None:
+        """The report of the run, None where it has none yet."""
+        if not self.report_file.exists():
+            return None
+        return self._read(self.report_file, "delete it and run again")
+
+    def _read(self, file: Path, remedy: str) -> dict[str, Any]:
+        try:
+            values = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path} must be a run directory with a readable {file.name}, but it is not "
+                f"({_reason(error)}); {remedy}"
+            ) from error
+        if not isinstance(values, dict):
+            raise InputError(f"{file} must hold one JSON object, but it does not; {remedy}")
+        return values
+
+    def write_json(self, file: Path, values: Any) -> None:
+        """Replaces a JSON file in one rename."""
+        self.write_text(file, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, file: Path, text: str) -> None:
+        """Replaces a text file in one rename."""
+        part = file.with_name(file.name + ".part")
+        part.write_text(text)
+        part.replace(file)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "it has none"
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is damaged"

@@ -1,0 +1,204 @@
+"""The runs of a search, and the table of their validation errors."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stpatch_jax.runs.values import to_values
+from stpatch_jax.data import DataConfig
+from stpatch_jax.errors import InputError
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.run import Run, RunConfig, resolved
+from stpatch_jax.runs.searching.space import Space, candidates, with_values
+
+RESULT = "validation.json"
+"""The file in a trial's directory that marks it as finished."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One line of a search's table.
+
+    Attributes:
+        name: Name of its run directory, below that of the search.
+        values: The searched fields.
+        validation: Figures on the validation split, the first of which decides, the less the
+            better; None if the run failed.
+        error: Why the run failed, one sentence; None if it did not.
+    """
+
+    name: str
+    values: dict[str, Any]
+    validation: dict[str, float] | None = None
+    error: str | None = None
+
+    @property
+    def loss(self) -> float:
+        """The figure that trials are ordered by, infinite where the run failed."""
+        return math.inf if self.validation is None else next(iter(self.validation.values()))
+
+
+def search(
+    config: RunConfig,
+    space: Space,
+    *,
+    workdir: str | Path,
+    trials: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Trial] | None:
+    """Trains a run for every trial and tells which has the least error on the validation split.
+
+    The test split is never read: `stpatch evaluate` on the best trial's directory reports on it,
+    once. What counts is the first figure of the task's summary, such as the MAE of a forecast,
+    after the last step. Every trial is a run directory of its own,
+    named by its values, so the same call resumes and trains nothing twice, more `trials` keep the
+    first ones, and another space those that it shares. After each trial `search.json` and
+    `search.md` in `workdir` hold the table so far. A run that fails (its loss is not finite, say)
+    stands in the table with the reason, and the next call tries it again.
+
+    Args:
+        config: What holds for every trial; of it only `train.steps` may grow between calls.
+        space: What is tried, see `with_values`.
+        workdir: The directory of the search.
+        trials: Number of random trials; None tries the whole grid.
+        seed: Of the random trials.
+        progress: Whether to tell on stderr what is going on.
+
+    Returns:
+        The trials, best first, failed ones last; None where SIGTERM ended the search.
+
+    Raises:
+        InputError: A field or value cannot be used, or a directory is not this search's; nothing
+            was trained then.
+
+    References:
+        Bergstra and Bengio, "Random search for hyper-parameter optimization", JMLR 2012, on why
+        random trials find more than a grid of as many.
+    """
+    config, workdir = resolved(config), Path(workdir)
+    rows = {_name(values): values for values in candidates(space, trials, seed)}
+    configs = {name: with_values(config, values) for name, values in rows.items()}
+    done = [
+        Trial(name, rows[name], validation)
+        for name, config in configs.items()
+        if (validation := _finished(workdir / name, config))
+    ]
+    waiting = configs.keys() - {trial.name for trial in done}
+    runs = _checked_runs({name: configs[name] for name in configs if name in waiting}, workdir)
+    _write(workdir, done)
+    for name, run in runs.items():
+        if progress:
+            print(f"{name} ({len(done) + 1} of {len(rows)}): {rows[name]}", file=sys.stderr)
+        trial = _train(Trial(name, rows[name]), run, RunDirectory(workdir / name), progress)
+        if trial is None:
+            return None
+        done.append(trial)
+        _write(workdir, done)
+    return sorted(done, key=lambda trial: trial.loss)
+
+
+def _name(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True)
+    return f"trial-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _finished(path: Path, config: RunConfig) -> dict[str, float] | None:
+    """The result of a trial that was finished with this very configuration."""
+    try:
+        saved = json.loads((path / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    return saved["validation"] if saved["config"] == _plain(config) else None
+
+
+def _plain(config: RunConfig) -> Any:
+    return json.loads(json.dumps(to_values(config)))
+
+
+def _checked_runs(configs: Mapping[str, RunConfig], workdir: Path) -> dict[str, Run]:
+    """Every run, ready: what cannot be used shows before the first is trained."""
+    data: dict[DataConfig, Any] = {}
+    runs = {}
+    for name, config in configs.items():
+        if config.data not in data:
+            data[config.data] = config.data.load()
+        runs[name] = Run(config, data=data[config.data])
+    for name, run in runs.items():
+        run.claim(RunDirectory(workdir / name))
+    return runs
+
+
+def _train(trial: Trial, run: Run, directory: RunDirectory, progress: bool) -> Trial | None:
+    try:
+        result = run.fit(directory, progress=progress)
+    except InputError as error:
+        return dataclasses.replace(trial, error=str(error))
+    if result.interrupted:
+        return None
+    validation = run.evaluator.summary(result.model, "validation")
+    if not all(map(math.isfinite, validation.values())):
+        return dataclasses.replace(trial, error="its validation error is not finite")
+    record = {"config": _plain(run.config), "validation": validation}
+    directory.write_json(directory.path / RESULT, record)
+    return dataclasses.replace(trial, validation=validation)
+
+
+def _write(workdir: Path, done: Sequence[Trial]) -> None:
+    if not done:
+        return
+    done = sorted(done, key=lambda trial: trial.loss)
+    directory = RunDirectory(workdir)
+    rows = [dataclasses.asdict(trial) for trial in done]
+    directory.write_json(workdir / "search.json", rows)
+    directory.write_text(workdir / "search.md", table(done, workdir))
+
+
+def table(trials: Sequence[Trial], workdir: Path) -> str:
+    """Returns the trials as a Markdown table in their order, and what the first of them is.
+
+    >>> print(table([Trial("t", {"a": 3}, {"mae": 0.5, "rmse": 0.7, "skill": 0.1})], Path("s")))
+    | trial | a | mae | rmse | skill |
+    |---|---|---:|---:|---:|
+    | t | 3 | 0.5 | 0.7 | 0.1 |
+    <BLANKLINE>
+    Figures are on the validation split, those of forecasts in scaled units; mae decides.
+    Best is t with a = 3; `stpatch evaluate s/t` reports it on the test split.
+    <BLANKLINE>
+    """
+    fields = list(trials[0].values)
+    measured = list(trials[0].validation or {})
+    lines = [
+        f"| trial | {' | '.join([*fields, *measured])} |",
+        f"|---|{'---|' * len(fields)}{'---:|' * len(measured)}",
+    ]
+    for trial in trials:
+        figures = trial.validation or {}
+        cells = [
+            trial.name,
+            *map(json.dumps, trial.values.values()),
+            *(f"{figures[name]:.4g}" if figures else "" for name in measured),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *_told(trials, workdir), ""]
+    return "\n".join(lines)
+
+
+def _told(trials: Sequence[Trial], workdir: Path) -> list[str]:
+    best = trials[0]
+    failed = [f"{trial.name} failed: {trial.error}" for trial in trials if trial.error]
+    if best.validation is None:
+        return failed
+    values = ", ".join(f"{name} = {json.dumps(value)}" for name, value in best.values.items())
+    return [
+        "Figures are on the validation split, those of forecasts in scaled units; "
+        f"{next(iter(best.validation))} decides.",
+        f"Best is {best.name} with {values}; `stpatch evaluate {workdir / best.name}` reports it "
+        "on the test split.",
+        *failed,
+    ]
