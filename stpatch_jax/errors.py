@@ -1,4 +1,12 @@
-"""The one exception of the public edge, and the check that raises it."""
+"""The one exception of the public edge, and the checks that raise it.
+
+Every message is one sentence of one form, `NAME must ..., got ...; WHAT TO DO`: what must hold, what
+came, and what to do about it. A test reads the messages off the source and keeps them so.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
 
 
 class InputError(ValueError):
@@ -16,3 +24,68 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise InputError(message)
+
+
+def check_range(
+    name: str, value: float, low: float, high: float = math.inf, *, bounds: str = "[]"
+) -> None:
+    """Refuses a number outside a range.
+
+    Args:
+        name: What the number is called, in the reader's terms.
+        value: The number; NaN lies in no range.
+        low: Lower end.
+        high: Upper end.
+        bounds: Whether the ends belong to it: "[]" both, "()" none, "[)" and "(]" one of them.
+
+    Raises:
+        InputError: It lies outside.
+
+    >>> check_range("momentum", 0.5, 0, 1, bounds="[)")
+    >>> check_range("momentum", 1.0, 0, 1, bounds="[)")
+    Traceback (most recent call last):
+    stpatch_jax.errors.InputError: momentum must be in [0, 1), got 1.0; use such a number
+    """
+    above = value >= low if bounds[0] == "[" else value > low
+    below = value <= high if bounds[1] == "]" else value < high
+    if above and below:
+        return
+    if high == math.inf:
+        what = f"at least {low:g}" if bounds[0] == "[" else f"above {low:g}"
+    else:
+        what = f"in {bounds[0]}{low:g}, {high:g}{bounds[1]}"
+    raise InputError(f"{name} must be {what}, got {value!r}; use such a number")
+
+
+def check_size(name: str, value: Any, *, least: int = 1) -> None:
+    """Refuses what is not a whole number of at least `least`.
+
+    Raises:
+        InputError: It is no such number.
+
+    >>> check_size("features", 0)
+    Traceback (most recent call last):
+    stpatch_jax.errors.InputError: features must be a whole number >= 1, got 0; use such a number
+    """
+    # bool is an int; NumPy's integers are none, but count.
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not whole or value < least:
+        raise InputError(
+            f"{name} must be a whole number >= {least}, got {value!r}; use such a number"
+        )
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Refuses what is not among the choices.
+
+    Raises:
+        InputError: It is none of them.
+
+    >>> check_choice("reduce", "max", ("sum", "mean"))
+    Traceback (most recent call last):
+    stpatch_jax.errors.InputError: reduce must be 'sum' or 'mean', got 'max'; choose one of them
+    """
+    if value not in choices:
+        *most, last = map(repr, choices)
+        listed = f"{', '.join(most)} or {last}" if most else last
+        raise InputError(f"{name} must be {listed}, got {value!r}; choose one of them")
