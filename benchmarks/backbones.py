@@ -31,7 +31,7 @@ from stpatch_jax.training import (
     create_state,
     make_mesh,
     make_train_step,
-    shard_batch,
+    shard_local_batch,
 )
 
 DTYPES = ("float32", "bfloat16")
@@ -60,7 +60,7 @@ class Ours:
             optimizer=OptimizerConfig(name="adam", learning_rate=RATE, weight_decay=0.0),
         )
         self.state = create_state(functools.partial(network.create, dtype), config, mesh)
-        self.batch = shard_batch(network.batch(), mesh)
+        self.batch = shard_local_batch(network.batch(), mesh)
         self.model = nnx.view(self.state.model, deterministic=True)
         graphdef, weights = nnx.split(self.model)
         # The training step gives the buffers of the state away.

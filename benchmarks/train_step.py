@@ -34,7 +34,7 @@ from stpatch_jax.training import (
     fit,
     make_mesh,
     make_train_step,
-    shard_batch,
+    shard_local_batch,
 )
 
 CASES = {name: NETWORKS[name] for name in ("neighborhood", "conv3d_64", "patch_transformer")}
@@ -57,7 +57,7 @@ class Loop:
         self.config = TrainConfig(steps=1, batch_size=network.shape[0])
         self.step: Any = make_train_step(network.task.loss, self.mesh)
         self.state = create_state(self.create, self.config, self.mesh)
-        self.batch = shard_batch(network.batch(), self.mesh)
+        self.batch = shard_local_batch(network.batch(), self.mesh)
         jax.block_until_ready(self.step(self.state, self.batch))
         one = self.bare(3)
         self.steps = steps or max(5, min(500, round(SECONDS / one)))

@@ -28,7 +28,7 @@ from stpatch_jax.training import (
     create_state,
     make_mesh,
     make_train_step,
-    shard_batch,
+    shard_local_batch,
 )
 
 # Narrow: eight wide networks at once can starve the threads of a small CPU.
@@ -62,7 +62,7 @@ def measure(name: str, network: Network, fsdp: int, repeats: int) -> dict[str, A
     mesh = make_mesh(fsdp=fsdp)
     config = TrainConfig(steps=1, batch_size=network.shape[0])
     state = create_state(functools.partial(network.create, "float32"), config, mesh)
-    batch = shard_batch(network.batch(), mesh)
+    batch = shard_local_batch(network.batch(), mesh)
     train_step: Any = make_train_step(network.task.loss, mesh)
     text = train_step.lower(state, batch).compile().as_text()
     answer = {

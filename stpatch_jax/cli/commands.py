@@ -95,15 +95,15 @@ class _Train:
             resumes; on a finished run it prints the report.
         coordinator: Where several processes are one run: HOST:PORT of process 0, or auto where JAX
             finds it (SLURM, Open MPI, Cloud TPU).
-        num_processes: How many they are; not with auto.
-        process_id: Which of them this is, from 0; not with auto.
+        process_count: How many they are; not with auto.
+        process_index: Which of them this is, from 0; not with auto.
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     workdir: Path | None = None
     coordinator: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
+    process_count: int | None = None
+    process_index: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +149,8 @@ def _train(arguments: list[str]) -> int:
     command = _parse(_Train(recipe(name)), f"train {name}", flags)
     with processes(
         command.coordinator,
-        num_processes=command.num_processes,
-        process_id=command.process_id,
+        process_count=command.process_count,
+        process_index=command.process_index,
     ):
         text = train(command.config, workdir=command.workdir)
         if jax.process_index() > 0:
@@ -245,16 +245,16 @@ class _Predict:
         output: The .csv or .csv.gz to make; of a field also .zarr, written region by region, which
             the same command goes on with, or .nc.
         every: Forecast at every so many rows; without it once, what follows the last row.
-        num_processes: How many processes share a .zarr output, each with this command.
-        process_id: Which of them this is, from 0.
+        process_count: How many processes share a .zarr output, each with this command.
+        process_index: Which of them this is, from 0.
     """
 
     run: tyro.conf.Positional[Path]
     input: tyro.conf.Positional[str]
     output: tyro.conf.Positional[Path]
     every: int | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
+    process_count: int | None = None
+    process_index: int | None = None
 
 
 def _predict(arguments: list[str]) -> int:
@@ -264,8 +264,8 @@ def _predict(arguments: list[str]) -> int:
         command.input,
         command.output,
         every=command.every,
-        process_index=command.process_id,
-        process_count=command.num_processes,
+        process_index=command.process_index,
+        process_count=command.process_count,
     )
     print(told)
     return 0

@@ -14,22 +14,23 @@ import tyro
 from flax import nnx
 
 import stpatch_jax
-from stpatch_jax.runs.values import difference, from_values, to_values
 from stpatch_jax.data import DataConfig, batch_iterator
 from stpatch_jax.data.protocols import CATALOG_PREFIX
 from stpatch_jax.errors import InputError
-from stpatch_jax.runs.judging.registry import make_evaluator
+from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import BackboneConfig
-from stpatch_jax.runs.trained import pretrained_model
-from stpatch_jax.runs.judging.report import draw_plots, summary
 from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.judging.registry import make_evaluator
+from stpatch_jax.runs.judging.report import draw_plots, summary
+from stpatch_jax.runs.trained import pretrained_model
+from stpatch_jax.runs.values import difference, from_values, to_values
 from stpatch_jax.tasks import (
     ClassifyConfig,
     DetectConfig,
     ForecastConfig,
     NextTokenConfig,
     TaskConfig,
-    hand_on,
+    transfer_backbone,
 )
 from stpatch_jax.training import (
     Checkpoints,
@@ -41,7 +42,6 @@ from stpatch_jax.training import (
     make_mesh,
     restore_state,
 )
-from stpatch_jax.flops import gradient_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Run:
 
         def create(rngs: nnx.Rngs) -> nnx.Module:
             model: Any = self.create_model(rngs)
-            hand_on(pretrained, model)
+            transfer_backbone(pretrained, model)
             return model
 
         return create

@@ -12,24 +12,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.runs.values import from_values
-from stpatch_jax.errors import require
-from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.run import RunConfig, for_these_devices
-from stpatch_jax.training import Checkpoints, make_mesh, restore_state
-from pathlib import Path
-from typing import Any
-
-import jax
-import numpy as np
-from flax import nnx
-
-from stpatch_jax.runs.values import TYPE, from_values
 from stpatch_jax.errors import require
 from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.run import RunConfig, for_these_devices
+from stpatch_jax.runs.values import TYPE, from_values
 from stpatch_jax.tasks import TaskConfig
-from stpatch_jax.training import Checkpoints, TrainConfig, make_mesh, restore_state, whole_model
+from stpatch_jax.training import Checkpoints, TrainConfig, make_mesh, replicate, restore_state
 
 _BATCH = 64
 
@@ -143,7 +132,7 @@ class TrainedRun:
 
 
 def pretrained_model(workdir: str | Path) -> Any:
-    """The model of the latest checkpoint of a run, to give to `hand_on`.
+    """The model of the latest checkpoint of a run, to give to `transfer_backbone`.
 
     The data of that run are not read. With `train.ema` it has the averaged weights.
 
@@ -183,6 +172,6 @@ def pretrained_model(workdir: str | Path) -> Any:
         train = from_values(TrainConfig, config["train"], where="train")
         restored = restore_state(create, train, checkpoints, mesh, step=step)
     assert restored is not None
-    model = whole_model(restored[0].averaged(), mesh)
+    model = replicate(restored[0].averaged(), mesh)
     graphdef, keys, arrays = nnx.split(model, nnx.RngState, ...)
     return nnx.merge(graphdef, keys, jax.tree.map(np.asarray, arrays))

@@ -6,8 +6,8 @@ from stpatch_jax.tasks.common import (
     Batch,
     Ensemble,
     TaskConfig,
-    hand_on,
     real_targets,
+    transfer_backbone,
 )
 from stpatch_jax.tasks.detect import Detect, DetectConfig
 from stpatch_jax.tasks.forecast import Forecast, ForecastConfig
@@ -33,6 +33,6 @@ __all__ = [
     "Reconstruct",
     "ReconstructConfig",
     "TaskConfig",
-    "hand_on",
     "real_targets",
+    "transfer_backbone",
 ]

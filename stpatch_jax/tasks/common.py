@@ -91,7 +91,7 @@ class Model(Protocol):
         ...
 
 
-def hand_on(pretrained: Model, model: Model) -> None:
+def transfer_backbone(pretrained: Model, model: Model) -> None:
     """Copies the backbone of a trained model into another task's model, in place.
 
     Both are models that a task built, with the same backbone config; heads and PRNG keys stay as
@@ -114,8 +114,8 @@ def hand_on(pretrained: Model, model: Model) -> None:
         )
         require(
             trained == other,
-            f"hand_on needs two models with the same backbone, but its parameter {name} has "
-            f"{trained} in the trained model and {other} in the other; build both with one "
+            f"transfer_backbone needs two models with the same backbone, but its parameter {name} "
+            f"has {trained} in the trained model and {other} in the other; build both with one "
             "backbone config and as many channels",
         )
     for target in targets:

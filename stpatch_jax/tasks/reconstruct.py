@@ -130,7 +130,8 @@ class Reconstruct:
 
     A batch holds `field` [batch, time, *space, channel], NaN-free and best scaled to mean 0 and
     variance 1, and optionally bool `field_mask` of its shape, True where a value is real, and bool
-    `example_mask` [batch]. Afterwards `hand_on` copies the backbone into another task's model.
+    `example_mask` [batch]. Afterwards `transfer_backbone` copies the backbone into another
+    task's model.
 
     Args:
         config: Settings.

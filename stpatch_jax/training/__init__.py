@@ -5,7 +5,7 @@ from stpatch_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from stpatch_jax.training.distributed import (
     first_process_first,
     processes,
-    spread_batch,
+    shard_global_batch,
     to_host,
 )
 from stpatch_jax.training.export import export_weights, load_weights
@@ -14,9 +14,9 @@ from stpatch_jax.training.mesh import (
     batch_sharding,
     check_batch_size,
     make_mesh,
-    shard_batch,
+    replicate,
+    shard_local_batch,
     state_sharding,
-    whole_model,
 )
 from stpatch_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from stpatch_jax.training.prefetch import prefetch_to_mesh
@@ -44,10 +44,10 @@ __all__ = [
     "make_train_step",
     "prefetch_to_mesh",
     "processes",
+    "replicate",
     "restore_state",
-    "shard_batch",
-    "spread_batch",
+    "shard_global_batch",
+    "shard_local_batch",
     "state_sharding",
     "to_host",
-    "whole_model",
 ]

@@ -25,8 +25,8 @@ AUTO = "auto"
 def processes(
     coordinator: str | None,
     *,
-    num_processes: int | None = None,
-    process_id: int | None = None,
+    process_count: int | None = None,
+    process_index: int | None = None,
     start_timeout: float = 300,
     heartbeat_timeout: int = 100,
 ) -> Iterator[None]:
@@ -44,8 +44,8 @@ def processes(
         coordinator: `HOST:PORT` of process 0, the same in every process; `auto` where JAX can find
             it (SLURM, Open MPI, Cloud TPU, Kubernetes with the `kubernetes` package); None is one
             process alone, for which the block changes nothing.
-        num_processes: How many processes there are; given with `HOST:PORT` only.
-        process_id: Which of them this is, from 0; given with `HOST:PORT` only.
+        process_count: How many processes there are; given with `HOST:PORT` only.
+        process_index: Which of them this is, from 0; given with `HOST:PORT` only.
         start_timeout: Seconds within which all must have met.
         heartbeat_timeout: Seconds without a sign of life after which a process counts as dead.
 
@@ -57,7 +57,7 @@ def processes(
         ...     jax.process_count()
         1
     """
-    check_processes(coordinator, num_processes=num_processes, process_id=process_id)
+    check_processes(coordinator, process_count=process_count, process_index=process_index)
     if coordinator is None:
         yield
         return
@@ -65,7 +65,7 @@ def processes(
     if coordinator != AUTO:
         # Told everything, JAX need not look around: in a pod it would ask for a package.
         given |= {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
-        given |= {"num_processes": num_processes, "process_id": process_id}
+        given |= {"num_processes": process_count, "process_id": process_index}
     _meet(given, start_timeout)
     try:
         yield
@@ -75,7 +75,7 @@ def processes(
 
 
 def check_processes(
-    coordinator: str | None, *, num_processes: int | None, process_id: int | None
+    coordinator: str | None, *, process_count: int | None, process_index: int | None
 ) -> None:
     """Checks how a process is to meet the others, see `processes`.
 
@@ -83,30 +83,30 @@ def check_processes(
         InputError: If the coordinator is no `HOST:PORT` or the numbers do not go with it.
 
     Examples:
-        >>> check_processes("node0:8476", num_processes=2, process_id=1)
+        >>> check_processes("node0:8476", process_count=2, process_index=1)
     """
-    count, index = num_processes, process_id
+    count, index = process_count, process_index
     if coordinator in (None, AUTO):
         require(
             count is None and index is None,
-            f"num-processes and process-id must come with a coordinator HOST:PORT, but it is "
-            f"{coordinator or 'not given'}; give --coordinator HOST:PORT, or leave both out",
+            f"process-count and process-index must come with a coordinator HOST:PORT, got "
+            f"{coordinator or 'none'}; give --coordinator HOST:PORT, or leave both out",
         )
         return
     host, _, port = str(coordinator).rpartition(":")
     require(
         bool(host) and re.fullmatch(r"[0-9]{1,5}", port) is not None and 0 < int(port) < 2**16,
-        f"the coordinator must be {AUTO} or HOST:PORT with a port from 1 to 65535, but it is "
+        f"the coordinator must be {AUTO} or HOST:PORT with a port from 1 to 65535, got "
         f"{coordinator!r}; give the address of process 0, e.g. --coordinator node0:8476",
     )
     if count is None or index is None:
         raise InputError(
             f"the coordinator {coordinator} must come with the number of processes and the one "
-            f"that this is, but they are {count} and {index}; give --num-processes and --process-id"
+            f"that this is, got {count} and {index}; give --process-count and --process-index"
         )
     require(
         0 <= index < count,
-        f"process-id must be from 0 to num-processes - 1, but it is {index} of {count}; number the "
+        f"process-index must be from 0 to process-count - 1, got {index} of {count}; number the "
         "processes from 0",
     )
 
@@ -130,19 +130,19 @@ def _meet(given: Mapping[str, Any], start_timeout: float) -> None:
     thread.join(start_timeout)
     coordinator = given.get("coordinator_address")
     at = f"at {coordinator}" if coordinator else "where JAX looks for them by itself"
-    who = (
-        f"process {given['process_id']} of {given['num_processes']}" if coordinator else "this one"
-    )
+    who = "this process"
+    if coordinator:
+        who = f"process {given['process_id']} of {given['num_processes']}"
     require(
         not thread.is_alive(),
-        f"the processes must meet {at} within {start_timeout:g} s, but {who} waited in vain; start "
+        f"the processes must meet {at} within {start_timeout:g} s, got no answer at {who}; start "
         "all of them, and let them reach that address",
     )
     if failed:
         reason = (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
         raise InputError(
-            f"the processes must meet {at}, but {who} failed ({reason}); give --coordinator "
-            "HOST:PORT --num-processes N --process-id I"
+            f"the processes must meet {at}, got {reason!r} at {who}; give --coordinator "
+            "HOST:PORT --process-count N --process-index I"
         ) from failed[0]
 
 
@@ -182,11 +182,11 @@ def first_process_first(action: Callable[[], None]) -> None:
         action()
 
 
-def spread_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+def shard_global_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts a global batch, which every process holds whole, on the devices.
 
     Row `i` of the result is row `i` of the input, wherever the mesh has the devices of a process;
-    `shard_batch` takes the parts that each process has read, in an order of its own.
+    `shard_local_batch` takes the parts that each process has read, in an order of its own.
 
     Args:
         batch: Arrays `(global batch, ...)`, the same in every process.

@@ -8,10 +8,10 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.training.record import Remedy, load_arrays, make_record, short
+from stpatch_jax.training.record import Advice, load_arrays, make_record, short
 
 _NAME = "weights"
-_REMEDY = Remedy("export the weights again", "build the model as it was for the export")
+_ADVICE = Advice("export the weights again", "build the model as it was for the export")
 
 
 def export_weights(path: str | Path, model: nnx.Module) -> None:
@@ -58,7 +58,7 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _weights(model)
     )
-    nnx.update(model, load_arrays(path, _NAME, abstract, remedy=_REMEDY))
+    nnx.update(model, load_arrays(path, _NAME, abstract, advice=_ADVICE))
 
 
 def _weights(model: nnx.Module) -> Any:

@@ -80,7 +80,7 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
-def whole_model(model: nnx.Module, mesh: Mesh) -> nnx.Module:
+def replicate(model: nnx.Module, mesh: Mesh) -> nnx.Module:
     """Returns a model of its own with all its arrays whole on every device.
 
     Where weights are split, a forward pass left to the compiler may move activations instead, in a
@@ -154,7 +154,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> Non
         )
 
 
-def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
+def shard_local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's part of a global batch on its devices.
 
     Args:

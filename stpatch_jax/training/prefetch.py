@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from stpatch_jax.errors import require
-from stpatch_jax.training.mesh import Batch, shard_batch
+from stpatch_jax.training.mesh import Batch, shard_local_batch
 
 
 def prefetch_to_mesh(
@@ -20,13 +20,13 @@ def prefetch_to_mesh(
     Closing the iterator, or dropping it, waits for the batch in the making and ends the thread.
 
     Args:
-        batches: This process's part of each global batch, see `shard_batch`; read from the thread
-            alone.
+        batches: This process's part of each global batch, see `shard_local_batch`; read from the
+            thread alone.
         mesh: The mesh of `make_mesh`.
         depth: Most batches that wait on the devices beside the one in use.
 
     Returns:
-        An iterator over the batches as `shard_batch` places them.
+        An iterator over the batches as `shard_local_batch` places them.
 
     Raises:
         InputError: If `depth` is below 1, or, at its turn, a batch does not split over the devices.
@@ -48,7 +48,7 @@ def _placed(
 ) -> Generator[dict[str, jax.Array], None, None]:
     def place() -> dict[str, jax.Array] | None:
         batch = next(batches, None)
-        return None if batch is None else shard_batch(batch, mesh)
+        return None if batch is None else shard_local_batch(batch, mesh)
 
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
     try:

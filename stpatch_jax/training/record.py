@@ -92,18 +92,18 @@ def make_record(state: Any, **entries: Any) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Remedy:
+class Advice:
     """What to do about a checkpoint that cannot be used: the ends of the sentences that tell it."""
 
     damaged: str = "delete that folder to go on from the checkpoint before it"
     foreign: str = "use the configuration of the run or another --workdir"
 
 
-RUN = Remedy()
+RUN = Advice()
 """For a checkpoint of a run."""
 
 
-def read_record(path: Path, *, remedy: Remedy = RUN) -> dict[str, Any]:
+def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
     """Reads what `make_record` made for the checkpoint in a folder.
 
     Raises:
@@ -114,13 +114,13 @@ def read_record(path: Path, *, remedy: Remedy = RUN) -> dict[str, Any]:
         saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
         intact = _checksum(saved["record"]) == saved["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, "its record cannot be read", remedy) from error
+        raise _damaged(path, "its record cannot be read", advice) from error
     if not intact:
-        raise _damaged(path, "its record is not the one that was saved", remedy)
+        raise _damaged(path, "its record is not the one that was saved", advice)
     return saved["record"]
 
 
-def _require_same(path: Path, record: Mapping[str, Any], abstract: Any, remedy: Remedy) -> None:
+def _require_same(path: Path, record: Mapping[str, Any], abstract: Any, advice: Advice) -> None:
     """Raises an `InputError` unless a checkpoint holds arrays like those of `abstract`."""
     saved, wanted = record["structure"], structure(abstract)
     for name in sorted(saved.keys() | wanted.keys()):
@@ -130,37 +130,37 @@ def _require_same(path: Path, record: Mapping[str, Any], abstract: Any, remedy: 
             raise InputError(
                 f"checkpoint {path} was made by another configuration{another}: {name} is "
                 f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; "
-                f"{remedy.foreign}"
+                f"{advice.foreign}"
             )
 
 
-def load_arrays(path: Path, name: str, abstract: Any, *, remedy: Remedy = RUN) -> Any:
+def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -> Any:
     """Restores the arrays `name` of a checkpoint onto the devices of `abstract`, and checks them.
 
     Raises:
         InputError: If they are damaged, others than those of `abstract` or do not fit into memory.
     """
-    record = read_record(path, remedy=remedy)
-    _require_same(path, record, abstract, remedy)
+    record = read_record(path, advice=advice)
+    _require_same(path, record, abstract, advice)
     try:
         _read_through(path / name)
     except (OSError, ValueError) as error:
-        raise _damaged(path, "its files cannot be read", remedy) from error
+        raise _damaged(path, "its files cannot be read", advice) from error
     try:
         loaded = ocp.load_checkpointables(str(path), {name: abstract})[name]
     except Exception as error:  # Orbax wraps whatever happened, lack of memory too.
         raise InputError(
             f"checkpoint {path} can be read but not restored "
             f"({short(error.__cause__ or error)}); look at the memory and at the version of "
-            f"orbax first, else {remedy.damaged}"
+            f"orbax first, else {advice.damaged}"
         ) from error
     if int(fingerprint(loaded)) != record["fingerprint"]:
-        raise _damaged(path, "its arrays are not those that were saved", remedy)
+        raise _damaged(path, "its arrays are not those that were saved", advice)
     return loaded
 
 
-def _damaged(path: Path, reason: str, remedy: Remedy) -> InputError:
-    return InputError(f"checkpoint {path} is damaged ({reason}); {remedy.damaged}")
+def _damaged(path: Path, reason: str, advice: Advice) -> InputError:
+    return InputError(f"checkpoint {path} is damaged ({reason}); {advice.damaged}")
 
 
 def short(error: BaseException) -> str:

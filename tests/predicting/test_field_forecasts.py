@@ -161,7 +161,7 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys):
     assert (tmp_path / "there.nc").read_text() == "mine"
     assert not (tmp_path / "f.nc").exists()
     source, target = str(tmp_path / "new.nc"), str(tmp_path / "f.csv")
-    assert cli.main([*start, source, target, "--num-processes", "2", "--process-id", "0"]) == 2
+    assert cli.main([*start, source, target, "--process-count", "2", "--process-index", "0"]) == 2
     assert "processes share a .zarr target only" in capsys.readouterr().err
     assert cli.main([*start, source, target, "--every", "0"]) == 2
     assert "--every must be at least 1 time step" in capsys.readouterr().err
@@ -220,7 +220,7 @@ def start(run, folder, name, number):
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     paths = [run, folder / "in.zarr", folder / name]
-    share = ["--num-processes", "2", "--process-id", str(number)]
+    share = ["--process-count", "2", "--process-index", str(number)]
     with (folder / f"said{number}").open("w") as said:
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, "predict", *paths, "--every", "1", *share],

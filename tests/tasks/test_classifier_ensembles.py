@@ -10,7 +10,7 @@ from flax import nnx
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import BackboneConfig, FlatPatchesConfig, PatchCNNConfig
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.tasks import Classify, ClassifyConfig, Ensemble, hand_on
+from stpatch_jax.tasks import Classify, ClassifyConfig, Ensemble, transfer_backbone
 
 COUNTS = (6, 2, 4)
 FLAT = FlatPatchesConfig(WindowSpec((4,)))
@@ -56,7 +56,7 @@ def test_the_answer_is_the_mean_probability_and_the_loss_the_mean_loss():
 def test_a_trained_backbone_goes_to_every_member():
     _, trained, _ = problem(1, LEARNING)
     _, model, _ = problem(2, LEARNING)
-    hand_on(trained, model)
+    transfer_backbone(trained, model)
     expected = jax.tree.leaves(nnx.state(trained.backbone, nnx.Param))
     assert isinstance(model, Ensemble)
     for member in model.members:

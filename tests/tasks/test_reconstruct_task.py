@@ -21,7 +21,13 @@ from stpatch_jax.nn import (
     TokenEmbeddingConfig,
 )
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.tasks import Classify, ClassifyConfig, Reconstruct, ReconstructConfig, hand_on
+from stpatch_jax.tasks import (
+    Classify,
+    ClassifyConfig,
+    Reconstruct,
+    ReconstructConfig,
+    transfer_backbone,
+)
 
 SHAPE = (4, 6, 4)
 BACKBONE = PatchCNNConfig(WindowSpec((2, 3, 2)), features=(8,), dropout=0.5)
@@ -142,7 +148,7 @@ def test_one_batch_is_learnt_and_handed_on_to_a_classifier():
     shapes = {"field": batch["field"].shape}
     later: Any = Classify(ClassifyConfig((1, 1))).build(backbone, shapes, rngs=nnx.Rngs(1))
     head = jax.tree.map(np.asarray, nnx.state(later.head, nnx.Param))
-    nnx.jit(hand_on)(model, later)
+    nnx.jit(transfer_backbone)(model, later)
     jax.tree.map(
         np.testing.assert_array_equal,
         nnx.state(later.backbone, nnx.Param),
@@ -167,8 +173,8 @@ def test_a_backbone_that_does_not_fit_is_not_handed_on():
                 backbone, {"field": (1, *SHAPE, 2)}, rngs=nnx.Rngs(1)
             )
         )
-        with pytest.raises(InputError, match=f"hand_on needs two models .*{message}"):
-            hand_on(model, later)
+        with pytest.raises(InputError, match=f"transfer_backbone needs two models .*{message}"):
+            transfer_backbone(model, later)
 
 
 def test_naive_reconstructions_by_hand():

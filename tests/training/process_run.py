@@ -88,8 +88,8 @@ def main() -> None:
         port, count, index = map(int, meeting)
         several = processes(
             f"127.0.0.1:{port}",
-            num_processes=count,
-            process_id=index,
+            process_count=count,
+            process_index=index,
             start_timeout=60,
             heartbeat_timeout=HEARTBEAT_S,
         )

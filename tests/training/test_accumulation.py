@@ -19,7 +19,7 @@ from stpatch_jax.training import (
     create_state,
     make_mesh,
     make_train_step,
-    shard_batch,
+    shard_local_batch,
 )
 from stpatch_jax.training.accumulation import cut
 
@@ -47,7 +47,7 @@ def test_parts_equal_the_whole_batch() -> None:
     for options in settings:
         state = create_state(PlainModel, SGD, mesh)
         step: Any = make_train_step(masked_error, mesh, **options)
-        batch = shard_batch(batch_of(32), mesh)
+        batch = shard_local_batch(batch_of(32), mesh)
         metrics = [step(state, batch) for _ in range(2)][-1]
         outcomes.append((jax.device_get(metrics), arrays(state)))
         if "accumulate" in options:
@@ -81,7 +81,7 @@ def test_each_part_draws_its_own_dropout_and_moves_the_statistics() -> None:
     assert expected[0] != expected[1]
     hidden = np.asarray(model.inner(batch_of(16)["x"]))
     step = make_train_step(loss, mesh, accumulate=2)
-    batch = shard_batch(batch_of(16), mesh)
+    batch = shard_local_batch(batch_of(16), mesh)
     drawn = [float(step(one, batch)["drawn"]) for one in (state, again)]
     np.testing.assert_allclose(drawn, np.mean(expected), rtol=1e-6)
     assert digest(state) == digest(again)
@@ -94,7 +94,7 @@ def test_each_part_draws_its_own_dropout_and_moves_the_statistics() -> None:
 
 def test_devices_keep_their_examples() -> None:
     mesh = make_mesh(space=2)
-    batch = shard_batch({"x": np.arange(16), "field": np.zeros((16, 2, 4, 3))}, mesh)
+    batch = shard_local_batch({"x": np.arange(16), "field": np.zeros((16, 2, 4, 3))}, mesh)
     parts = jax.jit(lambda batch: cut(batch, 2, mesh))(batch)
     assert parts["field"].shape == (2, 8, 2, 4, 3)
     np.testing.assert_array_equal(np.sort(np.ravel(parts["x"])), np.arange(16))
@@ -108,7 +108,7 @@ def test_recomputation_keeps_products_only() -> None:
     """Counted in the program: what the backward pass gets from the forward pass."""
     mesh = make_mesh()
     state = create_state(PlainModel, SGD, mesh)
-    batch = shard_batch(batch_of(8), mesh)
+    batch = shard_local_batch(batch_of(8), mesh)
     sines = []
     for remat in (False, True):
         step: Any = make_train_step(squared_error, mesh, remat=remat)
@@ -124,11 +124,11 @@ def test_the_average_follows_the_weights() -> None:
     expected = [x.astype(np.float64) for x in arrays(nnx.state(state.model, nnx.Param))]
     source = batches(0)
     for n in range(1, 5):  # The fifth is spoiled, and moves nothing.
-        step(state, shard_batch(next(source), mesh))
+        step(state, shard_local_batch(next(source), mesh))
         share = 1 - min(0.9, (1 + n) / (10 + n))
         weights = arrays(nnx.state(state.model, nnx.Param))
         expected = [a + share * (w - a) for a, w in zip(expected, weights, strict=True)]
-    assert not step(state, shard_batch(next(source), mesh))["finite"]
+    assert not step(state, shard_local_batch(next(source), mesh))["finite"]
     averaged: Any = state.averaged()
     for one, other in zip(arrays(nnx.state(averaged, nnx.Param)), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
@@ -146,7 +146,7 @@ def test_mixed_precision_keeps_float32_where_it_counts() -> None:
     mesh = make_mesh()
     state = create_state(create, dataclasses.replace(CONFIG, ema=0.9), mesh)
     step = make_train_step(squared_error, mesh, ema=0.9, accumulate=2)
-    metrics = step(state, shard_batch(batch_of(16), mesh))
+    metrics = step(state, shard_local_batch(batch_of(16), mesh))
     assert metrics["loss"].dtype == metrics["grad_norm"].dtype == jnp.float32
     floats = [x.dtype for x in jax.tree.leaves(nnx.state(state)) if x.dtype != jnp.uint32]
     assert all(dtype in (jnp.float32, jnp.int32) or "key" in str(dtype) for dtype in floats)

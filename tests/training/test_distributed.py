@@ -11,7 +11,7 @@ import pytest
 
 from stpatch_jax.cli.commands import main
 from stpatch_jax.errors import InputError
-from stpatch_jax.training import make_mesh, processes, spread_batch, to_host
+from stpatch_jax.training import make_mesh, processes, shard_global_batch, to_host
 from stpatch_jax.training.distributed import check_processes
 
 ROOT = Path(__file__).parents[2]
@@ -20,25 +20,25 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("coordinator", ["node0", "node0:", ":8476", "node0:http", "node0:65536"])
 def test_a_coordinator_is_host_and_port(coordinator: str) -> None:
     with pytest.raises(InputError, match=r"must be auto or HOST:PORT .* --coordinator node0:8476"):
-        check_processes(coordinator, num_processes=2, process_id=0)
+        check_processes(coordinator, process_count=2, process_index=0)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("node0:1", None, None), "but they are None and None; give --num-processes"),
-        (("node0:1", 2, None), "but they are 2 and None"),
-        (("node0:1", 2, 2), r"from 0 to num-processes - 1, but it is 2 of 2; number"),
-        (("node0:1", 0, 0), "but it is 0 of 0"),
-        (("[::1]:65535", 2, -1), "but it is -1 of 2"),
-        (("auto", 2, 0), r"come with a coordinator HOST:PORT, but it is auto"),
-        ((None, 2, 0), r"come with a coordinator HOST:PORT, but it is not given"),
+        (("node0:1", None, None), "got None and None; give --process-count"),
+        (("node0:1", 2, None), "got 2 and None"),
+        (("node0:1", 2, 2), r"from 0 to process-count - 1, got 2 of 2; number"),
+        (("node0:1", 0, 0), "got 0 of 0"),
+        (("[::1]:65535", 2, -1), "got -1 of 2"),
+        (("auto", 2, 0), r"come with a coordinator HOST:PORT, got auto"),
+        ((None, 2, 0), r"come with a coordinator HOST:PORT, got none"),
     ],
 )
 def test_the_numbers_go_with_the_coordinator(given: Any, message: str) -> None:
     coordinator, count, index = given
     with pytest.raises(InputError, match=message):
-        check_processes(coordinator, num_processes=count, process_id=index)
+        check_processes(coordinator, process_count=count, process_index=index)
 
 
 def test_one_process_alone_is_left_as_it_is() -> None:
@@ -53,9 +53,9 @@ def test_the_command_line_refuses_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--workdir", str(tmp_path / "run"), "--coordinator", "node0:8476"]
-    assert main(["train", "stocks", *flags, "--num-processes", "2", "--process-id", "2"]) == 2
+    assert main(["train", "stocks", *flags, "--process-count", "2", "--process-index", "2"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("process-id must be from 0 to num-processes - 1")
+    assert told.startswith("process-index must be from 0 to process-count - 1")
     assert told.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -65,7 +65,7 @@ def test_processes_that_cannot_meet_say_so_in_one_sentence() -> None:
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import processes
 
-for given in ({}, {"num_processes": 2, "process_id": 1}):
+for given in ({}, {"process_count": 2, "process_index": 1}):
     try:
         with processes("127.0.0.1:9" if given else "auto", **given, start_timeout=1):
             raise AssertionError("met")
@@ -83,16 +83,18 @@ for given in ({}, {"num_processes": 2, "process_id": 1}):
     )
     assert done.returncode == 0, done.stderr
     auto, told = done.stdout.splitlines()
-    assert auto.startswith("the processes must meet where JAX looks for them by itself, but")
-    assert told.startswith("the processes must meet at 127.0.0.1:9 within 1 s, but process 1 of 2")
+    assert auto.startswith("the processes must meet where JAX looks for them by itself, got '")
+    assert told.startswith(
+        "the processes must meet at 127.0.0.1:9 within 1 s, got no answer at process 1 of 2; "
+    )
 
 
 def test_a_batch_that_every_process_holds_keeps_its_rows() -> None:
     batch = {"x": np.arange(48.0).reshape(16, 3), "label": np.arange(16)}
-    spread = spread_batch(batch, make_mesh())
+    spread = shard_global_batch(batch, make_mesh())
     assert {name: x.dtype for name, x in spread.items()} == {"x": jnp.float32, "label": jnp.int32}
     for name, whole in batch.items():
         assert len(spread[name].sharding.device_set) == 8
         np.testing.assert_array_equal(to_host(spread[name]), whole)
     with pytest.raises(InputError, match="use 8 or 16"):
-        spread_batch({"x": np.zeros(12)}, make_mesh())
+        shard_global_batch({"x": np.zeros(12)}, make_mesh())

@@ -21,10 +21,10 @@ from stpatch_jax.training import (
     create_state,
     make_mesh,
     make_train_step,
+    replicate,
     restore_state,
-    shard_batch,
+    shard_local_batch,
     state_sharding,
-    whole_model,
 )
 from stpatch_jax.training.step import abstract_state
 
@@ -56,7 +56,7 @@ def lower(mesh: Mesh) -> Any:
     """The compiled training step of `Series` on a mesh."""
     state = create_state(Series, SGD, mesh)
     step: Any = make_train_step(squared_error, mesh)
-    return step.lower(state, shard_batch(next(batches(0)), mesh)).compile()
+    return step.lower(state, shard_local_batch(next(batches(0)), mesh)).compile()
 
 
 @pytest.mark.slow  # some 20 s of compilation
@@ -69,7 +69,7 @@ def test_every_mesh_trains_alike_and_checkpoints_move_between_them(tmp_path: Pat
         placed = nnx.state(state)
         step = make_train_step(squared_error, mesh)
         source = batches(0)
-        run = [step(state, shard_batch(next(source), mesh)) for _ in range(3)]
+        run = [step(state, shard_local_batch(next(source), mesh)) for _ in range(3)]
         losses.append([float(metrics["loss"]) for metrics in run])
         states.append(state)
         for one, other in zip(
@@ -78,7 +78,7 @@ def test_every_mesh_trains_alike_and_checkpoints_move_between_them(tmp_path: Pat
             strict=True,
         ):
             assert one == other.sharding
-        copied = whole_model(state.model, mesh)
+        copied = replicate(state.model, mesh)
         assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(nnx.state(copied)))
         assert digest(copied) == digest(state.model)
     for other in losses[1:]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.training import batch_sharding, check_batch_size, make_mesh, shard_batch
+from stpatch_jax.training import batch_sharding, check_batch_size, make_mesh, shard_local_batch
 
 
 def test_mesh_spans_all_devices_with_auto_axes() -> None:
@@ -24,7 +24,7 @@ def test_batch_is_split_in_order(fsdp: int) -> None:
         "index": np.arange(16) + 2**20,
     }
     mesh = make_mesh(fsdp=fsdp)
-    placed = shard_batch(batch, mesh)
+    placed = shard_local_batch(batch, mesh)
     assert placed.keys() == batch.keys()
     for name, array in placed.items():
         np.testing.assert_array_equal(array, batch[name])
@@ -49,7 +49,7 @@ def test_batch_size_must_be_a_multiple_of_the_devices(size: int) -> None:
 
 def test_a_batch_that_does_not_split_is_an_input_error() -> None:
     with pytest.raises(InputError, match="it is 12 on 8 devices; use 8 or 16"):
-        shard_batch({"x": np.zeros((12, 2))}, make_mesh())
+        shard_local_batch({"x": np.zeros((12, 2))}, make_mesh())
 
 
 def test_a_field_is_split_in_space_where_it_divides() -> None:
@@ -60,7 +60,7 @@ def test_a_field_is_split_in_space_where_it_divides() -> None:
         "odd": np.zeros((4, 3, 5, 2)),
         "index": np.arange(4),
     }
-    placed = shard_batch(batch, mesh)
+    placed = shard_local_batch(batch, mesh)
     shares = {name: array.addressable_shards[0].data.shape for name, array in placed.items()}
     assert shares == {"field": (1, 3, 3, 2), "odd": (1, 3, 5, 2), "index": (1,)}
     np.testing.assert_array_equal(placed["field"], batch["field"])

@@ -20,7 +20,7 @@ from stpatch_jax.training import (
     create_state,
     make_mesh,
     make_train_step,
-    shard_batch,
+    shard_local_batch,
 )
 
 ALL = dataclasses.replace(
@@ -84,7 +84,7 @@ def test_the_state_of_the_checkpoint_goes_on_after_the_spoiled_batch(
     state = create_state(SmallModel, ALL, mesh)
     step = make_train_step(squared_error, mesh, accumulate=2, ema=0.9)
     for number in (1, 2, 3, 6, 7, 8, 9, 10, 11, 12):
-        step(state, shard_batch(next(spoiled_at()(number - 1)), mesh))
+        step(state, shard_local_batch(next(spoiled_at()(number - 1)), mesh))
     workdir, result = straight
     # For its shapes and in the loop over parts; the rollback did not trace it anew.
     assert TRACES.count((8, 4)) == 2

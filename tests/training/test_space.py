@@ -15,7 +15,7 @@ from stpatch_jax.training import (
     create_state,
     make_mesh,
     make_train_step,
-    shard_batch,
+    shard_local_batch,
 )
 
 SGD = dataclasses.replace(CONFIG, optimizer=OptimizerConfig("sgd", learning_rate=0.05))
@@ -42,7 +42,7 @@ def test_a_split_field_trains_alike_and_exchanges_only_halos() -> None:
         mesh = make_mesh(space=space)
         state = create_state(Field, SGD, mesh)
         step: Any = make_train_step(error, mesh)
-        batch = shard_batch(fields, mesh)
+        batch = shard_local_batch(fields, mesh)
         outcomes.append(([float(step(state, batch)["loss"]) for _ in range(3)], arrays(state)))
     text = step.lower(state, batch).compile().as_text()
     assert "collective-permute" in text

@@ -23,7 +23,7 @@ from stpatch_jax.training import (
     create_state,
     make_mesh,
     make_train_step,
-    shard_batch,
+    shard_local_batch,
 )
 from stpatch_jax.training.mesh import Batch
 from stpatch_jax.training.step import abstract_state
@@ -43,7 +43,7 @@ def test_eight_devices_equal_one() -> None:
         state = create_state(SmallModel, config, mesh)
         step = make_train_step(squared_error, mesh)
         source = batches(0)
-        run = [step(state, shard_batch(next(source), mesh)) for _ in range(8)]
+        run = [step(state, shard_local_batch(next(source), mesh)) for _ in range(8)]
         losses.append([float(metrics["loss"]) for metrics in run])
         states.append(arrays(state))
     np.testing.assert_allclose(*losses, rtol=1e-5)
@@ -58,7 +58,7 @@ def test_state_is_replicated_and_donated() -> None:
     leaves = jax.tree.leaves(nnx.state(state))
     assert all(leaf.sharding.is_fully_replicated for leaf in leaves)
     assert all(leaf.sharding.device_set == set(jax.devices()) for leaf in leaves)
-    step(state, shard_batch(next(batches(0)), mesh))
+    step(state, shard_local_batch(next(batches(0)), mesh))
     assert all(leaf.is_deleted() for leaf in leaves)
     after = jax.tree.leaves(nnx.state(state))
     assert [leaf.sharding for leaf in after] == [leaf.sharding for leaf in leaves]
@@ -76,7 +76,7 @@ def test_one_trace_for_all_steps() -> None:
     step = make_train_step(counted, mesh)
     source = batches(0)
     for _ in range(4):
-        step(state, shard_batch(next(source), mesh))
+        step(state, shard_local_batch(next(source), mesh))
     assert len(traces) == 1
 
 
@@ -84,7 +84,7 @@ def test_memory_is_that_of_the_step_that_was_compiled() -> None:
     mesh = make_mesh()
     state = create_state(SmallModel, CONFIG, mesh)
     step = make_train_step(squared_error, mesh)
-    batch = shard_batch(next(batches(0)), mesh)
+    batch = shard_local_batch(next(batches(0)), mesh)
     step(state, batch)
     compiled = []
 
@@ -109,7 +109,7 @@ def test_compiled_step_reduces_once_and_gathers_nothing() -> None:
     mesh = make_mesh()
     state = create_state(PlainModel, CONFIG, mesh)
     step = make_train_step(squared_error, mesh)
-    batch = shard_batch(next(batches(0)), mesh)
+    batch = shard_local_batch(next(batches(0)), mesh)
     text = step.lower(state, batch).compile().as_text() or ""
     assert len(re.findall(r" all-reduce(?:-start)?\(", text)) == 1
     assert "input_output_alias" in text
@@ -121,11 +121,11 @@ def test_a_spoiled_batch_changes_nothing_but_counters() -> None:
     mesh = make_mesh()
     state = create_state(SmallModel, CONFIG, mesh)
     step = make_train_step(squared_error, mesh)
-    step(state, shard_batch(next(batches(0)), mesh))
+    step(state, shard_local_batch(next(batches(0)), mesh))
     counters = nnx.Any(nnx.RngState, nnx.PathContains("skipped"))
     kept, moved = nnx.Not(counters), nnx.RngCount
     before = arrays(nnx.state(state, kept)), arrays(nnx.state(state, moved))
-    metrics = step(state, shard_batch(next(batches(NAN_STEP - 1)), mesh))
+    metrics = step(state, shard_local_batch(next(batches(NAN_STEP - 1)), mesh))
     assert (bool(metrics["finite"]), int(metrics["skipped"])) == (False, 1)
     for one, other in zip(before[0], arrays(nnx.state(state, kept)), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -146,7 +146,7 @@ def test_a_gradient_that_is_not_finite_is_seen(spoiled: float) -> None:
     state = create_state(SmallModel, CONFIG, mesh)
     model: Any = state.model
     before = np.asarray(model.inner.kernel[...])
-    metrics = make_train_step(loss, mesh)(state, shard_batch(next(batches(0)), mesh))
+    metrics = make_train_step(loss, mesh)(state, shard_local_batch(next(batches(0)), mesh))
     assert np.isfinite(metrics["loss"])
     assert not metrics["finite"]
     np.testing.assert_array_equal(model.inner.kernel[...], before)
@@ -168,7 +168,7 @@ def test_the_norm_is_that_of_the_gradient_before_the_clip() -> None:
         mesh = make_mesh()
         state = create_state(SmallModel, dataclasses.replace(CONFIG, optimizer=optimizer), mesh)
         step = make_train_step(squared_error, mesh)
-        norms.append(float(step(state, shard_batch(next(batches(0)), mesh))["grad_norm"]))
+        norms.append(float(step(state, shard_local_batch(next(batches(0)), mesh))["grad_norm"]))
     assert norms[0] == norms[1] > 1e-3
 
 
@@ -182,6 +182,6 @@ def test_one_batch_is_learnt() -> None:
 
     state = create_state(SmallModel, config, mesh)
     step = make_train_step(loss, mesh)
-    batch = shard_batch(next(batches(0)), mesh)
+    batch = shard_local_batch(next(batches(0)), mesh)
     losses = [float(step(state, batch)["loss"]) for _ in range(60)]
     assert losses[-1] < losses[0] / 10

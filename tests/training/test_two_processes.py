@@ -172,11 +172,9 @@ def test_the_command_goes_on_alone_to_the_report_of_two(tmp_path: Path, start: A
         return ["-m", "stpatch_jax", *train, "--train.step-timeout", "30"]
 
     def both(workdir: Path) -> list[Process]:
-        meeting = ["--coordinator", f"localhost:{free_port()}", "--num-processes", "2"]
-        return [
-            start(f"{workdir.name}{i}", *command(workdir), *meeting, "--process-id", i, devices=2)
-            for i in range(2)
-        ]
+        given = [*command(workdir), "--coordinator", f"localhost:{free_port()}"]
+        given += ["--process-count", "2", "--process-index"]
+        return [start(f"{workdir.name}{i}", *given, i, devices=2) for i in range(2)]
 
     broken, straight = tmp_path / "broken", tmp_path / "straight"
     for process in both(straight):

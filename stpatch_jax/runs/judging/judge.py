@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from stpatch_jax.data import Batch, Data, sequential_batches
-from stpatch_jax.training import spread_batch, to_host, whole_model
+from stpatch_jax.training import replicate, shard_global_batch, to_host
 
 
 class Evaluator(abc.ABC):
@@ -55,11 +55,11 @@ class Evaluator(abc.ABC):
         """Every global batch of a split with its predictions, the filling of the last one too."""
         # A model need not have dropout to be told to leave it out.
         model = nnx.view(model, deterministic=True, raise_if_not_found=False)
-        model = whole_model(model, self.mesh)
+        model = replicate(model, self.mesh)
         with jax.set_mesh(self.mesh):
             for batch in sequential_batches(self.data.source(split), batch_size=self.batch_size):
                 inputs = {name: batch[name] for name in self.inputs}
-                found = self._predict(model, spread_batch(inputs, self.mesh))
+                found = self._predict(model, shard_global_batch(inputs, self.mesh))
                 yield batch, jax.tree.map(to_host, found)
 
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from stpatch_jax.data import Characters
 from stpatch_jax.runs.judging.judge import Evaluator, Kept
 from stpatch_jax.tasks import NextToken
-from stpatch_jax.training import whole_model
+from stpatch_jax.training import replicate
 
 SAMPLES = {0.5: 3, 0.8: 3}
 """How many lines a report shows of each temperature."""
@@ -79,7 +79,7 @@ class TextModeller(Evaluator):
 
     def _lines(self, model: nnx.Module) -> dict[float, list[str]]:
         """Lines begun anew and written to their end, the same at every call."""
-        whole, key = whole_model(model, self.mesh), jax.random.key(0)
+        whole, key = replicate(model, self.mesh), jax.random.key(0)
         lines = {}
         for temperature, count in SAMPLES.items():
             # The end of a line is what a line begins after.
