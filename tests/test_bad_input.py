@@ -149,20 +149,6 @@ SPECS = {
         lambda: WindowSpec((2,), fill_value=(0, 1)),
         "fill_value must be one number, got (0, 1); give a bool, int, float or complex",
     ),
-    "unknown entry": (
-        lambda: WindowSpec.from_json('{"window": [2], "strides": 1}'),
-        "a window spec must have the entry window and may have ['stride', 'dilation', 'padding', "
-        "'padding_mode', 'footprint', 'fill_value'], got ['strides', 'window']; remove or rename "
-        "the others",
-    ),
-    "not JSON": (
-        lambda: WindowSpec.from_json("(2, 3)"),
-        "a window spec must be a JSON object, got '(2, 3)'; write it with WindowSpec.to_json",
-    ),
-    "not an object": (
-        lambda: WindowSpec.from_json("[2, 3]"),
-        "a window spec must be a JSON object, got '[2, 3]'; write it with WindowSpec.to_json",
-    ),
 }
 FIELDS = {
     "rank": (
@@ -204,8 +190,8 @@ FIELDS = {
     "overlapping tokens": (
         lambda: patchify(FIELD, WindowSpec((2, 5), stride=(1, 5))),
         "patchify must have non-overlapping windows (stride = window, dilation 1, no padding, no "
-        "footprint), got WindowSpec((2, 5), stride=(1, 5), dilation=(1, 1), padding=('VALID', "
-        "'VALID'), padding_mode=('constant', 'constant'), footprint=None, fill_value=0); use "
+        "footprint), got WindowSpec(window=(2, 5), stride=(1, 5), dilation=(1, 1), padding="
+        "('VALID', 'VALID'), padding_mode=('constant', 'constant'), fill_value=0, footprint=None); use "
         "extract_patches and fold_patches",
     ),
     "tokens": (

@@ -4,6 +4,7 @@
 # pyright: reportArgumentType=false
 
 import copy
+import dataclasses
 import fractions
 import itertools
 import json
@@ -20,6 +21,7 @@ from strategies import cases, examples
 
 from stpatch_jax import WindowSpec, extract_patches
 from stpatch_jax.patches.windows import source_cell
+from stpatch_jax.runs.values import from_values, to_values
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 FILLS = (0, 0.0, -0.0, 7, True, 1.5, math.nan, math.inf, -math.inf, 2**2000, 1 + 2j)
@@ -30,9 +32,7 @@ FILLS += (complex(-0.0, math.nan), complex(math.inf, -0.0), complex(1, -math.inf
 @examples(200, 1_000)
 def test_goes_to_json_and_back(case, fill):
     spec = case.spec.replace(fill_value=fill)
-    text = spec.to_json()
-    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not strict JSON"))
-    again = WindowSpec.from_json(text)
+    again = from_values(WindowSpec, json.loads(json.dumps(to_values(spec), allow_nan=False)))
     assert again == spec
     assert hash(again) == hash(spec)
     assert repr(again) == repr(spec)
@@ -43,6 +43,8 @@ def test_goes_to_json_and_back(case, fill):
 @examples(40, 1_000)
 def test_copies_and_pickles_as_an_equal_value(case, fill):
     spec = case.spec.replace(fill_value=fill)
+    if not isinstance(fill, complex):  # which JSON has not
+        assert WindowSpec(**json.loads(json.dumps(dataclasses.asdict(spec)))) == spec
     for again in (copy.copy(spec), copy.deepcopy(spec), pickle.loads(pickle.dumps(spec))):
         assert again == spec
         assert hash(again) == hash(spec)
@@ -92,12 +94,11 @@ def test_fill_value_becomes_a_python_number(scalar):
 
 def test_is_frozen():
     spec = WindowSpec((2,))
-    with pytest.raises(AttributeError, match="WindowSpec is frozen; build a new one to change str"):
-        spec.stride = (1,)
-    with pytest.raises(AttributeError, match="WindowSpec is frozen; window cannot be deleted"):
-        del spec.window
-    with pytest.raises(AttributeError, match="WindowSpec is frozen"):
-        spec.anything = 1
+    for name in ("stride", "anything"):
+        with pytest.raises(dataclasses.FrozenInstanceError, match=name):
+            setattr(spec, name, (1,))
+    with pytest.raises(dataclasses.FrozenInstanceError, match="window"):
+        delattr(spec, "window")
 
 
 def test_is_a_static_argument_and_no_pytree():

@@ -29,8 +29,6 @@ import tyro
 from stpatch_jax.cli.patches import PatchesConfig, inspect_patches
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import ShardConfig
-from stpatch_jax.patches.canonical import PaddingMode, PaddingName
-from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.runs.explaining.explanation import ExplainConfig, explain_run
 from stpatch_jax.runs.predicting import predict
@@ -272,26 +270,8 @@ def _predict(arguments: list[str]) -> int:
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Teaches tyro the flags of a `WindowSpec`, which is no dataclass, and hides shardings."""
+    """Hides shardings, which are no flags."""
     registry = tyro.constructors.ConstructorRegistry()
-
-    @registry.struct_rule
-    def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-        spec = info.default
-        if info.type is not WindowSpec or not isinstance(spec, WindowSpec):
-            return None
-        types: dict[str, Any] = {
-            "window": tuple[int | None, ...],
-            "stride": tuple[int | None, ...],
-            "dilation": tuple[int, ...],
-            "padding": tuple[PaddingName, ...],
-            "padding_mode": tuple[PaddingMode, ...],
-        }
-        fields = tuple(
-            tyro.constructors.StructFieldSpec(name, kind, default=getattr(spec, name))
-            for name, kind in types.items()
-        )
-        return tyro.constructors.StructConstructorSpec(instantiate=spec.replace, fields=fields)
 
     @registry.struct_rule
     def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:

@@ -314,7 +314,7 @@ def _described(
     """What makes a prediction the same one, as JSON values."""
     times = field.time.values
     return {
-        "spec": job.regions.spec.to_dict(),
+        "spec": repr(job.regions.spec),
         "blend": blend if isinstance(blend, str) else np.asarray(blend).tolist(),
         "source": [list(field.shape), str(times[0]), str(times[-1]), str(field.dtype)],
         "shape": list(job.shape),

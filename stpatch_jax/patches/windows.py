@@ -6,10 +6,10 @@ operator of the library is written in terms of those.
 """
 
 import dataclasses
-import json
+import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -75,27 +75,31 @@ def source_cell(cells: Any, size: int, mode: PaddingMode) -> Any:
     return cells.clip(0, size - 1)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class WindowSpec:
     """How a field is cut into windows: extent, stride, dilation, padding and footprint per axis.
 
-    Frozen and hashable, so it is a valid static argument and closure constant; goes to JSON and
-    back. Axes are `(time, *space)` with 0 to 3 space axes; a scalar option holds for every axis.
+    Frozen and hashable, so it is a valid static argument and closure constant. The JSON of
+    `dataclasses.asdict` are arguments that make it again. Axes are `(time, *space)` with 0 to 3
+    space axes; a scalar option holds for every axis.
 
-    * `window`: samples per axis, or None for the whole axis.
-    * `stride`: cells between window starts; None (the default) is the window itself.
-    * `dilation`: cells between samples inside a window; the effective window is
-      `(window - 1) * dilation + 1`.
-    * `padding`: `"VALID"` (none), `"SAME"` (`ceil(size / stride)` windows, as XLA pads),
-      `"CAUSAL"` (`effective - 1` cells in front, so that no window sees later cells than the one
-      it ends on), `"COVER"` (the tail is padded until there are
-      `ceil((size - effective) / stride) + 1` windows, at least one), or `(lo, hi)` in cells. With
-      stride > effective window, or dilation > 1, COVER may still leave cells uncovered.
-    * `padding_mode`: `"constant"` (cells of `fill_value`), `"edge"`, `"reflect"` (without the edge
-      cell, at most `size - 1` cells wide) or `"wrap"` (round a ring). Reflect and wrap put later
-      cells in front, so with them CAUSAL is not causal.
-    * `footprint`: which samples of a window belong to it; the others come out as `fill_value`.
-      `"ball"` keeps the samples whose centre lies inside the ellipsoid inscribed in the window,
-      `"cylinder"` is a ball in space and a box in time, or any boolean array of the window's shape.
+    Attributes:
+        window: Samples per axis, or None for the whole axis.
+        stride: Cells between window starts; None (the default) is the window itself.
+        dilation: Cells between samples inside a window; the effective window is
+            `(window - 1) * dilation + 1`.
+        padding: `VALID` (none), `SAME` (`ceil(size / stride)` windows, as XLA pads), `CAUSAL`
+            (`effective - 1` cells in front, so that no window sees later cells than the one it
+            ends on), `COVER` (the tail is padded until there are
+            `ceil((size - effective) / stride) + 1` windows, at least one), or `(lo, hi)` in cells.
+            With stride > effective window, or dilation > 1, COVER may still leave cells uncovered.
+        padding_mode: `constant` (cells of `fill_value`), `edge`, `reflect` (without the edge cell,
+            at most `size - 1` cells wide) or `wrap` (round a ring). Reflect and wrap put later
+            cells in front, so with them CAUSAL is not causal.
+        fill_value: What constant padding and samples outside the footprint hold.
+        footprint: Which samples of a window belong to it: None for all, `ball` for those whose
+            centre lies inside the ellipsoid inscribed in the window, `cylinder` for a ball in space
+            and a box in time, or any boolean array of the window's shape.
 
     Raises:
         InputError: An entry has the wrong form; the message names the argument and the axis.
@@ -106,7 +110,7 @@ class WindowSpec:
         (8, 8, 8)
         >>> spec.axes((16, 64, 64))[0].starts[:3]
         (-3, -1, 1)
-        >>> WindowSpec.from_json(spec.to_json()) == spec
+        >>> spec.replace(stride=None) == WindowSpec((4, 16, 16), padding=["CAUSAL", "SAME", "SAME"])
         True
 
     References:
@@ -114,36 +118,31 @@ class WindowSpec:
         as in `scipy.ndimage`.
     """
 
-    __slots__ = (
-        "_hash",
-        "dilation",
-        "fill_value",
-        "footprint",
-        "padding",
-        "padding_mode",
-        "stride",
-        "window",
-    )
-
     window: tuple[int | None, ...]
-    stride: tuple[int | None, ...]
-    dilation: tuple[int, ...]
-    padding: tuple[Padding, ...]
-    padding_mode: tuple[PaddingMode, ...]
-    fill_value: bool | int | float | complex
-    footprint: FootprintName | tuple | None
+    _: dataclasses.KW_ONLY
+    stride: tuple[int | None, ...] = cast(Any, None)
+    dilation: tuple[int, ...] = cast(Any, 1)
+    padding: tuple[Padding, ...] = cast(Any, "VALID")
+    padding_mode: tuple[PaddingMode, ...] = cast(Any, "constant")
+    fill_value: bool | int | float | complex = 0
+    footprint: FootprintName | tuple | None = None
 
-    def __init__(
-        self,
-        window: int | Sequence[int | None],
-        *,
-        stride: int | Sequence[int | None] | None = None,
-        dilation: int | Sequence[int] = 1,
-        padding: str | Sequence[str | Sequence[int]] = "VALID",
-        padding_mode: str | Sequence[str] = "constant",
-        fill_value: bool | int | float | complex = 0,
-        footprint: str | Sequence | np.ndarray | None = None,
-    ):
+    if TYPE_CHECKING:
+        # What a caller may write; `__post_init__` turns it into what the fields hold.
+        def __init__(
+            self,
+            window: int | Sequence[int | None],
+            *,
+            stride: int | Sequence[int | None] | None = None,
+            dilation: int | Sequence[int] = 1,
+            padding: str | Sequence[str | Sequence[int]] = "VALID",
+            padding_mode: str | Sequence[str] = "constant",
+            fill_value: bool | int | float | complex = 0,
+            footprint: str | Sequence | np.ndarray | None = None,
+        ): ...
+
+    def __post_init__(self) -> None:
+        window: Any = self.window
         window = (window,) if not isinstance(window, Sequence | np.ndarray) else tuple(window)
         rank = len(window)
         if not 1 <= rank <= 4:
@@ -151,26 +150,39 @@ class WindowSpec:
                 f"window must have 1 to 4 entries (time and 0 to 3 space axes), got {window}; "
                 "give one extent per axis"
             )
-        values = {
-            "window": canonical.entries(window, rank, "window", canonical.positive_or_none),
-            "stride": canonical.entries(stride, rank, "stride", canonical.positive_or_none),
-            "dilation": canonical.entries(dilation, rank, "dilation", canonical.positive),
-            "padding": canonical.entries(padding, rank, "padding", canonical.padding),
-            "padding_mode": canonical.entries(
-                padding_mode, rank, "padding_mode", canonical.padding_mode
-            ),
-            "fill_value": canonical.fill_value(fill_value),
-            "footprint": canonical.footprint(footprint, window),
+        parsers = {
+            "stride": canonical.positive_or_none,
+            "dilation": canonical.positive,
+            "padding": canonical.padding,
+            "padding_mode": canonical.padding_mode,
         }
-        for name, value in values.items():
+        values = {"window": canonical.entries(window, rank, "window", canonical.positive_or_none)}
+        for name, parse in parsers.items():
+            values[name] = canonical.entries(getattr(self, name), rank, name, parse)
+        numbers = {
+            "fill_value": canonical.fill_value(self.fill_value),
+            "footprint": canonical.footprint(self.footprint, window),
+        }
+        for name, value in (values | numbers).items():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "_hash", hash(self._key()))
         for axis, (extent, step) in enumerate(zip(self.window, self.dilation, strict=True)):
             if extent is None and step != 1:
                 raise InputError(
                     f"dilation must be 1 where the window is the whole axis, got {step} along "
                     f"{axis_name(axis)}; give that axis a window"
                 )
+
+    @functools.cached_property
+    def _key(self) -> tuple:
+        # repr keeps NaN equal to itself and -0.0 apart from 0.0, which == would not.
+        per_axis = self.window, self.stride, self.dilation, self.padding, self.padding_mode
+        return (*per_axis, self.footprint, repr(self.fill_value))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, WindowSpec) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
     @classmethod
     def of(cls, spec: "WindowSpec | int | Sequence[int | None]") -> "WindowSpec":
@@ -179,8 +191,7 @@ class WindowSpec:
 
     def replace(self, **changes: Any) -> "WindowSpec":
         """The same spec with some arguments changed, as `dataclasses.replace` does."""
-        values = {name: getattr(self, name) for name in _FIELDS} | changes
-        return type(self)(values.pop("window"), **values)
+        return dataclasses.replace(self, **changes)
 
     @property
     def rank(self) -> int:
@@ -252,76 +263,6 @@ class WindowSpec:
             )
         return None if mask.all() else mask
 
-    def to_dict(self) -> dict[str, Any]:
-        """The spec as a dictionary of JSON values; `from_dict` is the inverse."""
-        values = {name: _to_json_value(getattr(self, name)) for name in _FIELDS}
-        fill = self.fill_value
-        if isinstance(fill, complex) or (isinstance(fill, float) and not math.isfinite(fill)):
-            values["fill_value"] = str(fill)
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Builds the spec that `to_dict` described."""
-        options = dict(values)
-        unknown = sorted(options.keys() - set(_FIELDS))
-        if unknown or "window" not in options:
-            raise InputError(
-                f"a window spec must have the entry window and may have {list(_FIELDS[1:])}, "
-                f"got {sorted(options)}; remove or rename the others"
-            )
-        if isinstance(options.get("fill_value"), str):
-            text = options["fill_value"]
-            options["fill_value"] = complex(text) if "j" in text else float(text)
-        return cls(options.pop("window"), **options)
-
-    def to_json(self) -> str:
-        """The spec as strict JSON text."""
-        return json.dumps(self.to_dict(), allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Builds the spec that `to_json` wrote."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError:
-            values = None
-        if not isinstance(values, dict):
-            raise InputError(
-                f"a window spec must be a JSON object, got {text!r}; write it with "
-                "WindowSpec.to_json"
-            )
-        return cls.from_dict(values)
-
-    def _key(self) -> tuple:
-        # repr keeps NaN equal to itself and -0.0 apart from 0.0, which == would not.
-        return (*(getattr(self, name) for name in _FIELDS[:-1]), repr(self.fill_value))
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return isinstance(other, WindowSpec) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __repr__(self) -> str:
-        options = "".join(f", {name}={getattr(self, name)!r}" for name in _FIELDS[1:])
-        return f"WindowSpec({self.window!r}{options})"
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"WindowSpec is frozen; build a new one to change {name}")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"WindowSpec is frozen; {name} cannot be deleted")
-
-    def __reduce__(self) -> tuple:
-        return (type(self).from_dict, (self.to_dict(),))
-
-
-# fill_value stands last: the key replaces it by its repr.
-_FIELDS = ("window", "stride", "dilation", "padding", "padding_mode", "footprint", "fill_value")
-
 
 def _pad_widths(padding: Padding, size: int, effective: int, stride: int) -> tuple[int, int]:
     """Cells added in front of and behind an axis."""
@@ -337,10 +278,6 @@ def _pad_widths(padding: Padding, size: int, effective: int, stride: int) -> tup
         return 0, max((count - 1) * stride + effective - size, 0)
     lo, hi = padding
     return int(lo), int(hi)
-
-
-def _to_json_value(value: Any) -> Any:
-    return [_to_json_value(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def _footprint_array(footprint: str | tuple, window: tuple[int, ...]) -> np.ndarray:

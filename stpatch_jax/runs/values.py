@@ -1,13 +1,14 @@
 """Configurations as JSON: frozen dataclasses to plain values and back."""
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from jax.sharding import PartitionSpec
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.patches.windows import WindowSpec
 
 Config = TypeVar("Config")
 
@@ -17,21 +18,21 @@ TYPE = "type"
 
 
 def to_values(config: Any, *, kind: Any = None) -> Any:
-    """Turns a configuration into JSON values: dataclasses and specs to dicts, tuples to lists.
+    """Turns a configuration into JSON values: dataclasses to dicts, tuples to lists.
 
-    A `PartitionSpec` becomes the list of its entries. Where a field is declared with a base class,
-    as `RunConfig.model` is, an entry `type` names the class that it holds.
+    A `PartitionSpec` becomes the list of its entries, a number that JSON lacks its text. Where a
+    field is declared with a base class, as `RunConfig.model` is, an entry `type` names the class
+    that it holds.
 
     Args:
         config: The configuration.
         kind: The type it is declared with; its own by default.
 
     Examples:
-        >>> to_values(WindowSpec((4, 1)))["window"]
-        [4, 1]
+        >>> from stpatch_jax import WindowSpec
+        >>> to_values(WindowSpec((4, 1), fill_value=float("nan")))["fill_value"]
+        'nan'
     """
-    if isinstance(config, WindowSpec):
-        return config.to_dict()
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         types = get_type_hints(type(config))
         named = kind is not None and type(config) not in (kind, *get_args(kind))
@@ -39,6 +40,8 @@ def to_values(config: Any, *, kind: Any = None) -> Any:
             f.name: to_values(getattr(config, f.name), kind=types[f.name])
             for f in dataclasses.fields(config)
         }
+    if isinstance(config, complex) or (isinstance(config, float) and not math.isfinite(config)):
+        return str(config)
     listed = isinstance(config, tuple | PartitionSpec)
     return [to_values(entry) for entry in config] if listed else config
 
@@ -50,8 +53,6 @@ def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Co
         InputError: The values have other entries than the type, or name a class that is not known
             here.
     """
-    if kind is WindowSpec:
-        return WindowSpec.from_dict(values)  # type: ignore[return-value]
     chosen, values = _chosen(kind, values, where)
     if chosen is not None:
         types = get_type_hints(chosen)
@@ -67,8 +68,11 @@ def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Co
             for name in sorted(names)
         }
         return chosen(**entries)
+    if isinstance(values, str) and {float, complex} & {kind, *get_args(kind)}:
+        with contextlib.suppress(ValueError):  # another text
+            values = complex(values) if "j" in values else float(values)
     if not isinstance(values, list):
-        return values
+        return values  # type: ignore[return-value]
     if PartitionSpec in (kind, *get_args(kind)):
         entries = [tuple(entry) if isinstance(entry, list) else entry for entry in values]
         return PartitionSpec(*entries)  # type: ignore[return-value]

@@ -87,7 +87,7 @@ def test_occlusion_of_a_linear_function_is_weight_times_value(spec, seed):
     each = (weights * (field.values - fill)).sum(-1)
     # A window tells the sum over its cells, once each; a cell the mean over its windows.
     number = np.arange(each.size, dtype=np.float64).reshape(*each.shape, 1)
-    marked = WindowSpec.from_dict({**spec.to_dict(), "fill_value": -1.0})
+    marked = spec.replace(fill_value=-1.0)
     windows = reference_extract_patches(number, marked)[..., 0].reshape(
         *spec.grid_shape(SHAPE[:2]), -1
     )
