@@ -1,38 +1,122 @@
 """What every data set offers to a run: examples by split, what was fitted, what was read."""
 
 import abc
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from stpatch_jax.data.catalog import locate
-from stpatch_jax.data.sampling.batches import Source
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.errors import InputError, check_choice, require
+
+Rows = TypeVar("Rows")
 
 CATALOG_PREFIX = "catalog:"
+EVERYTHING = "all"
+"""The split of a restored data set: every example that its file has inputs for."""
+
+
+@dataclass(frozen=True)
+class InputAxes:
+    """What is known of the axes of an example's input, for explanations.
+
+    Attributes:
+        dims: Names of the space axes; None counts them.
+        coords: Coordinates by axis, `time` among them; an axis without one is counted.
+        channels: Names of the channels; None counts them.
+        unit: Unit of the values.
+        zero: What a value of 0, which stands in place of what is hidden, means.
+        words: Of texts the words at the times of the example.
+    """
+
+    dims: tuple[str, ...] | None = None
+    coords: Mapping[str, Any] = field(default_factory=dict)
+    channels: Sequence[str] | None = None
+    unit: str = "standard deviations of the training rows"
+    zero: str = "the mean of the training rows"
+    words: Sequence[str] | None = None
 
 
 class Data(Protocol):
-    """A data set that a run trains on and is judged by; made by `DataConfig.load`."""
+    """A data set that a run trains on and is judged by; made by `DataConfig.load` or by a user.
+
+    This is all that a run asks of any data set. `Problem` answers the last two as most do; a judge
+    may ask for more, see `ForecastData` and the others below.
+    """
 
     @property
-    def report(self) -> dict[str, Any]:
-        """What was read, dropped and clipped, and where the splits lie; JSON-able."""
+    def report(self) -> Mapping[str, Any]:
+        """What was read, dropped and clipped, and under `splits` where they lie; JSON-able."""
         ...
 
     def source(self, split: str) -> Source:
         """The examples of `train`, `validation` or `test`, in order.
 
         Raises:
-            InputError: If there is no such split.
+            InputError: There is no such split.
         """
         ...
 
-    def scaler_state(self) -> dict[str, Any]:
-        """Everything fitted to the training rows, JSON-able, to be saved with a model."""
+    def state(self) -> Mapping[str, Any]:
+        """What was fitted to the training rows, to be saved with a model.
+
+        A tree of dicts whose leaves are arrays, or numbers, strings and lists of these.
+        """
         ...
+
+    def digest(self, split: str) -> str:
+        """A short name of the examples of a split, by which a run knows them again."""
+        ...
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """What is known of the axes of the input of an example, for explanations."""
+        ...
+
+
+class Problem:
+    """Base of data sets: what most of them answer alike. A data set need not inherit it."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Nothing was fitted."""
+        return {}
+
+    def digest(self, split: str) -> str:
+        """The name of what was fitted, which changes with the training rows."""
+        del split
+        return digest_of(self.state())
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """Nothing is known of places, times and channels."""
+        del split, number
+        return InputAxes()
+
+
+def digest_of(state: Any) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a tree of arrays and JSON values.
+
+    >>> digest_of({"mean": np.zeros(2)}) == digest_of({"mean": np.zeros(2)})
+    True
+    >>> digest_of({"mean": np.zeros(2)}) == digest_of({"mean": np.ones(2)})
+    False
+    """
+    found = hashlib.sha256()
+    for part in _parts("", state):
+        found.update(part)
+    return found.hexdigest()[:16]
+
+
+def _parts(name: str, value: Any) -> Iterator[bytes]:
+    if isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from _parts(f"{name}/{key}", value[key])
+    elif isinstance(value, np.ndarray):
+        yield f"{name}:{value.dtype}{value.shape}".encode()
+        yield np.ascontiguousarray(value).tobytes()
+    else:
+        yield f"{name}={value!r}".encode()
 
 
 class ForecastData(Data, Protocol):
@@ -86,18 +170,18 @@ def truth(data: ForecastData, index: np.ndarray) -> np.ndarray:
         float64 [n, horizon, *space, channel], NaN where missing.
 
     Raises:
-        InputError: If a target row lies outside the data.
+        InputError: A target row lies outside the data.
     """
     index = np.asarray(index)
     require(
         index.ndim == 1 and np.issubdtype(index.dtype, np.integer),
-        f"index must be a list of rows, integers of shape (n,), but it is {index.dtype} of shape "
+        f"index must be a list of rows, integers of shape (n,), got {index.dtype} of shape "
         f"{index.shape}; give the index of the batch",
     )
     last = len(data.times) - data.horizon
     require(
         index.size > 0 and 0 <= index.min() <= index.max() <= last,
-        f"index must lie in 0..{last} for these {len(data.times)} rows, but it is {index}; give "
+        f"index must lie in 0..{last} for these {len(data.times)} rows, got {index}; give "
         "rows of these data",
     )
     first = int(index.min())
@@ -138,6 +222,33 @@ class ObjectData(Data, Protocol):
         ...
 
 
+class TextData(Data, Protocol):
+    """A data set whose examples are texts of tokens."""
+
+    @property
+    def token_counts(self) -> tuple[int, ...]:
+        """How often each token of the vocabulary occurs in the training texts."""
+        ...
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The text of token ids [time]."""
+        ...
+
+    def symbols(self, tokens: np.ndarray) -> list[str]:
+        """The sign of each of some token ids [time], as people see it."""
+        ...
+
+
+def chosen_split(splits: Mapping[str, Rows], name: str) -> Rows:
+    """The split of a name.
+
+    Raises:
+        InputError: There is no such split.
+    """
+    check_choice("split", name, tuple(splits))
+    return splits[name]
+
+
 @dataclass(frozen=True)
 class DataConfig(abc.ABC):
     """Base of all data configurations, the `--data.*` flags of a run.
@@ -150,15 +261,45 @@ class DataConfig(abc.ABC):
     path: str | None = None
 
     @abc.abstractmethod
-    def load(self) -> Any:
+    def load(self) -> Data:
         """Reads the data, cleans and splits them and fits their scaling to the training rows.
 
-        Returns:
-            A `ForecastData`, `LabelledData` or `ObjectData`.
+        Raises:
+            InputError: The data cannot be used.
+        """
+
+    def of(self, values: Any) -> Data:
+        """Builds the data set from what is in memory already, in place of a file.
+
+        Args:
+            values: An `xarray` object or arrays, as the subclass says.
 
         Raises:
-            InputError: If the data cannot be used.
+            InputError: Such data are read from files alone, or the values do not fit.
         """
+        raise InputError(
+            f"data must be a data set for {type(self).__name__}, which reads files alone, got "
+            f"{type(values).__name__}; give what its load() would give, or --data.path FILE"
+        )
+
+    def restore(self, path: str, state: Mapping[str, Any]) -> Data:
+        """Reads another file of the same kind for a trained run: nothing is fitted to it.
+
+        Args:
+            path: The file, folder or URL.
+            state: What `Data.state` gave for the training data.
+
+        Returns:
+            A data set whose only split is `EVERYTHING`.
+
+        Raises:
+            InputError: Such data cannot be read from another file, or this one does not fit.
+        """
+        del state
+        raise InputError(
+            f"the run must be on data that can be read from another file, got "
+            f"{type(self).__name__}, which cannot read {path}; `stpatch evaluate` reports on it"
+        )
 
     def file(self) -> str:
         """The file that `path` names; one of the catalog is found or fetched.
@@ -167,9 +308,7 @@ class DataConfig(abc.ABC):
             InputError: There is no path, or the catalog's file cannot be had.
         """
         if self.path is None:
-            raise InputError(
-                "data.path must name the data, but there is none; give --data.path FILE"
-            )
+            raise InputError("data.path must name the data, got none; give --data.path FILE")
         return located(self.path)
 
 

@@ -1,6 +1,5 @@
 """A finished run as something to predict with: its task, its scaling, its model, no data."""
 
-
 import dataclasses
 import hashlib
 import json

@@ -9,7 +9,7 @@ import grain
 import jax
 import numpy as np
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 
 Batch = dict[str, np.ndarray]
 
@@ -141,21 +141,27 @@ def batch_iterator(
     return iter(batches[start_step:].to_iter_dataset(options))
 
 
-def sequential_batches(source: Source, *, batch_size: int) -> Iterator[Batch]:
+def sequential_batches(
+    source: Source, *, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
     """Batches for evaluation: every example once, in order.
 
-    All batches have one shape: the last one is filled up with its last example.
+    All batches have one shape: the last one is filled up with its last example. Of each global
+    batch process `p` of `P` reads and yields the p-th part, so the processes share the work.
 
     Args:
         source: The examples.
-        batch_size: Size of each batch, in examples.
+        batch_size: Size of each global batch, in examples; a multiple of `process_count`.
+        process_index: This process.
+        process_count: Number of processes.
 
     Returns:
         An iterator over `ceil(len(source) / batch_size)` batches, the examples' arrays stacked to
-        [batch_size, ...], with `example_mask` [batch_size], bool, False for the filling.
+        [batch_size / process_count, ...], with `example_mask`, bool, False for the filling, and
+        `example_number`, int64.
 
     Raises:
-        InputError: If the source is empty or batch_size is not positive.
+        InputError: The source is empty, or the batch size does not fit.
 
     Example:
         >>> source = [{"x": np.array(i)} for i in range(3)]
@@ -163,15 +169,23 @@ def sequential_batches(source: Source, *, batch_size: int) -> Iterator[Batch]:
         [[0, 1], [2, 2]]
     """
     _check_size(source, batch_size)
-    return _sequential(source, batch_size)
+    require(
+        batch_size % process_count == 0,
+        f"batch_size must be a multiple of the number of processes, {process_count}, got "
+        f"{batch_size}; use {-(-batch_size // process_count) * process_count}",
+    )
+    local = batch_size // process_count
+    starts = range(process_index * local, len(source) + process_index * local, batch_size)
+    return (_part(source, start, local) for start in starts)
 
 
-def _sequential(source: Source, batch_size: int) -> Iterator[Batch]:
-    for start in range(0, len(source), batch_size):
-        examples = [source[i] for i in range(start, min(start + batch_size, len(source)))]
-        filling = batch_size - len(examples)
-        batch = _stack([*examples, *[examples[-1]] * filling])
-        yield {**batch, "example_mask": np.arange(batch_size) < len(examples)}
+def _part(source: Source, start: int, size: int) -> Batch:
+    numbers = np.arange(start, start + size)
+    real = numbers < len(source)
+    # Filling repeats an example of this part, which is read anyway, where it has one.
+    read = [source[int(number)] for number in numbers[real]] or [source[len(source) - 1]]
+    batch = _stack([*read, *[read[-1]] * (size - len(read))])
+    return {**batch, "example_mask": real, "example_number": numbers}
 
 
 @dataclass(frozen=True, eq=False)

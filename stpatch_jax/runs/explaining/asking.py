@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax.runs.values import difference, to_values
-from stpatch_jax.recipes.risk.data import (RiskData)
+from stpatch_jax.recipes.risk.data import RiskData
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.runs.explaining.question import (
     Answer,

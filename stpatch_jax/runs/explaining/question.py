@@ -13,7 +13,7 @@ import xarray as xr
 from flax import nnx
 from jax.tree_util import Partial
 
-from stpatch_jax.recipes.risk.data import (RiskData)
+from stpatch_jax.recipes.risk.data import RiskData
 from stpatch_jax.recipes.video.data import DigitClips
 from stpatch_jax.patches.windows import WindowSpec
 

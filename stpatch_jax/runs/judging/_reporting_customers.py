@@ -6,8 +6,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
-from stpatch_jax.recipes.customers.data import (Customers)
-from stpatch_jax.recipes.customers.judging import (SplitCustomers)
+from stpatch_jax.recipes.customers.data import Customers
+from stpatch_jax.recipes.customers.judging import SplitCustomers
 from stpatch_jax.recipes.customers.judging import TARGETS
 
 _TITLES = {

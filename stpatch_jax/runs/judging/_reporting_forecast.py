@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import ForecastData
-from stpatch_jax.runs.judging.registry import (SplitForecasts)
-from stpatch_jax.recipes.risk.judging import (SplitQuantiles)
+from stpatch_jax.runs.judging.registry import SplitForecasts
+from stpatch_jax.recipes.risk.judging import SplitQuantiles
 from stpatch_jax.runs.judging._reporting_alerts import alert_table
 from stpatch_jax.runs.judging._reporting_maps import map_figure
 from stpatch_jax.runs.judging._reporting_quantiles import quantile_figure, quantile_table

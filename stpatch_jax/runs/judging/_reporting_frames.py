@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
-from stpatch_jax.recipes.video.data import (NextFrames)
-from stpatch_jax.recipes.video.judging import (SplitFrames)
+from stpatch_jax.recipes.video.data import NextFrames
+from stpatch_jax.recipes.video.judging import SplitFrames
 from stpatch_jax.recipes.video.judging import FRAME_METRICS
 
 _MOST_FRAMES = 10

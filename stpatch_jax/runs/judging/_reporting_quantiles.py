@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import ForecastData
-from stpatch_jax.recipes.risk.judging import (SplitQuantiles)
+from stpatch_jax.recipes.risk.judging import SplitQuantiles
 
 _MOST_ROWS = 250
 

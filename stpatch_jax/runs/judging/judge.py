@@ -1,85 +1,331 @@
-"""What judging a model needs whatever the task: predictions over a whole split."""
+"""What scores a task on data and tells it: numbers (metrics), text, pictures (figures).
 
-import abc
+A judge goes through a split in batches, each process through its share of every batch, and holds
+nothing of the split but sums, a few numbers an example, and what a plot shows.
+"""
+
+import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import pickle
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from matplotlib.figure import Figure
 
 from stpatch_jax.data import Batch, Data, sequential_batches
-from stpatch_jax.training import replicate, shard_global_batch, to_host
+from stpatch_jax.runs.judging.registry import Registry, require_members
+from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.tasks import Task
+from stpatch_jax.training import batch_sharding, prefetch_to_mesh, replicate
+
+if TYPE_CHECKING:
+    from stpatch_jax.runs.explaining.question import Asked, Question
+
+Tree = Any
+"""A tree of dicts whose leaves are NumPy arrays."""
 
 
-class Evaluator(abc.ABC):
-    """Judges a model on whole splits, in batches sharded over the mesh.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """What is known of a model on one split, over all processes.
 
-    Every process gets all predictions; each computes its share of them.
-
-    Args:
-        predict: `(model, batch) -> predictions`, a tree of [batch, ...], without dropout.
-        inputs: Names of the arrays of a batch that `predict` reads.
-        data: Where the examples come from.
-        mesh: The mesh of the run.
-        batch_size: Examples of a global batch, a multiple of the number of devices.
+    Attributes:
+        split: Name of the split.
+        count: Number of examples.
+        sums: What `Judge.sums` gave, added over all examples in float64.
+        rows: What `Judge.rows` gave, one row an example [example, ...], in the order of the split.
+        shown: Of each entry of `Judge.shows` the chosen examples [chosen, ...].
     """
 
-    def __init__(
-        self,
-        predict: Callable[[Any, Mapping[str, Any]], Any],
-        inputs: tuple[str, ...],
-        data: Data,
-        mesh: Mesh,
-        *,
-        batch_size: int,
-    ):
-        self.inputs, self.data, self.mesh, self.batch_size = inputs, data, mesh, batch_size
-        self._predict = nnx.jit(predict)
+    split: str
+    count: int
+    sums: Tree
+    rows: Tree
+    shown: Mapping[str, Tree]
 
-    @abc.abstractmethod
-    def __call__(self, model: nnx.Module, split: str) -> Any:
-        """Predicts every example of a split, without dropout."""
 
-    @abc.abstractmethod
-    def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
-        """A few figures of one split; settings are compared by the first, the less the better."""
+class Shows(NamedTuple):
+    """What a plot needs of some examples.
 
-    @abc.abstractmethod
-    def report(self, predictions: Any) -> dict[str, Any]:
-        """All figures of one split, JSON-able, beside those of the naive rules."""
+    Attributes:
+        numbers: Numbers of the examples in the split, ascending.
+        arrays: `(batch, outputs) -> arrays [example, ...]` of a batch.
+    """
 
-    def predicted(self, model: nnx.Module, split: str) -> Iterator[tuple[Batch, Any]]:
-        """Every global batch of a split with its predictions, the filling of the last one too."""
+    numbers: Sequence[int]
+    arrays: Callable[[Batch, Tree], Tree]
+
+
+class Judge:
+    """Judges a task that has no judge of its own: by its loss and metrics, beside its rules.
+
+    A judge of a kind of problem is a subclass, registered for its pair of classes:
+
+        @judges(MyTask, MyData)
+        class MyJudge(Judge): ...
+
+    It gives `sums` for what is added up, `rows` where a score needs every example (ranks,
+    intervals), and `metrics` and `report` out of these. `validation` orders its entries: settings
+    are compared by the first, the less the better.
+
+    Args:
+        task: The task.
+        data: The data.
+        mesh: The mesh of the run.
+        batch_size: Examples of a global batch, a multiple of the number of devices.
+
+    Raises:
+        InputError: Task or data lack a member that is asked of them.
+    """
+
+    needs: ClassVar[type] = Data
+    """What is asked of the data."""
+
+    def __init__(self, task: Task, data: Any, mesh: Mesh, *, batch_size: int):
+        require_members(task, Task, what="the task")
+        require_members(data, self.needs, what="the data")
+        self.task, self.data, self.mesh, self.batch_size = task, data, mesh, batch_size
+        self._outputs = nnx.jit(self._sharded_outputs)
+
+    def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
+        """Goes through a split, without dropout.
+
+        Args:
+            model: The model.
+            split: Name of the split.
+            past: What came out of the validation split, for judges that go by past errors.
+        """
+        del past
+        source = self.data.source(split)
+        collected = _Collected(len(source), self.shows(len(source)))
+        for batch, outputs in self.predicted(model, split):
+            real = batch.pop("example_mask")
+            batch, outputs = jax.tree.map(lambda x, real=real: x[real], (batch, outputs))
+            numbers = batch.pop("example_number")
+            if len(numbers):
+                collected.add(numbers, self.sums(batch, outputs), self.rows(batch, outputs))
+                collected.show(numbers, batch, outputs)
+        return collected.judged(split)
+
+    @property
+    def inputs(self) -> Sequence[str] | None:
+        """Names of the arrays of a batch that `outputs` reads; None for all."""
+        return None
+
+    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """What is computed on the devices: a tree of [batch, ...]; here each example's metrics.
+
+        By rule (`model` and the naive ones) what `Task.score` gives, of the model also the loss and
+        its metrics, each [batch], and under `weight` what an example weighs.
+        """
+        answers = {"model": self.task.predict(model, batch), **self.task.baselines(batch)}
+
+        def one(example: Mapping[str, Any], answers: Tree) -> Tree:
+            example, answers = jax.tree.map(lambda x: x[None], (dict(example), answers))
+            found = {name: dict(self.task.score(of, example)) for name, of in answers.items()}
+            loss, metrics = self.task.loss(model, example)
+            found["model"] = {"loss": loss, **metrics, **found["model"]}
+            return {
+                name: {"weight": jax.numpy.float32(1), **jax.tree.map(jax.numpy.float32, of)}
+                for name, of in found.items()
+            }
+
+        return jax.vmap(one)(dict(batch), answers)
+
+    def sums(self, batch: Batch, outputs: Tree) -> Tree:
+        """What adds up over examples, of the real examples of a batch; float64 and integers."""
+        del batch
+        return {
+            name: {
+                metric: (values if metric == "weight" else values * of["weight"]).sum(
+                    dtype=np.float64
+                )
+                for metric, values in of.items()
+            }
+            for name, of in outputs.items()
+        }
+
+    def rows(self, batch: Batch, outputs: Tree) -> Tree:
+        """What every example is kept of: a few numbers [example, ...], never a field."""
+        del batch, outputs
+        return {}
+
+    def shows(self, count: int) -> Mapping[str, Shows]:
+        """What plots show of which examples.
+
+        Args:
+            count: Number of examples of the split.
+        """
+        del count
+        return {}
+
+    def validation(self, judged: Judged) -> dict[str, float]:
+        """A few metrics of the model; settings are compared by the first, the less the better."""
+        return _means(judged.sums["model"])
+
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """All metrics of one split, JSON-able, beside those of the naive rules."""
+        return {
+            "examples": judged.count,
+            "scores": {
+                name: {metric: finite(value) for metric, value in _means(of).items()}
+                for name, of in judged.sums.items()
+            },
+        }
+
+    def markdown(self, report: Mapping[str, Any]) -> list[str]:
+        """The lines of `report.md` after its first ones.
+
+        Args:
+            report: What `report.json` holds.
+        """
+        test = report["test"]
+        metrics = list(dict.fromkeys(name for of in test["scores"].values() for name in of))
+        rows = ([name, *(of.get(m) for m in metrics)] for name, of in test["scores"].items())
+        return [f"Test: {test['examples']} examples.", "", *markdown_table(["", *metrics], rows)]
+
+    def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
+        """The pictures by name, beside the learning curve."""
+        del judged, report
+        return {}
+
+    def question(self, asked: "Asked") -> "Question":
+        """What `stpatch explain` explains of an example: here the mean of the model's answer."""
+        from stpatch_jax.runs.explaining.question import mean_answer
+
+        return mean_answer(asked)
+
+    def predicted(self, model: nnx.Module, split: str) -> Iterator[tuple[Batch, Tree]]:
+        """This process's part of every global batch of a split, and its outputs on the host.
+
+        Batches are read and placed ahead in a thread, and the devices are a batch ahead of what is
+        yielded, so that scoring on the host does not hold them up. A batch has `example_mask`,
+        False for filling, and `example_number`.
+        """
         # A model need not have dropout to be told to leave it out.
         model = nnx.view(model, deterministic=True, raise_if_not_found=False)
         model = replicate(model, self.mesh)
-        with jax.set_mesh(self.mesh):
-            for batch in sequential_batches(self.data.source(split), batch_size=self.batch_size):
-                inputs = {name: batch[name] for name in self.inputs}
-                found = self._predict(model, shard_global_batch(inputs, self.mesh))
-                yield batch, jax.tree.map(to_host, found)
+        waiting: deque[Batch] = deque()
+        ahead: deque[tuple[Batch, Tree]] = deque()
+        for placed in prefetch_to_mesh(self._inputs(split, waiting), self.mesh):
+            with jax.set_mesh(self.mesh):
+                ahead.append((waiting.popleft(), self._outputs(model, placed)))
+            if len(ahead) > 1:
+                yield _on_host(*ahead.popleft())
+        while ahead:
+            yield _on_host(*ahead.popleft())
+
+    def _inputs(self, split: str, waiting: deque[Batch]) -> Iterator[Batch]:
+        """The arrays for the devices; whole batches are left in `waiting`, in the same order."""
+        batches = sequential_batches(
+            self.data.source(split),
+            batch_size=self.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        for batch in batches:
+            waiting.append(batch)
+            names = batch.keys() - {"example_number"} if self.inputs is None else self.inputs
+            yield {name: batch[name] for name in names}
+
+    def _sharded_outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        # Split along the batch alone: each process then finds its own examples on its devices.
+        sharding = batch_sharding(self.mesh)
+        return jax.lax.with_sharding_constraint(self.outputs(model, batch), sharding)
 
 
-class Kept:
-    """Arrays of many batches by name, without the examples that only fill a batch."""
+judges: Registry[type[Judge]] = Registry("judge")
+"""Finds the judge of a task on its data: `@judges(MyTask, MyData)` registers one."""
 
-    def __init__(self) -> None:
-        self._parts: dict[str, list[np.ndarray]] = {}
-
-    def add(self, arrays: Mapping[str, Any], example_mask: np.ndarray) -> None:
-        """Keeps the real examples of arrays [batch, ...]."""
-        for name, values in arrays.items():
-            self._parts.setdefault(name, []).append(np.asarray(values)[example_mask])
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All of them, [example, ...]."""
-        return {name: np.concatenate(parts) for name, parts in self._parts.items()}
+judges(object, object)(Judge)
 
 
-def figure(value: Any) -> float | None:
+class _Collected:
+    """What one process collects of a split, then all processes together."""
+
+    def __init__(self, count: int, shows: Mapping[str, Shows]):
+        self.count, self.shows = count, shows
+        self._sums: Tree = None
+        self._rows: list[tuple[np.ndarray, Tree]] = []
+        self._shown: dict[str, list[tuple[np.ndarray, Tree]]] = {name: [] for name in shows}
+
+    def add(self, numbers: np.ndarray, sums: Tree, rows: Tree) -> None:
+        self._rows.append((numbers, rows))
+        self._sums = sums if self._sums is None else jax.tree.map(np.add, self._sums, sums)
+
+    def show(self, numbers: np.ndarray, batch: Batch, outputs: Tree) -> None:
+        for name, (wanted, arrays) in self.shows.items():
+            chosen = np.isin(numbers, np.asarray(wanted))
+            if chosen.any():
+                of = jax.tree.map(lambda x, chosen=chosen: x[chosen], (batch, outputs))
+                # A copy, so that a view does not hold the whole batch.
+                self._shown[name].append((numbers[chosen], jax.tree.map(np.array, arrays(*of))))
+
+    def judged(self, split: str) -> Judged:
+        parts = _of_processes((self._sums, self._rows, self._shown))
+        # Added in the order of the processes, so that all of them get the same bits.
+        sums = [sums for sums, _, _ in parts if sums is not None]
+        return Judged(
+            split=split,
+            count=self.count,
+            sums=functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), sums),
+            rows=_ordered([entry for _, rows, _ in parts for entry in rows]),
+            shown={
+                name: _ordered([entry for *_, shown in parts for entry in shown[name]])
+                for name in self.shows
+            },
+        )
+
+
+def _ordered(entries: Sequence[tuple[np.ndarray, Tree]]) -> Tree:
+    """Arrays of batches as one tree, in the order of their examples."""
+    if not entries:
+        return {}
+    order = np.argsort(np.concatenate([numbers for numbers, _ in entries]))
+    trees = [tree for _, tree in entries]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *trees)
+
+
+def _of_processes(part: Tree) -> list[Tree]:
+    """What every process collected, on every process."""
+    if jax.process_count() == 1:
+        return [part]
+    # As bytes, because JAX would round float64. They come from the processes of this very run.
+    own = np.frombuffer(pickle.dumps(part), np.uint8)
+    sizes = np.ravel(multihost_utils.process_allgather(np.array([len(own)], np.int32)))
+    padded = np.pad(own, (0, int(sizes.max()) - len(own)))
+    every = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), -1)
+    return [pickle.loads(row[:size].tobytes()) for row, size in zip(every, sizes, strict=True)]
+
+
+def _on_host(batch: Batch, outputs: Tree) -> tuple[Batch, Tree]:
+    """A batch with the outputs of its examples: the rows that lie on devices of this process."""
+
+    def rows(array: jax.Array) -> np.ndarray:
+        shards = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
+        return np.concatenate([np.asarray(shards[start].data) for start in sorted(shards)])
+
+    return batch, jax.tree.map(rows, outputs)
+
+
+def _means(of: Mapping[str, Any]) -> dict[str, float]:
+    """Means out of weighted sums."""
+    weight = float(of["weight"])
+    return {
+        name: float(value) / weight if weight else math.nan
+        for name, value in of.items()
+        if name != "weight"
+    }
+
+
+def finite(value: Any) -> float | None:
     """A plain number; None where nothing was there to be measured."""
     value = float(value)
     return value if math.isfinite(value) else None

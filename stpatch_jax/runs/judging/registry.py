@@ -1,61 +1,90 @@
-"""Evaluation: a model judged on whole splits beside the naive rules, one file per kind of task."""
+"""Which class serves a kind of problem: the most specific pair of (task, data) that fits."""
 
-from typing import Any
+import typing
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
-from jax.sharding import Mesh
+from stpatch_jax.errors import InputError
 
-from stpatch_jax.recipes.customers.data import (Customers)
-from stpatch_jax.data import (FieldData)
-from stpatch_jax.recipes.video.data import (NextFrames)
-from stpatch_jax.recipes.risk.data import (RiskData)
-from stpatch_jax.runs.judging.alerts import AlertForecaster, SplitAlerts
-from stpatch_jax.runs.judging.classification import Classifier, SplitClasses
-from stpatch_jax.runs.judging.judge import Evaluator
-from stpatch_jax.recipes.customers.judging import CustomerForecaster, SplitCustomers
-from stpatch_jax.runs.judging.detection import Detector, SplitDetections
-from stpatch_jax.runs.judging.forecast import Forecaster, SplitForecasts
-from stpatch_jax.recipes.video.judging import FrameForecaster, SplitFrames
-from stpatch_jax.runs.judging.next_token import SplitTokens, TextModeller
-from stpatch_jax.recipes.risk.judging import QuantileForecaster, SplitQuantiles
-from stpatch_jax.runs.judging.reconstruction import Reconstructor, SplitReconstructions
-from stpatch_jax.tasks import Classify, Detect, Forecast, NextToken, Reconstruct
+Served = TypeVar("Served")
 
 
-def make_evaluator(task: Any, data: Any, mesh: Mesh, *, batch_size: int) -> Evaluator:
-    """Returns what judges the models of a task on its data."""
-    kinds: dict[type, Any] = {Forecast: Forecaster, Classify: Classifier, Detect: Detector}
-    kinds[NextToken] = TextModeller
-    kinds[Reconstruct] = Reconstructor
-    if isinstance(data, RiskData):
-        kinds[Forecast] = QuantileForecaster
-    if isinstance(data, FieldData) and data.config.alert.event != "none":
-        kinds[Forecast] = AlertForecaster
-    if isinstance(data, Customers):
-        kinds[Forecast] = CustomerForecaster
-    if isinstance(data, NextFrames):
-        kinds[Forecast] = FrameForecaster
-    return kinds[type(task)](task, data, mesh, batch_size=batch_size)
+class Registry(Generic[Served]):
+    """Finds what serves a task on its data; a subclass of either is served as its base is.
+
+    The pair whose task is nearest in the method resolution order wins, among those the one whose
+    data are nearest. Any class may be registered, also one of a user's own.
+
+    Args:
+        what: What is registered, for messages.
+
+    >>> rooms = Registry("room")
+    >>> @rooms(int, object)
+    ... class Number: ...
+    >>> @rooms(int, str)
+    ... class Text: ...
+    >>> rooms.of(True, "a").__name__, rooms.of(1, 1.0).__name__
+    ('Text', 'Number')
+    """
+
+    def __init__(self, what: str):
+        self.what = what
+        self._served: dict[tuple[type, type], Served] = {}
+
+    def __call__(self, task: type, data: type) -> Callable[[Served], Served]:
+        """Registers what it decorates for a pair of classes and their subclasses."""
+
+        def register(served: Served) -> Served:
+            self._served[task, data] = served
+            return served
+
+        return register
+
+    def of(self, task: Any, data: Any) -> Served:
+        """What serves a task on data.
+
+        Raises:
+            InputError: Nothing does.
+        """
+        for kind in type(task).__mro__:
+            for data_kind in type(data).__mro__:
+                if (kind, data_kind) in self._served:
+                    return self._served[kind, data_kind]
+        known = ", ".join(f"{a.__name__} on {b.__name__}" for a, b in self._served)
+        raise InputError(
+            f"a {self.what} must be registered for the task and its data, got "
+            f"{type(task).__name__} on {type(data).__name__}; register one, as there are for "
+            f"{known}"
+        )
 
 
-__all__ = [
-    "AlertForecaster",
-    "Classifier",
-    "CustomerForecaster",
-    "Detector",
-    "Evaluator",
-    "Forecaster",
-    "FrameForecaster",
-    "QuantileForecaster",
-    "Reconstructor",
-    "SplitAlerts",
-    "SplitClasses",
-    "SplitCustomers",
-    "SplitDetections",
-    "SplitForecasts",
-    "SplitFrames",
-    "SplitQuantiles",
-    "SplitReconstructions",
-    "SplitTokens",
-    "TextModeller",
-    "make_evaluator",
-]
+def require_members(thing: Any, protocol: type, *, what: str) -> None:
+    """Refuses an object that lacks a part of a protocol, by the name of its class and of the part.
+
+    Args:
+        thing: The object.
+        protocol: The protocol.
+        what: What the object is, for the message.
+
+    Raises:
+        InputError: A member is missing.
+    """
+    missing = sorted(name for name in _members(protocol) if not hasattr(type(thing), name))
+    own = vars(thing) if hasattr(thing, "__dict__") else {}
+    missing = [name for name in missing if name not in own]
+    if missing:
+        raise InputError(
+            f"{what} must have the members of {protocol.__name__}, got {type(thing).__name__} "
+            f"without {', '.join(missing)}; define them, or inherit what answers them alike"
+        )
+
+
+def _members(protocol: type) -> set[str]:
+    """Names that a protocol and those it extends declare."""
+    return {
+        name
+        for kind in protocol.__mro__
+        if kind not in (object, Generic, typing.Protocol)
+        for name in (*vars(kind), *vars(kind).get("__annotations__", {}))
+        if not name.startswith("_")
+    }

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.data import (FieldConfig, PanelConfig, write_table)
-from stpatch_jax.recipes.risk.data import (RiskConfig)
+from stpatch_jax.data import FieldConfig, PanelConfig, write_table
+from stpatch_jax.recipes.risk.data import RiskConfig
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.runs.predicting.fields import FieldForecaster, forecast_field
-from stpatch_jax.runs.predicting.tables import (classify, forecast_prices)
-from stpatch_jax.recipes.risk.predicting import (forecast_risk)
+from stpatch_jax.runs.predicting.tables import classify, forecast_prices
+from stpatch_jax.recipes.risk.predicting import forecast_risk
 from stpatch_jax.runs.trained import TrainedRun
 from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stpatch_jax.data import (PanelConfig, PanelData)
-from stpatch_jax.recipes.risk.data import (RiskConfig, RiskData)
+from stpatch_jax.data import PanelConfig, PanelData
+from stpatch_jax.recipes.risk.data import RiskConfig, RiskData
 from stpatch_jax.errors import require
 from stpatch_jax.recipes.risk.judging import online_factors
 from stpatch_jax.runs.trained import TrainedRun
@@ -53,8 +53,6 @@ def _panel_example(data: PanelData, row: int) -> dict[str, np.ndarray]:
         "context": data.representation.inputs[row - data.context : row],
         "persistence": persistence.astype(np.float32),
     }
-
-
 
 
 def classify(run: TrainedRun, source: str, *, every: int | None) -> pd.DataFrame:
