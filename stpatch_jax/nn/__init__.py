@@ -21,6 +21,7 @@ from stpatch_jax.nn.heads import (
 )
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, convolve, pool
 from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
+from stpatch_jax.nn.packing import PackedClips, pack_clips
 from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
 from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
 from stpatch_jax.nn.recurrent import (
@@ -55,6 +56,7 @@ __all__ = [
     "NeighborhoodConfig",
     "NeighborhoodOperator",
     "NextTokenHead",
+    "PackedClips",
     "PatchCNN",
     "PatchCNNConfig",
     "PatchTransformer",
@@ -75,6 +77,7 @@ __all__ = [
     "attention_mask",
     "convolve",
     "inflate_kernel",
+    "pack_clips",
     "pool",
     "scan_time",
     "sinusoidal_positions",

@@ -1,4 +1,4 @@
-"""Spacetime patches: window specs, extraction, folding, packing, and the same on split fields."""
+"""Spacetime patches: windows, extraction, folding, and the same on fields split over devices."""
 
 from stpatch_jax.patches.canonical import PaddingMode, PaddingName
 from stpatch_jax.patches.extraction import (
@@ -14,11 +14,9 @@ from stpatch_jax.patches.halo import (
     sharded_extract_patches,
     sharded_fold_patches,
 )
-from stpatch_jax.patches.packing import PackedClips, pack_clips
 from stpatch_jax.patches.windows import WindowSpec
 
 __all__ = [
-    "PackedClips",
     "PaddingMode",
     "PaddingName",
     "WindowSpec",
@@ -28,7 +26,6 @@ __all__ = [
     "fold_patches",
     "gather_patches",
     "halo_exchange",
-    "pack_clips",
     "patchify",
     "sharded_extract_patches",
     "sharded_fold_patches",

@@ -12,8 +12,7 @@ from flax import nnx
 
 from stpatch_jax import WindowSpec
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import ForecastHead, PatchTransformerConfig
-from stpatch_jax.patches.packing import pack_clips
+from stpatch_jax.nn import ForecastHead, PatchTransformerConfig, pack_clips
 
 KINDS = ("joint", "factorised", "factorised_encoder", "time")
 each_kind = pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_size, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +64,8 @@ class PackedClips:
         values = np.asarray(values)
         if values.shape[:2] != self.segment_ids.shape:
             raise InputError(
-                f"unpack needs values with the axes {self.segment_ids.shape} (rows, length) in "
-                f"front, got shape {values.shape}; give what was made of these rows"
+                f"values must have the axes {self.segment_ids.shape} (rows, length) in front, got "
+                f"shape {values.shape}; give what was made of these rows"
             )
         return [
             values[place.row, place.start : place.stop].reshape(*place.grid, *values.shape[2:])
@@ -127,16 +127,16 @@ def pack_clips(
     if counts.max() > row_length:
         longest = int(counts.argmax())
         raise InputError(
-            f"a clip must fit into a row of {row_length} tokens, but clip {longest} of shape "
-            f"{arrays[longest].shape} has {counts[longest]} windows of {window}; use a larger "
+            f"a clip must have at most row_length = {row_length} windows of {window}, got "
+            f"{counts[longest]} in clip {longest} of shape {arrays[longest].shape}; use a larger "
             "row_length or window, or cut the clip"
         )
     row_of, starts, segments = _first_fit_decreasing(counts, row_length)
     needed = int(row_of.max()) + 1
     if rows is not None and rows < needed:
         raise InputError(
-            f"{len(arrays)} clips need {needed} rows of {row_length} tokens, got rows={rows}; "
-            "give fewer clips, more rows or a larger row_length"
+            f"rows must be at least {needed} for {len(arrays)} clips in rows of {row_length} "
+            f"tokens, got {rows}; give fewer clips, more rows or a larger row_length"
         )
     form = (needed if rows is None else rows, row_length)
     values = math.prod(window) * arrays[0].shape[-1]
@@ -157,23 +157,23 @@ def pack_clips(
 
 def _check(arrays: list[np.ndarray], window: tuple[int, ...], *, row_length: int) -> None:
     """Refuses a window, a row or clips that cannot be packed together."""
-    sizes = {"row_length": row_length, **{f"window[{i}]": n for i, n in enumerate(window)}}
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-            raise InputError(f"pack_clips needs {name} to be a positive integer, got {size!r}")
-    if not arrays:
-        raise InputError("pack_clips needs at least one clip, got none")
+    check_size("row_length", row_length)
+    for axis, cells in enumerate(window):
+        check_size(f"window[{axis}]", cells)
+    require(len(arrays) > 0, "clips must be at least one array, got none; give a clip")
     first = arrays[0]
     for number, array in enumerate(arrays):
         if array.ndim != len(window) + 1 or 0 in array.shape:
             raise InputError(
                 f"a clip must have the axes (time, {len(window) - 1} space axes, channel) of the "
-                f"window {window} and not be empty, got shape {array.shape} for clip {number}"
+                f"window {window} and not be empty, got shape {array.shape} for clip {number}; "
+                "add the missing axes or leave the clip out"
             )
         if (array.shape[-1], array.dtype) != (first.shape[-1], first.dtype):
             raise InputError(
                 f"clips must have the same channels and dtype, got {array.shape[-1]} channels of "
-                f"{array.dtype} in clip {number} and {first.shape[-1]} of {first.dtype} in clip 0"
+                f"{array.dtype} in clip {number} and {first.shape[-1]} of {first.dtype} in clip 0; "
+                "convert them"
             )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from stpatch_jax import WindowSpec, extract_patches, patchify
 from stpatch_jax.errors import InputError
-from stpatch_jax.patches.packing import pack_clips
+from stpatch_jax.nn import pack_clips
 
 WINDOW = (2, 3, 2)
 
@@ -117,23 +117,23 @@ def test_a_fixed_number_of_rows_keeps_the_shape_and_says_when_it_does_not_suffic
     ]
     assert packed.fill_rate == 0.5
     assert [clip.shape for clip in packed.unpack(np.zeros((4, 6)))] == [(3,), (5,), (4,)]
-    with pytest.raises(InputError, match=r"3 clips need 3 rows of 6 tokens, got rows=2"):
+    with pytest.raises(InputError, match=r"at least 3 for 3 clips in rows of 6 tokens, got 2"):
         pack_clips(clips, (1,), row_length=6, rows=2)
-    with pytest.raises(InputError, match=r"values with the axes \(4, 6\).*got shape \(3, 6, 1\)"):
+    with pytest.raises(InputError, match=r"values must have the axes \(4, 6\).*got shape \(3, 6, 1\)"):
         packed.unpack(np.zeros((3, 6, 1)))
 
 
 @pytest.mark.parametrize(
     ("shapes", "options", "message"),
     [
-        ([(2, 1), (9, 1)], {}, r"clip 1 of shape \(9, 1\) has 9 windows of \(1,\)"),
-        ([], {}, "at least one clip, got none"),
+        ([(2, 1), (9, 1)], {}, r"8 windows of \(1,\), got 9 in clip 1 of shape \(9, 1\)"),
+        ([], {}, "at least one array, got none"),
         ([(2, 1), (2, 3, 1)], {}, r"0 space axes.*got shape \(2, 3, 1\) for clip 1"),
         ([(2, 1), (0, 1)], {}, r"not be empty, got shape \(0, 1\) for clip 1"),
         ([(2, 1), (2, 3)], {}, "got 3 channels of float64 in clip 1 and 1 of float64 in clip 0"),
-        ([(2, 1)], {"window": (None,)}, r"window\[0\] to be a positive integer, got None"),
-        ([(2, 1)], {"row_length": 0}, "row_length to be a positive integer, got 0"),
-        ([(2, 1)], {"rows": 0}, r"1 clips need 1 rows of 8 tokens, got rows=0"),
+        ([(2, 1)], {"window": (None,)}, r"window\[0\] must be a whole number >= 1, got None"),
+        ([(2, 1)], {"row_length": 0}, "row_length must be a whole number >= 1, got 0"),
+        ([(2, 1)], {"rows": 0}, r"at least 1 for 1 clips in rows of 8 tokens, got 0"),
     ],
 )
 def test_bad_input_is_refused(shapes, options, message):

@@ -191,8 +191,8 @@ FIELDS = {
         lambda: patchify(FIELD, WindowSpec((2, 5), stride=(1, 5))),
         "patchify must have non-overlapping windows (stride = window, dilation 1, no padding, no "
         "footprint), got WindowSpec(window=(2, 5), stride=(1, 5), dilation=(1, 1), padding="
-        "('VALID', 'VALID'), padding_mode=('constant', 'constant'), fill_value=0, footprint=None); use "
-        "extract_patches and fold_patches",
+        "('VALID', 'VALID'), padding_mode=('constant', 'constant'), fill_value=0, footprint=None); "
+        "use extract_patches and fold_patches",
     ),
     "tokens": (
         lambda: unpatchify(np.zeros((3, 10)), (2, 5), (4, 5)),
