@@ -1,0 +1,1 @@
+"""A run directory: configuration, training, judging, predicting, explaining, searching."""

@@ -1,0 +1,26 @@
+"""Tables of reports, as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """The lines of a table; the first column is text, the others are numbers.
+
+    Floats have four digits, None is "-".
+
+    >>> markdown_table(["", "error"], [("model", 0.123456), ("rule", None)])
+    ['| | error |', '|---|---:|', '| model | 0.1235 |', '| rule | - |']
+    """
+    body = [" | ".join(_cell(value) for value in row) for row in rows]
+    return [
+        f"| {' | '.join(heads)} |".replace("|  |", "| |", 1),
+        "|---|" + "---:|" * (len(heads) - 1),
+        *(f"| {line} |" for line in body),
+    ]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
