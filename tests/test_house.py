@@ -19,6 +19,7 @@ ROOT = PACKAGE.parent
 # A module imports from lower floors only; files of one folder may import each other.
 FLOORS = {
     "errors": 0,
+    "files": 0,
     "flops": 0,
     "patches": 1,
     "losses": 1,

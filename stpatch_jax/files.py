@@ -1,0 +1,48 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from stpatch_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def replaced(path: str | Path) -> Iterator[Path]:
+    """Writes a file or folder under another name and renames it when all of it is there.
+
+    A reader never meets half a file, and what was there before stays where the block fails.
+
+    Args:
+        path: What is to be written; a file is replaced, a folder must not exist yet.
+
+    Yields:
+        The path to write to, in the same folder and with the same suffixes.
+
+    Raises:
+        InputError: The file system refuses it.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replaced(folder / "a.txt") as part:
+    ...     _ = part.write_text("whole")
+    >>> [file.name for file in folder.iterdir()]
+    ['a.txt']
+    """
+    path = Path(path)
+    # One name, so that what a killed process left is written over.
+    part = path.with_name(f".part.{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} must be writable, got {error.strerror or error}; choose another"
+        ) from error
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                part.unlink()
