@@ -43,8 +43,8 @@ class InputAxes:
 class Data(Protocol):
     """A data set that a run trains on and is judged by; made by `DataConfig.load` or by a user.
 
-    This is all that a run asks of any data set. `Problem` answers the last two as most do; a judge
-    may ask for more, see `ForecastData` and the others below.
+    This is all that a run asks of any data set. `Problem` answers all but the first two as most do;
+    a judge may ask for more, see `ForecastData` and the others below.
     """
 
     @property
@@ -75,6 +75,10 @@ class Data(Protocol):
         """What is known of the axes of the input of an example, for explanations."""
         ...
 
+    def names(self, split: str) -> Mapping[str, Sequence[Any]]:
+        """What tells examples apart in tables of predictions, by column [example]; {} counts them."""
+        ...
+
 
 class Problem:
     """Base of data sets: what most of them answer alike. A data set need not inherit it."""
@@ -92,6 +96,11 @@ class Problem:
         """Nothing is known of places, times and channels."""
         del split, number
         return InputAxes()
+
+    def names(self, split: str) -> Mapping[str, Sequence[Any]]:
+        """The examples are only counted."""
+        del split
+        return {}
 
 
 def digest_of(state: Any) -> str:
