@@ -11,7 +11,14 @@ from typing import Any, Self
 from orbax.checkpoint import v1 as ocp
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.training.record import load_arrays, make_record, read_record, short
+from stpatch_jax.training.record import (
+    load_arrays,
+    load_bytes,
+    make_record,
+    read_record,
+    short,
+    to_bytes,
+)
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:
@@ -61,7 +68,7 @@ class Checkpoints:
         # Orbax hands the path to TensorStore, which takes absolute ones only.
         self.directory = Path(directory).absolute()
         self._keep, self._best, self._every = keep, best, every
-        self._metrics: dict[int, Mapping[str, float]] = {}
+        self._metrics: dict[int, dict[str, float]] = {}
         if keep is None and not self.directory.is_dir():
             raise InputError(
                 f"there are no checkpoints in {self.directory}; give the directory of a run"
@@ -109,7 +116,7 @@ class Checkpoints:
         kept = steps[-self._keep :] if self._keep else steps
         if self._every:
             kept += [step for step in steps if step % self._every == 0][-1:]
-        best = _best(self._best, {s: self._metrics_of(s) for s in steps}) if self._best else None
+        best = _best(self._best, {s: self.metrics(s) for s in steps}) if self._best else None
         return {*kept, best} - {None}
 
     def save(
@@ -118,6 +125,7 @@ class Checkpoints:
         state: Any,
         extras: Mapping[str, Any],
         *,
+        arrays: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Starts to save; returns once the arrays are safe from donation, before they are on disk.
@@ -128,16 +136,21 @@ class Checkpoints:
             step: The global step, which is also the position in the data; must be new.
             state: A pytree of `jax.Array`, PRNG keys included.
             extras: What else is needed to go on; goes to JSON and comes back from `restore`.
-            metrics: What validation measured at this step, for `best_step`.
+            arrays: NumPy arrays by name, nested as one likes: of numbers, text or dates, such as
+                what was fitted to the data. They come back from `arrays`, bit for bit.
+            metrics: What validation measured at this step, for `metrics` and `best_step`.
 
         Raises:
-            InputError: If this save, or the one before it, cannot be written.
+            InputError: If this save, or the one before it, cannot be written, or `arrays` holds
+                something else.
         """
-        finite = {name: x for name, x in (metrics or {}).items() if math.isfinite(x)}
-        record = make_record(state, step=step, extras=extras, metrics=finite)
-        self._metrics[step] = finite
+        stored, layout = to_bytes(arrays or {})
+        finite = {name: x if math.isfinite(x) else None for name, x in (metrics or {}).items()}
+        record = make_record(state, step=step, extras=extras, metrics=finite, arrays=layout)
+        self._metrics[step] = dict(metrics or {})
         with self._writing():
-            self._orbax.save_checkpointables_async(step, {"state": state}, custom_metadata=record)
+            items = {"state": state, **({"arrays": stored} if stored else {})}
+            self._orbax.save_checkpointables_async(step, items, custom_metadata=record)
 
     def close(self) -> None:
         """Waits until every save is committed.
@@ -185,8 +198,19 @@ class Checkpoints:
             InputError: If the checkpoint is damaged, holds another state than `abstract` or does
                 not fit into memory.
         """
+        self.arrays(step)
         path = self.directory / str(step)
         return load_arrays(path, "state", abstract), self.extras(step)
+
+    def arrays(self, step: int) -> dict[str, Any]:
+        """Returns the NumPy arrays that a checkpoint was saved with.
+
+        Raises:
+            InputError: If the checkpoint is damaged.
+        """
+        path = self.directory / str(step)
+        layout = read_record(path).get("arrays", {"arrays": {}})
+        return load_bytes(path, "arrays", layout) if layout["arrays"] else {}
 
     def extras(self, step: int) -> dict[str, Any]:
         """Returns the extras of a checkpoint without its arrays.
@@ -202,18 +226,23 @@ class Checkpoints:
         Args:
             criterion: `min:NAME` or `max:NAME`. The earliest wins a tie.
         """
-        return _best(criterion, {step: self._metrics_of(step) for step in self.steps})
+        return _best(criterion, {step: self.metrics(step) for step in self.steps})
 
-    def _metrics_of(self, step: int) -> Mapping[str, float]:
-        """The metrics of a checkpoint; none where its record is damaged, which `restore` tells."""
+    def metrics(self, step: int) -> dict[str, float]:
+        """What validation measured at a checkpoint, NaN for whatever was not finite.
+
+        Nothing where its record is damaged, which `restore` tells.
+        """
         if step not in self._metrics:
             with contextlib.suppress(InputError):
-                self._metrics[step] = read_record(self.directory / str(step))["metrics"]
+                saved = read_record(self.directory / str(step))["metrics"].items()
+                self._metrics[step] = {k: math.nan if x is None else x for k, x in saved}
         return self._metrics.get(step, {})
 
 
 def _best(criterion: str, metrics: Mapping[int, Mapping[str, float]]) -> int | None:
     order, _, name = criterion.partition(":")
     sign = -1 if order == "max" else 1
-    values = {step: sign * found[name] for step, found in metrics.items() if name in found}
+    found = {step: measured.get(name, math.nan) for step, measured in metrics.items()}
+    values = {step: sign * x for step, x in found.items() if math.isfinite(x)}
     return min(values, key=lambda step: (values[step], step), default=None)

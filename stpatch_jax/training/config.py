@@ -2,15 +2,9 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from stpatch_jax.errors import InputError
-
-
-def _require(holds: bool, flag: str, rule: str, value: object) -> None:
-    """Raises an `InputError` that names the flag, the rule and the value where it is broken."""
-    if not holds:
-        raise InputError(f"train.{flag} must be {rule}, but it is {value!r}; give another value")
+from stpatch_jax.errors import check_choice, check_range, check_size, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,23 +34,15 @@ class OptimizerConfig:
     schedule: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self) -> None:
-        rate, decay, clip = self.learning_rate, self.weight_decay, self.clip_norm
-        _require(
-            self.name in ("adamw", "adam", "sgd"), "optimizer.name", "adamw, adam or sgd", self.name
-        )
-        _require(0 < rate < math.inf, "optimizer.learning-rate", "positive and finite", rate)
-        _require(0 <= self.momentum < 1, "optimizer.momentum", "in [0, 1)", self.momentum)
-        _require(0 <= decay < math.inf, "optimizer.weight-decay", "zero or more", decay)
-        _require(clip is None or clip > 0, "optimizer.clip-norm", "positive, or None", clip)
-        _require(
-            self.warmup_steps >= 0, "optimizer.warmup-steps", "zero or more", self.warmup_steps
-        )
-        _require(
-            self.schedule in ("constant", "cosine"),
-            "optimizer.schedule",
-            "constant or cosine",
-            self.schedule,
-        )
+        flag = "train.optimizer."
+        check_choice(flag + "name", self.name, ("adamw", "adam", "sgd"))
+        check_range(flag + "learning-rate", self.learning_rate, 0, bounds="()")
+        check_range(flag + "momentum", self.momentum, 0, 1, bounds="[)")
+        check_range(flag + "weight-decay", self.weight_decay, 0, bounds="[)")
+        if self.clip_norm is not None:
+            check_range(flag + "clip-norm", self.clip_norm, 0, bounds="(]")
+        check_size(flag + "warmup-steps", self.warmup_steps, least=0)
+        check_choice(flag + "schedule", self.schedule, ("constant", "cosine"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +66,12 @@ class MeshConfig:
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)
         for name, size in sizes.items():
-            _require(size >= 1 or size == -1, f"mesh.{name}", "1 or more, or -1 for the rest", size)
-        if list(sizes.values()).count(-1) > 1:
-            raise InputError(
-                f"only one axis of train.mesh may be -1, but it is {sizes}; give the others a size"
-            )
+            if size != -1:
+                check_size(f"train.mesh.{name}", size)
+        require(
+            list(sizes.values()).count(-1) <= 1,
+            f"train.mesh must have one axis of -1 at most, got {sizes}; give the others a size",
+        )
 
     def fitted(self, devices: int) -> "MeshConfig":
         """Returns the nearest mesh that so many devices can form, by shrinking the axes.
@@ -156,43 +143,72 @@ class TrainConfig:
     def __post_init__(self) -> None:
         counts = "steps batch_size accumulate checkpoint_every evaluate_every keep_checkpoints"
         for name in counts.split():
-            value = getattr(self, name)
-            _require(value >= 1, name.replace("_", "-"), "1 or more", value)
-        _require(
+            check_size(f"train.{name.replace('_', '-')}", getattr(self, name))
+        require(
             self.batch_size % self.accumulate == 0,
-            "accumulate",
-            f"a divisor of the batch size {self.batch_size}",
-            self.accumulate,
+            f"train.accumulate must be a divisor of the batch size {self.batch_size}, got "
+            f"{self.accumulate!r}; use such a number",
         )
-        _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
-        _require(self.ema is None or 0 < self.ema < 1, "ema", "in (0, 1), or None", self.ema)
-        _require(
-            self.step_timeout is None or 0 < self.step_timeout < math.inf,
-            "step-timeout",
-            "positive and finite, or None",
-            self.step_timeout,
+        check_size("train.seed", self.seed, least=0)
+        require(
+            self.seed < 2**32,
+            f"train.seed must be below 2**32, got {self.seed!r}; use such a number",
         )
-        _require(
-            self.on_nonfinite in ("abort", "skip", "rollback"),
-            "on-nonfinite",
-            "abort, skip or rollback",
-            self.on_nonfinite,
-        )
-        self._check_keep_best()
+        if self.ema is not None:
+            check_range("train.ema", self.ema, 0, 1, bounds="()")
+        if self.step_timeout is not None:
+            check_range("train.step-timeout", self.step_timeout, 0, bounds="()")
+        check_choice("train.on-nonfinite", self.on_nonfinite, ("abort", "skip", "rollback"))
+        if self.keep_best is not None:
+            order, _, name = self.keep_best.partition(":")
+            require(
+                order in ("min", "max") and bool(name),
+                f"train.keep-best must be min:NAME or max:NAME, got {self.keep_best!r}; use such "
+                "a metric of the validation",
+            )
+            require(
+                self.checkpoint_every % self.evaluate_every == 0,
+                f"train.checkpoint-every must be a multiple of evaluate-every "
+                f"({self.evaluate_every}) beside keep-best, got {self.checkpoint_every!r}; use "
+                "such a number",
+            )
 
-    def _check_keep_best(self) -> None:
-        if self.keep_best is None:
-            return
-        order, _, name = self.keep_best.partition(":")
-        _require(
-            order in ("min", "max") and bool(name),
-            "keep-best",
-            "min:NAME or max:NAME",
-            self.keep_best,
-        )
-        _require(
-            self.checkpoint_every % self.evaluate_every == 0,
-            "checkpoint-every",
-            f"a multiple of evaluate-every ({self.evaluate_every}) where keep-best is given",
-            self.checkpoint_every,
+    @classmethod
+    def cosine(
+        cls,
+        steps: int,
+        learning_rate: float,
+        *,
+        checkpoint_every: int,
+        evaluate_every: int | None = None,
+        batch_size: int = 32,
+        ema: float | None = None,
+        optimizer: Literal["adamw", "adam"] = "adamw",
+        weight_decay: float = 1e-4,
+        clip_norm: float | None = 1.0,
+        warmup_steps: int = 0,
+    ) -> Self:
+        """Adam down a cosine to zero, as most recipes train.
+
+        The arguments are the fields of their name, here and in `OptimizerConfig`; without
+        `evaluate_every` each checkpoint is validated.
+
+        >>> config = TrainConfig.cosine(600, 3e-3, checkpoint_every=200, warmup_steps=20)
+        >>> config.evaluate_every, config.optimizer.name, config.optimizer.schedule
+        (200, 'adamw', 'cosine')
+        """
+        return cls(
+            steps,
+            batch_size,
+            checkpoint_every=checkpoint_every,
+            evaluate_every=evaluate_every or checkpoint_every,
+            ema=ema,
+            optimizer=OptimizerConfig(
+                optimizer,
+                learning_rate,
+                weight_decay=weight_decay,
+                clip_norm=clip_norm,
+                warmup_steps=warmup_steps,
+                schedule="cosine",
+            ),
         )

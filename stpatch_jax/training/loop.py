@@ -19,6 +19,7 @@ from stpatch_jax.training.log import MetricsLog, progress_bar
 from stpatch_jax.training.machine import Clock, Profile, figures
 from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh
 from stpatch_jax.training.prefetch import prefetch_to_mesh
+from stpatch_jax.training.record import to_bytes
 from stpatch_jax.training.step import (
     CreateModel,
     LossFunction,
@@ -63,6 +64,8 @@ class FitResult:
         state: Model, optimiser and counts of what was not finite, on the devices.
         step: The global step it stands at; a checkpoint of it is committed.
         interrupted: Whether SIGTERM ended the run before `config.steps`.
+        validation: What `validate` measured after that step, the same in a run that is called again
+            when it is finished; None where it was not due, or there is none.
         best_step: The step of the checkpoint that `config.keep_best` keeps, None where none is.
         machine: Figures that depend on the machine: `platform`, `device_kind`, `devices`,
             `processes`, `compile_seconds` (until the first step was done),
@@ -78,6 +81,7 @@ class FitResult:
     state: TrainState
     step: int
     interrupted: bool
+    validation: dict[str, float] | None
     best_step: int | None
     machine: dict[str, Any]
 
@@ -123,6 +127,7 @@ def fit(
     *,
     workdir: Path,
     extras: Mapping[str, Any],
+    arrays: Mapping[str, Any] | None = None,
     validate: Validate | None = None,
     progress: bool = True,
     patches: int | None = None,
@@ -156,9 +161,11 @@ def fit(
         config: How to train. Only `steps` may have grown since the checkpoint.
         workdir: The run directory; made where it is missing.
         extras: Goes into every checkpoint as JSON: what a reader of it needs to know.
+        arrays: Goes into every checkpoint too, see `Checkpoints.save`: NumPy arrays fitted to the
+            data, which `Checkpoints.arrays` gives back.
         validate: `model -> {name: value}`, given what `FitResult.model` would be, every
-            `config.evaluate_every` steps and at the last. What it does to the model's state does
-            not reach the training; arrays of the model are only valid until it returns.
+            `config.evaluate_every` steps and once after the last. What it does to the model's
+            state does not reach the training; arrays of the model are only valid until it returns.
         progress: Whether to show a bar on stderr.
         patches: Patches of an example, where known, for `patches_per_second`.
 
@@ -178,8 +185,9 @@ def fit(
         f"train.keep-best needs a validation, but this run has none and it is "
         f"{config.keep_best!r}; leave it out",
     )
-    # A model that cannot be built fails here, before anything is written.
+    # What cannot be built or saved fails here, before anything is written.
     abstract_state(create_model, config, mesh)
+    to_bytes(arrays or {})
     workdir = Path(workdir).absolute()
     every = config.checkpoint_every if config.on_nonfinite == "rollback" else None
     saved = Checkpoints(
@@ -202,7 +210,8 @@ def fit(
                 f"train.steps must be at least {start}, where the checkpoint in {workdir} stands, "
                 f"but it is {config.steps}; raise it or choose another --workdir"
             )
-        run = _Run(create_model, config, mesh, state, saved, extras, validate, watchdog, stop)
+        beside = {"extras": extras, "arrays": arrays}
+        run = _Run(create_model, config, mesh, state, saved, beside, validate, watchdog, stop)
         profile = Profile(workdir / "profile" if config.profile else None)
         train_step = make_train_step(
             loss_fn, mesh, accumulate=config.accumulate, remat=config.remat, ema=config.ema
@@ -217,6 +226,7 @@ def fit(
         with run.phase("save"):
             saved.wait()
         best = saved.best_step(config.keep_best) if config.keep_best else None
+        validation = saved.metrics(end) or None
     machine = figures(
         mesh,
         run.clock,
@@ -226,7 +236,7 @@ def fit(
         flops=gradient_flops(loss_fn, run.state.model, run.shapes) if run.shapes else None,
         memory=run.memory,
     )
-    return FitResult(run.state, end, end < config.steps, best, machine)
+    return FitResult(run.state, end, end < config.steps, validation, best, machine)
 
 
 @dataclasses.dataclass
@@ -238,7 +248,7 @@ class _Run:
     mesh: Mesh
     state: TrainState
     checkpoints: Checkpoints
-    extras: Mapping[str, Any]
+    beside: Mapping[str, Any]
     validate: Validate | None
     watchdog: Watchdog
     stop: Stop
@@ -311,12 +321,13 @@ class _Run:
             with self.phase("validation"):
                 # A model of its own: its counters may move, ours do not.
                 measured = self.validate(self.state.averaged())
+                measured = {name: float(value) for name, value in measured.items()}
             self._require_best(measured)
         self._write(step, values, measured)
         if saves:
             with self.phase("save"):
                 self.log.sync()
-                self.checkpoints.save(step, nnx.state(self.state), self.extras, metrics=measured)
+                self.checkpoints.save(step, nnx.state(self.state), **self.beside, metrics=measured)
                 self.held = step + _longest_save(self.config.checkpoint_every) + 1
 
     def _require_best(self, measured: Mapping[str, float]) -> None:
@@ -374,6 +385,6 @@ class _Run:
 
     def _write(self, step: int, values: dict[str, Any], measured: Mapping[str, float]) -> None:
         head = {name: values[name] for name in ("loss", "grad_norm", "skipped", "rollbacks")}
-        validation = {f"validation/{name}": float(x) for name, x in measured.items()}
+        validation = {f"validation/{name}": x for name, x in measured.items()}
         self.log.write({"step": step, **head, **values, **validation})
         self.bar.set_postfix(loss=f"{head['loss']:.4g}", refresh=False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tensorstore as ts
 from orbax.checkpoint import v1 as ocp
 
 import stpatch_jax
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 
 
 @jax.jit
@@ -57,6 +59,57 @@ def structure(state: Any) -> dict[str, str]:
         jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
         for path, x in leaves
     }
+
+
+def to_bytes(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The bytes of NumPy arrays in a nested dict, and what `from_bytes` needs to undo it, as JSON.
+
+    As bytes every array comes back bit for bit: Orbax takes neither text nor empty arrays, and
+    whatever passes through JAX loses half of a float64.
+
+    Raises:
+        InputError: If one is of Python objects.
+
+    >>> stored, layout = to_bytes({"mean": np.array([0.5]), "names": np.array(["x", "y"])})
+    >>> from_bytes(stored, layout)
+    {'mean': array([0.5]), 'names': array(['x', 'y'], dtype='<U1')}
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path(dict(arrays), lambda leaf: leaf is None)
+    stored, checksum = [], 0
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        array = np.ascontiguousarray(leaf)
+        keys = [getattr(key, "key", None) for key in path]
+        require(
+            array.dtype.kind not in "OV" and all(isinstance(key, str) for key in keys),
+            f"arrays must be dicts of arrays of numbers, text or dates, got {type(leaf).__name__} "
+            f"of dtype {array.dtype} at {name}; convert it first",
+        )
+        # TensorStore refuses an array of no bytes.
+        data = array.reshape(-1).view(np.uint8) if array.size else np.zeros(1, np.uint8)
+        checksum = zlib.crc32(data.data, checksum)
+        stored.append((data, [array.dtype.str, list(np.shape(leaf))]))
+    bytes_, arrays_ = (tree.unflatten([pair[side] for pair in stored]) for side in (0, 1))
+    return bytes_, {"arrays": arrays_, "checksum": checksum}
+
+
+def from_bytes(stored: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays whose bytes `to_bytes` made.
+
+    Raises:
+        ValueError: If they are not those bytes.
+    """
+    checksum = 0
+    for data in jax.tree.leaves(stored):
+        checksum = zlib.crc32(data, checksum)
+    if checksum != layout["checksum"]:
+        raise ValueError("not the bytes that were saved")
+
+    def array(data: np.ndarray, described: Any) -> np.ndarray:
+        dtype, shape = np.dtype(described[0]), tuple(described[1])
+        return data[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+
+    return jax.tree.map(array, dict(stored), layout["arrays"])
 
 
 def _checksum(record: Mapping[str, Any]) -> int:
@@ -157,6 +210,19 @@ def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -
     if int(fingerprint(loaded)) != record["fingerprint"]:
         raise _damaged(path, "its arrays are not those that were saved", advice)
     return loaded
+
+
+def load_bytes(path: Path, name: str, layout: Mapping[str, Any], *, advice: Advice = RUN) -> Any:
+    """Reads the arrays `name` of a checkpoint that were saved by `to_bytes`.
+
+    Raises:
+        InputError: If they are damaged.
+    """
+    try:
+        _read_through(path / name)
+        return from_bytes(ocp.load_checkpointables(str(path), {name: None})[name], layout)
+    except Exception as error:  # Orbax wraps whatever happened.
+        raise _damaged(path, f"its {name} are not those that were saved", advice) from error
 
 
 def _damaged(path: Path, reason: str, advice: Advice) -> InputError:

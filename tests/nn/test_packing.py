@@ -119,7 +119,9 @@ def test_a_fixed_number_of_rows_keeps_the_shape_and_says_when_it_does_not_suffic
     assert [clip.shape for clip in packed.unpack(np.zeros((4, 6)))] == [(3,), (5,), (4,)]
     with pytest.raises(InputError, match=r"at least 3 for 3 clips in rows of 6 tokens, got 2"):
         pack_clips(clips, (1,), row_length=6, rows=2)
-    with pytest.raises(InputError, match=r"values must have the axes \(4, 6\).*got shape \(3, 6, 1\)"):
+    with pytest.raises(
+        InputError, match=r"values must have the axes \(4, 6\).*got shape \(3, 6, 1\)"
+    ):
         packed.unpack(np.zeros((3, 6, 1)))
 
 

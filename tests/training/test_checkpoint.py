@@ -17,6 +17,12 @@ from stpatch_jax.errors import InputError
 from stpatch_jax.training import Checkpoints, fingerprint
 
 EXTRAS = {"config": {"a": [1, 2.5, None, "ä"]}, "scaler": {"mean": [0.1]}}
+ARRAYS = {
+    "mean": np.array([[1 / 3, np.nan, -0.0], [1e300, np.inf, 5e-324]]).T,
+    "cell": {"name": np.array(["a", "böse"]), "first": np.array("2020-02-29", "M8[ns]")},
+    "none": np.zeros((0, 2), np.complex128),
+    "large": np.arange(60_000).reshape(300, 200)[::2, ::-1],
+}
 
 REPLICATED = PartitionSpec()
 
@@ -57,7 +63,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("saved")
     with Checkpoints(directory, keep=2) as checkpoints:
         for step in (3, 5, 9):
-            checkpoints.save(step, make_state(), EXTRAS)
+            checkpoints.save(step, make_state(), EXTRAS, arrays=ARRAYS)
     return directory
 
 
@@ -70,6 +76,37 @@ def test_every_kind_of_leaf_comes_back_bit_for_bit(saved: Path) -> None:
     assert extras == EXTRAS
     assert digest(loaded) == digest(state)
     assert sorted(path.name for path in saved.iterdir()) == ["5", "9"]
+
+
+def test_numpy_arrays_come_back_bit_for_bit(saved: Path) -> None:
+    with Checkpoints(saved) as checkpoints:
+        loaded = checkpoints.arrays(9)
+    assert jax.tree.structure(loaded) == jax.tree.structure(ARRAYS)
+    for one, other in zip(jax.tree.leaves(loaded), jax.tree.leaves(ARRAYS), strict=True):
+        assert type(one) is np.ndarray
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "where"),
+    [
+        ({"a": {"b": np.array([None])}}, "ndarray of dtype object at a.b"),
+        ({"a": None}, "NoneType of dtype object at a"),
+        ({1: np.ones(2)}, "ndarray of dtype float64 at 1"),
+        ({"a": [1, 2]}, "int of dtype int64 at a.0"),
+        ({"a": jnp.ones(2, jnp.bfloat16)}, "of dtype bfloat16 at a"),
+    ],
+)
+def test_arrays_that_would_not_come_back_are_refused(
+    tmp_path: Path, arrays: Any, where: str
+) -> None:
+    with (
+        Checkpoints(tmp_path, keep=1) as checkpoints,
+        pytest.raises(InputError, match=f"got .*{where}; convert it first"),
+    ):
+        checkpoints.save(1, make_state(), EXTRAS, arrays=arrays)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("source", "target"), [(8, 4), (4, 2), (2, 1), (1, 8)])
@@ -131,9 +168,16 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+FILES = ("manifest.ocdbt", "d/*", "ocdbt*/d/*")
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, cut, flip])
 @pytest.mark.parametrize(
-    "name", ["_CHECKPOINT_METADATA", "state/manifest.ocdbt", "state/d/*", "state/ocdbt*/d/*"]
+    "name",
+    [
+        "_CHECKPOINT_METADATA",
+        *(f"{item}/{name}" for item in ("state", "arrays") for name in FILES),
+    ],
 )
 def test_damage_is_one_clear_error(
     tmp_path: Path, saved: Path, capfd: pytest.CaptureFixture[str], damage: Any, name: str
@@ -145,6 +189,7 @@ def test_damage_is_one_clear_error(
         with pytest.raises(InputError, match=r"copy/9 is damaged \(its .*\); delete that folder"):
             checkpoints.restore(9, abstract(make_state()))
         loaded, _ = checkpoints.restore(5, abstract(make_state()))
+        assert checkpoints.arrays(5).keys() == ARRAYS.keys()
     assert digest(loaded) == digest(make_state())
     assert capfd.readouterr() == ("", "")
 

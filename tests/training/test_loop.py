@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flax import nnx
-from small_run import CONFIG, NAN_STEP, SmallModel, arrays, digest, run, sigterm_after
+from small_run import CONFIG, NAN_STEP, SmallModel, arrays, digest, run, sigterm_after, validate
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import Checkpoints, FitResult, make_mesh, restore_state
@@ -75,6 +75,30 @@ def test_metrics_name_step_loss_and_validation(straight: tuple[Path, FitResult])
     assert [r["skipped"] for r in records] == [0] * (NAN_STEP - 1) + [1] * (13 - NAN_STEP)
     assert result.state.skipped[...] == 1
     assert all(np.isfinite(array).all() for array in arrays(result.state))
+
+
+def test_the_result_holds_the_validation_of_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[float] = []
+
+    def counted(model: nnx.Module) -> dict[str, float]:
+        measured.append(validate(model)["loss"])
+        return {"loss": measured[-1], "nothing": float("nan")}
+
+    config = dataclasses.replace(CONFIG, steps=6, evaluate_every=4)
+    sigterm_after(1, monkeypatch)
+    stopped = run(tmp_path, config, validate=counted)
+    assert (stopped.interrupted, stopped.validation) == (True, None)
+    result = run(tmp_path, config, validate=counted)
+    records = {r["step"]: r for r in lines(tmp_path) if "validation/loss" in r}
+    assert [r["validation/loss"] for r in records.values()] == measured
+    assert list(records) == [4, 6]
+    for again in (result, run(tmp_path, config, validate=counted)):
+        assert again.validation is not None
+        assert again.validation["loss"] == measured[-1]
+        assert np.isnan(again.validation["nothing"])
+    assert len(measured) == 2
 
 
 def test_checkpoints_keep_the_newest_with_extras(straight: tuple[Path, FitResult]) -> None:

@@ -30,7 +30,7 @@ from stpatch_jax.training import MeshConfig, OptimizerConfig, TrainConfig
     ],
 )
 def test_train_config_checks_itself(field: str, value: Any, flag: str) -> None:
-    with pytest.raises(InputError, match=f"^{flag} must be .* but it is {value!r}; give another"):
+    with pytest.raises(InputError, match=rf"^{flag} must be .*, got {value!r}; \w+ "):
         TrainConfig(**{field: value})
 
 
@@ -50,7 +50,7 @@ def test_train_config_checks_itself(field: str, value: Any, flag: str) -> None:
 )
 def test_optimizer_config_checks_itself(field: str, value: Any) -> None:
     flag = "train.optimizer." + field.replace("_", "-")
-    with pytest.raises(InputError, match=f"^{flag} must be .* but it is {value!r}; give another"):
+    with pytest.raises(InputError, match=rf"^{flag} must be .*, got {value!r}; \w+ "):
         OptimizerConfig(**{field: value})
 
 
@@ -73,9 +73,9 @@ def test_keep_best_wants_every_checkpoint_validated() -> None:
 
 
 def test_mesh_config_checks_itself() -> None:
-    with pytest.raises(InputError, match=r"train.mesh.fsdp must be 1 or more, or -1 .* is 0; give"):
+    with pytest.raises(InputError, match=r"train.mesh.fsdp must be a whole number .* got 0; use"):
         MeshConfig(fsdp=0)
-    with pytest.raises(InputError, match=r"only one axis of train.mesh may be -1"):
+    with pytest.raises(InputError, match=r"train.mesh must have one axis of -1 at most, got"):
         MeshConfig(fsdp=-1)
 
 
