@@ -1,183 +1,288 @@
-"""Warnings of events, such as frost or congestion: their probability from past errors, scored."""
+"""Forecasts of fields: maps, and alerts of events, such as frost or congestion, from past errors."""
 
 import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
+import xarray as xr
 from flax import nnx
-from jax.sharding import Mesh
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from stpatch_jax.data import Climatology, FieldData, truth
-from stpatch_jax.runs.judging.judge import figure
-from stpatch_jax.runs.judging.forecast import Forecaster, SplitForecasts
+from stpatch_jax import plotting
+from stpatch_jax.data import Batch, FieldData
 from stpatch_jax.metrics import EventCounts, brier_score
+from stpatch_jax.plotting.style import colour_limits
+from stpatch_jax.runs.judging.forecast import ForecastJudge
+from stpatch_jax.runs.judging.judge import Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Forecast
 
+_MOST_LEADS = 3
+_MOST_PAST = 2**24
+"""Most past errors of a rule that probabilities go by, 128 MiB; of more, evenly spread windows."""
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class SplitAlerts(SplitForecasts):
-    """The forecasts of one split, and how probable each rule held the event, beside what came.
-
-    Attributes:
-        values: The forecasts in the units of the data, by name.
-        real: What came, in these units, NaN where missing.
-        event: True where it was an event, shape of the target.
-        scored: True where alerts are scored: the target is real, and its series has a threshold.
-        probabilities: Probability of the event by name: of every forecast, and with a climatology
-            the `frequency` of events in training at that phase.
-        level: Probability from which on an alert is raised.
-    """
-
-    values: dict[str, np.ndarray]
-    real: np.ndarray
-    event: np.ndarray
-    scored: np.ndarray
-    probabilities: dict[str, np.ndarray]
-    level: float
-
-    def brier(self, name: str) -> np.ndarray:
-        """Brier score of every target, 0 where it is not scored."""
-        return np.where(self.scored, brier_score(self.probabilities[name], self.event), 0.0)
-
-    def warned(self, name: str) -> np.ndarray:
-        """True where a rule raises the alert."""
-        return self.probabilities[name] >= self.level
-
-    def figures(self, name: str) -> dict[str, float | None]:
-        """Brier score, critical success index, and what it is made of."""
-        counts = EventCounts.of(self.warned(name), self.event, mask=self.scored)
-        return {
-            "brier": figure(self.brier(name).sum() / max(self.scored.sum(), 1)),
-            "csi": figure(counts.critical_success_index()),
-            "detected": figure(counts.probability_of_detection()),
-            "false_alarms": figure(counts.false_alarm_ratio()),
-        }
+_COLUMNS = {
+    "brier": "Brier score",
+    "csi": "CSI",
+    "detected": "events warned of",
+    "false_alarms": "false among warnings",
+}
 
 
-class AlertForecaster(Forecaster):
+@judges(Forecast, FieldData)
+class FieldJudge(ForecastJudge):
     """Judges forecasts of a field, and on the test split the alerts that follow from them.
 
-    Every rule, the model as well as the naive ones, gets its probabilities from its own errors on
-    the validation split; see `exceedance_from_errors`.
+    Every rule, the model as well as the naive ones, gets its probabilities of the event from its
+    own errors on the validation split, see `PastErrors`. With a climatology there is the rule
+    `frequency`, the share of events among the training rows of the same phase.
+
+    Its rows have under `alerts`, by window and lead, how many targets were `scored`, and by rule
+    the sums of their `brier` scores and their `counts`.
     """
 
-    def __init__(self, task: Forecast, data: FieldData, mesh: Mesh, *, batch_size: int):
-        super().__init__(task, data, mesh, batch_size=batch_size)
-        self.field = data
-        train = slice(0, data.splits["train"].stop)
-        self.training = data.values(train)
-        self.thresholds = data.config.alert.thresholds(self.training)
+    data: FieldData
 
-    def __call__(self, model: nnx.Module, split: str) -> SplitForecasts:
-        """Forecasts every window of a split; of the test split `SplitAlerts`."""
-        found = super().__call__(model, split)
-        if split != "test":
-            return found
-        past = super().__call__(model, "validation")
-        values, before = self._in_units(found), self._in_units(past)
-        real = np.where(found.mask, truth(self.data, found.index), np.nan)
-        known = np.where(past.mask, truth(self.data, past.index), np.nan)
-        alert = self.field.config.alert
+    def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
+        """As in `Judge`; the test split of a run with alerts goes by what validation showed."""
+        self._past: Mapping[str, list[PastErrors]] = {}
+        if self.warns and split == "test":
+            past = past or self(model, "validation")
+            self._past = self._fitted(past.shown["past"])
+        return super().__call__(model, split, past=past)
+
+    @property
+    def warns(self) -> bool:
+        """Whether the run asks for alerts."""
+        return self.data.config.alert.event != "none"
+
+    @cached_property
+    def thresholds(self) -> np.ndarray:
+        """The threshold of each series [*space, channel], NaN where it has none."""
+        return self.data.alert_thresholds()
+
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
+        """As in `ForecastJudge`, and the scores of the alerts."""
+        rows = super().rows(batch, answers)
+        return {**rows, "alerts": self._alerts(batch, answers)} if self._past else rows
+
+    def _alerts(self, batch: Batch, answers: Tree) -> Tree:
+        alert, real = self.data.config.alert, _known(batch, answers)
+        event = alert.happened(real, self.thresholds)
+        scored = np.isfinite(real) & np.isfinite(self.thresholds)
+        axes = tuple(range(2, event.ndim))
         probabilities = {
-            name: self._probability(values[name], before[name], known) for name in values
+            name: self._probability(name, values) for name, values in answers["units"].items()
         }
-        return SplitAlerts(
-            **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)},
-            values=values,
-            real=real,
-            event=alert.happened(real, self.thresholds),
-            scored=np.isfinite(real) & np.isfinite(self.thresholds),
-            probabilities=probabilities | self._frequency(found.index),
-            level=alert.probability,
-        )
-
-    def report(self, predictions: Any) -> dict[str, Any]:
-        """The figures of the forecasts, see `Forecaster.report`, and of the `alerts`."""
-        alert, split = self.field.config.alert, predictions
-        of = "quantile of its training rows" if alert.quantile else self.data.unit
+        if self.data.config.climatology is not None:
+            rows = batch["index"][:, None] + np.arange(self.data.horizon)
+            frequency = self.data.event_frequency(self.data.times[rows.ravel()])
+            probabilities["frequency"] = frequency.reshape(event.shape)
         return {
-            **super().report(predictions),
-            "alerts": {
-                "event": f"{alert.event} {alert.threshold:g} ({of})",
-                "probability": alert.probability,
-                "targets": int(split.scored.sum()),
-                "events": int((split.event & split.scored).sum()),
-                "rules": {name: split.figures(name) for name in split.probabilities},
+            "scored": scored.sum(axes),
+            "events": (event & scored).sum(axes),
+            "rules": {
+                name: {
+                    "brier": np.where(scored, brier_score(values, event), 0.0).sum(axes),
+                    "counts": _counts(values >= alert.probability, event, scored, axes),
+                }
+                for name, values in probabilities.items()
             },
         }
 
-    def _in_units(self, split: SplitForecasts) -> dict[str, np.ndarray]:
-        return {name: self.data.in_units(x, split.index) for name, x in split.forecasts.items()}
-
-    def _probability(self, values: np.ndarray, before: np.ndarray, known: np.ndarray) -> np.ndarray:
+    def _probability(self, name: str, values: np.ndarray) -> np.ndarray:
         """The probability of the event, lead by lead: errors grow with the lead time."""
-        above = [
-            exceedance_from_errors(
-                values[:, lead],
-                self.thresholds,
-                past=before[:, lead],
-                errors=known[:, lead] - before[:, lead],
-            )
-            for lead in range(values.shape[1])
+        leads = enumerate(self._past[name])
+        above = np.stack([of.exceedance(values[:, at], self.thresholds) for at, of in leads], 1)
+        return above if self.data.config.alert.event == "above" else 1 - above
+
+    def _fitted(self, past: Tree) -> dict[str, list["PastErrors"]]:
+        real = past["real"]
+        return {
+            name: [
+                PastErrors.fit(values[:, lead], real[:, lead] - values[:, lead])
+                for lead in range(values.shape[1])
+            ]
+            for name, values in past["values"].items()
+        }
+
+    def shows(self, count: int) -> Mapping[str, Shows]:
+        """As in `ForecastJudge`; a window in the middle for the maps, and past errors."""
+        shows = dict(super().shows(count))
+        if self.data.field.ndim == 4:
+            shows["map"] = Shows([count // 2], self._mapped)
+        if self.warns:
+            size = self.data.horizon * int(np.prod(self.data.field.shape[1:]))
+            windows = min(count, max(_MOST_PAST // size, 1))
+            numbers = np.unique(np.linspace(0, count - 1, windows).astype(int))
+            shows["past"] = Shows(numbers.tolist(), _past)
+        return shows
+
+    def _mapped(self, batch: Batch, answers: Tree) -> Tree:
+        """Of the first channel the truth and the forecast at the first, middle and last lead."""
+        leads = np.unique(np.linspace(0, self.data.horizon - 1, _MOST_LEADS).astype(int))
+        maps = {"truth": answers["real"], "forecast": answers["units"]["model"]}
+        return {
+            "index": batch["index"],
+            "lead": np.broadcast_to(leads, (len(batch["index"]), len(leads))),
+            **{name: values[:, leads, ..., 0] for name, values in maps.items()},
+        }
+
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """As in `ForecastJudge`, and the metrics of the `alerts`."""
+        report = super().report(judged)
+        if "alerts" not in judged.rows:
+            return report
+        alert, found = self.data.config.alert, judged.rows["alerts"]
+        of = "quantile of its training rows" if alert.quantile else self.data.unit
+        targets = int(found["scored"].sum())
+        report["alerts"] = {
+            "event": f"{alert.event} {alert.threshold:g} ({of})",
+            "probability": alert.probability,
+            "targets": targets,
+            "events": int(found["events"].sum()),
+            "rules": {name: _metrics(of, targets) for name, of in found["rules"].items()},
+        }
+        return report
+
+    def before_errors(self, test: Mapping[str, Any]) -> list[str]:
+        """The table of the alerts, where there are any."""
+        if "alerts" not in test:
+            return []
+        found = test["alerts"]
+        share = found["events"] / max(found["targets"], 1)
+        return [
+            f"Alerts, event: {found['event']}, {share:.2%} of {found['targets']} targets. "
+            "Probabilities come from each rule's errors on the validation split (`frequency`: "
+            f"from the training rows), and from {found['probability']:g} on there is a warning. "
+            "Of the Brier score less is better; CSI = hits / (hits + misses + false alarms).",
+            "",
+            *markdown_table(
+                ["alerts", *_COLUMNS.values()],
+                ([name, *(of[key] for key in _COLUMNS)] for name, of in found["rules"].items()),
+            ),
+            "",
         ]
-        found = np.stack(above, axis=1)
-        return found if self.field.config.alert.event == "above" else 1 - found
 
-    def _frequency(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """The share of events among the training rows of the same phase, where there are phases."""
-        config, times = self.field.config, self.data.times
-        if config.climatology is None:
-            return {}
-        events = config.alert.happened(self.training, self.thresholds).astype(np.float64)
-        events[np.isnan(self.training)] = np.nan
-        shares = Climatology.fit(events, times[: len(events)], phase=config.climatology)
-        rows = index[:, None] + np.arange(self.data.horizon)
-        return {"frequency": shares.at(times[rows.ravel()]).reshape(*rows.shape, *events.shape[1:])}
+    def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
+        """As in `ForecastJudge`, and maps of a field with two axes of space."""
+        figures = super().figures(judged, report)
+        return {**figures, "maps": self._maps(judged)} if "map" in judged.shown else figures
+
+    def _maps(self, judged: Judged) -> Figure:
+        """Truth, forecast and error on maps, a row of them for each lead."""
+        shown = {name: values[0] for name, values in judged.shown["map"].items()}
+        real, forecast = shown["truth"], shown["forecast"]
+        limits = colour_limits(np.stack([real, forecast]))
+        spread = colour_limits(forecast - real, diverging=True)
+        rows, columns = real.shape[1:]
+        height = min(max(3.6 * rows / columns, 2.0), 6.0) + 0.8
+        figure = plotting.new_figure(len(real), 3, size=(13, height * len(real)))
+        place: dict[str, Any] = {"like": self.data.field[0, ..., 0], "unit": self.data.unit}
+        for number, lead in enumerate(shown["lead"]):
+            axes = figure.axes[3 * number : 3 * number + 3]
+            time = self.data.times[shown["index"] + lead]
+            when = f"{np.datetime_as_string(time, 'm')}, lead {lead + 1}"
+            _draw(real[number], axes[0], f"truth, {when}", limits=limits, **place)
+            _draw(forecast[number], axes[1], "forecast", limits=limits, **place)
+            error = forecast[number] - real[number]
+            style = {"limits": spread, "diverging": True}
+            _draw(error, axes[2], "forecast less truth", **style, **place)
+        return figure
 
 
-def exceedance_from_errors(
-    forecast: np.ndarray,
-    threshold: np.ndarray,
-    *,
-    past: np.ndarray,
-    errors: np.ndarray,
-    bins: int = 20,
-) -> np.ndarray:
-    """Probability that the truth exceeds a threshold, from the errors of past forecasts like it.
+def _known(batch: Batch, answers: Tree) -> np.ndarray:
+    """What came, NaN where it is not judged."""
+    return np.where(batch["target_mask"], answers["real"], np.nan)
+
+
+def _past(batch: Batch, answers: Tree) -> Tree:
+    return {"values": answers["units"], "real": _known(batch, answers)}
+
+
+def _counts(
+    warned: np.ndarray, event: np.ndarray, scored: np.ndarray, axes: tuple[int, ...]
+) -> EventCounts:
+    """Counts of each window and lead."""
+    pairs = ((warned, event), (~warned, event), (warned, ~event), (~warned, ~event))
+    return EventCounts(*((said & came & scored).sum(axes) for said, came in pairs))
+
+
+def _metrics(of: Tree, targets: int) -> dict[str, float | None]:
+    """Brier score, critical success index, and what it is made of."""
+    counts = jax.tree.map(np.sum, of["counts"])
+    return {
+        "brier": finite(of["brier"].sum() / max(targets, 1)),
+        "csi": finite(counts.critical_success_index()),
+        "detected": finite(counts.probability_of_detection()),
+        "false_alarms": finite(counts.false_alarm_ratio()),
+    }
+
+
+def _draw(
+    values: np.ndarray, ax: Axes, title: str, *, like: xr.DataArray, unit: str, **style: Any
+) -> None:
+    plotting.map_panel(like.copy(data=values), ax=ax, title=title, unit=unit, **style)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PastErrors:
+    """The errors of past forecasts, and how probable they make it that a threshold is exceeded.
 
     The past forecasts are sorted by value into bins of the same count. With the n errors of the bin
     into which a forecast falls, `(#{error > threshold - forecast} + 1/2) / (n + 1)`: never 0 or 1,
     and wider where past forecasts of that size were worse.
 
-    Args:
-        forecast: Forecasts [window, *series].
-        threshold: The threshold of each series [*series]; NaN gives a probability that means
-            nothing.
-        past: Past forecasts, any shape.
-        errors: What came less these forecasts, the same shape, NaN where missing.
-        bins: Number of bins.
-
-    Returns:
-        float64, shape of `forecast`.
+    Attributes:
+        edges: Values between the bins, ascending.
+        errors: The errors of each bin, ascending.
 
     References:
         Roulston and Smith, "Combining dynamical and statistical ensembles", Tellus A 55 (2003).
 
-    >>> past, errors = np.zeros(9), np.arange(-4.0, 5.0)
-    >>> exceedance_from_errors(np.array([[0.0]]), np.array([2.5]), past=past, errors=errors)
+    >>> past = PastErrors.fit(np.zeros(9), np.arange(-4.0, 5.0))
+    >>> past.exceedance(np.array([[0.0]]), np.array([2.5]))
     array([[0.25]])
     """
-    known = np.isfinite(errors)
-    past, errors = past[known], errors[known]
-    edges = np.unique(np.quantile(past, np.linspace(0, 1, bins + 1)[1:-1]))
-    homes = np.searchsorted(edges, past, side="right")
-    flat = forecast.ravel()
-    asked = np.searchsorted(edges, flat, side="right")
-    needed = (threshold - forecast).ravel()
-    found = np.full(flat.shape, 0.5)
-    for home in np.unique(asked):
-        like = np.sort(errors[homes == home])
-        chosen = asked == home
-        below = np.searchsorted(like, needed[chosen], side="right")
-        found[chosen] = (len(like) - below + 0.5) / (len(like) + 1)
-    return found.reshape(forecast.shape)
+
+    edges: np.ndarray
+    errors: list[np.ndarray]
+
+    @classmethod
+    def fit(cls, forecasts: np.ndarray, errors: np.ndarray, *, bins: int = 20) -> "PastErrors":
+        """Sorts past forecasts into bins.
+
+        Args:
+            forecasts: Past forecasts, any shape.
+            errors: What came less these forecasts, the same shape, NaN where missing.
+            bins: Number of bins.
+        """
+        known = np.isfinite(errors)
+        forecasts, errors = forecasts[known], errors[known]
+        edges = np.unique(np.quantile(forecasts, np.linspace(0, 1, bins + 1)[1:-1]))
+        homes = np.searchsorted(edges, forecasts, side="right")
+        return cls(edges, [np.sort(errors[homes == home]) for home in range(len(edges) + 1)])
+
+    def exceedance(self, forecast: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+        """Probability that the truth exceeds a threshold.
+
+        Args:
+            forecast: Forecasts [window, *series].
+            threshold: The threshold of each series [*series]; NaN gives a probability that means
+                nothing.
+
+        Returns:
+            float64, shape of `forecast`.
+        """
+        flat, needed = forecast.ravel(), (threshold - forecast).ravel()
+        homes = np.searchsorted(self.edges, flat, side="right")
+        found = np.full(flat.shape, 0.5)
+        for home in np.unique(homes):
+            like, here = self.errors[home], homes == home
+            below = np.searchsorted(like, needed[here], side="right")
+            found[here] = (len(like) - below + 0.5) / (len(like) + 1)
+        return found.reshape(forecast.shape)

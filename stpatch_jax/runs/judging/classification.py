@@ -1,96 +1,126 @@
-"""Classes of a whole split, and what a report says of them beside the naive rule."""
+"""Classes of whole fields: accuracy and what else a report says of them, beside the rules."""
 
-import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
+from matplotlib.figure import Figure
 
-from stpatch_jax.data import LabelledData
-from stpatch_jax.runs.judging.judge import Evaluator, Kept, figure
+from stpatch_jax import plotting
+from stpatch_jax.data import Batch, LabelledData
 from stpatch_jax.metrics import Confusion, roc_auc
+from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, finite, judges
+from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Classify
 
+_METRICS = {"accuracy": "accuracy", "mcc": "MCC", "macro_f1": "macro F1", "auc": "AUC"}
+_OF_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SplitClasses:
-    """The class probabilities of every example of one split beside the truth.
 
-    Attributes:
-        probabilities: By name (`model` and the naive rules), each [example, class].
-        label: Number of the true class [example].
-        group: Number of the group of each example [example], see `LabelledSplit`.
+@judges(Classify, object)
+class ClassJudge(Judge):
+    """Judges classes of labelled fields.
+
+    Its rows, by example: `label` and `group`, see `LabelledSplit`, and under `probabilities` by
+    rule those of each class.
     """
 
-    probabilities: dict[str, np.ndarray]
-    label: np.ndarray
-    group: np.ndarray
+    needs = LabelledData
+    task: Classify
+    data: LabelledData
 
-    def confusion(self, name: str) -> Confusion:
-        """Counts of true against predicted classes."""
-        values = self.probabilities[name]
-        return Confusion.of(values.argmax(-1), self.label, classes=values.shape[-1])
+    @property
+    def inputs(self) -> Sequence[str]:
+        """What the task reads."""
+        return self.task.inputs
 
+    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """Probabilities [batch, class]."""
+        return self.task.predict(model, batch)
 
-class Classifier(Evaluator):
-    """Judges classes of labelled fields; see `Evaluator`."""
+    def sums(self, batch: Batch, answers: Tree) -> Tree:
+        """Nothing: ranks need every example."""
+        del batch, answers
+        return {}
 
-    def __init__(self, task: Classify, data: LabelledData, mesh: Mesh, *, batch_size: int):
-        super().__init__(task.predict, ("field",), data, mesh, batch_size=batch_size)
-        self.task = task
-        self.data: LabelledData = data
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
+        """Probabilities of each example by rule, see the class."""
+        rules = {"model": answers, **self.task.baselines(batch)}
+        return {
+            "probabilities": {name: np.asarray(values) for name, values in rules.items()},
+            "label": batch["label"],
+            # Examples without groups stand for themselves.
+            "group": batch.get("group", np.zeros(len(batch["label"]), np.int32)),
+        }
 
-    def __call__(self, model: nnx.Module, split: str) -> SplitClasses:
-        """Classifies every example of a split, without dropout."""
-        kept = Kept()
-        for batch, probabilities in self.predicted(model, split):
-            rows = {"model": probabilities, **self.task.baselines(batch)}
-            rows |= {f"/{name}": batch[name] for name in ("label", "group")}
-            kept.add(rows, batch["example_mask"])
-        arrays = kept.arrays()
-        label, group = arrays.pop("/label"), arrays.pop("/group")
-        return SplitClasses(arrays, label, group)
-
-    def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
+    def validation(self, judged: Judged) -> dict[str, float]:
         """Share of wrong classes, Matthews' correlation coefficient, and AUC where defined.
 
         The coefficient is 0 where it is not defined, as for a model that knows one class only.
         """
-        predictions = self(model, split)
-        figures = _figures(predictions, "model")
-        auc = {} if figures["auc"] is None else {"auc": figures["auc"]}
-        error = 1.0 - float(predictions.confusion("model").accuracy())
-        return {"error": error, "mcc": figures["mcc"] or 0.0, **auc}
+        metrics = _metrics(judged.rows, "model")
+        auc = {} if metrics["auc"] is None else {"auc": metrics["auc"]}
+        error = 1.0 - float(confusion(judged.rows, "model").accuracy())
+        return {"error": error, "mcc": metrics["mcc"] or 0.0, **auc}
 
-    def report(self, predictions: SplitClasses) -> dict[str, Any]:
-        """The figures of one split: accuracy, MCC, macro F1 and AUC.
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """Accuracy, MCC, macro F1 and AUC by rule.
 
         Of the model per class, too, with the counts of true (rows) against predicted classes.
         """
-        counts = predictions.confusion("model")
-        per_class = {
-            "precision": counts.precision(),
-            "recall": counts.recall(),
-            "f1": counts.f1(),
-        }
+        counts = confusion(judged.rows, "model")
+        per_class = {"precision": counts.precision(), "recall": counts.recall(), "f1": counts.f1()}
         return {
-            "examples": len(predictions.label),
-            **{name: _figures(predictions, name) for name in predictions.probabilities},
+            "examples": judged.count,
+            **{name: _metrics(judged.rows, name) for name in judged.rows["probabilities"]},
             "classes": {
-                label: {name: figure(values[at]) for name, values in per_class.items()}
+                label: {name: finite(values[at]) for name, values in per_class.items()}
                 for at, label in enumerate(self.data.classes)
             },
             "confusion": np.asarray(counts.counts).astype(int).tolist(),
         }
 
+    def markdown(self, report: Mapping[str, Any]) -> list[str]:
+        """The model beside the naive rules, then class by class."""
+        test = report["test"]
+        rules = [name for name in test if name not in ("examples", "classes", "confusion")]
+        classes = test["classes"].items()
+        return [
+            f"Test: {test['examples']} examples.",
+            "",
+            *markdown_table(
+                ["", *_METRICS.values()],
+                ([name, *(test[name][metric] for metric in _METRICS)] for name in rules),
+            ),
+            "",
+            *markdown_table(
+                ["class", *_OF_CLASS.values()],
+                ([name, *(of[metric] for metric in _OF_CLASS)] for name, of in classes),
+            ),
+            "",
+        ]
 
-def _figures(predictions: SplitClasses, name: str) -> dict[str, float | None]:
-    counts, values = predictions.confusion(name), predictions.probabilities[name]
+    def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
+        """The confusion matrix."""
+        del judged
+        figure = plotting.new_figure(1, 1, size=(4.5, 4))
+        confused = report["test"]["confusion"]
+        plotting.confusion_matrix(confused, self.data.classes, ax=figure.axes[0])
+        return {"confusion": figure}
+
+
+def confusion(rows: Tree, name: str) -> Confusion:
+    """Counts of true against predicted classes of a rule."""
+    values = rows["probabilities"][name]
+    return Confusion.of(values.argmax(-1), rows["label"], classes=values.shape[-1])
+
+
+def _metrics(rows: Tree, name: str) -> dict[str, float | None]:
+    counts, values = confusion(rows, name), rows["probabilities"][name]
     score = values[:, 1] if values.shape[-1] == 2 else values
     return {
-        "accuracy": figure(counts.accuracy()),
-        "mcc": figure(counts.mcc()),
-        "macro_f1": figure(counts.macro_f1()),
-        "auc": figure(roc_auc(score, predictions.label)),
+        "accuracy": finite(counts.accuracy()),
+        "mcc": finite(counts.mcc()),
+        "macro_f1": finite(counts.macro_f1()),
+        "auc": finite(roc_auc(score, rows["label"])),
     }

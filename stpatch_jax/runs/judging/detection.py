@@ -1,136 +1,181 @@
-"""Detections over a whole split, and what a report says of them beside the naive ones."""
+"""Objects in every frame: average precision and what else a report says, beside the rules."""
 
-import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
+from matplotlib.figure import Figure
 
-from stpatch_jax.data import ObjectData
-from stpatch_jax.runs.judging.judge import Evaluator, figure
+from stpatch_jax import plotting
+from stpatch_jax.data import Batch, ObjectData
 from stpatch_jax.metrics import AveragePrecision
+from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Detect
 
 _SHOWN = 3
+_MOST_FRAMES = 4
 SURE = 0.3
 """Score from which on a detection counts for precision and recall."""
 
+_METRICS = {"map": "mAP", "precision": "precision", "recall": "recall"}
+_OF_CLASS = {"ap": "AP", "precision": "precision", "recall": "recall", "objects": "objects"}
+_TRUE = ("boxes", "label", "object_mask")
+_FOUND = ("boxes", "score", "label", "valid")
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SplitDetections:
-    """The detections of every clip of one split matched to the truth; those of a few clips whole.
 
-    Attributes:
-        matched: By name (`model` and the naive ones), one entry a clip, at an IoU of 0.5.
-        shown: Fields, true objects and the model's detections of the first clips by name,
-            [clip, time, ...].
+@judges(Detect, object)
+class DetectionJudge(Judge):
+    """Judges detected objects, at an IoU of 0.5.
+
+    Its rows, by clip: under `matched` by rule what was hit, an `AveragePrecision` each.
     """
 
-    matched: dict[str, list[AveragePrecision]]
-    shown: dict[str, np.ndarray]
+    needs = ObjectData
+    task: Detect
+    data: ObjectData
 
-    def total(self, name: str, *, chosen: np.ndarray | None = None) -> AveragePrecision:
-        """All clips together, or chosen ones, some of them several times.
+    @property
+    def inputs(self) -> Sequence[str]:
+        """What the task reads."""
+        return self.task.inputs
 
-        Args:
-            name: Whose detections.
-            chosen: Numbers of clips.
-        """
-        clips = self.matched[name]
-        parts = clips if chosen is None else [clips[number] for number in chosen]
-        return AveragePrecision(
-            parts[0].thresholds,
-            np.concatenate([part.score for part in parts]),
-            np.concatenate([part.label for part in parts]),
-            np.concatenate([part.hit for part in parts], axis=1),
-            np.sum([part.objects for part in parts], axis=0),
-        )
+    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """The detections by name, [batch, time, detections, ...] each."""
+        found = self.task.predict(model, batch)
+        return {key: getattr(found, key) for key in _FOUND}
 
+    def sums(self, batch: Batch, answers: Tree) -> Tree:
+        """Nothing: ranks need every object."""
+        del batch, answers
+        return {}
 
-class Detector(Evaluator):
-    """Judges detected objects; see `Evaluator`."""
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
+        """What was hit in each clip, by rule."""
+        rules = {"model": answers}
+        for name, of in self.task.baselines(batch).items():
+            rules[name] = {key: np.asarray(getattr(of, key)) for key in _FOUND}
+        return {"matched": {name: self._matched(of, batch) for name, of in rules.items()}}
 
-    def __init__(self, task: Detect, data: ObjectData, mesh: Mesh, *, batch_size: int):
-        super().__init__(task.predict, ("field",), data, mesh, batch_size=batch_size)
-        self.task = task
-        self.data: ObjectData = data
+    def _matched(self, of: Tree, batch: Batch) -> np.ndarray:
+        clips = np.empty(len(batch["label"]), object)
+        for clip in range(len(clips)):
+            at = slice(clip, clip + 1)
+            clips[clip] = AveragePrecision.of(
+                of["boxes"][at],
+                of["score"][at],
+                of["label"][at],
+                valid=of["valid"][at],
+                true_boxes=batch["boxes"][at],
+                true_label=batch["label"][at],
+                true_mask=batch["object_mask"][at],
+                classes=len(self.data.classes),
+            )
+        return clips
 
-    def __call__(self, model: nnx.Module, split: str) -> SplitDetections:
-        """Detects the objects in every clip of a split, without dropout."""
-        matched: dict[str, list[AveragePrecision]] = {}
-        shown: dict[str, np.ndarray] = {}
-        for batch, detections in self.predicted(model, split):
-            real = np.flatnonzero(batch["example_mask"])
-            for name, found in {"model": detections, **self.task.baselines(batch)}.items():
-                arrays = {key: np.asarray(getattr(found, key)) for key in _FOUND}
-                clips = matched.setdefault(name, [])
-                clips += [self._matched(arrays, batch, slice(at, at + 1)) for at in real]
-            if not shown:
-                first = real[:_SHOWN]
-                shown = {name: batch[name][first] for name in ("field", *_TRUE)}
-                shown |= {f"found_{key}": getattr(detections, key)[first] for key in _FOUND}
-        return SplitDetections(matched, shown)
+    def shows(self, count: int) -> Mapping[str, Shows]:
+        """The first clips, their objects and what the model detects."""
 
-    def _matched(self, found: Any, batch: Any, at: slice) -> AveragePrecision:
-        return AveragePrecision.of(
-            found["boxes"][at],
-            found["score"][at],
-            found["label"][at],
-            valid=found["valid"][at],
-            true_boxes=batch["boxes"][at],
-            true_label=batch["label"][at],
-            true_mask=batch["object_mask"][at],
-            classes=len(self.data.classes),
-        )
+        def clips(batch: Batch, answers: Tree) -> Tree:
+            found = {f"found_{key}": values for key, values in answers.items()}
+            return {**{name: batch[name] for name in ("field", *_TRUE)}, **found}
 
-    def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
+        return {"clips": Shows(range(min(_SHOWN, count)), clips)}
+
+    def validation(self, judged: Judged) -> dict[str, float]:
         """What the mean average precision at an IoU of 0.5 lacks to 1, and that precision."""
-        found = self(model, split).total("model").mean()
+        found = total(judged.rows["matched"]["model"]).mean()
         return {"missed_map": 1.0 - found, "map": found}
 
-    def report(self, predictions: SplitDetections) -> dict[str, Any]:
-        """The figures of one split: mean average precision, and precision and recall where sure.
-
-        Of the model per class, too.
-        """
-        totals = {name: predictions.total(name) for name in predictions.matched}
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """Mean average precision, and precision and recall where sure; of the model by class."""
+        totals = {name: total(clips) for name, clips in judged.rows["matched"].items()}
         model = totals["model"]
         per_class = {"ap": model.average_precision()[0], **_precision_recall(model)}
         return {
-            "clips": len(predictions.matched["model"]),
+            "clips": judged.count,
             "objects": int(model.objects.sum()),
             "iou": model.thresholds[0],
             "sure": SURE,
-            **{name: _figures(total) for name, total in totals.items()},
+            **{name: _metrics(of) for name, of in totals.items()},
             "classes": {
                 label: {
-                    **{name: figure(values[at]) for name, values in per_class.items()},
+                    **{name: finite(values[at]) for name, values in per_class.items()},
                     "objects": int(model.objects[at]),
                 }
                 for at, label in enumerate(self.data.classes)
             },
         }
 
+    def markdown(self, report: Mapping[str, Any]) -> list[str]:
+        """The model beside the naive rules, then class by class."""
+        test = report["test"]
+        rules = [n for n in test if n not in ("clips", "objects", "iou", "sure", "classes")]
+        classes = test["classes"].items()
+        return [
+            f"Test: {test['clips']} clips, {test['objects']} objects. A detection is a hit from an "
+            f"IoU of {test['iou']:g} on; precision and recall are of those scored "
+            f"{test['sure']:g} or more.",
+            "",
+            *markdown_table(
+                ["", *_METRICS.values()],
+                ([name, *(test[name][metric] for metric in _METRICS)] for name in rules),
+            ),
+            "",
+            *markdown_table(
+                ["class", *_OF_CLASS.values()],
+                ([name, *(of[metric] for metric in _OF_CLASS)] for name, of in classes),
+            ),
+            "",
+        ]
 
-_TRUE = ("boxes", "label", "object_mask")
-_FOUND = ("boxes", "score", "label", "valid")
+    def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
+        """What was detected in the first frames of the first clips."""
+        shown, sure = judged.shown["clips"], report["test"]["sure"]
+        clips, frames = shown["field"].shape[0], min(_MOST_FRAMES, shown["field"].shape[1])
+        figure = plotting.new_figure(clips, frames, size=(3.2 * frames, 3.8 * clips))
+        for number, ax in enumerate(figure.axes):
+            at = divmod(number, frames)
+            seen = shown["found_valid"][at] & (shown["found_score"][at] >= sure)
+            real = shown["object_mask"][at]
+            classes = ", ".join(self.data.classes[label] for label in shown["label"][at][real])
+            plotting.detection_boxes(
+                shown["field"][at].clip(0, 1),
+                shown["found_boxes"][at][seen],
+                labels=[self.data.classes[label] for label in shown["found_label"][at][seen]],
+                scores=shown["found_score"][at][seen].tolist(),
+                true_boxes=shown["boxes"][at][real],
+                ax=ax,
+                title=f"clip {at[0]}, frame {at[1]}: {classes}",
+            )
+        return {"boxes": figure}
 
 
-def _precision_recall(total: AveragePrecision) -> dict[str, np.ndarray]:
+def total(clips: Sequence[AveragePrecision] | np.ndarray) -> AveragePrecision:
+    """Some clips together, each of them once or several times."""
+    return AveragePrecision(
+        clips[0].thresholds,
+        np.concatenate([clip.score for clip in clips]),
+        np.concatenate([clip.label for clip in clips]),
+        np.concatenate([clip.hit for clip in clips], axis=1),
+        np.sum([clip.objects for clip in clips], axis=0),
+    )
+
+
+def _precision_recall(of: AveragePrecision) -> dict[str, np.ndarray]:
     """Precision and recall of each class over detections scored `SURE` or more."""
-    sure, classes = total.score >= SURE, len(total.objects)
-    found = np.bincount(total.label[sure], minlength=classes)
-    hits = np.bincount(total.label[sure & total.hit[0]], minlength=classes)
+    sure, classes = of.score >= SURE, len(of.objects)
+    found = np.bincount(of.label[sure], minlength=classes)
+    hits = np.bincount(of.label[sure & of.hit[0]], minlength=classes)
     with np.errstate(invalid="ignore"):
-        return {"precision": hits / found, "recall": hits / total.objects}
+        return {"precision": hits / found, "recall": hits / of.objects}
 
 
-def _figures(total: AveragePrecision) -> dict[str, float | None]:
-    sure = total.score >= SURE
-    hits = int((sure & total.hit[0]).sum())
+def _metrics(of: AveragePrecision) -> dict[str, float | None]:
+    sure = of.score >= SURE
+    hits = int((sure & of.hit[0]).sum())
     return {
-        "map": figure(total.mean()),
+        "map": finite(of.mean()),
         "precision": hits / int(sure.sum()) if sure.any() else None,
-        "recall": hits / max(int(total.objects.sum()), 1),
+        "recall": hits / max(int(of.objects.sum()), 1),
     }

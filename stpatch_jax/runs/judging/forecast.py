@@ -1,77 +1,122 @@
-"""Forecasts over a whole split, and what a report says of them beside the naive baselines."""
+"""Forecasts of a table or field: errors by lead time beside the naive rules, and their pictures."""
 
-import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
+from matplotlib.figure import Figure
 
-from stpatch_jax.data import ForecastData, truth
-from stpatch_jax.runs.judging.judge import Evaluator, Kept, figure
+from stpatch_jax import plotting
+from stpatch_jax.data import Batch, ForecastData, truth
 from stpatch_jax.metrics import LeadTimeErrors, skill
+from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Forecast
 
+_MOST_SERIES = 9
+_MOST_ROWS = 100
+_MOST_LEADS = 24
+_BLOCK = 16
+_DRAWN = ("model", "persistence")
+_METRICS = ("mae", "rmse")
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SplitForecasts:
-    """Every forecast of one split beside the truth, in scaled units.
 
-    Attributes:
-        forecasts: By name (`model` and the naive baselines), each
-            [window, horizon, *space, channel].
-        target: The truth, 0 where missing.
-        mask: True where the target is real.
-        index: Row of the first target of each window [window].
-        quantiles: The model's quantiles [window, horizon, *space, channel, quantile] where the task
-            forecasts them, else None.
+@judges(Forecast, object)
+class ForecastJudge(Judge):
+    """Judges forecasts of a table or field, in scaled units and in those of the data.
+
+    What is in units is compared with the untouched data, over the targets that are real. Skill is
+    `1 - error / error of persistence`.
+
+    Its rows, by window: `targets`, how many are real, and under `errors` by rule the sums of their
+    `absolute` and `squared` errors in scaled units.
     """
 
-    forecasts: dict[str, np.ndarray]
-    target: np.ndarray
-    mask: np.ndarray
-    index: np.ndarray
-    quantiles: np.ndarray | None = None
+    needs = ForecastData
+    task: Forecast
+    data: ForecastData
 
-    def errors(self) -> dict[str, LeadTimeErrors]:
-        """Errors in scaled units, by the forecast's name."""
+    @property
+    def inputs(self) -> Sequence[str]:
+        """What the task reads."""
+        return self.task.inputs
+
+    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """The forecast, in scaled units."""
+        return self.task.predict(model, batch)
+
+    def answers(self, batch: Batch, outputs: Tree) -> Tree:
+        """By rule the `scaled` forecasts and those in the `units` of the data, and what came."""
+        rules = {"model": self.task.point(outputs), **self.task.baselines(batch)}
+        scaled = {name: np.asarray(values) for name, values in rules.items()}
+        index = batch["index"]
+        real = truth(self.data, index)
         return {
-            name: LeadTimeErrors.of(values, self.target, mask=self.mask)
-            for name, values in self.forecasts.items()
+            "outputs": outputs,
+            "scaled": scaled,
+            "units": {name: self.data.in_units(x, index) for name, x in scaled.items()},
+            "real": real,
+            "mask": batch["target_mask"] & np.isfinite(real),
         }
 
+    def sums(self, batch: Batch, answers: Tree) -> Tree:
+        """Errors by rule and lead time, `scaled` and in `units`, the latter by series too."""
+        real, mask = answers["real"], answers["mask"]
+        target, known = batch["target"], batch["target_mask"]
+        return {
+            "scaled": {
+                name: LeadTimeErrors.of(values, target, mask=known)
+                for name, values in answers["scaled"].items()
+            },
+            "units": {
+                name: _errors(values, real, mask) for name, values in answers["units"].items()
+            },
+            "series": {
+                series: {
+                    name: _errors(values[at], real[at], mask[at]).pooled()
+                    for name, values in answers["units"].items()
+                }
+                for series, at in self.data.series.items()
+            },
+        }
 
-class Forecaster(Evaluator):
-    """Judges forecasts of a table or field; see `Evaluator`."""
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
+        """Sums of the errors of each window, see the class."""
+        mask = batch["target_mask"]
+        axes = tuple(range(1, mask.ndim))
 
-    def __init__(self, task: Forecast, data: ForecastData, mesh: Mesh, *, batch_size: int):
-        super().__init__(task.predict, task.inputs, data, mesh, batch_size=batch_size)
-        self.task = task
-        self.data: ForecastData = data
+        def summed(values: np.ndarray) -> Tree:
+            errors = np.where(mask, values - batch["target"], 0.0)
+            return {
+                "absolute": np.abs(errors).sum(axes, dtype=np.float64),
+                "squared": (errors**2).sum(axes, dtype=np.float64),
+            }
 
-    def __call__(self, model: nnx.Module, split: str) -> SplitForecasts:
-        """Forecasts every window of a split, without dropout."""
-        kept = Kept()
-        for batch, prediction in self.predicted(model, split):
-            rows = {"model": self.task.point(prediction), **self.task.baselines(batch)}
-            rows |= {f"/{name}": batch[name] for name in ("target", "target_mask", "index")}
-            if self.task.config.quantiles:
-                rows["/quantiles"] = prediction
-            kept.add(rows, batch["example_mask"])
-        arrays = kept.arrays()
-        target, mask, index = (arrays.pop(f"/{k}") for k in ("target", "target_mask", "index"))
-        return SplitForecasts(
-            quantiles=arrays.pop("/quantiles", None),
-            forecasts=arrays,
-            target=target,
-            mask=mask,
-            index=index,
-        )
+        errors = {name: summed(values) for name, values in answers["scaled"].items()}
+        return {"index": batch["index"], "targets": mask.sum(axes), "errors": errors}
 
-    def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
+    def shows(self, count: int) -> Mapping[str, Shows]:
+        """Of the last windows, forecasts of the cell in the middle of the first series."""
+        last = max(_MOST_ROWS, 4 * self.data.horizon)
+
+        def lines(batch: Batch, answers: Tree) -> Tree:
+            units = {name: answers["units"][name] for name in _DRAWN if name in answers["units"]}
+            return {
+                "index": batch["index"],
+                "lines": {name: self._middles(values) for name, values in units.items()},
+            }
+
+        return {"lines": Shows(range(max(0, count - last), count), lines)}
+
+    def _middles(self, values: np.ndarray) -> np.ndarray:
+        """The cell in the middle of each drawn series [n, series, time]."""
+        series = itertools.islice(self.data.series.values(), _MOST_SERIES)
+        return np.stack([_middle(values[at]) for at in series], axis=1)
+
+    def validation(self, judged: Judged) -> dict[str, float]:
         """MAE and RMSE over all lead times in scaled units, and the skill against persistence."""
-        pooled = {k: e.pooled() for k, e in self(model, split).errors().items()}
+        pooled = {name: errors.pooled() for name, errors in judged.sums["scaled"].items()}
         gained = skill(pooled["model"].mae(), pooled["persistence"].mae())
         return {
             "mae": float(pooled["model"].mae()[0]),
@@ -79,66 +124,198 @@ class Forecaster(Evaluator):
             "skill": float(gained[0]),
         }
 
-    def report(self, predictions: SplitForecasts) -> dict[str, Any]:
-        """The figures of one split: per lead time and over all, scaled and in the data's units.
-
-        What is in units is compared with the untouched data, over the targets that are real. Skill
-        is `1 - error / error of persistence`.
-        """
-        data, index = self.data, predictions.index
-        real = truth(data, index)
-        mask = predictions.mask & np.isfinite(real)
-        values = {name: data.in_units(x, index) for name, x in predictions.forecasts.items()}
-        in_units = {name: _errors(x, real, mask) for name, x in values.items()}
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """Errors per lead time and over all, scaled and in the data's units, and by series."""
+        units, series = judged.sums["units"], judged.sums["series"]
         return {
-            "windows": len(index),
-            "targets": int(mask.sum()),
+            "windows": judged.count,
+            "targets": int(units["model"].count.sum()),
             "scaled": {
                 "unit": "standard deviations of the training rows",
-                **_figures(predictions.errors()),
+                **_metrics(judged.sums["scaled"]),
             },
-            "original": {"unit": data.unit, **_figures(in_units)},
+            "original": {"unit": self.data.unit, **_metrics(units)},
             "series": {
-                series: {
-                    name: figure(_errors(x[at], real[at], mask[at]).pooled().mae()[0])
-                    for name, x in values.items()
-                }
-                for series, at in data.series.items()
+                name: {rule: finite(errors.mae()[0]) for rule, errors in of.items()}
+                for name, of in series.items()
             },
         }
+
+    def markdown(self, report: Mapping[str, Any]) -> list[str]:
+        """The model beside persistence per lead time, then all rules, then series by series."""
+        test, data = report["test"], report["data"]
+        span = data["splits"]["test"]
+        unit = test["original"]["unit"]
+        dropped = data.get("companies_dropped", {})
+        return [
+            f"{report['context']} rows in, {report['horizon']} rows out. "
+            f"Test: {test['windows']} windows, targets from {span['first_target'][:16]} to "
+            f"{span['last_target'][:16]}, {len(test['series'])} series.",
+            *([""] if dropped else []),
+            *(f"- {company} dropped: {why}" for company, why in dropped.items()),
+            "",
+            *self.before_errors(test),
+            *_error_table(test["original"], "original"),
+            "",
+            *_error_table(test["scaled"], "scaled"),
+            "",
+            *_rule_table(test["scaled"]),
+            *_rules_by_lead(test["original"]),
+            *markdown_table(
+                ["series", f"MAE model ({unit})", "MAE persistence"],
+                ((name, mae["model"], mae["persistence"]) for name, mae in test["series"].items()),
+            ),
+            "",
+        ]
+
+    def before_errors(self, test: Mapping[str, Any]) -> list[str]:
+        """Lines before the tables of errors, for judges that have more to tell."""
+        del test
+        return []
+
+    def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
+        """Forecasts and truth, and the error by lead time."""
+        return {"errors": error_figure(report["test"]), "forecasts": self._forecasts(judged)}
+
+    def _forecasts(self, judged: Judged) -> Figure:
+        """One panel a series: the truth, and a forecast from every origin one horizon apart."""
+        data, shown = self.data, judged.shown["lines"]
+        series = list(itertools.islice(data.series, _MOST_SERIES))
+        columns = min(3, len(series))
+        rows = -(-len(series) // columns)
+        figure = plotting.new_figure(rows, columns, size=(4.2 * columns, 2.6 * rows + 0.4))
+        index = shown["index"]
+        span = slice(max(0, int(index[0]) - data.context), int(index[-1]) + data.horizon)
+        # By blocks of rows, of which a cell is kept: the field of all of them may be large.
+        truth = np.concatenate(
+            [
+                self._middles(data.values(slice(row, min(row + _BLOCK, span.stop)))[None])
+                for row in range(span.start, span.stop, _BLOCK)
+            ],
+            axis=-1,
+        )
+        for number, name in enumerate(series):
+            lines = {
+                rule: list(_lines(data, index, values[:, number]))
+                for rule, values in shown["lines"].items()
+            }
+            plotting.forecast_against_truth(
+                data.times[span],
+                truth[0, number],
+                lines,
+                ax=figure.axes[number],
+                title=name,
+                unit=data.unit if number % columns == 0 else "",
+            )
+        for empty in figure.axes[len(series) :]:
+            empty.set_axis_off()
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=len(labels), frameon=False
+        )
+        return figure
 
 
 def _errors(values: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> LeadTimeErrors:
     return LeadTimeErrors.of(values, np.where(mask, truth, 0.0), mask=mask)
 
 
-def _figures(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
-    """MAE and RMSE by forecast, each per lead time and over all, then the skill of the model."""
-    figures: dict[str, Any] = {name: _measures(error) for name, error in errors.items()}
+def _metrics(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
+    """MAE and RMSE by rule, each per lead time and over all, then the skill of the model."""
     pooled = {name: error.pooled() for name, error in errors.items()}
-    figures["skill"] = {
-        metric: {
-            "per_lead": _list(_skill(errors["model"], errors["persistence"], metric)),
-            "all": figure(_skill(pooled["model"], pooled["persistence"], metric)[0]),
+
+    def measured(of: Mapping[str, LeadTimeErrors], name: str, metric: str) -> np.ndarray:
+        return np.asarray(getattr(of[name], metric)())
+
+    def gained(of: Mapping[str, LeadTimeErrors], metric: str) -> np.ndarray:
+        return np.asarray(skill(measured(of, "model", metric), measured(of, "persistence", metric)))
+
+    def entry(per_lead: np.ndarray, over_all: np.ndarray) -> dict[str, Any]:
+        return {"per_lead": [finite(x) for x in per_lead], "all": finite(over_all[0])}
+
+    by_rule = {
+        name: {
+            metric: entry(measured(errors, name, metric), measured(pooled, name, metric))
+            for metric in _METRICS
         }
-        for metric in ("mae", "rmse")
+        for name in errors
     }
-    return figures
+    gains = {metric: entry(gained(errors, metric), gained(pooled, metric)) for metric in _METRICS}
+    return {**by_rule, "skill": gains}
 
 
-def _skill(model: LeadTimeErrors, naive: LeadTimeErrors, metric: str) -> np.ndarray:
-    return np.asarray(skill(getattr(model, metric)(), getattr(naive, metric)()))
+def _error_table(errors: Mapping[str, Any], name: str) -> list[str]:
+    """MAE and RMSE per lead time of model and persistence, then the skill, over all leads last.
+
+    Of a long horizon every so many lead times; `report.json` has them all.
+    """
+    columns = [errors[who][m] for m in _METRICS for who in ("model", "persistence", "skill")]
+    heads = [
+        head
+        for metric in map(str.upper, _METRICS)
+        for head in (f"{metric} model", f"{metric} persistence", "skill")
+    ]
+    return [
+        f"Errors in {name} units ({errors['unit']}); skill = 1 - error / error of persistence.",
+        "",
+        *markdown_table(["lead (rows)", *heads], _by_lead(columns)),
+    ]
 
 
-def _measures(error: LeadTimeErrors) -> dict[str, Any]:
-    return {
-        metric: {
-            "per_lead": _list(getattr(error, metric)()),
-            "all": figure(getattr(error.pooled(), metric)()[0]),
+def _by_lead(columns: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
+    """Rows of a table by lead time, of a long horizon every so many, then over all."""
+    leads = len(columns[0]["per_lead"])
+    step = -(-leads // _MOST_LEADS)
+    for lead in range(step - 1, leads, step):
+        yield [lead + 1, *(column["per_lead"][lead] for column in columns)]
+    yield ["all", *(column["all"] for column in columns)]
+
+
+def _rules(errors: Mapping[str, Any]) -> list[str]:
+    """Names of the rules, where there are more than model and persistence, else none."""
+    names = [name for name in errors if name not in ("unit", "skill")]
+    return names if len(names) > 2 else []
+
+
+def _rule_table(errors: Mapping[str, Any]) -> list[str]:
+    """All rules over all lead times."""
+    rows = [[name, *(errors[name][m]["all"] for m in _METRICS)] for name in _rules(errors)]
+    heads = ["forecast", f"MAE ({errors['unit']})", "RMSE"]
+    return [*markdown_table(heads, rows), ""] if rows else []
+
+
+def _rules_by_lead(errors: Mapping[str, Any]) -> list[str]:
+    """RMSE of all rules per lead time."""
+    names = _rules(errors)
+    if not names:
+        return []
+    table = markdown_table(["lead", *names], _by_lead([errors[name]["rmse"] for name in names]))
+    return [f"RMSE ({errors['unit']}) by lead time (rows):", "", *table, ""]
+
+
+def _middle(values: np.ndarray) -> np.ndarray:
+    """The middle cell of arrays [n, time, *space, channel]: [n, time]."""
+    return values[(slice(None), slice(None), *(size // 2 for size in values.shape[2:]))]
+
+
+def _lines(
+    data: ForecastData, index: np.ndarray, values: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Forecast lines from origins one horizon apart, so that they do not overlap."""
+    step = data.horizon
+    for row, forecast in zip(index[::step], values[::step], strict=True):
+        yield data.times[row : row + step], forecast
+
+
+def error_figure(test: Mapping[str, Any]) -> Figure:
+    """MAE of every rule by lead time, in the data's units and in scaled ones."""
+    figure = plotting.new_figure(1, 2, size=(9, 3.6))
+    units = {"original": test["original"]["unit"], "scaled": "scaled units"}
+    for ax, name in zip(figure.axes, units, strict=True):
+        errors = {
+            rule: of["mae"]["per_lead"]
+            for rule, of in test[name].items()
+            if rule not in ("unit", "skill")
         }
-        for metric in ("mae", "rmse")
-    }
-
-
-def _list(values: Any) -> list[float | None]:
-    return [figure(value) for value in values]
+        plotting.error_by_lead_time(errors, ax=ax, metric="MAE", unit=units[name])
+    return figure

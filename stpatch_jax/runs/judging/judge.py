@@ -56,7 +56,7 @@ class Shows(NamedTuple):
 
     Attributes:
         numbers: Numbers of the examples in the split, ascending.
-        arrays: `(batch, outputs) -> arrays [example, ...]` of a batch.
+        arrays: `(batch, answers) -> arrays [example, ...]` of some of the examples of a batch.
     """
 
     numbers: Sequence[int]
@@ -110,8 +110,9 @@ class Judge:
             batch, outputs = jax.tree.map(lambda x, real=real: x[real], (batch, outputs))
             numbers = batch.pop("example_number")
             if len(numbers):
-                collected.add(numbers, self.sums(batch, outputs), self.rows(batch, outputs))
-                collected.show(numbers, batch, outputs)
+                answers = self.answers(batch, outputs)
+                collected.add(numbers, self.sums(batch, answers), self.rows(batch, answers))
+                collected.show(numbers, batch, answers)
         return collected.judged(split)
 
     @property
@@ -139,7 +140,12 @@ class Judge:
 
         return jax.vmap(one)(dict(batch), answers)
 
-    def sums(self, batch: Batch, outputs: Tree) -> Tree:
+    def answers(self, batch: Batch, outputs: Tree) -> Tree:
+        """What all of the following goes by [example, ...]: outputs and rules, in their units."""
+        del batch
+        return outputs
+
+    def sums(self, batch: Batch, answers: Tree) -> Tree:
         """What adds up over examples, of the real examples of a batch; float64 and integers."""
         del batch
         return {
@@ -149,12 +155,12 @@ class Judge:
                 )
                 for metric, values in of.items()
             }
-            for name, of in outputs.items()
+            for name, of in answers.items()
         }
 
-    def rows(self, batch: Batch, outputs: Tree) -> Tree:
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
         """What every example is kept of: a few numbers [example, ...], never a field."""
-        del batch, outputs
+        del batch, answers
         return {}
 
     def shows(self, count: int) -> Mapping[str, Shows]:
@@ -260,11 +266,11 @@ class _Collected:
         self._rows.append((numbers, rows))
         self._sums = sums if self._sums is None else jax.tree.map(np.add, self._sums, sums)
 
-    def show(self, numbers: np.ndarray, batch: Batch, outputs: Tree) -> None:
+    def show(self, numbers: np.ndarray, batch: Batch, answers: Tree) -> None:
         for name, (wanted, arrays) in self.shows.items():
             chosen = np.isin(numbers, np.asarray(wanted))
             if chosen.any():
-                of = jax.tree.map(lambda x, chosen=chosen: x[chosen], (batch, outputs))
+                of = jax.tree.map(lambda x, chosen=chosen: x[chosen], (batch, answers))
                 # A copy, so that a view does not hold the whole batch.
                 self._shown[name].append((numbers[chosen], jax.tree.map(np.array, arrays(*of))))
 

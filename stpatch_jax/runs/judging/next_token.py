@@ -1,18 +1,17 @@
-"""How well the characters of a whole split are predicted, and lines that the model writes."""
+"""How well the characters of texts are predicted, and lines that the model writes."""
 
-import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
-from stpatch_jax.data import Characters
-from stpatch_jax.runs.judging.judge import Evaluator, Kept
+from stpatch_jax.data import Batch, TextData
+from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
+from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import NextToken
 from stpatch_jax.training import replicate
 
@@ -22,62 +21,78 @@ SAMPLES = {0.5: 3, 0.8: 3}
 _LONGEST_LINE = 160
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SplitTokens:
-    """The information of the characters of every example of one split.
+@judges(NextToken, object)
+class TextJudge(Judge):
+    """Judges predictions of the next character.
 
-    Attributes:
-        nats: By name (`model` and the naive rules), the sum over the scored characters of each
-            example [example], `-log p`.
-        count: Number of scored characters of each example [example].
-        lines: Lines that the model wrote, by temperature; of the test split only.
+    Its rows, by text: `count`, how many characters are scored, and under `nats` by rule the sum of
+    their information, `-log p`.
     """
 
-    nats: dict[str, np.ndarray]
-    count: np.ndarray
-    lines: Mapping[float, list[str]]
+    needs = TextData
+    task: NextToken
+    data: TextData
 
-    def bits_per_char(self, name: str) -> float:
-        """Mean information of a character in bits."""
-        return float(self.nats[name].sum() / self.count.sum() / math.log(2))
+    def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
+        """As in `Judge`; of the test split with lines that the model wrote."""
+        judged = super().__call__(model, split, past=past)
+        self._lines = self._written(model) if split == "test" else {}
+        return judged
 
+    @property
+    def inputs(self) -> Sequence[str]:
+        """What is predicted and what of it is scored."""
+        return ("tokens", "token_mask")
 
-class TextModeller(Evaluator):
-    """Judges predictions of the next character; see `Evaluator`."""
+    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """The information of each text by rule [batch], which a vocabulary's logits are not."""
+        rules = {"model": self.task.predict(model, batch), **self.task.baselines(batch)}
+        return {name: _information(found, batch) for name, found in rules.items()}
 
-    def __init__(self, task: NextToken, data: Characters, mesh: Mesh, *, batch_size: int):
-        def nats(model: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-            rules = {"model": task.predict(model, batch), **task.baselines(batch)}
-            return {name: _information(found, batch) for name, found in rules.items()}
+    def sums(self, batch: Batch, answers: Tree) -> Tree:
+        """Nothing: the rows are as few as the texts."""
+        del batch, answers
+        return {}
 
-        super().__init__(nats, ("tokens", "token_mask"), data, mesh, batch_size=batch_size)
-        self.task = task
-        self.data: Characters = data
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
+        """The information and the number of the scored characters of each text."""
+        nats = {name: values.astype(np.float64) for name, values in answers.items()}
+        return {"nats": nats, "count": batch["token_mask"][:, 1:].sum(axis=1, dtype=np.float64)}
 
-    def __call__(self, model: nnx.Module, split: str) -> SplitTokens:
-        """Predicts every scored character of a split, without dropout."""
-        kept = Kept()
-        for batch, found in self.predicted(model, split):
-            count = batch["token_mask"][:, 1:].sum(axis=1)
-            kept.add({**found, "/count": count}, batch["example_mask"])
-        arrays = {name: values.astype(np.float64) for name, values in kept.arrays().items()}
-        lines = self._lines(model) if split == "test" else {}
-        return SplitTokens(count=arrays.pop("/count"), nats=arrays, lines=lines)
-
-    def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
+    def validation(self, judged: Judged) -> dict[str, float]:
         """Bits per character."""
-        return {"bits_per_char": self(model, split).bits_per_char("model")}
+        return {"bits_per_char": bits_per_char(judged.rows, "model")}
 
-    def report(self, predictions: SplitTokens) -> dict[str, Any]:
-        """The figures of one split: bits per character and perplexity, and the model's lines."""
-        bits = {name: predictions.bits_per_char(name) for name in predictions.nats}
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """Bits per character and perplexity by rule, and the model's lines."""
+        bits = {name: bits_per_char(judged.rows, name) for name in judged.rows["nats"]}
         return {
-            "characters": int(predictions.count.sum()),
+            "characters": int(judged.rows["count"].sum()),
             **{name: {"bits_per_char": n, "perplexity": 2.0**n} for name, n in bits.items()},
-            "lines": {f"{heat:g}": found for heat, found in predictions.lines.items()},
+            "lines": {f"{heat:g}": lines for heat, lines in self._lines.items()},
         }
 
-    def _lines(self, model: nnx.Module) -> dict[float, list[str]]:
+    def markdown(self, report: Mapping[str, Any]) -> list[str]:
+        """The model beside the naive rules, then what it wrote."""
+        test = report["test"]
+        rules = [name for name in test if name not in ("characters", "lines")]
+        rows = ([name, test[name]["bits_per_char"], test[name]["perplexity"]] for name in rules)
+        return [
+            f"Test: {test['characters']:,} characters; of bits per character less is better.",
+            "",
+            *markdown_table(["", "bits per character", "perplexity"], rows),
+            "",
+            "Lines that the model wrote:",
+            "",
+            *(
+                f"- temperature {temperature}: {line}"
+                for temperature, lines in test["lines"].items()
+                for line in lines
+            ),
+            "",
+        ]
+
+    def _written(self, model: nnx.Module) -> dict[float, list[str]]:
         """Lines begun anew and written to their end, the same at every call."""
         whole, key = replicate(model, self.mesh), jax.random.key(0)
         lines = {}
@@ -92,8 +107,13 @@ class TextModeller(Evaluator):
         return lines
 
 
+def bits_per_char(rows: Tree, name: str) -> float:
+    """Mean information of a character in bits, under a rule."""
+    return float(rows["nats"][name].sum() / rows["count"].sum() / math.log(2))
+
+
 def _information(log_probability: jax.Array, batch: Mapping[str, Any]) -> jax.Array:
-    """Sum of `-log p` over the scored tokens of each example [batch]."""
+    """Sum of `-log p` over the scored tokens of each text [batch]."""
     label, mask = batch["tokens"][:, 1:], batch["token_mask"][:, 1:]
     own = jnp.take_along_axis(log_probability, label[..., None], axis=-1)[..., 0]
     return -jnp.sum(jnp.where(mask, own, 0.0), axis=1)

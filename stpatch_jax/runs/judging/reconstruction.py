@@ -1,85 +1,107 @@
-"""Hidden patches of a whole split, and what a report says of them beside the naive rules."""
+"""Hidden patches, always the same ones: errors of what is made of them, beside the rules."""
 
-import dataclasses
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
+from matplotlib.figure import Figure
 
-from stpatch_jax.data import Batch, Data
-from stpatch_jax.runs.judging.judge import Evaluator, figure
+from stpatch_jax import plotting
+from stpatch_jax.data import Batch
 from stpatch_jax.metrics import LeadTimeErrors
+from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Reconstruct
 
-_KNOWN = ("field", "field_mask", "example_mask")
 
-# `np.float64(array)` would drop the axes of an array of one value before NumPy 2.4.
-_float64 = partial(np.asarray, dtype=np.float64)
+@judges(Reconstruct, object)
+class ReconstructionJudge(Judge):
+    """Judges reconstructions of hidden patches, in scaled units."""
 
+    task: Reconstruct
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SplitReconstructions:
-    """The errors of the hidden values of one split, in scaled units, and one field to look at.
+    @property
+    def inputs(self) -> Sequence[str] | None:
+        """All: what is hidden and real is found on the devices."""
+        return None
 
-    Attributes:
-        errors: By name (`model` and the naive rules), over all hidden values.
-        examples: Number of fields.
-        field: The first field [time, *space, channel].
-        hidden: Where it is hidden, bool [time, *space].
-        reconstruction: What the model makes of it, shape of `field`.
-    """
+    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """What is made of the field, by rule the error of every hidden value, and what is hidden.
 
-    errors: dict[str, LeadTimeErrors]
-    examples: int
-    field: np.ndarray
-    hidden: np.ndarray
-    reconstruction: np.ndarray
-
-
-class Reconstructor(Evaluator):
-    """Judges reconstructions of hidden patches, always the same ones; see `Evaluator`."""
-
-    def __init__(self, task: Reconstruct, data: Data, mesh: Mesh, *, batch_size: int):
-        super().__init__(task.predict, ("field",), data, mesh, batch_size=batch_size)
-        self.task = task
-        self._judged = jax.jit(self._judge)
-
-    def __call__(self, model: nnx.Module, split: str) -> SplitReconstructions:
-        """Reconstructs every field of a split, without dropout."""
-        errors: dict[str, LeadTimeErrors] = {}
-        examples, first = 0, None
-        for batch, reconstruction in self.predicted(model, split):
-            known = {name: batch[name] for name in _KNOWN if name in batch}
-            found, hidden = jax.device_get(self._judged(reconstruction, known))
-            for name, of in jax.tree.map(_float64, found).items():
-                errors[name] = errors[name] + of if name in errors else of
-            examples += int(batch["example_mask"].sum())
-            if first is None:
-                first = batch["field"][0], hidden[0], reconstruction[0]
-        assert first is not None
-        return SplitReconstructions(errors, examples, *first)
-
-    def _judge(
-        self, reconstruction: jax.Array, batch: Batch
-    ) -> tuple[dict[str, LeadTimeErrors], jax.Array]:
-        """The errors of a batch, of the model and the naive rules, and what was hidden."""
-        made = {"model": reconstruction, **self.task.baselines(batch)}
-        errors = {name: self.task.errors(values, batch).pooled() for name, values in made.items()}
-        return errors, self.task.evaluation_mask(batch)
-
-    def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
-        """Root of the mean squared error of the hidden values, in scaled units."""
-        return {"rmse": float(self(model, split).errors["model"].rmse()[0])}
-
-    def report(self, predictions: SplitReconstructions) -> dict[str, Any]:
-        """The figures of one split: RMSE and MAE of the hidden values, in scaled units."""
+        The mask is drawn for whole batches, so it is drawn here and not again for their examples.
+        """
+        rules = {"model": self.task.predict(model, batch), **self.task.baselines(batch)}
+        judged = self.task.judged(batch, self.task.evaluation_mask(batch))
         return {
-            "examples": predictions.examples,
+            "judged": judged,
+            "hidden": self.task.evaluation_mask(batch),
+            "made": rules["model"],
+            "errors": {name: made - batch["field"] for name, made in rules.items()},
+        }
+
+    def sums(self, batch: Batch, answers: Tree) -> Tree:
+        """The errors by rule, over all hidden values."""
+        judged, none = answers["judged"], np.zeros_like(batch["field"])
+        return {
+            name: LeadTimeErrors.of(errors, none, mask=judged).pooled()
+            for name, errors in answers["errors"].items()
+        }
+
+    def shows(self, count: int) -> Mapping[str, Shows]:
+        """The first field."""
+        del count
+
+        def first(batch: Batch, answers: Tree) -> Tree:
+            return {"field": batch["field"], "hidden": answers["hidden"], "made": answers["made"]}
+
+        return {"first": Shows([0], first)}
+
+    def validation(self, judged: Judged) -> dict[str, float]:
+        """Root of the mean squared error of the hidden values, in scaled units."""
+        return {"rmse": float(judged.sums["model"].rmse()[0])}
+
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """RMSE and MAE of the hidden values by rule, in scaled units."""
+        return {
+            "examples": judged.count,
             "scaled": {
-                name: {"rmse": figure(errors.rmse()[0]), "mae": figure(errors.mae()[0])}
-                for name, errors in predictions.errors.items()
+                name: {"rmse": finite(errors.rmse()[0]), "mae": finite(errors.mae()[0])}
+                for name, errors in judged.sums.items()
             },
         }
+
+    def markdown(self, report: Mapping[str, Any]) -> list[str]:
+        """The model beside the naive rules."""
+        test = report["test"]
+        rows = ([name, of["rmse"], of["mae"]] for name, of in test["scaled"].items())
+        return [
+            f"Test: the hidden patches of {test['examples']} fields, in scaled units.",
+            "",
+            *markdown_table(["", "RMSE", "MAE"], rows),
+            "",
+        ]
+
+    def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
+        """A slice of the first field, what is shown of it, what is made of that."""
+        del report
+        shown = {name: values[0] for name, values in judged.shown["first"].items()}
+        field, hidden = shown["field"][..., 0], shown["hidden"]
+        pictures = {
+            "field": field,
+            "shown": np.where(hidden, np.nan, field),
+            "reconstruction": np.where(hidden, shown["made"][..., 0], field),
+        }
+        figure = plotting.new_figure(1, len(pictures), size=(9, 3.2))
+        limits = float(field.min()), float(field.max())
+        for axes, (name, values) in zip(figure.axes, pictures.items(), strict=True):
+            axes.imshow(_slice(values), vmin=limits[0], vmax=limits[1], aspect="auto")
+            axes.set_title(name)
+        return {"reconstruction": figure}
+
+
+def _slice(values: np.ndarray) -> np.ndarray:
+    """The last two axes in the middle of the others; a series becomes one row."""
+    if values.ndim == 1:
+        return values[None]
+    return values[tuple(n // 2 for n in values.shape[:-2])]
