@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.runs.values import difference
 from stpatch_jax.errors import InputError
+from stpatch_jax.runs.values import difference
 
 _FREE = ("mesh", "step_timeout", "profile")
 """Entries of `train` that may change from one call to the next."""

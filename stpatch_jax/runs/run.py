@@ -2,40 +2,32 @@
 
 import dataclasses
 import functools
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import tyro
+import xarray as xr
 from flax import nnx
 
 import stpatch_jax
-from stpatch_jax.data import DataConfig, batch_iterator
-from stpatch_jax.data.protocols import CATALOG_PREFIX
+from stpatch_jax.data import Batch, Data, batch_iterator
 from stpatch_jax.errors import InputError
 from stpatch_jax.flops import gradient_flops
-from stpatch_jax.nn import BackboneConfig
+from stpatch_jax.nn import Backbone
+from stpatch_jax.runs.config import RunConfig, resolved
 from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.judging.registry import make_evaluator
+from stpatch_jax.runs.judging.judge import Judged, judges
+from stpatch_jax.runs.judging.registry import require_members
 from stpatch_jax.runs.judging.report import draw_plots, summary
-from stpatch_jax.runs.trained import pretrained_model
-from stpatch_jax.runs.values import difference, from_values, to_values
-from stpatch_jax.tasks import (
-    ClassifyConfig,
-    DetectConfig,
-    ForecastConfig,
-    NextTokenConfig,
-    TaskConfig,
-    transfer_backbone,
-)
+from stpatch_jax.runs.trained import load_run
+from stpatch_jax.runs.values import difference, to_values, without_arrays
+from stpatch_jax.tasks import Task, transfer_backbone
 from stpatch_jax.training import (
     Checkpoints,
     FitResult,
-    TrainConfig,
     check_batch_size,
     first_process_first,
     fit,
@@ -43,27 +35,10 @@ from stpatch_jax.training import (
     restore_state,
 )
 
+SPLITS = ("train", "validation", "test")
 
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides a run's figures; the flags of `stpatch train RECIPE`.
-
-    Attributes:
-        recipe: Name of the recipe it started from.
-        data: The data and how they are cut into examples.
-        model: The backbone.
-        task: The task.
-        train: How it is trained.
-        start_from: Directory of a run with the same backbone, such as one of `pretrain`, whose
-            backbone the training starts from; None starts from random weights.
-    """
-
-    recipe: tyro.conf.Suppress[str]  # the command line names it before the flags
-    data: DataConfig
-    model: BackboneConfig
-    task: TaskConfig
-    train: TrainConfig
-    start_from: str | None = None
+InMemory = xr.DataArray | xr.Dataset | np.ndarray | tuple[np.ndarray, ...]
+"""Data that are there already: `DataConfig.of` makes a data set of them."""
 
 
 class Run:
@@ -71,33 +46,37 @@ class Run:
 
     Args:
         config: The configuration.
-        data: What `config.data.load()` gave, for runs that share it; None loads it.
+        data: A data set, or what `config.data.of` makes one of, in place of `config.data.load()`.
 
     Raises:
         InputError: The data cannot be used, or model, data and devices do not fit each other;
             nothing was written.
     """
 
-    def __init__(self, config: RunConfig, *, data: Any = None):
+    def __init__(self, config: RunConfig, *, data: Data | InMemory | None = None):
         self.config = config
-        self.data = config.data.load() if data is None else data
-        self.task: Any = _told_by_data(config.task, self.data).create()
+        self.data = _data(config, data)
+        task: Task = config.task.create()
+        require_members(task, Task, what="the task")
+        self.task: Task = task.fitted(self.data)
         self.mesh = make_mesh(**dataclasses.asdict(config.train.mesh))
         check_batch_size(config.train.batch_size, self.mesh)
-        example = self.data.source("train")[0]
-        batch = {name: np.asarray(value)[None] for name, value in example.items()}
-        self.task.check_batch(batch)
-        self._shapes = {name: values.shape for name, values in batch.items()}
-        model = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
-        self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-        self.patches = _patches(model, self._shapes)
-        self.evaluator = make_evaluator(
+        self._example = {
+            name: np.asarray(values)[None] for name, values in self.data.source("train")[0].items()
+        }
+        self.task.check_batch(self._example)
+        self.shapes = {name: values.shape for name, values in self._example.items()}
+        self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
+        self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self._abstract, nnx.Param)))
+        self.patches = _patches(self._abstract, self.shapes[self.task.inputs[0]])
+        self.judge = judges.of(self.task, self.data)(
             self.task, self.data, self.mesh, batch_size=config.train.batch_size
         )
+        self._validated: Judged | None = None
 
     def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Builds the network for the shapes of the data."""
-        return self.task.build(self.config.model, self._shapes, rngs=rngs)
+        return self.task.build(self.config.model, self.shapes, rngs=rngs)
 
     @functools.cached_property
     def create_start(self) -> Callable[[nnx.Rngs], nnx.Module]:
@@ -108,7 +87,7 @@ class Run:
         """
         if self.config.start_from is None:
             return self.create_model
-        pretrained = pretrained_model(self.config.start_from)
+        pretrained = load_run(self.config.start_from).model
 
         def create(rngs: nnx.Rngs) -> nnx.Module:
             model: Any = self.create_model(rngs)
@@ -120,18 +99,16 @@ class Run:
     @functools.cached_property
     def flops(self) -> int:
         """The arithmetic of one gradient of the loss on one example, see `count_flops`."""
-        model = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
-        example = {name: np.asarray(x)[None] for name, x in self.data.source("train")[0].items()}
-        return gradient_flops(self.task.loss, model, example)
+        return gradient_flops(self.task.loss, self._abstract, self._example)
 
     def extras(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the state: all that predictions of other files need."""
+        """What a checkpoint holds beside state and arrays: what predictions of other files need."""
         return {
             "config": to_values(self.config),
-            "task": to_values(self.task.config),
-            "scaler": self.data.scaler_state(),
-            "shapes": {name: list(shape) for name, shape in self._shapes.items()},
-            "series": list(getattr(self.data, "series", ())),
+            "facts": dict(self.task.facts),
+            "state": without_arrays(self.data.state())[0],
+            "digests": {split: self.data.digest(split) for split in SPLITS},
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
         }
 
     def claim(self, directory: RunDirectory) -> None:
@@ -156,23 +133,36 @@ class Run:
         return fit(
             self.create_start,
             self.task.loss,
-            functools.partial(_batches, self),
+            self._batches,
             self.config.train,
             workdir=directory.path,
             extras=self.extras(),
-            validate=lambda model: self.evaluator.summary(model, "validation"),
+            arrays=without_arrays(self.data.state())[1],
+            validate=self.validate,
             progress=progress,
             patches=self.patches,
         )
 
-    def report(self, model: nnx.Module, predictions: Any, step: int) -> dict[str, Any]:
-        """The figures of a model and its test predictions, as `report.json` holds them."""
-        windows = {
-            name: getattr(self.data, name)
-            for name in ("context", "horizon")
-            if hasattr(self.data, name)
-        }
-        return {
+    def validate(self, model: nnx.Module) -> dict[str, float]:
+        """The metrics of a model on the validation split; what they came from is kept."""
+        self._validated = self.judge(model, "validation")
+        return self.judge.validation(self._validated)
+
+    def report(
+        self, directory: RunDirectory, model: nnx.Module, step: int, machine: Mapping[str, Any]
+    ) -> str:
+        """Judges a model on the test split, and writes its report and its plots.
+
+        The model is the one that was validated last, if any was: that is not done again.
+
+        Returns:
+            The report as Markdown text.
+        """
+        if self._validated is None:
+            self.validate(model)
+        assert self._validated is not None
+        test = self.judge(model, "test", past=self._validated)
+        report = {
             "recipe": self.config.recipe,
             "version": stpatch_jax.__version__,
             "task": type(self.task).__name__,
@@ -180,33 +170,47 @@ class Run:
             "parameters": self.parameters,
             "patches": self.patches,
             "flops_per_example": self.flops,
-            **windows,
+            **self.judge.header(),
             "data": self.data.report,
-            "validation": self.evaluator.summary(model, "validation"),
-            "test": self.evaluator.report(predictions),
+            "validation": self.judge.validation(self._validated),
+            "test": self.judge.report(test),
+            "machine": dict(machine),
         }
+        text = summary(self.judge, report)
+        if jax.process_index() == 0:
+            draw_plots(directory, self.judge, test, report)
+            directory.write_text(directory.summary_file, text)
+            # Last, because a report.json of the final step is what marks a run as finished.
+            directory.write_json(directory.report_file, report)
+        return text
+
+    def _batches(self, start_step: int) -> Iterator[Batch]:
+        settings = self.config.train
+        return batch_iterator(
+            self.data.source("train"),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            start_step=start_step,
+        )
 
 
-def _told_by_data(task: TaskConfig, data: Any) -> TaskConfig:
-    """The settings of a task with what only its data know."""
-    if isinstance(task, ClassifyConfig) and not task.class_counts:
-        return dataclasses.replace(task, class_counts=data.class_counts)
-    if isinstance(task, DetectConfig) and not task.class_counts:
-        return dataclasses.replace(task, class_counts=data.class_counts, mean_box=data.mean_box)
-    if isinstance(task, NextTokenConfig) and not task.token_counts:
-        return dataclasses.replace(task, token_counts=data.token_counts)
-    if isinstance(task, ForecastConfig) and task.model_weight is None:
-        if not hasattr(data, "model_weight"):
-            raise InputError(
-                f"task.model_weight must be a number from 0 to 1 for {type(data).__name__}, which "
-                "cannot tell it, but there is none; give --task.model-weight 1"
-            )
-        return dataclasses.replace(task, model_weight=data.model_weight())
-    return task
+def _data(config: RunConfig, given: Data | InMemory | None) -> Data:
+    if given is None:
+        data = config.data.load()
+    elif isinstance(given, InMemory):
+        data = config.data.of(given)
+    else:
+        data = given
+    require_members(data, Data, what="the data")
+    return data
 
 
 def train(
-    config: RunConfig, *, workdir: str | Path | None = None, progress: bool = True
+    config: RunConfig,
+    *,
+    data: Data | InMemory | None = None,
+    workdir: str | Path | None = None,
+    progress: bool = True,
 ) -> str | None:
     """Trains a run to its end, or goes on with it, and writes its report.
 
@@ -215,6 +219,9 @@ def train(
 
     Args:
         config: The configuration; only `train.steps` may have grown since the run began.
+        data: The data where they are in memory: a data set (see `stpatch_jax.data.Data`), or an
+            `xarray` object or arrays that `config.data.of` takes. By default `config.data` is
+            loaded.
         workdir: The run directory, by default `runs/RECIPE`.
         progress: Whether to show a bar on stderr.
 
@@ -226,7 +233,7 @@ def train(
     """
     config = resolved(config)
     directory = RunDirectory(workdir or Path("runs") / config.recipe)
-    run = Run(config)
+    run = Run(config, data=data)
     run.claim(directory)
     finished = directory.report()
     if finished and finished.get("step") == config.train.steps and directory.plots.is_dir():
@@ -234,11 +241,15 @@ def train(
     result = run.fit(directory, progress=progress)
     if result.interrupted:
         return None
-    return _write_report(directory, run, result.model, result.step, result.machine)
+    return run.report(directory, result.model, result.step, result.machine)
 
 
-def evaluate(workdir: str | Path) -> str:
+def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str:
     """Computes the report of a run anew from its latest checkpoint and writes it.
+
+    Args:
+        workdir: The run directory.
+        data: As in `train`, for a run that was trained on data in memory.
 
     Returns:
         The report as Markdown text.
@@ -246,92 +257,38 @@ def evaluate(workdir: str | Path) -> str:
     Raises:
         InputError: The directory is no run, or has no checkpoint yet.
     """
-    directory = RunDirectory(workdir)
-    run = Run(for_these_devices(from_values(RunConfig, directory.config())))
-    if not directory.checkpoints.is_dir():
-        raise InputError(
-            f"the run in {directory.path} must have a checkpoint, but it has none yet; train it "
-            "first"
+    trained = load_run(workdir)
+    run = Run(trained.config, data=data)
+    _require_same_data(trained.directory, run)
+    with Checkpoints(trained.directory.checkpoints) as checkpoints:
+        restored = restore_state(
+            run.create_model, run.config.train, checkpoints, run.mesh, step=trained.step
         )
-    _require_same_data(directory, run)
-    with Checkpoints(directory.checkpoints) as checkpoints:
-        restored = restore_state(run.create_model, run.config.train, checkpoints, run.mesh)
-    if restored is None:
-        raise InputError(
-            f"the run in {directory.path} must have a checkpoint, but none was committed yet; "
-            "train it first"
-        )
-    state, step, _ = restored
-    before = directory.report() or {}
-    return _write_report(directory, run, state.averaged(), step, before.get("machine", {}))
-
-
-def resolved(config: RunConfig) -> RunConfig:
-    """Returns the configuration with paths that hold in any working directory."""
-    if config.start_from is not None:
-        start = str(Path(config.start_from).absolute())
-        config = dataclasses.replace(config, start_from=start)
-    path = config.data.path
-    if path is None or path.startswith(CATALOG_PREFIX) or "://" in path:
-        return config
-    path = str(Path(path).absolute())
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
-
-
-def for_these_devices(config: RunConfig) -> RunConfig:
-    """The configuration with a mesh that fits the devices here, which may be fewer."""
-    mesh = config.train.mesh.fitted(jax.device_count())
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, mesh=mesh))
-
-
-def _batches(run: Run, start_step: int) -> Any:
-    settings = run.config.train
-    return batch_iterator(
-        run.data.source("train"),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        start_step=start_step,
+    assert restored is not None  # the run has that checkpoint
+    before = trained.directory.report() or {}
+    return run.report(
+        trained.directory, restored[0].averaged(), trained.step, before.get("machine", {})
     )
 
 
 def _require_same_data(directory: RunDirectory, run: Run) -> None:
-    """Refuses to go on with a run whose table has changed under it."""
+    """Refuses to go on with a run whose data have changed under it."""
     if not directory.checkpoints.is_dir():
         return
     with Checkpoints(directory.checkpoints) as checkpoints:
         step = checkpoints.latest_step
-        before = None if step is None else checkpoints.extras(step)["scaler"]
-    now = json.loads(json.dumps(run.data.scaler_state()))
+        before = None if step is None else checkpoints.extras(step).get("digests")
+    now = {split: run.data.digest(split) for split in SPLITS}
     changed = None if before is None else difference(before, now)
     if changed:
         raise InputError(
-            f"the data of the run in {directory.path} must be what it was trained on, but its "
-            f"{changed[0]} changed since; restore the data or choose another --workdir"
+            f"the data of the run in {directory.path} must be what it was trained on, got another "
+            f"{changed[0]} split; restore the data or choose another --workdir"
         )
 
 
-def _write_report(
-    directory: RunDirectory,
-    run: Run,
-    model: nnx.Module,
-    step: int,
-    machine: Mapping[str, Any],
-) -> str:
-    test = run.evaluator(model, "test")
-    report = {**run.report(model, test, step), "machine": dict(machine)}
-    text = summary(report)
-    if jax.process_index() == 0:
-        draw_plots(directory, run.data, test, report)
-        directory.write_text(directory.summary_file, text)
-        # Last, because a report.json of the final step is what marks a run as finished.
-        directory.write_json(directory.report_file, report)
-    return text
-
-
-def _patches(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+def _patches(model: nnx.Module, field: tuple[int, ...]) -> int | None:
     """Number of cells in the feature map of an example, None for a model without a backbone."""
-    backbone = getattr(getattr(model, "free", model), "backbone", None)
-    field = shapes.get("context") or shapes.get("field")
-    if backbone is None or field is None:
-        return None
-    return math.prod(backbone.grid_shape(field[1:-1]))
+    modules = sorted(nnx.iter_modules(model), key=lambda found: len(found[0]))
+    backbones = [module for _, module in modules if isinstance(module, Backbone)]
+    return math.prod(backbones[0].grid_shape(field[1:-1])) if backbones and len(field) > 2 else None

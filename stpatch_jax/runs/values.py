@@ -1,20 +1,24 @@
-"""Configurations as JSON: frozen dataclasses to plain values and back."""
+"""Configurations as JSON, and back: frozen dataclasses, checked against their types."""
 
 import contextlib
 import dataclasses
-import math
+import functools
+import importlib
+import types
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 from jax.sharding import PartitionSpec
 
 from stpatch_jax.errors import InputError
 
 Config = TypeVar("Config")
 
-
 TYPE = "type"
 """The entry that names the class of a configuration where its field takes more than one."""
+
+_OWN = f"{__name__.partition('.')[0]}."
 
 
 def to_values(config: Any, *, kind: Any = None) -> Any:
@@ -22,7 +26,7 @@ def to_values(config: Any, *, kind: Any = None) -> Any:
 
     A `PartitionSpec` becomes the list of its entries, a number that JSON lacks its text. Where a
     field is declared with a base class, as `RunConfig.model` is, an entry `type` names the class
-    that it holds.
+    that it holds, `module:name`.
 
     Args:
         config: The configuration.
@@ -34,66 +38,131 @@ def to_values(config: Any, *, kind: Any = None) -> Any:
         'nan'
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        types = get_type_hints(type(config))
+        hints = _hints(type(config))
         named = kind is not None and type(config) not in (kind, *get_args(kind))
-        return ({TYPE: type(config).__name__} if named else {}) | {
-            f.name: to_values(getattr(config, f.name), kind=types[f.name])
+        return ({TYPE: _name(type(config))} if named else {}) | {
+            f.name: to_values(getattr(config, f.name), kind=hints[f.name])
             for f in dataclasses.fields(config)
         }
-    if isinstance(config, complex) or (isinstance(config, float) and not math.isfinite(config)):
+    if isinstance(config, complex) or (isinstance(config, float) and not np.isfinite(config)):
         return str(config)
-    listed = isinstance(config, tuple | PartitionSpec)
+    listed = isinstance(config, tuple | list | PartitionSpec)
     return [to_values(entry) for entry in config] if listed else config
 
 
 def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Config:
     """Builds the configuration of a type that `to_values` described.
 
+    Args:
+        kind: The type: a dataclass, or whatever a field of one is declared with.
+        values: JSON values.
+        where: What they are, for messages.
+
     Raises:
-        InputError: The values have other entries than the type, or name a class that is not known
-            here.
+        InputError: An entry is missing, unknown or of another type, or names a class that is not
+            known here.
+
+    Examples:
+        >>> from_values(tuple[int | None, ...], [4, None])
+        (4, None)
+        >>> from_values(float | None, "4", where="rate")
+        Traceback (most recent call last):
+        stpatch_jax.errors.InputError: rate must be float | None, got '4'; correct it
     """
-    chosen, values = _chosen(kind, values, where)
-    if chosen is not None:
-        types = get_type_hints(chosen)
-        names = {field.name for field in dataclasses.fields(chosen)}
-        if not isinstance(values, Mapping) or names != values.keys():
-            found = sorted(values) if isinstance(values, Mapping) else values
-            raise InputError(
-                f"{where} must have the entries {sorted(names)}, got {found}; it was written by "
-                "another version, so train the run anew"
-            )
-        entries = {
-            name: from_values(types[name], values[name], where=f"{where}.{name}")
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _one_of(kind, values, where)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, values, where)
+    fits = kind in (Any, object) or (origin is Literal and values in get_args(kind))
+    if kind is PartitionSpec and isinstance(values, list):
+        axes = (tuple(entry) if isinstance(entry, list) else entry for entry in values)
+        return PartitionSpec(*axes)  # type: ignore[return-value]
+    if origin is tuple and isinstance(values, list | tuple):
+        return _tuple(get_args(kind), values, where)  # type: ignore[return-value]
+    if kind in (float, complex) and isinstance(values, str):
+        with contextlib.suppress(ValueError):  # another text
+            return kind(values)  # type: ignore[return-value]
+    if isinstance(kind, type) and not isinstance(values, bool | np.bool_):
+        # A whole number is a float, as everywhere in Python; True is no number.
+        numbers = {float: (int, float), complex: (int, float, complex)}
+        fits = fits or isinstance(values, numbers.get(kind, kind))
+    elif kind is bool:
+        fits = True
+    if not fits:
+        raise InputError(f"{where} must be {_type_name(kind)}, got {values!r}; correct it")
+    return values
+
+
+def _one_of(kind: Any, values: Any, where: str) -> Any:
+    """The first type of a union that the values fit; what a dataclass says of them is passed on."""
+    for entry in get_args(kind):
+        if not (dataclasses.is_dataclass(entry) and isinstance(values, Mapping)):
+            with contextlib.suppress(InputError):
+                return from_values(entry, values, where=where)
+    for entry in get_args(kind):
+        if dataclasses.is_dataclass(entry) and isinstance(values, Mapping):
+            return from_values(entry, values, where=where)  # type: ignore[arg-type]
+    raise InputError(f"{where} must be {_type_name(kind)}, got {values!r}; correct it")
+
+
+def _tuple(kinds: tuple[Any, ...], values: Any, where: str) -> tuple[Any, ...]:
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(values)
+    if len(kinds) != len(values):
+        raise InputError(f"{where} must have {len(kinds)} entries, got {values!r}; correct it")
+    pairs = zip(kinds, values, strict=True)
+    return tuple(from_values(k, v, where=f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
+
+
+def _dataclass(kind: Any, values: Any, where: str) -> Any:
+    if isinstance(values, Mapping) and TYPE in values:
+        kind = _named(kind, values[TYPE], where)
+        values = {name: value for name, value in values.items() if name != TYPE}
+    names = {field.name for field in dataclasses.fields(kind)}
+    if not isinstance(values, Mapping) or names != values.keys():
+        entries = sorted(values) if isinstance(values, Mapping) else values
+        raise InputError(
+            f"{where} must have the entries {sorted(names)}, got {entries}; it was written by "
+            "another version, so train the run anew"
+        )
+    hints = _hints(kind)
+    return kind(
+        **{
+            name: from_values(hints[name], values[name], where=f"{where}.{name}")
             for name in sorted(names)
         }
-        return chosen(**entries)
-    if isinstance(values, str) and {float, complex} & {kind, *get_args(kind)}:
-        with contextlib.suppress(ValueError):  # another text
-            values = complex(values) if "j" in values else float(values)
-    if not isinstance(values, list):
-        return values  # type: ignore[return-value]
-    if PartitionSpec in (kind, *get_args(kind)):
-        entries = [tuple(entry) if isinstance(entry, list) else entry for entry in values]
-        return PartitionSpec(*entries)  # type: ignore[return-value]
-    return tuple(values)  # type: ignore[return-value]
+    )
 
 
-def _chosen(kind: Any, values: Any, where: str) -> tuple[Any, Any]:
-    """The dataclass that values describe, None where they are plain, and the values without it."""
-    families = [entry for entry in (kind, *get_args(kind)) if isinstance(entry, type)]
-    if isinstance(values, Mapping) and TYPE in values:
-        classes = {found.__name__: found for family in families for found in _subclasses(family)}
-        name = values[TYPE]
-        if name not in classes:
-            raise InputError(
-                f"{where} must be one of {', '.join(sorted(classes))}, got {name!r}; import the "
-                "module that defines it, or train the run anew"
-            )
-        return classes[name], {key: value for key, value in values.items() if key != TYPE}
-    dataclass = next((entry for entry in families if dataclasses.is_dataclass(entry)), None)
-    optional = values is None and type(None) in get_args(kind)
-    return None if optional else dataclass, values
+def _named(kind: type, name: Any, where: str) -> type:
+    """The subclass of a name; of this library it is imported, a user's own must be there.
+
+    Nothing else is imported, so that a configuration of a stranger's runs none of his code.
+    """
+    if isinstance(name, str) and name.startswith(_OWN):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name.partition(":")[0])
+    classes = {_name(known): known for known in (kind, *_subclasses(kind))}
+    if name not in classes:
+        raise InputError(
+            f"{where} must be a {kind.__name__} that is known here, got {name!r}; import the "
+            "module that defines it first, or train the run anew"
+        )
+    return classes[name]
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _subclasses(kind: type) -> Iterator[type]:
@@ -117,3 +186,36 @@ def difference(before: Any, now: Any, *, where: str = "") -> tuple[str, Any, Any
                 return found
         return None
     return None if before == now else (where, before, now)
+
+
+def without_arrays(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits a tree of dicts into its JSON values and its arrays, of which each is a tree.
+
+    >>> without_arrays({"mean": np.zeros(1), "unit": "K"})
+    ({'unit': 'K'}, {'mean': array([0.])})
+    """
+    values: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            values[name], arrays[name] = without_arrays(value)
+            if not arrays[name]:
+                del arrays[name]
+        elif isinstance(value, np.ndarray):
+            arrays[name] = value
+        else:
+            values[name] = value
+    return values, arrays
+
+
+def with_arrays(values: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Undoes `without_arrays`.
+
+    >>> with_arrays({"unit": "K", "scale": {}}, {"scale": {"mean": 1}})
+    {'unit': 'K', 'scale': {'mean': 1}}
+    """
+    both = dict(values)
+    for name, value in arrays.items():
+        nested = isinstance(value, Mapping)
+        both[name] = with_arrays(both.get(name, {}), value) if nested else value
+    return both

@@ -1,1 +1,28 @@
 """What scores a task on data and tells it: one judge a kind, found by a registry."""
+
+from stpatch_jax.runs.judging.alerts import FieldJudge
+from stpatch_jax.runs.judging.classification import ClassJudge
+from stpatch_jax.runs.judging.detection import DetectionJudge
+from stpatch_jax.runs.judging.forecast import ForecastJudge
+from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.next_token import TextJudge
+from stpatch_jax.runs.judging.reconstruction import ReconstructionJudge
+from stpatch_jax.runs.judging.registry import Registry
+from stpatch_jax.runs.judging.tables import markdown_table
+
+__all__ = [
+    "ClassJudge",
+    "DetectionJudge",
+    "FieldJudge",
+    "ForecastJudge",
+    "Judge",
+    "Judged",
+    "ReconstructionJudge",
+    "Registry",
+    "Shows",
+    "TextJudge",
+    "Tree",
+    "finite",
+    "judges",
+    "markdown_table",
+]

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.recipes.customers.data import Customers
-from stpatch_jax.recipes.customers.judging import SplitCustomers
-from stpatch_jax.recipes.customers.judging import TARGETS
+from stpatch_jax.recipes.customers.judging import TARGETS, SplitCustomers
 
 _TITLES = {
     "return": "Will come back most often",

@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.recipes.video.data import NextFrames
-from stpatch_jax.recipes.video.judging import SplitFrames
-from stpatch_jax.recipes.video.judging import FRAME_METRICS
+from stpatch_jax.recipes.video.judging import FRAME_METRICS, SplitFrames
 
 _MOST_FRAMES = 10
 

@@ -21,7 +21,7 @@ _OF_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1"}
 class ClassJudge(Judge):
     """Judges classes of labelled fields.
 
-    Its rows, by example: `label` and `group`, see `LabelledSplit`, and under `probabilities` by
+    Its rows, by example: `label`, where there are groups `group`, see `LabelledSplit`, and under `probabilities` by
     rule those of each class.
     """
 
@@ -46,12 +46,10 @@ class ClassJudge(Judge):
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """Probabilities of each example by rule, see the class."""
         rules = {"model": answers, **self.task.baselines(batch)}
-        return {
-            "probabilities": {name: np.asarray(values) for name, values in rules.items()},
-            "label": batch["label"],
-            # Examples without groups stand for themselves.
-            "group": batch.get("group", np.zeros(len(batch["label"]), np.int32)),
-        }
+        probabilities = {name: np.asarray(values) for name, values in rules.items()}
+        # Examples without groups stand for themselves.
+        groups = {name: batch[name] for name in ("group",) if name in batch}
+        return {"probabilities": probabilities, "label": batch["label"], **groups}
 
     def validation(self, judged: Judged) -> dict[str, float]:
         """Share of wrong classes, Matthews' correlation coefficient, and AUC where defined.

@@ -114,6 +114,10 @@ class ForecastJudge(Judge):
         series = itertools.islice(self.data.series.values(), _MOST_SERIES)
         return np.stack([_middle(values[at]) for at in series], axis=1)
 
+    def header(self) -> dict[str, Any]:
+        """Steps of the context and of the horizon."""
+        return {"context": self.data.context, "horizon": self.data.horizon}
+
     def validation(self, judged: Judged) -> dict[str, float]:
         """MAE and RMSE over all lead times in scaled units, and the skill against persistence."""
         pooled = {name: errors.pooled() for name, errors in judged.sums["scaled"].items()}
@@ -210,9 +214,7 @@ class ForecastJudge(Judge):
         for empty in figure.axes[len(series) :]:
             empty.set_axis_off()
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside upper center", ncols=len(labels), frameon=False
-        )
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
         return figure
 
 

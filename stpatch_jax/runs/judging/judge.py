@@ -172,6 +172,10 @@ class Judge:
         del count
         return {}
 
+    def header(self) -> dict[str, Any]:
+        """Entries of `report.json` beside the metrics, such as how many steps are forecast."""
+        return {}
+
     def validation(self, judged: Judged) -> dict[str, float]:
         """A few metrics of the model; settings are compared by the first, the less the better."""
         return _means(judged.sums["model"])

@@ -1,5 +1,6 @@
 """How well the characters of texts are predicted, and lines that the model writes."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,8 +37,8 @@ class TextJudge(Judge):
     def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
         """As in `Judge`; of the test split with lines that the model wrote."""
         judged = super().__call__(model, split, past=past)
-        self._lines = self._written(model) if split == "test" else {}
-        return judged
+        written = {"lines": self._written(model)} if split == "test" else {}
+        return dataclasses.replace(judged, shown=written)
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -69,7 +70,7 @@ class TextJudge(Judge):
         return {
             "characters": int(judged.rows["count"].sum()),
             **{name: {"bits_per_char": n, "perplexity": 2.0**n} for name, n in bits.items()},
-            "lines": {f"{heat:g}": lines for heat, lines in self._lines.items()},
+            "lines": {f"{heat:g}": lines for heat, lines in judged.shown.get("lines", {}).items()},
         }
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,53 @@
+"""The configuration of a run: everything that decides its figures."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import tyro
+
+from stpatch_jax.data import DataConfig
+from stpatch_jax.data.protocols import CATALOG_PREFIX
+from stpatch_jax.nn import BackboneConfig
+from stpatch_jax.tasks import TaskConfig
+from stpatch_jax.training import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's figures; the flags of `stpatch train RECIPE`.
+
+    Attributes:
+        recipe: Name of the recipe it started from.
+        data: The data and how they are cut into examples.
+        model: The backbone.
+        task: The task.
+        train: How it is trained.
+        start_from: Directory of a run with the same backbone, such as one of `pretrain`, whose
+            backbone the training starts from; None starts from random weights.
+    """
+
+    recipe: tyro.conf.Suppress[str]  # the command line names it before the flags
+    data: DataConfig
+    model: BackboneConfig
+    task: TaskConfig
+    train: TrainConfig
+    start_from: str | None = None
+
+
+def resolved(config: RunConfig) -> RunConfig:
+    """Returns the configuration with paths that hold in any working directory."""
+    if config.start_from is not None:
+        start = str(Path(config.start_from).absolute())
+        config = dataclasses.replace(config, start_from=start)
+    path = config.data.path
+    if path is None or path.startswith(CATALOG_PREFIX) or "://" in path:
+        return config
+    path = str(Path(path).absolute())
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
+
+
+def for_these_devices(config: RunConfig) -> RunConfig:
+    """The configuration with a mesh that fits the devices here, which may be fewer."""
+    mesh = config.train.mesh.fitted(jax.device_count())
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, mesh=mesh))
