@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.files import replaced
 from stpatch_jax.runs.values import difference
 
 _FREE = ("mesh", "step_timeout", "profile")
@@ -42,17 +43,17 @@ class RunDirectory:
             self._require_same(config)
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise InputError(
-                f"the run directory {self.path} must be empty or hold a run, but it holds "
-                "something else; choose another --workdir"
+                f"the run directory {self.path} must be empty or hold a run, got something else; "
+                "choose another --workdir"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write_json(self.config_file, config)
         except OSError as error:
             raise InputError(
-                f"the run directory {self.path} must be writable, but it is not ({error}); choose "
-                "another --workdir"
+                f"the run directory {self.path} must be writable, got {error}; choose another "
+                "--workdir"
             ) from error
+        self.write_json(self.config_file, config)
 
     def _require_same(self, config: dict[str, Any]) -> None:
         before = self.config()
@@ -65,8 +66,8 @@ class RunDirectory:
         if changed:
             name, old, new = changed
             raise InputError(
-                f"the run in {self.path} was made with {name} = {old!r}, but now it is {new!r}; "
-                "repeat its command (only --train.steps may grow) or choose another --workdir"
+                f"the run in {self.path} must go on with {name} = {old!r}, got {new!r}; repeat its "
+                "command (only --train.steps may grow) or choose another --workdir"
             )
 
     def config(self) -> dict[str, Any]:
@@ -83,16 +84,16 @@ class RunDirectory:
             return None
         return self._read(self.report_file, "delete it and run again")
 
-    def _read(self, file: Path, remedy: str) -> dict[str, Any]:
+    def _read(self, file: Path, advice: str) -> dict[str, Any]:
         try:
             values = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{self.path} must be a run directory with a readable {file.name}, but it is not "
-                f"({_reason(error)}); {remedy}"
+                f"{self.path} must be a run directory with a readable {file.name}, got "
+                f"{_reason(error)}; {advice}"
             ) from error
         if not isinstance(values, dict):
-            raise InputError(f"{file} must hold one JSON object, but it does not; {remedy}")
+            raise InputError(f"{file} must hold one JSON object, got {values!r:.40}; {advice}")
         return values
 
     def write_json(self, file: Path, values: Any) -> None:
@@ -101,12 +102,11 @@ class RunDirectory:
 
     def write_text(self, file: Path, text: str) -> None:
         """Replaces a text file in one rename."""
-        part = file.with_name(file.name + ".part")
-        part.write_text(text)
-        part.replace(file)
+        with replaced(file) as part:
+            part.write_text(text)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "it has none"
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is damaged"
+        return "none"
+    return error.strerror or str(error) if isinstance(error, OSError) else "a damaged one"

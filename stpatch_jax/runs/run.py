@@ -37,7 +37,7 @@ from stpatch_jax.training import (
 
 SPLITS = ("train", "validation", "test")
 
-InMemory = xr.DataArray | xr.Dataset | np.ndarray | tuple[np.ndarray, ...]
+InMemory = xr.DataArray | xr.Dataset | np.ndarray | tuple
 """Data that are there already: `DataConfig.of` makes a data set of them."""
 
 

@@ -69,6 +69,10 @@ def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Co
         Traceback (most recent call last):
         stpatch_jax.errors.InputError: rate must be float | None, got '4'; correct it
     """
+    return _read(kind, values, where)
+
+
+def _read(kind: Any, values: Any, where: str) -> Any:
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return _one_of(kind, values, where)
@@ -77,12 +81,12 @@ def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Co
     fits = kind in (Any, object) or (origin is Literal and values in get_args(kind))
     if kind is PartitionSpec and isinstance(values, list):
         axes = (tuple(entry) if isinstance(entry, list) else entry for entry in values)
-        return PartitionSpec(*axes)  # type: ignore[return-value]
+        return PartitionSpec(*axes)
     if origin is tuple and isinstance(values, list | tuple):
-        return _tuple(get_args(kind), values, where)  # type: ignore[return-value]
+        return _tuple(get_args(kind), values, where)
     if kind in (float, complex) and isinstance(values, str):
         with contextlib.suppress(ValueError):  # another text
-            return kind(values)  # type: ignore[return-value]
+            return kind(values)
     if isinstance(kind, type) and not isinstance(values, bool | np.bool_):
         # A whole number is a float, as everywhere in Python; True is no number.
         numbers = {float: (int, float), complex: (int, float, complex)}
@@ -99,10 +103,10 @@ def _one_of(kind: Any, values: Any, where: str) -> Any:
     for entry in get_args(kind):
         if not (dataclasses.is_dataclass(entry) and isinstance(values, Mapping)):
             with contextlib.suppress(InputError):
-                return from_values(entry, values, where=where)
+                return _read(entry, values, where)
     for entry in get_args(kind):
         if dataclasses.is_dataclass(entry) and isinstance(values, Mapping):
-            return from_values(entry, values, where=where)  # type: ignore[arg-type]
+            return _read(entry, values, where)
     raise InputError(f"{where} must be {_type_name(kind)}, got {values!r}; correct it")
 
 
@@ -112,7 +116,7 @@ def _tuple(kinds: tuple[Any, ...], values: Any, where: str) -> tuple[Any, ...]:
     if len(kinds) != len(values):
         raise InputError(f"{where} must have {len(kinds)} entries, got {values!r}; correct it")
     pairs = zip(kinds, values, strict=True)
-    return tuple(from_values(k, v, where=f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
+    return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
 
 
 def _dataclass(kind: Any, values: Any, where: str) -> Any:
@@ -128,10 +132,7 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
         )
     hints = _hints(kind)
     return kind(
-        **{
-            name: from_values(hints[name], values[name], where=f"{where}.{name}")
-            for name in sorted(names)
-        }
+        **{name: _read(hints[name], values[name], f"{where}.{name}") for name in sorted(names)}
     )
 
 

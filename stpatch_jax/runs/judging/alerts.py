@@ -1,4 +1,4 @@
-"""Forecasts of fields: maps, and alerts of events, such as frost or congestion, from past errors."""
+"""Forecasts of fields: maps, and alerts of events such as frost, from past errors."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -21,8 +21,8 @@ _OF_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1"}
 class ClassJudge(Judge):
     """Judges classes of labelled fields.
 
-    Its rows, by example: `label`, where there are groups `group`, see `LabelledSplit`, and under `probabilities` by
-    rule those of each class.
+    Its rows, by example: `label`, where there are groups `group` (see `LabelledSplit`), and under
+    `probabilities` by rule those of each class.
     """
 
     needs = LabelledData
