@@ -89,8 +89,8 @@ EXPERIMENTS = {
         ),
         published_by="DLinear (Zeng et al., AAAI 2023), last incomplete batch dropped",
     ),
-    "stock_movement": Experiment(
-        recipe="stock_movement",
+    "stock-movement": Experiment(
+        recipe="stock-movement",
         dataset="ACL18",
         metrics=("mcc", "accuracy"),
         seeds=5,
@@ -137,8 +137,8 @@ EXPERIMENTS = {
         horizons=(39,),
         seeds=3,
     ),
-    "stock_risk": Experiment(
-        recipe="stock_risk",
+    "stock-risk": Experiment(
+        recipe="stock-risk",
         dataset="StockNet prices",
         metrics=("coverage",),
         shown=("pinball",),
@@ -179,25 +179,25 @@ EXPERIMENTS = {
         openings=2,
         leads=(6, 24),
     ),
-    "video_prediction": Experiment(
-        recipe="video_prediction",
+    "video-prediction": Experiment(
+        recipe="video-prediction",
         dataset="bouncing digits (scikit-learn)",
         metrics=("mse", "mae"),
         shown=("ssim",),
     ),
-    "video_classification": Experiment(
-        recipe="video_classification",
+    "video-classification": Experiment(
+        recipe="video-classification",
         dataset="bouncing digits (digit)",
         metrics=("accuracy",),
     ),
-    "video_classification-motion": Experiment(
-        recipe="video_classification-motion",
+    "video-classification-motion": Experiment(
+        recipe="video-classification-motion",
         dataset="bouncing digits (motion)",
         metrics=("accuracy",),
         openings=2,
     ),
-    "video_detection": Experiment(
-        recipe="video_detection",
+    "video-detection": Experiment(
+        recipe="video-detection",
         dataset="bouncing digits (scikit-learn)",
         metrics=("map",),
     ),

@@ -27,7 +27,7 @@ from stpatch_jax.data import CleaningConfig, FieldConfig
 from stpatch_jax.nn import PatchTransformerConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.plotting import MODEL
-from stpatch_jax.recipes import pretrain_motion
+from stpatch_jax.recipes import recipe
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.run import Run, RunConfig
 from stpatch_jax.tasks import ForecastConfig
@@ -84,7 +84,7 @@ def _map_error(report: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _video(spec: WindowSpec) -> RunConfig:
-    config = pretrain_motion()
+    config = recipe("pretrain-motion")
     data: Any = config.data
     return dataclasses.replace(
         config,

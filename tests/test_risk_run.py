@@ -21,7 +21,7 @@ TICKERS = ["AAPL", "XOM", "GE", "BABA"]
 
 
 def small(path, *, horizon):
-    config = recipe("stock_risk")
+    config = recipe("stock-risk")
     return dataclasses.replace(
         config,
         data=RiskConfig(path=str(path), horizon=horizon),
@@ -46,7 +46,7 @@ def finished(data_dir, tmp_path_factory):
 def test_the_report_has_every_field(finished):
     _, folder, text = finished
     report = json.loads((folder / "report.json").read_text())
-    assert report["recipe"] == "stock_risk"
+    assert report["recipe"] == "stock-risk"
     assert report["step"] == 20
     assert list(report["validation"]) == ["pinball", "coverage"]
     quantile = report["test"]["quantile"]

@@ -17,7 +17,7 @@ from stpatch_jax import cli
 from stpatch_jax.data import PanelData
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import ConvRecurrentConfig
-from stpatch_jax.recipes import stocks
+from stpatch_jax.recipes import recipe
 from stpatch_jax.runs.run import Run, RunConfig
 from stpatch_jax.runs.searching import LogUniform, read_space, search, with_values
 from stpatch_jax.runs.searching.space import candidates
@@ -39,7 +39,7 @@ def config(table: Path, **values: Any) -> RunConfig:
         "data.context": 8,
         **values,
     }
-    base = stocks()
+    base = recipe("stocks")
     data = dataclasses.replace(base.data, path=str(table), horizon=2)
     return with_values(dataclasses.replace(base, data=data), small)
 

@@ -25,13 +25,13 @@ from stpatch_jax.training import make_mesh
 CLIPS = {"train_clips": 64, "validation_clips": 20, "test_clips": 20}
 # Narrow networks and small frames: what is tried is the way from recipe to report.
 CUTS = {
-    "video_prediction": ({"canvas": 16, "digit": 8, "context": 4, "horizon": 3}, (8, 8)),
-    "video_prediction-full": ({"canvas": 16, "digit": 8, "context": 4, "horizon": 3}, (4,)),
-    "video_classification": ({"canvas": 16, "digit": 8, "frames": 4, "occlusion": 4}, (4,)),
-    "video_classification-motion": ({"canvas": 16, "digit": 8, "frames": 4}, (4,)),
+    "video-prediction": ({"canvas": 16, "digit": 8, "context": 4, "horizon": 3}, (8, 8)),
+    "video-prediction-full": ({"canvas": 16, "digit": 8, "context": 4, "horizon": 3}, (4,)),
+    "video-classification": ({"canvas": 16, "digit": 8, "frames": 4, "occlusion": 4}, (4,)),
+    "video-classification-motion": ({"canvas": 16, "digit": 8, "frames": 4}, (4,)),
     "pretrain": ({"canvas": 16, "digit": 8, "frames": 4, "occlusion": 4}, 24),
     "pretrain-motion": ({"canvas": 16, "digit": 8, "frames": 4, "occlusion": 4}, 24),
-    "video_detection": ({"canvas": 24, "digit": 8, "frames": 2}, (8, 8)),
+    "video-detection": ({"canvas": 24, "digit": 8, "frames": 2}, (8, 8)),
 }
 NAIVE = {
     "Forecast": "persistence",
@@ -181,7 +181,7 @@ def test_detections_of_the_truth_are_perfect_and_others_are_counted():
 
 
 def test_a_run_is_told_the_objects_by_its_data():
-    run = Run(cut("video_detection", steps=1))
+    run = Run(cut("video-detection", steps=1))
     assert run.task.config.class_counts == run.data.class_counts
     assert run.task.config.mean_box == run.data.mean_box
     assert isinstance(run.config.model, UNetConfig)

@@ -19,18 +19,32 @@ from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.fields.writers import ForecastWriter, forecast_dataset, write_csv, write_table
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.labelled.clips import LabelledClips, LabelledClipsConfig
-from stpatch_jax.data.labelled.fields import LabelledFields, LabelledSplit, UnlabelledFields
+from stpatch_jax.data.labelled.fields import (
+    LabelledFields,
+    LabelledSplit,
+    UnlabelledFields,
+    drawn_share,
+)
 from stpatch_jax.data.labelled.folds import k_fold
+from stpatch_jax.data.labelled.resizing import resized
 from stpatch_jax.data.labelled.series import LabelledSeriesConfig
 from stpatch_jax.data.labelled.volumes import LabelledVolumesConfig
+from stpatch_jax.data.prices.cleaning import mask_impossible
 from stpatch_jax.data.prices.problem import PanelConfig, PanelData
 from stpatch_jax.data.prices.tables import PriceTable, read_price_table
 from stpatch_jax.data.protocols import (
+    CATALOG_PREFIX,
+    EVERYTHING,
     Data,
     DataConfig,
     ForecastData,
+    InputAxes,
     LabelledData,
     ObjectData,
+    Problem,
+    TextData,
+    chosen_split,
+    located,
     truth,
 )
 from stpatch_jax.data.readers import (
@@ -65,6 +79,7 @@ from stpatch_jax.data.sampling.splits import (
     split_by_times,
     window_starts,
 )
+from stpatch_jax.data.transforms.cleaning import nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline
 from stpatch_jax.data.transforms.steps import (
     Log,
@@ -77,6 +92,8 @@ from stpatch_jax.data.transforms.steps import (
 
 __all__ = [
     "CATALOG",
+    "CATALOG_PREFIX",
+    "EVERYTHING",
     "AlertConfig",
     "Augmentation",
     "AugmentedSource",
@@ -96,6 +113,7 @@ __all__ = [
     "FieldWindows",
     "ForecastData",
     "ForecastWriter",
+    "InputAxes",
     "LabelledClips",
     "LabelledClipsConfig",
     "LabelledData",
@@ -112,11 +130,13 @@ __all__ = [
     "PanelData",
     "Pipeline",
     "PriceTable",
+    "Problem",
     "RobustScaler",
     "Sampler",
     "SlabReader",
     "Source",
     "StandardScaler",
+    "TextData",
     "Tokenizer",
     "Transform",
     "UniformSampler",
@@ -124,13 +144,18 @@ __all__ = [
     "WeightedSampler",
     "batch_iterator",
     "calendar_features",
+    "chosen_split",
     "chronological_splits",
     "class_weights",
+    "drawn_share",
     "forecast_dataset",
     "hampel_filter",
     "interpolate",
     "k_fold",
     "locate",
+    "located",
+    "mask_impossible",
+    "nan_quantiles",
     "open_field",
     "read_folder",
     "read_labelled_arrays",
@@ -138,6 +163,7 @@ __all__ = [
     "read_labelled_series",
     "read_lines",
     "read_price_table",
+    "resized",
     "rolling_weight",
     "sequential_batches",
     "split_by_rows",

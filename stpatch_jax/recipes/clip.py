@@ -2,12 +2,14 @@
 
 from stpatch_jax.data import Augmentation, LabelledClipsConfig
 from stpatch_jax.nn import ConvRecurrentConfig
-from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ClassifyConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("clip")
 def clip() -> RunConfig:
     """Classifies the video files of any folder that holds one folder of files for each class.
 
@@ -19,7 +21,6 @@ def clip() -> RunConfig:
     a recurrence over time follow.
     """
     return RunConfig(
-        recipe="clip",
         data=LabelledClipsConfig(
             augmentation=Augmentation(flip=(1,), contrast=0.2, brightness=0.2),
         ),
@@ -32,16 +33,12 @@ def clip() -> RunConfig:
             dropout=0.1,
         ),
         task=ClassifyConfig(hidden=(), reduce="mean", class_weights="balanced"),
-        train=TrainConfig(
-            steps=1000,
+        train=TrainConfig.cosine(
+            1000,
+            1e-3,
             batch_size=16,
             checkpoint_every=250,
-            evaluate_every=250,
-            optimizer=OptimizerConfig(
-                learning_rate=1e-3,
-                weight_decay=1e-2,
-                warmup_steps=50,
-                schedule="cosine",
-            ),
+            weight_decay=1e-2,
+            warmup_steps=50,
         ),
     )

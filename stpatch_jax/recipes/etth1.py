@@ -2,12 +2,14 @@
 
 from stpatch_jax.data import FieldConfig
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ForecastConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("etth1")
 def etth1() -> RunConfig:
     """Forecasts hourly series, 336 hours in, 96 out, in the protocol of ETTh1.
 
@@ -21,7 +23,6 @@ def etth1() -> RunConfig:
     constant: on rolling origins before the test span the drift of the past year did not go on.
     """
     return RunConfig(
-        recipe="etth1",
         data=FieldConfig(
             path="catalog:etth1",
             context=336,
@@ -33,18 +34,13 @@ def etth1() -> RunConfig:
         ),
         model=FlatPatchesConfig(WindowSpec((None, 1))),
         task=ForecastConfig(loss="mse", residual="none", normalize="both", bias=False),
-        train=TrainConfig(
-            steps=2000,
-            batch_size=32,
+        train=TrainConfig.cosine(
+            2000,
+            2e-3,
             checkpoint_every=1000,
-            evaluate_every=1000,
-            optimizer=OptimizerConfig(
-                name="adam",
-                learning_rate=2e-3,
-                # Ridge regression: the steps suffice to come close to its closed form.
-                weight_decay=5e-4,
-                warmup_steps=100,
-                schedule="cosine",
-            ),
+            optimizer="adam",
+            # Ridge regression: the steps suffice to come close to its closed form.
+            weight_decay=5e-4,
+            warmup_steps=100,
         ),
     )

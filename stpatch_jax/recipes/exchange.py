@@ -2,12 +2,14 @@
 
 from stpatch_jax.data import FieldConfig
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ForecastConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("exchange")
 def exchange() -> RunConfig:
     """Forecasts daily exchange rates, 24 days in, 96 out, in the protocol of exchange_rate.
 
@@ -19,21 +21,15 @@ def exchange() -> RunConfig:
     origins (`rolling_weight`). The validation span alone, which drifts one way, cannot.
     """
     return RunConfig(
-        recipe="exchange",
         data=FieldConfig(path="catalog:exchange_rate", context=24, horizon=96),
         model=FlatPatchesConfig(WindowSpec((None, 1))),
         task=ForecastConfig(loss="mse", model_weight=None),
-        train=TrainConfig(
-            steps=800,
-            batch_size=32,
+        train=TrainConfig.cosine(
+            800,
+            1e-3,
             checkpoint_every=400,
-            evaluate_every=400,
-            optimizer=OptimizerConfig(
-                name="adam",
-                learning_rate=1e-3,
-                weight_decay=0.0,
-                warmup_steps=40,
-                schedule="cosine",
-            ),
+            optimizer="adam",
+            weight_decay=0.0,
+            warmup_steps=40,
         ),
     )

@@ -2,12 +2,14 @@
 
 from stpatch_jax.data import LabelledSeriesConfig
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ClassifyConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("heartbeat")
 def heartbeat() -> RunConfig:
     """Classifies single heartbeats of an electrocardiogram, in the protocol of ECG200.
 
@@ -19,15 +21,14 @@ def heartbeat() -> RunConfig:
     average of five networks, `--task.members 5`, but it depends less on the seed.
     """
     return RunConfig(
-        recipe="heartbeat",
         data=LabelledSeriesConfig(path="catalog:ecg200_train"),
         model=FlatPatchesConfig(WindowSpec((None,)), dropout=0.1),
         task=ClassifyConfig(hidden=(500, 500, 500)),
-        train=TrainConfig(
-            steps=1000,
+        train=TrainConfig.cosine(
+            1000,
+            5e-4,
             batch_size=16,
             checkpoint_every=500,
-            evaluate_every=500,
-            optimizer=OptimizerConfig(name="adam", learning_rate=5e-4, schedule="cosine"),
+            optimizer="adam",
         ),
     )

@@ -2,12 +2,14 @@
 
 from stpatch_jax.data import CharactersConfig
 from stpatch_jax.nn import PatchCNNConfig, TokenEmbeddingConfig
-from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import NextTokenConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("language")
 def language() -> RunConfig:
     """Predicts each character of a text from those before it, and writes lines of its own.
 
@@ -18,7 +20,6 @@ def language() -> RunConfig:
     same vectors was far behind after as many seconds on one core.
     """
     return RunConfig(
-        recipe="language",
         data=CharactersConfig(path="catalog:reviews_positive", window=128, context=16),
         model=TokenEmbeddingConfig(
             PatchCNNConfig(WindowSpec((1,)), features=(256,)),
@@ -28,13 +29,12 @@ def language() -> RunConfig:
             dropout=0.2,
         ),
         task=NextTokenConfig(),
-        train=TrainConfig(
-            steps=1500,
-            batch_size=32,
+        train=TrainConfig.cosine(
+            1500,
+            3e-3,
             checkpoint_every=500,
             evaluate_every=250,
-            optimizer=OptimizerConfig(
-                name="adam", learning_rate=3e-3, weight_decay=0.0, schedule="cosine"
-            ),
+            optimizer="adam",
+            weight_decay=0.0,
         ),
     )

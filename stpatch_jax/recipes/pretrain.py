@@ -3,14 +3,16 @@
 import dataclasses
 
 from stpatch_jax.nn import PatchTransformerConfig
-from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.recipes.movement.data import MovementConfig
-from stpatch_jax.recipes.video.data import ClipClassesConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.movement import MovementConfig
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.recipes.video import ClipClassesConfig
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ClassifyConfig, ReconstructConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("pretrain")
 def pretrain() -> RunConfig:
     """Reconstructs hidden patches of clips of a moving digit, whose labels are not looked at.
 
@@ -22,22 +24,20 @@ def pretrain() -> RunConfig:
     random weights.
     """
     return RunConfig(
-        recipe="pretrain",
         data=ClipClassesConfig(label="motion"),
         model=PatchTransformerConfig(WindowSpec((2, 8, 8)), features=96, depth=3, heads=4),
         task=ReconstructConfig((2, 8, 8), mask_ratio=0.5),
-        train=TrainConfig(
-            steps=4000,
-            batch_size=32,
+        train=TrainConfig.cosine(
+            4000,
+            1e-3,
             checkpoint_every=1000,
-            evaluate_every=1000,
-            optimizer=OptimizerConfig(
-                learning_rate=1e-3, weight_decay=1e-3, warmup_steps=50, schedule="cosine"
-            ),
+            weight_decay=1e-3,
+            warmup_steps=50,
         ),
     )
 
 
+@register("pretrain-motion")
 def pretrain_motion() -> RunConfig:
     """Says in which of eight directions a digit moves, with the network of `pretrain`.
 
@@ -46,7 +46,6 @@ def pretrain_motion() -> RunConfig:
     before = pretrain()
     return dataclasses.replace(
         before,
-        recipe="pretrain-motion",
         data=dataclasses.replace(before.data, train_clips=1000),
         task=ClassifyConfig(hidden=(), reduce="mean"),
         train=dataclasses.replace(
@@ -55,6 +54,7 @@ def pretrain_motion() -> RunConfig:
     )
 
 
+@register("pretrain-stocks")
 def pretrain_stocks() -> RunConfig:
     """Reconstructs hidden days of single stocks, whose movement is not looked at.
 
@@ -62,22 +62,21 @@ def pretrain_stocks() -> RunConfig:
     whether a stock rises or falls on the next day.
     """
     return RunConfig(
-        recipe="pretrain-stocks",
         data=MovementConfig(path="catalog:acl18", lag=10),
         model=PatchTransformerConfig(WindowSpec((1,)), features=32, depth=2, heads=4, dropout=0.1),
         task=ReconstructConfig((1,), mask_ratio=0.3),
-        train=TrainConfig(
-            steps=600,
+        train=TrainConfig.cosine(
+            600,
+            1e-3,
             batch_size=256,
             checkpoint_every=600,
-            evaluate_every=600,
-            optimizer=OptimizerConfig(
-                learning_rate=1e-3, weight_decay=1e-2, warmup_steps=20, schedule="cosine"
-            ),
+            weight_decay=1e-2,
+            warmup_steps=20,
         ),
     )
 
 
+@register("pretrain-movement")
 def pretrain_movement() -> RunConfig:
     """Says whether a stock rises or falls, with the network of `pretrain_stocks`.
 
@@ -87,7 +86,6 @@ def pretrain_movement() -> RunConfig:
     optimizer = dataclasses.replace(before.train.optimizer, learning_rate=5e-4)
     return dataclasses.replace(
         before,
-        recipe="pretrain-movement",
         task=ClassifyConfig(hidden=(), reduce="mean"),
         train=dataclasses.replace(
             before.train,

@@ -2,11 +2,13 @@
 
 from stpatch_jax.data import Augmentation, LabelledVolumesConfig
 from stpatch_jax.nn import Conv3DConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ClassifyConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("scan")
 def scan() -> RunConfig:
     """Classifies volumes of 28 x 28 x 28 cells, in the protocol of AdrenalMNIST3D.
 
@@ -18,24 +20,19 @@ def scan() -> RunConfig:
     in the body; mirroring them, more stages and more steps did not help.
     """
     return RunConfig(
-        recipe="scan",
         data=LabelledVolumesConfig(
             path="catalog:adrenal",
             augmentation=Augmentation(shift=2),
         ),
         model=Conv3DConfig(3, features=(16, 32), window=(1, 2, 2, 2)),
         task=ClassifyConfig(hidden=(), reduce="mean"),
-        train=TrainConfig(
-            steps=400,
-            batch_size=32,
+        train=TrainConfig.cosine(
+            400,
+            4e-3,
             checkpoint_every=200,
             evaluate_every=100,
             ema=0.99,
-            optimizer=OptimizerConfig(
-                learning_rate=4e-3,
-                weight_decay=1e-2,
-                warmup_steps=30,
-                schedule="cosine",
-            ),
+            weight_decay=1e-2,
+            warmup_steps=30,
         ),
     )

@@ -2,12 +2,14 @@
 
 from stpatch_jax.data import PanelConfig
 from stpatch_jax.nn import ConvRecurrentConfig
-from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
 
+@register("stocks")
 def stocks() -> RunConfig:
     """Forecasts the prices of a panel of companies, 24 rows in, 6 rows out.
 
@@ -18,7 +20,6 @@ def stocks() -> RunConfig:
     meaning, so no patch and no convolution reaches across neighbours along that axis.
     """
     return RunConfig(
-        recipe="stocks",
         data=PanelConfig(context=24, horizon=6),
         model=ConvRecurrentConfig(
             WindowSpec((4, 1), stride=(2, 1)),

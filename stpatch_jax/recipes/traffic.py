@@ -2,11 +2,13 @@
 
 from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig
 from stpatch_jax.nn import NeighborhoodConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ForecastConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("traffic")
 def traffic() -> RunConfig:
     """Forecasts the in- and outflow of a grid one hour ahead, in the protocol of BikeNYC.
 
@@ -21,7 +23,6 @@ def traffic() -> RunConfig:
     quantile of its cell.
     """
     return RunConfig(
-        recipe="traffic",
         data=FieldConfig(
             path="catalog:bikenyc",
             context=3,
@@ -38,14 +39,12 @@ def traffic() -> RunConfig:
         ),
         model=NeighborhoodConfig(((0, 0),), lags=3, hidden=(64, 32), features=16, dropout=0.1),
         task=ForecastConfig(loss="mse", residual="climatology"),
-        train=TrainConfig(
-            steps=500,
-            batch_size=32,
+        train=TrainConfig.cosine(
+            500,
+            1e-2,
             checkpoint_every=100,
-            evaluate_every=100,
             ema=0.98,
-            optimizer=OptimizerConfig(
-                learning_rate=1e-2, weight_decay=1e-2, warmup_steps=20, schedule="cosine"
-            ),
+            weight_decay=1e-2,
+            warmup_steps=20,
         ),
     )

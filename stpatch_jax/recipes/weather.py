@@ -2,12 +2,14 @@
 
 from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ForecastConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("weather")
 def weather() -> RunConfig:
     """Forecasts the 2 m temperature on a map for 24 hours, from the 25 before.
 
@@ -26,7 +28,6 @@ def weather() -> RunConfig:
     and half with yesterday, had 0.86 and 0.85. In the first hour persistence is better.
     """
     return RunConfig(
-        recipe="weather",
         data=FieldConfig(
             path="catalog:era5_uk",
             context=25,
@@ -56,17 +57,13 @@ def weather() -> RunConfig:
             model_weight=0.7,
             weighed_against="seasonal_persistence",
         ),
-        train=TrainConfig(
-            steps=200,
+        train=TrainConfig.cosine(
+            200,
+            3e-3,
             batch_size=8,
             checkpoint_every=100,
-            evaluate_every=100,
-            optimizer=OptimizerConfig(
-                name="adam",
-                learning_rate=3e-3,
-                weight_decay=1e-3,
-                warmup_steps=20,
-                schedule="cosine",
-            ),
+            optimizer="adam",
+            weight_decay=1e-3,
+            warmup_steps=20,
         ),
     )

@@ -18,7 +18,7 @@ class RunConfig:
     """Everything that decides a run's figures; the flags of `stpatch train RECIPE`.
 
     Attributes:
-        recipe: Name of the recipe it started from.
+        recipe: Name of the recipe it started from, which `stpatch_jax.recipes` fills in.
         data: The data and how they are cut into examples.
         model: The backbone.
         task: The task.
@@ -27,7 +27,8 @@ class RunConfig:
             backbone the training starts from; None starts from random weights.
     """
 
-    recipe: tyro.conf.Suppress[str]  # the command line names it before the flags
+    # The command line names it before the flags.
+    recipe: tyro.conf.Suppress[str] = dataclasses.field(default="", kw_only=True)
     data: DataConfig
     model: BackboneConfig
     task: TaskConfig

@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from stpatch_jax.data.libraries import require_library
-from stpatch_jax.data.readers.arrays import open_arrays
+from stpatch_jax.data.readers.arrays import array_headers, load_array, open_arrays
 from stpatch_jax.data.readers.events import read_events
 from stpatch_jax.data.readers.gridded import NETCDF_SUFFIXES, open_gridded
 from stpatch_jax.data.readers.items import (
@@ -23,6 +23,7 @@ from stpatch_jax.data.readers.text import (
     Tokenizer,
     read_labelled_lines,
     read_lines,
+    text_pair,
     train_tokenizer,
 )
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
@@ -31,13 +32,17 @@ from stpatch_jax.errors import InputError
 __all__ = [
     "LabelledItems",
     "Tokenizer",
+    "array_headers",
+    "load_array",
     "open_field",
+    "read_events",
     "read_folder",
     "read_labelled_arrays",
     "read_labelled_lines",
     "read_labelled_series",
     "read_lines",
     "require_library",
+    "text_pair",
     "train_tokenizer",
 ]
 

@@ -7,11 +7,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.protocols import DataConfig
-from stpatch_jax.data.readers.events import read_events
-from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.data.transforms.steps import StandardScaler
-from stpatch_jax.errors import require
+from stpatch_jax.data import (
+    Batch,
+    DataConfig,
+    Problem,
+    Source,
+    StandardScaler,
+    chosen_split,
+)
+from stpatch_jax.data.readers import read_events
+from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchase_features
 
 # Of the cut in the middle: several cuts show the same customer at several ages.
@@ -57,15 +62,9 @@ class CustomersConfig(DataConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            self.horizon >= 1,
-            f"data.horizon must be at least 1 week, but it is {self.horizon}; use more",
-        )
-        require(
-            0 < self.validation_share < 1 and 0 < self.clip <= 1,
-            "data.validation_share must be in (0, 1) and data.clip in (0, 1], but they are "
-            f"{self.validation_share:g} and {self.clip:g}; use for example 0.1 and 0.995",
-        )
+        check_size("data.horizon", self.horizon)
+        check_range("data.validation_share", self.validation_share, 0, 1, bounds="()")
+        check_range("data.clip", self.clip, 0, 1, bounds="(]")
 
     def load(self) -> "Customers":
         """Reads the events, cuts the examples and fits their scaling to the training ones.
@@ -97,28 +96,28 @@ class CustomersConfig(DataConfig):
         require(
             known > 0 and cuts[0] >= DAYS and cuts[-1] <= known - DAYS,
             f"{self.path} must have weeks to learn from before the {self.horizon} that are "
-            f"forecast, but it has {days / DAYS:.1f} in all; use a shorter data.horizon",
+            f"forecast, got {days / DAYS:.1f} in all; use a shorter data.horizon",
         )
         history = PurchaseHistory.of(events, known=known, clip=self.clip)
         held = np.random.default_rng(self.seed).random(history.customers) < self.validation_share
         parts: dict[str, list[Examples]] = {"train": [], "validation": []}
         for cut in cuts:
-            found = examples(history, cut, known)
-            for name, chosen in (("train", ~held), ("validation", held)):
-                parts[name].append(found.of(chosen[found.customer]))
-        splits = {name: Examples.joined(found) for name, found in parts.items()}
+            at_cut = examples(history, cut, known)
+            for name, members in (("train", ~held), ("validation", held)):
+                parts[name].append(at_cut.of(members[at_cut.customer]))
+        splits = {name: Examples.joined(part) for name, part in parts.items()}
         splits["test"] = examples(history, known, days)
-        for name, found in splits.items():
+        for name, part in splits.items():
             require(
-                len(found.customer) > 0,
-                f"the {name} split of {self.path} must have a customer, but it has none; use more "
+                len(part.customer) > 0,
+                f"the {name} split of {self.path} must have a customer, got none; use more "
                 "customers or another data.validation_share",
             )
         return Customers(
             history=history,
             known=known,
             horizon_days=days - known,
-            names=tuple(map(str, events.customer.values)),
+            customers=tuple(map(str, events.customer.values)),
             splits=splits,
             scaling=Scaling.fit(splits["train"].features),
             report=self._report(events, history, splits, cuts, known),
@@ -226,14 +225,14 @@ class Scaling:
 
 
 @dataclass(frozen=True, eq=False)
-class Customers:
+class Customers(Problem):
     """Everything of one problem of purchases; made by `CustomersConfig.load`.
 
     Attributes:
         history: The purchases.
         known: Number of days of the calibration.
         horizon_days: Number of days of the test span.
-        names: Names of the customers.
+        customers: Names of the customers.
         splits: The examples of `train`, `validation` and `test`.
         scaling: How features are scaled, fitted to the training examples.
         report: What was read, clipped and left out, and the dates of the splits; JSON-able.
@@ -242,7 +241,7 @@ class Customers:
     history: PurchaseHistory
     known: int
     horizon_days: int
-    names: tuple[str, ...]
+    customers: tuple[str, ...]
     splits: Mapping[str, Examples]
     scaling: Scaling
     report: dict[str, Any]
@@ -256,29 +255,28 @@ class Customers:
         number of the example in `splits`. Floats are float32.
 
         Raises:
-            InputError: If there is no such split.
+            InputError: There is no such split.
         """
-        require(
-            split in self.splits,
-            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
-            "them",
-        )
-        found = self.splits[split]
+        examples = chosen_split(self.splits, split)
         # Counts vary as their mean does, so ratios to it vary as its inverse.
-        weights = found.scale[:, :1] / found.scale[:, 0].mean()
+        weights = examples.scale[:, :1] / examples.scale[:, 0].mean()
         arrays = {
-            "context": self.scaling(found.features),
-            "target": found.real / found.scale,
-            "persistence": found.before * found.span[:, None] / found.scale,
+            "context": self.scaling(examples.features),
+            "target": examples.real / examples.scale,
+            "persistence": examples.before * examples.span[:, None] / examples.scale,
             "weights": np.repeat(weights, 2, axis=1),
         }
         rows = {name: values[:, None].astype(np.float32) for name, values in arrays.items()}
         rows["target_mask"] = np.ones((len(weights), 1, 2), bool)
         return _Rows({**rows, "index": np.arange(len(weights))})
 
-    def scaler_state(self) -> dict[str, Any]:
-        """Everything fitted to the training examples, JSON-able."""
-        limits = {"low": self.scaling.low.tolist(), "high": self.scaling.high.tolist()}
+    def names(self, split: str) -> dict[str, list[str]]:
+        """The customers of a split."""
+        return {"customer": [self.customers[at] for at in self.splits[split].customer]}
+
+    def state(self) -> dict[str, Any]:
+        """Mean, deviation and range of each feature over the training examples."""
+        limits = {"low": self.scaling.low, "high": self.scaling.high}
         return {**self.scaling.scaler.to_dict(), **limits}
 
 

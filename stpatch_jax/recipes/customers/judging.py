@@ -1,17 +1,25 @@
 """What customers will buy, beside what they bought before and what they really bought."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
+from matplotlib.figure import Figure
 
+from stpatch_jax import plotting
+from stpatch_jax.data import Batch
 from stpatch_jax.recipes.customers.data import Customers
-from stpatch_jax.runs.judging.judge import Evaluator, Kept, figure
+from stpatch_jax.runs.judging import Judge, Judged, Tree, finite, judges, markdown_table
 from stpatch_jax.tasks import Forecast
 
 TARGETS = ("purchases", "spending")
+_TIMES = ("before", "forecast", "real")
+_TITLES = {
+    "return": "Will come back most often",
+    "stop": "Bought at least three times again, and will fall back most",
+    "spend": "Will spend most",
+}
 _LISTED = 10
 _MOST_BEFORE = 7
 # Who bought less often than this since the first time has not stopped: he never began.
@@ -19,123 +27,217 @@ _REGULAR = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SplitCustomers:
-    """The forecasts of every customer of one split, in purchases and in money.
+class CustomerForecasts:
+    """The forecasts of some customers, in purchases and in money.
 
     Attributes:
-        forecasts: By name (`model` and the naive rules), each [customer, 2].
+        by_rule: By name (`model` and the naive rules), each [customer, 2].
         real: What they really did [customer, 2].
         before: Purchases after the first one, and spending at them, before the cut [customer, 2].
         names: Names of the customers.
     """
 
-    forecasts: dict[str, np.ndarray]
+    by_rule: Mapping[str, np.ndarray]
     real: np.ndarray
     before: np.ndarray
     names: np.ndarray
 
-
-class CustomerForecaster(Evaluator):
-    """Judges forecasts of what customers buy; see `Evaluator`."""
-
-    def __init__(self, task: Forecast, data: Customers, mesh: Mesh, *, batch_size: int):
-        super().__init__(task.predict, task.inputs, data, mesh, batch_size=batch_size)
-        self.task = task
-        self.data: Customers = data
-
-    def __call__(self, model: nnx.Module, split: str) -> SplitCustomers:
-        """Forecasts every customer of a split, without dropout; never less than nothing."""
-        kept = Kept()
-        for batch, prediction in self.predicted(model, split):
-            rows = {"model": self.task.point(prediction), **self.task.baselines(batch)}
-            kept.add({**rows, "/index": batch["index"]}, batch["example_mask"])
-        arrays = kept.arrays()
-        found = self.data.splits[split].of(arrays.pop("/index"))
-        forecasts = {
-            name: np.maximum(values[:, 0], 0.0) * found.scale for name, values in arrays.items()
-        }
-        names = np.asarray(self.data.names)[found.customer]
-        return SplitCustomers(forecasts, found.real, found.before, names)
-
-    def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
-        """RMSE and MAE of the number of purchases of a customer."""
-        found = self(model, split)
-        errors = _errors(found.forecasts["model"][:, 0], found.real[:, 0])
-        return {"rmse": errors["rmse"], "mae": errors["mae"]}
-
-    def report(self, predictions: SplitCustomers) -> dict[str, Any]:
-        """The figures of one split: errors and totals of each forecast, calibration, and lists.
-
-        The lists name the customers who will buy most often, those who bought at least three times
-        again and will fall back most, and those who will spend most.
-        """
-        rules = {
-            name: {
-                target: _errors(values[:, at], predictions.real[:, at])
-                for at, target in enumerate(TARGETS)
-            }
-            for name, values in predictions.forecasts.items()
-        }
+    def errors(self, rule: str) -> dict[str, dict[str, float | None]]:
+        """RMSE, MAE and total of a rule's forecasts, by target."""
         return {
-            "kind": "Customers",
-            "customers": len(predictions.names),
-            "real": dict(zip(TARGETS, predictions.real.sum(axis=0).tolist(), strict=True)),
-            "scaled": rules,
-            "calibration": calibration(predictions),
-            "lists": _lists(predictions),
+            target: _errors(self.by_rule[rule][:, at], self.real[:, at])
+            for at, target in enumerate(TARGETS)
         }
 
-
-def calibration(predictions: SplitCustomers) -> list[dict[str, Any]]:
-    """Mean purchases, forecast and real, of those who came back 0, 1, 2, ... times before."""
-    repeats = np.minimum(predictions.before[:, 0], _MOST_BEFORE)
-    rows = []
-    for count in np.unique(repeats):
-        chosen = repeats == count
-        means = {n: x[chosen, 0].mean() for n, x in predictions.forecasts.items()}
-        rows.append(
+    def calibration(self) -> list[dict[str, Any]]:
+        """Mean purchases, forecast and real, of those who came back 0, 1, 2, ... times before."""
+        repeats = np.minimum(self.before[:, 0], _MOST_BEFORE)
+        purchases = {"real": self.real, **self.by_rule}
+        return [
             {
                 "before": int(count),
-                "customers": int(chosen.sum()),
-                "real": float(predictions.real[chosen, 0].mean()),
-                **{name: float(mean) for name, mean in means.items()},
+                "customers": int((repeats == count).sum()),
+                **{name: float(x[repeats == count, 0].mean()) for name, x in purchases.items()},
             }
+            for count in np.unique(repeats)
+        ]
+
+    def lists(self) -> dict[str, list[dict[str, Any]]]:
+        """Who will buy most often, who of the regular will fall back most, who will spend most."""
+        model, regular = self.by_rule["model"], self.before[:, 0] >= _REGULAR
+        left = (model[:, 0] + 1) / (self.before[:, 0] + 1)
+        least_first = {
+            "return": -model[:, 0],
+            "stop": np.where(regular, left, np.inf),
+            "spend": -model[:, 1],
+        }
+        most = {"stop": min(_LISTED, int(regular.sum()))}
+        return {
+            name: [
+                self._customer(at)
+                for at in np.argsort(values, kind="stable")[: most.get(name, _LISTED)]
+            ]
+            for name, values in least_first.items()
+        }
+
+    def _customer(self, at: int) -> dict[str, Any]:
+        rows = self.before[at], self.by_rule["model"][at], self.real[at]
+        return {
+            "customer": str(self.names[at]),
+            **{
+                time: dict(zip(TARGETS, row.tolist(), strict=True))
+                for time, row in zip(_TIMES, rows, strict=True)
+            },
+        }
+
+
+@judges(Forecast, Customers)
+class CustomersJudge(Judge):
+    """Judges forecasts of what customers buy, never less than nothing.
+
+    Its rows are the scaled forecasts of each customer, by rule.
+    """
+
+    task: Forecast
+    data: Customers
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """What the task reads."""
+        return self.task.inputs
+
+    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """The forecast, in scaled units."""
+        return self.task.predict(model, batch)
+
+    def sums(self, batch: Batch, answers: Tree) -> Tree:
+        """Nothing: all figures are of the rows."""
+        del batch, answers
+        return {}
+
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
+        """The forecasts of each customer, see the class."""
+        rules = {"model": self.task.point(answers), **self.task.baselines(batch)}
+        return {name: np.asarray(values)[:, 0] for name, values in rules.items()}
+
+    def forecasts(self, judged: Judged) -> CustomerForecasts:
+        """The forecasts of a split in purchases and money, beside what came."""
+        examples = self.data.splits[judged.split]
+        return CustomerForecasts(
+            by_rule={
+                name: np.maximum(values, 0.0) * examples.scale
+                for name, values in judged.rows.items()
+            },
+            real=examples.real,
+            before=examples.before,
+            names=np.asarray(self.data.names(judged.split)["customer"]),
         )
-    return rows
+
+    def validation(self, judged: Judged) -> dict[str, float]:
+        """RMSE and MAE of the number of purchases of a customer."""
+        errors: Any = self.forecasts(judged).errors("model")["purchases"]
+        return {"rmse": errors["rmse"], "mae": errors["mae"]}
+
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """Errors and totals by rule, calibration, and lists of customers."""
+        return customer_report(self.forecasts(judged))
+
+    def markdown(self, report: Mapping[str, Any]) -> list[str]:
+        """Errors and totals, calibration, and who will do what."""
+        return customer_lines(report)
+
+    def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
+        """Mean purchases by how often customers came back before."""
+        del judged
+        return {"calibration": calibration_figure(report["test"]["calibration"])}
 
 
-def _errors(forecast: np.ndarray, real: np.ndarray) -> dict[str, Any]:
+def customer_report(forecasts: CustomerForecasts) -> dict[str, Any]:
+    """Errors and totals by rule, calibration, and lists of customers; JSON-able."""
+    return {
+        "customers": len(forecasts.names),
+        "real": dict(zip(TARGETS, forecasts.real.sum(axis=0).tolist(), strict=True)),
+        "scaled": {rule: forecasts.errors(rule) for rule in forecasts.by_rule},
+        "calibration": forecasts.calibration(),
+        "lists": forecasts.lists(),
+    }
+
+
+def _errors(forecast: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
     error = forecast - real
     return {
-        "rmse": figure(np.sqrt(np.mean(error**2))),
-        "mae": figure(np.mean(np.abs(error))),
-        "total": figure(forecast.sum()),
+        "rmse": finite(np.sqrt(np.mean(error**2))),
+        "mae": finite(np.mean(np.abs(error))),
+        "total": finite(forecast.sum()),
     }
 
 
-def _lists(predictions: SplitCustomers) -> dict[str, list[dict[str, Any]]]:
-    model, before = predictions.forecasts["model"], predictions.before
-    kept = (model[:, 0] + 1) / (before[:, 0] + 1)
-    orders = {
-        "return": np.argsort(-model[:, 0], kind="stable"),
-        "stop": np.argsort(np.where(before[:, 0] >= _REGULAR, kept, np.inf), kind="stable"),
-        "spend": np.argsort(-model[:, 1], kind="stable"),
-    }
-    regular = int((before[:, 0] >= _REGULAR).sum())
-    most = {"stop": min(_LISTED, regular)}
-    return {
-        name: [_customer(predictions, int(at)) for at in order[: most.get(name, _LISTED)]]
-        for name, order in orders.items()
-    }
+def customer_lines(report: Mapping[str, Any]) -> list[str]:
+    """The report as Markdown, after its first lines."""
+    test, data = report["test"], report["data"]
+    span = data["splits"]["test"]
+    return [
+        f"{test['customers']:,} customers, purchases and spending from {span['first_target']} to "
+        f"{span['last_target']}; purchases of a customer on one day count as one.",
+        "",
+        f"Of {data['purchases']:,} purchases {data['amounts_missing']:,} had no amount and "
+        f"{data['amounts_clipped']:,} one above {data['amount_limit']:.2f}, at which amounts are "
+        "clipped in a customer's mean.",
+        "",
+        *_error_table(test),
+        "",
+        *_calibration_table(test["calibration"]),
+        *(
+            line
+            for name, title in _TITLES.items()
+            for line in ("", f"{title}:", "", *_customer_table(test["lists"][name]))
+        ),
+        "",
+    ]
 
 
-def _customer(predictions: SplitCustomers, at: int) -> dict[str, Any]:
-    rows = {
-        "before": predictions.before[at],
-        "forecast": predictions.forecasts["model"][at],
-        "real": predictions.real[at],
-    }
-    return {
-        "customer": str(predictions.names[at]),
-        **{name: dict(zip(TARGETS, values.tolist(), strict=True)) for name, values in rows.items()},
-    }
+def _error_table(test: Mapping[str, Any]) -> list[str]:
+    heads = [f"{target} {head}" for target in TARGETS for head in ("RMSE", "MAE", "total")]
+    rows: list[list[Any]] = []
+    for name, of in test["scaled"].items():
+        rows.append([name])
+        for errors in of.values():
+            rows[-1] += [errors["rmse"], errors["mae"], f"{errors['total']:,.0f}"]
+    real = [x for target in TARGETS for x in (None, None, f"{test['real'][target]:,.0f}")]
+    return markdown_table(["", *heads], [*rows, ["real", *real]])
+
+
+def _calibration_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    rules = [name for name in rows[0] if name not in ("before", "customers", "real")]
+    return markdown_table(
+        ["came back before", "customers", *rules, "real"],
+        (
+            [
+                f"{row['before']}{' and more' if row is rows[-1] else ''}",
+                f"{row['customers']:,}",
+                *(f"{row[name]:.3g}" for name in (*rules, "real")),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _customer_table(listed: Sequence[Mapping[str, Any]]) -> list[str]:
+    columns = [(target, time) for target in TARGETS for time in _TIMES]
+    return markdown_table(
+        ["customer", *(f"{target} {time}" for target, time in columns)],
+        ([one["customer"], *(one[time][target] for target, time in columns)] for one in listed),
+    )
+
+
+def calibration_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Mean purchases, forecast and real, by how often customers came back before."""
+    figure = plotting.new_figure(1, 1, size=(6, 4))
+    ax = figure.axes[0]
+    before = [row["before"] for row in rows]
+    for name in (name for name in rows[0] if name not in ("before", "customers")):
+        ax.plot(before, [row[name] for row in rows], "k-" if name == "real" else "o-", label=name)
+    ax.set_xlabel("times a customer came back before (the last: and more)")
+    ax.set_ylabel("mean number of purchases")
+    ax.legend(frameon=False)
+    return figure

@@ -6,14 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from stpatch_jax.data.labelled.fields import (
-    LabelledFields,
-    LabelledSplit,
-    UnlabelledFields,
-)
-from stpatch_jax.data.protocols import DataConfig
-from stpatch_jax.data.readers.arrays import array_headers, load_array
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.data import DataConfig, LabelledFields, LabelledSplit, UnlabelledFields
+from stpatch_jax.data.readers import array_headers, load_array
+from stpatch_jax.errors import check_choice, check_size, require
 
 # A feature beyond this is an outlier: the usual ones are about as large as 1.
 _CLIP = 6.0
@@ -52,12 +47,13 @@ class MovementConfig(DataConfig):
     missing: float = -123320.0
 
     def __post_init__(self) -> None:
-        require(self.lag >= 1, f"data.lag must be at least 1 day, but it is {self.lag}; use more")
+        check_size("data.lag", self.lag)
+        check_choice("data.view", self.view, ("own", "market"))
         dates = self.train_from, self.validation_from, self.test_from
         require(
             list(dates) == sorted(set(dates)),
-            f"the splits must begin one after the other, but they begin at {', '.join(dates)}; "
-            "give dates like 2014-01-02 in order",
+            f"the splits must begin one after the other, got {', '.join(dates)}; give dates like "
+            "2014-01-02 in order",
         )
 
     def load(self) -> LabelledFields:
@@ -73,8 +69,8 @@ class MovementConfig(DataConfig):
         first, *borders = map(int, np.searchsorted(days, begins))
         require(
             max(first, self.lag) < borders[0] < borders[1] < len(days),
-            f"each split must have a day of {path}, which holds {days[0]} to {days[-1]}, but they "
-            f"begin at {', '.join(map(str, begins))}; give other dates",
+            f"each split must have a day of {path}, which holds {days[0]} to {days[-1]}, got "
+            f"splits that begin at {', '.join(map(str, begins))}; give other dates",
         )
         spans = zip(
             ("train", "validation", "test"),
@@ -105,7 +101,7 @@ class MovementConfig(DataConfig):
         features, label, days = _movement_arrays(path)
         require(
             len(days) >= self.lag,
-            f"{path} must have at least the {self.lag} days that an example sees, but it has "
+            f"{path} must have at least the {self.lag} days that an example sees, got "
             f"{len(days)}; give more days",
         )
         unknown = features.min(axis=-1) < self.missing
@@ -123,16 +119,16 @@ class MovementConfig(DataConfig):
 
 def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     arrays = array_headers(path)
-    if missing := [name for name in ("features", "label", "dates") if name not in arrays]:
-        raise InputError(
-            f"{path} must hold the arrays features, label and dates, but there is no "
-            f"{' and no '.join(missing)}; it has {', '.join(arrays)}"
-        )
+    require(
+        {"features", "label", "dates"} <= set(arrays),
+        f"{path} must hold the arrays features, label and dates, got {', '.join(arrays)}; give a "
+        "file with all three",
+    )
     features, label, days = (load_array(path, name) for name in ("features", "label", "dates"))
     require(
         features.ndim == 3 and label.shape == features.shape[:2] and len(days) == label.shape[1],
-        f"{path} must hold features [stock, day, channel], label [stock, day] and dates [day], but "
-        f"their shapes are {features.shape}, {label.shape} and {days.shape}; correct the file",
+        f"{path} must hold features [stock, day, channel], label [stock, day] and dates [day], got "
+        f"the shapes {features.shape}, {label.shape} and {days.shape}; correct the file",
     )
     return features, label, days
 

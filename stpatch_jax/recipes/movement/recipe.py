@@ -1,13 +1,15 @@
 """Stock movement: will a stock rise or fall tomorrow?"""
 
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches import WindowSpec
 from stpatch_jax.recipes.movement.data import MovementConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.recipes.registry import register
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ClassifyConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("stock-movement")
 def stock_movement() -> RunConfig:
     """Says whether a stock rises or falls on the next day, in the protocol of ACL18.
 
@@ -17,23 +19,18 @@ def stock_movement() -> RunConfig:
     drawn by day.
     """
     return RunConfig(
-        recipe="stock_movement",
         data=MovementConfig(path="catalog:acl18", lag=5, view="market"),
         model=FlatPatchesConfig(WindowSpec((1,))),
         task=ClassifyConfig(hidden=(), class_weights="balanced"),
-        train=TrainConfig(
-            steps=300,
+        train=TrainConfig.cosine(
+            300,
+            1e-2,
             batch_size=2048,
             checkpoint_every=150,
-            evaluate_every=150,
-            optimizer=OptimizerConfig(
-                name="adam",
-                learning_rate=1e-2,
-                # L2 on the weights, which the prior knowledge that hardly anything shows asks for.
-                # It falls on both logits, so on their difference it is half of this.
-                weight_decay=0.6,
-                clip_norm=None,
-                schedule="cosine",
-            ),
+            optimizer="adam",
+            # L2 on the weights, which the prior knowledge that hardly anything shows asks for.
+            # It falls on both logits, so on their difference it is half of this.
+            weight_decay=0.6,
+            clip_norm=None,
         ),
     )

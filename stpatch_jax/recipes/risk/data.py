@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data.prices.tables import PriceTable, read_price_table
-from stpatch_jax.data.protocols import DataConfig
-from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.data.sampling.splits import chronological_splits
-from stpatch_jax.errors import require
-from stpatch_jax.recipes.risk.features import (
-    LEAST_RULE_ROWS,
-    RULE_ROWS,
-    WARM_UP,
-    RiskFeatures,
+from stpatch_jax.data import (
+    EVERYTHING,
+    Batch,
+    DataConfig,
+    InputAxes,
+    PriceTable,
+    Problem,
+    Source,
+    chosen_split,
+    chronological_splits,
+    read_price_table,
 )
+from stpatch_jax.errors import check_range, check_size, require
+from stpatch_jax.recipes.risk.features import LEAST_RULE_ROWS, RULE_ROWS, WARM_UP, RiskFeatures
 
 SINCE_VALIDATION = "since_validation"
 """Name of the source of all examples from the first of validation to the last of test."""
@@ -40,40 +43,31 @@ class RiskConfig(DataConfig):
             out.
         horizon: Number of rows that a return spans.
         level: Level of the quantile, in (0, 0.5); the task must forecast it.
-        validation_fraction: Share of the rows in the validation span, in (0, 1).
-        test_fraction: Share of the rows in the test span, in (0, 1), the last ones.
+        validation_share: Share of the rows in the validation span, in (0, 1).
+        test_share: Share of the rows in the test span, in (0, 1), the last ones.
 
     Raises:
-        InputError: If a value is out of range.
+        InputError: A value is out of range.
     """
 
     path: str | None = "catalog:stocks"
     horizon: int = 1
     level: float = 0.05
-    validation_fraction: float = 0.15
-    test_fraction: float = 0.15
+    validation_share: float = 0.15
+    test_share: float = 0.15
 
     def __post_init__(self) -> None:
-        require(
-            self.horizon >= 1,
-            f"data.horizon must be at least 1 row, but it is {self.horizon}; use 1 or more",
-        )
-        require(
-            0 < self.level < 0.5,
-            f"data.level must be above 0 and below 0.5, but it is {self.level:g}; use e.g. 0.05",
-        )
-        shares = self.validation_fraction, self.test_fraction
-        require(
-            min(shares) > 0 and sum(shares) < 1,
-            "data.validation_fraction and data.test_fraction must be above 0 and leave a rest to "
-            f"train, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.15 and 0.15",
-        )
+        check_size("data.horizon", self.horizon)
+        check_range("data.level", self.level, 0, 0.5, bounds="()")
+        check_range("data.validation_share", self.validation_share, 0, 1, bounds="()")
+        left = 1 - self.validation_share
+        check_range("data.test_share", self.test_share, 0, left, bounds="()")
 
     def load(self) -> "RiskData":
         """Reads the table, makes features, and scales them by the training rows.
 
         Raises:
-            InputError: If the table cannot be used or is too short; see `read_price_table`.
+            InputError: The table cannot be used or is too short; see `read_price_table`.
         """
         return _build(self, read_price_table(None if self.path is None else self.file()))
 
@@ -82,13 +76,14 @@ class RiskConfig(DataConfig):
 
         Args:
             path: The table, of any companies: the model is the same for all of them.
-            state: What `RiskData.scaler_state` gave.
+            state: What `RiskData.state` gave.
 
         Returns:
-            A problem without splits.
+            A problem whose only split, `EVERYTHING`, has an example for each row of the table as
+            origin; those whose return ends behind the table have no target.
 
         Raises:
-            InputError: If the table cannot be read, or has no highs and lows where the model needs
+            InputError: The table cannot be read, or has no highs and lows where the model needs
                 them (or has them where it does not).
         """
         table = read_price_table(path)
@@ -96,15 +91,16 @@ class RiskConfig(DataConfig):
         features = tuple(state["features"])
         require(
             found.names == features,
-            f"{path} must give the features {', '.join(features)} that the run was trained on, but "
-            f"it gives {', '.join(found.names)}; give a table with the same columns",
+            f"{path} must give the features {', '.join(features)} that the run was trained on, got "
+            f"{', '.join(found.names)}; give a table with the same columns",
         )
         scaling = {name: np.asarray(state[name]) for name in ("mean", "deviation")}
-        return _data(found, self, {}, scaling, {})
+        origins = range(self.horizon, len(found.times) + self.horizon)
+        return _data(found, self, {EVERYTHING: origins}, scaling, {})
 
 
 @dataclass(frozen=True, eq=False)
-class RiskData:
+class RiskData(Problem):
     """Everything of one value-at-risk problem; made by `RiskConfig.load`.
 
     Rows count from 0. An example is named by the row in which its return ends, `horizon` rows
@@ -116,7 +112,7 @@ class RiskData:
         times: Time of each row, datetime64 [time].
         companies: Names of the companies; their order carries no meaning.
         features: Names of the input channels.
-        splits: Target rows of `train`, `validation` and `test`.
+        splits: Target rows of `train`, `validation` and `test`, or of `EVERYTHING`.
         report: What was read, and the dates of the splits; JSON-able.
         inputs: Scaled features by origin [time, company, channel], float32, 0 where missing.
         known: Whether all features of an origin are known [time, company].
@@ -174,17 +170,18 @@ class RiskData:
                 rows between them, for what is learned online.
 
         Raises:
-            InputError: If there is no such split.
+            InputError: There is no such split.
         """
         if split == SINCE_VALIDATION:
             rows = range(self.splits["validation"].start, self.splits["test"].stop)
             return _RiskSource(self, rows)
-        require(
-            split in self.splits,
-            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
-            "them",
-        )
-        return _RiskSource(self, self.splits[split])
+        return _RiskSource(self, chosen_split(self.splits, split))
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """The companies, the features and the time of an example's origin."""
+        origin = chosen_split(self.splits, split)[number] - self.config.horizon
+        coords = {"time": self.times[[origin]], "company": list(self.companies)}
+        return InputAxes(dims=("company",), coords=coords, channels=self.features)
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, 1, company, 1] as log returns, float64; NaN where not known.
@@ -211,12 +208,12 @@ class RiskData:
         """
         return {name: self._at_origins(values, index) for name, values in self.rules.items()}
 
-    def scaler_state(self) -> dict[str, Any]:
-        """Everything fitted to the training rows, JSON-able."""
+    def state(self) -> dict[str, Any]:
+        """Mean and deviation of each feature over the training rows, and the names of both axes."""
         return {
             "companies": list(self.companies),
             "features": list(self.features),
-            **{name: values.tolist() for name, values in self.scaling.items()},
+            **self.scaling,
         }
 
     def _at_origins(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -236,7 +233,8 @@ class _RiskSource:
     def __getitem__(self, i: int, /) -> Batch:
         row = self.rows[i]
         data, origin = self.data, row - self.data.config.horizon
-        target = data.returns[row] / data.scale[origin]
+        real = data.returns[row] if row < len(data.returns) else np.nan
+        target = real / data.scale[origin]
         mask = np.isfinite(target) & data.known[origin]
         column = (None, slice(None), None)
         return {
@@ -257,8 +255,8 @@ def _build(config: RiskConfig, table: PriceTable) -> RiskData:
     require(
         len(rows) > 0,
         f"the price table must have a company with {WARM_UP + config.horizon + 2} prices in its "
-        f"{train.stop} training rows, but none has; use a longer table or smaller validation and "
-        "test fractions",
+        f"{train.stop} training rows, got none; use a longer table or smaller validation and test "
+        "shares",
     )
     scaling = {"mean": rows.mean(axis=0), "deviation": rows.std(axis=0) + 1e-9}
     history = found.rules["historical_simulation"]
@@ -298,16 +296,16 @@ def _splits(rows: int, config: RiskConfig) -> dict[str, range]:
         rows,
         context=WARM_UP,
         horizon=config.horizon + 1,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
+        validation_fraction=config.validation_share,
+        test_fraction=config.test_share,
     )
     least = RULE_ROWS + config.horizon
-    found = spans["train"].stop
+    trained = spans["train"].stop
     require(
-        found >= least,
+        trained >= least,
         f"the training split must hold at least {least} rows ({RULE_ROWS} returns of historical "
-        f"simulation), but it has {found} of the table's {rows}; use a longer table or smaller "
-        "validation and test fractions",
+        f"simulation), got {trained} of the table's {rows}; use a longer table or smaller "
+        "validation and test shares",
     )
     return {name: range(span.start + config.horizon, span.stop) for name, span in spans.items()}
 
@@ -326,7 +324,7 @@ def _check_judged(
         require(
             bool((both & np.isfinite(returns[splits[name]])).any()),
             f"the price table must have a company with {LEAST_RULE_ROWS} returns in {RULE_ROWS} "
-            f"rows for its {name} split, but none has; use a longer table or one with fewer gaps",
+            f"rows for its {name} split, got none; use a longer table or one with fewer gaps",
         )
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data.prices.cleaning import mask_impossible
-from stpatch_jax.data.prices.tables import PriceTable
+from stpatch_jax.data import PriceTable, mask_impossible
 from stpatch_jax.recipes.risk.volatility import (
     ewma_variance,
     parkinson_variance,

@@ -1,118 +1,193 @@
 """A low quantile of returns over a whole split: its level kept online, beside naive rules."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from matplotlib.figure import Figure
 
-from stpatch_jax.data import truth
+from stpatch_jax import plotting
+from stpatch_jax.data import Batch
 from stpatch_jax.errors import require
 from stpatch_jax.losses.quantile import tilted
 from stpatch_jax.recipes.risk.data import SINCE_VALIDATION, RiskData
-from stpatch_jax.runs.judging.forecast import Forecaster, SplitForecasts
+from stpatch_jax.runs.judging import (
+    ForecastJudge,
+    Judged,
+    Shows,
+    Tree,
+    error_figure,
+    judges,
+    markdown_table,
+)
 from stpatch_jax.tasks import Forecast
 
+_MOST_ROWS = 250
+WITHOUT_LEVEL = "model_without_level"
+"""Name of the model's quantile as it is, before its level is kept online."""
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class SplitQuantiles(SplitForecasts):
-    """The forecasts of one split, and a low quantile beside the returns in their own units.
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tails:
+    """A low quantile of returns, beside what came.
 
     Attributes:
         level: Level of the quantile.
-        tails: The quantile by name (`model`, `model_without_level`, then the naive rules), each
-            [window, 1, company, 1], NaN where not known.
-        returns: What really came, the same shape; NaN where missing or where a rule says nothing,
-            so that all are judged on the same returns.
+        quantiles: By name (`model`, `model_without_level`, then the naive rules)
+            [window, company], NaN where not known.
+        returns: What really came [window, company]; NaN where missing or where a rule says
+            nothing, so that all are judged on the same returns.
     """
 
     level: float
-    tails: dict[str, np.ndarray]
+    quantiles: Mapping[str, np.ndarray]
     returns: np.ndarray
 
     @property
     def scored(self) -> np.ndarray:
-        """True where all quantiles are judged [window, 1, company, 1]."""
+        """True where all quantiles are judged [window, company]."""
         return np.isfinite(self.returns)
 
     def breaches(self, name: str) -> np.ndarray:
-        """True where a return fell below its quantile [window, 1, company, 1]."""
-        return self.returns < self.tails[name]
+        """True where a return fell below its quantile [window, company]."""
+        return self.returns < self.quantiles[name]
 
     def losses(self, name: str) -> np.ndarray:
-        """The pinball loss of each return [window, 1, company, 1], 0 where it is not scored."""
-        error = np.where(self.scored, self.returns - self.tails[name], 0.0)
+        """The pinball loss of each return [window, company], 0 where it is not scored."""
+        error = np.where(self.scored, self.returns - self.quantiles[name], 0.0)
         return tilted(error[..., None], (self.level,))[..., 0]
 
-    def figures(self, name: str) -> dict[str, float]:
+    def metrics(self, name: str) -> dict[str, float]:
         """Mean pinball loss, and coverage, the share of returns below their quantile."""
         count = int(self.scored.sum())
         sums = {"pinball": self.losses(name).sum(), "coverage": self.breaches(name).sum()}
         return {metric: float(total) / count for metric, total in sums.items()}
 
 
-class QuantileForecaster(Forecaster):
+@judges(Forecast, RiskData)
+class RiskJudge(ForecastJudge):
     """Judges quantiles of returns, whose level is kept online; see `online_factors`.
 
     The level is learned from the first row of validation on, so the test split begins with what
-    validation taught, as it would in use.
+    validation taught, as it would in use. The median is judged as a forecast is. Its rows also
+    have `quantiles` by name and `returns`, see `Tails`.
     """
+
+    data: RiskData
 
     def __init__(self, task: Forecast, data: RiskData, mesh: Mesh, *, batch_size: int):
         super().__init__(task, data, mesh, batch_size=batch_size)
-        self.risk = data
-        level = data.config.level
+        self.level, quantiles = data.config.level, task.config.quantiles
         require(
-            level in task.config.quantiles,
-            f"task.quantiles must hold the level {level:g} of the data, but they are "
-            f"{task.config.quantiles}; add it, or change data.level",
+            self.level in quantiles,
+            f"task.quantiles must hold the level {self.level:g} of the data, got {quantiles}; add "
+            "it, or change data.level",
         )
-        self.at = task.config.quantiles.index(level)
+        self.at = quantiles.index(self.level)
 
-    def __call__(self, model: nnx.Module, split: str) -> SplitQuantiles:
-        """Forecasts every row of a split, without dropout; for test, those since validation too."""
-        found = super().__call__(model, SINCE_VALIDATION if split == "test" else split)
-        quantiles: Any = found.quantiles
-        level, index = self.risk.config.level, found.index
-        tail = self.risk.in_units(quantiles[..., self.at], index)
-        real = np.where(found.mask, truth(self.risk, index), np.nan)
-        factors = online_factors(tail, real, level=level, lag=self.risk.config.horizon)
-        tails = {
-            "model": tail * factors.reshape(-1, 1, 1, 1),
-            "model_without_level": tail,
-            **self.risk.naive_quantiles(index),
-        }
-        judged = np.logical_and.reduce([np.isfinite(values) for values in tails.values()])
-        rows = np.isin(index, self.risk.splits[split])
-        return SplitQuantiles(
-            forecasts={name: values[rows] for name, values in found.forecasts.items()},
-            target=found.target[rows],
-            mask=found.mask[rows],
-            index=index[rows],
-            quantiles=quantiles[rows],
-            level=level,
-            tails={name: values[rows] for name, values in tails.items()},
-            returns=np.where(judged, real, np.nan)[rows],
-        )
-
-    def summary(self, model: nnx.Module, split: str) -> dict[str, float]:
-        """Pinball loss of the quantile in the data's units, and its coverage."""
-        return self(model, split).figures("model")
-
-    def report(self, predictions: Any) -> dict[str, Any]:
-        """The figures of the median, see `Forecaster.report`, and under `quantile` of the tail."""
-        figures = super().report(predictions)
-        figures["scaled"]["unit"] = "sigma * sqrt(horizon)"
-        return {
-            **figures,
-            "quantile": {
-                "level": predictions.level,
-                "unit": self.data.unit,
-                "targets": int(predictions.scored.sum()),
-                "rules": {name: predictions.figures(name) for name in predictions.tails},
+    def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
+        """Goes through a split, without dropout; for the level again from validation to test."""
+        judged = super().__call__(model, split, past=past)
+        # All rows in between, too: the level moves with each of them.
+        since = super().__call__(model, SINCE_VALIDATION) if split == "test" else judged
+        index, real = since.rows["index"], since.rows["returns"]
+        tail = since.rows["quantiles"]["model"]
+        factors = online_factors(tail, real, level=self.level, lag=self.data.config.horizon)
+        quantiles = {
+            "model": tail * factors[:, None],
+            WITHOUT_LEVEL: tail,
+            **{
+                name: values[:, 0, :, 0]
+                for name, values in self.data.naive_quantiles(index).items()
             },
         }
+        known = np.logical_and.reduce([np.isfinite(values) for values in quantiles.values()])
+        own = np.isin(index, judged.rows["index"])
+        rows = {
+            **judged.rows,
+            "quantiles": {name: values[own] for name, values in quantiles.items()},
+            "returns": np.where(known, real, np.nan)[own],
+        }
+        return dataclasses.replace(judged, rows=rows)
+
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
+        """Sums of errors as of any forecast; the model's quantile and what came, by company."""
+        tail = self.data.in_units(answers["outputs"][..., self.at], batch["index"])
+        real = np.where(batch["target_mask"], answers["real"], np.nan)
+        return {
+            **super().rows(batch, answers),
+            "quantiles": {"model": tail[:, 0, :, 0]},
+            "returns": real[:, 0, :, 0],
+        }
+
+    def shows(self, count: int) -> Mapping[str, Shows]:
+        """Nothing but what is in the rows."""
+        del count
+        return {}
+
+    def tails(self, judged: Judged) -> Tails:
+        """The quantiles of a split beside what came."""
+        return Tails(self.level, judged.rows["quantiles"], judged.rows["returns"])
+
+    def validation(self, judged: Judged) -> dict[str, float]:
+        """Pinball loss of the quantile in the data's units, and its coverage."""
+        return self.tails(judged).metrics("model")
+
+    def report(self, judged: Judged) -> dict[str, Any]:
+        """Errors of the median, see `ForecastJudge.report`, and under `quantile` of the tail."""
+        report, tails = super().report(judged), self.tails(judged)
+        report["scaled"]["unit"] = "sigma * sqrt(horizon)"
+        return {
+            **report,
+            "quantile": {
+                "level": self.level,
+                "unit": self.data.unit,
+                "targets": int(tails.scored.sum()),
+                "rules": {name: tails.metrics(name) for name in tails.quantiles},
+            },
+        }
+
+    def before_errors(self, test: Mapping[str, Any]) -> list[str]:
+        """Coverage and pinball loss of model and naive rules."""
+        tail = test["quantile"]
+        rules = tail["rules"].items()
+        return [
+            f"The {tail['level']:.3g} quantile over {tail['targets']} targets: coverage is the "
+            "share below it; of the pinball loss less is better.",
+            "",
+            *markdown_table(
+                ["quantile", "coverage", f"pinball loss ({tail['unit']})"],
+                ([name, of["coverage"], of["pinball"]] for name, of in rules),
+            ),
+            "",
+        ]
+
+    def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
+        """The error by lead time, and the quantiles under the returns of a company."""
+        return {"errors": error_figure(report["test"]), "quantile": self._quantiles(judged)}
+
+    def _quantiles(self, judged: Judged) -> Figure:
+        """The quantiles of the company with most scored returns, under these returns."""
+        tails = self.tails(judged)
+        company = int(tails.scored.sum(axis=0).argmax())
+        last = slice(-_MOST_ROWS, None)
+        figure = plotting.new_figure(1, 1, size=(9, 4))
+        plotting.returns_and_quantiles(
+            self.data.times[judged.rows["index"][last]],
+            tails.returns[last, company],
+            {
+                name: values[last, company]
+                for name, values in tails.quantiles.items()
+                if name != WITHOUT_LEVEL
+            },
+            ax=figure.axes[0],
+            title=f"{self.data.companies[company]}: {self.level:.3g} quantile",
+            unit=self.data.unit,
+        )
+        return figure
 
 
 def online_factors(

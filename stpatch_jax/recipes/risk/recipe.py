@@ -1,13 +1,15 @@
 """Stock risk: how much of its price each company may lose over the next days."""
 
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
 from stpatch_jax.recipes.risk.data import RiskConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ForecastConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("stock-risk")
 def stock_risk() -> RunConfig:
     """Forecasts the 5 % quantile of each company's return over the next day (value at risk).
 
@@ -20,20 +22,15 @@ def stock_risk() -> RunConfig:
     the first day of validation then moves its level, day by day.
     """
     return RunConfig(
-        recipe="stock_risk",
         data=RiskConfig(horizon=1),
         model=FlatPatchesConfig(WindowSpec((1, 1))),
         task=ForecastConfig(quantiles=(0.05, 0.5), residual="none"),
-        train=TrainConfig(
-            steps=600,
+        train=TrainConfig.cosine(
+            600,
+            1e-2,
             batch_size=256,
             checkpoint_every=300,
-            evaluate_every=300,
-            optimizer=OptimizerConfig(
-                name="adam",
-                learning_rate=1e-2,
-                weight_decay=1e-2,
-                schedule="cosine",
-            ),
+            optimizer="adam",
+            weight_decay=1e-2,
         ),
     )

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from stpatch_jax.data.transforms.cleaning import nan_quantiles
-from stpatch_jax.errors import require
+from stpatch_jax.data import nan_quantiles
+from stpatch_jax.errors import check_range, check_size
 
 
 def ewma_variance(returns: np.ndarray, *, decay: float = 0.94, start: int = 20) -> np.ndarray:
@@ -21,7 +21,7 @@ def ewma_variance(returns: np.ndarray, *, decay: float = 0.94, start: int = 20) 
         float64 [time, ...], NaN before a series has begun and in the row in which it begins.
 
     Raises:
-        InputError: If an option is out of range.
+        InputError: An option is out of range.
 
     References:
         J.P. Morgan, RiskMetrics Technical Document, 4th edition, 1996, section 5.2.
@@ -29,8 +29,8 @@ def ewma_variance(returns: np.ndarray, *, decay: float = 0.94, start: int = 20) 
     >>> ewma_variance(np.array([1.0, 3.0, 1.0]), decay=0.5, start=2).tolist()
     [nan, nan, 3.0]
     """
-    require(0 < decay < 1, f"decay must be above 0 and below 1, but it is {decay}; use e.g. 0.94")
-    _check_count("start", start)
+    check_range("decay", decay, 0, 1, bounds="()")
+    check_size("start", start)
     squares = np.asarray(returns, np.float64) ** 2
     known = np.isfinite(squares)
     number = known.cumsum(axis=0)
@@ -60,7 +60,7 @@ def rolling_mean(values: np.ndarray, rows: int, *, least: int | None = None) -> 
         float64 [time, ...], NaN where fewer are known.
 
     Raises:
-        InputError: If `rows` or `least` is out of range.
+        InputError: `rows` or `least` is out of range.
 
     >>> rolling_mean(np.array([1.0, 3.0, np.nan, 5.0]), 2, least=1).tolist()
     [1.0, 2.0, 3.0, 5.0]
@@ -95,7 +95,7 @@ def rolling_quantile(
         float64 [time, ...], NaN where fewer are known.
 
     Raises:
-        InputError: If `rows` or `least` is out of range.
+        InputError: `rows` or `least` is out of range.
 
     References:
         Hendricks, "Evaluation of value-at-risk models using historical data", Federal Reserve Bank
@@ -112,8 +112,8 @@ def rolling_quantile(
     for at in range(series.shape[1]):  # one at a time: all windows of all series are many
         padded = np.concatenate([padding, series[:, at]])
         windows = np.lib.stride_tricks.sliding_window_view(padded, rows)
-        found = nan_quantiles(windows.T, (level,))[0]
-        result[:, at] = np.where(np.isfinite(windows).sum(axis=1) >= least, found, np.nan)
+        quantile = nan_quantiles(windows.T, (level,))[0]
+        result[:, at] = np.where(np.isfinite(windows).sum(axis=1) >= least, quantile, np.nan)
     return result.reshape(values.shape)
 
 
@@ -138,14 +138,7 @@ def parkinson_variance(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def _least(rows: int, least: int | None) -> int:
-    _check_count("rows", rows)
+    check_size("rows", rows)
     least = rows if least is None else least
-    require(
-        1 <= least <= rows,
-        f"least must be from 1 to the {rows} rows of a window, but it is {least}; use fewer",
-    )
+    check_range("least", least, 1, rows)
     return least
-
-
-def _check_count(name: str, value: int) -> None:
-    require(value >= 1, f"{name} must be at least 1, but it is {value}; use 1 or more")

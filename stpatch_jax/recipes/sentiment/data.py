@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stpatch_jax.data.labelled.fields import LabelledFields, LabelledSplit, drawn_share
-from stpatch_jax.data.labelled.folds import k_fold
-from stpatch_jax.data.protocols import DataConfig
-from stpatch_jax.data.readers import read_labelled_lines
-from stpatch_jax.data.readers.text import text_pair
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.data import (
+    DataConfig,
+    LabelledFields,
+    LabelledSplit,
+    drawn_share,
+    k_fold,
+    read_labelled_lines,
+)
+from stpatch_jax.data.readers import text_pair
+from stpatch_jax.errors import check_range, check_size, require
 
 _PARTS = 10
 Words = Sequence[str]
@@ -58,21 +62,11 @@ class LabelledTextConfig(DataConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.fold < self.folds,
-            f"data.fold must be in 0..{self.folds - 1}, but it is {self.fold}; choose one of the "
-            f"{self.folds} folds",
-        )
-        require(
-            0 < self.validation_share < 1 and self.smoothing > 0,
-            "data.validation_share must be in (0, 1) and data.smoothing above 0, but they are "
-            f"{self.validation_share:g} and {self.smoothing:g}; use for example 0.1 and 0.5",
-        )
-        require(
-            1 <= self.longest_window <= self.length,
-            "data.longest_window must be at least 1 word and no longer than data.length, but they "
-            f"are {self.longest_window} and {self.length}; use for example 3 and 64",
-        )
+        check_range("data.fold", self.fold, 0, self.folds, bounds="[)")
+        check_range("data.validation_share", self.validation_share, 0, 1, bounds="()")
+        check_range("data.smoothing", self.smoothing, 0, bounds="()")
+        check_size("data.longest_window", self.longest_window)
+        check_size("data.length", self.length, least=self.longest_window)
 
     def load(self) -> LabelledFields:
         """Reads both files and counts the windows of the training lines.
@@ -82,11 +76,11 @@ class LabelledTextConfig(DataConfig):
         """
         path = self.file()
         pair = text_pair(str(self.path))
-        if not pair:
-            raise InputError(
-                f"data.path must be one file of a pair NAME.pos and NAME.neg, but it is {path}; "
-                "name one of such a pair"
-            )
+        require(
+            bool(pair),
+            f"data.path must be one file of a pair NAME.pos and NAME.neg, got {path}; name one of "
+            "such a pair",
+        )
         items = read_labelled_lines(pair, encoding=self.encoding)
         lines = [line.lower().split() for line in items.items]
         parts, fields = self._parts(items.labels), {}

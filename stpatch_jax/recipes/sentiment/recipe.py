@@ -1,13 +1,15 @@
 """Sentiment: does a line of text praise or complain?"""
 
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
 from stpatch_jax.recipes.sentiment.data import LabelledTextConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ClassifyConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("sentiment")
 def sentiment() -> RunConfig:
     """Tells positive from negative lines, in one fold of a cross-validation of film reviews.
 
@@ -18,15 +20,14 @@ def sentiment() -> RunConfig:
     a line goes through one hidden layer. Convolutions over the words were no better on validation.
     """
     return RunConfig(
-        recipe="sentiment",
         data=LabelledTextConfig(path="catalog:reviews_positive"),
         model=FlatPatchesConfig(WindowSpec((1,))),
         task=ClassifyConfig(hidden=(16,), reduce="mean"),
-        train=TrainConfig(
-            steps=400,
+        train=TrainConfig.cosine(
+            400,
+            1e-2,
             batch_size=128,
             checkpoint_every=200,
-            evaluate_every=200,
-            optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=1e-3, schedule="cosine"),
+            weight_decay=1e-3,
         ),
     )

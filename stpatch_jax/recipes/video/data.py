@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stpatch_jax.data.protocols import DataConfig
-from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.errors import require
+from stpatch_jax.data import Batch, DataConfig, InputAxes, Problem, Source, chosen_split
+from stpatch_jax.errors import check_choice, check_range, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
 from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, ClipSource, MovingDigits
 
@@ -42,18 +41,10 @@ class DigitClipsConfig(DataConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            2 <= self.digit < self.canvas,
-            f"data.digit must be at least 2 cells and less than the canvas of {self.canvas}, but "
-            f"it is {self.digit}; use smaller digits or a larger canvas",
-        )
+        check_range("data.digit", self.digit, 2, self.canvas, bounds="[)")
         for split, clips in self.clips.items():
-            require(
-                clips >= 1, f"data.{split}_clips must be at least 1, but it is {clips}; use more"
-            )
-        require(
-            self.seed >= 0, f"data.seed must not be negative, but it is {self.seed}; use 0 or more"
-        )
+            check_size(f"data.{split}_clips", clips)
+        check_size("data.seed", self.seed, least=0)
 
     @property
     def clips(self) -> dict[str, int]:
@@ -73,7 +64,7 @@ class DigitClipsConfig(DataConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class DigitClips(abc.ABC):
+class DigitClips(Problem, abc.ABC):
     """Clips of moving digits by split, as `Data`; made by a config's `load`.
 
     Attributes:
@@ -92,13 +83,9 @@ class DigitClips(abc.ABC):
         """The examples of a split, each made when it is asked for.
 
         Raises:
-            InputError: If there is no such split.
+            InputError: There is no such split.
         """
-        require(
-            split in self.generators,
-            f"split must be one of {', '.join(self.generators)}, but it is {split!r}; choose one "
-            "of them",
-        )
+        chosen_split(self.generators, split)
         return ClipSource(partial(self.example, split), self.config.clips[split])
 
     @property
@@ -124,9 +111,14 @@ class DigitClips(abc.ABC):
             },
         }
 
-    def scaler_state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Checksum of the training images; the frames, from 0 to 1, are not scaled."""
         return {"digits": self.digits.fingerprint()}
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """Cells from 0, which is black, to 1."""
+        del split, number
+        return InputAxes(unit="0 to 1", zero="black")
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ class NextFramesConfig(DigitClipsConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("digits", "context", "horizon"):
-            _check_count(name, getattr(self, name))
+            check_size(f"data.{name}", getattr(self, name))
 
     def load(self) -> "NextFrames":
         """Reads the digits.
@@ -208,24 +200,12 @@ class ClipClassesConfig(DigitClipsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_count("frames", self.frames)
-        require(
-            SPEED * (self.frames - 1) <= 1,
-            f"data.frames must be at most {int(1 / SPEED) + 1}, within which a digit reaches no "
-            f"wall, but it is {self.frames}; use fewer",
-        )
-        require(
-            self.label in ("digit", "motion"),
-            f'data.label must be "digit" or "motion", but it is {self.label!r}; choose one of them',
-        )
-        require(
-            0 <= self.occlusion < self.canvas,
-            f"data.occlusion must be in [0, {self.canvas}), the side of the canvas, but it is "
-            f"{self.occlusion}; use less",
-        )
-        require(
-            self.noise >= 0, f"data.noise must not be negative, but it is {self.noise:g}; use 0"
-        )
+        check_size("data.frames", self.frames)
+        # Within so many frames a digit reaches no wall.
+        check_range("data.frames", self.frames, 1, int(1 / SPEED) + 1)
+        check_choice("data.label", self.label, ("digit", "motion"))
+        check_range("data.occlusion", self.occlusion, 0, self.canvas, bounds="[)")
+        check_range("data.noise", self.noise, 0)
 
     def load(self) -> "ClipClasses":
         """Reads the digits.
@@ -255,8 +235,8 @@ class ClipClasses(DigitClips):
     def example(self, split: str, number: int) -> Batch:
         """A clip as a batch of `Classify`: `field`, `label`, and as `group` its number."""
         label = number % len(self.classes)
-        given = {"heading" if self.config.label == "motion" else "label": label}
-        clip = self.generators[split].straight(number, **given)
+        shown = {"heading" if self.config.label == "motion" else "label": label}
+        clip = self.generators[split].straight(number, **shown)
         return {
             "field": clip.frames,
             "label": np.asarray(label, np.int32),
@@ -279,7 +259,7 @@ class ClipObjectsConfig(DigitClipsConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("digits", "frames"):
-            _check_count(name, getattr(self, name))
+            check_size(f"data.{name}", getattr(self, name))
 
     def load(self) -> "ClipObjects":
         """Reads the digits.
@@ -307,9 +287,9 @@ class ClipObjects(DigitClips):
     @cached_property
     def _counted(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
         clips = self.source("train")
-        found = [clips[number] for number in range(min(_COUNTED, len(clips)))]
-        labels = np.concatenate([clip["label"][0] for clip in found])
-        boxes = np.concatenate([clip["boxes"].reshape(-1, 4) for clip in found])
+        first = [clips[number] for number in range(min(_COUNTED, len(clips)))]
+        labels = np.concatenate([clip["label"][0] for clip in first])
+        boxes = np.concatenate([clip["boxes"].reshape(-1, 4) for clip in first])
         counts = np.bincount(labels, minlength=len(self.classes))
         return tuple(counts.tolist()), tuple(boxes.mean(axis=0, dtype=np.float64).tolist())
 
@@ -323,7 +303,3 @@ class ClipObjects(DigitClips):
             "label": label,
             "object_mask": np.ones(label.shape, bool),
         }
-
-
-def _check_count(name: str, value: int) -> None:
-    require(value >= 1, f"data.{name} must be at least 1, but it is {value}; use more")

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stpatch_jax.data.labelled.resizing import resized
-from stpatch_jax.data.protocols import CATALOG_PREFIX, located
+from stpatch_jax.data import CATALOG_PREFIX, located, resized
 from stpatch_jax.errors import InputError, require
 
 BUNDLED = "digits of scikit-learn"
@@ -63,8 +62,8 @@ class Digits:
             own = random.permutation(np.flatnonzero(self.labels == label))
             require(
                 len(own) >= 10,
-                f"class {name} of {self.source} must have at least 10 images to be split, but it "
-                f"has {len(own)}; use more images",
+                f"class {name} of {self.source} must have at least 10 images to be split, got "
+                f"{len(own)}; use more images",
             )
             first = 0
             for split, share in _SHARES.items():
@@ -109,18 +108,18 @@ def read_digits(path: str | None, *, size: int) -> Digits:
         other = path.replace("images", "labels")
     require(
         other != path,
-        f"data.path must be a file of images named ...images-idx3-ubyte, but it is {path}; "
-        "...labels-idx1-ubyte must lie beside it",
+        f"data.path must be a file of images named ...images-idx3-ubyte, got {path}; name it so, "
+        "with ...labels-idx1-ubyte beside it",
     )
     images, labels = read_idx(located(path), axes=3), read_idx(located(other), axes=1)
     require(
         images.shape[1] == images.shape[2] > 0,
-        f"{path} must hold square images, but theirs are {images.shape[1]} x {images.shape[2]} "
-        "cells; cut them square",
+        f"{path} must hold square images, got {images.shape[1]} x {images.shape[2]} cells; cut "
+        "them square",
     )
     require(
         len(images) == len(labels) > 0,
-        f"{path} must hold one image for each label of {other}, but they hold {len(images)} and "
+        f"{path} must hold one image for each label of {other}, got {len(images)} and "
         f"{len(labels)}; give a pair that belongs together",
     )
     return Digits(_resized(images / 255, size), labels.astype(np.int64), path)
@@ -145,14 +144,14 @@ def read_idx(path: str | Path, *, axes: int) -> np.ndarray:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"{path} must be a file in the IDX format, but it cannot be read: {error}; give another"
+            f"{path} must be a file in the IDX format, got {error}; give another"
         ) from error
     start = 4 + 4 * axes
     shape = np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").astype(int)
     require(
         content[:4] == bytes((0, 0, 8, axes)) and len(content) == start + int(np.prod(shape)),
-        f"{path} must be bytes with {axes} axes in the IDX format of MNIST, but its header or its "
-        "length says otherwise; give the file whole",
+        f"{path} must be bytes with {axes} axes in the IDX format of MNIST, got another header or "
+        "length; give the file whole",
     )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stpatch_jax.data.sampling.batches import Batch
+from stpatch_jax.data import Batch
 from stpatch_jax.recipes.video.digits import Digits, ink_bounds
 
 SPEED = 0.1

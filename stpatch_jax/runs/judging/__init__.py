@@ -3,7 +3,7 @@
 from stpatch_jax.runs.judging.alerts import FieldJudge
 from stpatch_jax.runs.judging.classification import ClassJudge
 from stpatch_jax.runs.judging.detection import DetectionJudge
-from stpatch_jax.runs.judging.forecast import ForecastJudge
+from stpatch_jax.runs.judging.forecast import ForecastJudge, error_figure
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.next_token import TextJudge
 from stpatch_jax.runs.judging.reconstruction import ReconstructionJudge
@@ -22,6 +22,7 @@ __all__ = [
     "Shows",
     "TextJudge",
     "Tree",
+    "error_figure",
     "finite",
     "judges",
     "markdown_table",

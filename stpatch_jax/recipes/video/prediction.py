@@ -3,13 +3,15 @@
 import dataclasses
 
 from stpatch_jax.nn import UNetConfig
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
 from stpatch_jax.recipes.video.data import NextFramesConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ForecastConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("video-prediction")
 def video_prediction() -> RunConfig:
     """Forecasts ten frames of two bouncing digits from ten, in the protocol of Moving MNIST.
 
@@ -21,28 +23,27 @@ def video_prediction() -> RunConfig:
     than a recurrence over frames.
     """
     return RunConfig(
-        recipe="video_prediction",
         data=NextFramesConfig(),
         model=UNetConfig(WindowSpec((None, 4, 4)), features=(64, 96, 128)),
         task=ForecastConfig(loss="mse", residual="none"),
-        train=TrainConfig(
-            steps=2400,
+        train=TrainConfig.cosine(
+            2400,
+            2e-3,
             batch_size=8,
             checkpoint_every=400,
             evaluate_every=800,
-            optimizer=OptimizerConfig(
-                learning_rate=2e-3, weight_decay=1e-4, warmup_steps=50, schedule="cosine"
-            ),
+            weight_decay=1e-4,
+            warmup_steps=50,
         ),
     )
 
 
+@register("video-prediction-full")
 def video_prediction_full() -> RunConfig:
     """Forecasts bouncing digits of MNIST, with a network and a training sized for a GPU."""
     config = video_prediction()
     return dataclasses.replace(
         config,
-        recipe="video_prediction-full",
         data=NextFramesConfig(path="catalog:mnist_images"),
         model=UNetConfig(WindowSpec((None, 4, 4)), features=(256, 384, 512), depth=4),
         train=dataclasses.replace(

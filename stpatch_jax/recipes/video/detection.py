@@ -1,13 +1,15 @@
 """Video detection: where bouncing digits are in each frame, and which."""
 
 from stpatch_jax.nn import UNetConfig
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.registry import register
 from stpatch_jax.recipes.video.data import ClipObjectsConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import DetectConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("video-detection")
 def video_detection() -> RunConfig:
     """Finds two bouncing digits in every frame: a box and a class for each.
 
@@ -17,20 +19,18 @@ def video_detection() -> RunConfig:
     which.
     """
     return RunConfig(
-        recipe="video_detection",
         data=ClipObjectsConfig(),
         model=UNetConfig(
             WindowSpec((3, 4, 4), stride=(1, 4, 4), padding=("SAME", "VALID", "VALID")),
             features=(32, 64, 128),
         ),
         task=DetectConfig(hidden=(64,)),
-        train=TrainConfig(
-            steps=1200,
+        train=TrainConfig.cosine(
+            1200,
+            2e-3,
             batch_size=8,
             checkpoint_every=300,
-            evaluate_every=300,
-            optimizer=OptimizerConfig(
-                learning_rate=2e-3, weight_decay=1e-3, warmup_steps=50, schedule="cosine"
-            ),
+            weight_decay=1e-3,
+            warmup_steps=50,
         ),
     )

@@ -3,12 +3,14 @@
 import dataclasses
 
 from stpatch_jax.nn import Conv3DConfig
+from stpatch_jax.recipes.registry import register
 from stpatch_jax.recipes.video.data import ClipClassesConfig
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ClassifyConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig
+from stpatch_jax.training import TrainConfig
 
 
+@register("video-classification")
 def video_classification() -> RunConfig:
     """Says which digit a clip shows, in noise and partly hidden by a grey square.
 
@@ -17,28 +19,25 @@ def video_classification() -> RunConfig:
     Convolutions over time and space at once tell digits and motion alike.
     """
     return RunConfig(
-        recipe="video_classification",
         data=ClipClassesConfig(),
         model=Conv3DConfig(2, features=(32, 64, 128), window=(1, 2, 2)),
         task=ClassifyConfig(),
-        train=TrainConfig(
-            steps=4000,
-            batch_size=32,
+        train=TrainConfig.cosine(
+            4000,
+            2e-3,
             checkpoint_every=1000,
-            evaluate_every=1000,
-            optimizer=OptimizerConfig(
-                learning_rate=2e-3, weight_decay=1e-3, warmup_steps=50, schedule="cosine"
-            ),
+            weight_decay=1e-3,
+            warmup_steps=50,
         ),
     )
 
 
+@register("video-classification-motion")
 def video_classification_motion() -> RunConfig:
     """Says in which of eight directions the digit of such a clip moves."""
     config = video_classification()
     return dataclasses.replace(
         config,
-        recipe="video_classification-motion",
         data=ClipClassesConfig(label="motion"),
         train=dataclasses.replace(config.train, steps=300),
     )
