@@ -111,6 +111,97 @@ def test_imports_make_no_circle():
     assert not any(left.values()), left
 
 
+# What tells kinds of problems apart stands here alone.
+REGISTRY = "runs/judging/registry.py"
+KIND = re.compile(r"\b(task|data)\b")
+
+
+def _classes(room):
+    """Names of the classes that the files of a room define."""
+    return {
+        node.name
+        for name in NAMES
+        if name.startswith(room)
+        for node in parsed(name).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def _ladders(tree, kinds):
+    """Places that tell apart which task or data there are, as source text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Match) and KIND.search(ast.unparse(node.subject)):
+            yield ast.unparse(node.subject)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            asks = node.func.id in ("isinstance", "hasattr") or (
+                (node.func.id == "getattr" and len(node.args) == 3)
+                or (node.func.id == "type" and len(node.args) == 1)
+            )
+            if asks and KIND.search(ast.unparse(node.args[0])):
+                yield ast.unparse(node)
+        # Names in quotes are annotations, but where they are compared or looked up.
+        elif isinstance(node, ast.Compare | ast.Dict):
+            keys = node.keys if isinstance(node, ast.Dict) else [node.left, *node.comparators]
+            yield from (k.value for k in keys if isinstance(k, ast.Constant) and k.value in kinds)
+
+
+def test_what_kind_of_problem_there_is_is_asked_of_the_registry_alone():
+    kinds = _classes("tasks/") | _classes("data/") | _classes("recipes/")
+    assert {"Forecast", "FieldData"} <= kinds
+    ladders = {
+        str(path): found
+        for path in [*(PACKAGE / name for name in NAMES if name != REGISTRY), *_benchmarks()]
+        if (found := list(_ladders(ast.parse(path.read_text()), kinds)))
+    }
+    assert not ladders
+
+
+def _benchmarks():
+    return sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "isinstance(run.data, FieldData)",
+        "hasattr(data, 'series')",
+        "getattr(self.task, 'point', None)",
+        "type(task) is Forecast",
+        "report['kind'] == 'FieldData'",
+        "{'FieldData': 1}",
+        "match data:\n    case 1: pass",
+    ],
+)
+def test_a_ladder_is_seen(source):
+    assert list(_ladders(ast.parse(source), {"FieldData"}))
+
+
+def _messages(tree):
+    """The text of every literal message of an InputError, `{}` for what is filled in."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        at = {"InputError": 0, "require": 1}.get(node.func.id)
+        if at is None or len(node.args) <= at:
+            continue
+        message = node.args[at]
+        if isinstance(message, ast.Constant):
+            yield str(message.value)
+        elif isinstance(message, ast.JoinedStr):
+            parts = message.values
+            yield "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in parts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_messages_say_what_must_hold_what_came_and_what_to_do(name):
+    wrong = [
+        text
+        for text in _messages(parsed(name))
+        if not re.fullmatch(r".+ must .+, got .+; .+", text, re.DOTALL)
+    ]
+    assert not wrong
+
+
 def public(body, prefix=""):
     """The public functions and classes of a module or class body, with dotted names."""
     for node in body:

@@ -58,6 +58,11 @@ class Registry(Generic[Served]):
         )
 
 
+def kind_of(thing: Any) -> str:
+    """The name of the class of a task or a data set, for reports."""
+    return type(thing).__name__
+
+
 def require_members(thing: Any, protocol: type, *, what: str) -> None:
     """Refuses an object that lacks a part of a protocol, by the name of its class and of the part.
 
