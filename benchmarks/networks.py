@@ -41,7 +41,7 @@ class Network:
     @property
     def task(self) -> Classify:
         """Classes of equal size."""
-        return Classify(ClassifyConfig((1,) * CLASSES, hidden=self.hidden))
+        return Classify(ClassifyConfig(hidden=self.hidden), class_counts=(1,) * CLASSES)
 
     def create(self, dtype: str, rngs: nnx.Rngs) -> nnx.Module:
         """Backbone and head."""

@@ -5,6 +5,7 @@ came, and what to do about it. A test reads the messages off the source and keep
 """
 
 import math
+import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,3 +90,35 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         *most, last = map(repr, choices)
         listed = f"{', '.join(most)} or {last}" if most else last
         raise InputError(f"{name} must be {listed}, got {value!r}; choose one of them")
+
+
+def require_members(thing: Any, protocol: type, *, what: str) -> None:
+    """Refuses an object that lacks a part of a protocol, by the name of its class and of the part.
+
+    Args:
+        thing: The object.
+        protocol: The protocol.
+        what: What the object is, for the message.
+
+    Raises:
+        InputError: A member is missing.
+    """
+    missing = sorted(name for name in _members(protocol) if not hasattr(type(thing), name))
+    own = vars(thing) if hasattr(thing, "__dict__") else {}
+    missing = [name for name in missing if name not in own]
+    if missing:
+        raise InputError(
+            f"{what} must have the members of {protocol.__name__}, got {type(thing).__name__} "
+            f"without {', '.join(missing)}; define them, or inherit what answers them alike"
+        )
+
+
+def _members(protocol: type) -> set[str]:
+    """Names that a protocol and those it extends declare."""
+    return {
+        name
+        for kind in protocol.__mro__
+        if kind not in (object, typing.Generic, typing.Protocol)
+        for name in (*vars(kind), *vars(kind).get("__annotations__", {}))
+        if not name.startswith("_")
+    }

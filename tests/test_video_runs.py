@@ -143,7 +143,7 @@ def test_detections_of_the_truth_are_perfect_and_others_are_counted():
         canvas=24, digit=8, frames=2, validation_clips=9, test_clips=9, train_clips=20
     )
     data = config.load()
-    task = Detect(DetectConfig(data.class_counts, data.mean_box))
+    task = Detect(DetectConfig()).fitted(data)
     evaluator = evaluator_of(config, task, lambda model, batch: batch["field"])
     source = evaluator.data.source("validation")
     clips = [source[number] for number in range(9)]
@@ -182,7 +182,7 @@ def test_detections_of_the_truth_are_perfect_and_others_are_counted():
 
 def test_a_run_is_told_the_objects_by_its_data():
     run = Run(cut("video-detection", steps=1))
-    assert run.task.config.class_counts == run.data.class_counts
-    assert run.task.config.mean_box == run.data.mean_box
+    assert run.task.class_counts == run.data.class_counts
+    assert run.task.mean_box == run.data.mean_box
     assert isinstance(run.config.model, UNetConfig)
     assert run.patches == 2 * 6 * 6

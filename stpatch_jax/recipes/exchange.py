@@ -23,7 +23,7 @@ def exchange() -> RunConfig:
     return RunConfig(
         data=FieldConfig(path="catalog:exchange_rate", context=24, horizon=96),
         model=FlatPatchesConfig(WindowSpec((None, 1))),
-        task=ForecastConfig(loss="mse", model_weight=None),
+        task=ForecastConfig(loss="mse", model_weight="data"),
         train=TrainConfig.cosine(
             800,
             1e-3,

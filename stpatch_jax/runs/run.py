@@ -14,13 +14,13 @@ from flax import nnx
 
 import stpatch_jax
 from stpatch_jax.data import Batch, Data, batch_iterator
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require_members
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone
 from stpatch_jax.runs.config import RunConfig, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judged, judges
-from stpatch_jax.runs.judging.registry import kind_of, require_members
+from stpatch_jax.runs.judging.registry import kind_of
 from stpatch_jax.runs.judging.report import draw_plots, summary
 from stpatch_jax.runs.trained import load_run
 from stpatch_jax.runs.values import difference, to_values, without_arrays

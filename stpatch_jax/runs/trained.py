@@ -15,7 +15,7 @@ from stpatch_jax.errors import require
 from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.run import RunConfig, for_these_devices
-from stpatch_jax.runs.values import TYPE, from_values
+from stpatch_jax.runs.values import from_values
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import Checkpoints, TrainConfig, make_mesh, replicate, restore_state
 
@@ -58,7 +58,7 @@ class TrainedRun:
             "first",
         )
         require(
-            {"task", "scaler", "shapes", "series"} <= extras.keys(),
+            {"facts", "scaler", "shapes", "series"} <= extras.keys(),
             f"the run in {workdir} must be of this version, but its checkpoint lacks what stpatch "
             "predict needs; train it anew",
         )
@@ -66,7 +66,7 @@ class TrainedRun:
         self.scaler: dict[str, Any] = extras["scaler"]
         self.shapes: dict[str, list[int]] = extras["shapes"]
         self.series: list[str] = extras["series"]
-        self.task: Any = from_values(type(self.config.task), extras["task"]).create()
+        self.task: Any = self.config.task.create(facts=extras["facts"])
         self._extras = extras
 
     @property
@@ -161,8 +161,8 @@ def pretrained_model(workdir: str | Path) -> Any:
         )
         assert step is not None
         extras = checkpoints.extras(step)
-        task = {TYPE: config["task"][TYPE], **extras["task"]}
-        built = from_values(TaskConfig, task, where="task").create()
+        task = from_values(TaskConfig, config["task"], where="task")
+        built = task.create(facts=extras["facts"])
         backbone = from_values(BackboneConfig, config["model"], where="model")
 
         def create(rngs: nnx.Rngs) -> nnx.Module:

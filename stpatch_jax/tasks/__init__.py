@@ -3,9 +3,7 @@
 from stpatch_jax.tasks.classify import Classify, ClassifyConfig
 from stpatch_jax.tasks.common import (
     BackboneWithHead,
-    Batch,
     Ensemble,
-    TaskConfig,
     real_targets,
     transfer_backbone,
 )
@@ -14,6 +12,7 @@ from stpatch_jax.tasks.forecast import Forecast, ForecastConfig
 from stpatch_jax.tasks.forecast_models import ForecastModel, ForecastPair
 from stpatch_jax.tasks.next_token import NextToken, NextTokenConfig
 from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructConfig
+from stpatch_jax.tasks.task import Batch, Task, TaskBase, TaskConfig
 
 __all__ = [
     "BackboneWithHead",
@@ -32,6 +31,8 @@ __all__ = [
     "NextTokenConfig",
     "Reconstruct",
     "ReconstructConfig",
+    "Task",
+    "TaskBase",
     "TaskConfig",
     "real_targets",
     "transfer_backbone",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +12,12 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import require
+from stpatch_jax.errors import require, require_members
 from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
 from stpatch_jax.nn.layers import BackboneConfig, is_size
-from stpatch_jax.tasks.common import (
-    BackboneWithHead,
-    Batch,
-    Ensemble,
-    TaskConfig,
-    log_mean_probability,
-)
+from stpatch_jax.tasks.common import BackboneWithHead, Ensemble, log_mean_probability
+from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig, checked_counts, known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +25,6 @@ class ClassifyConfig(TaskConfig):
     """Settings of `Classify`.
 
     Attributes:
-        class_counts: Number of training examples of each class: how many classes there are, which
-            is the majority, and what "balanced" weights are. Empty: those of the data, which a run
-            fills in.
         hidden: Width of each hidden layer of the head; empty for a linear one.
         reduce: "flatten" or "mean", see `ClassificationHead`.
         label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
@@ -43,7 +35,6 @@ class ClassifyConfig(TaskConfig):
             classes weigh the same in sum; None for 1.
     """
 
-    class_counts: tuple[int, ...] = ()
     hidden: tuple[int, ...] = (64,)
     reduce: ClassificationReduce = "flatten"
     label_smoothing: float = 0.0
@@ -51,52 +42,31 @@ class ClassifyConfig(TaskConfig):
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("class_counts", "hidden", "class_weights"):
+        for field in ("hidden", "class_weights"):
             value = getattr(self, field)
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
-        require(
-            not self.class_counts
-            or (
-                len(self.class_counts) > 1
-                and all(isinstance(n, int) and n >= 0 for n in self.class_counts)
-                and sum(self.class_counts) > 0
-            ),
-            "Classify needs class_counts, the number of training examples of each of at least 2 "
-            f"classes, got {self.class_counts}",
-        )
         require(
             0 <= self.label_smoothing < 1,
             f"Classify needs 0 <= label_smoothing < 1, got {self.label_smoothing}",
         )
         require(is_size(self.members), f"Classify needs members >= 1, got {self.members!r}")
-        weights = self.class_weights
-        require(
-            weights != "balanced" or all(self.class_counts),
-            "Classify needs training examples of every class for balanced class_weights, "
-            f"got counts {self.class_counts}; drop the empty classes or give the weights",
-        )
-        require(
-            weights in (None, "balanced")
-            or not self.class_counts
-            or (len(weights) == len(self.class_counts) and min(weights) >= 0),
-            f"Classify needs one class weight >= 0 for each of {len(self.class_counts)} classes, "
-            f'"balanced" or None, got {weights!r}',
-        )
 
-    def create(self) -> Classify:
-        """Returns the task of these settings."""
-        return Classify(self)
-
-    def resolved_weights(self) -> tuple[float, ...] | None:
-        """Returns the weights as numbers, or None for 1."""
-        if self.class_weights != "balanced":
-            return self.class_weights
-        total = sum(self.class_counts)
-        return tuple(total / (len(self.class_counts) * count) for count in self.class_counts)
+    def create(self, *, facts: Mapping[str, Any] | None = None) -> Classify:
+        """Returns the task of these settings, as in `TaskConfig.create`."""
+        return Classify(self, **(facts or {}))
 
 
-class Classify:
+class CountedClasses(Protocol):
+    """What `Classify` asks of its data."""
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training examples of each class."""
+        ...
+
+
+class Classify(TaskBase):
     """Gives one class to a whole field, or to a text through a `TokenEmbeddingConfig`.
 
     A batch holds `field` [batch, time, *space, channel], `label` [batch] integers from 0 to
@@ -105,18 +75,62 @@ class Classify:
 
     Args:
         config: Settings.
+        class_counts: Number of training examples of each class: how many classes there are, which
+            is the majority, and what "balanced" weights are. Empty until `fitted`.
 
     Raises:
-        InputError: The class counts are empty.
+        InputError: The counts are none, or the class weights do not fit them.
     """
 
-    def __init__(self, config: ClassifyConfig):
-        require(
-            bool(config.class_counts),
-            "Classify needs class_counts, the number of training examples of each class, got none; "
-            "count the labels",
-        )
+    inputs = ("field",)
+
+    def __init__(self, config: ClassifyConfig, *, class_counts: Sequence[int] = ()):
         self.config = config
+        self.class_counts = checked_counts("class_counts", class_counts, least=2)
+        weights, count = config.class_weights, len(self.class_counts)
+        require(
+            weights != "balanced" or all(self.class_counts),
+            "class_counts must be above 0 for class_weights balanced, got "
+            f"{self.class_counts}; drop the empty classes or give the weights",
+        )
+        require(
+            weights in (None, "balanced")
+            or not count
+            or (isinstance(weights, tuple) and len(weights) == count and min(weights) >= 0),
+            f"class_weights must be one number >= 0 for each of {count} classes, balanced or None, "
+            f"got {weights!r}; give one for each class",
+        )
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The class counts, JSON-able."""
+        return {"class_counts": list(self.class_counts)}
+
+    def fitted(self, data: CountedClasses) -> Classify:
+        """The task with the class counts of the data.
+
+        Raises:
+            InputError: The data have none, or they do not fit the class weights.
+        """
+        require_members(data, CountedClasses, what="the data of Classify")
+        return Classify(self.config, class_counts=data.class_counts)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            InputError: The task was not `fitted`.
+        """
+        known("class_counts", self.class_counts)
+        return len(self.class_counts)
+
+    def class_weights(self) -> tuple[float, ...] | None:
+        """The weights of the classes as numbers; None for 1."""
+        if self.config.class_weights != "balanced":
+            return self.config.class_weights
+        total = sum(self.class_counts)
+        return tuple(total / (self.classes * count) for count in self.class_counts)
 
     def build(
         self,
@@ -151,7 +165,7 @@ class Classify:
         head = ClassificationHead(
             body.grid_shape(field[1:-1]),
             body.out_features,
-            classes=len(self.config.class_counts),
+            classes=self.classes,
             hidden=self.config.hidden,
             reduce=self.config.reduce,
             dropout=backbone.dropout,
@@ -166,7 +180,7 @@ class Classify:
         Raises:
             InputError: If a label is not an integer from 0 to classes - 1.
         """
-        classes, label = len(self.config.class_counts), np.asarray(batch["label"])
+        classes, label = self.classes, np.asarray(batch["label"])
         wrong = label[(label < 0) | (label >= classes) | (label != np.floor(label))]
         require(
             wrong.size == 0,
@@ -181,12 +195,12 @@ class Classify:
             The loss, a float32 scalar in nats, and its metrics `accuracy`, from 0 to 1 (NaN if no
             example is real), and `weight`, what the loss was divided by.
         """
-        label = batch["label"]
-        field = batch["field"]
+        known("class_counts", self.class_counts)
+        label, field = batch["label"], batch["field"]
         members = model.logits(field) if isinstance(model, Ensemble) else [model(field)]
         weighing: Any = {
             "mask": batch.get("example_mask"),
-            "class_weights": self.config.resolved_weights(),
+            "class_weights": self.class_weights(),
         }
         smoothing = self.config.label_smoothing
         each = [
@@ -219,7 +233,7 @@ class Classify:
         return Confusion.of(
             jnp.argmax(prediction, axis=-1),
             batch["label"],
-            classes=len(self.config.class_counts),
+            classes=self.classes,
             mask=batch.get("example_mask"),
         )
 
@@ -229,6 +243,7 @@ class Classify:
         `majority` gives every example the class frequencies of the training data, so that it
         always says the most frequent class.
         """
-        counts = jnp.asarray(self.config.class_counts, jnp.float32)
+        known("class_counts", self.class_counts)
+        counts = jnp.asarray(self.class_counts, jnp.float32)
         frequencies = (counts / counts.sum()).reshape(1, -1)
         return {"majority": jnp.repeat(frequencies, len(batch["label"]), axis=0)}

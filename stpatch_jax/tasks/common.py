@@ -1,10 +1,8 @@
 """What the tasks share: their batches and the model that they train."""
 
-import abc
-import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +10,7 @@ from flax import nnx
 
 from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import Backbone
-
-Batch = Mapping[str, Any]
-"""Arrays by name, each [batch, ...]."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskConfig(abc.ABC):
-    """Base of all task configurations, the `--task.*` flags of a run."""
-
-    @abc.abstractmethod
-    def create(self) -> Any:
-        """Returns the task of these settings."""
+from stpatch_jax.tasks.task import Batch
 
 
 class BackboneWithHead(nnx.Module):

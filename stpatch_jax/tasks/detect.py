@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +13,19 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import require
+from stpatch_jax.errors import require, require_members
 from stpatch_jax.metrics import AveragePrecision
 from stpatch_jax.nn.heads import DetectionHead, Detections, non_maximum_suppression
 from stpatch_jax.nn.layers import BackboneConfig, is_size
-from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig
+from stpatch_jax.tasks.common import BackboneWithHead
+from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig, checked_counts, known
 
 
 @dataclasses.dataclass(frozen=True)
 class DetectConfig(TaskConfig):
-    """Settings of `Detect`; `DetectConfig.of` counts the first two from training data.
+    """Settings of `Detect`.
 
     Attributes:
-        class_counts: Number of training objects of each class: how many classes there are, and
-            which is the majority. Empty: those of the data, which a run fills in.
-        mean_box: Mean bounds `(lo..., hi...)` of the training objects, in cells: how many space
-            axes there are, and the naive baseline. Filled in with the counts.
         hidden: Width of each hidden layer of the head; empty for a linear one.
         gamma: How fast easy windows lose weight in the focal loss, >= 0.
         alpha: Weight of windows with an object in the focal loss, in [0, 1].
@@ -40,8 +38,6 @@ class DetectConfig(TaskConfig):
         max_detections: How many detections of a frame are returned, at most.
     """
 
-    class_counts: tuple[int, ...] = ()
-    mean_box: tuple[float, ...] = ()
     hidden: tuple[int, ...] = ()
     gamma: float = 2.0
     alpha: float = 0.25
@@ -54,25 +50,7 @@ class DetectConfig(TaskConfig):
     max_detections: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("class_counts", "mean_box", "hidden"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        told = not self.class_counts and not self.mean_box
-        require(
-            told
-            or (
-                all(isinstance(n, int) and n >= 0 for n in self.class_counts)
-                and sum(self.class_counts) > 0
-            ),
-            "Detect needs class_counts, the number of training objects of each of at least 1 "
-            f"class, got {self.class_counts}",
-        )
-        numbers = len(self.mean_box)
-        lo, hi = self.mean_box[: numbers // 2], self.mean_box[numbers // 2 :]
-        require(
-            told or (numbers in (2, 4, 6) and all(a < b for a, b in zip(lo, hi, strict=True))),
-            "Detect needs a mean_box of 2, 4 or 6 bounds (lo..., hi...) with lo < hi along 1 to 3 "
-            f"space axes, got {self.mean_box}",
-        )
+        object.__setattr__(self, "hidden", tuple(self.hidden))
         for name in ("gamma", "smooth_l1", "label_weight", "box_weight"):
             value = getattr(self, name)
             require(value >= 0, f"Detect needs {name} >= 0, got {value}")
@@ -85,41 +63,26 @@ class DetectConfig(TaskConfig):
             f"got {self.candidates!r} and {self.max_detections!r}",
         )
 
-    def create(self) -> Detect:
-        """Returns the task of these settings."""
-        return Detect(self)
-
-    @classmethod
-    def of(
-        cls,
-        boxes: np.ndarray,
-        label: np.ndarray,
-        *,
-        object_mask: np.ndarray,
-        classes: int,
-        **options: Any,
-    ) -> DetectConfig:
-        """Builds the settings from the objects of the training data.
-
-        Args:
-            boxes: [..., 2 * space axes] bounds, in cells.
-            label: [...] classes.
-            object_mask: Bool [...], True where there is an object.
-            classes: Number of classes.
-            **options: The other settings.
-
-        Raises:
-            InputError: If there is no object, or an object or a setting does not fit.
-        """
-        boxes, label = boxes[object_mask], label[object_mask]
-        require(len(boxes) > 0, "Detect needs at least one object in the training data, got none")
-        _check_objects(boxes, label, classes)
-        counts = np.bincount(label.astype(int), minlength=classes)
-        mean_box = tuple(float(bound) for bound in boxes.astype(np.float64).mean(axis=0))
-        return cls(tuple(counts.tolist()), mean_box, **options)
+    def create(self, *, facts: Mapping[str, Any] | None = None) -> Detect:
+        """Returns the task of these settings, as in `TaskConfig.create`."""
+        return Detect(self, **(facts or {}))
 
 
-class Detect:
+class CountedObjects(Protocol):
+    """What `Detect` asks of its data."""
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training objects of each class."""
+        ...
+
+    @property
+    def mean_box(self) -> tuple[float, ...]:
+        """Mean bounds `(lo..., hi...)` of the training objects, in cells."""
+        ...
+
+
+class Detect(TaskBase):
     """Detects the objects in every frame: a box, a class and a score for each.
 
     A batch holds `field` [batch, time, *space, channel] with 1 to 3 space axes, `boxes` [batch,
@@ -136,17 +99,91 @@ class Detect:
 
     Args:
         config: Settings.
+        class_counts: Number of training objects of each class: how many classes there are, and
+            which is the majority. Empty until `fitted`.
+        mean_box: Mean bounds `(lo..., hi...)` of the training objects, in cells: how many space
+            axes there are, and the naive baseline.
 
     Raises:
-        InputError: Class counts and mean box are empty.
+        InputError: Counts or box are none.
     """
 
-    def __init__(self, config: DetectConfig):
-        require(
-            bool(config.class_counts),
-            "Detect needs class_counts and a mean_box, got none; count them with DetectConfig.of",
-        )
+    inputs = ("field",)
+
+    def __init__(
+        self,
+        config: DetectConfig,
+        *,
+        class_counts: Sequence[int] = (),
+        mean_box: Sequence[float] = (),
+    ):
         self.config = config
+        self.class_counts = checked_counts("class_counts", class_counts, least=1)
+        self.mean_box = tuple(map(float, mean_box))
+        axes = len(self.mean_box) // 2
+        lo, hi = self.mean_box[:axes], self.mean_box[axes:]
+        fits = len(lo) == len(hi) in (1, 2, 3) and all(map(operator.lt, lo, hi))
+        require(
+            fits or not (self.class_counts or self.mean_box),
+            "mean_box must be 2, 4 or 6 bounds (lo..., hi...) with lo < hi along 1 to 3 space "
+            f"axes, got {self.mean_box}; give the mean bounds of the training objects",
+        )
+
+    @classmethod
+    def of(
+        cls,
+        config: DetectConfig,
+        boxes: np.ndarray,
+        label: np.ndarray,
+        *,
+        object_mask: np.ndarray,
+        classes: int,
+    ) -> Detect:
+        """Builds the task from the objects of the training data.
+
+        Args:
+            config: Settings.
+            boxes: [..., 2 * space axes] bounds, in cells.
+            label: [...] classes.
+            object_mask: Bool [...], True where there is an object.
+            classes: Number of classes.
+
+        Raises:
+            InputError: If there is no object, or an object does not fit.
+        """
+        boxes, label = boxes[object_mask], label[object_mask]
+        require(
+            len(boxes) > 0,
+            "the training data must have at least one object, got none; use data with objects",
+        )
+        _check_objects(boxes, label, classes)
+        counts = np.bincount(label.astype(int), minlength=classes)
+        mean_box = boxes.astype(np.float64).mean(axis=0)
+        return cls(config, class_counts=counts.tolist(), mean_box=mean_box.tolist())
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Class counts and mean box, JSON-able."""
+        return {"class_counts": list(self.class_counts), "mean_box": list(self.mean_box)}
+
+    def fitted(self, data: CountedObjects) -> Detect:
+        """The task with the class counts and the mean box of the data.
+
+        Raises:
+            InputError: The data have none.
+        """
+        require_members(data, CountedObjects, what="the data of Detect")
+        return Detect(self.config, class_counts=data.class_counts, mean_box=data.mean_box)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            InputError: The task was not `fitted`.
+        """
+        known("class_counts and mean_box", self.class_counts)
+        return len(self.class_counts)
 
     def build(
         self,
@@ -170,7 +207,7 @@ class Detect:
             InputError: If the shapes do not belong together or do not fit the backbone.
         """
         field, boxes = tuple(shapes["field"]), tuple(shapes["boxes"])
-        numbers = len(self.config.mean_box)
+        classes, numbers = self.classes, len(self.mean_box)
         require(
             len(field) == 3 + numbers // 2,
             f"Detect needs a field (batch, time, *space, channel) with the {numbers // 2} space "
@@ -182,7 +219,7 @@ class Detect:
             body.spec,
             body.out_features,
             shape=field[1:-1],
-            classes=len(self.config.class_counts),
+            classes=classes,
             hidden=self.config.hidden,
             dropout=backbone.dropout,
             rngs=rngs,
@@ -199,7 +236,7 @@ class Detect:
         """
         real = np.asarray(batch["object_mask"])
         boxes, label = np.asarray(batch["boxes"])[real], np.asarray(batch["label"])[real]
-        _check_objects(boxes, label, len(self.config.class_counts))
+        _check_objects(boxes, label, self.classes)
 
     def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Computes focal loss + cross-entropy of the classes + box loss of a batch.
@@ -216,7 +253,8 @@ class Detect:
         Raises:
             InputError: If the shapes of a batch do not belong together.
         """
-        real, boxes = _objects(batch, len(self.config.mean_box))
+        known("class_counts and mean_box", self.class_counts)
+        real, boxes = _objects(batch, len(self.mean_box))
         output = model(batch["field"]).flat()
         cell, learnt = _assign(boxes, output.window, real)
         cells = jnp.arange(output.score.shape[-1]).reshape(1, 1, 1, -1)
@@ -292,7 +330,7 @@ class Detect:
             true_boxes=batch["boxes"],
             true_label=batch["label"],
             true_mask=np.asarray(batch["object_mask"]) & examples,
-            classes=len(self.config.class_counts),
+            classes=self.classes,
             thresholds=thresholds,
         )
 
@@ -303,8 +341,9 @@ class Detect:
         class, of the score that this class has among them.
         """
         frames = (*batch["field"].shape[:2], 1)
-        counts = np.asarray(self.config.class_counts)
-        boxes = jnp.asarray(self.config.mean_box, jnp.float32).reshape(1, 1, 1, -1)
+        known("class_counts and mean_box", self.class_counts)
+        counts = np.asarray(self.class_counts)
+        boxes = jnp.asarray(self.mean_box, jnp.float32).reshape(1, 1, 1, -1)
         detections = Detections(
             boxes=jnp.broadcast_to(boxes, (*frames, boxes.shape[-1])),
             score=jnp.full(frames, counts.max() / counts.sum(), jnp.float32),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,16 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import require
+from stpatch_jax.errors import InputError, check_range, require, require_members
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.nn.heads import ForecastHead, ForecastTime
 from stpatch_jax.nn.heads.forecast import central_quantile
 from stpatch_jax.nn.layers import BackboneConfig, is_size
 from stpatch_jax.tasks.baselines import persistence as repeat_last
-from stpatch_jax.tasks.common import Batch, TaskConfig, real_targets
+from stpatch_jax.tasks.common import real_targets
 from stpatch_jax.tasks.forecast_models import AnyForecastModel, ForecastModel, ForecastPair
 from stpatch_jax.tasks.rollout import instance_statistics, rollout
+from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig
 
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
@@ -72,8 +73,8 @@ class ForecastConfig(TaskConfig):
             learn the drift of its training span, which need not go on.
         l1: Factor of the L1 penalty on the weights (not biases) that is added to the loss.
         model_weight: Weight w in [0, 1] of the model's point forecast against a naive one p in what
-            is forecast, `p + w (model - p)`; the model is trained without it. None: told by the
-            data, which a run fills in (see `stpatch_jax.data.rolling_weight`).
+            is forecast, `p + w (model - p)`; the model is trained without it. "data": the one that
+            the data tell (see `stpatch_jax.data.rolling_weight`).
         weighed_against: Which naive forecast p is.
 
     References:
@@ -93,7 +94,7 @@ class ForecastConfig(TaskConfig):
     time: ForecastTime = "last"
     bias: bool = True
     l1: float = 0.0
-    model_weight: float | None = 1.0
+    model_weight: float | Literal["data"] = 1.0
     weighed_against: Naive = "persistence"
 
     def __post_init__(self) -> None:
@@ -111,10 +112,8 @@ class ForecastConfig(TaskConfig):
             f"Forecast needs huber_delta > 0 in scaled units, got {self.huber_delta}",
         )
         require(self.l1 >= 0, f"Forecast needs l1 >= 0, got {self.l1}")
-        require(
-            self.model_weight is None or 0 <= self.model_weight <= 1,
-            f"Forecast needs 0 <= model_weight <= 1, got {self.model_weight}",
-        )
+        if self.model_weight != "data":
+            check_range("model_weight", self.model_weight, 0, 1)
         require(
             self.model_weight == 1 or not self.quantiles,
             f"Forecast weighs point forecasts only, got model_weight={self.model_weight} and "
@@ -142,12 +141,20 @@ class ForecastConfig(TaskConfig):
             'value; use mode="direct"',
         )
 
-    def create(self) -> Forecast:
-        """Returns the task of these settings."""
-        return Forecast(self)
+    def create(self, *, facts: Mapping[str, Any] | None = None) -> Forecast:
+        """Returns the task of these settings, as in `TaskConfig.create`."""
+        return Forecast(self, **(facts or {}))
 
 
-class Forecast:
+class WeighsModels(Protocol):
+    """What `Forecast` asks of its data for `model_weight="data"`."""
+
+    def model_weight(self) -> float:
+        """Weight of a model's forecast against a naive one, from 0 to 1."""
+        ...
+
+
+class Forecast(TaskBase):
     """Forecasts every lead time of the horizon, one value or one set of quantiles per target.
 
     The model learns the residual to persistence (unless told otherwise), so that before training it
@@ -161,15 +168,30 @@ class Forecast:
 
     Args:
         config: Settings.
+        model_weight: The weight that the data tell, for `model_weight="data"`; None until `fitted`.
     """
 
-    def __init__(self, config: ForecastConfig):
-        require(
-            config.model_weight is not None,
-            "Forecast needs a model_weight from 0 to 1, got none; take it from the data with "
-            "rolling_weight",
-        )
+    def __init__(self, config: ForecastConfig, *, model_weight: float | None = None):
         self.config = config
+        self.model_weight = model_weight if config.model_weight == "data" else config.model_weight
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The weight that the data told, if they did."""
+        if self.config.model_weight != "data" or self.model_weight is None:
+            return {}
+        return {"model_weight": self.model_weight}
+
+    def fitted(self, data: Any) -> Forecast:
+        """The task with the weight that the data tell, where the config leaves it to them.
+
+        Raises:
+            InputError: They cannot tell it.
+        """
+        if self.config.model_weight != "data":
+            return self
+        require_members(data, WeighsModels, what="the data of a Forecast of model_weight data")
+        return Forecast(self.config, model_weight=data.model_weight())
 
     def build(
         self,
@@ -191,6 +213,7 @@ class Forecast:
         Raises:
             InputError: If the shapes do not belong together or do not fit backbone or config.
         """
+        self._weight()
         context, target = tuple(shapes["context"]), tuple(shapes["target"])
         self._check_shapes(context, target)
         self._check_channels(context[-1], target[-1])
@@ -286,11 +309,19 @@ class Forecast:
             [batch, horizon, *space, channel', quantile].
         """
         forecast = _mean(self._of_members(model, batch))
-        weight = self.config.model_weight
+        weight = self._weight()
         if weight == 1:
             return forecast
         naive = batch[self.config.weighed_against].astype(jnp.float32)
         return naive + weight * (forecast - naive)
+
+    def _weight(self) -> float:
+        if self.model_weight is None:
+            raise InputError(
+                "model_weight must be known to the task, got data, which nobody asked; use "
+                "task.fitted(data) or a number from 0 to 1"
+            )
+        return self.model_weight
 
     def _members(self, model: Any) -> list[tuple[Any, bool]]:
         """The networks, and whether each sees its context normalised."""
@@ -348,6 +379,7 @@ class Forecast:
             model's point forecast over all lead times, unweighted and in scaled units (0 if the
             batch has no real target), and `weight`, what the loss was divided by.
         """
+        self._weight()
         members, target, mask = self._of_members(model, batch), batch["target"], real_targets(batch)
         loss = _mean([self._loss_of(member, batch, mask) for member in members])
         point = self.point(_mean(members))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,43 +13,34 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, require, require_members
 from stpatch_jax.metrics import TokenEntropy, bits_per_token
 from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
 from stpatch_jax.nn.heads import NextTokenHead
 from stpatch_jax.nn.layers import BackboneConfig
-from stpatch_jax.tasks.common import BackboneWithHead, Batch, TaskConfig
+from stpatch_jax.tasks.common import BackboneWithHead
+from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig, checked_counts, known
 
 
 @dataclasses.dataclass(frozen=True)
 class NextTokenConfig(TaskConfig):
-    """Settings of `NextToken`.
+    """Settings of `NextToken`: there are none."""
 
-    Attributes:
-        token_counts: How often each token of the vocabulary occurs in the training texts: how many
-            tokens there are, and what the baseline goes by. Empty: those of the data, which a run
-            fills in.
-    """
-
-    token_counts: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if isinstance(self.token_counts, list):
-            object.__setattr__(self, "token_counts", tuple(self.token_counts))
-        require(
-            len(self.token_counts) != 1
-            and all(isinstance(n, int) and n >= 0 for n in self.token_counts),
-            "NextToken needs token_counts, how often each of at least 2 tokens occurs in the "
-            f"training texts, got {len(self.token_counts)} counts; use "
-            "np.bincount(tokens, minlength=vocabulary).tolist()",
-        )
-
-    def create(self) -> NextToken:
-        """Returns the task of these settings."""
-        return NextToken(self)
+    def create(self, *, facts: Mapping[str, Any] | None = None) -> NextToken:
+        """Returns the task of these settings, as in `TaskConfig.create`."""
+        return NextToken(self, **(facts or {}))
 
 
-class NextToken:
+class CountedTokens(Protocol):
+    """What `NextToken` asks of its data."""
+
+    @property
+    def token_counts(self) -> tuple[int, ...]:
+        """How often each token of the vocabulary occurs in the training texts."""
+        ...
+
+
+class NextToken(TaskBase):
     """Predicts each token of a text from those before it.
 
     A batch holds `tokens` [batch, time] integers from 0 to vocabulary - 1, and optionally bool
@@ -58,18 +50,42 @@ class NextToken:
 
     Args:
         config: Settings.
+        token_counts: How often each token of the vocabulary occurs in the training texts: how many
+            tokens there are, and what the baseline goes by. Empty until `fitted`.
 
     Raises:
-        InputError: The token counts are empty.
+        InputError: The counts are none.
     """
 
-    def __init__(self, config: NextTokenConfig):
-        require(
-            bool(config.token_counts),
-            "NextToken needs token_counts, how often each token occurs in the training texts, got "
-            "none; use np.bincount(tokens, minlength=vocabulary).tolist()",
-        )
+    inputs = ("tokens",)
+
+    def __init__(self, config: NextTokenConfig, *, token_counts: Sequence[int] = ()):
         self.config = config
+        self.token_counts = checked_counts("token_counts", token_counts, least=2)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The token counts, JSON-able."""
+        return {"token_counts": list(self.token_counts)}
+
+    def fitted(self, data: CountedTokens) -> NextToken:
+        """The task with the token counts of the data.
+
+        Raises:
+            InputError: The data have none.
+        """
+        require_members(data, CountedTokens, what="the data of NextToken")
+        return NextToken(self.config, token_counts=data.token_counts)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens.
+
+        Raises:
+            InputError: The task was not `fitted`.
+        """
+        known("token_counts", self.token_counts)
+        return len(self.token_counts)
 
     def build(
         self,
@@ -98,7 +114,7 @@ class NextToken:
             len(tokens) == 2 and tokens[1] > 1,
             f"NextToken needs tokens (batch, time) with at least 2 time steps, got shape {tokens}",
         )
-        vocabulary = len(self.config.token_counts)
+        vocabulary = self.vocabulary
         if not isinstance(backbone, TokenEmbeddingConfig) or backbone.vocabulary != vocabulary:
             of = f" of {getattr(backbone, 'vocabulary', 'no')} tokens"
             raise InputError(
@@ -116,7 +132,7 @@ class NextToken:
         Raises:
             InputError: If a token is not an integer from 0 to vocabulary - 1.
         """
-        vocabulary, tokens = len(self.config.token_counts), np.asarray(batch["tokens"])
+        vocabulary, tokens = self.vocabulary, np.asarray(batch["tokens"])
         wrong = tokens[(tokens < 0) | (tokens >= vocabulary) | (tokens != np.floor(tokens))]
         require(
             wrong.size == 0,
@@ -141,6 +157,7 @@ class NextToken:
             The loss, a float32 scalar in nats per token, and its metrics `bits_per_token` and
             `weight`, the number of those tokens.
         """
+        known("token_counts", self.token_counts)
         label, mask = self._labels(batch)
         loss = losses.cross_entropy(self.predict(model, batch), label, mask=mask)
         bits = jnp.asarray(bits_per_token(jax.lax.stop_gradient(loss)))
@@ -176,7 +193,8 @@ class NextToken:
         `unigram` gives every token its frequency in the training texts, whatever came before; one
         occurrence is added to each, so that no token is held for impossible (Laplace's rule).
         """
-        counts = np.asarray(self.config.token_counts, np.float64) + 1
+        known("token_counts", self.token_counts)
+        counts = np.asarray(self.token_counts, np.float64) + 1
         frequencies = jnp.asarray(np.log(counts / counts.sum()), jnp.float32)
         batch_size, time = batch["tokens"].shape
         shape = (batch_size, time - 1, len(counts))
@@ -209,7 +227,7 @@ class NextToken:
         Raises:
             InputError: If the prompt is empty or holds what is no token, or an option is wrong.
         """
-        prompt, vocabulary = np.asarray(prompt), len(self.config.token_counts)
+        prompt, vocabulary = np.asarray(prompt), self.vocabulary
         require(
             prompt.ndim == 2
             and prompt.shape[1] > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from stpatch_jax.nn.heads import DenseHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.tasks.common import Batch, TaskConfig
+from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig
 
 Masking = Literal["random", "tube"]
 
@@ -75,8 +75,9 @@ class ReconstructConfig(TaskConfig):
             f"Reconstruct needs data_range > 0 or None, got {self.data_range}",
         )
 
-    def create(self) -> Reconstruct:
-        """Returns the task of these settings."""
+    def create(self, *, facts: Mapping[str, Any] | None = None) -> Reconstruct:
+        """Returns the task of these settings, as in `TaskConfig.create`."""
+        del facts
         return Reconstruct(self)
 
 
@@ -125,7 +126,7 @@ class MaskedModel(nnx.Module):
         return self.head(self.backbone(jnp.where(mask[..., None], value, x)))
 
 
-class Reconstruct:
+class Reconstruct(TaskBase):
     """Reconstructs hidden patches of a field from those that are left: pretraining for any task.
 
     A batch holds `field` [batch, time, *space, channel], NaN-free and best scaled to mean 0 and
@@ -136,6 +137,8 @@ class Reconstruct:
     Args:
         config: Settings.
     """
+
+    inputs = ("field",)
 
     def __init__(self, config: ReconstructConfig):
         self.config = config

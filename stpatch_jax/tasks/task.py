@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import jax
+import numpy as np
 from flax import nnx
 
+from stpatch_jax.errors import require
 from stpatch_jax.nn.layers import BackboneConfig
 
 Batch = Mapping[str, Any]
@@ -124,3 +126,32 @@ class TaskConfig(abc.ABC):
             facts: What only the data know, as `Task.facts` gave it; None for a task that is still
                 to be `fitted`.
         """
+
+
+def checked_counts(name: str, counts: Sequence[int], *, least: int) -> tuple[int, ...]:
+    """Numbers of training examples by class, as a tuple of at least `least` of them, or of none.
+
+    Raises:
+        InputError: They are no counts, or there are too few of them.
+    """
+    counts = tuple(counts)
+    whole = all(isinstance(n, int | np.integer) and n >= 0 for n in counts)
+    require(
+        not counts or (len(counts) >= least and whole and sum(counts) > 0),
+        f"{name} must be whole numbers >= 0 of at least {least} kinds and not all 0, got {counts}; "
+        "count the training examples of each",
+    )
+    return tuple(map(int, counts))
+
+
+def known(name: str, fact: Sequence[Any]) -> None:
+    """Refuses to go on without what only the data know.
+
+    Raises:
+        InputError: It is empty.
+    """
+    require(
+        bool(fact),
+        f"the task must know {name} of its data, got none; use task.fitted(data), or give "
+        f"{name} where the task is created",
+    )

@@ -17,7 +17,7 @@ from stpatch_jax.errors import InputError
 from stpatch_jax.recipes.video.data import ClipClassesConfig, ClipObjectsConfig, NextFramesConfig
 from stpatch_jax.recipes.video.digits import Digits, ink_bounds, read_digits, read_idx
 from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, MovingDigits, bounce
-from stpatch_jax.tasks import DetectConfig
+from stpatch_jax.tasks import Detect, DetectConfig
 
 SMALL: Any = {"canvas": 16, "digit": 8, "train_clips": 40, "validation_clips": 5, "test_clips": 7}
 
@@ -192,11 +192,10 @@ def test_objects_are_counted_from_training_clips():
     data = ClipObjectsConfig(**SMALL, frames=3).load()
     source = data.source("train")
     stacked = {name: np.stack([clip[name] for clip in source]) for name in source[0]}
-    config = DetectConfig.of(
-        stacked["boxes"], stacked["label"], object_mask=stacked["object_mask"], classes=10
-    )
-    assert tuple(3 * count for count in data.class_counts) == config.class_counts
-    assert data.mean_box == pytest.approx(config.mean_box)
+    boxes, label, mask = (stacked[name] for name in ("boxes", "label", "object_mask"))
+    task = Detect.of(DetectConfig(), boxes, label, object_mask=mask, classes=10)
+    assert tuple(3 * count for count in data.class_counts) == task.class_counts
+    assert data.mean_box == pytest.approx(task.mean_box)
 
 
 def test_images_are_scaled_as_scipy_does():

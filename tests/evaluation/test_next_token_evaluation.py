@@ -19,7 +19,7 @@ def test_bits_of_a_split_are_those_of_its_characters(tmp_path):
     lines = ["".join(random.choice(list("abc "), random.integers(3, 12))) for _ in range(40)]
     (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
     data = CharactersConfig(str(tmp_path / "text.txt"), 8, 3, 0.2, 0.2).load()
-    task = NextTokenConfig(data.token_counts).create()
+    task = NextTokenConfig().create().fitted(data)
     backbone = PatchCNNConfig(WindowSpec((1,)), features=(3,))
     embedding = TokenEmbeddingConfig(backbone, vocabulary=256, features=3, longest_window=2)
     model = task.build(embedding, {"tokens": (1, 9)}, rngs=nnx.Rngs(0))

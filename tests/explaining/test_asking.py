@@ -18,7 +18,13 @@ from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.explaining.explanation import ask, hidden_windows
 from stpatch_jax.runs.explaining.pictures import draw_maps
 from stpatch_jax.runs.values import to_values
-from stpatch_jax.tasks import DetectConfig, NextTokenConfig, ReconstructConfig
+from stpatch_jax.tasks import (
+    DetectConfig,
+    NextToken,
+    NextTokenConfig,
+    Reconstruct,
+    ReconstructConfig,
+)
 
 CLASSES = ("car", "dog", "cat")
 
@@ -52,11 +58,12 @@ def characters(folder):
     ).load()
     body = PatchCNNConfig(WindowSpec((1,)), features=(4,))
     model = TokenEmbeddingConfig(body, vocabulary=256, features=4, longest_window=3)
-    return data, model, NextTokenConfig(data.token_counts)
+    return data, model, NextToken(NextTokenConfig(), token_counts=data.token_counts)
 
 
 def clips(_):
-    task = DetectConfig((1, 1, 1), (2.0, 2.0, 8.0, 7.0))
+    facts = {"class_counts": (1, 1, 1), "mean_box": (2.0, 2.0, 8.0, 7.0)}
+    task = DetectConfig().create(facts=facts)
     return Frames(), PatchCNNConfig(WindowSpec((1, 4, 4)), features=(4,)), task
 
 
@@ -69,7 +76,7 @@ def volumes(folder):
     np.savez(folder / "x.npz", **arrays)
     model = Conv3DConfig(3, features=(4,), window=(1, 2, 2, 2))
     data = LabelledVolumesConfig(str(folder / "x.npz")).load()
-    return data, model, ReconstructConfig((1, 4, 4, 4), 0.5)
+    return data, model, Reconstruct(ReconstructConfig((1, 4, 4, 4), 0.5))
 
 
 def filled(leaf):
@@ -83,8 +90,7 @@ def filled(leaf):
 
 def asked(kind, folder, **flags):
     """A question to a network of random weights, what it is asked of, and the network."""
-    data, model, config = kind(folder)
-    task = config.create()
+    data, model, task = kind(folder)
     shapes = {name: (1, *np.shape(x)) for name, x in data.source("test")[0].items()}
     shape: Any = nnx.eval_shape(lambda: task.build(model, shapes, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(shape)

@@ -23,7 +23,7 @@ def problem(members, backbone: BackboneConfig = FLAT):
         "field": random.normal(size=(6, 8, 2)).astype(np.float32),
         "label": random.integers(0, len(COUNTS), 6),
     }
-    task = Classify(ClassifyConfig(COUNTS, hidden=(), members=members))
+    task = Classify(ClassifyConfig(hidden=(), members=members), class_counts=COUNTS)
     return task, task.build(backbone, {"field": batch["field"].shape}, rngs=nnx.Rngs(0)), batch
 
 
@@ -67,4 +67,4 @@ def test_a_trained_backbone_goes_to_every_member():
 
 def test_an_ensemble_has_members():
     with pytest.raises(InputError, match="Classify needs members >= 1, got 0"):
-        ClassifyConfig(COUNTS, members=0)
+        ClassifyConfig(members=0)

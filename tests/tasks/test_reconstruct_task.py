@@ -146,7 +146,9 @@ def test_one_batch_is_learnt_and_handed_on_to_a_classifier():
         assert loss < task.errors(naive, batch).pooled().rmse()[0] ** 2, name
 
     shapes = {"field": batch["field"].shape}
-    later: Any = Classify(ClassifyConfig((1, 1))).build(backbone, shapes, rngs=nnx.Rngs(1))
+    later: Any = Classify(ClassifyConfig(), class_counts=(1, 1)).build(
+        backbone, shapes, rngs=nnx.Rngs(1)
+    )
     head = jax.tree.map(np.asarray, nnx.state(later.head, nnx.Param))
     nnx.jit(transfer_backbone)(model, later)
     jax.tree.map(
@@ -167,7 +169,7 @@ def test_a_backbone_that_does_not_fit_is_not_handed_on():
         (Conv3DConfig(2, (8,)), "stages.0.kernel has .* in the trained model"),
         (SCNNConfig(2, features=8, depth=1), "has no shape in the trained model and"),
     ):
-        task = Classify(ClassifyConfig((1, 1)))
+        task = Classify(ClassifyConfig(), class_counts=(1, 1))
         later = nnx.eval_shape(
             lambda task=task, backbone=backbone: task.build(
                 backbone, {"field": (1, *SHAPE, 2)}, rngs=nnx.Rngs(1)

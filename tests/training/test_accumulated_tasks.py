@@ -71,7 +71,9 @@ def forecast() -> tuple[Any, Any, dict[str, np.ndarray]]:
 
 
 def classify() -> tuple[Any, Any, dict[str, np.ndarray]]:
-    task = Classify(ClassifyConfig((5, 1, 2), class_weights="balanced", label_smoothing=0.1))
+    task = Classify(
+        ClassifyConfig(class_weights="balanced", label_smoothing=0.1), class_counts=(5, 1, 2)
+    )
     batch = {
         "field": normal(4, 2),
         "label": RANDOM.integers(0, 3, EXAMPLES),
@@ -83,7 +85,7 @@ def classify() -> tuple[Any, Any, dict[str, np.ndarray]]:
 def next_token() -> tuple[Any, Any, dict[str, np.ndarray]]:
     batch = {"tokens": RANDOM.integers(0, 3, (EXAMPLES, 5)), "token_mask": uneven(5)}
     model = Scaled((3, 3), lambda x, w: w[x[..., 0]])
-    return NextToken(NextTokenConfig((4, 2, 1))), model, batch
+    return NextToken(NextTokenConfig(), token_counts=(4, 2, 1)), model, batch
 
 
 def reconstruct() -> tuple[Any, Any, dict[str, np.ndarray]]:
@@ -109,7 +111,8 @@ def detect() -> tuple[Any, Any, dict[str, np.ndarray]]:
         "label": RANDOM.integers(0, 2, (EXAMPLES, 1, 2)),
         "object_mask": uneven(1, 2),
     }
-    return Detect(DetectConfig((2, 1), (0.0, 0.0, 2.0, 2.0))), Scaled((3,), output), batch
+    task = Detect(DetectConfig(), class_counts=(2, 1), mean_box=(0.0, 0.0, 2.0, 2.0))
+    return task, Scaled((3,), output), batch
 
 
 @pytest.mark.parametrize(

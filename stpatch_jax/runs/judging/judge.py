@@ -20,7 +20,8 @@ from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 from stpatch_jax.data import Batch, Data, sequential_batches
-from stpatch_jax.runs.judging.registry import Registry, require_members
+from stpatch_jax.errors import require_members
+from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Task
 from stpatch_jax.training import batch_sharding, prefetch_to_mesh, replicate

@@ -1,6 +1,5 @@
 """Which class serves a kind of problem: the most specific pair of (task, data) that fits."""
 
-import typing
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -61,35 +60,3 @@ class Registry(Generic[Served]):
 def kind_of(thing: Any) -> str:
     """The name of the class of a task or a data set, for reports."""
     return type(thing).__name__
-
-
-def require_members(thing: Any, protocol: type, *, what: str) -> None:
-    """Refuses an object that lacks a part of a protocol, by the name of its class and of the part.
-
-    Args:
-        thing: The object.
-        protocol: The protocol.
-        what: What the object is, for the message.
-
-    Raises:
-        InputError: A member is missing.
-    """
-    missing = sorted(name for name in _members(protocol) if not hasattr(type(thing), name))
-    own = vars(thing) if hasattr(thing, "__dict__") else {}
-    missing = [name for name in missing if name not in own]
-    if missing:
-        raise InputError(
-            f"{what} must have the members of {protocol.__name__}, got {type(thing).__name__} "
-            f"without {', '.join(missing)}; define them, or inherit what answers them alike"
-        )
-
-
-def _members(protocol: type) -> set[str]:
-    """Names that a protocol and those it extends declare."""
-    return {
-        name
-        for kind in protocol.__mro__
-        if kind not in (object, Generic, typing.Protocol)
-        for name in (*vars(kind), *vars(kind).get("__annotations__", {}))
-        if not name.startswith("_")
-    }
