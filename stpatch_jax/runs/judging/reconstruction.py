@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -28,15 +29,16 @@ class ReconstructionJudge(Judge):
     def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
         """What is made of the field, by rule the error of every hidden value, and what is hidden.
 
-        The mask is drawn for whole batches, so it is drawn here and not again for their examples.
+        The mask is drawn for a whole batch: drawn for a part of it, it would be another one.
         """
         rules = {"model": self.task.predict(model, batch), **self.task.baselines(batch)}
-        judged = self.task.judged(batch, self.task.evaluation_mask(batch))
+        hidden, field = self.task.evaluation_mask(batch), batch["field"]
+        judged = jnp.broadcast_to(hidden[..., None], field.shape)
         return {
-            "judged": judged,
-            "hidden": self.task.evaluation_mask(batch),
+            "judged": judged & batch["field_mask"] if "field_mask" in batch else judged,
+            "hidden": hidden,
             "made": rules["model"],
-            "errors": {name: made - batch["field"] for name, made in rules.items()},
+            "errors": {name: made - field for name, made in rules.items()},
         }
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
