@@ -81,19 +81,13 @@ from stpatch_jax.data.sampling.splits import (
 )
 from stpatch_jax.data.transforms.cleaning import nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline
-from stpatch_jax.data.transforms.steps import (
-    Log,
-    Log1p,
-    MinMaxScaler,
-    RobustScaler,
-    StandardScaler,
-    Transform,
-)
+from stpatch_jax.data.transforms.steps import Affine, Log, Log1p, Transform, Winsorizer
 
 __all__ = [
     "CATALOG",
     "CATALOG_PREFIX",
     "EVERYTHING",
+    "Affine",
     "AlertConfig",
     "Augmentation",
     "AugmentedSource",
@@ -124,24 +118,22 @@ __all__ = [
     "LabelledVolumesConfig",
     "Log",
     "Log1p",
-    "MinMaxScaler",
     "ObjectData",
     "PanelConfig",
     "PanelData",
     "Pipeline",
     "PriceTable",
     "Problem",
-    "RobustScaler",
     "Sampler",
     "SlabReader",
     "Source",
-    "StandardScaler",
     "TextData",
     "Tokenizer",
     "Transform",
     "UniformSampler",
     "UnlabelledFields",
     "WeightedSampler",
+    "Winsorizer",
     "batch_iterator",
     "calendar_features",
     "chosen_split",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.protocols import DataConfig, InputAxes, Problem, chosen_split
 from stpatch_jax.data.readers import read_lines
 from stpatch_jax.data.readers.text import text_pair
 from stpatch_jax.data.sampling.batches import Batch, Source
@@ -101,7 +101,7 @@ class CharactersConfig(DataConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class Characters:
+class Characters(Problem):
     """The texts of one problem by split; made by `CharactersConfig.load`.
 
     Attributes:
@@ -129,22 +129,27 @@ class Characters:
         Raises:
             InputError: If there is no such split.
         """
-        require(
-            split in self.texts,
-            f"split must be one of {', '.join(self.texts)}, but it is {split!r}; choose one of "
-            "them",
-        )
+        texts = chosen_split(self.texts, split)
         window, step = self.config.window, self.config.window - self.config.context
         if split == "train":
-            starts = [np.arange(max(1, len(text) - window)) for text in self.texts[split]]
-            return _Windows(self.texts[split], starts, window, scored=window)
+            starts = [np.arange(max(1, len(text) - window)) for text in texts]
+            return _Windows(texts, starts, window, scored=window)
         before = self.config.context
-        starts = [np.arange(0, len(text) - 1, step) - before for text in self.texts[split]]
-        return _Windows(self.texts[split], starts, window, scored=step)
+        starts = [np.arange(0, len(text) - 1, step) - before for text in texts]
+        return _Windows(texts, starts, window, scored=step)
 
-    def scaler_state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """The character counts of the training texts, by which a change of the data is seen."""
         return {"token_counts": list(self.token_counts)}
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """The signs of the tokens that a model reads."""
+        return InputAxes(
+            channels=("token",),
+            unit="number of the token",
+            zero="token 0",
+            words=self.symbols(self.source(split)[number]["tokens"][:-1]),
+        )
 
     def decode(self, tokens: np.ndarray) -> str:
         """The first line that some tokens [time] spell, as text."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from stpatch_jax.data.catalog import locate
-from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.sampling.batches import Source
 from stpatch_jax.errors import InputError, check_choice, require
 
 Rows = TypeVar("Rows")

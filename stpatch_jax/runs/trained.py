@@ -33,7 +33,7 @@ class TrainedRun:
     Attributes:
         config: The configuration, with a mesh that fits the devices here.
         step: The step of the checkpoint.
-        scaler: What was fitted to the training rows: the `scaler_state` of the data.
+        scaler: What was fitted to the training rows: the `state` of the data.
         shapes: Shapes of the arrays of a training batch, by name.
         series: Names of the series of the data, in their order.
         task: The task.

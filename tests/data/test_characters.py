@@ -78,5 +78,5 @@ def test_what_cannot_be_split_is_refused(tmp_path):
         CharactersConfig(path, window=4, context=4)
     with pytest.raises(InputError, match="leave a rest to train"):
         CharactersConfig(path, test_fraction=1.0)
-    with pytest.raises(InputError, match="split must be one of train, validation, test"):
+    with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         CharactersConfig(write(tmp_path, ["x"] * 9), 8, 0, 0.3, 0.3).load().source("all")

@@ -126,7 +126,7 @@ def test_obstacle_and_noise_cover_what_they_say(digits):
 def test_examples_depend_on_seed_and_number_only(config):
     data, again = config.load(), config.load()
     other = dataclasses.replace(config, seed=1).load()
-    assert data.scaler_state() == again.scaler_state() != other.scaler_state()
+    assert data.state() == again.state() != other.state()
     assert {split: len(data.source(split)) for split in data.generators} == config.clips
     source, repeated = data.source("train"), again.source("train")
     last = repeated[39]
@@ -145,7 +145,7 @@ def test_examples_depend_on_seed_and_number_only(config):
             np.testing.assert_array_equal(values, whole[name][process::2])
     with pytest.raises(IndexError, match="clip 40 of 40"):
         source[40]
-    with pytest.raises(InputError, match="one of train, validation, test, but it is 'all'"):
+    with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         data.source("all")
 
 

@@ -47,7 +47,7 @@ class Frames:
             for number in range(2)
         ]
 
-    def scaler_state(self):
+    def state(self):
         return {}
 
 
@@ -100,7 +100,7 @@ def asked(kind, folder, **flags):
         task=task,
         data=data,
         config=SimpleNamespace(data=SimpleNamespace(load=lambda: data), model=model),
-        scaler=to_values(data.scaler_state()),
+        scaler=to_values(data.state()),
         shapes={},
         function=lambda *_: lambda _: network,
         directory=SimpleNamespace(path=folder),

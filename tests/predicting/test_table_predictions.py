@@ -16,6 +16,7 @@ from small_prices import price_table
 
 from stpatch_jax import cli
 from stpatch_jax.data import LabelledSeriesConfig, LabelledVolumesConfig, PanelConfig
+from stpatch_jax.data.protocols import EVERYTHING, digest_of
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
@@ -122,8 +123,8 @@ def test_levels_are_restored(tmp_path):
         winsorize=0.1,
     )
     whole = data.load()
-    other = data.restore(tmp_path / "prices.csv", whole.scaler_state())
-    assert other.scaler_state() == whole.scaler_state()
+    other = data.restore(str(tmp_path / "prices.csv"), whole.state())
+    assert digest_of(other.state()) == digest_of(whole.state())
     test = whole.splits["test"].start
     for name in ("inputs", "scaled"):
         both = (getattr(x.representation, name)[test:] for x in (whole, other))
@@ -215,17 +216,18 @@ def test_movements_after_every_day_are_the_examples_of_the_splits(tmp_path, view
         validation_from="2020-02-01",
         test_from="2020-02-15",
     )
-    found, splits = config.items(tmp_path / "m.npz"), config.load().splits
-    after = found.names["after"]
+    data = config.load()
+    found, splits = config.restore(str(tmp_path / "m.npz"), data.state()), data.splits
+    after = found.items["after"]
     assert after[-1] == "2020-02-29"
-    assert list(found.names["stock"][-4:]) == ["A", "B", "C", "D"]
+    assert list(found.items["stock"][-4:]) == ["A", "B", "C", "D"]
     test = (after >= "2020-02-14") & (after < "2020-02-29")
     np.testing.assert_array_equal(found.fields[test], splits["test"].fields)
-    gap = (after >= "2020-01-21") & (after <= "2020-01-25") & (found.names["stock"] == "C")
+    gap = (after >= "2020-01-21") & (after <= "2020-01-25") & (found.items["stock"] == "C")
     assert not gap.any()
     short = dataclasses.replace(config, lag=61)
     with pytest.raises(InputError, match="must have at least the 61 days"):
-        short.items(tmp_path / "m.npz")
+        short.restore(str(tmp_path / "m.npz"), data.state())
 
 
 def test_volumes_are_scaled_as_those_of_the_split(tmp_path):
@@ -238,13 +240,13 @@ def test_volumes_are_scaled_as_those_of_the_split(tmp_path):
     data = config.load()
     test = data.source("test")
     expected = np.stack([test[at]["field"] for at in range(4)])
-    state = data.scaler_state()
-    np.testing.assert_array_equal(config.items(tmp_path / "all.npz").scaled(state), expected)
     np.save(tmp_path / "one.npy", arrays["test_images"])
-    np.testing.assert_array_equal(config.items(tmp_path / "one.npy").scaled(state), expected)
+    for name in ("all.npz", "one.npy"):
+        items = config.restore(str(tmp_path / name), data.state()).source(EVERYTHING)
+        np.testing.assert_array_equal([item["field"] for item in items], expected)
     np.savez(tmp_path / "two.npz", a=arrays["test_images"], b=1)
     with pytest.raises(InputError, match="must hold volumes as test_images or as its only array"):
-        config.items(tmp_path / "two.npz")
+        config.restore(str(tmp_path / "two.npz"), data.state())
 
 
 @pytest.mark.slow

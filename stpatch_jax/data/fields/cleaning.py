@@ -76,7 +76,7 @@ class CleaningConfig:
 
 @dataclass(frozen=True, eq=False)
 class Cleaner:
-    """Cleaning and scaling of one field, fitted to its training rows; goes to JSON and back.
+    """Cleaning and scaling of one field, fitted to its training rows.
 
     Attributes:
         config: The settings.
@@ -221,19 +221,19 @@ class Cleaner:
         return pipeline.inverse(np.asarray(values, np.float64))
 
     def to_dict(self) -> dict[str, Any]:
-        """Settings and everything fitted, ready for JSON."""
-        return {
+        """Settings and everything fitted: a tree of dicts of arrays, numbers and words."""
+        state = {
             "config": asdict(self.config) | {"steps": list(self.config.steps)},
             "channels": list(self.channels),
             "pipeline": self.pipeline.to_dict(),
-            "climatology": self.climatology.to_dict() if self.climatology else None,
         }
+        return state | ({"climatology": self.climatology.to_dict()} if self.climatology else {})
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "Cleaner":
         """Undoes `to_dict`, bit for bit."""
         config = CleaningConfig(**state["config"] | {"steps": tuple(state["config"]["steps"])})
-        climatology = state["climatology"]
+        climatology = state.get("climatology")
         return cls(
             config,
             tuple(state["channels"]),

@@ -1,6 +1,6 @@
 """Missing values of fields: interpolation in time and climatology."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -111,13 +111,11 @@ class Climatology:
         return self.mean[phase_numbers(times, phase=self.phase)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Phase and means as nested lists for JSON; None stands for NaN."""
-        mean = self.mean.astype(object)
-        mean[np.isnan(self.mean)] = None
-        return {"phase": self.phase, "mean": mean.tolist()}
+        """Phase and means."""
+        return {"phase": self.phase, "mean": self.mean}
 
     @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "Climatology":
+    def from_dict(cls, state: Mapping[str, Any]) -> "Climatology":
         """Undoes `to_dict`, bit for bit."""
         return cls(state["phase"], np.asarray(state["mean"], np.float64))
 

@@ -19,11 +19,14 @@ from stpatch_jax.data.fields.climatology import (
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.windows import FieldWindows
-from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.protocols import EVERYTHING, DataConfig, InputAxes, Problem, chosen_split
 from stpatch_jax.data.readers import open_field
-from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.data.sampling.splits import split_by_rows
+from stpatch_jax.data.sampling.batches import Batch
+from stpatch_jax.data.sampling.splits import split_by_rows, splits_report
 from stpatch_jax.errors import require
+
+# Names of the space axes of an array, by its number of axes.
+_SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,152 @@ class FieldConfig(DataConfig):
         Raises:
             InputError: If the file cannot be read or is too short; see `open_field`.
         """
-        variables = None if self.variables is None else list(self.variables)
-        values = open_field(self.file(), variables=variables)
-        return FieldData.of(values if self.most_rows is None else values[: self.most_rows], self)
+        return self.of(self._opened(self.file()))
+
+    def of(self, values: Any) -> "FieldData":
+        """The problem on a field in memory.
+
+        Args:
+            values: A `DataArray` or `Dataset` with a dim `time`, or an array
+                [time, *space, channel]; see `as_field`.
+
+        Raises:
+            InputError: If it is no field, or too short.
+        """
+        field = as_field(values)
+        return FieldData.of(field if self.most_rows is None else field[: self.most_rows], self)
+
+    def restore(self, path: str, state: Mapping[str, Any]) -> "FieldData":
+        """Opens another file for a trained run; nothing is fitted to it.
+
+        A model that was trained on all of space knows no other one. Only where nothing was fitted
+        cell by cell may the file have more cells, over which a model can be tiled.
+
+        Args:
+            path: The file, folder or URL, with the channels and series of the run.
+            state: What `FieldData.state` gave.
+
+        Returns:
+            A data set whose only split is `EVERYTHING`: every window that has a context, up to the
+            one whose targets follow the file.
+
+        Raises:
+            InputError: If it cannot be read, has other channels, series or cells, or too few rows
+                for a context.
+        """
+        field, cleaner = self._opened(path), Cleaner.from_dict(state)
+        names = tuple(str(name) for name in field.channel.values)
+        require(
+            names == cleaner.channels,
+            f"{path} must have the channels of the run, {', '.join(cleaner.channels)}, got "
+            f"{', '.join(names)}; give a file of the same kind",
+        )
+        means = None if self.climatology is None else Climatology.from_dict(state["means"])
+        self._check_space(path, field, state, tiles=means is None)
+        past = max(self.context, self.season)
+        require(
+            len(field) >= past,
+            f"{path} must have the {past} rows that a forecast needs, got {len(field)}; give a "
+            "longer file",
+        )
+        report = _report(path, field)
+        splits = {EVERYTHING: range(past, len(field) + self.horizon)}
+        return FieldData(self, field, cleaner, splits, report, means)
+
+    def _opened(self, path: str) -> xr.DataArray:
+        return open_field(path, variables=None if self.variables is None else list(self.variables))
+
+    def _check_space(
+        self, path: str, field: xr.DataArray, state: Mapping[str, Any], *, tiles: bool
+    ) -> None:
+        own, cells, dims = tuple(state["space"]), field.shape[1:-1], field.dims[1:-1]
+        series, known = _series_names(field), state.get("series")
+        require(
+            series is None or series == known,
+            f"{path} must have the series of the run in their order, {_short(known or [])}, "
+            f"got {_short(series or [])}; give a table with these columns",
+        )
+        if cells == own:
+            return
+        require(
+            len(cells) == len(own)
+            and series is None
+            and all(n >= least for n, least in zip(cells, own, strict=True)),
+            f"{path} must have the cells of the run, {own}, or more of them to be tiled, got "
+            f"{cells} along {dims}; give a file of the same kind",
+        )
+        cleaning = self.cleaning
+        require(
+            tiles and cleaning.per == "channel" and cleaning.missing != "climatology",
+            f"{path} must have the cells of the run, {own}, as something of it was fitted cell by "
+            f"cell, got {cells} along {dims}; train a run with --data.cleaning.per channel and no "
+            "climatology, whose model can be tiled",
+        )
+
+
+def as_field(values: Any) -> xr.DataArray:
+    """A field (time, *space, channel) out of what is in memory.
+
+    Args:
+        values: A `DataArray` with a dim `time`, whose dims may be in any order and which may lack
+            `channel`; a `Dataset` of such variables, which become the channels; or an array
+            [time, *space, channel], whose times and channels are counted.
+
+    Raises:
+        InputError: It is none of these.
+
+    >>> as_field(np.zeros((5, 3, 2))).dims
+    ('time', 'cell', 'channel')
+    """
+    if isinstance(values, np.ndarray):
+        names = _SPACE.get(values.ndim)
+        require(
+            names is not None,
+            f"an array of a field must be [time, *space, channel] of up to three space axes, got "
+            f"shape {values.shape}; reshape it, or give a DataArray",
+        )
+        values = xr.DataArray(values, dims=("time", *(names or ()), "channel"))
+    elif isinstance(values, xr.Dataset):
+        units = [str(variable.attrs.get("units", "")) for variable in values.values()]
+        values = values.to_dataarray("channel").assign_coords(units=("channel", units))
+    require(
+        isinstance(values, xr.DataArray) and "time" in values.dims,
+        "a field must be a DataArray or Dataset with a dim time, or an array, got "
+        f"{getattr(values, 'dims', type(values).__name__)}; rename its dims",
+    )
+    if "channel" not in values.dims:
+        values = values.expand_dims(channel=[str(values.name or "value")])
+    counted = {
+        dim: np.arange(values.sizes[dim]) if dim == "time" else _counted(values.sizes[dim])
+        for dim in ("time", "channel")
+        if dim not in values.coords
+    }
+    return values.assign_coords(counted).transpose("time", ..., "channel")
+
+
+def _counted(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
+    dims = {str(name): size for name, size in field.sizes.items()}
+    return {"source": str(source), "rows": len(field), "dims": dims, "splits": {}}
+
+
+def _series_names(field: xr.DataArray) -> list[str] | None:
+    """The names of a panel's series; None for a field whose cells have no names."""
+    if field.ndim != 3 or field.dims[1] not in field.coords:
+        return None
+    names = field[field.dims[1]].values
+    return list(map(str, names)) if names.dtype.kind in "UO" else None
+
+
+def _short(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 @dataclass(frozen=True, eq=False)
-class FieldData:
+class FieldData(Problem):
     """Everything of one forecast problem on a field; made by `FieldConfig.load`.
 
     Attributes:
@@ -147,21 +289,8 @@ class FieldData:
         spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
         splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
         cleaner = Cleaner.fit(values, range(train), config.cleaning)
-        times = values.time.values
-        report = {
-            "source": str(values.attrs.get("source", config.path)),
-            "rows": rows,
-            "dims": {str(name): size for name, size in values.sizes.items()},
-            "splits": {
-                name: {
-                    "first_target": str(times[targets[0]]),
-                    "last_target": str(times[targets[-1]]),
-                    "target_rows": len(targets),
-                    "windows": len(targets) - config.horizon + 1,
-                }
-                for name, targets in splits.items()
-            },
-        }
+        report = _report(values.attrs.get("source", config.path), values)
+        report["splits"] = splits_report(splits, values.time.values, horizon=config.horizon)
         return cls(config, values, cleaner, splits, report)
 
     @property
@@ -179,6 +308,13 @@ class FieldData:
         """Time of each row [time]."""
         return self.field.time.values
 
+    @cached_property
+    def timeline(self) -> np.ndarray:
+        """Time of each row and of one horizon behind the last, in steps of the last one."""
+        times = self.times
+        step = times[-1] - times[-2] if len(times) > 1 else 1
+        return np.concatenate([times, times[-1] + step * np.arange(1, self.horizon + 1)])
+
     @property
     def unit(self) -> str:
         """Unit of the field where it tells one for all channels."""
@@ -191,29 +327,23 @@ class FieldData:
 
         A panel is a field with one space axis whose coordinate holds names.
         """
-        names = self.field[self.field.dims[1]].values
-        if self.field.ndim == 3 and names.dtype.kind in "UO":
+        if names := _series_names(self.field):
             whole = slice(None)
-            return {str(name): (whole, whole, slice(i, i + 1)) for i, name in enumerate(names)}
+            return {name: (whole, whole, slice(i, i + 1)) for i, name in enumerate(names)}
         return {
             str(name): (..., slice(i, i + 1)) for i, name in enumerate(self.field.channel.values)
         }
 
-    def source(self, split: str) -> Source:
+    def source(self, split: str) -> "_WithNaive":
         """The windows of a split, see `FieldWindows`, with the naive forecasts of the config.
 
         Raises:
             InputError: If there is no such split.
         """
-        require(
-            split in self.splits,
-            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
-            "them",
-        )
         training = split == "train"
         windows = FieldWindows(
             self.field,
-            self.splits[split],
+            chosen_split(self.splits, split),
             self.cleaner,
             context=self.config.context,
             horizon=self.config.horizon,
@@ -245,10 +375,25 @@ class FieldData:
         scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
         return rolling_weight(scaled, context=self.context, horizon=self.horizon)
 
-    def scaler_state(self) -> dict[str, Any]:
-        """The fitted cleaning, the extent of space and what inputs need else, JSON-able."""
+    def state(self) -> dict[str, Any]:
+        """The fitted cleaning, the extent of space, and what inputs need else."""
         state = {**self.cleaner.to_dict(), "space": list(self.field.shape[1:-1])}
+        names = _series_names(self.field)
+        state |= {"series": names} if names else {}
         return state | ({"means": self.means.to_dict()} if self.means else {})
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """Coordinates of space, the times of the context, and the names of its channels."""
+        windows = self.source(split).windows
+        row, channels = int(windows.starts[number]), windows.in_channels
+        if self.config.climatology_channel:
+            channels += tuple(f"{name}_outlook" for name in self.cleaner.channels)
+        if self.config.space_means:
+            channels += tuple(f"{name}_space_mean" for name in channels)
+        dims = tuple(map(str, self.field.dims[1:-1]))
+        coords = {dim: self.field[dim].variable for dim in dims if dim in self.field.coords}
+        times = self.timeline[row - self.context : row]
+        return InputAxes(dims, {**coords, "time": times}, channels)
 
     @cached_property
     def means(self) -> Climatology | None:
@@ -295,7 +440,7 @@ class _WithNaive:
         if config.season:
             example["seasonal_persistence"] = self.data.last_season(row)
         if self.data.means is not None:
-            times = self.data.times[row - config.context : row + config.horizon]
+            times = self.data.timeline[row - config.context : row + config.horizon]
             choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
             example = with_climatology(example, self.data.means, times, **choice)
         return with_space_means(example) if config.space_means else example

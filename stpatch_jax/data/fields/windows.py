@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.fields.cleaning import Cleaner, channel_numbers, check_field
+from stpatch_jax.data.fields.cleaning import Cleaner, as_floats, channel_numbers, check_field
 from stpatch_jax.data.fields.forcings import CalendarFeature, calendar_features
 from stpatch_jax.data.fields.slabs import CACHE_BYTES, SlabReader
 from stpatch_jax.data.sampling.batches import Batch
@@ -38,7 +38,8 @@ class FieldWindows:
 
     Attributes:
         field: The field (time, *space, channel), in memory or lazy.
-        targets: Target rows of the split, see `chronological_splits`; contexts may reach back.
+        targets: Target rows of the split, see `chronological_splits`; contexts may reach back, and
+            up to one horizon may lie behind the end of the field, where it is missing.
         cleaner: Cleaning and scaling, fitted to training rows.
         context: Length of the context, in time steps.
         horizon: Number of predicted time steps.
@@ -110,6 +111,9 @@ class FieldWindows:
         row, cells = int(self.starts[at]), self.tiles[tile]
         first = row - self.context
         slab = self.reader.read(slice(first, row + self.horizon), *cells)
+        if coming := self.context + self.horizon - len(slab):
+            behind = [(0, coming), *[(0, 0)] * (slab.ndim - 1)]
+            slab = np.pad(as_floats(slab), behind, constant_values=np.nan)
         times = self.field.time.values[first:row] if self._needs_times else self._steps[first:row]
         inputs, known = self.cleaner.inputs(slab[: self.context], times=times, cells=cells)
         past, target = self._scaled(slab, cells)
@@ -230,10 +234,10 @@ class FieldWindows:
     def _check_targets(self) -> None:
         rows, steps = self.targets, len(self.field)
         require(
-            rows.step == 1 and self.context <= rows.start and rows.stop <= steps,
-            f"target rows must lie in {self.context}..{steps - 1} (after the first context, inside "
-            f"the field) in steps of 1, but they are {rows}; give the rows of a split of this "
-            "field",
+            rows.step == 1 and self.context <= rows.start and rows.stop <= steps + self.horizon,
+            f"target rows must lie in {self.context}..{steps + self.horizon - 1} (after the first "
+            f"context, up to a horizon behind the field) in steps of 1, got {rows}; give the rows "
+            "of a split of this field",
         )
         require(
             len(rows) >= self.horizon,

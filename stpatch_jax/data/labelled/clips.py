@@ -10,10 +10,10 @@ import numpy as np
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
 from stpatch_jax.data.labelled.fields import class_table, drawn_share
 from stpatch_jax.data.labelled.resizing import resized
-from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.protocols import DataConfig, Problem, chosen_split
 from stpatch_jax.data.readers import LabelledItems, read_folder
 from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.data.transforms.steps import StandardScaler
+from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import InputError, require
 
 # Mean and deviation of pixels are known from these; to decode all files twice would gain nothing.
@@ -124,7 +124,7 @@ def _opened(folder: LabelledItems) -> tuple[list[Any], np.ndarray, dict[str, str
     return clips, folder.labels[kept], unreadable
 
 
-class LabelledClips:
+class LabelledClips(Problem):
     """Labelled clips by split, scaled by the training ones; made by `LabelledClipsConfig.load`.
 
     Args:
@@ -149,7 +149,7 @@ class LabelledClips:
         self.classes, self.report = classes, report
         train = rows["train"]
         spread = train[:: -(-len(train) // _FITTED)]
-        self.scaler = StandardScaler.fit_chunks(_pixels(self, at) for at in spread)
+        self.scaler = Affine.standard(_pixels(self, at) for at in spread)
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -165,14 +165,11 @@ class LabelledClips:
         Raises:
             InputError: If there is no such split.
         """
-        require(
-            split in self.rows,
-            f"split must be one of {', '.join(self.rows)}, but it is {split!r}; choose one of them",
-        )
-        return (_DrawnClips if split == "train" else _Clips)(self, self.rows[split])
+        rows = chosen_split(self.rows, split)
+        return (_DrawnClips if split == "train" else _Clips)(self, rows)
 
-    def scaler_state(self) -> dict[str, Any]:
-        """The fitted scaling and the classes, JSON-able."""
+    def state(self) -> dict[str, Any]:
+        """The fitted scaling and the classes."""
         return {"classes": list(self.classes), **self.scaler.to_dict()}
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from stpatch_jax.data.labelled.augmenting import Augmentation
+from stpatch_jax.data.protocols import EVERYTHING, InputAxes, Problem, chosen_split
 from stpatch_jax.data.readers import LabelledItems
 from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.data.transforms.steps import StandardScaler
+from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import require
 
 
@@ -30,28 +31,42 @@ class LabelledSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class UnlabelledFields:
-    """Fields of another file, to be classified by a trained model; a config's `items` reads them.
+class UnlabelledFields(Problem):
+    """The fields of another file for a trained run, scaled as its own; nothing is fitted.
 
     Attributes:
         fields: [item, time, *space, channel], unscaled.
-        names: What tells the items apart, by the name of its column [item].
+        items: What tells the items apart, by the name of its column [item].
+        trained: What `LabelledFields.state` gave.
+        report: What was read; JSON-able.
     """
 
     fields: np.ndarray
-    names: Mapping[str, np.ndarray]
+    items: Mapping[str, np.ndarray]
+    trained: Mapping[str, Any]
+    report: dict[str, Any]
 
-    def scaled(self, state: Mapping[str, Any]) -> np.ndarray:
-        """The fields as a model trained on others gets them, float32.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the run tells apart."""
+        return tuple(self.trained["classes"])
 
-        Args:
-            state: What `LabelledFields.scaler_state` gave.
+    def source(self, split: str) -> Source:
+        """The examples of the only split, `EVERYTHING`: each a dict of `field` alone, scaled.
+
+        Raises:
+            InputError: If there is no such split.
         """
-        return _scaled(self.fields, StandardScaler.from_dict(dict(state)))
+        fields = chosen_split({EVERYTHING: self.fields}, split)
+        return [{"field": field} for field in _scaled(fields, Affine.from_dict(self.trained))]
+
+    def state(self) -> Mapping[str, Any]:
+        """What the run was given."""
+        return self.trained
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledFields:
+class LabelledFields(Problem):
     """Labelled fields by split, scaled by the training ones; made by a config's `load`.
 
     Attributes:
@@ -66,7 +81,7 @@ class LabelledFields:
 
     splits: Mapping[str, LabelledSplit]
     classes: tuple[str, ...]
-    scaler: StandardScaler
+    scaler: Affine
     report: dict[str, Any]
     augmentation: Augmentation | None = None
     words: Mapping[str, Sequence[Sequence[str]]] | None = None
@@ -95,7 +110,7 @@ class LabelledFields:
         train = splits["train"].fields
         if augmentation is not None:
             augmentation.check(train.shape[1:])
-        scaler = StandardScaler.fit(train.reshape(-1, train.shape[-1]))
+        scaler = Affine.standard(train.reshape(-1, train.shape[-1]))
         report = {
             "source": source,
             "shape": list(train.shape[1:]),
@@ -118,21 +133,21 @@ class LabelledFields:
         Raises:
             InputError: If there is no such split.
         """
-        require(
-            split in self.splits,
-            f"split must be one of {', '.join(self.splits)}, but it is {split!r}; choose one of "
-            "them",
-        )
-        chosen = self.splits[split]
-        scaled = _scaled(chosen.fields, self.scaler)
-        numbers = chosen.labels.astype(np.int32), chosen.groups.astype(np.int32)
+        examples = chosen_split(self.splits, split)
+        scaled = _scaled(examples.fields, self.scaler)
+        numbers = examples.labels.astype(np.int32), examples.groups.astype(np.int32)
         if split == "train" and self.augmentation is not None:
             return _Augmented(scaled, *numbers, self.augmentation)
         return _Examples(scaled, *numbers)
 
-    def scaler_state(self) -> dict[str, Any]:
-        """The fitted scaling and the classes, JSON-able."""
+    def state(self) -> dict[str, Any]:
+        """The fitted scaling and the classes."""
         return {"classes": list(self.classes), **self.scaler.to_dict()}
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """The names of the channels and the words of a text, where there are any."""
+        words = None if self.words is None else self.words[split][number]
+        return InputAxes(channels=self.channels, words=words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +171,7 @@ class _Augmented(_Examples):
         return {**self[i], "field": self.augmentation(self.fields[i], random)}
 
 
-def _scaled(fields: np.ndarray, scaler: StandardScaler) -> np.ndarray:
+def _scaled(fields: np.ndarray, scaler: Affine) -> np.ndarray:
     return np.nan_to_num(scaler.transform(fields.astype(np.float64))).astype(np.float32)
 
 

@@ -1,7 +1,9 @@
 """Where labelled fields come from: series of the UCR archive, and the movement of stocks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,11 +70,12 @@ class LabelledSeriesConfig(DataConfig):
         splits = {"train": kept, "validation": held, "test": as_split(test)}
         return LabelledFields.of(splits, train.classes, source=str(path))
 
-    def items(self, path: str | Path) -> UnlabelledFields:
-        """Reads the series of another file; their labels may be anything.
+    def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
+        """Reads the series of another file for a trained run; their labels may be anything.
 
         Raises:
             InputError: The file is missing or cannot be read.
         """
         series = read_labelled_series(path).stack()
-        return UnlabelledFields(series, {"line": np.arange(1, len(series) + 1)})
+        numbers = {"line": np.arange(1, len(series) + 1)}
+        return UnlabelledFields(series, numbers, state, {"source": path})

@@ -1,7 +1,9 @@
 """Labelled volumes in one file, split as it says."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,8 +76,8 @@ class LabelledVolumesConfig(DataConfig):
             splits, train.classes, source=str(path), augmentation=self.augmentation
         )
 
-    def items(self, path: str | Path) -> UnlabelledFields:
-        """Reads the volumes of another file: `test_images`, or the only array it holds.
+    def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
+        """Reads another file for a trained run: its `test_images`, or the only array it holds.
 
         Raises:
             InputError: The file cannot be read, or it is not clear where its volumes are.
@@ -84,11 +86,12 @@ class LabelledVolumesConfig(DataConfig):
         name = "test_images" if "test_images" in arrays else arrays[0]
         require(
             name == "test_images" or len(arrays) == 1,
-            f"{path} must hold volumes as test_images or as its only array, but it holds "
+            f"{path} must hold volumes as test_images or as its only array, got "
             f"{', '.join(arrays)}; rename one of them",
         )
         fields = _fields(load_array(Path(path), name), Path(path))
-        return UnlabelledFields(fields, {"item": np.arange(len(fields))})
+        numbers = {"item": np.arange(len(fields))}
+        return UnlabelledFields(fields, numbers, state, {"source": path})
 
     def _part(self, split: LabelledSplit, classes: tuple[str, ...]) -> LabelledSplit:
         """The share of a split that is trained on."""

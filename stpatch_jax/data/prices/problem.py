@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,10 +11,10 @@ import numpy as np
 from stpatch_jax.data.prices.cleaning import dropped_companies, mask_impossible
 from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
 from stpatch_jax.data.prices.tables import VOLUME, PriceTable, read_price_table
-from stpatch_jax.data.protocols import DataConfig
+from stpatch_jax.data.protocols import EVERYTHING, DataConfig, InputAxes, Problem, chosen_split
 from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.data.sampling.splits import chronological_splits, window_starts
-from stpatch_jax.errors import InputError
+from stpatch_jax.data.sampling.splits import chronological_splits, splits_report, window_starts
+from stpatch_jax.errors import InputError, require
 
 RepresentationName = Literal["log_return", "level"]
 _DEFAULT_CHANNEL = "adjusted_close"
@@ -89,15 +88,16 @@ class PanelConfig(DataConfig):
         """
         return _build(self, read_price_table(None if self.path is None else self.file()))
 
-    def restore(self, path: str | Path, state: Mapping[str, Any]) -> "PanelData":
+    def restore(self, path: str, state: Mapping[str, Any]) -> "PanelData":
         """Reads another table for a model of this problem; nothing is fitted to it.
 
         Args:
             path: The table, with the channels and at least the companies of the run, in any order.
-            state: What `PanelData.scaler_state` gave.
+            state: What `PanelData.state` gave.
 
         Returns:
-            A problem without splits.
+            A problem whose only split is `EVERYTHING`: every window that has a context, up to the
+            one whose targets follow the table.
 
         Raises:
             InputError: If the table cannot be read, or lacks a channel or a company.
@@ -109,9 +109,8 @@ class PanelConfig(DataConfig):
             lacking = [name for name in names if name not in there]
             if lacking:
                 raise InputError(
-                    f"{path} must have every {dim} that the run was trained on, but "
-                    f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing; give a "
-                    "table of the same kind"
+                    f"{path} must have every {dim} that the run was trained on, got none called "
+                    f"{', '.join(lacking)}; give a table of the same kind"
                 )
         values = table.field.sel(company=list(companies), channel=list(channels)).values
         target = channels.index(state["target_channels"][0])
@@ -120,7 +119,14 @@ class PanelConfig(DataConfig):
             found: Representation = LogReturns.restore(values, channels, target=target, state=state)
         else:
             found = Levels.restore(values, target=target, state=state)
-        return _data(self, table, values, companies, channels, target, found)
+        first = self.context + found.lost_rows
+        require(
+            first <= len(values),
+            f"{path} must have the {first} rows that a forecast needs, got {len(values)}; give a "
+            "longer table",
+        )
+        data = _data(self, table, values, companies, channels, target, found)
+        return replace(data, splits={EVERYTHING: range(first, len(values) + self.horizon)})
 
 
 def _check(name: str, value: float, holds: bool, rule: str) -> None:
@@ -129,7 +135,7 @@ def _check(name: str, value: float, holds: bool, rule: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class PanelData:
+class PanelData(Problem):
     """Everything of one forecast problem on a panel; made by `PanelConfig.load`.
 
     Rows of the table count from 0; an example is named by the row of its first target.
@@ -190,12 +196,7 @@ class PanelData:
         Raises:
             InputError: If there is no such split.
         """
-        if split not in self.splits:
-            raise InputError(
-                f"split must be one of {', '.join(self.splits)}, but it is {split!r}; "
-                "choose one of them"
-            )
-        starts = window_starts(self.splits[split], horizon=self.config.horizon)
+        starts = window_starts(chosen_split(self.splits, split), horizon=self.config.horizon)
         return _PanelSource(self, starts, training=split == "train")
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -231,8 +232,8 @@ class PanelData:
         """
         return self.prices[rows]
 
-    def scaler_state(self) -> dict[str, Any]:
-        """Everything fitted to the training rows, JSON-able, to be saved with a model.
+    def state(self) -> dict[str, Any]:
+        """Everything fitted to the training rows, to be saved with a model.
 
         Two panels with equal states scale alike, company by company.
         """
@@ -242,6 +243,12 @@ class PanelData:
             "target_channels": list(self.target_channels),
             **self.representation.state(),
         }
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """The companies, the times of the context, and the names of the channels."""
+        row = int(self.source(split)[number]["index"])
+        coords = {"company": list(self.companies), "time": self.times[row - self.context : row]}
+        return InputAxes(("company",), coords, self.channels)
 
     def _check_index(self, index: np.ndarray, *, last: int) -> np.ndarray:
         index = np.asarray(index)
@@ -273,6 +280,8 @@ class _PanelSource:
         index = self.starts[i]
         config, representation = self.data.config, self.data.representation
         target, persistence = representation.targets(index, config.horizon, training=self.training)
+        if coming := config.horizon - len(target):
+            target = np.pad(target, [(0, coming), (0, 0), (0, 0)], constant_values=np.nan)
         mask = np.isfinite(target)
         return {
             "context": representation.inputs[index - config.context : index],
@@ -324,7 +333,7 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
         "impossible_values": impossible,
         "missing_targets": int(np.isnan(values[..., target]).sum()),
         "clipped_inputs": representation.clipped,
-        "splits": _split_report(splits, times, config.horizon),
+        "splits": splits_report(splits, times, horizon=config.horizon),
     }
     data = _data(config, table, values, companies, channels, target, representation)
     return replace(data, splits=splits, report=report)
@@ -378,18 +387,3 @@ def _warn_dropped(dropped: Mapping[str, str], companies: Sequence[str]) -> None:
         warnings.warn(
             f"{len(dropped)} of {len(companies)} companies dropped: {reasons}", stacklevel=4
         )
-
-
-def _split_report(
-    splits: Mapping[str, range], times: np.ndarray, horizon: int
-) -> dict[str, dict[str, Any]]:
-    """First and last target date, target rows and windows of each split."""
-    return {
-        name: {
-            "first_target": str(times[rows[0]].astype("datetime64[s]")),
-            "last_target": str(times[rows[-1]].astype("datetime64[s]")),
-            "target_rows": len(rows),
-            "windows": len(window_starts(rows, horizon=horizon)),
-        }
-        for name, rows in splits.items()
-    }

@@ -12,12 +12,18 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from stpatch_jax.data.prices.tables import VOLUME
-from stpatch_jax.data.transforms.cleaning import Winsorizer, forward_fill
-from stpatch_jax.data.transforms.steps import StandardScaler
+from stpatch_jax.data.transforms.cleaning import forward_fill
+from stpatch_jax.data.transforms.steps import Affine, Winsorizer
 
 
 class Representation(Protocol):
-    """How values become inputs and scaled targets, and how predictions become values again."""
+    """How values become inputs and scaled targets, and how predictions become values again.
+
+    Attributes:
+        lost_rows: Rows at the start of a table that have no input.
+    """
+
+    lost_rows: ClassVar[int]
 
     @property
     def inputs(self) -> np.ndarray:
@@ -53,7 +59,7 @@ class Representation(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """Everything fitted, ready for JSON."""
+        """Everything fitted, as a tree of dicts of arrays."""
         ...
 
 
@@ -80,7 +86,7 @@ class LogReturns:
     anchors: np.ndarray
     winsorizer: Winsorizer
     target_winsorizer: Winsorizer
-    scaler: StandardScaler
+    scaler: Affine
     target_scale: np.ndarray
 
     @classmethod
@@ -106,7 +112,7 @@ class LogReturns:
         """
         levels, filled, returns = _log_returns(values, channels)
         winsorizer = Winsorizer.fit(returns[:train_rows], winsorize)
-        scaler = StandardScaler.fit(winsorizer.clip(returns)[:train_rows])
+        scaler = Affine.standard(winsorizer.transform(returns)[:train_rows])
         levels, anchors = levels[..., target : target + 1], filled[..., target : target + 1]
         leads = [
             Winsorizer.fit(levels[lead:train_rows] - anchors[: train_rows - lead], winsorize)
@@ -116,8 +122,8 @@ class LogReturns:
             "scaler": scaler.to_dict(),
             "winsorizer": winsorizer.to_dict(),
             "target_winsorizer": {
-                "lower": [lead.lower.tolist() for lead in leads],
-                "upper": [lead.upper.tolist() for lead in leads],
+                "lower": np.stack([lead.lower for lead in leads]),
+                "upper": np.stack([lead.upper for lead in leads]),
             },
         }
         return cls.restore(values, channels, target=target, state=state)
@@ -136,8 +142,8 @@ class LogReturns:
         """
         levels, filled, returns = _log_returns(values, channels)
         winsorizer = Winsorizer.from_dict(state["winsorizer"])
-        scaler = StandardScaler.from_dict(state["scaler"])
-        clipped = winsorizer.clip(returns)
+        scaler = Affine.from_dict(state["scaler"])
+        clipped = winsorizer.transform(returns)
         return cls(
             inputs=_frozen_float32(scaler.transform(np.nan_to_num(clipped, nan=0.0))),
             clipped=int((np.isfinite(returns) & (clipped != returns)).sum()),
@@ -147,7 +153,7 @@ class LogReturns:
             winsorizer=winsorizer,
             target_winsorizer=Winsorizer.from_dict(state["target_winsorizer"]),
             scaler=scaler,
-            target_scale=scaler.channel(target).std,
+            target_scale=scaler.channel(target).scale,
         )
 
     def targets(self, index: int, horizon: int, *, training: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +161,7 @@ class LogReturns:
         anchor = self.anchors[index - 1 : index]
         returns = self.levels[index : index + horizon] - anchor
         if training:
-            returns = self.target_winsorizer.clip(returns)
+            returns = self.target_winsorizer.transform(returns)
         return returns / self.target_scale, np.zeros_like(anchor)
 
     def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -195,8 +201,8 @@ class Levels:
     anchors: np.ndarray
     anchors_clipped: np.ndarray
     winsorizer: Winsorizer
-    scaler: StandardScaler
-    target_scaler: StandardScaler
+    scaler: Affine
+    target_scaler: Affine
 
     @classmethod
     def fit(
@@ -216,7 +222,7 @@ class Levels:
             winsorize: Share clipped at each end, 0 for none.
         """
         winsorizer = Winsorizer.fit(values[:train_rows], winsorize)
-        scaler = StandardScaler.fit(winsorizer.clip(values[:train_rows]))
+        scaler = Affine.standard(winsorizer.transform(values[:train_rows]))
         state = {"scaler": scaler.to_dict(), "winsorizer": winsorizer.to_dict()}
         return cls.restore(values, target=target, state=state, train_rows=train_rows)
 
@@ -233,8 +239,8 @@ class Levels:
             train_rows: Number of its rows that are training rows, which are clipped.
         """
         winsorizer = Winsorizer.from_dict(state["winsorizer"])
-        scaler = StandardScaler.from_dict(state["scaler"])
-        clipped = np.concatenate([winsorizer.clip(values[:train_rows]), values[train_rows:]])
+        scaler = Affine.from_dict(state["scaler"])
+        clipped = np.concatenate([winsorizer.transform(values[:train_rows]), values[train_rows:]])
         target_scaler = scaler.channel(target)
         scaled = target_scaler.transform(values[..., target : target + 1])
         scaled_clipped = target_scaler.transform(clipped[..., target : target + 1])

@@ -1,6 +1,7 @@
 """Chronological splits of forecast problems."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -192,3 +193,31 @@ def window_starts(targets: range, *, horizon: int) -> range:
         range(16, 19)
     """
     return range(targets.start, targets.stop - horizon + 1)
+
+
+def splits_report(
+    splits: Mapping[str, range], times: np.ndarray, *, horizon: int
+) -> dict[str, dict[str, Any]]:
+    """What a report tells of each split: first and last target time, target rows and windows.
+
+    Args:
+        splits: Target rows by split.
+        times: Time of each row [time]; dates are told to the second.
+        horizon: Number of predicted time steps.
+
+    >>> splits_report({"test": range(4, 8)}, np.arange(8), horizon=2)["test"]["windows"]
+    3
+    """
+
+    def told(time: Any) -> str:
+        return str(time.astype("datetime64[s]") if time.dtype.kind == "M" else time)
+
+    return {
+        name: {
+            "first_target": told(times[rows[0]]),
+            "last_target": told(times[rows[-1]]),
+            "target_rows": len(rows),
+            "windows": len(window_starts(rows, horizon=horizon)),
+        }
+        for name, rows in splits.items()
+    }

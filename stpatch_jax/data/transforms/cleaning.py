@@ -1,13 +1,8 @@
-"""Missing values and outliers of a panel; whatever is fitted is fitted on training rows only."""
+"""Series with missing values: carried forward, and their quantiles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-
-# Stands for "no bound": unlike infinity it goes to JSON.
-_NO_BOUND = float(np.finfo(np.float64).max)
 
 
 def forward_fill(values: np.ndarray) -> np.ndarray:
@@ -53,57 +48,3 @@ def nan_quantiles(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
         above = np.take_along_axis(ordered, np.minimum(low + 1, last), axis=0)
         result.append((below + (above - below) * (quantile * last - low))[0])
     return np.stack(result)
-
-
-@dataclass(frozen=True, eq=False)
-class Winsorizer:
-    """Clips each series at two of its own training quantiles (winsorising).
-
-    The rule is `clip(x, quantile(q), quantile(1 - q))` per series, after C. P. Winsor; NaN stays
-    NaN. A series without any training value has no bounds.
-
-    Attributes:
-        lower: Lower bounds [...], one per series, float64.
-        upper: Upper bounds [...], one per series, float64.
-    """
-
-    lower: np.ndarray
-    upper: np.ndarray
-
-    @classmethod
-    def fit(cls, values: np.ndarray, quantile: float) -> "Winsorizer":
-        """Takes the bounds from training rows.
-
-        Args:
-            values: The training rows alone [row, ...], NaN where missing.
-            quantile: Share of the values beyond each bound, in [0, 0.5); 0 sets no bounds.
-        """
-        if quantile == 0:
-            none = np.full(values.shape[1:], _NO_BOUND)
-            return cls(-none, none)
-        lower, upper = nan_quantiles(values, (quantile, 1 - quantile))
-        return cls(
-            np.where(np.isnan(lower), -_NO_BOUND, lower),
-            np.where(np.isnan(upper), _NO_BOUND, upper),
-        )
-
-    def clip(self, values: np.ndarray) -> np.ndarray:
-        """Clips values [..., *series] at the bounds of their series."""
-        return np.clip(values, self.lower, self.upper)
-
-    def transform(self, values: np.ndarray) -> np.ndarray:
-        """The same as `clip`, under the name that steps of a `Pipeline` have."""
-        return self.clip(values)
-
-    def inverse(self, values: np.ndarray) -> np.ndarray:
-        """Returns the values: what was clipped cannot be known any more."""
-        return values
-
-    def to_dict(self) -> dict[str, Any]:
-        """The bounds as nested lists for JSON; no bound is the largest float64."""
-        return {"lower": self.lower.tolist(), "upper": self.upper.tolist()}
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "Winsorizer":
-        """Undoes `to_dict`, bit for bit."""
-        return cls(np.asarray(state["lower"], np.float64), np.asarray(state["upper"], np.float64))

@@ -1,33 +1,24 @@
 """Named transforms one after the other, fitted to training rows that need not fit into memory."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from stpatch_jax.data.transforms.cleaning import Winsorizer
-from stpatch_jax.data.transforms.steps import (
-    Log,
-    Log1p,
-    MinMaxScaler,
-    RobustScaler,
-    StandardScaler,
-    Transform,
-)
-from stpatch_jax.errors import require
+from stpatch_jax.data.transforms.steps import Affine, Log, Log1p, Transform, Winsorizer
+from stpatch_jax.errors import check_choice, check_range
 
 StepName = Literal["log", "log1p", "winsorize", "standard", "robust", "min_max"]
 Chunks = Callable[[], Iterable[np.ndarray]]
 
-_CLASSES: dict[str, type] = {
+_CLASSES: dict[str, type[Transform]] = {
     "log": Log,
     "log1p": Log1p,
     "winsorize": Winsorizer,
-    "standard": StandardScaler,
-    "robust": RobustScaler,
-    "min_max": MinMaxScaler,
+    "standard": Affine,
+    "robust": Affine,
+    "min_max": Affine,
 }
 # Values that a quantile is taken from; 32 MB of them, which leaves a median's error near 0.1 %
 # of a standard deviation.
@@ -40,7 +31,7 @@ class Pipeline:
 
     Attributes:
         names: Names of the steps: `log`, `log1p` (see `Log`, `Log1p`), `winsorize` (see
-            `Winsorizer`), `standard`, `robust` and `min_max` (see the scalers).
+            `Winsorizer`), `standard`, `robust` and `min_max` (see `Affine`).
         steps: The fitted transform of each.
     """
 
@@ -95,15 +86,8 @@ class Pipeline:
             InputError: If a step is not known or the share is out of range.
         """
         for name in names:
-            require(
-                name in _CLASSES,
-                f"the steps of a pipeline must be among {', '.join(get_args(StepName))}, but one "
-                f"is {name!r}; choose from these",
-            )
-        require(
-            0 <= winsorize < 0.5,
-            f"winsorize must be in [0, 0.5), but it is {winsorize:g}; lower it",
-        )
+            check_choice("a step of a pipeline", name, get_args(StepName))
+        check_range("winsorize", winsorize, 0, 0.5, bounds="[)")
         done = cls((), ())
         for name in names:
             before = done
@@ -111,9 +95,9 @@ class Pipeline:
             if name == "winsorize":
                 step = Winsorizer.fit(sampled_rows(parts, rows=rows, sample=sample), winsorize)
             elif name == "robust":
-                step = RobustScaler.fit(sampled_rows(parts, rows=rows, sample=sample))
+                step = Affine.robust(sampled_rows(parts, rows=rows, sample=sample))
             elif name in ("standard", "min_max"):
-                step = _CLASSES[name].fit_chunks(parts)
+                step = getattr(Affine, name)(parts)
             else:
                 step = _CLASSES[name]()
             done = cls((*done.names, name), (*done.steps, step))
@@ -163,34 +147,20 @@ class Pipeline:
             with np.errstate(over="ignore"):
                 return array[(*tile, ..., channels)].astype(dtype, copy=False)
 
-        return Pipeline(self.names, tuple(_map_arrays(step, pick) for step in self.steps))
+        return Pipeline(self.names, tuple(step.mapped(pick) for step in self.steps))
 
     def to_dict(self) -> dict[str, Any]:
-        """Names and states of the steps, ready for JSON."""
-        return {
-            "steps": [
-                {"name": name, **step.to_dict()}
-                for name, step in zip(self.names, self.steps, strict=True)
-            ]
+        """Names of the steps, and under their numbers the arrays of those that were fitted."""
+        return {"names": list(self.names)} | {
+            str(at): arrays for at, step in enumerate(self.steps) if (arrays := step.to_dict())
         }
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "Pipeline":
         """Undoes `to_dict`, bit for bit."""
-        names, steps = [], []
-        for entry in state["steps"]:
-            arrays = {
-                key: np.asarray(value, np.float64) for key, value in entry.items() if key != "name"
-            }
-            names.append(entry["name"])
-            steps.append(_CLASSES[entry["name"]](**arrays))
+        names = state["names"]
+        steps = [_CLASSES[name].from_dict(state.get(str(at), {})) for at, name in enumerate(names)]
         return cls(tuple(names), tuple(steps))
-
-
-def _map_arrays(step: Any, function: Callable[[np.ndarray], np.ndarray]) -> Any:
-    """A step with another version of each of its arrays, which are all that its fields hold."""
-    arrays = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
-    return dataclasses.replace(step, **{name: function(array) for name, array in arrays.items()})
 
 
 def sampled_rows(parts: Iterable[np.ndarray], *, rows: int, sample: int) -> np.ndarray:

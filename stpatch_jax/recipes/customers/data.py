@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data import (
+    Affine,
     Batch,
     DataConfig,
     Problem,
     Source,
-    StandardScaler,
     chosen_split,
 )
 from stpatch_jax.data.readers import read_events
@@ -210,14 +210,14 @@ class Scaling:
     What lies outside of the range is brought to its border: later cuts have older customers.
     """
 
-    scaler: StandardScaler
+    scaler: Affine
     low: np.ndarray
     high: np.ndarray
 
     @classmethod
     def fit(cls, features: np.ndarray) -> "Scaling":
         """The scaling of some features [example, channel]."""
-        return cls(StandardScaler.fit(features), features.min(axis=0), features.max(axis=0))
+        return cls(Affine.standard(features), features.min(axis=0), features.max(axis=0))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Scaled features [example, channel], float32."""

@@ -1,8 +1,9 @@
 """Whether a stock rises or falls on a day, from the days before it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -89,16 +90,16 @@ class MovementConfig(DataConfig):
             }
         return LabelledFields.of(splits, ("down", "up"), source=str(path))
 
-    def items(self, path: str | Path) -> UnlabelledFields:
-        """What another file says of the day after each of its days, and after its last.
+    def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
+        """For a trained run: what another file says of the day after each of its days, and after its last.
 
         There is no item for a stock with a missing feature in its last `lag` days.
 
         Raises:
             InputError: The file cannot be read, lacks an array or has fewer than `lag` days.
         """
-        path = Path(path)
-        features, label, days = _movement_arrays(path)
+        file = Path(path)
+        features, label, days = _movement_arrays(file)
         require(
             len(days) >= self.lag,
             f"{path} must have at least the {self.lag} days that an example sees, got "
@@ -111,10 +112,10 @@ class MovementConfig(DataConfig):
         fields = found.fields
         if self.view == "market":
             fields = _market(features, unknown, self.lag)[found.groups, None]
-        named = "tickers" in array_headers(path)
-        stock = load_array(path, "tickers") if named else np.arange(len(label))
+        named = "tickers" in array_headers(file)
+        stock = load_array(file, "tickers") if named else np.arange(len(label))
         names = {"after": days[found.groups - 1], "stock": stock[stocks]}
-        return UnlabelledFields(fields, names)
+        return UnlabelledFields(fields, names, state, {"source": path})
 
 
 def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

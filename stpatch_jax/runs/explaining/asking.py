@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.runs.values import difference, to_values
-from stpatch_jax.recipes.risk.data import RiskData
 from stpatch_jax.errors import InputError, require
+from stpatch_jax.losses import box_iou
+from stpatch_jax.nn import TokenEmbeddingConfig
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.recipes.risk.data import RiskData
 from stpatch_jax.runs.explaining.question import (
     Answer,
     Question,
@@ -21,11 +23,9 @@ from stpatch_jax.runs.explaining.question import (
     with_coordinates,
     with_words,
 )
-from stpatch_jax.losses import box_iou
-from stpatch_jax.nn import TokenEmbeddingConfig
 from stpatch_jax.runs.predicting import TrainedRun
+from stpatch_jax.runs.values import difference, to_values
 from stpatch_jax.tasks import Classify, Detect, Forecast, NextToken, Reconstruct
-from stpatch_jax.patches.windows import WindowSpec
 
 _SHOWN = 24
 _NO_SLOPE = "needs an input that can change a little, but the tokens of a text are whole numbers"
@@ -101,7 +101,7 @@ def ask(
         InputError: The data of the run have changed, or there is no such example, target or lead.
     """
     data = run.config.data.load()
-    changed = difference(run.scaler, to_values(data.scaler_state()))
+    changed = difference(run.scaler, to_values(data.state()))
     require(
         not changed,
         f"the data of the run in {run.directory.path} must be what it was trained on, but they "

@@ -15,12 +15,12 @@ import xarray as xr
 from stpatch_jax import explain as methods
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.explain.common import scores
+from stpatch_jax.nn import NeighborhoodOperator, PatchTransformer
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.explaining.asking import ask
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.explaining.question import Question, backbone_of, told_place, with_coordinates
-from stpatch_jax.nn import NeighborhoodOperator, PatchTransformer
 from stpatch_jax.runs.predicting import TrainedRun
-from stpatch_jax.patches.windows import WindowSpec
 
 Method = Literal["occlusion", "integrated_gradients", "smooth_grad", "attention_rollout"]
 _MOST_WINDOWS = 1024

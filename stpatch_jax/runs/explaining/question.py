@@ -13,9 +13,9 @@ import xarray as xr
 from flax import nnx
 from jax.tree_util import Partial
 
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.recipes.risk.data import RiskData
 from stpatch_jax.recipes.video.data import DigitClips
-from stpatch_jax.patches.windows import WindowSpec
 
 Answer = Callable[[Any, Mapping[str, jax.Array]], jax.Array]
 """`(model, inputs) -> one number each [batch]`."""

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from stpatch_jax.data import FieldConfig, PanelConfig, write_table
-from stpatch_jax.recipes.risk.data import RiskConfig
 from stpatch_jax.errors import InputError, require
+from stpatch_jax.recipes.risk.data import RiskConfig
+from stpatch_jax.recipes.risk.predicting import forecast_risk
 from stpatch_jax.runs.predicting.fields import FieldForecaster, forecast_field
 from stpatch_jax.runs.predicting.tables import classify, forecast_prices
-from stpatch_jax.recipes.risk.predicting import forecast_risk
 from stpatch_jax.runs.trained import TrainedRun
 from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
 
@@ -96,7 +96,7 @@ def _maker(run: TrainedRun) -> Callable[..., Any]:
         return forecast_prices
     if isinstance(task, ForecastConfig) and isinstance(data, RiskConfig):
         return forecast_risk
-    if isinstance(task, ClassifyConfig) and hasattr(data, "items"):
+    if isinstance(task, ClassifyConfig):
         return classify
     raise InputError(
         f"stpatch predict needs a run that forecasts fields or prices or classifies items, but "

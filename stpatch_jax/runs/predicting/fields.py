@@ -16,8 +16,8 @@ from stpatch_jax.data.fields.cleaning import as_floats
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.inference import predict_field
 from stpatch_jax.inference.store import LAYOUT
-from stpatch_jax.runs.trained import TrainedRun
 from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.trained import TrainedRun
 
 
 class FieldForecaster:

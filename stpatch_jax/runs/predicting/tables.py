@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from stpatch_jax.data import PanelConfig, PanelData
-from stpatch_jax.recipes.risk.data import RiskConfig, RiskData
+from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.errors import require
-from stpatch_jax.recipes.risk.judging import online_factors
 from stpatch_jax.runs.trained import TrainedRun
 
 
@@ -59,7 +58,7 @@ def classify(run: TrainedRun, source: str, *, every: int | None) -> pd.DataFrame
     """Gives every item of a file the probability of each class.
 
     Args:
-        run: A run that classifies, on data whose configuration has `items`.
+        run: A run that classifies, on labelled data.
         source: A file of the same kind.
         every: None: items have no order of time.
 
@@ -74,9 +73,8 @@ def classify(run: TrainedRun, source: str, *, every: int | None) -> pd.DataFrame
         every is None,
         f"--every is for forecasts, but this run classifies items, and it is {every}; leave it out",
     )
-    data: Any = run.config.data
-    items = data.items(source)
-    fields, classes = items.scaled(run.scaler), run.scaler["classes"]
+    items: Any = run.config.data.restore(source, run.scaler)
+    fields = np.stack([example["field"] for example in items.source(EVERYTHING)])
     trained = tuple(run.shapes["field"][1:])
     require(
         fields.shape[1:] == trained,
@@ -84,9 +82,9 @@ def classify(run: TrainedRun, source: str, *, every: int | None) -> pd.DataFrame
         f"but theirs is {fields.shape[1:]}; give a file of the same kind",
     )
     found = run.predict({"field": fields}, run.shapes)
-    table = pd.DataFrame(dict(items.names))
-    table["class"] = [classes[number] for number in found.argmax(-1)]
-    for number, name in enumerate(classes):
+    table = pd.DataFrame(dict(items.items))
+    table["class"] = [items.classes[number] for number in found.argmax(-1)]
+    for number, name in enumerate(items.classes):
         table[f"probability_{name}"] = found[:, number]
     return table
 

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from stpatch_jax.runs.values import from_values, to_values
 from stpatch_jax.errors import InputError
 from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.runs.values import from_values, to_values
 
 
 @dataclasses.dataclass(frozen=True)

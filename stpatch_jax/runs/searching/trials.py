@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.runs.values import to_values
 from stpatch_jax.data import DataConfig
 from stpatch_jax.errors import InputError
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.run import Run, RunConfig, resolved
 from stpatch_jax.runs.searching.space import Space, candidates, with_values
+from stpatch_jax.runs.values import to_values
 
 RESULT = "validation.json"
 """The file in a trial's directory that marks it as finished."""

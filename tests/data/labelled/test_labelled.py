@@ -116,7 +116,7 @@ def test_mistakes_are_told_in_one_sentence(tmp_path):
         LabelledSeriesConfig(path=path, validation_share=0.01).load()
     with pytest.raises(InputError, match=r"must be the file NAME_TRAIN\.tsv"):
         LabelledSeriesConfig(path=path.replace("TRAIN", "X")).load()
-    with pytest.raises(InputError, match="split must be one of"):
+    with pytest.raises(InputError, match="split must be 'train'"):
         LabelledSeriesConfig(path=path).load().source("dev")
     moves, _ = write_movement(tmp_path)
     with pytest.raises(InputError, match="lag must be at least 1 day"):

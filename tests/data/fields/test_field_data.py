@@ -66,9 +66,9 @@ def test_the_scaler_sees_training_rows_only():
     values = field(3)
     other = values.copy(deep=True)
     other[data_stop(values) :] += 100.0
-    assert problem(values).scaler_state() == problem(other).scaler_state()
+    assert problem(values).digest("train") == problem(other).digest("train")
     other[0] += 1
-    assert problem(values).scaler_state() != problem(other).scaler_state()
+    assert problem(values).digest("train") != problem(other).digest("train")
 
 
 def data_stop(values: xr.DataArray) -> int:
@@ -125,11 +125,11 @@ def test_wrong_settings_are_told_in_one_sentence(changes, told):
 
 
 def test_missing_paths_and_splits_are_told():
-    with pytest.raises(InputError, match=r"data\.path must name the data, but there is none"):
+    with pytest.raises(InputError, match=r"data\.path must name the data, got none"):
         FieldConfig().load()
     with pytest.raises(InputError, match="a data set must be one of"):
         FieldConfig(path="catalog:nothing").load()
-    with pytest.raises(InputError, match="one of train, validation, test, but it is 'dev'"):
+    with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         problem(field()).source("dev")
 
 

@@ -1,6 +1,5 @@
 """Log returns and levels: their formulas, their inverses, and what the fit may see."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 import pytest
 
 from stpatch_jax.data.prices.representations import Levels, LogReturns
+from stpatch_jax.data.protocols import digest_of
 
 CHANNELS = ("close", "volume")
 TRAIN = 60
@@ -121,7 +121,7 @@ def test_later_rows_do_not_move_the_fit_nor_earlier_inputs(fit, winsorize):
     changed = values.copy()
     changed[TRAIN:] = values_of(seed=1)[TRAIN:] * 100
     before, after = fit(values, winsorize=winsorize), fit(changed, winsorize=winsorize)
-    assert after.state() == before.state()
+    assert digest_of(after.state()) == digest_of(before.state())
     np.testing.assert_array_equal(after.inputs[:TRAIN], before.inputs[:TRAIN])
     assert not np.array_equal(after.inputs[TRAIN:], before.inputs[TRAIN:])
 
@@ -179,13 +179,12 @@ def test_training_targets_are_clipped_at_the_quantiles_of_their_own_lead_time():
 
 
 @pytest.mark.parametrize("fit", [log_returns, levels])
-def test_a_channel_without_values_is_zero_and_the_state_goes_to_json(fit):
+def test_a_channel_without_values_is_zero(fit):
     values = values_of()
     values[..., 1] = np.nan
     representation = fit(values, winsorize=0.05)
     np.testing.assert_array_equal(representation.inputs[..., 1], 0.0)
-    state = representation.state()
-    assert json.loads(json.dumps(state, allow_nan=False)) == state
+    assert np.isfinite(representation.state()["scaler"]["center"]).all()
 
 
 @pytest.mark.parametrize("fit", [log_returns, levels])

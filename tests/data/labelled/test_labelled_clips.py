@@ -60,7 +60,7 @@ def test_splits_share_no_file_and_each_class_is_in_all(tmp_path):
             example = source[i]
             assert example["field"].shape == (3, 4, 4, 1)
             assert example["field"].dtype == np.float32
-            values = example["field"] * data.scaler.std + data.scaler.mean
+            values = example["field"] * data.scaler.scale + data.scaler.center
             assert int(example["label"]) == int(values[0, 0, 0, 0] >= 100)
     assert sorted(number for of in groups.values() for number in of) == list(range(20))
     fields = np.stack([data.source("train")[i]["field"] for i in range(12)])
@@ -129,7 +129,7 @@ def test_frames_of_real_clips_are_those_of_their_files(data_dir, tmp_path):
         example = source[i]
         whole = open_video(folder / names[int(example["group"])]).values
         # The height of the files, so nothing is resized; frames 1, 3 and 5 of 6.
-        square = (whole[1::2, :, 16:112] - data.scaler.mean) / data.scaler.std
+        square = (whole[1::2, :, 16:112] - data.scaler.center) / data.scaler.scale
         np.testing.assert_allclose(example["field"], square, atol=1e-4)
     train_source: Any = data.source("train")
     drawn = train_source.drawn(0, draws(0))

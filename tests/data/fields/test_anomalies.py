@@ -58,9 +58,9 @@ def test_inputs_see_training_rows_and_their_own_context_only():
         np.testing.assert_array_equal(again[len(again) - 1][name], last[name])
     other = field.copy(deep=True)
     other[data.splits["validation"].start :] += 100.0
-    assert FieldData.of(other, ALL).scaler_state() == data.scaler_state()
+    assert FieldData.of(other, ALL).digest("train") == data.digest("train")
     other[0] += 100.0
-    assert FieldData.of(other, ALL).scaler_state() != data.scaler_state()
+    assert FieldData.of(other, ALL).digest("train") != data.digest("train")
 
 
 def test_a_season_may_be_longer_than_the_context_and_is_0_before_the_first_row():
