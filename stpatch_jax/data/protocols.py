@@ -76,7 +76,7 @@ class Data(Protocol):
         ...
 
     def names(self, split: str) -> Mapping[str, Sequence[Any]]:
-        """What tells examples apart in tables of predictions, by column [example]; {} counts them."""
+        """What tells examples apart in tables, by column [example]; {} counts them."""
         ...
 
 

@@ -60,6 +60,10 @@ class UnlabelledFields(Problem):
         fields = chosen_split({EVERYTHING: self.fields}, split)
         return [{"field": field} for field in _scaled(fields, Affine.from_dict(self.trained))]
 
+    def names(self, split: str) -> Mapping[str, np.ndarray]:
+        """What tells the items apart."""
+        return chosen_split({EVERYTHING: self.items}, split)
+
     def state(self) -> Mapping[str, Any]:
         """What the run was given."""
         return self.trained

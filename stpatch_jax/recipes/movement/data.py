@@ -91,7 +91,7 @@ class MovementConfig(DataConfig):
         return LabelledFields.of(splits, ("down", "up"), source=str(path))
 
     def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
-        """For a trained run: what another file says of the day after each of its days, and after its last.
+        """For a trained run: what another file says of the days after each of its days.
 
         There is no item for a stock with a missing feature in its last `lag` days.
 

@@ -82,7 +82,7 @@ def classify(run: TrainedRun, source: str, *, every: int | None) -> pd.DataFrame
         f"but theirs is {fields.shape[1:]}; give a file of the same kind",
     )
     found = run.predict({"field": fields}, run.shapes)
-    table = pd.DataFrame(dict(items.items))
+    table = pd.DataFrame(dict(items.names(EVERYTHING)))
     table["class"] = [items.classes[number] for number in found.argmax(-1)]
     for number, name in enumerate(items.classes):
         table[f"probability_{name}"] = found[:, number]
