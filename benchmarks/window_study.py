@@ -68,7 +68,7 @@ def _map(spec: WindowSpec) -> RunConfig:
             path="catalog:era5_uk",
             context=12,
             horizon=6,
-            train_fraction=0.6,
+            train_share=0.6,
             cleaning=CleaningConfig(per="channel"),
         ),
         model=_model(spec),

@@ -20,7 +20,7 @@ from stpatch_jax.patches import patchify as patchify
 from stpatch_jax.patches import sharded_extract_patches as sharded_extract_patches
 from stpatch_jax.patches import sharded_fold_patches as sharded_fold_patches
 from stpatch_jax.patches import unpatchify as unpatchify
-from stpatch_jax.patches import valid_fraction as valid_fraction
+from stpatch_jax.patches import valid_share as valid_share
 
 __version__ = "0.1.0"
 

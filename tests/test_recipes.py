@@ -31,7 +31,7 @@ CUTS = {
     "etth1": {"most_rows": 900, "context": 48, "horizon": 6},
     "exchange": {"most_rows": 600, "horizon": 6},
     "heartbeat": {},
-    "language": {"validation_fraction": 0.002, "test_fraction": 0.002},
+    "language": {"validation_share": 0.002, "test_share": 0.002},
     "pretrain-movement": {"train_from": "2015-06-01"},
     "pretrain-stocks": {"train_from": "2015-06-01"},
     "sentiment": {},

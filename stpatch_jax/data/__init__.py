@@ -71,7 +71,7 @@ from stpatch_jax.data.sampling.samplers import (
     UniformSampler,
     WeightedSampler,
     class_weights,
-    valid_fractions,
+    valid_shares,
 )
 from stpatch_jax.data.sampling.splits import (
     chronological_splits,
@@ -162,7 +162,7 @@ __all__ = [
     "split_by_times",
     "train_tokenizer",
     "truth",
-    "valid_fractions",
+    "valid_shares",
     "window_starts",
     "with_climatology",
     "with_space_means",

@@ -29,15 +29,15 @@ class CharactersConfig(DataConfig):
         window: Number of characters that an example predicts.
         context: Number of characters before those that are scored in validation and test, where
             the text has them; each character is scored once.
-        validation_fraction: Share of the lines to validate on, in (0, 1).
-        test_fraction: Share of the lines to test on, in (0, 1).
+        validation_share: Share of the lines to validate on, in (0, 1).
+        test_share: Share of the lines to test on, in (0, 1).
         encoding: How the characters are stored; each must be one byte of it.
     """
 
     window: int = 128
     context: int = 64
-    validation_fraction: float = 0.05
-    test_fraction: float = 0.05
+    validation_share: float = 0.05
+    test_share: float = 0.05
     encoding: str = "latin-1"
 
     def __post_init__(self) -> None:
@@ -46,10 +46,10 @@ class CharactersConfig(DataConfig):
             "data.context must be at least 0 and less than data.window, but they are "
             f"{self.context} and {self.window}; use for example 64 and 128",
         )
-        shares = self.validation_fraction, self.test_fraction
+        shares = self.validation_share, self.test_share
         require(
             min(shares) > 0 and sum(shares) < 1,
-            "data.validation_fraction and data.test_fraction must be above 0 and leave a rest to "
+            "data.validation_share and data.test_share must be above 0 and leave a rest to "
             f"train, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.05 and 0.05",
         )
 
@@ -86,8 +86,8 @@ class CharactersConfig(DataConfig):
 
     def _split(self, lines: Sequence[str]) -> dict[str, Sequence[str]]:
         count = len(lines)
-        test = round(count * (1 - self.test_fraction))
-        validation = round(count * (1 - self.test_fraction - self.validation_fraction))
+        test = round(count * (1 - self.test_share))
+        validation = round(count * (1 - self.test_share - self.validation_share))
         return {
             "train": lines[:validation],
             "validation": lines[validation:test],

@@ -6,7 +6,7 @@ from stpatch_jax.patches.extraction import (
     gather_patches,
     patchify,
     unpatchify,
-    valid_fraction,
+    valid_share,
 )
 from stpatch_jax.patches.folding import blend_weights, cover_count, fold_patches
 from stpatch_jax.patches.halo import (
@@ -30,5 +30,5 @@ __all__ = [
     "sharded_extract_patches",
     "sharded_fold_patches",
     "unpatchify",
-    "valid_fraction",
+    "valid_share",
 ]

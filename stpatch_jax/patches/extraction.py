@@ -357,7 +357,7 @@ def _window_cells(starts: jax.Array, axes: Axes) -> tuple[list[jax.Array], list[
     return index, inside
 
 
-def valid_fraction(valid: ArrayLike, spec: Spec) -> jax.Array:
+def valid_share(valid: ArrayLike, spec: Spec) -> jax.Array:
     """The share of every window that holds data.
 
     The mean of `valid` over the samples of the footprint. Constant padding holds no data; the
@@ -377,7 +377,7 @@ def valid_fraction(valid: ArrayLike, spec: Spec) -> jax.Array:
     Examples:
         >>> import jax.numpy as jnp
         >>> valid = jnp.isfinite(jnp.array([1.0, jnp.nan, 2.0, 3.0]))[:, None]
-        >>> valid_fraction(valid, (2,))[:, 0].tolist()
+        >>> valid_share(valid, (2,))[:, 0].tolist()
         [0.5, 1.0]
     """
     valid, spec = jnp.asarray(valid), static_spec(spec)

@@ -14,7 +14,7 @@ def traffic() -> RunConfig:
 
     Any file of hourly grids can take its place with `--data.path`. The last ten days are tested on.
     Only 47 days lie before them here, and 4 of these validate; published networks were trained on
-    173. Settings were chosen with ten days for validation (`--data.train-fraction 0.65`).
+    173. Settings were chosen with ten days for validation (`--data.train-share 0.65`).
 
     One small network for all cells sees how far the last three hours of a cell were from what is
     usual at that hour of a working day or of a weekend, the same of the grid as a whole, and what
@@ -27,8 +27,8 @@ def traffic() -> RunConfig:
             path="catalog:bikenyc",
             context=3,
             horizon=1,
-            train_fraction=0.75,
-            test_fraction=0.1754,
+            train_share=0.75,
+            test_share=0.1754,
             season=7 * 24,
             climatology="workday_hour",
             anomalies=True,

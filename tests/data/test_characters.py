@@ -77,6 +77,6 @@ def test_what_cannot_be_split_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"data\.context .* less than data\.window"):
         CharactersConfig(path, window=4, context=4)
     with pytest.raises(InputError, match="leave a rest to train"):
-        CharactersConfig(path, test_fraction=1.0)
+        CharactersConfig(path, test_share=1.0)
     with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         CharactersConfig(write(tmp_path, ["x"] * 9), 8, 0, 0.3, 0.3).load().source("all")

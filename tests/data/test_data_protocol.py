@@ -19,13 +19,13 @@ from stpatch_jax.data import (
 from stpatch_jax.data.protocols import EVERYTHING, digest_of
 from stpatch_jax.errors import InputError
 
-FIELD = FieldConfig(context=6, horizon=3, train_fraction=0.5)
+FIELD = FieldConfig(context=6, horizon=3, train_share=0.5)
 
 
 def field_data(folder):
     values = small_field((60, 3)).drop_attrs()
     values.to_dataset("channel").to_netcdf(folder / "f.nc")
-    return FieldConfig(str(folder / "f.nc"), context=6, horizon=3, train_fraction=0.5)
+    return FieldConfig(str(folder / "f.nc"), context=6, horizon=3, train_share=0.5)
 
 
 def panel_data(folder):
@@ -54,8 +54,8 @@ def text_data(folder):
         str(folder / "t.txt"),
         window=8,
         context=4,
-        validation_fraction=0.2,
-        test_fraction=0.2,
+        validation_share=0.2,
+        test_share=0.2,
     )
 
 

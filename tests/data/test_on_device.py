@@ -38,7 +38,7 @@ def check_batch(source, batch):
         assert set(example) == set(batch)
         for name, value in example.items():
             # The compiler may multiply by the reciprocal of the number of values.
-            tolerance = 1e-6 if name == "valid_fraction" else 0
+            tolerance = 1e-6 if name == "valid_share" else 0
             np.testing.assert_allclose(batch[name][at], value, rtol=tolerance, err_msg=name)
 
 

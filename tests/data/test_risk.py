@@ -144,7 +144,7 @@ def test_the_report_tells_what_was_read(load):
     [
         ({"horizon": 0}, "data.horizon must be at least 1 row, but it is 0; use 1 or more"),
         ({"level": 0.5}, "data.level must be above 0 and below 0.5, but it is 0.5; use e.g. 0.05"),
-        ({"test_fraction": 0.9}, "must be above 0 and leave a rest to train, but they are 0.15 a"),
+        ({"test_share": 0.9}, "must be above 0 and leave a rest to train, but they are 0.15 a"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

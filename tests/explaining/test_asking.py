@@ -54,7 +54,7 @@ class Frames:
 def characters(folder):
     (folder / "x.txt").write_text("to be or not to be\n" * 8)
     data = CharactersConfig(
-        str(folder / "x.txt"), window=16, context=4, validation_fraction=0.2, test_fraction=0.2
+        str(folder / "x.txt"), window=16, context=4, validation_share=0.2, test_share=0.2
     ).load()
     body = PatchCNNConfig(WindowSpec((1,)), features=(4,))
     model = TokenEmbeddingConfig(body, vocabulary=256, features=4, longest_window=3)

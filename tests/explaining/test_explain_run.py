@@ -165,7 +165,7 @@ def test_a_character_is_explained_by_those_before_it(tmp_path, capsys):
     config = RunConfig(
         recipe="language",
         data=CharactersConfig(
-            path=texts(tmp_path), window=32, context=8, validation_fraction=0.2, test_fraction=0.2
+            path=texts(tmp_path), window=32, context=8, validation_share=0.2, test_share=0.2
         ),
         model=TokenEmbeddingConfig(body, vocabulary=256, features=8, longest_window=3),
         task=NextTokenConfig(),

@@ -15,7 +15,7 @@ from stpatch_jax import (
     gather_patches,
     patchify,
     unpatchify,
-    valid_fraction,
+    valid_share,
 )
 
 FIELD = np.zeros((2, 4, 5, 1), np.float32)
@@ -210,7 +210,7 @@ FIELDS = {
         "one (time, *space) start per window",
     ),
     "valid": (
-        lambda: valid_fraction(FIELD, (2, 2)),
+        lambda: valid_share(FIELD, (2, 2)),
         "valid must be boolean, got float32; pass jnp.isfinite(x) for a field with NaN",
     ),
     "half as int": (filled("int32", 0.5), fill_refused("int32", "0.5")),

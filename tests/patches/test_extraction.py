@@ -26,7 +26,7 @@ from stpatch_jax import (
     gather_patches,
     patchify,
     unpatchify,
-    valid_fraction,
+    valid_share,
 )
 from stpatch_jax.testing import reference_extract_patches
 
@@ -242,14 +242,14 @@ def test_unpatchify_inverts_patchify(blocks, whole, batch, dtype, seed):
 
 @hypothesis.given(case=cases(dtypes=("bool",)))
 @examples(40, 1_000)
-def test_valid_fraction_is_the_mean_over_the_footprint(case):
+def test_valid_share_is_the_mean_over_the_footprint(case):
     valid = case.noise()
     patches = reference_extract_patches(valid, case.spec.replace(fill_value=False))
     mask = case.spec.footprint_mask(case.shape)
     samples = patches.size // np.prod(case.patches_shape[: -len(case.shape) - 1]) / case.channels
     samples = samples if mask is None else mask.sum()
     window = tuple(range(-1 - len(case.shape), -1))
-    fraction = np.asarray(valid_fraction(valid, case.spec))
+    fraction = np.asarray(valid_share(valid, case.spec))
     assert fraction.dtype == np.float32
     np.testing.assert_allclose(fraction, patches.sum(window) / samples, rtol=1e-6)
 

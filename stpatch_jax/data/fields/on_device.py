@@ -33,7 +33,7 @@ class _Layout(NamedTuple):
 class DeviceWindows:
     """The examples of `FieldWindows` with the field on the device, drawn there by `sample`.
 
-    A batch has the arrays of `FieldWindows`, bit for bit (`valid_fraction` up to rounding), with
+    A batch has the arrays of `FieldWindows`, bit for bit (`valid_share` up to rounding), with
     32-bit integers, and is drawn uniformly with replacement. It depends on seed and step alone, so
     that a restart at any step goes on with the same batches.
 
@@ -165,7 +165,7 @@ def _sample(
         "target": jnp.where(mask, future, 0.0),
         "target_mask": mask,
         "persistence": jnp.nan_to_num(_forward_fill(past)[:, -1:], nan=0.0),
-        "valid_fraction": known.mean(tuple(range(1, known.ndim)), dtype=jnp.float32),
+        "valid_share": known.mean(tuple(range(1, known.ndim)), dtype=jnp.float32),
         "index": chosen[:, 0] + layout.context,
         "tile": chosen[:, 1:],
     }

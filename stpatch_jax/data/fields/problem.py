@@ -33,8 +33,8 @@ _SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
 class FieldConfig(DataConfig):
     """A forecast problem on any file that `open_field` reads.
 
-    The rows are split in order of time: the first `train_fraction` of them to train, the last
-    `test_fraction` to test, both rounded down, the rest in between to validate. A context may reach
+    The rows are split in order of time: the first `train_share` of them to train, the last
+    `test_share` to test, both rounded down, the rest in between to validate. A context may reach
     back across a border, a target never does.
 
     Attributes:
@@ -42,8 +42,8 @@ class FieldConfig(DataConfig):
         context: Number of input time steps.
         horizon: Number of predicted time steps.
         stride: Time steps between training windows; the other splits have all their windows.
-        train_fraction: Share of the rows in the training span.
-        test_fraction: Share of the rows in the test span.
+        train_share: Share of the rows in the training span.
+        test_share: Share of the rows in the test span.
         most_rows: Only the first so many rows of the file are used; None uses all.
         cleaning: How values are cleaned and scaled, fitted to the training span.
         calendar: Calendar features that become input channels, see `calendar_features`.
@@ -67,8 +67,8 @@ class FieldConfig(DataConfig):
     context: int = 96
     horizon: int = 24
     stride: int = 1
-    train_fraction: float = 0.7
-    test_fraction: float = 0.2
+    train_share: float = 0.7
+    test_share: float = 0.2
     most_rows: int | None = None
     cleaning: CleaningConfig = field(default_factory=lambda: CleaningConfig(per="cell"))
     calendar: tuple[CalendarFeature, ...] = ()
@@ -87,10 +87,10 @@ class FieldConfig(DataConfig):
                 value >= 1,
                 f"data.{name} must be at least 1 time step, but it is {value}; use 1 or more",
             )
-        shares = self.train_fraction, self.test_fraction
+        shares = self.train_share, self.test_share
         require(
             min(shares) > 0 and sum(shares) < 1,
-            "data.train_fraction and data.test_fraction must be above 0 and leave a rest for "
+            "data.train_share and data.test_share must be above 0 and leave a rest for "
             f"validation, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.7 and "
             "0.2",
         )
@@ -284,8 +284,8 @@ class FieldData(Problem):
             InputError: If a span is too short for one window or a channel has no training value.
         """
         rows = values.sizes["time"]
-        train = int(rows * config.train_fraction)
-        test = rows - int(rows * config.test_fraction)
+        train = int(rows * config.train_share)
+        test = rows - int(rows * config.test_share)
         spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
         splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
         cleaner = Cleaner.fit(values, range(train), config.cleaning)

@@ -31,7 +31,7 @@ class FieldWindows:
     * `target` [horizon, *space, targets], scaled, 0 where missing, and `target_mask`, bool of the
       same shape, True where it is known;
     * `persistence` [1, *space, targets], the last known value of the context, scaled, else 0;
-    * `valid_fraction`, the share of the context's values that are known;
+    * `valid_share`, the share of the context's values that are known;
     * `index`, int64, the row of the first target, and `tile` [space axes], int64, the first cell.
 
     No input depends on a row after the context: gaps are filled from the context itself.
@@ -125,7 +125,7 @@ class FieldWindows:
             "target": target.astype(np.float32, copy=False),
             "target_mask": mask,
             "persistence": np.where(np.isfinite(past), past, 0.0).astype(np.float32, copy=False),
-            "valid_fraction": np.asarray(np.count_nonzero(known) / known.size, np.float32),
+            "valid_share": np.asarray(np.count_nonzero(known) / known.size, np.float32),
             "index": np.asarray(row, np.int64),
             "tile": np.asarray([cell.start for cell in cells], np.int64),
         }

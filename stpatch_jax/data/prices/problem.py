@@ -33,8 +33,8 @@ class PanelConfig(DataConfig):
             one row more) or level (see `Levels`).
         target_channel: Channel to predict. A table with a single channel has only that one to
             predict, so there the default means it.
-        validation_fraction: Share of the rows in the validation span, in (0, 1).
-        test_fraction: Share of the rows in the test span, in (0, 1), the last ones.
+        validation_share: Share of the rows in the validation span, in (0, 1).
+        test_share: Share of the rows in the test span, in (0, 1), the last ones.
         minimum_share: Share of the training rows in which a company must have a target value, in
             (0, 1]; other companies are dropped.
         winsorize: Share of the training values beyond each outlier bound of a series, in
@@ -48,8 +48,8 @@ class PanelConfig(DataConfig):
     horizon: int = 6
     representation: RepresentationName = "log_return"
     target_channel: str = _DEFAULT_CHANNEL
-    validation_fraction: float = 0.15
-    test_fraction: float = 0.15
+    validation_share: float = 0.15
+    test_share: float = 0.15
     minimum_share: float = 0.25
     winsorize: float = 0.005
 
@@ -66,10 +66,10 @@ class PanelConfig(DataConfig):
                 f"representation must be one of {', '.join(get_args(RepresentationName))}, but it "
                 f"is {self.representation!r}; choose one of them"
             )
-        for name in ("validation_fraction", "test_fraction"):
+        for name in ("validation_share", "test_share"):
             _check(name, getattr(self, name), 0 < getattr(self, name) < 1, "above 0 and below 1")
-        share = self.validation_fraction + self.test_fraction
-        _check("validation_fraction + test_fraction", share, share < 1, "below 1")
+        share = self.validation_share + self.test_share
+        _check("validation_share + test_share", share, share < 1, "below 1")
         _check("minimum_share", self.minimum_share, 0 < self.minimum_share <= 1, "in (0, 1]")
         _check("winsorize", self.winsorize, 0 <= self.winsorize < 0.5, "in [0, 0.5)")
 
@@ -305,8 +305,8 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
         len(times),
         context=config.context,
         horizon=config.horizon,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
+        validation_share=config.validation_share,
+        test_share=config.test_share,
         first=LogReturns.lost_rows if returns else Levels.lost_rows,
     )
     train_rows = splits["train"].stop

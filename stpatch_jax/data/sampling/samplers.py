@@ -34,7 +34,7 @@ class WeightedSampler:
 
     Attributes:
         weights: A weight for each example [examples], not negative, not all 0. An example of
-            weight 0 is never drawn, e.g. `valid_fractions(source) >= 0.5`.
+            weight 0 is never drawn, e.g. `valid_shares(source) >= 0.5`.
 
     Raises:
         InputError: If the weights are none.
@@ -143,8 +143,8 @@ def class_weights(labels: Sequence[object] | np.ndarray) -> np.ndarray:
     return 1.0 / counts[numbers]
 
 
-def valid_fractions(source: Source) -> np.ndarray:
-    """The `valid_fraction` of every example, read once in order.
+def valid_shares(source: Source) -> np.ndarray:
+    """The `valid_share` of every example, read once in order.
 
     Args:
         source: A source whose examples tell it, such as `FieldWindows`.
@@ -152,7 +152,7 @@ def valid_fractions(source: Source) -> np.ndarray:
     Returns:
         float32 [examples].
     """
-    return np.array([source[i]["valid_fraction"] for i in range(len(source))], np.float32)
+    return np.array([source[i]["valid_share"] for i in range(len(source))], np.float32)
 
 
 def _generator(seed: int, position: int) -> np.random.Generator:

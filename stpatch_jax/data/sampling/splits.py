@@ -13,15 +13,15 @@ def chronological_splits(
     *,
     context: int,
     horizon: int,
-    validation_fraction: float,
-    test_fraction: float,
+    validation_share: float,
+    test_share: float,
     first: int = 0,
     gap: int = 0,
 ) -> dict[str, range]:
     """Cuts time into training, validation and test spans, in this order, by their target rows.
 
-    The test span is the last `round(test_fraction * rows)` rows, the validation span the
-    `round(validation_fraction * rows)` rows before it. A target row belongs to one split only.
+    The test span is the last `round(test_share * rows)` rows, the validation span the
+    `round(validation_share * rows)` rows before it. A target row belongs to one split only.
     The context of a validation or test window may reach back across the border, so every row of
     these spans is a target row; training targets begin after the first context. What is fitted to
     the data may see the training rows alone, that is rows before `["train"].stop`.
@@ -30,8 +30,8 @@ def chronological_splits(
         rows: Number of rows of the table.
         context: Length of the context, in time steps.
         horizon: Number of predicted time steps.
-        validation_fraction: Share of the rows in the validation span, in (0, 1).
-        test_fraction: Share of the rows in the test span, in (0, 1).
+        validation_share: Share of the rows in the validation span, in (0, 1).
+        test_share: Share of the rows in the test span, in (0, 1).
         first: Rows at the start that are no use as context, e.g. 1 for returns, which need the
             row before.
         gap: Rows left out at the end of the training and of the validation span, as targets and in
@@ -45,7 +45,7 @@ def chronological_splits(
 
     Example:
         >>> chronological_splits(
-        ...     20, context=4, horizon=2, validation_fraction=0.2, test_fraction=0.2
+        ...     20, context=4, horizon=2, validation_share=0.2, test_share=0.2
         ... )
         {'train': range(4, 12), 'validation': range(12, 16), 'test': range(16, 20)}
     """
@@ -58,8 +58,8 @@ def chronological_splits(
             f"the table must have at least {needed} rows (context {context} + horizon {horizon}"
             f"{extra}), but it has {rows}; use a longer table or a shorter context or horizon"
         )
-    test = round(test_fraction * rows)
-    validation = round(validation_fraction * rows)
+    test = round(test_share * rows)
+    validation = round(validation_share * rows)
     borders = (rows - test - validation, rows - test)
     # What a gap takes is taken from the span before it.
     train, validation = borders[0] - gap, validation - gap
@@ -72,7 +72,7 @@ def chronological_splits(
                 f"the {name} split must hold at least {least} rows "
                 f"({parts if name == 'training' else f'horizon {horizon}'}), but it has "
                 f"{max(size, 0)} of the table's {rows}{without}; use a longer table, a shorter "
-                "context or horizon, or other validation and test fractions"
+                "context or horizon, or other shares"
             )
     return {
         "train": range(first + context, train),

@@ -296,8 +296,8 @@ def _splits(rows: int, config: RiskConfig) -> dict[str, range]:
         rows,
         context=WARM_UP,
         horizon=config.horizon + 1,
-        validation_fraction=config.validation_share,
-        test_fraction=config.test_share,
+        validation_share=config.validation_share,
+        test_share=config.test_share,
     )
     least = RULE_ROWS + config.horizon
     trained = spans["train"].stop

@@ -16,7 +16,7 @@ from stpatch_jax.recipes import recipe
 PLAIN = FieldConfig(
     context=6,
     horizon=3,
-    train_fraction=0.6,
+    train_share=0.6,
     season=24,
     climatology="hour",
     cleaning=CleaningConfig(per="channel"),

@@ -115,7 +115,7 @@ def test_only_the_first_rows_are_used(tmp_path):
     ("changes", "told"),
     [
         ({"context": 0}, "data.context must be at least 1"),
-        ({"train_fraction": 0.9, "test_fraction": 0.1}, "leave a rest for validation"),
+        ({"train_share": 0.9, "test_share": 0.1}, "leave a rest for validation"),
         ({"season": -1}, "data.season must be 0"),
     ],
 )
@@ -148,7 +148,7 @@ REPEAT = {
 
 @pytest.mark.parametrize(("name", "horizon"), REPEAT)
 def test_the_published_rows_of_repeat_come_out(data_dir, name, horizon):
-    official = {"train_fraction": 0.6, "most_rows": 14400} if name == "etth1" else {}
+    official = {"train_share": 0.6, "most_rows": 14400} if name == "etth1" else {}
     config = FieldConfig(path=f"catalog:{name}", context=1, horizon=horizon, season=0, **official)
     data = config.load()
     source = data.source("test")

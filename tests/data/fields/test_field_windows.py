@@ -48,7 +48,7 @@ def test_an_example_holds_the_rows_around_its_index():
             example["context"], expected.sel(channel=past.channel), rtol=1e-6
         )
         np.testing.assert_array_equal(example["persistence"], example["context"][-1:, ..., 1:])
-        np.testing.assert_allclose(example["valid_fraction"], np.isfinite(past.values).mean())
+        np.testing.assert_allclose(example["valid_share"], np.isfinite(past.values).mean())
     assert {value.dtype.name for value in source[0].values()} == {"float32", "bool", "int64"}
 
 
@@ -66,7 +66,7 @@ def test_no_input_sees_a_target_row_and_no_target_an_input_row(missing):
             for given in (field, future, past)
         )
         at = row - 24
-        for name in ("context", "persistence", "valid_fraction"):
+        for name in ("context", "persistence", "valid_share"):
             np.testing.assert_array_equal(source[at][name], later[at][name])
         for name in ("target", "target_mask"):
             np.testing.assert_array_equal(source[at][name], earlier[at][name])
@@ -92,7 +92,7 @@ def test_starts_cover_every_position_up_to_a_stride_of_the_window(size, window, 
 def test_tiles_and_windows_cover_every_target_of_the_test_span_and_no_other(tile, step, stride):
     field = small_field()
     splits = chronological_splits(
-        40, context=6, horizon=3, validation_fraction=0.2, test_fraction=0.2, gap=1
+        40, context=6, horizon=3, validation_share=0.2, test_share=0.2, gap=1
     )
     step = tuple(min(pair) for pair in zip(tile, step, strict=True))
     source = windows(field, splits["test"], tile=tile, tile_stride=step, stride=stride)
@@ -259,7 +259,7 @@ def test_the_real_field_is_read_lazily_and_its_windows_tile_the_test_span(data_d
         time = next(dim for dim in field.dims if "time" in str(dim))
         field = field.rename({time: "time"}) if time != "time" else field
         splits = chronological_splits(
-            744, context=24, horizon=24, validation_fraction=0.2, test_fraction=0.2
+            744, context=24, horizon=24, validation_share=0.2, test_share=0.2
         )
         config = CleaningConfig(missing="interpolate")
         cleaner = Cleaner.fit(field, range(splits["train"].stop), config)

@@ -36,7 +36,7 @@ def walks(seed: int = 0, *, companies: int = 3, missing: float = 0.1) -> np.ndar
     return prices
 
 
-SMALL = PanelConfig(context=6, horizon=3, validation_fraction=0.2, test_fraction=0.2)
+SMALL = PanelConfig(context=6, horizon=3, validation_share=0.2, test_share=0.2)
 
 
 def load(folder: Path, prices: np.ndarray, **changes) -> PanelData:
@@ -258,12 +258,12 @@ def test_a_long_table_can_predict_any_channel(tmp_path):
         ({"horizon": -1}, "horizon must be a whole number .* but it is -1"),
         ({"context": 2.5}, "context must be a whole number .* but it is 2.5"),
         ({"representation": "log"}, "one of log_return, level, but it is 'log'"),
-        ({"validation_fraction": 0.0}, "validation_fraction must be above 0 and below 1, .* is 0;"),
-        ({"test_fraction": 1.0}, "test_fraction must be above 0 and below 1, but it is 1;"),
-        ({"test_fraction": float("nan")}, "test_fraction must be .* but it is nan"),
+        ({"validation_share": 0.0}, "validation_share must be above 0 and below 1, .* is 0;"),
+        ({"test_share": 1.0}, "test_share must be above 0 and below 1, but it is 1;"),
+        ({"test_share": float("nan")}, "test_share must be .* but it is nan"),
         (
-            {"validation_fraction": 0.5, "test_fraction": 0.5},
-            r"validation_fraction \+ test_fraction must be below 1, but it is 1",
+            {"validation_share": 0.5, "test_share": 0.5},
+            r"validation_share \+ test_share must be below 1, but it is 1",
         ),
         ({"minimum_share": 0.0}, r"minimum_share must be in \(0, 1\], but it is 0"),
         ({"minimum_share": 1.5}, r"minimum_share must be in \(0, 1\], but it is 1.5"),

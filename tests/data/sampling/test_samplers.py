@@ -18,7 +18,7 @@ from stpatch_jax.data.sampling.samplers import (
     UniformSampler,
     WeightedSampler,
     class_weights,
-    valid_fractions,
+    valid_shares,
 )
 from stpatch_jax.errors import InputError
 
@@ -93,7 +93,7 @@ def test_windows_over_land_are_never_drawn():
     field[:, :3] = np.nan
     cleaner = Cleaner.fit(field, range(24), CleaningConfig())
     source = FieldWindows(field, range(24, 40), cleaner, context=6, horizon=3, tile=(2, 5))
-    fractions = valid_fractions(source)
+    fractions = valid_shares(source)
     assert fractions[:3].tolist() == [0, 0.5, 1]
     sampler = WeightedSampler(fractions >= 0.5)
     assert {at % 3 for at in drawn(sampler, 60, examples=len(source))} == {1, 2}

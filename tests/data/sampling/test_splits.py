@@ -27,8 +27,8 @@ def problems(draw):
     options = {
         "context": context,
         "horizon": horizon,
-        "validation_fraction": draw(st.floats(0.1, 0.35)),
-        "test_fraction": draw(st.floats(0.1, 0.35)),
+        "validation_share": draw(st.floats(0.1, 0.35)),
+        "test_share": draw(st.floats(0.1, 0.35)),
         "first": draw(st.integers(0, 1)),
     }
     return rows, options, chronological_splits(rows, **options)
@@ -67,8 +67,8 @@ def test_contexts_lie_in_the_table_and_training_windows_before_validation(proble
 @given(problems())
 def test_spans_have_their_share_of_the_rows(problem):
     rows, options, splits = problem
-    assert abs(len(splits["test"]) - options["test_fraction"] * rows) <= 0.5
-    assert abs(len(splits["validation"]) - options["validation_fraction"] * rows) <= 0.5
+    assert abs(len(splits["test"]) - options["test_share"] * rows) <= 0.5
+    assert abs(len(splits["validation"]) - options["validation_share"] * rows) <= 0.5
 
 
 @given(st.integers(1, 60), st.integers(1, 30), st.integers(1, 15))
@@ -78,7 +78,7 @@ def test_a_problem_is_refused_exactly_when_a_split_cannot_hold_a_window(rows, co
     expected = nullcontext() if fits else pytest.raises(InputError)
     with expected:
         chronological_splits(
-            rows, context=context, horizon=horizon, validation_fraction=0.25, test_fraction=0.25
+            rows, context=context, horizon=horizon, validation_share=0.25, test_share=0.25
         )
 
 
@@ -98,15 +98,15 @@ def test_messages_say_how_many_rows_there_are_and_are_needed(rows, first, messag
             rows,
             context=24,
             horizon=6,
-            validation_fraction=fractions[0],
-            test_fraction=fractions[1],
+            validation_share=fractions[0],
+            test_share=fractions[1],
             first=first,
         )
 
 
 def test_fractions_that_leave_no_training_rows_are_refused():
     with pytest.raises(InputError, match=r"training split must hold .* but it has 0 of"):
-        chronological_splits(100, context=4, horizon=2, validation_fraction=0.6, test_fraction=0.6)
+        chronological_splits(100, context=4, horizon=2, validation_share=0.6, test_share=0.6)
 
 
 @given(problems(), st.integers(0, 3))
@@ -168,6 +168,4 @@ def test_dates_must_be_dates_in_order():
     with pytest.raises(InputError, match="times like 2014-09-21, but they are"):
         split_by_times(times[1:], {"a": ("soon", "2024-01-02")}, **options)
     with pytest.raises(InputError, match="gap must not be negative"):
-        chronological_splits(
-            50, context=1, horizon=1, validation_fraction=0.2, test_fraction=0.2, gap=-1
-        )
+        chronological_splits(50, context=1, horizon=1, validation_share=0.2, test_share=0.2, gap=-1)
