@@ -88,7 +88,7 @@ class FieldJudge(ForecastJudge):
             "rules": {
                 name: {
                     "brier": np.where(scored, brier_score(values, event), 0.0).sum(axes),
-                    "counts": _counts(values >= alert.probability, event, scored, axes),
+                    "counts": alert_counts(values >= alert.probability, event, scored, axes),
                 }
                 for name, values in probabilities.items()
             },
@@ -145,7 +145,7 @@ class FieldJudge(ForecastJudge):
             "probability": alert.probability,
             "targets": targets,
             "events": int(found["events"].sum()),
-            "rules": {name: _metrics(of, targets) for name, of in found["rules"].items()},
+            "rules": {name: alert_metrics(of, targets) for name, of in found["rules"].items()},
         }
         return report
 
@@ -204,7 +204,7 @@ def _past(batch: Batch, answers: Tree) -> Tree:
     return {"values": answers["units"], "real": _known(batch, answers)}
 
 
-def _counts(
+def alert_counts(
     warned: np.ndarray, event: np.ndarray, scored: np.ndarray, axes: tuple[int, ...]
 ) -> EventCounts:
     """Counts of each window and lead."""
@@ -212,7 +212,7 @@ def _counts(
     return EventCounts(*((said & came & scored).sum(axes) for said, came in pairs))
 
 
-def _metrics(of: Tree, targets: int) -> dict[str, float | None]:
+def alert_metrics(of: Tree, targets: int) -> dict[str, float | None]:
     """Brier score, critical success index, and what it is made of."""
     counts = jax.tree.map(np.sum, of["counts"])
     return {

@@ -1,7 +1,5 @@
 """Alerts: probabilities from past errors, scores against scikit-learn, and what a run reports."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -14,11 +12,11 @@ from sklearn.metrics import brier_score_loss
 
 from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig, FieldData
 from stpatch_jax.errors import InputError
+from stpatch_jax.metrics import brier_score
 from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.judging._reporting_alerts import alert_table
-from stpatch_jax.runs.judging.alerts import exceedance_from_errors
-from stpatch_jax.runs.judging.registry import AlertForecaster, SplitAlerts
+from stpatch_jax.runs import judges
+from stpatch_jax.runs.judging.alerts import PastErrors, alert_counts, alert_metrics
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import make_mesh
 
@@ -29,10 +27,8 @@ values = st.floats(-9, 9).map(lambda x: round(x, 1))
 def test_a_probability_is_a_share_of_errors_that_falls_with_the_threshold(forecast, errors):
     past = np.linspace(-9, 9, 40)
     errors[0] = np.nan
-    kwargs = {"past": past, "errors": errors, "bins": 4}
-    low, high = (
-        exceedance_from_errors(forecast, np.full(2, bound), **kwargs) for bound in (0.0, 2.0)
-    )
+    bins = PastErrors.fit(past, errors, bins=4)
+    low, high = (bins.exceedance(forecast, np.full(2, bound)) for bound in (0.0, 2.0))
     assert ((high > 0) & (high <= low) & (low < 1)).all()
     edges = np.quantile(past[1:], [0.25, 0.5, 0.75])
     for at, value in np.ndenumerate(forecast):
@@ -43,34 +39,23 @@ def test_a_probability_is_a_share_of_errors_that_falls_with_the_threshold(foreca
             assert low[at] == pytest.approx((more + 0.5) / (like.sum() + 1))
 
 
-def split_alerts(probability, event, scored) -> SplitAlerts:
+def scored_alerts(probability, event, scored):
+    """The metrics of some probabilities, an example each, as a report has them."""
     probability, event, scored = (np.asarray(x) for x in (probability, event, scored))
-    zeros = np.zeros(probability.shape)
-    return SplitAlerts(
-        {"model": zeros},
-        zeros,
-        scored,
-        np.arange(len(zeros)),
-        values={"model": zeros},
-        real=zeros,
-        event=event,
-        scored=scored,
-        probabilities={"model": probability},
-        level=0.5,
-    )
+    axes = tuple(range(1, event.ndim))
+    brier = np.where(scored, brier_score(probability, event > 0), 0.0).sum(axes)
+    counts = alert_counts(probability >= 0.5, event > 0, scored > 0, axes)
+    return alert_metrics({"brier": brier, "counts": counts}, int(scored.sum()))
 
 
 def test_alerts_are_scored_as_scikit_learn_and_by_hand():
     random = np.random.default_rng(0)
     probability, event = random.random((5, 2, 3, 1)), random.random((5, 2, 3, 1)) < 0.3
     scored = random.random((5, 2, 3, 1)) < 0.8
-    found = split_alerts(probability, event, scored).figures("model")
     reference = brier_score_loss(event[scored], probability[scored])
-    assert found["brier"] == pytest.approx(reference)
+    assert scored_alerts(probability, event, scored)["brier"] == pytest.approx(reference)
     # Warned and came: 1; came without warning: 2; warned in vain: 1; not scored: the last.
-    one = split_alerts([0.9, 0.1, 0.2, 0.5, 0.0, 0.9], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0])
-    by_hand = dataclasses.replace(one, event=one.event > 0, scored=one.scored > 0)
-    found = by_hand.figures("model")
+    found = scored_alerts([0.9, 0.1, 0.2, 0.5, 0.0, 0.9], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0])
     assert found["csi"] == pytest.approx(1 / 4)
     assert found["detected"] == pytest.approx(1 / 3)
     assert found["false_alarms"] == pytest.approx(1 / 2)
@@ -129,21 +114,24 @@ def test_every_rule_is_judged_on_the_test_split_by_its_errors_on_validation():
     task = ForecastConfig(residual="climatology").create()
     shapes = {name: (1, *x.shape) for name, x in data.source("train")[0].items()}
     model = task.build(FlatPatchesConfig(WindowSpec((None, 1))), shapes, rngs=nnx.Rngs(0))
-    judge = AlertForecaster(task, data, make_mesh(), batch_size=8)
-    split = judge(model, "test")
-    assert isinstance(split, SplitAlerts)
-    rules = ("persistence", "seasonal_persistence", "climatology")
-    assert set(split.probabilities) == {"model", *rules, "frequency"}
+    judge = judges.of(task, data)(task, data, make_mesh(), batch_size=8)
+    past = judge(model, "validation")
+    judged = judge(model, "test", past=past)
+    alerts = judged.rows["alerts"]
+    rules = {"model", "persistence", "seasonal_persistence", "climatology"}
+    assert set(alerts["rules"]) == {*rules, "frequency"}
     # An untrained model is the climatology, in its forecasts and so in its warnings.
-    np.testing.assert_allclose(split.values["model"], split.values["climatology"], rtol=1e-5)
-    agree = split.warned("model") == split.warned("climatology")
-    assert agree.mean() > 0.98
-    rows = split.index[:, None] + np.arange(2)
+    model_counts, naive = (alerts["rules"][name]["counts"] for name in ("model", "climatology"))
+    assert abs(model_counts.hits.sum() - naive.hits.sum()) <= 0.02 * alerts["scored"].sum()
+    rows = judged.rows["index"][:, None] + np.arange(2)
     bounds = np.quantile(field.values[: data.splits["train"].stop], 0.9, axis=0)
-    np.testing.assert_array_equal(split.event, field.values[rows] > bounds)
-    report = judge.report(split)["alerts"]
-    assert report["targets"] == split.event.size
+    np.testing.assert_array_equal(alerts["events"], (field.values[rows] > bounds).sum((2, 3)))
+    report = judge.report(judged)["alerts"]
+    assert report["targets"] == rows.size * 2
     assert report["rules"]["climatology"]["brier"] < report["rules"]["persistence"]["brier"]
-    assert "| frequency |" in "\n".join(alert_table({"alerts": report}))
-    assert not isinstance(judge(model, "validation"), SplitAlerts)
+    assert "| frequency |" in "\n".join(judge.before_errors({"alerts": report}))
+    assert "alerts" not in past.rows
+    # The same without a validation at hand, and of validation again the same rows.
+    again = judge.report(judge(model, "test"))
+    assert again == judge.report(judged)
     assert jax.device_count() == 8
