@@ -2,12 +2,7 @@
 
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
-from stpatch_jax.training.distributed import (
-    first_process_first,
-    processes,
-    shard_global_batch,
-    to_host,
-)
+from stpatch_jax.training.distributed import first_process_first, processes, to_host
 from stpatch_jax.training.export import export_weights, load_weights
 from stpatch_jax.training.loop import FitResult, fit, restore_state
 from stpatch_jax.training.mesh import (
@@ -15,6 +10,7 @@ from stpatch_jax.training.mesh import (
     check_batch_size,
     make_mesh,
     replicate,
+    shard_global_batch,
     shard_local_batch,
     state_sharding,
 )

@@ -4,39 +4,52 @@ import contextlib
 import dataclasses
 import logging
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from orbax.checkpoint import v1 as ocp
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.training.record import (
+    first_line,
     load_arrays,
     load_bytes,
     make_record,
     read_record,
-    short,
     to_bytes,
 )
-
-
-def _not_from_orbax(record: logging.LogRecord) -> bool:
-    """Drops the stack traces that Orbax logs for failures which are raised here as well."""
-    return "orbax" not in Path(record.pathname).parts
 
 
 @dataclasses.dataclass
 class _Policy:
     """What Orbax asks which checkpoints stay."""
 
-    kept: Callable[[list[int]], set[int]]
+    staying: Callable[[list[int]], set[int]]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = self.kept(steps)
-        return [step in kept for step in steps]
+        staying = self.staying(steps)
+        return [step in staying for step in steps]
+
+
+def _silence_orbax() -> Callable[[], object]:
+    """Drops the stack traces that Orbax logs for failures which are raised here as well.
+
+    Returns:
+        What ends that.
+    """
+    logger = logging.getLogger("absl")
+
+    # A filter for each `Checkpoints`: a logger takes one only once, and the first to close would
+    # remove it for the others.
+    def not_from_orbax(record: logging.LogRecord) -> bool:
+        return "orbax" not in Path(record.pathname).parts
+
+    logger.addFilter(not_from_orbax)
+    return lambda: logger.removeFilter(not_from_orbax)
 
 
 class Checkpoints:
@@ -69,11 +82,10 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         self._keep, self._best, self._every = keep, best, every
         self._metrics: dict[int, dict[str, float]] = {}
-        if keep is None and not self.directory.is_dir():
-            raise InputError(
-                f"there are no checkpoints in {self.directory}; give the directory of a run"
-            )
-        logging.getLogger("absl").addFilter(_not_from_orbax)
+        require(
+            keep is not None or self.directory.is_dir(),
+            f"{self.directory} must hold checkpoints, got no such directory; give that of a run",
+        )
         context = ocp.Context()
         # Made in the background, a directory that cannot be made shows after minutes of waiting.
         context.async_options.create_directories_asynchronously = False
@@ -84,15 +96,16 @@ class Checkpoints:
                 str(self.directory),
                 context=context,
                 save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
-                preservation_policy=_Policy(self._kept),
+                preservation_policy=_Policy(self._staying),
                 cleanup_tmp_directories=keep is not None,
             )
         except OSError as error:
-            logging.getLogger("absl").removeFilter(_not_from_orbax)
             raise InputError(
-                f"the checkpoint directory {self.directory} must be writable, but it is not "
-                f"({error}); choose another --workdir"
+                f"the checkpoint directory {self.directory} must be writable, got "
+                f"{error.strerror or error}; choose another --workdir"
             ) from error
+        # Called by `close`, or where the object is dropped without it.
+        self._let_orbax_log = weakref.finalize(self, _silence_orbax())
 
     def __enter__(self) -> Self:
         return self
@@ -110,14 +123,13 @@ class Checkpoints:
         """The committed steps, in order."""
         return [checkpoint.step for checkpoint in self._orbax.checkpoints]
 
-    def _kept(self, steps: list[int]) -> set[int]:
+    def _staying(self, steps: list[int]) -> set[int]:
         """Those of some steps that stay on disk."""
         steps = sorted(steps)
-        kept = steps[-self._keep :] if self._keep else steps
+        staying = steps[-self._keep :] if self._keep else steps
         if self._every:
-            kept += [step for step in steps if step % self._every == 0][-1:]
-        best = _best(self._best, {s: self.metrics(s) for s in steps}) if self._best else None
-        return {*kept, best} - {None}
+            staying += [step for step in steps if step % self._every == 0][-1:]
+        return {*staying, self._best and self._best_of(self._best, steps)} - {None}
 
     def save(
         self,
@@ -145,35 +157,13 @@ class Checkpoints:
                 something else.
         """
         stored, layout = to_bytes(arrays or {})
-        finite = {name: x if math.isfinite(x) else None for name, x in (metrics or {}).items()}
+        metrics = dict(metrics or {})
+        finite = {name: x if math.isfinite(x) else None for name, x in metrics.items()}
         record = make_record(state, step=step, extras=extras, metrics=finite, arrays=layout)
-        self._metrics[step] = dict(metrics or {})
+        self._metrics[step] = metrics
         with self._writing():
             items = {"state": state, **({"arrays": stored} if stored else {})}
             self._orbax.save_checkpointables_async(step, items, custom_metadata=record)
-
-    def close(self) -> None:
-        """Waits until every save is committed.
-
-        Raises:
-            InputError: If one could not be written.
-        """
-        try:
-            with self._writing():
-                self._orbax.close()
-        finally:
-            logging.getLogger("absl").removeFilter(_not_from_orbax)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
-            raise InputError(
-                f"checkpoints must be written to {self.directory}, but that failed "
-                f"({short(error)}); make room or make it writable and run again, what was "
-                f"committed before is untouched"
-            ) from error
 
     def wait(self) -> None:
         """Waits until every save is committed.
@@ -183,6 +173,24 @@ class Checkpoints:
         """
         with self._writing():
             self._orbax.wait()
+
+    def close(self) -> None:
+        """Waits as `wait` does, and ends the writing."""
+        try:
+            with self._writing():
+                self._orbax.close()
+        finally:
+            self._let_orbax_log()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
+            raise InputError(
+                f"{self.directory} must be writable, got {first_line(error)!r}; make room or make "
+                "it writable and run again, what was committed before is untouched"
+            ) from error
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
         """Restores a checkpoint onto the devices that `abstract` names, whatever wrote it.
@@ -195,22 +203,14 @@ class Checkpoints:
             The state and the extras it was saved with.
 
         Raises:
-            InputError: If the checkpoint is damaged, holds another state than `abstract` or does
-                not fit into memory.
+            InputError: If the checkpoint is damaged, `arrays` included, holds another state than
+                `abstract` or does not fit into memory.
         """
         self.arrays(step)
-        path = self.directory / str(step)
-        return load_arrays(path, "state", abstract), self.extras(step)
+        return load_arrays(self._path(step), "state", abstract), self.extras(step)
 
-    def arrays(self, step: int) -> dict[str, Any]:
-        """Returns the NumPy arrays that a checkpoint was saved with.
-
-        Raises:
-            InputError: If the checkpoint is damaged.
-        """
-        path = self.directory / str(step)
-        layout = read_record(path).get("arrays", {"arrays": {}})
-        return load_bytes(path, "arrays", layout) if layout["arrays"] else {}
+    def _path(self, step: int) -> Path:
+        return self.directory / str(step)
 
     def extras(self, step: int) -> dict[str, Any]:
         """Returns the extras of a checkpoint without its arrays.
@@ -218,31 +218,39 @@ class Checkpoints:
         Raises:
             InputError: If the checkpoint is damaged.
         """
-        return read_record(self.directory / str(step))["extras"]
+        return read_record(self._path(step))["extras"]
 
-    def best_step(self, criterion: str) -> int | None:
-        """The checkpoint with the best validation metric, None where none was measured.
+    def arrays(self, step: int) -> dict[str, Any]:
+        """Returns the NumPy arrays that a checkpoint was saved with.
 
-        Args:
-            criterion: `min:NAME` or `max:NAME`. The earliest wins a tie.
+        Raises:
+            InputError: If the checkpoint is damaged.
         """
-        return _best(criterion, {step: self.metrics(step) for step in self.steps})
+        layout = read_record(self._path(step)).get("arrays", {"arrays": {}})
+        return load_bytes(self._path(step), "arrays", layout) if layout["arrays"] else {}
 
     def metrics(self, step: int) -> dict[str, float]:
-        """What validation measured at a checkpoint, NaN for whatever was not finite.
+        """Returns what validation measured at a checkpoint, NaN for whatever was not finite.
 
         Nothing where its record is damaged, which `restore` tells.
         """
         if step not in self._metrics:
             with contextlib.suppress(InputError):
-                saved = read_record(self.directory / str(step))["metrics"].items()
+                saved = read_record(self._path(step))["metrics"].items()
                 self._metrics[step] = {k: math.nan if x is None else x for k, x in saved}
         return self._metrics.get(step, {})
 
+    def best_step(self, criterion: str) -> int | None:
+        """Returns the step with the best validation metric, None where none was measured.
 
-def _best(criterion: str, metrics: Mapping[int, Mapping[str, float]]) -> int | None:
-    order, _, name = criterion.partition(":")
-    sign = -1 if order == "max" else 1
-    found = {step: measured.get(name, math.nan) for step, measured in metrics.items()}
-    values = {step: sign * x for step, x in found.items() if math.isfinite(x)}
-    return min(values, key=lambda step: (values[step], step), default=None)
+        Args:
+            criterion: `min:NAME` or `max:NAME`. The earliest wins a tie.
+        """
+        return self._best_of(criterion, self.steps)
+
+    def _best_of(self, criterion: str, steps: Sequence[int]) -> int | None:
+        order, _, name = criterion.partition(":")
+        sign = -1 if order == "max" else 1
+        values = {step: sign * self.metrics(step).get(name, math.nan) for step in steps}
+        finite = [step for step, value in values.items() if math.isfinite(value)]
+        return min(finite, key=lambda step: (values[step], step), default=None)

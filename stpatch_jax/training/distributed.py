@@ -6,16 +6,15 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.training.mesh import batch_sharding, check_batch_size
+from stpatch_jax.training.record import first_line
 
 AUTO = "auto"
 """The coordinator that JAX finds by itself: SLURM, Open MPI, Cloud TPU, Kubernetes."""
@@ -61,12 +60,14 @@ def processes(
     if coordinator is None:
         yield
         return
-    given: dict[str, Any] = {"heartbeat_timeout_seconds": heartbeat_timeout}
+    options: dict[str, Any] = {"heartbeat_timeout_seconds": heartbeat_timeout}
+    where, who = "where JAX looks for them by itself", "this process"
     if coordinator != AUTO:
-        # Told everything, JAX need not look around: in a pod it would ask for a package.
-        given |= {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
-        given |= {"num_processes": process_count, "process_id": process_index}
-    _meet(given, start_timeout)
+        where, who = f"at {coordinator}", f"process {process_index} of {process_count}"
+        # With all of this JAX need not look around: in a pod it would ask for a package.
+        options |= {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
+        options |= {"num_processes": process_count, "process_id": process_index}
+    _meet(options, start_timeout, where, who)
     try:
         yield
     except BaseException as error:
@@ -85,10 +86,10 @@ def check_processes(
     Examples:
         >>> check_processes("node0:8476", process_count=2, process_index=1)
     """
-    count, index = process_count, process_index
+    numbers = (process_count, process_index)
     if coordinator in (None, AUTO):
         require(
-            count is None and index is None,
+            numbers == (None, None),
             f"process-count and process-index must come with a coordinator HOST:PORT, got "
             f"{coordinator or 'none'}; give --coordinator HOST:PORT, or leave both out",
         )
@@ -99,19 +100,19 @@ def check_processes(
         f"the coordinator must be {AUTO} or HOST:PORT with a port from 1 to 65535, got "
         f"{coordinator!r}; give the address of process 0, e.g. --coordinator node0:8476",
     )
-    if count is None or index is None:
+    if process_count is None or process_index is None:
         raise InputError(
-            f"the coordinator {coordinator} must come with the number of processes and the one "
-            f"that this is, got {count} and {index}; give --process-count and --process-index"
+            f"the coordinator {coordinator} must come with process-count and process-index, got "
+            f"{process_count} and {process_index}; give --process-count and --process-index"
         )
     require(
-        0 <= index < count,
-        f"process-index must be from 0 to process-count - 1, got {index} of {count}; number the "
-        "processes from 0",
+        0 <= process_index < process_count,
+        f"process-index must be from 0 to process-count - 1, got {process_index} of "
+        f"{process_count}; number the processes from 0",
     )
 
 
-def _meet(given: Mapping[str, Any], start_timeout: float) -> None:
+def _meet(options: dict[str, Any], start_timeout: float, where: str, who: str) -> None:
     """Starts JAX's distributed runtime.
 
     When its own timeout is over JAX aborts the process from C++, so it gets a longer one and is
@@ -121,28 +122,22 @@ def _meet(given: Mapping[str, Any], start_timeout: float) -> None:
 
     def start() -> None:
         try:
-            jax.distributed.initialize(initialization_timeout=int(start_timeout) + 3600, **given)
+            jax.distributed.initialize(initialization_timeout=int(start_timeout) + 3600, **options)
         except Exception as error:
             failed.append(error)
 
     thread = threading.Thread(target=start, name="jax.distributed", daemon=True)
     thread.start()
     thread.join(start_timeout)
-    coordinator = given.get("coordinator_address")
-    at = f"at {coordinator}" if coordinator else "where JAX looks for them by itself"
-    who = "this process"
-    if coordinator:
-        who = f"process {given['process_id']} of {given['num_processes']}"
     require(
         not thread.is_alive(),
-        f"the processes must meet {at} within {start_timeout:g} s, got no answer at {who}; start "
-        "all of them, and let them reach that address",
+        f"the processes must meet {where} within {start_timeout:g} s, got no answer at {who}; "
+        "start all of them, and let them reach that address",
     )
     if failed:
-        reason = (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
         raise InputError(
-            f"the processes must meet {at}, got {reason!r} at {who}; give --coordinator "
-            "HOST:PORT --process-count N --process-index I"
+            f"the processes must meet {where}, got {first_line(failed[0])!r} at {who}; give "
+            "--coordinator HOST:PORT --process-count N --process-index I"
         ) from failed[0]
 
 
@@ -180,33 +175,6 @@ def first_process_first(action: Callable[[], None]) -> None:
         multihost_utils.sync_global_devices("first_process_first")
     if jax.process_index():
         action()
-
-
-def shard_global_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts a global batch, which every process holds whole, on the devices.
-
-    Row `i` of the result is row `i` of the input, wherever the mesh has the devices of a process;
-    `shard_local_batch` takes the parts that each process has read, in an order of its own.
-
-    Args:
-        batch: Arrays `(global batch, ...)`, the same in every process.
-        mesh: The mesh of `make_mesh`.
-
-    Returns:
-        Global arrays, sharded by `batch_sharding`.
-
-    Raises:
-        InputError: If the batch is not a multiple of the number of devices.
-    """
-
-    def place(whole: Any) -> jax.Array:
-        whole = np.asarray(whole)
-        check_batch_size(len(whole), mesh)
-        whole = whole.astype(jax.dtypes.canonicalize_dtype(whole.dtype), copy=False)
-        sharding = batch_sharding(mesh, shape=whole.shape)
-        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
-
-    return {name: place(whole) for name, whole in batch.items()}
 
 
 def to_host(array: jax.Array) -> np.ndarray:

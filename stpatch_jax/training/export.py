@@ -8,7 +8,7 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.training.record import Advice, load_arrays, make_record, short
+from stpatch_jax.training.record import Advice, first_line, load_arrays, make_record
 
 _NAME = "weights"
 _ADVICE = Advice("export the weights again", "build the model as it was for the export")
@@ -28,14 +28,14 @@ def export_weights(path: str | Path, model: nnx.Module) -> None:
         InputError: If the folder exists or cannot be written.
     """
     path = Path(path).absolute()
-    require(not path.exists(), f"{path} must be a new folder, but it exists; choose another")
+    require(not path.exists(), f"{path} must be a new folder, got one that exists; choose another")
     state = _weights(model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         ocp.save_checkpointables(str(path), {_NAME: state}, custom_metadata=make_record(state))
     except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
         raise InputError(
-            f"{path} must be writable, but that failed ({short(error)}); choose another folder"
+            f"{path} must be writable, got {first_line(error)!r}; choose another folder"
         ) from error
 
 
@@ -52,8 +52,7 @@ def load_weights(path: str | Path, model: nnx.Module) -> None:
     path = Path(path).absolute()
     require(
         path.is_dir(),
-        f"{path} must be a folder of exported weights, but there is none; "
-        "give the path of the export",
+        f"{path} must be a folder of exported weights, got none; give the path of the export",
     )
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _weights(model)

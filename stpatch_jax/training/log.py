@@ -14,22 +14,19 @@ import jax
 from tqdm import tqdm
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.files import replaced
 
 SummaryWriter: Any = None
 with contextlib.suppress(ImportError):
     SummaryWriter = importlib.import_module("tensorboardX").SummaryWriter
 
 
-def _kept(path: Path, step: int) -> list[str]:
+def _cut(text: str, step: int) -> Iterator[str]:
     """The lines of steps up to `step`, without what a killed process left half written."""
-    if not path.exists():
-        return []
-    kept = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in text.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-    return kept
+                yield line + "\n"
 
 
 class MetricsLog:
@@ -49,19 +46,13 @@ class MetricsLog:
 
     def __init__(self, path: Path, step: int):
         self._file = self._board = None
-        self._path = path
-        self._folder, self._step = path.with_name("tensorboard"), step
+        self._path, self._step = path, step
         if jax.process_index():
             return
-        part = path.with_name(path.name + ".part")
-        try:
-            part.write_text("".join(_kept(path, step)))
-            part.replace(path)
-            self._file = path.open("a", buffering=1)
-        except OSError as error:
-            raise InputError(
-                f"{path} must be writable, but it is not ({error}); choose another --workdir"
-            ) from error
+        with replaced(path) as part:
+            text = path.read_text(errors="replace") if path.exists() else ""
+            part.write_text("".join(_cut(text, step)))
+        self._file = path.open("a", buffering=1)
 
     def __enter__(self) -> Self:
         return self
@@ -89,14 +80,16 @@ class MetricsLog:
             yield
         except OSError as error:
             raise InputError(
-                f"{self._path} must be written to, but that failed ({error}); make room or make it "
-                "writable and run again, what was committed before is untouched"
+                f"{self._path} must be writable, got {error.strerror or error}; make room or make "
+                "it writable and run again, what was committed before is untouched"
             ) from error
 
     def _draw(self, record: Mapping[str, Any]) -> None:
         if self._board is None and SummaryWriter is not None:
             # Not before there is something to draw: a finished run writes nothing.
-            self._board = SummaryWriter(str(self._folder), purge_step=self._step + 1)
+            self._board = SummaryWriter(
+                str(self._path.with_name("tensorboard")), purge_step=self._step + 1
+            )
         if self._board is not None:
             for name, value in record.items():
                 if name != "step" and value is not None:

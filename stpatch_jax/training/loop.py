@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.log import MetricsLog, progress_bar
-from stpatch_jax.training.machine import Clock, Profile, figures
+from stpatch_jax.training.machine import Clock, Profile, machine_metrics
 from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh
 from stpatch_jax.training.prefetch import prefetch_to_mesh
 from stpatch_jax.training.record import to_bytes
@@ -182,102 +184,114 @@ def fit(
     check_batch_size(config.batch_size, mesh, accumulate=config.accumulate)
     require(
         validate is not None or config.keep_best is None,
-        f"train.keep-best needs a validation, but this run has none and it is "
-        f"{config.keep_best!r}; leave it out",
+        f"train.keep-best must come with a validation, got {config.keep_best!r} and none; leave it "
+        "out",
     )
     # What cannot be built or saved fails here, before anything is written.
     abstract_state(create_model, config, mesh)
     to_bytes(arrays or {})
     workdir = Path(workdir).absolute()
-    every = config.checkpoint_every if config.on_nonfinite == "rollback" else None
-    saved = Checkpoints(
+    checkpoints = Checkpoints(
         workdir / "checkpoints",
         keep=config.keep_checkpoints,
         best=config.keep_best,
-        every=every,
+        every=config.checkpoint_every if config.on_nonfinite == "rollback" else None,
+    )
+
+    def state_at(step: int) -> TrainState:
+        restored = step and restore_state(create_model, config, checkpoints, mesh, step=step)
+        return restored[0] if restored else create_state(create_model, config, mesh)
+
+    train_step = make_train_step(
+        loss_fn, mesh, accumulate=config.accumulate, remat=config.remat, ema=config.ema
     )
     # Left last to first: the watchdog also watches the last save being committed.
     with (
         Watchdog(config.step_timeout) as watchdog,
         sigterm(mesh) as stop,
         jax.set_mesh(mesh),
-        saved,
+        checkpoints,
     ):
-        restored = restore_state(create_model, config, saved, mesh)
-        state, start = restored[:2] if restored else (create_state(create_model, config, mesh), 0)
-        if start > config.steps:
-            raise InputError(
-                f"train.steps must be at least {start}, where the checkpoint in {workdir} stands, "
-                f"but it is {config.steps}; raise it or choose another --workdir"
-            )
-        beside = {"extras": extras, "arrays": arrays}
-        run = _Run(create_model, config, mesh, state, saved, beside, validate, watchdog, stop)
-        profile = Profile(workdir / "profile" if config.profile else None)
-        train_step = make_train_step(
-            loss_fn, mesh, accumulate=config.accumulate, remat=config.remat, ema=config.ema
+        phase = _Phases(watchdog)
+        start = checkpoints.latest_step or 0
+        require(
+            start <= config.steps,
+            f"train.steps must be at least {start}, where the checkpoint in {workdir} stands, got "
+            f"{config.steps}; raise it or choose another --workdir",
         )
+        state = state_at(start)
         with (
-            MetricsLog(workdir / "metrics.jsonl", start) as run.log,
-            progress_bar(config.steps, start, shown=progress) as run.bar,
-            contextlib.closing(profile),
+            MetricsLog(workdir / "metrics.jsonl", start) as log,
+            progress_bar(config.steps, start, shown=progress) as bar,
+            contextlib.closing(Profile(workdir / "profile" if config.profile else None)) as profile,
             contextlib.closing(prefetch_to_mesh(batches(start), mesh)) as placed,
         ):
+            save = functools.partial(checkpoints.save, extras=extras, arrays=arrays)
+            run = _Run(config, state, state_at, checkpoints, save, validate, phase, stop, log, bar)
             end = run.train(train_step, placed, start, profile)
-        with run.phase("save"):
-            saved.wait()
-        best = saved.best_step(config.keep_best) if config.keep_best else None
-        validation = saved.metrics(end) or None
-    machine = figures(
+        with phase("save"):
+            checkpoints.wait()
+        best = checkpoints.best_step(config.keep_best) if config.keep_best else None
+        validation = checkpoints.metrics(end) or None
+    machine = machine_metrics(
         mesh,
-        run.clock,
+        phase.clock,
         end - start,
         examples=config.batch_size,
         patches=patches,
-        flops=gradient_flops(loss_fn, run.state.model, run.shapes) if run.shapes else None,
+        flops=gradient_flops(loss_fn, state.model, run.shapes) if run.shapes else None,
         memory=run.memory,
     )
-    return FitResult(run.state, end, end < config.steps, validation, best, machine)
+    return FitResult(state, end, end < config.steps, validation, best, machine)
+
+
+class _Phases:
+    """Times and watches what a run waits for: `with phase("save"): ...`."""
+
+    def __init__(self, watchdog: Watchdog):
+        self.clock, self._watchdog = Clock(), watchdog
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        patience = 1 if name == "step" else PATIENCE
+        label = "first step" if name == "compile" else name
+        with self.clock(name), self._watchdog.watching(label, patience=patience):
+            yield
 
 
 @dataclasses.dataclass
 class _Run:
-    """One call of `fit`: what its steps share."""
+    """What the steps of one call of `fit` share."""
 
-    create_model: CreateModel
     config: TrainConfig
-    mesh: Mesh
     state: TrainState
+    state_at: Callable[[int], TrainState]
     checkpoints: Checkpoints
-    beside: Mapping[str, Any]
+    save: Callable[..., None]
     validate: Validate | None
-    watchdog: Watchdog
+    phase: _Phases
     stop: Stop
-    log: Any = None
-    bar: Any = None
+    log: MetricsLog
+    bar: tqdm
+    barrier: int = 0
+    """The step that must not begin before the last save is committed."""
     shapes: Batch | None = None
+    """Of the first batch, for the arithmetic of a step."""
     memory: int | None = None
-    held: int | None = None  # The step that must not begin before the last save is committed.
-    clock: Clock = dataclasses.field(default_factory=Clock)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Times and watches what the run waits for."""
-        patience = 1 if name == "step" else PATIENCE
-        label = "first step" if name == "compile" else name
-        with self.clock(name), self.watchdog.watching(label, patience=patience):
-            yield
+    """Bytes of the compiled step."""
 
     def train(
-        self,
-        train_step: TrainStep,
-        batches: Iterator[Batch],
-        start: int,
-        profile: Profile,
+        self, train_step: TrainStep, batches: Iterator[Batch], start: int, profile: Profile
     ) -> int:
-        """Takes the steps after `start`; returns the last one taken."""
-        waiting = None
+        """Takes the steps after `start`; returns the last one taken.
+
+        The host is one step behind the device: it fetches and logs the metrics of a step once the
+        next one is dispatched, so that the device does not wait for it. Only a step that is
+        validated or saved is waited for.
+        """
+        late = None
         for step in range(start + 1, self.config.steps + 1):
-            if step == self.held:
+            if step == self.barrier:
                 with self.phase("save"):
                     self.checkpoints.wait()
             profile.before_step()
@@ -287,19 +301,20 @@ class _Run:
                 if step == start + 1:
                     jax.block_until_ready(metrics)
                     self.memory = train_step.memory(self.state, batch)
+                    self.shapes = jax.tree.map(
+                        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch
+                    )
+                # A collective among processes: all ask at this place, once a step.
                 stopping = self.stop.agreed()
-                # The metrics of the step before: the device already works on this one.
-                if waiting and self._finish(*waiting):
+                if late and self._finish(*late):
                     # It was not finite, so this one has begun from what is no longer the state.
                     metrics = train_step(self.state, batch)
             profile.after_step(metrics)
-            if self.shapes is None:
-                self.shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
-            waiting = (step, metrics)
+            late = (step, metrics)
             saves = stopping or self._due(step, self.config.checkpoint_every)
             if saves or self._due(step, self.config.evaluate_every):
                 self._settle(step, metrics, saves)
-                waiting = None
+                late = None
             self.bar.update()
             if stopping:
                 return step
@@ -308,41 +323,38 @@ class _Run:
     def _due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.config.steps
 
+    def _finish(self, step: int, metrics: Metrics) -> bool:
+        """Logs a finished step; whether the state went back to a checkpoint because of it."""
+        values, back = self._fetch(step, metrics)
+        self._write(step, values, {})
+        return back
+
     def _settle(self, step: int, metrics: Metrics, saves: bool) -> None:
-        """Waits for a step, then validates and saves it where that is due.
+        """Waits for a step, then validates, logs and saves it where that is due.
 
         In this order, so that whatever a checkpoint stands for is in the log before it.
         """
         with self.phase("step"):
             jax.block_until_ready(metrics)
         values, _ = self._fetch(step, metrics)
-        measured: Mapping[str, float] = {}
+        validation: dict[str, float] = {}
         if self.validate and self._due(step, self.config.evaluate_every):
             with self.phase("validation"):
                 # A model of its own: its counters may move, ours do not.
                 measured = self.validate(self.state.averaged())
-                measured = {name: float(value) for name, value in measured.items()}
-            self._require_best(measured)
-        self._write(step, values, measured)
+            validation = {name: float(value) for name, value in measured.items()}
+            name = (self.config.keep_best or "").partition(":")[2]
+            require(
+                not name or name in validation,
+                f"train.keep-best must name a metric of the validation, one of "
+                f"{', '.join(validation)}, got {self.config.keep_best!r}; name one of them",
+            )
+        self._write(step, values, validation)
         if saves:
             with self.phase("save"):
                 self.log.sync()
-                self.checkpoints.save(step, nnx.state(self.state), **self.beside, metrics=measured)
-                self.held = step + _longest_save(self.config.checkpoint_every) + 1
-
-    def _require_best(self, measured: Mapping[str, float]) -> None:
-        name = (self.config.keep_best or "").partition(":")[2]
-        require(
-            not name or name in measured,
-            f"train.keep-best must name a metric of the validation, one of "
-            f"{', '.join(measured)}, but it is {self.config.keep_best!r}; name one of them",
-        )
-
-    def _finish(self, step: int, metrics: Metrics) -> bool:
-        """Logs a finished step; whether the state went back to a checkpoint because of it."""
-        values, back = self._fetch(step, metrics)
-        self._write(step, values, {})
-        return back
+                self.save(step, nnx.state(self.state), metrics=validation)
+                self.barrier = step + _longest_save(self.config.checkpoint_every) + 1
 
     def _fetch(self, step: int, metrics: Metrics) -> tuple[dict[str, Any], bool]:
         """The metrics of a finished step; rolls back or aborts here if it was not finite."""
@@ -357,9 +369,9 @@ class _Run:
         if mode == "rollback":
             advice = f"look into the batches since; it was rolled back {ROLLBACKS} times before"
         raise InputError(
-            f"loss and gradient must be finite, but at step {step} the loss is {values['loss']} "
-            f"and the norm of the gradient {values['grad_norm']}; lower "
-            f"train.optimizer.learning-rate, look at the data, or {advice}"
+            f"loss and gradient must be finite, got a loss of {values['loss']} and a norm of "
+            f"{values['grad_norm']} at step {step}; lower train.optimizer.learning-rate, look at "
+            f"the data, or {advice}"
         )
 
     def _roll_back(self, step: int, rollbacks: int) -> dict[str, int]:
@@ -372,19 +384,16 @@ class _Run:
             self.checkpoints.wait()
             for leaf in jax.tree.leaves(nnx.state(self.state)):
                 leaf.delete()  # There may be no room for two states.
-            arguments = (self.create_model, self.config)
-            restored = due and restore_state(*arguments, self.checkpoints, self.mesh, step=due)
-            before = restored[0] if restored else create_state(*arguments, self.mesh)
             # Into the same modules: the step is compiled for them.
-            nnx.update(self.state, nnx.state(before))
+            nnx.update(self.state, nnx.state(self.state_at(due)))
         counts = {"skipped": int(self.state.skipped[...]) + step - due, "rollbacks": rollbacks}
         for name, count in counts.items():
             variable = getattr(self.state, name)
             variable[...] = jax.device_put(np.int32(count), variable[...].sharding)
         return counts
 
-    def _write(self, step: int, values: dict[str, Any], measured: Mapping[str, float]) -> None:
+    def _write(self, step: int, values: dict[str, Any], validation: Mapping[str, float]) -> None:
         head = {name: values[name] for name in ("loss", "grad_norm", "skipped", "rollbacks")}
-        validation = {f"validation/{name}": x for name, x in measured.items()}
-        self.log.write({"step": step, **head, **values, **validation})
+        measured = {f"validation/{name}": value for name, value in validation.items()}
+        self.log.write({"step": step, **head, **values, **measured})
         self.bar.set_postfix(loss=f"{head['loss']:.4g}", refresh=False)

@@ -1,4 +1,4 @@
-"""Figures of a run that depend on the machine: times, throughput, share of peak, memory."""
+"""Metrics of a run that depend on the machine: times, throughput, share of peak, memory."""
 
 import contextlib
 import dataclasses
@@ -41,7 +41,7 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def figures(
+def machine_metrics(
     mesh: Mesh,
     clock: Clock,
     steps: int,

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.training.config import MeshConfig
 
 Batch = Mapping[str, Any]
@@ -37,18 +37,18 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
     """
     devices = jax.device_count()
     sizes = dataclasses.asdict(MeshConfig(data=data, fsdp=fsdp, space=space))
-    given = math.prod(size for size in sizes.values() if size != -1)
-    if devices % given or (given != devices and -1 not in sizes.values()):
-        raise InputError(
-            f"the sizes of train.mesh must multiply to the number of devices, {devices}, but they "
-            f"are {sizes}; set one to -1 and the others to divisors of {devices}"
-        )
-    shape = tuple(devices // given if size == -1 else size for size in sizes.values())
-    if jax.local_device_count() % shape[2]:
-        raise InputError(
-            f"train.mesh.space must divide the devices of one process, "
-            f"{jax.local_device_count()}, but it is {shape[2]}; use a divisor"
-        )
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    require(
+        devices % fixed == 0 and (fixed == devices or -1 in sizes.values()),
+        f"train.mesh must multiply to the number of devices, {devices}, got {sizes}; set one size "
+        f"to -1 and the others to divisors of {devices}",
+    )
+    shape = tuple(devices // fixed if size == -1 else size for size in sizes.values())
+    require(
+        jax.local_device_count() % shape[2] == 0,
+        f"train.mesh.space must divide the devices of one process, {jax.local_device_count()}, got "
+        f"{shape[2]}; use a divisor",
+    )
     return jax.make_mesh(shape, tuple(sizes), axis_types=(AxisType.Auto,) * 3)
 
 
@@ -104,11 +104,11 @@ def _fit(annotation: Any, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     entries: list[Any] = []
     for n, entry in zip(shape, annotation, strict=False):
         names = entry if isinstance(entry, tuple) else () if entry is None else (entry,)
-        unknown = [name for name in names if name not in mesh.shape]
-        if unknown:
-            raise InputError(
-                f"a parameter of shape {shape} is to be split over {unknown[0]!r}, but the axes of "
-                f"the mesh are {', '.join(mesh.axis_names)}; name one of them in the ShardConfig"
+        for name in names:
+            require(
+                name in mesh.shape,
+                f"the sharding of a parameter of shape {shape} must be over axes of the mesh, "
+                f"{', '.join(mesh.axis_names)}, got {name!r}; name one of them in the ShardConfig",
             )
         size = math.prod(mesh.shape[name] for name in names)
         entries.append(entry if size > 1 and n % size == 0 else None)
@@ -149,7 +149,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> Non
         below = above - unit
         parts = f" in {accumulate} parts" if accumulate > 1 else ""
         raise InputError(
-            f"the global batch size must be a multiple of {unit}, but it is {batch_size} on "
+            f"the global batch size must be a multiple of {unit}, got {batch_size} on "
             f"{shares} devices{parts}; use {f'{below} or {above}' if below else above}"
         )
 
@@ -169,11 +169,40 @@ def shard_local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
         InputError: If the global batch does not split evenly over the devices.
     """
 
-    def place(local: Any) -> jax.Array:
-        local = np.asarray(local)
-        check_batch_size(len(local) * jax.process_count(), mesh)
-        local = local.astype(jax.dtypes.canonicalize_dtype(local.dtype), copy=False)
-        sharding = batch_sharding(mesh, shape=local.shape)
+    def place(array: Any) -> jax.Array:
+        local, sharding = _placement(array, mesh, parts=jax.process_count())
         return jax.make_array_from_process_local_data(sharding, local)
 
-    return {name: place(local) for name, local in batch.items()}
+    return {name: place(array) for name, array in batch.items()}
+
+
+def shard_global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts a global batch, which every process holds whole, on the devices.
+
+    Row `i` of the result is row `i` of the input, wherever the mesh has the devices of a process;
+    `shard_local_batch` takes the parts that each process has read, in an order of its own.
+
+    Args:
+        batch: Arrays `(global batch, ...)`, the same in every process.
+        mesh: The mesh of `make_mesh`.
+
+    Returns:
+        As `shard_local_batch`.
+
+    Raises:
+        InputError: If the batch does not split evenly over the devices.
+    """
+
+    def place(array: Any) -> jax.Array:
+        whole, sharding = _placement(array, mesh, parts=1)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return {name: place(array) for name, array in batch.items()}
+
+
+def _placement(array: Any, mesh: Mesh, *, parts: int) -> tuple[np.ndarray, NamedSharding]:
+    """One of so many parts of an array of a batch, in the dtype and sharding of the whole."""
+    array = np.asarray(array)
+    check_batch_size(len(array) * parts, mesh)
+    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    return array, batch_sharding(mesh, shape=array.shape)

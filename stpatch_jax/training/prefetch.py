@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 from jax.sharding import Mesh
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_size
 from stpatch_jax.training.mesh import Batch, shard_local_batch
 
 
@@ -31,15 +31,14 @@ def prefetch_to_mesh(
     Raises:
         InputError: If `depth` is below 1, or, at its turn, a batch does not split over the devices.
 
-    Example:
-        >>> import numpy as np
-        >>> from stpatch_jax.training.mesh import make_mesh
-        >>> mesh = make_mesh()
-        >>> placed = prefetch_to_mesh([{"x": np.arange(mesh.size)}], mesh)
-        >>> [batch["x"].shape == (mesh.size,) for batch in placed]
-        [True]
+    >>> import numpy as np
+    >>> from stpatch_jax.training.mesh import make_mesh
+    >>> mesh = make_mesh()
+    >>> placed = prefetch_to_mesh([{"x": np.arange(mesh.size)}], mesh)
+    >>> [batch["x"].shape == (mesh.size,) for batch in placed]
+    [True]
     """
-    require(depth >= 1, f"depth must be at least 1 batch, but it is {depth}; use 1 or more")
+    check_size("depth", depth)
     return _placed(iter(batches), mesh, depth)
 
 

@@ -146,7 +146,7 @@ def make_record(state: Any, **entries: Any) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """What to do about a checkpoint that cannot be used: the ends of the sentences that tell it."""
+    """What to do about a checkpoint that cannot be used: the ends of the sentences that say so."""
 
     damaged: str = "delete that folder to go on from the checkpoint before it"
     foreign: str = "use the configuration of the run or another --workdir"
@@ -163,28 +163,14 @@ def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
         InputError: If it is damaged.
     """
     try:
-        # Asking Orbax for it would also open the arrays, see `read_through`.
+        # Asking Orbax for it would also open the arrays, see `_read_through`.
         saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
         intact = _checksum(saved["record"]) == saved["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, "its record cannot be read", advice) from error
+        raise _damaged(path, "a record that cannot be read", advice) from error
     if not intact:
-        raise _damaged(path, "its record is not the one that was saved", advice)
+        raise _damaged(path, "another record than was saved", advice)
     return saved["record"]
-
-
-def _require_same(path: Path, record: Mapping[str, Any], abstract: Any, advice: Advice) -> None:
-    """Raises an `InputError` unless a checkpoint holds arrays like those of `abstract`."""
-    saved, wanted = record["structure"], structure(abstract)
-    for name in sorted(saved.keys() | wanted.keys()):
-        if saved.get(name) != wanted.get(name):
-            version, now = record["version"], stpatch_jax.__version__
-            another = "" if version == now else f" by version {version} (this is {now})"
-            raise InputError(
-                f"checkpoint {path} was made by another configuration{another}: {name} is "
-                f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; "
-                f"{advice.foreign}"
-            )
 
 
 def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -> Any:
@@ -194,21 +180,30 @@ def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -
         InputError: If they are damaged, others than those of `abstract` or do not fit into memory.
     """
     record = read_record(path, advice=advice)
-    _require_same(path, record, abstract, advice)
+    saved, wanted = record["structure"], structure(abstract)
+    for leaf in sorted(saved.keys() | wanted.keys()):
+        version, now = record["version"], stpatch_jax.__version__
+        another = "" if version == now else f" by version {version} (this is {now})"
+        require(
+            saved.get(leaf) == wanted.get(leaf),
+            f"checkpoint {path} must be of this configuration, got one made by another{another}: "
+            f"{leaf} is {saved.get(leaf, 'absent')} there and {wanted.get(leaf, 'absent')} here; "
+            f"{advice.foreign}",
+        )
     try:
         _read_through(path / name)
     except (OSError, ValueError) as error:
-        raise _damaged(path, "its files cannot be read", advice) from error
+        raise _damaged(path, "files that cannot be read", advice) from error
     try:
         loaded = ocp.load_checkpointables(str(path), {name: abstract})[name]
     except Exception as error:  # Orbax wraps whatever happened, lack of memory too.
         raise InputError(
-            f"checkpoint {path} can be read but not restored "
-            f"({short(error.__cause__ or error)}); look at the memory and at the version of "
+            f"checkpoint {path} must be one that Orbax restores, got "
+            f"{first_line(error.__cause__ or error)!r}; look at the memory and at the version of "
             f"orbax first, else {advice.damaged}"
         ) from error
     if int(fingerprint(loaded)) != record["fingerprint"]:
-        raise _damaged(path, "its arrays are not those that were saved", advice)
+        raise _damaged(path, "other arrays than were saved", advice)
     return loaded
 
 
@@ -222,13 +217,13 @@ def load_bytes(path: Path, name: str, layout: Mapping[str, Any], *, advice: Advi
         _read_through(path / name)
         return from_bytes(ocp.load_checkpointables(str(path), {name: None})[name], layout)
     except Exception as error:  # Orbax wraps whatever happened.
-        raise _damaged(path, f"its {name} are not those that were saved", advice) from error
+        raise _damaged(path, f"other {name} than were saved", advice) from error
 
 
-def _damaged(path: Path, reason: str, advice: Advice) -> InputError:
-    return InputError(f"checkpoint {path} is damaged ({reason}); {advice.damaged}")
+def _damaged(path: Path, what: str, advice: Advice) -> InputError:
+    return InputError(f"checkpoint {path} must be whole, got {what}; {advice.damaged}")
 
 
-def short(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

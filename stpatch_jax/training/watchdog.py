@@ -60,9 +60,9 @@ def _give_up(what: str, limit: float) -> None:
     if stderr is not None:
         faulthandler.dump_traceback(file=stderr, all_threads=True)
         print(
-            f"the {what} must take at most {limit:g} seconds, but it has not ended by then (stacks "
-            f"above); look for what hangs or raise train.step-timeout, and start the run again to "
-            f"go on from its last checkpoint",
+            f"the {what} must take at most {limit:g} seconds, got no end by then (stacks above); "
+            f"look for what hangs or raise train.step-timeout, and start the run again to go on "
+            f"from its last checkpoint",
             file=stderr,
             flush=True,
         )

@@ -155,5 +155,5 @@ def test_mixed_precision_keeps_float32_where_it_counts() -> None:
 def test_parts_must_divide_the_batch() -> None:
     with pytest.raises(InputError, match=r"accumulate must be a divisor of the batch size 32.*3"):
         TrainConfig(accumulate=3)
-    with pytest.raises(InputError, match=r"multiple of 32, but it is 40 on 8 devices in 4 parts"):
+    with pytest.raises(InputError, match=r"multiple of 32, got 40 on 8 devices in 4 parts"):
         check_batch_size(40, make_mesh(), accumulate=4)

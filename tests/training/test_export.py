@@ -37,7 +37,7 @@ def test_weights_move_to_another_mesh_and_keys_do_not(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     model, path = model_on(width=8), tmp_path / "weights"
     export_weights(path, model)
-    with pytest.raises(InputError, match="must be a new folder, but it exists"):
+    with pytest.raises(InputError, match="must be a new folder, got one that exists"):
         export_weights(path, model)
     with pytest.raises(InputError, match="must be a folder of exported weights"):
         load_weights(tmp_path / "absent", model)
@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
         load_weights(path, model_on(width=16))
     largest = max((path / "weights").glob("**/d/*"), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:50])
-    with pytest.raises(InputError, match=r"is damaged \(.*\); export the weights again"):
+    with pytest.raises(InputError, match=r"must be whole, got .*; export the weights again"):
         load_weights(path, model)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="must be writable"):

@@ -177,14 +177,14 @@ def test_an_annotation_decides_as_far_as_it_divides() -> None:
     assert spec((64, 6), None, "fsdp") == PartitionSpec()
     assert spec((16, 6), ("data", "fsdp"), "fsdp") == PartitionSpec(("data", "fsdp"))
     with pytest.raises(
-        InputError, match=r"split over 'model', but the axes .* are data, fsdp, space"
+        InputError, match=r"over axes of the mesh, data, fsdp, space, got 'model'; name"
     ):
         spec((64, 64), "model")
 
 
 @pytest.mark.parametrize("fsdp", [3, 16])
 def test_fsdp_must_divide_the_devices(fsdp: int) -> None:
-    with pytest.raises(InputError, match=rf"number of devices, 8, but they are .*'fsdp': {fsdp},"):
+    with pytest.raises(InputError, match=rf"number of devices, 8, got .*'fsdp': {fsdp},"):
         make_mesh(fsdp=fsdp)
-    with pytest.raises(InputError, match="set one to -1 and the others to divisors of 8"):
+    with pytest.raises(InputError, match="set one size to -1 and the others to divisors of 8"):
         make_mesh(data=2, fsdp=2)

@@ -36,7 +36,7 @@ def test_a_run_survives_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, err.read_text()
     answer = json.loads(done.stdout)
-    assert "must be writable, but it is not" in answer["read_only"]
+    assert "must be writable, got" in answer["read_only"]
     assert "must be w" in answer["full"]
     assert "make room" in answer["full"] or "--workdir" in answer["full"]
     assert answer["latest"] in (2, 4)

@@ -39,7 +39,7 @@ def test_batch_size_must_be_a_multiple_of_the_devices(size: int) -> None:
     if size % 8 == 0:
         check_batch_size(size, make_mesh())
         return
-    with pytest.raises(InputError, match=f"it is {size} on 8 devices; use ") as caught:
+    with pytest.raises(InputError, match=f"got {size} on 8 devices; use ") as caught:
         check_batch_size(size, make_mesh())
     for proposed in str(caught.value).split("; use ")[1].split(" or "):
         assert int(proposed) > 0
@@ -48,7 +48,7 @@ def test_batch_size_must_be_a_multiple_of_the_devices(size: int) -> None:
 
 
 def test_a_batch_that_does_not_split_is_an_input_error() -> None:
-    with pytest.raises(InputError, match="it is 12 on 8 devices; use 8 or 16"):
+    with pytest.raises(InputError, match="got 12 on 8 devices; use 8 or 16"):
         shard_local_batch({"x": np.zeros((12, 2))}, make_mesh())
 
 
@@ -65,5 +65,5 @@ def test_a_field_is_split_in_space_where_it_divides() -> None:
     assert shares == {"field": (1, 3, 3, 2), "odd": (1, 3, 5, 2), "index": (1,)}
     np.testing.assert_array_equal(placed["field"], batch["field"])
     check_batch_size(4, mesh)
-    with pytest.raises(InputError, match="multiple of 4, but it is 6 on 4 devices; use 4 or 8"):
+    with pytest.raises(InputError, match="multiple of 4, got 6 on 4 devices; use 4 or 8"):
         check_batch_size(6, mesh)

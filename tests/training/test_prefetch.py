@@ -84,7 +84,7 @@ def test_an_error_comes_where_its_batch_would_have_come():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(InputError, match="depth must be at least 1 batch, but it is 0"):
+    with pytest.raises(InputError, match="depth must be a whole number >= 1, got 0"):
         prefetch_to_mesh([], make_mesh(), depth=0)
-    with pytest.raises(InputError, match=r"multiple of .*, but it is 3 on 8 devices"):
+    with pytest.raises(InputError, match=r"multiple of .*, got 3 on 8 devices"):
         next(prefetch_to_mesh([{"x": np.zeros(3)}], make_mesh()))
