@@ -21,6 +21,7 @@ class Experiment:
         published: Figures of others, by horizon and metric.
         published_by: Whose.
         leads: First and last lead time that count, from 1; None for all.
+        folds: Whether the runs are the folds of a cross-validation, `data.fold`, in place of seeds.
         openings: How often the test split had been looked at when the first row was written, that
             time and earlier forms of the configuration included.
     """
@@ -38,6 +39,7 @@ class Experiment:
     leads: tuple[int, int] | None = None
     name: str | None = None
     path: str | None = None
+    folds: bool = False
 
     @property
     def chosen_leads(self) -> slice:
@@ -120,6 +122,7 @@ EXPERIMENTS = {
         dataset="rt-polarity",
         metrics=("accuracy",),
         seeds=10,
+        folds=True,
         published={None: {"accuracy": 0.761}},
         published_by="CNN-rand (Kim, EMNLP 2014)",
     ),

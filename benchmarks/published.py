@@ -13,6 +13,7 @@ benchmarks.tables` writes the table of the README from the file.
 
 import argparse
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from benchmarks.experiments import EXPERIMENTS, Experiment
 from benchmarks.rivals import customer_scores, token_scores
 from benchmarks.scores import (
     Score,
+    Scores,
     alert_scores,
     class_scores,
     detection_scores,
@@ -37,18 +39,17 @@ from benchmarks.scores import (
 )
 from benchmarks.timing import RESULTS, device
 from stpatch_jax.recipes import recipe
-from stpatch_jax.recipes.customers.judging import SplitCustomers
-from stpatch_jax.recipes.risk.judging import SplitQuantiles
-from stpatch_jax.recipes.video.judging import SplitFrames
-from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.judging.registry import (
-    SplitAlerts,
-    SplitClasses,
-    SplitDetections,
-    SplitForecasts,
-    SplitTokens,
+from stpatch_jax.recipes.customers import CustomersJudge
+from stpatch_jax.recipes.risk import RiskJudge
+from stpatch_jax.recipes.video import FramesJudge
+from stpatch_jax.runs import Judged, Run, RunConfig, RunDirectory
+from stpatch_jax.runs.judging import (
+    ClassJudge,
+    DetectionJudge,
+    FieldJudge,
+    ForecastJudge,
+    TextJudge,
 )
-from stpatch_jax.runs.run import Run, RunConfig
 
 FILE = "published.json"
 ALERT_BLOCK = 24  # rows: a day of hours
@@ -56,14 +57,15 @@ RISK_BLOCK = 20  # rows: calm and wild days come in weeks
 LEAST_BLOCKS = 20
 KEY = ("recipe", "dataset", "horizon", "metric")
 Row = dict[str, Any]
-Scores = Mapping[str, Mapping[str, Score]]
+Scored = tuple[Scores, np.ndarray]
+"""The scores by metric and rule, and the group of each example."""
 
 
 def configured(experiment: Experiment, horizon: int | None, seed: int) -> RunConfig:
     """The recipe at one horizon with one seed; of a cross-validation, the fold of that number."""
     config = recipe(experiment.recipe)
     data: Any = config.data
-    if hasattr(data, "fold"):
+    if experiment.folds:
         data = dataclasses.replace(data, fold=seed)
     if horizon is not None:
         data = dataclasses.replace(data, horizon=horizon)
@@ -73,37 +75,65 @@ def configured(experiment: Experiment, horizon: int | None, seed: int) -> RunCon
     return dataclasses.replace(config, data=data, train=train)
 
 
-def scored(config: RunConfig, folder: Path, experiment: Experiment) -> tuple[Scores, np.ndarray]:
-    """Trains a run, or goes on with it, and scores it on the test split.
-
-    Returns:
-        The scores by metric and rule, and the group of each example.
-    """
+def scored(config: RunConfig, folder: Path, experiment: Experiment) -> Scored:
+    """Trains a run, or goes on with it, and scores it on the test split."""
     run, directory = Run(config), RunDirectory(folder)
     run.claim(directory)
-    predictions = run.evaluator(run.fit(directory).model, "test")
-    if isinstance(predictions, SplitClasses):
-        return class_scores(predictions), predictions.group
-    if isinstance(predictions, SplitTokens):
-        return token_scores(predictions, run.data), np.arange(len(predictions.count))
-    if isinstance(predictions, SplitCustomers):
-        return customer_scores(predictions, run.data), np.arange(len(predictions.names))
-    if isinstance(predictions, SplitFrames):
-        return frame_scores(predictions), np.arange(len(predictions.errors["mse"]["model"]))
-    if isinstance(predictions, SplitDetections):
-        return detection_scores(predictions), np.arange(len(predictions.matched["model"]))
-    number = np.arange(len(predictions.index))
-    if isinstance(predictions, SplitQuantiles):
-        return quantile_scores(predictions), number // RISK_BLOCK
-    if isinstance(predictions, SplitAlerts):
-        return alert_scores(predictions, leads=experiment.chosen_leads), number // ALERT_BLOCK
-    return forecast_scores(predictions, batch=experiment.batch), number // _block(predictions)
+    return scores_of(run.judge, run.judge(run.fit(directory).model, "test"), experiment)
 
 
-def _block(predictions: SplitForecasts) -> int:
-    """One horizon of windows, which share targets, or a twentieth of the span if that is less."""
-    windows, horizon = predictions.target.shape[:2]
-    return max(1, min(horizon, windows // LEAST_BLOCKS))
+@functools.singledispatch
+def scores_of(judge: Any, judged: Judged, experiment: Experiment) -> Scored:
+    """The scores of a split by metric and rule, as its judge's kind is scored, and groups."""
+    raise NotImplementedError(f"no published metric is scored of a {type(judge).__name__}")
+
+
+@scores_of.register
+def _(judge: ClassJudge, judged: Judged, _experiment: Experiment) -> Scored:
+    rows = judged.rows
+    return class_scores(rows), rows.get("group", np.arange(judged.count))
+
+
+@scores_of.register
+def _(judge: TextJudge, judged: Judged, _experiment: Experiment) -> Scored:
+    data: Any = judge.data  # the n-gram model needs the texts themselves
+    return token_scores(judged.rows, data), np.arange(judged.count)
+
+
+@scores_of.register
+def _(judge: CustomersJudge, judged: Judged, _experiment: Experiment) -> Scored:
+    return customer_scores(judge.forecasts(judged), judge.data), np.arange(judged.count)
+
+
+@scores_of.register
+def _(judge: FramesJudge, judged: Judged, _experiment: Experiment) -> Scored:
+    return frame_scores(judged.rows), np.arange(judged.count)
+
+
+@scores_of.register
+def _(judge: DetectionJudge, judged: Judged, _experiment: Experiment) -> Scored:
+    return detection_scores(judged.rows), np.arange(judged.count)
+
+
+@scores_of.register
+def _(judge: RiskJudge, judged: Judged, _experiment: Experiment) -> Scored:
+    return quantile_scores(judge.tails(judged)), np.arange(judged.count) // RISK_BLOCK
+
+
+@scores_of.register
+def _(judge: ForecastJudge, judged: Judged, experiment: Experiment) -> Scored:
+    # One horizon of windows, which share targets, or a twentieth of the span if that is less.
+    block = max(1, min(judge.data.horizon, judged.count // LEAST_BLOCKS))
+    return forecast_scores(judged.rows, batch=experiment.batch), np.arange(judged.count) // block
+
+
+@scores_of.register
+def _(judge: FieldJudge, judged: Judged, experiment: Experiment) -> Scored:
+    if not judge.warns:
+        return scores_of.dispatch(ForecastJudge)(judge, judged, experiment)
+    changing = np.isfinite(judge.thresholds)
+    scores = alert_scores(judged.rows, leads=experiment.chosen_leads, changing=changing)
+    return scores, np.arange(judged.count) // ALERT_BLOCK
 
 
 def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path) -> list[Row]:
@@ -114,7 +144,7 @@ def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path)
         scored(configured(experiment, horizon, seed), workdir / f"{name}-seed{seed}", experiment)
         for seed in range(seeds)
     ]
-    if hasattr(recipe(experiment.recipe).data, "fold"):
+    if experiment.folds:
         results = pooled(results)
     groups = results[0][1]
     return [
@@ -123,7 +153,7 @@ def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path)
     ]
 
 
-def pooled(folds: list[tuple[Scores, np.ndarray]]) -> list[tuple[Scores, np.ndarray]]:
+def pooled(folds: list[Scored]) -> list[Scored]:
     """The scores of each fold over the examples of all folds, each example of one group."""
     sizes = [len(groups) for _, groups in folds]
     numbers = np.arange(sum(sizes))
@@ -131,14 +161,17 @@ def pooled(folds: list[tuple[Scores, np.ndarray]]) -> list[tuple[Scores, np.ndar
     def within(score: Score, start: int, stop: int) -> Score:
         return lambda chosen: score(chosen[(chosen >= start) & (chosen < stop)] - start)
 
-    found = []
-    for (scores, _), stop, size in zip(folds, np.cumsum(sizes), sizes, strict=True):
-        own = {
-            metric: {name: within(score, stop - size, stop) for name, score in by_rule.items()}
-            for metric, by_rule in scores.items()
-        }
-        found.append((own, numbers))
-    return found
+    stops = np.cumsum(sizes)
+    return [
+        (
+            {
+                metric: {name: within(score, stop - size, stop) for name, score in by_rule.items()}
+                for metric, by_rule in scores.items()
+            },
+            numbers,
+        )
+        for (scores, _), stop, size in zip(folds, stops, sizes, strict=True)
+    ]
 
 
 def scored_row(
@@ -197,12 +230,12 @@ def merged(before: list[Row], now: list[Row]) -> list[Row]:
 
     A row that is scored again has one opening more than the one it replaces.
     """
-    found = {tuple(row[name] for name in KEY): row for row in before}
+    rows = {tuple(row[name] for name in KEY): row for row in before}
     for row in now:
         key = tuple(row[name] for name in KEY)
-        openings = found[key]["test_openings"] + 1 if key in found else row["test_openings"]
-        found[key] = {**row, "test_openings": openings}
-    return list(found.values())
+        openings = rows[key]["test_openings"] + 1 if key in rows else row["test_openings"]
+        rows[key] = {**row, "test_openings": openings}
+    return list(rows.values())
 
 
 def write(folder: Path, now: list[Row]) -> Path:
@@ -228,8 +261,8 @@ def main() -> None:
     seeds = given.seeds or experiment.seeds
     with tempfile.TemporaryDirectory() as scratch:
         for horizon in given.horizons or experiment.horizons:
-            found = rows(experiment, horizon, seeds, given.workdir or Path(scratch))
-            for row in found:
+            now = rows(experiment, horizon, seeds, given.workdir or Path(scratch))
+            for row in now:
                 naive = ", ".join(f"{name} {value:.4g}" for name, value in row["naive"].items())
                 print(
                     f"{row['recipe']} {row['horizon'] or ''} {row['metric']}: {row['value']:.4g} "
@@ -237,8 +270,8 @@ def main() -> None:
                     f"published {row['published']}",
                     flush=True,
                 )
-            kept = [row for row in found if row["metric"] in experiment.metrics]
-            print(write(given.results, kept), file=sys.stderr)
+            told = [row for row in now if row["metric"] in experiment.metrics]
+            print(write(given.results, told), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,22 +7,27 @@ import numpy as np
 
 from benchmarks.bgnbd import BGNBD
 from benchmarks.ngram import NGram
-from benchmarks.scores import Score
+from benchmarks.scores import Rows, Score, Scores
 from stpatch_jax.data import Characters
-from stpatch_jax.recipes.customers.data import Customers
+from stpatch_jax.recipes.customers import Customers
 from stpatch_jax.recipes.customers.history import DAYS
-from stpatch_jax.recipes.customers.judging import SplitCustomers
-from stpatch_jax.runs.judging.registry import SplitTokens
+from stpatch_jax.recipes.customers.judging import CustomerForecasts
 
 _ORDER = 5
 
 
-def token_scores(split: SplitTokens, data: Characters) -> dict[str, dict[str, Score]]:
-    """Bits per character of the model, the naive rule and a 5-gram model, on the test split."""
-    nats: Mapping[str, np.ndarray] = {**split.nats, f"{_ORDER}-gram": ngram_nats(data)}
+def token_scores(rows: Rows, data: Characters) -> Scores:
+    """Bits per character of the model, the naive rule and a 5-gram model, on the test split.
+
+    Args:
+        rows: The rows of a `TextJudge`.
+        data: Its data.
+    """
+    count = rows["count"]
+    nats: Mapping[str, np.ndarray] = {**rows["nats"], f"{_ORDER}-gram": ngram_nats(data)}
 
     def score(values: np.ndarray) -> Score:
-        return lambda chosen: float(values[chosen].sum() / split.count[chosen].sum() / math.log(2))
+        return lambda chosen: float(values[chosen].sum() / count[chosen].sum() / math.log(2))
 
     return {"bits_per_char": {name: score(values) for name, values in nats.items()}}
 
@@ -39,11 +44,11 @@ def ngram_nats(data: Characters) -> np.ndarray:
     return np.concatenate(sums) * math.log(2)
 
 
-def customer_scores(split: SplitCustomers, data: Customers) -> dict[str, dict[str, Score]]:
+def customer_scores(forecasts: CustomerForecasts, data: Customers) -> Scores:
     """RMSE and MAE of each customer's purchases, and their total, beside a BG/NBD model's."""
-    forecasts = {name: values[:, 0] for name, values in split.forecasts.items()}
-    forecasts["bg_nbd"] = bgnbd_purchases(data)
-    real = split.real[:, 0]
+    purchases = {name: values[:, 0] for name, values in forecasts.by_rule.items()}
+    purchases["bg_nbd"] = bgnbd_purchases(data)
+    real = forecasts.real[:, 0]
 
     def rmse(values: np.ndarray) -> Score:
         return lambda chosen: float(np.sqrt(np.mean((values - real)[chosen] ** 2)))
@@ -55,7 +60,7 @@ def customer_scores(split: SplitCustomers, data: Customers) -> dict[str, dict[st
         return lambda chosen: float(values[chosen].sum())
 
     return {
-        metric.__name__: {name: metric(values) for name, values in forecasts.items()}
+        metric.__name__: {name: metric(values) for name, values in purchases.items()}
         for metric in (rmse, mae, total)
     }
 
@@ -63,9 +68,9 @@ def customer_scores(split: SplitCustomers, data: Customers) -> dict[str, dict[st
 def bgnbd_purchases(data: Customers) -> np.ndarray:
     """Expected purchases of each test customer under the model of the calibration, in weeks."""
     known = data.history.summary(0, data.known)
-    chosen = data.splits["test"].customer
-    repeats = (known.count - 1.0)[chosen]
-    last = ((known.last - known.first) / DAYS)[chosen]
-    age = ((data.known - 1 - known.first) / DAYS)[chosen]
+    customer = data.splits["test"].customer
+    repeats = (known.count - 1.0)[customer]
+    last = ((known.last - known.first) / DAYS)[customer]
+    age = ((data.known - 1 - known.first) / DAYS)[customer]
     model = BGNBD.fit(repeats, last, age)
     return model.expected(repeats, last, age, time=data.horizon_days / DAYS)

@@ -8,18 +8,16 @@ import numpy as np
 from sklearn.metrics import matthews_corrcoef
 
 from stpatch_jax.metrics import roc_auc
-from stpatch_jax.recipes.risk.judging import SplitQuantiles
-from stpatch_jax.recipes.video.judging import SplitFrames
-from stpatch_jax.runs.judging.registry import (
-    SplitAlerts,
-    SplitClasses,
-    SplitDetections,
-    SplitForecasts,
-)
+from stpatch_jax.recipes.risk.judging import WITHOUT_LEVEL, Tails
+from stpatch_jax.runs.judging.detection import total
 
 RESAMPLES = 1000
 Score = Callable[[np.ndarray], float]
 """From the numbers of examples (some of them several times) to the score over them."""
+Scores = dict[str, dict[str, Score]]
+"""By metric and rule."""
+Rows = Mapping[str, Any]
+"""What a judge keeps of each example, see `Judged.rows` and the judge."""
 
 
 def interval(score: Score, groups: np.ndarray, *, seed: int = 0) -> list[float]:
@@ -42,29 +40,25 @@ def interval(score: Score, groups: np.ndarray, *, seed: int = 0) -> list[float]:
     return np.nanquantile(drawn, (0.025, 0.975)).tolist()
 
 
-def forecast_scores(split: SplitForecasts, *, batch: int) -> dict[str, dict[str, Score]]:
-    """Scores of every forecast of a split by metric, in scaled units.
+def forecast_scores(rows: Rows, *, batch: int) -> Scores:
+    """Scores of forecasts in scaled units, of the rows of a `ForecastJudge`.
 
     Each is the mean over the windows of the mean over a window's real targets; `rmse` is the root
     of `mse`. The metrics `mse_drop_last` and `mae_drop_last` leave out the last windows that fill
     no batch, as some published figures do.
 
     Args:
-        split: The forecasts.
+        rows: The rows.
         batch: The batch size of the published figures.
     """
-    whole = len(split.index) // batch * batch
-    scores: dict[str, dict[str, Score]] = {}
-    for name, values in split.forecasts.items():
-        errors = np.where(split.mask, values - split.target, 0.0)
-        axes = tuple(range(1, errors.ndim))
-        count = np.maximum(split.mask.sum(axis=axes), 1)
-        for metric, losses in {"mse": errors**2, "mae": np.abs(errors)}.items():
-            by_window = losses.sum(axis=axes, dtype=np.float64) / count
-            by_metric = scores.setdefault(metric, {})
-            by_metric[name] = _mean(by_window, len(by_window))
-            scores.setdefault(f"{metric}_drop_last", {})[name] = _mean(by_window, whole)
-        scores.setdefault("rmse", {})[name] = _square_root(scores["mse"][name])
+    count = np.maximum(rows["targets"], 1)
+    whole = len(count) // batch * batch
+    scores: Scores = {}
+    for metric, kind in {"mse": "squared", "mae": "absolute"}.items():
+        by_window = {name: of[kind] / count for name, of in rows["errors"].items()}
+        scores[metric] = {name: _mean(values, len(count)) for name, values in by_window.items()}
+        scores[f"{metric}_drop_last"] = {n: _mean(values, whole) for n, values in by_window.items()}
+    scores["rmse"] = {name: _square_root(score) for name, score in scores["mse"].items()}
     return scores
 
 
@@ -79,34 +73,32 @@ def _mean(values: np.ndarray, stop: int) -> Score:
     return score
 
 
-def alert_scores(split: SplitAlerts, *, leads: slice) -> dict[str, dict[str, Score]]:
-    """Errors of every forecast in the units of the data and scores of its alerts, by metric.
+def alert_scores(rows: Rows, *, leads: slice, changing: np.ndarray) -> Scores:
+    """Errors in the units of the data and scores of the alerts, of the rows of a `FieldJudge`.
 
     `rmse` is the mean over the lead times of the RMSE over windows and cells. `rmse_scaled`
     divides the sum of squares by the number of cells whose values ever changed in training, as the
     published figures of BikeNYC do; the errors of the others still count in the sum.
 
     Args:
-        split: The forecasts and alerts.
+        rows: The rows.
         leads: The lead times that count, from 0.
+        changing: True in cells whose values ever changed in training.
     """
-    changing = split.scored.any(axis=(0, 1))
-    known = np.isfinite(split.real[:, leads])
-    axes = tuple(range(2, known.ndim))
-    targets = known.sum(axis=axes)
-    scores: dict[str, dict[str, Score]] = {"rmse": {}, "rmse_scaled": {}, "brier": {}, "csi": {}}
-    for name, values in split.values.items():
-        errors = np.where(known, values[:, leads] - split.real[:, leads], 0.0)
-        squares = np.square(errors).sum(axis=axes)
-        scores["rmse"][name] = _root(squares, targets, factor=1.0)
-        scores["rmse_scaled"][name] = _root(squares, targets, factor=changing.size / changing.sum())
-    cells = split.scored[:, leads].sum(axis=(1, *axes))
-    for name in split.probabilities:
-        brier = split.brier(name)[:, leads].sum(axis=(1, *axes))
-        warned, event = (x & split.scored for x in (split.warned(name), split.event))
-        hits, either = (warned & event)[:, leads], (warned | event)[:, leads]
-        scores["brier"][name] = _ratio(brier, cells)
-        scores["csi"][name] = _ratio(hits.sum(axis=(1, *axes)), either.sum(axis=(1, *axes)))
+    alerts = rows["alerts"]
+    targets = alerts["known"][:, leads]
+    factor = changing.size / changing.sum()
+    scores: Scores = {"rmse": {}, "rmse_scaled": {}, "brier": {}, "csi": {}}
+    for name, squares in alerts["squares"].items():
+        scores["rmse"][name] = _root(squares[:, leads], targets, factor=1.0)
+        scores["rmse_scaled"][name] = _root(squares[:, leads], targets, factor=factor)
+    scored = alerts["scored"][:, leads].sum(axis=1)
+    for name, of in alerts["rules"].items():
+        counts = of["counts"]
+        either = counts.hits + counts.misses + counts.false_alarms
+        hits, either = (x[:, leads].sum(axis=1) for x in (counts.hits, either))
+        scores["brier"][name] = _ratio(of["brier"][:, leads].sum(axis=1), scored)
+        scores["csi"][name] = _ratio(hits, either)
     return scores
 
 
@@ -121,17 +113,17 @@ def _root(squares: np.ndarray, targets: np.ndarray, *, factor: float) -> Score:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> Score:
-    """A sum over windows divided by another; NaN where that is 0."""
+    """A sum over examples divided by another; NaN where that is 0."""
 
     def score(chosen: np.ndarray) -> float:
-        total = whole[chosen].sum()
-        return float(part[chosen].sum() / total) if total else float("nan")
+        divisor = whole[chosen].sum()
+        return float(part[chosen].sum() / divisor) if divisor else float("nan")
 
     return score
 
 
-def class_scores(split: SplitClasses) -> dict[str, dict[str, Score]]:
-    """Accuracy, MCC and AUC of the model and the naive rule, by metric."""
+def class_scores(rows: Rows) -> Scores:
+    """Accuracy, MCC and AUC of the model and the naive rule, of the rows of a `ClassJudge`."""
     metrics: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]] = {
         "accuracy": lambda p, label: np.mean(p.argmax(-1) == label),
         "mcc": lambda p, label: matthews_corrcoef(label, p.argmax(-1)),
@@ -139,53 +131,53 @@ def class_scores(split: SplitClasses) -> dict[str, dict[str, Score]]:
     }
 
     def score(metric: str, values: np.ndarray) -> Score:
-        return lambda chosen: float(metrics[metric](values[chosen], split.label[chosen]))
+        return lambda chosen: float(metrics[metric](values[chosen], rows["label"][chosen]))
 
     return {
-        metric: {name: score(metric, values) for name, values in split.probabilities.items()}
+        metric: {name: score(metric, values) for name, values in rows["probabilities"].items()}
         for metric in metrics
     }
 
 
-def frame_scores(split: SplitFrames) -> dict[str, dict[str, Score]]:
-    """MSE and MAE summed over the cells of a frame, and SSIM, by metric: means over frames.
+def frame_scores(rows: Rows) -> Scores:
+    """MSE and MAE summed over the cells of a frame, and SSIM: means over frames.
 
-    The sum is the protocol of Moving MNIST; the MSE of `forecast_scores` is a mean over cells, too.
+    Of the rows of a `FramesJudge`. The sum is the protocol of Moving MNIST; the MSE of
+    `forecast_scores` is a mean over cells, too.
     """
 
     def score(values: np.ndarray) -> Score:
         return lambda chosen: float(values[chosen].mean())
 
     return {
-        metric: {name: score(values) for name, values in by_name.items()}
-        for metric, by_name in split.errors.items()
+        metric: {name: score(values) for name, values in by_rule.items()}
+        for metric, by_rule in rows.items()
     }
 
 
-def detection_scores(split: SplitDetections) -> dict[str, dict[str, Score]]:
-    """Mean average precision at an IoU of 0.5 of the model and the naive rule."""
+def detection_scores(rows: Rows) -> Scores:
+    """Mean average precision at an IoU of 0.5, of the rows of a `DetectionJudge`."""
 
-    def score(name: str) -> Score:
-        return lambda chosen: split.total(name, chosen=chosen).mean()
+    def score(clips: np.ndarray) -> Score:
+        return lambda chosen: total(clips[chosen]).mean()
 
-    return {"map": {name: score(name) for name in split.matched}}
+    return {"map": {name: score(clips) for name, clips in rows["matched"].items()}}
 
 
-def quantile_scores(split: SplitQuantiles) -> dict[str, dict[str, Score]]:
-    """Coverage and pinball loss of a low quantile and of the naive rules, by metric.
+def quantile_scores(tails: Tails) -> Scores:
+    """Coverage and pinball loss of a low quantile and of the naive rules.
 
     Both are means over the scored returns of the chosen windows; the pinball loss is in the units
     of the returns.
     """
-    axes = tuple(range(1, split.returns.ndim))
-    count = split.scored.sum(axis=axes)
+    count = tails.scored.sum(axis=1)
 
     def score(by_target: np.ndarray) -> Score:
-        total = by_target.sum(axis=axes, dtype=np.float64)
-        return lambda chosen: float(total[chosen].sum() / max(count[chosen].sum(), 1))
+        sums = by_target.sum(axis=1, dtype=np.float64)
+        return lambda chosen: float(sums[chosen].sum() / max(count[chosen].sum(), 1))
 
-    names = [name for name in split.tails if name != "model_without_level"]
+    names = [name for name in tails.quantiles if name != WITHOUT_LEVEL]
     return {
-        "coverage": {name: score(split.breaches(name)) for name in names},
-        "pinball": {name: score(split.losses(name)) for name in names},
+        "coverage": {name: score(tails.breaches(name)) for name in names},
+        "pinball": {name: score(tails.losses(name)) for name in names},
     }

@@ -162,7 +162,7 @@ def tried(study: Study, spec: WindowSpec, *, seeds: int, small: bool) -> Answer:
             directory = RunDirectory(folder)
             run.claim(directory)
             result = run.fit(directory, progress=False)
-        error, naive = study.error(run.evaluator.report(run.evaluator(result.model, "validation")))
+        error, naive = study.error(run.judge.report(run.judge(result.model, "validation")))
         errors.append(error)
         milliseconds.append(1e3 / result.machine["steps_per_second"])
     return {

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stpatch_jax.data import CharactersConfig
-from stpatch_jax.recipes.customers.data import CustomersConfig
-from stpatch_jax.recipes.customers.judging import SplitCustomers
-from stpatch_jax.runs.judging.registry import SplitTokens
+from stpatch_jax.recipes.customers import CustomersConfig
+from stpatch_jax.recipes.customers.judging import CustomerForecasts
 
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks").is_dir():
@@ -81,8 +80,8 @@ def test_token_scores_weigh_every_character_alike(tmp_path):
     data = CharactersConfig(str(tmp_path / "text.txt"), 16, 4, 0.2, 0.2).load()
     source = data.source("test")
     count = np.array([source[at]["token_mask"].sum() for at in range(len(source))], float)
-    split = SplitTokens({"model": count * np.log(2)}, count, {})
-    scores, every = token_scores(split, data)["bits_per_char"], np.arange(len(count))
+    rows = {"nats": {"model": count * np.log(2)}, "count": count}
+    scores, every = token_scores(rows, data)["bits_per_char"], np.arange(len(count))
     assert scores["model"](every) == pytest.approx(1.0)
     (text,) = data.texts["test"]
     bits = NGram(data.texts["train"], 5).bits(np.concatenate([symbols(b"\n\n\n"), text]))
@@ -120,8 +119,7 @@ def test_bg_nbd_of_the_published_sample_has_its_parameters(data_dir):
     real = data.splits["test"].real[:, 0]
     np.testing.assert_array_equal(real, later.reindex(repeats.index, fill_value=0))
     both = data.splits["test"].real
-    split = SplitCustomers({"model": both}, both, both, real)
-    scores = customer_scores(split, data)
+    scores = customer_scores(CustomerForecasts({"model": both}, both, both, real), data)
     every = np.arange(len(real))
     assert scores["rmse"]["model"](every) == 0
     assert scores["total"]["bg_nbd"](every) == pytest.approx(expected.sum(), rel=1e-3)

@@ -13,8 +13,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from stpatch_jax.recipes.risk.judging import SplitQuantiles
-from stpatch_jax.runs.judging.registry import SplitAlerts, SplitClasses, SplitForecasts
+from stpatch_jax.metrics import EventCounts
+from stpatch_jax.recipes.risk.judging import Tails
 
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks").is_dir():
@@ -33,15 +33,19 @@ from benchmarks.scores import (
 
 
 def forecasts(model, target, mask):
-    arrays = (np.asarray(x, float)[..., None] for x in (model, target))
-    model, target = arrays
-    mask = np.asarray(mask, bool)[..., None]
-    return SplitForecasts({"model": model, "zero": 0 * model}, target, mask, np.arange(len(model)))
+    model, target = (np.asarray(x, float) for x in (model, target))
+
+    def summed(values):
+        errors = np.where(mask, values - target, 0.0)
+        return {"absolute": np.abs(errors).sum(axis=1), "squared": (errors**2).sum(axis=1)}
+
+    errors = {"model": summed(model), "zero": summed(0 * model)}
+    return {"targets": np.sum(mask, axis=1), "errors": errors}
 
 
 def test_a_score_is_the_mean_over_windows_of_real_targets():
-    split = forecasts([[1, 1], [2, 2], [3, 3]], [[0, 2], [2, 4], [3, 9]], [[1, 1], [1, 1], [1, 0]])
-    scores, every = forecast_scores(split, batch=2), np.arange(3)
+    rows = forecasts([[1, 1], [2, 2], [3, 3]], [[0, 2], [2, 4], [3, 9]], [[1, 1], [1, 1], [1, 0]])
+    scores, every = forecast_scores(rows, batch=2), np.arange(3)
     # Windows have squared errors (1, 1), (0, 4), (0).
     assert scores["mse"]["model"](every) == pytest.approx((1 + 2 + 0) / 3)
     assert scores["mae"]["model"](every) == pytest.approx((1 + 1 + 0) / 3)
@@ -55,23 +59,18 @@ def test_class_scores_are_those_of_scikit_learn():
     random = np.random.default_rng(0)
     label, score = random.integers(0, 2, 50), random.random(50)
     probabilities = np.stack([1 - score, score], axis=-1)
-    split = SplitClasses({"model": probabilities}, label, np.arange(50))
-    scores = {
-        name: by_rule["model"](np.arange(50)) for name, by_rule in class_scores(split).items()
-    }
+    rows = {"probabilities": {"model": probabilities}, "label": label}
+    scores = {name: by_rule["model"](np.arange(50)) for name, by_rule in class_scores(rows).items()}
     assert scores["accuracy"] == pytest.approx(accuracy_score(label, score > 0.5))
     assert scores["mcc"] == pytest.approx(matthews_corrcoef(label, score > 0.5), abs=1e-6)
     assert scores["auc"] == pytest.approx(roc_auc_score(label, score))
 
 
 def test_coverage_and_pinball_loss_are_means_over_the_scored_returns():
-    returns = np.array([[-3.0, 0.0], [1.0, -1.0], [2.0, np.nan]]).reshape(3, 1, 2, 1)
-    tails = {name: np.full(returns.shape, -2.0) for name in ("model", "model_without_level")}
-    tails["rule"] = np.full(returns.shape, -0.5)
-    zeros, mask = np.zeros(returns.shape), np.isfinite(returns)
-    rest = {"level": 0.25, "tails": tails, "returns": returns}
-    split = SplitQuantiles({"model": zeros}, zeros, mask, np.arange(3), **rest)
-    scores, every = quantile_scores(split), np.arange(3)
+    returns = np.array([[-3.0, 0.0], [1.0, -1.0], [2.0, np.nan]])
+    tails = {name: np.full((3, 2), -2.0) for name in ("model", "model_without_level")}
+    tails["rule"] = np.full((3, 2), -0.5)
+    scores, every = quantile_scores(Tails(0.25, tails, returns)), np.arange(3)
     assert list(scores["coverage"]) == ["model", "rule"]
     assert scores["coverage"]["model"](every) == pytest.approx(1 / 5)
     assert scores["coverage"]["rule"](np.array([1, 1, 2])) == pytest.approx(2 / 5)
@@ -86,19 +85,20 @@ def test_errors_in_units_and_alerts_are_those_of_the_chosen_lead_times():
     scored = np.ones(shape, bool)
     scored[:, :, 3] = False  # a cell that never changed in training
     probability, event = random.random(shape), random.random(shape) < 0.4
-    split = SplitAlerts(
-        {"model": model},
-        real,
-        np.ones(shape, bool),
-        np.arange(6),
-        values={"model": model},
-        real=real,
-        event=event,
-        scored=scored,
-        probabilities={"model": probability, "frequency": 0 * probability},
-        level=0.5,
-    )
-    scores = alert_scores(split, leads=slice(1, 3))
+
+    def alerts(probability):
+        warned = (probability >= 0.5) & scored
+        told = [warned & event, ~warned & event & scored, warned & ~event, ~warned & ~event]
+        squares = np.where(scored, (probability - event) ** 2, 0.0)
+        return {
+            "brier": squares.sum((2, 3)),
+            "counts": EventCounts(*(values.sum((2, 3)) for values in told)),
+        }
+
+    rules = {"model": alerts(probability), "frequency": alerts(0 * probability)}
+    sums = {"known": np.full((6, 3), 4), "squares": {"model": ((model - real) ** 2).sum((2, 3))}}
+    rows = {"alerts": {**sums, "scored": scored.sum((2, 3)), "rules": rules}}
+    scores = alert_scores(rows, leads=slice(1, 3), changing=scored[0, 0])
     chosen = np.array([0, 4, 4])
     late = (chosen, slice(1, 3), slice(0, 3))
     by_lead = [np.sqrt(((model - real)[chosen, lead] ** 2).mean()) for lead in (1, 2)]

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from stpatch_jax.metrics import AveragePrecision
-from stpatch_jax.recipes.video.judging import SplitFrames
-from stpatch_jax.runs.judging.registry import SplitDetections
 
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks").is_dir():
@@ -21,8 +19,7 @@ from benchmarks.scores import detection_scores, frame_scores
 
 def test_frames_are_scored_by_the_mean_over_chosen_clips():
     values = np.arange(6.0).reshape(3, 2)
-    split = SplitFrames({"mse": {"model": values}, "ssim": {"model": values / 6}}, {})
-    scores = frame_scores(split)
+    scores = frame_scores({"mse": {"model": values}, "ssim": {"model": values / 6}})
     assert scores.keys() == {"mse", "ssim"}
     assert scores["mse"]["model"](np.arange(3)) == pytest.approx(2.5)
     assert scores["mse"]["model"](np.array([2, 2, 0])) == pytest.approx(9.5 / 3)
@@ -43,9 +40,11 @@ def test_detections_are_scored_as_if_the_chosen_clips_were_all():
                 "true_label": random.integers(0, 2, (1, 3)),
             }
         )
-    split = SplitDetections({"model": [AveragePrecision.of(**c, classes=2) for c in clips]}, {})
+    matched = np.array([AveragePrecision.of(**c, classes=2) for c in clips], object)
     chosen = np.array([3, 1, 1])
     together: Any = {name: np.concatenate([clips[at][name] for at in chosen]) for name in clips[0]}
     expected = AveragePrecision.of(**together, classes=2).mean()
     assert 0 < expected < 1
-    assert detection_scores(split)["map"]["model"](chosen) == pytest.approx(expected)
+    assert detection_scores({"matched": {"model": matched}})["map"]["model"](
+        chosen
+    ) == pytest.approx(expected)

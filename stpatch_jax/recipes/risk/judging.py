@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.errors import require
-from stpatch_jax.losses.quantile import tilted
 from stpatch_jax.recipes.risk.data import SINCE_VALIDATION, RiskData
 from stpatch_jax.runs.judging import (
     ForecastJudge,
@@ -58,7 +57,7 @@ class Tails:
     def losses(self, name: str) -> np.ndarray:
         """The pinball loss of each return [window, company], 0 where it is not scored."""
         error = np.where(self.scored, self.returns - self.quantiles[name], 0.0)
-        return tilted(error[..., None], (self.level,))[..., 0]
+        return error * (self.level - (error < 0))
 
     def metrics(self, name: str) -> dict[str, float]:
         """Mean pinball loss, and coverage, the share of returns below their quantile."""

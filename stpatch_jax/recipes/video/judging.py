@@ -77,6 +77,10 @@ class FramesJudge(Judge):
 
         return {"frames": Shows(range(min(_SHOWN, count)), frames)}
 
+    def header(self) -> dict[str, Any]:
+        """Frames of the context and of the horizon."""
+        return {"context": self.data.context, "horizon": self.data.horizon}
+
     def validation(self, judged: Judged) -> dict[str, float]:
         """Mean errors of the model's frames: squares and absolutes summed per frame, and SSIM."""
         return {metric: float(judged.rows[metric]["model"].mean()) for metric in FRAME_METRICS}

@@ -42,7 +42,8 @@ class FieldJudge(ForecastJudge):
     `frequency`, the share of events among the training rows of the same phase.
 
     Its rows have under `alerts`, by window and lead, how many targets were `scored`, and by rule
-    the sums of their `brier` scores and their `counts`.
+    the sums of their `brier` scores and their `counts`; and how many were `known`, and by rule the
+    sums of their `squares`, squared errors in the units of the data.
     """
 
     data: FieldData
@@ -82,7 +83,13 @@ class FieldJudge(ForecastJudge):
             rows = batch["index"][:, None] + np.arange(self.data.horizon)
             frequency = self.data.event_frequency(self.data.times[rows.ravel()])
             probabilities["frequency"] = frequency.reshape(event.shape)
+        known = np.isfinite(real)
         return {
+            "known": known.sum(axes),
+            "squares": {
+                name: np.square(np.where(known, values - real, 0.0)).sum(axes)
+                for name, values in answers["units"].items()
+            },
             "scored": scored.sum(axes),
             "events": (event & scored).sum(axes),
             "rules": {

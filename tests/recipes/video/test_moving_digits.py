@@ -145,7 +145,7 @@ def test_examples_depend_on_seed_and_number_only(config):
             np.testing.assert_array_equal(values, whole[name][process::2])
     with pytest.raises(IndexError, match="clip 40 of 40"):
         source[40]
-    with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
+    with pytest.raises(InputError, match="'train', 'validation' or 'test', got 'all'"):
         data.source("all")
 
 
@@ -159,7 +159,7 @@ def test_splits_share_no_image_and_lose_none():
     for part, own in zip(parts.values(), dealt, strict=True):
         np.testing.assert_array_equal(part.labels, np.array(own) % 3)
         assert len(set(np.bincount(part.labels))) == 1
-    with pytest.raises(InputError, match=r"class 0 of here must have at least 10 images .* has 9"):
+    with pytest.raises(InputError, match=r"class 0 of here must have at least 10 images .* got 9"):
         Digits(images[:9], np.zeros(9, int), "here").splits(seed=0)
 
 
@@ -245,16 +245,16 @@ def test_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path):
 
     path, other = tmp_path / "a-images-idx3-ubyte", tmp_path / "a-labels-idx1-ubyte"
     refused("must be a file of images named ...images-idx3-ubyte", tmp_path / "a.png")
-    refused("cannot be read", path)
+    refused("must be a file in the IDX format, got", path)
     path.write_bytes(idx(np.zeros((3, 6, 6)))[:-1])
     refused("must be bytes with 3 axes in the IDX format of MNIST", path)
     path.write_bytes(b"\x1f\x8bno")
-    refused("cannot be read", path)
+    refused("must be a file in the IDX format, got", path)
     path.write_bytes(idx(np.zeros((3, 6, 6))))
     other.write_bytes(idx(np.zeros(2)))
     refused("one image for each label", path)
     path.write_bytes(idx(np.zeros((3, 6, 5))))
-    refused("must hold square images, but theirs are 6 x 5", path)
+    refused("must hold square images, got 6 x 5", path)
     other.write_bytes(b"")
     with pytest.raises(InputError, match="must be bytes with 1 axes"):
         read_idx(other, axes=1)
@@ -263,15 +263,15 @@ def test_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("config", "fields", "message"),
     [
-        (NextFramesConfig, {"digit": 64}, "data.digit must be at least 2 cells and less than"),
-        (NextFramesConfig, {"test_clips": 0}, "data.test_clips must be at least 1"),
-        (NextFramesConfig, {"seed": -1}, "data.seed must not be negative"),
-        (NextFramesConfig, {"horizon": 0}, "data.horizon must be at least 1"),
-        (ClipClassesConfig, {"frames": 12}, "data.frames must be at most 11"),
-        (ClipClassesConfig, {"label": "x"}, 'data.label must be "digit" or "motion"'),
+        (NextFramesConfig, {"digit": 64}, "data.digit must be in [2, 64), got 64"),
+        (NextFramesConfig, {"test_clips": 0}, "data.test_clips must be a whole number >= 1"),
+        (NextFramesConfig, {"seed": -1}, "data.seed must be a whole number >= 0"),
+        (NextFramesConfig, {"horizon": 0}, "data.horizon must be a whole number >= 1"),
+        (ClipClassesConfig, {"frames": 12}, "data.frames must be in [1, 11]"),
+        (ClipClassesConfig, {"label": "x"}, "data.label must be 'digit' or 'motion'"),
         (ClipClassesConfig, {"occlusion": 32}, "data.occlusion must be in"),
-        (ClipClassesConfig, {"noise": -0.1}, "data.noise must not be negative"),
-        (ClipObjectsConfig, {"digits": 0}, "data.digits must be at least 1"),
+        (ClipClassesConfig, {"noise": -0.1}, "data.noise must be at least 0"),
+        (ClipObjectsConfig, {"digits": 0}, "data.digits must be a whole number >= 1"),
     ],
 )
 def test_bad_settings_are_refused(config, fields, message):

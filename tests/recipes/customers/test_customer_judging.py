@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
-from stpatch_jax.recipes.customers.judging import CustomerForecaster, SplitCustomers
-from stpatch_jax.runs.judging.report import customers
-
-REPORT: Any = CustomerForecaster.report
+from stpatch_jax.recipes.customers.judging import (
+    CustomerForecasts,
+    calibration_figure,
+    customer_lines,
+    customer_report,
+)
 
 
 def made(count, *, seed=0):
@@ -21,13 +23,13 @@ def made(count, *, seed=0):
         name: random.gamma(2, 1, (count, 2)) * [1, 20] for name in ("model", "persistence")
     }
     names = np.array([f"c{at}" for at in range(count)])
-    return SplitCustomers(forecasts, real.astype(float), before.astype(float), names)
+    return CustomerForecasts(forecasts, real.astype(float), before.astype(float), names)
 
 
 def test_errors_and_calibration_of_a_report():
     split = made(200)
-    report = REPORT(None, split)
-    for name, values in split.forecasts.items():
+    report = customer_report(split)
+    for name, values in split.by_rule.items():
         for at, target in enumerate(("purchases", "spending")):
             found = report["scaled"][name][target]
             real, forecast = split.real[:, at], values[:, at]
@@ -35,7 +37,7 @@ def test_errors_and_calibration_of_a_report():
             assert found["mae"] == pytest.approx(mean_absolute_error(real, forecast))
             assert found["total"] == pytest.approx(forecast.sum())
     frame = pd.DataFrame({"before": split.before[:, 0].clip(max=7), "real": split.real[:, 0]})
-    frame["model"] = split.forecasts["model"][:, 0]
+    frame["model"] = split.by_rule["model"][:, 0]
     means: Any = frame.groupby("before").mean()
     rows = report["calibration"]
     assert [row["before"] for row in rows] == means.index.tolist()
@@ -46,8 +48,8 @@ def test_errors_and_calibration_of_a_report():
 
 def test_the_lists_name_who_returns_stops_and_spends():
     split = made(200)
-    lists = REPORT(None, split)["lists"]
-    model = split.forecasts["model"]
+    lists = customer_report(split)["lists"]
+    model = split.by_rule["model"]
     best = {"return": model[:, 0], "spend": model[:, 1]}
     for name, values in best.items():
         assert [one["customer"] for one in lists[name]] == [
@@ -65,14 +67,13 @@ def test_the_lists_name_who_returns_stops_and_spends():
 
 def test_the_report_in_words_and_its_plot():
     split = made(12, seed=1)
-    test = REPORT(None, split)
+    test = customer_report(split)
     span = {"first_target": "2020-01-01", "last_target": "2020-02-01"}
     data = {"purchases": 30, "amounts_missing": 2, "amounts_clipped": 1, "amount_limit": 9.5}
-    lines = customers.summary({"test": test, "data": {**data, "splits": {"test": span}}})
+    lines = customer_lines({"test": test, "data": {**data, "splits": {"test": span}}})
     text = "\n".join(lines)
     assert "2 had no amount and 1 one above 9.50" in text
     assert "| real | - | - |" in text
     assert "Will spend most:" in text
-    drawn: Any = customers.figures(None, split, {"test": test})  # type: ignore[arg-type]
-    lines = drawn["calibration"].axes[0].get_lines()
+    lines = calibration_figure(test["calibration"]).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["real", "model", "persistence"]

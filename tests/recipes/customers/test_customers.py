@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stpatch_jax.data.readers.events import read_events
+from stpatch_jax.data.readers import read_events
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes.customers.data import CustomersConfig
 from stpatch_jax.recipes.customers.history import PurchaseHistory, purchase_features
@@ -148,9 +148,9 @@ def test_a_short_table_is_refused(tmp_path):
     path, _ = table(tmp_path)
     with pytest.raises(InputError, match=r"weeks to learn from before the 39"):
         CustomersConfig(path).load()
-    with pytest.raises(InputError, match=r"data\.horizon must be at least 1 week"):
+    with pytest.raises(InputError, match=r"data\.horizon must be a whole number >= 1"):
         CustomersConfig(path, horizon=0)
-    with pytest.raises(InputError, match=r"data\.clip in \(0, 1\]"):
+    with pytest.raises(InputError, match=r"data\.clip must be in \(0, 1\]"):
         CustomersConfig(path, clip=0.0)
     with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         CustomersConfig(path, horizon=8).load().source("all")

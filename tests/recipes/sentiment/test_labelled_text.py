@@ -110,9 +110,9 @@ def test_what_is_no_pair_or_no_fold_is_refused(tmp_path):
     (tmp_path / "x.txt").write_text("line\n")
     with pytest.raises(InputError, match=r"one file of a pair NAME\.pos and NAME\.neg"):
         LabelledTextConfig(str(tmp_path / "x.txt")).load()
-    with pytest.raises(InputError, match=r"data\.fold must be in 0\.\.9"):
+    with pytest.raises(InputError, match=r"data\.fold must be in \[0, 10\)"):
         LabelledTextConfig(fold=10)
-    with pytest.raises(InputError, match=r"data\.smoothing above 0"):
+    with pytest.raises(InputError, match=r"data\.smoothing must be above 0"):
         LabelledTextConfig(smoothing=0.0)
-    with pytest.raises(InputError, match=r"data\.longest_window must be at least 1"):
+    with pytest.raises(InputError, match=r"data\.longest_window must be a whole number >= 1"):
         LabelledTextConfig(longest_window=0)

@@ -84,10 +84,10 @@ def test_no_row_depends_on_a_later_one(row, seed, size):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: ewma_variance(x, decay=1.0), r"decay must be above 0 and below 1, but it is 1"),
-        (lambda x: ewma_variance(x, start=0), "start must be at least 1, but it is 0; use 1 or mo"),
-        (lambda x: rolling_mean(x, 0), "rows must be at least 1, but it is 0"),
-        (lambda x: rolling_quantile(x, 0.05, 5, least=6), "least must be from 1 to the 5 rows of"),
+        (lambda x: ewma_variance(x, decay=1.0), r"decay must be in \(0, 1\), got 1"),
+        (lambda x: ewma_variance(x, start=0), "start must be a whole number >= 1, got 0"),
+        (lambda x: rolling_mean(x, 0), "rows must be a whole number >= 1, got 0"),
+        (lambda x: rolling_quantile(x, 0.05, 5, least=6), r"least must be in \[1, 5\], got 6"),
     ],
 )
 def test_options_out_of_range_are_refused(call, message):

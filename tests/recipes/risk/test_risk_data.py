@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small_prices import COMPANIES, LATE, ROWS, price_table
 
-from stpatch_jax.data import truth
+from stpatch_jax.data import EVERYTHING, truth
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes.risk.data import SINCE_VALIDATION, RiskConfig
 
@@ -142,14 +142,28 @@ def test_the_report_tells_what_was_read(load):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"horizon": 0}, "data.horizon must be at least 1 row, but it is 0; use 1 or more"),
-        ({"level": 0.5}, "data.level must be above 0 and below 0.5, but it is 0.5; use e.g. 0.05"),
-        ({"test_share": 0.9}, "must be above 0 and leave a rest to train, but they are 0.15 a"),
+        ({"horizon": 0}, "data.horizon must be a whole number >= 1, got 0"),
+        ({"level": 0.5}, r"data.level must be in \(0, 0.5\), got 0.5"),
+        ({"test_share": 0.9}, r"data.test_share must be in \(0, 0.85\), got 0.9"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         RiskConfig(**options)
+
+
+def test_another_table_has_an_example_for_each_of_its_rows_as_origin(load, tmp_path):
+    data = load(horizon=5)
+    price_table().to_csv(tmp_path / "prices.csv", index=False)
+    other = data.config.restore(str(tmp_path / "prices.csv"), data.state())
+    source = other.source(EVERYTHING)
+    assert len(source) == ROWS
+    assert other.input_axes(EVERYTHING, 0).coords["time"] == other.times[0]
+    for number, row in ((300, 305), (ROWS - 1, ROWS + 4)):
+        example = source[number]
+        assert example["index"] == row
+        np.testing.assert_array_equal(example["context"][0], data.inputs[number])
+        assert example["target_mask"].any() == (row < ROWS)
 
 
 def test_a_table_with_nothing_to_be_judged_by_is_refused(tmp_path):
@@ -164,12 +178,14 @@ def test_a_table_with_nothing_to_be_judged_by_is_refused(tmp_path):
 
 def test_a_table_that_is_too_short_is_refused(tmp_path, load):
     for rows, message in {
-        300: r"training split must hold at least 251 rows .* but it has 210 of the table's 300",
+        300: r"training split must hold at least 251 rows .* got 210 of the table's 300",
         60: "the table must have at least 68 rows",
     }.items():
         price_table(rows=rows).to_csv(tmp_path / "short.csv", index=False)
         with pytest.raises(InputError, match=message):
             RiskConfig(path=str(tmp_path / "short.csv")).load()
-    with pytest.raises(InputError, match="split must be one of train, validation, test, but it is"):
+    with pytest.raises(
+        InputError, match="split must be 'train', 'validation' or 'test', got 'best'"
+    ):
         load().source("best")
     assert len(load().times) == ROWS

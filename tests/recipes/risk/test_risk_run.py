@@ -12,10 +12,9 @@ from small_prices import price_table
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
-from stpatch_jax.recipes.risk.data import RiskConfig
-from stpatch_jax.recipes.risk.judging import QuantileForecaster, SplitQuantiles, online_factors
-from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.run import Run, evaluate, train
+from stpatch_jax.recipes.risk import RiskConfig, RiskJudge
+from stpatch_jax.recipes.risk.judging import Tails, online_factors
+from stpatch_jax.runs import Run, RunDirectory, evaluate, train
 
 TICKERS = ["AAPL", "XOM", "GE", "BABA"]
 
@@ -90,14 +89,15 @@ def test_no_forecast_depends_on_a_later_row(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     runs[0].claim(directory)
     model = runs[0].fit(directory, progress=False).model
-    before, after = (run.evaluator(model, "test") for run in runs)
-    known = before.index <= row + 5  # their origins are not later than the row
+    before, after = (run.judge(model, "test").rows for run in runs)
+    known = before["index"] <= row + 5  # their origins are not later than the row
     assert 0 < known.sum() < len(known)
-    for name, values in before.tails.items():
-        np.testing.assert_array_equal(values[known], after.tails[name][known])
-        assert not np.array_equal(values[~known], after.tails[name][~known])
+    for name, values in before["quantiles"].items():
+        np.testing.assert_array_equal(values[known], after["quantiles"][name][known])
+        assert not np.array_equal(values[~known], after["quantiles"][name][~known])
     # The level moved, and between validation and test it was not begun anew.
-    assert not np.allclose(before.tails["model"][0], before.tails["model_without_level"][0])
+    first = {name: values[0] for name, values in before["quantiles"].items()}
+    assert not np.allclose(first["model"], first["model_without_level"])
 
 
 @given(row=st.integers(0, 38), lag=st.integers(1, 5), seed=st.integers(0, 99))
@@ -124,30 +124,15 @@ def test_online_factors_bring_coverage_to_its_level():
     assert factors[later].mean() == pytest.approx(1.645, abs=0.03)
 
 
-def split_by_hand():
-    """Three windows of two companies; in the last window one return is missing."""
-    shape = (3, 1, 2, 1)
-    returns = np.array([[-3.0, 0.0], [1.0, -1.0], [2.0, np.nan]]).reshape(shape)
-    tails = {"model": np.full(shape, -2.0), "rule": np.full(shape, -0.5)}
-    zeros = np.zeros(shape)
-    return SplitQuantiles(
-        forecasts={"model": zeros},
-        target=zeros,
-        mask=np.isfinite(returns),
-        index=np.arange(3),
-        level=0.25,
-        tails=tails,
-        returns=returns,
-    )
-
-
 def test_coverage_and_pinball_loss_by_hand():
-    split = split_by_hand()
+    # Three windows of two companies; in the last window one return is missing.
+    returns = np.array([[-3.0, 0.0], [1.0, -1.0], [2.0, np.nan]])
+    tails = Tails(0.25, {"model": np.full((3, 2), -2.0), "rule": np.full((3, 2), -0.5)}, returns)
     # Errors against -2: -1, 2, 3, 1, 4; one of five lies below.
-    assert split.figures("model") == pytest.approx(
+    assert tails.metrics("model") == pytest.approx(
         {"coverage": 1 / 5, "pinball": (0.75 * 1 + 0.25 * (2 + 3 + 1 + 4)) / 5}
     )
-    assert split.figures("rule") == pytest.approx(
+    assert tails.metrics("rule") == pytest.approx(
         {"coverage": 2 / 5, "pinball": (0.75 * (2.5 + 0.5) + 0.25 * (0.5 + 1.5 + 2.5)) / 5}
     )
 
@@ -158,4 +143,4 @@ def test_a_task_without_the_level_is_refused(tmp_path):
     task = dataclasses.replace(config.task, quantiles=(0.1, 0.5))
     with pytest.raises(InputError, match=r"task.quantiles must hold the level 0.05 of the data"):
         Run(dataclasses.replace(config, task=task))
-    assert isinstance(Run(config).evaluator, QuantileForecaster)
+    assert isinstance(Run(config).judge, RiskJudge)

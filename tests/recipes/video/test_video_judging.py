@@ -1,0 +1,98 @@
+"""The judges of clips: frames and boxes by hand."""
+
+import functools
+import json
+import operator
+
+import numpy as np
+import pytest
+from flax import nnx
+from skimage.metrics import structural_similarity
+
+from stpatch_jax.recipes.video import ClipObjectsConfig, NextFramesConfig
+from stpatch_jax.runs.judging import judges
+from stpatch_jax.runs.judging.detection import total
+from stpatch_jax.tasks import DetectConfig, ForecastConfig
+from stpatch_jax.training import make_mesh
+
+
+class Nothing(nnx.Module):
+    """A model without weights."""
+
+
+def judge_of(config, task_config, predict):
+    """The judge of a task that predicts what a function says."""
+    data = config.load()
+    task = task_config.create().fitted(data)
+    task.predict = predict
+    return judges.of(task, data)(task, data, make_mesh(), batch_size=8)
+
+
+def test_frames_are_judged_by_sums_over_a_frame_and_means_over_frames():
+    config = NextFramesConfig(
+        canvas=16, digit=8, context=2, horizon=2, validation_clips=9, train_clips=1
+    )
+
+    def predict(model, batch):
+        return batch["context"] * 1.5 - 0.1
+
+    judge = judge_of(config, ForecastConfig(), predict)
+    judged = judge(Nothing(), "validation")
+    source = judge.data.source("validation")
+    clips = [source[number] for number in range(9)]
+    target = np.stack([clip["target"] for clip in clips])
+    model = np.stack([clip["context"] * 1.5 - 0.1 for clip in clips]).clip(0, 1)
+    last = np.stack([clip["persistence"] for clip in clips]).repeat(2, axis=1)
+    for name, frames in (("model", model), ("persistence", last)):
+        error = (frames - target).astype(float)
+        np.testing.assert_allclose(judged.rows["mse"][name], (error**2).sum((2, 3, 4)), rtol=1e-5)
+        expected = np.abs(error).sum((2, 3, 4))
+        np.testing.assert_allclose(judged.rows["mae"][name], expected, rtol=1e-5)
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        similarity = structural_similarity(
+            frames[8, 1, ..., 0], target[8, 1, ..., 0], data_range=1.0, **options
+        )
+        assert judged.rows["ssim"][name][8, 1] == pytest.approx(similarity, abs=1e-4)
+    report = judge.report(judged)
+    assert report["clips"] == 9
+    leads = report["scaled"]["model"]["mse"]
+    assert np.mean(leads["per_lead"]) == pytest.approx(leads["all"])
+    np.testing.assert_array_equal(judged.shown["frames"]["came"], target[:3])
+
+
+def test_detections_of_the_truth_are_perfect_and_others_are_counted():
+    config = ClipObjectsConfig(
+        canvas=24, digit=8, frames=2, validation_clips=9, test_clips=9, train_clips=20
+    )
+    judge = judge_of(config, DetectConfig(), lambda model, batch: batch["field"])
+    source = judge.data.source("validation")
+    clips = [source[number] for number in range(9)]
+    true = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+    def predicted(model, split):
+        """The truth, but that every other object has a low score and the wrong box."""
+        boxes, score = true["boxes"].copy(), np.full(true["label"].shape, 0.9)
+        boxes[:, :, 1] += 100
+        score[:, :, 1] = 0.2
+        number = np.arange(9)
+        outputs = {"boxes": boxes, "score": score, "label": true["label"]}
+        yield (
+            {**true, "example_mask": number < 8, "example_number": number},
+            {**outputs, "valid": true["object_mask"]},
+        )
+
+    judge.predicted = predicted
+    judged = judge(Nothing(), "validation")
+    matched = judged.rows["matched"]["model"]
+    assert len(matched) == 8
+    assert total(matched).mean() == functools.reduce(operator.add, matched).mean()
+    assert total(matched[[3, 3]]).objects.tolist() == (2 * matched[3].objects).tolist()
+    report = judge.report(judged)
+    assert report["objects"] == 8 * 2 * 2
+    assert report["model"]["precision"] == 1.0
+    assert report["model"]["recall"] == 0.5
+    assert 0 < report["model"]["map"] < 1
+    assert report["mean_box"]["precision"] is None
+    assert json.dumps(report, allow_nan=False)
+    for figures in report["classes"].values():
+        assert figures["objects"] == 0 or figures["ap"] == pytest.approx(figures["recall"])
