@@ -144,6 +144,7 @@ def test_twenty_steps_report_every_field(request, tmp_path, name):
 
 def test_a_run_is_told_the_objects_by_its_data():
     run = Run(small("video-detection", steps=1))
-    assert tuple(run.task.facts["class_counts"]) == run.data.class_counts
-    assert tuple(run.task.facts["mean_box"]) == run.data.mean_box
+    data: Any = run.data
+    assert tuple(run.task.facts["class_counts"]) == data.class_counts
+    assert tuple(run.task.facts["mean_box"]) == data.mean_box
     assert run.patches == 2 * 6 * 6

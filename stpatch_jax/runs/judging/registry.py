@@ -1,11 +1,12 @@
 """Which class serves a kind of problem: the most specific pair of (task, data) that fits."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from stpatch_jax.errors import InputError
 
 Served = TypeVar("Served")
+Decorated = TypeVar("Decorated")
 
 
 class Registry(Generic[Served]):
@@ -30,11 +31,12 @@ class Registry(Generic[Served]):
         self.what = what
         self._served: dict[tuple[type, type], Served] = {}
 
-    def __call__(self, task: type, data: type) -> Callable[[Served], Served]:
+    def __call__(self, task: type, data: type) -> Callable[[Decorated], Decorated]:
         """Registers what it decorates for a pair of classes and their subclasses."""
 
-        def register(served: Served) -> Served:
-            self._served[task, data] = served
+        def register(served: Decorated) -> Decorated:
+            # Its own type is given back, for a judge is more than any judge.
+            self._served[task, data] = cast(Any, served)
             return served
 
         return register
