@@ -27,24 +27,27 @@ import jax
 import tyro
 
 from stpatch_jax.cli.patches import PatchesConfig, inspect_patches
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_choice, require
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.recipes import RECIPES, recipe
+from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.explaining.explanation import ExplainConfig, explain_run
 from stpatch_jax.runs.predicting import predict
-from stpatch_jax.runs.run import RunConfig, evaluate, train
+from stpatch_jax.runs.run import evaluate, train
 from stpatch_jax.runs.searching import read_space, search, table
 from stpatch_jax.training import processes
 
-Command = TypeVar("Command")
+Flags = TypeVar("Flags")
+_HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 2 for a mistake of the user, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    warnings.showwarning = _tell_warning
     try:
-        return _run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            return _run(arguments)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -58,26 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in _HELP:
         print(inspect.cleandoc(__doc__ or ""))
         return 0 if arguments else 2
-    if arguments[0] not in _COMMANDS:
-        raise InputError(
-            f"the command must be one of {', '.join(_COMMANDS)}, got {arguments[0]!r}; "
-            "`stpatch --help` describes them"
-        )
-    return _COMMANDS[arguments[0]](arguments[1:])
+    command, *rest = arguments
+    check_choice("the command", command, tuple(_COMMANDS))
+    return _COMMANDS[command](rest)
 
 
-def _tell_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
 def _recipes(arguments: list[str]) -> int:
-    if arguments and arguments[0] not in ("-h", "--help"):
-        raise InputError(
-            f"`stpatch recipes` takes no arguments, got {arguments[0]!r}; leave it out"
-        )
+    require(
+        not arguments or arguments[0] in _HELP,
+        f"`stpatch recipes` must have no arguments, got {' '.join(arguments)!r}; leave them out",
+    )
     for name, build in sorted(RECIPES.items()):
         print(f"{name}: {inspect.getdoc(build)}\n")
     return 0
@@ -104,6 +104,20 @@ class _Train:
     process_index: int | None = None
 
 
+def _train(arguments: list[str]) -> int:
+    flags = _of_recipe(_Train, "train", arguments)
+    if flags is None:
+        return 0
+    with processes(
+        flags.coordinator, process_count=flags.process_count, process_index=flags.process_index
+    ):
+        text = train(flags.config, workdir=flags.workdir)
+        if jax.process_index() > 0:
+            return 0
+    directory = flags.workdir or Path("runs") / flags.config.recipe
+    return _ended(directory, text and f"{text}\nreport and plots: {directory}")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Search:
     """Flags of `stpatch search RECIPE`.
@@ -125,111 +139,111 @@ class _Search:
     workdir: Path | None = None
 
 
-def _recipe_first(command: str, arguments: list[str]) -> tuple[str, list[str]] | None:
-    """Splits the recipe's name off the flags; None where help was asked for, and given."""
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
-    known = ", ".join(sorted(RECIPES))
-    if arguments and arguments[0] in ("-h", "--help"):
-        print(f"usage: stpatch {command} RECIPE [--flags]\n\nrecipes: {known}")
-        return None
-    raise InputError(
-        f"`stpatch {command}` needs a recipe first, one of {known}; `stpatch recipes` describes "
-        "them"
-    )
-
-
-def _train(arguments: list[str]) -> int:
-    split = _recipe_first("train", arguments)
-    if split is None:
+def _search(arguments: list[str]) -> int:
+    flags = _of_recipe(_Search, "search", arguments)
+    if flags is None:
         return 0
-    name, flags = split
-    command = _parse(_Train(recipe(name)), f"train {name}", flags)
-    with processes(
-        command.coordinator,
-        process_count=command.process_count,
-        process_index=command.process_index,
-    ):
-        text = train(command.config, workdir=command.workdir)
-        if jax.process_index() > 0:
-            return 0
-    directory = command.workdir or Path("runs") / name
+    directory = flags.workdir or Path("runs") / f"{flags.config.recipe}-search"
+    trials = search(
+        flags.config,
+        read_space(flags.space),
+        workdir=directory,
+        trials=flags.trials,
+        seed=flags.seed,
+    )
+    rows = None if trials is None else table(trials, directory)
+    return _ended(directory, rows and f"{rows}\ntable: {directory / 'search.md'}")
+
+
+def _ended(directory: Path, text: str | None) -> int:
+    """Prints what came out; None where SIGTERM ended it."""
     if text is None:
         print(f"stopped by SIGTERM; the same command goes on from {directory}", file=sys.stderr)
     else:
-        print(f"{text}\nreport and plots: {directory}")
+        print(text)
     return 0
 
 
-def _search(arguments: list[str]) -> int:
-    split = _recipe_first("search", arguments)
-    if split is None:
-        return 0
-    name, flags = split
-    command = _parse(_Search(recipe(name)), f"search {name}", flags)
-    directory = command.workdir or Path("runs") / f"{name}-search"
-    trials = search(
-        command.config,
-        read_space(command.space),
-        workdir=directory,
-        trials=command.trials,
-        seed=command.seed,
+def _of_recipe(
+    kind: Callable[[RunConfig], Flags], command: str, arguments: list[str]
+) -> Flags | None:
+    """The flags that follow the name of a recipe; None where help was asked for, and given."""
+    known = ", ".join(sorted(RECIPES))
+    name, *flags = arguments or [""]
+    if name in _HELP:
+        print(f"usage: stpatch {command} RECIPE [--flags]\n\nrecipes: {known}")
+        return None
+    require(
+        name != "" and not name.startswith("-"),
+        f"`stpatch {command}` must have a recipe first, one of {known}, got {name!r}; `stpatch "
+        "recipes` describes them",
     )
-    if trials is None:
-        print(f"stopped by SIGTERM; the same command goes on from {directory}", file=sys.stderr)
-    else:
-        print(f"{table(trials, directory)}\ntable: {directory / 'search.md'}")
-    return 0
+    default = kind(recipe(name))
+    return _parsed(
+        type(default), f"{command} {name}", flags, default, inspect.getdoc(RECIPES[name])
+    )
 
 
-def _parse(default: Command, name: str, flags: list[str]) -> Command:
-    """Reads the flags of a recipe; what a config refuses leaves as the sentence it said.
+def _parsed(
+    kind: type[Flags],
+    command: str,
+    arguments: list[str],
+    default: Any = None,
+    description: str | None = None,
+) -> Flags:
+    """Reads flags; what a config refuses leaves as the sentence it said.
 
     tyro wraps such a sentence in a box of its own and exits, so what it prints is held back until
     it is known whether one of ours stands behind the exit.
     """
     held = io.StringIO()
+    options = {} if default is None else {"default": default, "description": description}
     try:
-        with contextlib.redirect_stderr(held), _registry():
+        with contextlib.redirect_stderr(held), _without_shardings():
             return tyro.cli(
-                type(default),
-                default=default,
-                args=flags,
-                prog=f"stpatch {name}",
-                description=inspect.getdoc(RECIPES[name.split()[1]]),
+                kind,
+                args=arguments,
+                prog=f"stpatch {command}",
                 config=(tyro.conf.FlagConversionOff,),
+                **options,
             )
     except SystemExit as exit_:
-        cause: BaseException | None = exit_
-        while cause is not None:
-            if isinstance(cause, InputError):
-                raise cause from None
-            cause = cause.__cause__ or cause.__context__
+        error: BaseException | None = exit_
+        while error is not None and not isinstance(error, InputError):
+            error = error.__cause__ or error.__context__
+        if error is not None:
+            raise error from None
         sys.stderr.write(held.getvalue())
         raise
 
 
+def _without_shardings() -> tyro.constructors.ConstructorRegistry:
+    """Hides shardings, which are no flags."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.struct_rule
+    def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+        shard = info.default
+        if not isinstance(shard, ShardConfig):
+            return None
+        return tyro.constructors.StructConstructorSpec(instantiate=lambda: shard, fields=())
+
+    return registry
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluate:
+    """Reports on a run anew, from its latest checkpoint.
+
+    Attributes:
+        run: Directory of the run.
+    """
+
+    run: tyro.conf.Positional[Path]
+
+
 def _evaluate(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
-        if arguments and arguments[0] in ("-h", "--help"):
-            print("usage: stpatch evaluate RUN\n\nRUN is the directory of a run.")
-            return 0
-        raise InputError(
-            f"`stpatch evaluate` needs one run directory, got {len(arguments)} arguments; give "
-            "the --workdir of `stpatch train`"
-        )
-    print(evaluate(arguments[0]))
-    return 0
-
-
-def _explain(arguments: list[str]) -> int:
-    config = tyro.cli(ExplainConfig, args=arguments, prog="stpatch explain")
-    print(f"{explain_run(config)}\n\nmaps and figures: {config.run / 'explanation.nc'}, .png")
-    return 0
-
-
-def _patches(arguments: list[str]) -> int:
-    print(inspect_patches(tyro.cli(PatchesConfig, args=arguments, prog="stpatch patches")))
+    print(evaluate(_parsed(_Evaluate, "evaluate", arguments).run))
     return 0
 
 
@@ -238,7 +252,7 @@ class _Predict:
     """Predicts a file with the model of a run.
 
     Attributes:
-        run: Directory of a run that forecasts fields or prices, or classifies items.
+        run: Directory of a run.
         input: The file, folder or URL to predict, of the same kind as the run's data.
         output: The .csv or .csv.gz to make; of a field also .zarr, written region by region, which
             the same command goes on with, or .nc.
@@ -256,31 +270,28 @@ class _Predict:
 
 
 def _predict(arguments: list[str]) -> int:
-    command = tyro.cli(_Predict, args=arguments, prog="stpatch predict")
-    told = predict(
-        command.run,
-        command.input,
-        command.output,
-        every=command.every,
-        process_index=command.process_index,
-        process_count=command.process_count,
+    flags = _parsed(_Predict, "predict", arguments)
+    written = predict(
+        flags.run,
+        flags.input,
+        flags.output,
+        every=flags.every,
+        process_index=flags.process_index,
+        process_count=flags.process_count,
     )
-    print(told)
+    print(written)
     return 0
 
 
-def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Hides shardings, which are no flags."""
-    registry = tyro.constructors.ConstructorRegistry()
+def _explain(arguments: list[str]) -> int:
+    config = _parsed(ExplainConfig, "explain", arguments)
+    print(f"{explain_run(config)}\n\nmaps and figures: {config.run / 'explanation.nc'}, .png")
+    return 0
 
-    @registry.struct_rule
-    def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-        shard = info.default
-        if not isinstance(shard, ShardConfig):
-            return None
-        return tyro.constructors.StructConstructorSpec(instantiate=lambda: shard, fields=())
 
-    return registry
+def _patches(arguments: list[str]) -> int:
+    print(inspect_patches(_parsed(PatchesConfig, "patches", arguments)))
+    return 0
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {

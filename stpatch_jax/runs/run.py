@@ -87,7 +87,7 @@ class Run:
         """
         if self.config.start_from is None:
             return self.create_model
-        pretrained = load_run(self.config.start_from).model
+        pretrained: Any = load_run(self.config.start_from).model
 
         def create(rngs: nnx.Rngs) -> nnx.Module:
             model: Any = self.create_model(rngs)

@@ -1,93 +1,70 @@
-"""A finished run as something to predict with: its task, its scaling, its model, no data."""
+"""A trained run: the latest checkpoint of a run directory, without the data it was trained on."""
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn import BackboneConfig
+from stpatch_jax.data import Data
+from stpatch_jax.data.protocols import digest_of
+from stpatch_jax.errors import InputError, require
+from stpatch_jax.runs.config import RunConfig, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.run import RunConfig, for_these_devices
-from stpatch_jax.runs.values import from_values
-from stpatch_jax.tasks import TaskConfig
-from stpatch_jax.training import Checkpoints, TrainConfig, make_mesh, replicate, restore_state
+from stpatch_jax.runs.values import difference, from_values, with_arrays
+from stpatch_jax.tasks import Task
+from stpatch_jax.training import Checkpoints, make_mesh, replicate, restore_state
 
 _BATCH = 64
 
 Shapes = Mapping[str, Sequence[int]]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """The latest checkpoint of a run, without the data it was trained on.
-
-    Args:
-        workdir: The run directory.
+    """The latest checkpoint of a run; `load_run` opens it.
 
     Attributes:
+        directory: The run directory.
         config: The configuration, with a mesh that fits the devices here.
         step: The step of the checkpoint.
-        scaler: What was fitted to the training rows: the `state` of the data.
+        task: The task, with what it knows of the training data.
+        state: What was fitted to the training rows, as `Data.state` gave it.
+        digests: Short names of the splits of the training data, see `Data.digest`.
         shapes: Shapes of the arrays of a training batch, by name.
-        series: Names of the series of the data, in their order.
-        task: The task.
-
-    Raises:
-        InputError: The directory is no run or has no checkpoint yet.
+        identity: What tells predictions of this checkpoint from others: recipe, step and checksum.
     """
 
-    def __init__(self, workdir: str | Path):
-        self.directory = RunDirectory(workdir)
-        self.config = for_these_devices(from_values(RunConfig, self.directory.config()))
-        require(
-            self.directory.checkpoints.is_dir(),
-            f"the run in {workdir} must have a checkpoint, but it has none yet; train it first",
-        )
-        with Checkpoints(self.directory.checkpoints) as checkpoints:
-            step = checkpoints.latest_step
-            extras = {} if step is None else checkpoints.extras(step)
-        require(
-            step is not None,
-            f"the run in {workdir} must have a checkpoint, but none was committed yet; train it "
-            "first",
-        )
-        require(
-            {"facts", "scaler", "shapes", "series"} <= extras.keys(),
-            f"the run in {workdir} must be of this version, but its checkpoint lacks what stpatch "
-            "predict needs; train it anew",
-        )
-        self.step = step
-        self.scaler: dict[str, Any] = extras["scaler"]
-        self.shapes: dict[str, list[int]] = extras["shapes"]
-        self.series: list[str] = extras["series"]
-        self.task: Any = self.config.task.create(facts=extras["facts"])
-        self._extras = extras
+    directory: RunDirectory
+    config: RunConfig
+    step: int
+    task: Task
+    state: Mapping[str, Any]
+    digests: Mapping[str, str]
+    shapes: Shapes
+    identity: Mapping[str, str]
 
-    @property
-    def identity(self) -> dict[str, str]:
-        """What tells predictions of this checkpoint from others: recipe, step and a checksum."""
-        text = json.dumps(self._extras, sort_keys=True).encode()
-        checksum = hashlib.sha256(text).hexdigest()[:16]
-        return {"recipe": self.config.recipe, "step": str(self.step), "run": checksum}
-
-    def function(self, predict: Callable[[Any, Any], jax.Array], shapes: Shapes) -> Any:
-        """A function of inputs that holds the model's arrays, on one device.
-
-        Args:
-            predict: `(model, inputs) -> predictions`, compiled by the caller.
-            shapes: Shapes of the arrays of a batch that the task builds its model for.
-
-        Returns:
-            `inputs -> predictions`, a pytree.
+    @cached_property
+    def model(self) -> nnx.Module:
+        """The network without dropout, of `train.ema` with the averaged weights; restored once.
 
         Raises:
-            InputError: The checkpoint is damaged, or the model of these shapes is another one.
+            InputError: The checkpoint is damaged.
+        """
+        return self.model_of(self.shapes)
+
+    def model_of(self, shapes: Shapes) -> nnx.Module:
+        """The network for batches of other shapes, such as of more companies.
+
+        Raises:
+            InputError: The checkpoint is damaged, or the network of these shapes is another one.
         """
         mesh = make_mesh(**dataclasses.asdict(self.config.train.mesh))
 
@@ -96,81 +73,122 @@ class TrainedRun:
 
         with Checkpoints(self.directory.checkpoints) as checkpoints:
             restored = restore_state(create, self.config.train, checkpoints, mesh, step=self.step)
-        assert restored is not None  # the first look at the directory found a checkpoint
-        model = nnx.view(restored[0].averaged(), deterministic=True, raise_if_not_found=False)
+        assert restored is not None  # `load_run` found this step
+        whole = replicate(restored[0].averaged(), mesh)
+        model = nnx.view(whole, deterministic=True, raise_if_not_found=False)
         graphdef, state = nnx.split(model)
-        state = jax.device_put(state, jax.local_devices()[0])
+        return nnx.merge(graphdef, jax.tree.map(_unbound, state))
 
-        def function(state: Any, inputs: Any) -> jax.Array:
-            return predict(nnx.merge(graphdef, state), inputs)
+    @cached_property
+    def _answers(self) -> Callable[[nnx.Module, Mapping[str, np.ndarray]], Any]:
+        return nnx.jit(lambda model, batch: self.task.predict(model, batch))
 
-        return jax.tree_util.Partial(function, state)
+    def predict(self, batch: Mapping[str, np.ndarray]) -> Any:
+        """What the task predicts for all examples of a batch of any size.
 
-    def predict(self, batch: Mapping[str, np.ndarray], shapes: Shapes) -> np.ndarray:
-        """What the task predicts for all examples, in batches of one shape.
+        It is computed in batches of one shape, so that one program serves them all.
 
         Args:
-            batch: The inputs by name [example, ...].
-            shapes: As in `function`.
+            batch: Arrays by name [example, ...], at least the `inputs` of the task. Where their
+                shapes are not those of training, the network is built for them, see `model_of`.
 
         Returns:
-            Predictions [example, ...].
+            A tree of NumPy arrays [example, ...].
         """
-        function = self.function(self.task.predict, shapes)
-        compiled = jax.jit(lambda function, batch: function(batch))
+        shapes = {**self.shapes, **{name: np.shape(values) for name, values in batch.items()}}
+        same = all(tuple(shapes[name][1:]) == tuple(self.shapes[name][1:]) for name in self.shapes)
+        model = self.model if same else self.model_of(shapes)
         count = len(next(iter(batch.values())))
         size = min(count, _BATCH)
-        found = []
+        parts = []
         for start in range(0, count, size):
             # The last batch is filled up with its first example.
             rows = np.arange(start, start + size)
             rows = np.where(rows < count, rows, start)
-            part = compiled(function, {name: values[rows] for name, values in batch.items()})
-            found.append(np.asarray(part)[: count - start])
-        return np.concatenate(found)
+            inputs = {name: np.asarray(batch[name])[rows] for name in self.task.inputs}
+            parts.append(jax.device_get(self._answers(model, inputs)))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
+
+    def data(self, *, path: str | None = None) -> Data:
+        """The data that the run was trained on, or another file of the same kind.
+
+        Args:
+            path: The other file, folder or URL: a data set whose only split is `EVERYTHING`, with
+                what was fitted to the training rows.
+
+        Raises:
+            InputError: The data cannot be read, or those of the run have changed since.
+        """
+        if path is not None:
+            return self.config.data.restore(path, self.state)
+        data = self.config.data.load()
+        self.require_same(data)
+        return data
+
+    def require_same(self, data: Data) -> None:
+        """Refuses data that are not those the run was trained on.
+
+        Raises:
+            InputError: They have changed.
+        """
+        changed = difference(self.digests, {split: data.digest(split) for split in self.digests})
+        if changed:
+            raise InputError(
+                f"the data of the run in {self.directory.path} must be what it was trained on, got "
+                f"another {changed[0]} split; restore the data or choose another --workdir"
+            )
 
 
-def pretrained_model(workdir: str | Path) -> Any:
-    """The model of the latest checkpoint of a run, to give to `transfer_backbone`.
-
-    The data of that run are not read. With `train.ema` it has the averaged weights.
+def load_run(directory: str | Path) -> TrainedRun:
+    """Opens the latest checkpoint of a run; its data are not needed.
 
     Args:
-        workdir: The run directory.
-
-    Returns:
-        The model, its arrays on the host, so that any mesh can take them.
+        directory: The run directory.
 
     Raises:
-        InputError: The directory is no run, or has no whole checkpoint.
+        InputError: It is no run directory, has no whole checkpoint yet, or one of another version.
     """
-    directory = RunDirectory(workdir)
-    config = directory.config()
+    run = RunDirectory(directory)
+    config = for_these_devices(from_values(RunConfig, run.config()))
+    step, extras, arrays = _latest(run)
+    missing = {"facts", "state", "digests", "shapes"} - extras.keys()
     require(
-        directory.checkpoints.is_dir(),
-        f"the run in {workdir} must have a checkpoint to start from, but it has none yet; train it "
-        "first",
+        not missing,
+        f"the run in {directory} must be of this version, got a checkpoint without "
+        f"{', '.join(sorted(missing))}; train it anew",
     )
-    mesh = make_mesh()
-    with Checkpoints(directory.checkpoints) as checkpoints:
-        step = checkpoints.latest_step
-        require(
-            step is not None,
-            f"the run in {workdir} must have a checkpoint to start from, but none was committed "
-            "yet; train it first",
-        )
-        assert step is not None
-        extras = checkpoints.extras(step)
-        task = from_values(TaskConfig, config["task"], where="task")
-        built = task.create(facts=extras["facts"])
-        backbone = from_values(BackboneConfig, config["model"], where="model")
+    state = with_arrays(extras["state"], arrays)
+    named = json.dumps(extras, sort_keys=True) + digest_of(state)
+    return TrainedRun(
+        directory=run,
+        config=config,
+        step=step,
+        task=config.task.create(facts=extras["facts"]),
+        state=state,
+        digests=extras["digests"],
+        shapes=extras["shapes"],
+        identity={
+            "recipe": config.recipe,
+            "step": str(step),
+            "run": hashlib.sha256(named.encode()).hexdigest()[:16],
+        },
+    )
 
-        def create(rngs: nnx.Rngs) -> nnx.Module:
-            return built.build(backbone, extras["shapes"], rngs=rngs)
 
-        train = from_values(TrainConfig, config["train"], where="train")
-        restored = restore_state(create, train, checkpoints, mesh, step=step)
-    assert restored is not None
-    model = replicate(restored[0].averaged(), mesh)
-    graphdef, keys, arrays = nnx.split(model, nnx.RngState, ...)
-    return nnx.merge(graphdef, keys, jax.tree.map(np.asarray, arrays))
+def _latest(run: RunDirectory) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Step, extras and arrays of the latest checkpoint."""
+    if run.checkpoints.is_dir():
+        with Checkpoints(run.checkpoints) as checkpoints:
+            step = checkpoints.latest_step
+            if step is not None:
+                return step, checkpoints.extras(step), checkpoints.arrays(step)
+    raise InputError(f"the run in {run.path} must have a checkpoint, got none yet; train it first")
+
+
+def _unbound(array: jax.Array) -> jax.Array:
+    """An array that no device is bound to: it may be used alone, on any mesh, or as a constant."""
+    # What comes from the host is placed where it is used.
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = jnp.asarray(np.asarray(jax.random.key_data(array)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    return jnp.asarray(np.asarray(array))

@@ -87,6 +87,11 @@ class RiskJudge(ForecastJudge):
         )
         self.at = quantiles.index(self.level)
 
+    @property
+    def explained_level(self) -> float:
+        """The low quantile is explained."""
+        return self.level
+
     def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
         """Goes through a split, without dropout; for the level again from validation to test."""
         judged = super().__call__(model, split, past=past)

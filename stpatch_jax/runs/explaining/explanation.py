@@ -1,31 +1,36 @@
 """Explanations of a finished run: which part of an example its answer came from."""
 
 import contextlib
-import tempfile
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import numpy as np
 import tyro
 import xarray as xr
+from jax.tree_util import Partial
 
 from stpatch_jax import explain as methods
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import require
 from stpatch_jax.explain.common import scores
+from stpatch_jax.files import replaced
 from stpatch_jax.nn import NeighborhoodOperator, PatchTransformer
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.explaining.asking import ask
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
-from stpatch_jax.runs.explaining.question import Question, backbone_of, told_place, with_coordinates
-from stpatch_jax.runs.predicting import TrainedRun
+from stpatch_jax.runs.explaining.question import Asked, Question, backbone_of, coordinate_text
+from stpatch_jax.runs.judging.judge import judges
+from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.trained import TrainedRun, load_run
+from stpatch_jax.training import make_mesh
 
 Method = Literal["occlusion", "integrated_gradients", "smooth_grad", "attention_rollout"]
 _MOST_WINDOWS = 1024
 _DPI = 100
 _SHOWN = 5
+_FILES = ("explanation.nc", "explanation.png", "explanation_scores.png", "explanation.md")
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class ExplainConfig:
     """Explains one answer of a run.
 
     That is a forecast, a class, an object (the confidence of what is detected in one window), the
-    token that comes next, or the mean of a hidden patch.
+    token that comes next, the mean of a hidden patch, or the mean of the answer of another task.
 
     Attributes:
         run: The run directory; explanation.nc, .png, .md and explanation_scores.png go there.
@@ -62,13 +67,7 @@ class ExplainConfig:
 
 
 def explain_run(config: ExplainConfig) -> str:
-    """Explains one answer, judges each explanation and writes them into the run directory.
-
-    What the forecast is added to (persistence) is held as it is: what is explained is what the
-    model makes of its input. Hidden values are 0: the mean of the training rows, black in frames
-    that are not scaled, or the token 0, which stands before a text. Token ids have no gradients:
-    texts of them are explained by occlusion only. A class of a text that is given as the evidence
-    of its windows of words is explained by those that end with each word.
+    """Explains one answer as `explain` does and writes it into the run directory.
 
     Returns:
         What `explanation.md` holds.
@@ -76,14 +75,96 @@ def explain_run(config: ExplainConfig) -> str:
     Raises:
         InputError: The run, its data or a flag cannot be used; nothing was written.
     """
-    run = TrainedRun(config.run)
+    run = load_run(config.run)
+    found = _explanation(run, config)
+    question, text = found.question, _markdown(run, found)
+    with contextlib.ExitStack() as stack:
+        data, maps, curves, lines = (
+            stack.enter_context(replaced(config.run / name)) for name in _FILES
+        )
+        found.dataset(run).to_netcdf(data)
+        draw_maps(question.shown, found.maps, title=question.title, place=question.place).savefig(
+            maps, dpi=_DPI
+        )
+        draw_scores(found.curves, found.tables, title=question.title).savefig(curves, dpi=_DPI)
+        lines.write_text(text + "\n")
+    return text
+
+
+def explain(
+    run: TrainedRun | str | Path,
+    *,
+    method: tuple[Method, ...] = (),
+    split: str = "test",
+    example: int = -1,
+    target: str | None = None,
+    lead: int | None = None,
+    window: tuple[int, ...] | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Explains one answer of a run by every method that fits, and judges each explanation.
+
+    What the forecast is added to (persistence) is held as it is: what is explained is what the
+    model makes of its input. Hidden values are 0: the mean of the training rows, black in frames
+    that are not scaled, or the token 0, which stands before a text. Token ids have no gradients:
+    texts of them are explained by occlusion only. A class of a text that is given as the evidence
+    of its windows of words is explained by those that end with each word.
+
+    Args:
+        run: The run, or its directory.
+        method: Which methods, and so on for the others: see `ExplainConfig`.
+        split: Split of the example.
+        example: Its number.
+        target: What is asked about.
+        lead: Lead time, frame or character that is asked about.
+        window: Cells hidden at a time.
+        seed: Of noise, permutations and random weights.
+
+    Returns:
+        The `input` (time, *space, channel) and, by the name of each method, what its cells count;
+        `channel_importance` and `neighborhood_weights` where they are known. Attributes of a map
+        are its unit, and `faithfulness` and `correlation` with that of random weights.
+
+    Raises:
+        InputError: The run, its data or an argument cannot be used.
+    """
+    trained = run if isinstance(run, TrainedRun) else load_run(run)
+    config = ExplainConfig(
+        trained.directory.path, method, split, example, target, lead, window, seed
+    )
+    return _explanation(trained, config).dataset(trained)
+
+
+@dataclass(frozen=True, eq=False)
+class _Explanation:
+    """The maps of a question by method, how good each is, and what is known of channels."""
+
+    question: Question
+    maps: Mapping[str, xr.DataArray]
+    curves: Mapping[str, xr.Dataset]
+    tests: Mapping[str, methods.Randomization]
+    tables: Mapping[str, xr.DataArray]
+
+    def dataset(self, run: TrainedRun) -> xr.Dataset:
+        maps = {
+            name: values.assign_attrs(
+                faithfulness=self.curves[name].attrs["faithfulness"],
+                correlation=self.tests[name].correlation,
+            )
+            for name, values in self.maps.items()
+        }
+        attrs = {**run.identity, "explained": self.question.title}
+        return xr.Dataset({"input": self.question.shown, **maps, **self.tables}, attrs=attrs)
+
+
+def _explanation(run: TrainedRun, config: ExplainConfig) -> _Explanation:
     question = ask(
         run, split=config.split, example=config.example, target=config.target, lead=config.lead
     )
     spec = hidden_windows(config.window, question)
     key = jax.random.key(config.seed)
     maps, curves, tests = {}, {}, {}
-    for name in _chosen(config.method, question):
+    for name in _fitting(config.method, question):
         make = _maker(name, question, spec, key)
         maps[name] = make(question.score)
         curves[name] = methods.deletion_insertion(
@@ -92,20 +173,42 @@ def explain_run(config: ExplainConfig) -> str:
         tests[name] = methods.randomization_test(
             lambda state, make=make: make(question.with_weights(state)), question.weights, key=key
         )
-    tables = _tables(question, key)
-    told = _told(run, question, maps, curves, tests, tables)
-    attrs = {**run.identity, "explained": question.told}
-    dataset = xr.Dataset({"input": question.shown, **maps, **tables}, attrs=attrs)
-    with _written(config.run) as folder:
-        dataset.to_netcdf(folder / "explanation.nc")
-        draw_maps(question.shown, maps, title=question.told, place=question.place).savefig(
-            folder / "explanation.png", dpi=_DPI
-        )
-        draw_scores(curves, tables, title=question.told).savefig(
-            folder / "explanation_scores.png", dpi=_DPI
-        )
-        (folder / "explanation.md").write_text(told + "\n")
-    return told
+    return _Explanation(question, maps, curves, tests, _tables(question, key))
+
+
+def ask(
+    run: TrainedRun,
+    *,
+    split: str,
+    example: int,
+    target: str | None = None,
+    lead: int | None = None,
+) -> Question:
+    """Asks a run about one example of its data; what, its judge says.
+
+    Args:
+        run: The run.
+        split: Split of the example.
+        example: Its number, from the end where negative.
+        target: Name of what is asked about, None for the default; see `ExplainConfig`.
+        lead: Lead time, frame or token that is asked about, from 1, None likewise.
+
+    Raises:
+        InputError: The data of the run have changed, or there is no such example, target or lead.
+    """
+    data = run.data()
+    count = len(data.source(split))
+    require(
+        -count <= example < count,
+        f"example must be one of the {count} of the {split} split, from {-count} to {count - 1}, "
+        f"got {example}; choose one of them",
+    )
+    train = run.config.train
+    mesh = make_mesh(**dataclasses.asdict(train.mesh))
+    judge = judges.of(run.task, data)(run.task, data, mesh, batch_size=train.batch_size)
+    return judge.question(
+        Asked(run.model, run.task, data, split, example % count, target=target, lead=lead)
+    )
 
 
 def hidden_windows(window: tuple[int, ...] | None, question: Question) -> WindowSpec:
@@ -141,47 +244,46 @@ def hidden_windows(window: tuple[int, ...] | None, question: Question) -> Window
     return spec
 
 
-def _chosen(wanted: tuple[Method, ...], question: Question) -> tuple[Method, ...]:
+def _fitting(wanted: tuple[Method, ...], question: Question) -> tuple[Method, ...]:
+    """The methods that are asked for, by default all that fit the answer and its model."""
     unfit = dict(question.unfit)
     if not isinstance(question.backbone, PatchTransformer):
-        unfit.setdefault(
-            "attention_rollout",
-            "needs a PatchTransformer, but the backbone of the run is "
-            f"{type(question.backbone).__name__}",
-        )
+        kind = type(question.backbone).__name__
+        unfit.setdefault("attention_rollout", ("a backbone with attention weights", kind))
     fit = tuple(method for method in get_args(Method) if method not in unfit)
     for method in wanted:
-        require(method in fit, f"{method} {unfit.get(method)}; use {', '.join(fit)}")
+        need, there = unfit.get(method, ("", ""))
+        require(method in fit, f"{method} must have {need}, got {there}; use {', '.join(fit)}")
     return wanted or fit
 
 
 def _maker(
     name: Method, question: Question, spec: WindowSpec, key: jax.Array
-) -> Callable[[Any], xr.DataArray]:
-    """What makes one explanation of a score."""
+) -> Callable[[Partial], xr.DataArray]:
+    """What makes one explanation of a score, be it of random weights."""
     field, unit = question.field, question.unit
-    return {
-        "occlusion": lambda score: methods.occlusion(score, field, spec, unit=unit),
-        "integrated_gradients": lambda score: methods.integrated_gradients(
-            score, field, points=64, tolerance=np.inf, unit=unit
-        ),
-        "smooth_grad": lambda score: methods.smooth_grad(score, field, key=key, unit=unit),
-        "attention_rollout": lambda score: methods.attention_rollout(
-            backbone_of(score), field, time=question.reads
-        ),
-    }[name]
+
+    def make(score: Partial) -> xr.DataArray:
+        if name == "occlusion":
+            return methods.occlusion(score, field, spec, unit=unit)
+        if name == "integrated_gradients":
+            return methods.integrated_gradients(
+                score, field, points=64, tolerance=np.inf, unit=unit
+            )
+        if name == "smooth_grad":
+            return methods.smooth_grad(score, field, key=key, unit=unit)
+        return methods.attention_rollout(backbone_of(score), field, time=question.reads)
+
+    return make
 
 
 def _tables(question: Question, key: jax.Array) -> dict[str, xr.DataArray]:
-    """What is told of channels, lags and neighbours rather than of cells."""
+    """What is known of channels, lags and neighbours rather than of cells."""
     tables = {}
-    if (
-        question.quality is not None
-        and question.fields is not None
-        and question.field.shape[-1] > 1
-    ):
+    quality, fields = question.quality, question.fields
+    if quality is not None and fields is not None and question.field.shape[-1] > 1:
         tables["channel_importance"] = methods.permutation_importance(
-            question.quality, question.fields, key=key, unit=question.loss
+            quality, fields, key=key, unit=question.loss
         )
     backbone = question.backbone
     if isinstance(backbone, NeighborhoodOperator):
@@ -189,35 +291,32 @@ def _tables(question: Question, key: jax.Array) -> dict[str, xr.DataArray]:
     return tables
 
 
-def _told(
-    run: TrainedRun,
-    question: Question,
-    maps: Mapping[str, xr.DataArray],
-    curves: Mapping[str, xr.Dataset],
-    tests: Mapping[str, methods.Randomization],
-    tables: Mapping[str, xr.DataArray],
-) -> str:
-    """The explanations as a few lines of Markdown."""
+def _markdown(run: TrainedRun, found: _Explanation) -> str:
+    """The explanations as a few lines."""
+    question, maps, curves, tests = found.question, found.maps, found.curves, found.tests
     field = question.field.values
-    given, empty = np.asarray(scores(question.score, np.stack([field, np.zeros_like(field)])))
+    answer, nothing = np.asarray(scores(question.score, np.stack([field, np.zeros_like(field)])))
     lines = [
         f"# {run.config.recipe}: one answer explained",
         "",
-        f"Step {run.step}, {question.told}: {given:.4g} {question.unit}, and {empty:.4g} where "
-        f"nothing is known ({question.empty} in place of every input).",
+        f"Step {run.step}, {question.title}: {answer:.4g} {question.unit}, and {nothing:.4g} where "
+        f"nothing is known ({question.zero} in place of every input).",
         "",
-        f"| method | faithfulness ({question.unit}) | correlation with random weights | test |",
-        "|---|---:|---:|---|",
-    ]
-    for name in maps:
-        test = tests[name]
-        found = f"{test.correlation:.3g} | {'passed' if test.passed else 'failed'}"
-        found = "- | too few cells" if np.isnan(test.correlation) else found
-        lines.append(f"| {name} | {curves[name].attrs['faithfulness']:.4g} | {found} |")
-    limit = next(iter(tests.values())).limit
-    lines += [
+        *markdown_table(
+            [
+                "method",
+                f"faithfulness ({question.unit})",
+                "correlation with random weights",
+                "test",
+            ],
+            (
+                [name, float(curves[name].attrs["faithfulness"]), *_passed(tests[name])]
+                for name in maps
+            ),
+        ),
         "",
-        f"From a correlation of {limit:g} on, a map shows the input, not the model: failed.",
+        f"From a correlation of {next(iter(tests.values())).limit:g} on, a map shows the input, "
+        "not the model: failed.",
     ]
     if "integrated_gradients" in maps:
         attrs = maps["integrated_gradients"].attrs
@@ -228,12 +327,18 @@ def _told(
         ]
     best = max(maps, key=lambda name: curves[name].attrs["faithfulness"])
     lines += ["", f"What counts most, by {best}:", "", *_largest(maps[best])]
-    if "channel_importance" in tables:
-        worth = tables["channel_importance"].mean("repeat", keep_attrs=True)
+    if "channel_importance" in found.tables:
+        worth = found.tables["channel_importance"].mean("repeat", keep_attrs=True)
         order = np.argsort(-worth.values)[:_SHOWN]
         lines += ["", f"Loss without a channel ({worth.attrs['units']}):", ""]
         lines += [f"- {worth.channel.values[at]}: {worth.values[at]:.4g}" for at in order]
     return "\n".join(lines)
+
+
+def _passed(test: methods.Randomization) -> tuple[float | None, str]:
+    if np.isnan(test.correlation):
+        return None, "too few cells"
+    return float(f"{test.correlation:.3g}"), "passed" if test.passed else "failed"
 
 
 def _largest(values: xr.DataArray) -> list[str]:
@@ -243,28 +348,10 @@ def _largest(values: xr.DataArray) -> list[str]:
     for at in order:
         place = dict(zip(values.dims, np.unravel_index(at, values.shape), strict=True))
         named = [
-            f"{dim} {told_place(values[dim].values[n]) if dim in values.coords else n}"
+            f"{dim} {coordinate_text(values[dim].values[n]) if dim in values.coords else n}"
             for dim, n in place.items()
         ]
         if "word" in values.coords:
             named.append(f"word {values.word.values[place['time']]}")
         lines.append(f"- {', '.join(named)}: {values.values.flat[at]:.4g}")
     return lines
-
-
-@contextlib.contextmanager
-def _written(run: Path) -> Any:
-    """A folder whose files appear in the run directory when all of them are whole."""
-    try:
-        with tempfile.TemporaryDirectory(dir=run, prefix=".explanation") as folder:
-            yield Path(folder)
-            for file in Path(folder).iterdir():
-                file.replace(run / file.name)
-    except OSError as error:
-        raise InputError(
-            f"the run directory {run} must be writable, but it is not ({error}); free it or copy "
-            "the run"
-        ) from error
-
-
-__all__ = ["ExplainConfig", "Question", "ask", "explain_run", "hidden_windows", "with_coordinates"]

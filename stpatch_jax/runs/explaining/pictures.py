@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stpatch_jax import plotting
-from stpatch_jax.runs.explaining.question import told_place
+from stpatch_jax.runs.explaining.question import coordinate_text
 
 _MOST_FRAMES = 4
 # A yellow line in a black one is seen on any ground.
@@ -62,11 +62,11 @@ def draw_maps(
         return _text(list(map(str, field.word.values)), flat, title, place)
     figure = plotting.new_figure(len(flat), 1, size=(9, 2.9 * len(flat) + 0.3))
     for ax, (name, values) in zip(figure.axes, flat.items(), strict=False):
-        told = name.replace("_", " ")
+        heading = name.replace("_", " ")
         if space == 0:
             channel = str(field.channel.values[0])
             unit = f"{'channel ' * channel.isdigit()}{channel} (scaled)"
-            plotting.attribution_below_series(shown, values, ax=ax, title=told, unit=unit)
+            plotting.attribution_below_series(shown, values, ax=ax, title=heading, unit=unit)
             if place is not None:
                 (start, end), *_ = place
                 for line in _LINES:
@@ -76,7 +76,7 @@ def draw_maps(
             by_channel = len(field) == 1 and "channel" in maps[name].dims
             plane = maps[name].isel(time=0, drop=True) if by_channel else values
             signed = name != "attention_rollout"
-            plotting.map_panel(plane.T, ax=ax, title=told, diverging=signed)
+            plotting.map_panel(plane.T, ax=ax, title=heading, diverging=signed)
             if place is not None and not by_channel:
                 _outline(ax, place[1], place[0])
     _entitle(figure, title)
@@ -91,8 +91,8 @@ def _text(
     figure = plotting.new_figure(len(maps), 1, size=(9, (height + 0.45) * len(maps) + 0.4))
     chosen = None if place is None else int(place[0][0])
     for ax, (name, values) in zip(list(figure.axes), maps.items(), strict=True):
-        told = name.replace("_", " ")
-        plotting.attribution_over_text(words, values, ax=ax, title=told, chosen=chosen)
+        heading = name.replace("_", " ")
+        plotting.attribution_over_text(words, values, ax=ax, title=heading, chosen=chosen)
     _entitle(figure, title)
     return figure
 
@@ -120,8 +120,8 @@ def _frames(
     for name, values in maps.items():
         most = float(np.abs(values.values).max()) or 1.0
         for number in times:
-            told = told_place(field.time.values[number]) if dated else f"time {number}"
-            parts = [name.replace("_", " ")] * bool(number == times[0]) + [told] * many
+            moment = coordinate_text(field.time.values[number]) if dated else f"time {number}"
+            parts = [name.replace("_", " ")] * bool(number == times[0]) + [moment] * many
             ax = plotting.attribution_over_frame(
                 field[number].drop_vars("time", errors="ignore"),
                 values[number].drop_vars("time", errors="ignore"),

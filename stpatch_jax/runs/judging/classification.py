@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, LabelledData
 from stpatch_jax.metrics import Confusion, roc_auc
+from stpatch_jax.runs.explaining.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, finite, judges
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Classify
@@ -105,6 +108,29 @@ class ClassJudge(Judge):
         confused = report["test"]["confusion"]
         plotting.confusion_matrix(confused, self.data.classes, ax=figure.axes[0])
         return {"confusion": figure}
+
+    def question(self, asked: Asked) -> Question:
+        """The log-odds of a class, by default of the one that the model gives."""
+        asked.refuse("lead", what="a class")
+        classes, example, probabilities = list(self.data.classes), asked.example, asked.answer
+        name = asked.choice(classes, classes[int(probabilities.argmax())])
+        number = classes.index(name)
+
+        def quality(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+            logs = jax.nn.log_softmax(model(inputs["field"]), axis=-1)
+            return jnp.take_along_axis(logs, inputs["label"][:, None], axis=-1)[:, 0]
+
+        return asked.question(
+            asked.field(example["field"]),
+            lambda model, inputs: log_odds(model(inputs["field"]), number),
+            name="field",
+            quality=quality,
+            judged=("label",),
+            title=f"{asked.name}: class {name}, probability {probabilities[number]:.3g}, truly "
+            f"{classes[int(example['label'])]}",
+            unit="nats",
+            loss="cross-entropy, nats",
+        )
 
 
 def confusion(rows: Tree, name: str) -> Confusion:

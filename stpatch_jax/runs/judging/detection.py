@@ -3,12 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ObjectData
+from stpatch_jax.losses import box_iou
 from stpatch_jax.metrics import AveragePrecision
+from stpatch_jax.runs.explaining.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Detect
@@ -149,6 +154,58 @@ class DetectionJudge(Judge):
                 title=f"clip {at[0]}, frame {at[1]}: {classes}",
             )
         return {"boxes": figure}
+
+    def question(self, asked: Asked) -> Question:
+        """The confidence in one object, as log-odds: in its window, whatever box that gives."""
+        example, classes = asked.example, list(self.data.classes)
+        frames = len(example["field"])
+        windows = nnx.jit(lambda model, field: model(field).flat())(
+            asked.model, example["field"][None]
+        )
+        confidence = jax.nn.sigmoid(windows.score)[..., None] * jax.nn.softmax(windows.label, -1)
+        sure = np.asarray(confidence)[0]
+        if asked.target is not None:
+            wanted = classes.index(asked.choice(classes, ""))
+            sure = np.where(np.arange(len(classes)) == wanted, sure, 0)
+        lead = asked.lead_of(frames, "the number of a frame")
+        rows = np.arange(frames) if lead is None else np.array([lead - 1])
+        at, window, label = map(int, np.unravel_index(sure[rows].argmax(), sure[rows].shape))
+        frame = int(rows[at])
+        box = np.asarray(windows.box)[0, frame, window]
+
+        def answer(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+            flat = model(inputs["field"]).flat()
+            score = flat.score[:, frame, window]
+            if len(classes) == 1:
+                return score
+            logs = jax.nn.log_softmax(flat.label[:, frame, window], axis=-1)
+            others = logs[:, label] - log_odds(logs, label)
+            # p / (1 - p) of p = P(object) P(class): where there is none, or of another class.
+            wrong = jnp.logaddexp(jax.nn.log_sigmoid(-score), jax.nn.log_sigmoid(score) + others)
+            return jax.nn.log_sigmoid(score) + logs[:, label] - wrong
+
+        return asked.question(
+            asked.field(example["field"]),
+            answer,
+            name="field",
+            quality=asked.negative_loss,
+            judged=[key for key in example if key != "field"],
+            title=f"{asked.name}: {classes[label]} in frame {frame + 1} of {frames}, confidence "
+            f"{sure[frame, window, label]:.3g}, {_truth(box, frame, example, classes)}",
+            unit="nats",
+            place=((frame, frame + 1), *zip(*np.split(box, 2), strict=True)),
+            loss="loss of detection, nats",
+        )
+
+
+def _truth(box: np.ndarray, frame: int, example: Batch, classes: Sequence[str]) -> str:
+    """What a box really holds."""
+    real = np.flatnonzero(example["object_mask"][frame])
+    overlap = np.asarray(jax.jit(box_iou)(box[None], example["boxes"][frame, real]))
+    if not overlap.any():
+        return "truly nothing"
+    best = int(overlap.argmax())
+    return f"truly {classes[int(example['label'][frame, real[best]])]} (IoU {overlap[best]:.2g})"
 
 
 def total(clips: Sequence[AveragePrecision] | np.ndarray) -> AveragePrecision:

@@ -2,14 +2,17 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ForecastData, truth
 from stpatch_jax.metrics import LeadTimeErrors, skill
+from stpatch_jax.runs.explaining.question import Asked, Question, coordinate_text
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Forecast
@@ -20,6 +23,8 @@ _MOST_LEADS = 24
 _BLOCK = 16
 _DRAWN = ("model", "persistence")
 _METRICS = ("mae", "rmse")
+
+Values = TypeVar("Values", np.ndarray, jax.Array)
 
 
 @judges(Forecast, object)
@@ -181,6 +186,51 @@ class ForecastJudge(Judge):
         """Forecasts and truth, and the error by lead time."""
         return {"errors": error_figure(report["test"]), "forecasts": self._forecasts(judged)}
 
+    @property
+    def explained_level(self) -> float | None:
+        """Level of the quantile that is explained, None for the point forecast."""
+        return None
+
+    def question(self, asked: Asked) -> Question:
+        """The forecast of a series at a lead time, by default of the first one at the last."""
+        task, example, level = self.task, asked.example, self.explained_level
+        series = self.data.series
+        name = asked.choice(list(series), next(iter(series)))
+        lead = asked.lead_of(len(example["target"]), "a lead time") or len(example["target"])
+
+        def forecast(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+            predicted = task.predict(model, inputs)
+            if level is None:
+                return task.point(predicted)
+            return predicted[..., task.config.quantiles.index(level)]
+
+        def answer(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+            return _middle(forecast(model, inputs)[series[name]])[:, lead - 1]
+
+        def quality(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+            axes = tuple(range(1, inputs["target"].ndim))
+            error = inputs["target"] - forecast(model, inputs)
+            over, under = (1, 1) if level is None else (level, 1 - level)
+            error = jnp.maximum(over * error, -under * error)
+            real = inputs["target_mask"].astype(jnp.float32)
+            return -jnp.sum(error * real, axes) / jnp.maximum(jnp.sum(real, axes), 1)
+
+        what = "forecast" if level is None else f"{level:g} quantile"
+        when = coordinate_text(self.data.times[int(example["index"]) + lead - 1])
+        others = [key for key in task.inputs if key != "context"]
+        return asked.question(
+            asked.field(example["context"]),
+            answer,
+            name="context",
+            fixed={key: example[key] for key in others},
+            quality=quality,
+            judged=(*others, "target", "target_mask"),
+            title=f"{asked.name}: {what} of {name} at lead {lead}, {when}",
+            unit="scaled units",
+            reads="last" if task.config.time == "last" else "mean",
+            loss=f"{'mean absolute error' if level is None else 'pinball loss'}, scaled units",
+        )
+
     def _forecasts(self, judged: Judged) -> Figure:
         """One panel a series: the truth, and a forecast from every origin one horizon apart."""
         data, shown = self.data, judged.shown["lines"]
@@ -295,7 +345,7 @@ def _rules_by_lead(errors: Mapping[str, Any]) -> list[str]:
     return [f"RMSE ({errors['unit']}) by lead time (rows):", "", *table, ""]
 
 
-def _middle(values: np.ndarray) -> np.ndarray:
+def _middle(values: Values) -> Values:
     """The middle cell of arrays [n, time, *space, channel]: [n, time]."""
     return values[(slice(None), slice(None), *(size // 2 for size in values.shape[2:]))]
 

@@ -10,7 +10,7 @@ import math
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -21,13 +21,11 @@ from matplotlib.figure import Figure
 
 from stpatch_jax.data import Batch, Data, sequential_batches
 from stpatch_jax.errors import require_members
+from stpatch_jax.runs.explaining.question import Asked, Question, mean_answer
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Task
 from stpatch_jax.training import batch_sharding, prefetch_to_mesh, replicate
-
-if TYPE_CHECKING:
-    from stpatch_jax.runs.explaining.question import Asked, Question
 
 Tree = Any
 """A tree of dicts whose leaves are NumPy arrays."""
@@ -207,10 +205,12 @@ class Judge:
         del judged, report
         return {}
 
-    def question(self, asked: "Asked") -> "Question":
-        """What `stpatch explain` explains of an example: here the mean of the model's answer."""
-        from stpatch_jax.runs.explaining.question import mean_answer
+    def question(self, asked: Asked) -> Question:
+        """What `stpatch explain` explains of an example: here the mean of the model's answer.
 
+        Raises:
+            InputError: What was asked does not fit.
+        """
         return mean_answer(asked)
 
     def predicted(self, model: nnx.Module, split: str) -> Iterator[tuple[Batch, Tree]]:

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax.data import Batch, TextData
+from stpatch_jax.runs.explaining.question import Asked, Question, with_words
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import NextToken
@@ -20,6 +21,7 @@ SAMPLES = {0.5: 3, 0.8: 3}
 """How many lines a report shows of each temperature."""
 
 _LONGEST_LINE = 160
+_SHOWN = 24
 
 
 @judges(NextToken, object)
@@ -92,6 +94,32 @@ class TextJudge(Judge):
             ),
             "",
         ]
+
+    def question(self, asked: Asked) -> Question:
+        """The log-probability of one token given those before it, by default of the last."""
+        tokens = np.asarray(asked.example["tokens"])
+        real = np.flatnonzero(asked.example["token_mask"][1:]) + 1
+        lead = asked.lead_of(len(tokens) - 1, "the number of a character") or int(real[-1])
+        signs = self.data.symbols(np.arange(len(self.data.token_counts)))
+        label = int(tokens[lead])
+        if asked.target is not None:
+            label = signs.index(asked.choice(sorted(set(signs)), ""))
+
+        def answer(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+            return jax.nn.log_softmax(model(inputs["tokens"])[:, lead - 1], axis=-1)[:, label]
+
+        field = asked.field(tokens[:-1, None].astype(np.float32))
+        field = field.assign_coords(channel=["token"]).assign_attrs(units="number of the token")
+        before = "".join(self.data.symbols(tokens[max(0, lead - _SHOWN) : lead]))
+        return asked.question(
+            with_words(field, self.data.symbols(tokens[:-1])),
+            answer,
+            name="tokens",
+            title=f"{asked.name}: log-probability of {signs[label]} after {before}, truly "
+            f"{signs[tokens[lead]]}",
+            unit="nats",
+            place=((lead, lead + 1),) if lead < len(field) else None,
+        )
 
     def _written(self, model: nnx.Module) -> dict[float, list[str]]:
         """Lines begun anew and written to their end, the same at every call."""

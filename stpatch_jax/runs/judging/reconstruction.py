@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,9 +11,13 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.metrics import LeadTimeErrors
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.explaining.question import Asked, Question
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Reconstruct
+
+_UNMASKED = ("a model that is shown its whole input", "one with hidden parts")
 
 
 @judges(Reconstruct, object)
@@ -99,6 +104,51 @@ class ReconstructionJudge(Judge):
             axes.imshow(_slice(values), vmin=limits[0], vmax=limits[1], aspect="auto")
             axes.set_title(name)
         return {"reconstruction": figure}
+
+    def question(self, asked: Asked) -> Question:
+        """The mean of what is made of one hidden patch, that which varies most."""
+        asked.refuse("target", "lead", what="a hidden patch")
+        task, values = self.task, np.asarray(asked.example["field"])
+        masked = np.asarray(task.evaluation_mask({"field": values[None]}))[0]
+        spec = WindowSpec.of(task.config.window)
+        window = spec.window_shape(masked.shape)
+        places = [
+            tuple((at * n, at * n + n) for at, n in zip(place, window, strict=True))
+            for place in np.ndindex(spec.grid_shape(masked.shape))
+        ]
+        hidden = [place for place in places if masked[_cells(place)].all()]
+        place = max(hidden, key=lambda place: float(values[_cells(place)].std()))
+        cells = _cells(place)
+
+        def answer(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+            made = model(inputs["field"], inputs["masked"])[:, *cells]
+            return jnp.mean(made, axis=range(1, made.ndim))
+
+        field = asked.field(values)
+        where = ", ".join(
+            f"{dim} {lo} to {hi - 1}" if hi - lo > 1 else f"{dim} {lo}"
+            for dim, (lo, hi) in zip(field.dims, place, strict=False)
+        )
+        return asked.question(
+            field,
+            answer,
+            name="field",
+            fixed={"masked": masked},
+            quality=asked.negative_loss,
+            judged=[key for key in asked.example if key == "field_mask"],
+            unfit={"attention_rollout": _UNMASKED},
+            title=f"{asked.name}: mean of the hidden patch at {where}, truly "
+            f"{values[cells].mean():.3g}",
+            unit="scaled units",
+            patches=spec,
+            masked=masked,
+            place=place,
+            loss="mean squared error, scaled units squared",
+        )
+
+
+def _cells(place: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
+    return tuple(slice(*bounds) for bounds in place)
 
 
 def _slice(values: np.ndarray) -> np.ndarray:

@@ -5,16 +5,14 @@ import difflib
 import json
 import math
 import re
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from stpatch_jax.errors import InputError
-from stpatch_jax.runs.run import RunConfig
+from stpatch_jax.errors import InputError, check_range, require
+from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.values import from_values, to_values
 
 
@@ -31,12 +29,12 @@ class LogUniform:
     high: float
 
     def __post_init__(self) -> None:
-        numbers = _fits(self.low, float) and _fits(self.high, float)
-        if not numbers or not 0 < self.low < self.high < math.inf:
-            raise InputError(
-                f"log_uniform needs two numbers 0 < low < high, got {self.low!r} and "
-                f"{self.high!r}; use for example log_uniform(1e-4,1e-2)"
-            )
+        numbers = isinstance(self.low, int | float) and isinstance(self.high, int | float)
+        require(
+            numbers and 0 < self.low < self.high < math.inf,
+            f"log_uniform must have two numbers 0 < low < high, got {self.low!r} and "
+            f"{self.high!r}; use for example log_uniform(1e-4,1e-2)",
+        )
 
     def draw(self, random: np.random.Generator) -> float:
         """Draws a value, rounded to six digits."""
@@ -103,14 +101,14 @@ def _read_file(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(
-            f"--space needs FIELD=VALUE,VALUE or a JSON file, but {str(path)!r} cannot be read "
-            f"({error}); give for example model.patch_kernel_size=3,5"
+            f"--space must be FIELD=VALUE,VALUE or a JSON file, got {str(path)!r}, which cannot be "
+            f"read ({error}); give for example model.patch_kernel_size=3,5"
         ) from error
-    if not isinstance(values, dict):
-        raise InputError(
-            f"the search space {path} must hold one JSON object, but it does not; write "
-            '{"FIELD": [VALUE, ...]}'
-        )
+    require(
+        isinstance(values, dict),
+        f"the search space {path} must hold one JSON object, got {type(values).__name__}; write "
+        '{"FIELD": [VALUE, ...]}',
+    )
     return {
         name: LogUniform.parse(choice) or choice if isinstance(choice, str) else choice
         for name, choice in values.items()
@@ -130,19 +128,16 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
     """
     _check_space(space)
     drawn = sorted(name for name, choice in space.items() if isinstance(choice, LogUniform))
-    if trials is None and drawn:
-        raise InputError(
-            f"a grid needs a list of values for {drawn[0]}, got a log_uniform; list the values, or "
-            "give the number of random --trials"
-        )
+    require(
+        trials is not None or not drawn,
+        f"a grid must have a list of values for {', '.join(drawn)}, got a log_uniform; list the "
+        "values, or give the number of random --trials",
+    )
     random = np.random.default_rng(seed)
     lists = [[choice] if isinstance(choice, LogUniform) else choice for choice in space.values()]
     combinations = math.prod(map(len, lists))
-    if trials is not None and not 1 <= trials <= (math.inf if drawn else combinations):
-        most = "" if drawn else f" and at most the {combinations} combinations of the space"
-        raise InputError(
-            f"--trials must be 1 or more{most}, but it is {trials}; without it a grid is tried"
-        )
+    if trials is not None:
+        check_range("--trials", trials, 1, math.inf if drawn else combinations)
     if trials is None:
         chosen: Any = range(combinations)
     elif drawn:
@@ -163,18 +158,18 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
 
 
 def _check_space(space: Space) -> None:
-    if not space:
-        raise InputError(
-            "the search space must name a field with its values, but it is empty; give for example "
-            "model.patch_kernel_size=3,5"
-        )
+    require(
+        bool(space),
+        "the search space must name a field with its values, got none; give for example "
+        "--space model.patch_kernel_size=3,5",
+    )
     for name, choice in space.items():
         listed = isinstance(choice, Sequence) and not isinstance(choice, str)
-        if not isinstance(choice, LogUniform) and not (listed and choice):
-            raise InputError(
-                f"the search space needs a list of values or a log_uniform for {name}, got "
-                f"{choice!r}; give at least one value"
-            )
+        require(
+            isinstance(choice, LogUniform) or (listed and bool(choice)),
+            f"the search space must have a list of values or a log_uniform for {name}, got "
+            f"{choice!r}; give at least one value",
+        )
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
@@ -191,26 +186,22 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     known = dict(_leaves(tree))
     for name, value in values.items():
         *path, last = name.split(".")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)[:3]
-            raise InputError(
-                f"a search needs fields of the recipe, got {name!r}; near are {', '.join(near)}"
-            )
-        if path[:1] not in (["model"], ["task"], ["train"]) and name != "data.context":
-            raise InputError(
-                "a search may change fields of model, task and train, and data.context, got "
-                f"{name}; errors on other data cannot be compared, so search once for each"
-            )
-        owner, branch = config, tree
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)[:3]
+        require(
+            name in known,
+            f"the search space must name fields of the recipe, got {name!r}; near are "
+            f"{', '.join(near)}",
+        )
+        require(
+            path[:1] in (["model"], ["task"], ["train"]) or name == "data.context",
+            f"the search space must name fields of model, task and train, or data.context, got "
+            f"{name}; errors on other data cannot be compared, so search once for each",
+        )
+        branch = tree
         for step in path:
-            owner, branch = getattr(owner, step), branch[step]
-        kind = typing.get_type_hints(type(owner)).get(last, Any)
-        if not _fits(value, kind):
-            raise InputError(
-                f"{name} must be {_said(kind)}, got {value!r}; give values of that type"
-            )
-        branch[last] = float(value) if kind is float else value
-    return from_values(RunConfig, json.loads(json.dumps(tree)))
+            branch = branch[step]
+        branch[last] = value
+    return from_values(RunConfig, tree)
 
 
 def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -219,27 +210,3 @@ def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield from _leaves(value, f"{before}{name}.")
         else:
             yield before + name, value
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value can be a field of a type; types that JSON lacks judge for themselves."""
-    origin, entries = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, entry) for entry in entries)
-    if origin is typing.Literal:
-        return value in entries
-    if origin is tuple:
-        whole = isinstance(value, list | tuple)
-        if entries[-1] is Ellipsis:
-            return whole and all(_fits(entry, entries[0]) for entry in value)
-        return whole and len(value) == len(entries) and all(map(_fits, value, entries))
-    if kind in (int, float):
-        number = isinstance(value, int if kind is int else int | float)
-        return number and not isinstance(value, bool)
-    return isinstance(value, kind) if kind in (bool, str, types.NoneType) else True
-
-
-def _said(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return f"one of {', '.join(map(repr, typing.get_args(kind)))}"
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)

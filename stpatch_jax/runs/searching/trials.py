@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.data import DataConfig
-from stpatch_jax.errors import InputError
+from stpatch_jax.data import Data, DataConfig
+from stpatch_jax.errors import InputError, require
+from stpatch_jax.runs.config import RunConfig, resolved
 from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.run import Run, RunConfig, resolved
+from stpatch_jax.runs.run import InMemory, Run
 from stpatch_jax.runs.searching.space import Space, candidates, with_values
 from stpatch_jax.runs.values import to_values
 
@@ -48,6 +49,7 @@ def search(
     space: Space,
     *,
     workdir: str | Path,
+    data: Data | InMemory | None = None,
     trials: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -66,6 +68,7 @@ def search(
         config: What holds for every trial; of it only `train.steps` may grow between calls.
         space: What is tried, see `with_values`.
         workdir: The directory of the search.
+        data: The data where they are in memory, as in `train`.
         trials: Number of random trials; None tries the whole grid.
         seed: Of the random trials.
         progress: Whether to tell on stderr what is going on.
@@ -90,7 +93,9 @@ def search(
         if (validation := _finished(workdir / name, config))
     ]
     waiting = configs.keys() - {trial.name for trial in done}
-    runs = _checked_runs({name: configs[name] for name in configs if name in waiting}, workdir)
+    runs = _checked_runs(
+        {name: configs[name] for name in configs if name in waiting}, workdir, data
+    )
     _write(workdir, done)
     for name, run in runs.items():
         if progress:
@@ -121,14 +126,20 @@ def _plain(config: RunConfig) -> Any:
     return json.loads(json.dumps(to_values(config)))
 
 
-def _checked_runs(configs: Mapping[str, RunConfig], workdir: Path) -> dict[str, Run]:
+def _checked_runs(
+    configs: Mapping[str, RunConfig], workdir: Path, data: Data | InMemory | None
+) -> dict[str, Run]:
     """Every run, ready: what cannot be used shows before the first is trained."""
-    data: dict[DataConfig, Any] = {}
+    shared: dict[DataConfig, Data] = {}
     runs = {}
     for name, config in configs.items():
-        if config.data not in data:
-            data[config.data] = config.data.load()
-        runs[name] = Run(config, data=data[config.data])
+        run = runs[name] = Run(config, data=shared.get(config.data, data))
+        shared[config.data] = run.data
+        require(
+            run.data is not data or len(shared) == 1,
+            "data.context must be left out of a search on a data set that is built already, got "
+            f"{config.data}; give the values that config.data.of takes",
+        )
     for name, run in runs.items():
         run.claim(RunDirectory(workdir / name))
     return runs
@@ -141,7 +152,7 @@ def _train(trial: Trial, run: Run, directory: RunDirectory, progress: bool) -> T
         return dataclasses.replace(trial, error=str(error))
     if result.interrupted:
         return None
-    validation = run.evaluator.summary(result.model, "validation")
+    validation = run.validate(result.model)
     if not all(map(math.isfinite, validation.values())):
         return dataclasses.replace(trial, error="its validation error is not finite")
     record = {"config": _plain(run.config), "validation": validation}

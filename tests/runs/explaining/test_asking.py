@@ -1,7 +1,6 @@
 """The question of each kind of run: what the answer does not read counts for nothing."""
 
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,15 @@ from flax import nnx
 
 from stpatch_jax import explain
 from stpatch_jax.data import CharactersConfig, LabelledVolumesConfig
+from stpatch_jax.data.protocols import Problem
 from stpatch_jax.errors import InputError
 from stpatch_jax.explain.common import scores
 from stpatch_jax.nn import Conv3DConfig, PatchCNNConfig, TokenEmbeddingConfig
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.explaining.explanation import ask, hidden_windows
+from stpatch_jax.runs.explaining.explanation import hidden_windows
 from stpatch_jax.runs.explaining.pictures import draw_maps
-from stpatch_jax.runs.values import to_values
+from stpatch_jax.runs.explaining.question import Asked
+from stpatch_jax.runs.judging import judges
 from stpatch_jax.tasks import (
     DetectConfig,
     NextToken,
@@ -25,14 +26,16 @@ from stpatch_jax.tasks import (
     Reconstruct,
     ReconstructConfig,
 )
+from stpatch_jax.training import make_mesh
 
 CLASSES = ("car", "dog", "cat")
 
 
-class Frames:
+class Frames(Problem):
     """Noise with one object in every frame."""
 
-    classes = CLASSES
+    report: ClassVar = {"splits": {}}
+    classes, class_counts, mean_box = CLASSES, (1, 1, 1), (2.0, 2.0, 8.0, 7.0)
 
     def source(self, _):
         random = np.random.default_rng(0)
@@ -46,9 +49,6 @@ class Frames:
             }
             for number in range(2)
         ]
-
-    def state(self):
-        return {}
 
 
 def characters(folder):
@@ -96,18 +96,9 @@ def asked(kind, folder, **flags):
     graphdef, state = nnx.split(shape)
     network = nnx.merge(graphdef, jax.tree.map(filled, state))
     network = nnx.view(network, deterministic=True, raise_if_not_found=False)
-    run: Any = SimpleNamespace(
-        task=task,
-        data=data,
-        config=SimpleNamespace(data=SimpleNamespace(load=lambda: data), model=model),
-        scaler=to_values(data.state()),
-        shapes={},
-        function=lambda *_: lambda _: network,
-        directory=SimpleNamespace(path=folder),
-    )
-    settings = {"split": "test", "example": 1, "target": None, "lead": None} | flags
-    question: Any = ask(run, **settings)
-    return question, run, network
+    judge = judges.of(task, data)(task, data, make_mesh(), batch_size=8)
+    question: Any = judge.question(Asked(network, task, data, "test", 1, **flags))
+    return question, judge, network
 
 
 def found(question, field=None):
@@ -117,12 +108,12 @@ def found(question, field=None):
 
 
 def test_a_character_is_explained_by_those_that_are_read(tmp_path):
-    question, run, network = asked(characters, tmp_path, lead=9)
-    batch = run.data.source("test")[1]
+    question, judge, network = asked(characters, tmp_path, lead=9)
+    batch = judge.data.source("test")[1]
     tokens = batch["tokens"]
-    logs = nnx.jit(run.task.predict)(network, {"tokens": tokens[None]})[0]
+    logs = nnx.jit(judge.task.predict)(network, {"tokens": tokens[None]})[0]
     assert found(question) == pytest.approx(float(logs[8, tokens[9]]), abs=1e-5)
-    assert "".join(question.field.word.values) == "".join(run.data.symbols(tokens[:-1]))
+    assert "".join(question.field.word.values) == "".join(judge.data.symbols(tokens[:-1]))
     spec = hidden_windows(None, question)
     values = explain.occlusion(question.score, question.field, spec)
     # The text window of three characters that ends before the one that is explained.
@@ -133,26 +124,26 @@ def test_a_character_is_explained_by_those_that_are_read(tmp_path):
         assert found(question, field) == found(question)
     assert set(question.unfit) == {"integrated_gradients", "smooth_grad", "attention_rollout"}
     assert question.place == ((9, 10),)
-    figure = draw_maps(question.shown, {"occlusion": values}, title=question.told)
+    figure = draw_maps(question.shown, {"occlusion": values}, title=question.title)
     text = "".join(label.get_text() for label in figure.axes[0].texts)
     assert text == "".join(question.field.word.values)
 
 
 def test_a_character_can_be_chosen(tmp_path):
-    question, run, _ = asked(characters, tmp_path, target="b")
-    assert "log-probability of b after" in question.told
-    signs = run.data.symbols(np.array([97, 32, 10, 0, 7]))
+    question, judge, _ = asked(characters, tmp_path, target="b")
+    assert "log-probability of b after" in question.title
+    signs = judge.data.symbols(np.array([97, 32, 10, 0, 7]))
     assert signs == ["a", "\u2423", "\u21b5", "\u00b7", "\u25a1"]
-    with pytest.raises(InputError, match="target must be one of"):
+    with pytest.raises(InputError, match="target must be"):
         asked(characters, tmp_path, target="be")
     with pytest.raises(InputError, match="lead must be the number of a character from 1 to 16"):
         asked(characters, tmp_path, lead=17)
 
 
 def test_an_object_is_explained_by_its_frame(tmp_path):
-    question, run, network = asked(clips, tmp_path)
-    batch = run.data.source("test")[1]
-    detected = nnx.jit(run.task.predict)(network, {"field": batch["field"][None]})
+    question, judge, network = asked(clips, tmp_path)
+    batch = judge.data.source("test")[1]
+    detected = nnx.jit(judge.task.predict)(network, {"field": batch["field"][None]})
     frame = int(np.asarray(detected.score)[0, :, 0].argmax())
     best = float(detected.score[0, frame, 0])
     assert 1 / (1 + np.exp(-found(question))) == pytest.approx(best, abs=1e-5)
@@ -175,18 +166,18 @@ def test_an_object_is_explained_by_its_frame(tmp_path):
 
 def test_frame_and_class_of_an_object_can_be_chosen(tmp_path):
     question, _, _ = asked(clips, tmp_path, lead=2, target="dog")
-    assert "dog in frame 2 of 3" in question.told
+    assert "dog in frame 2 of 3" in question.title
     assert question.place[0] == (1, 2)
     with pytest.raises(InputError, match="lead must be the number of a frame from 1 to 3"):
         asked(clips, tmp_path, lead=4)
-    with pytest.raises(InputError, match="target must be one of car, dog, cat, but it is 'bus'"):
+    with pytest.raises(InputError, match="target must be 'car', 'dog' or 'cat', got 'bus'"):
         asked(clips, tmp_path, target="bus")
 
 
 def test_a_hidden_patch_is_explained_by_what_is_shown(tmp_path):
-    question, run, network = asked(volumes, tmp_path)
-    field = run.data.source("test")[1]["field"]
-    made = np.asarray(nnx.jit(run.task.predict)(network, {"field": field[None]}))[0]
+    question, judge, network = asked(volumes, tmp_path)
+    field = judge.data.source("test")[1]["field"]
+    made = np.asarray(nnx.jit(judge.task.predict)(network, {"field": field[None]}))[0]
     patch = tuple(slice(*bounds) for bounds in question.place)
     assert question.masked[patch].all()
     assert question.masked.mean() == 0.5
@@ -198,5 +189,5 @@ def test_a_hidden_patch_is_explained_by_what_is_shown(tmp_path):
     values = explain.occlusion(question.score, question.field, spec).values
     assert not values[hidden].any()
     assert values[~hidden].all()
-    with pytest.raises(InputError, match="target is not of hidden patches"):
+    with pytest.raises(InputError, match="target must be left out of a question on a hidden patch"):
         asked(volumes, tmp_path, target="a")

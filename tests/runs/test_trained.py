@@ -15,7 +15,7 @@ from stpatch_jax.nn import Conv3DConfig
 from stpatch_jax.recipes import recipe
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.run import Run, train
-from stpatch_jax.runs.trained import pretrained_model
+from stpatch_jax.runs.trained import load_run
 from stpatch_jax.tasks import ClassifyConfig, ReconstructConfig
 
 WIDTH = 4
@@ -82,7 +82,7 @@ def test_training_starts_from_the_backbone_of_the_other_run(volumes, pretrained)
     run = Run(cut("scan", volumes, start_from=str(pretrained)))
     fresh: Any = run.create_model(nnx.Rngs(7))
     started: Any = run.create_start(nnx.Rngs(7))
-    learnt = pretrained_model(pretrained)
+    learnt = load_run(pretrained).model
     for ours, theirs in zip(backbone(started), backbone(learnt), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert any(
@@ -108,14 +108,14 @@ def test_a_start_that_does_not_fit_is_told_before_anything_is_written(
             workdir=workdir,
             progress=False,
         )
-    with pytest.raises(InputError, match=r"must be a run directory .* \(it has none\)"):
+    with pytest.raises(InputError, match=r"must be a run directory .* got none"):
         train(
             cut("scan", volumes, start_from=str(tmp_path / "none")), workdir=workdir, progress=False
         )
     begun = RunDirectory(tmp_path / "begun")
     begun.claim(json.loads((pretrained / "config.json").read_text()))
-    with pytest.raises(InputError, match="a checkpoint to start from, but it has none yet"):
-        pretrained_model(begun.path)
+    with pytest.raises(InputError, match="must have a checkpoint, got none yet; train it first"):
+        load_run(begun.path)
     assert not workdir.exists()
 
 

@@ -79,10 +79,14 @@ def run(tmp_path_factory):
         cleaning=CleaningConfig(per="cell"),
     )
     run, model = trained(folder, data, ForecastConfig(residual="climatology"))
-    found = run.evaluator(model, "test")
-    expected = run.data.in_units(found.forecasts["model"], found.index)
+    index, forecasts = [], []
+    for batch, forecast in run.judge.predicted(model, "test"):
+        index.append(batch["index"][batch["example_mask"]])
+        forecasts.append(forecast[batch["example_mask"]])
+    index = np.concatenate(index)
+    expected = run.data.in_units(np.concatenate(forecasts), index)
     (folder / "train.nc").rename(folder / "seen.nc")
-    return folder, expected[..., 0], found.index
+    return folder, expected[..., 0], index
 
 
 def test_forecasts_by_regions_are_those_of_the_evaluation(run, tmp_path, capsys, monkeypatch):
@@ -142,14 +146,14 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys):
     other.rename(t2m="wind").to_netcdf(tmp_path / "wind.nc")
     (tmp_path / "there.nc").write_text("mine")
     cases = {
-        ("new.nc", "f.txt"): "must go to a file whose name ends with .zarr, .nc",
-        ("new.nc", "there.nc"): "there.nc must not exist yet",
+        ("new.nc", "f.txt"): "the name of the output must end with .zarr, .nc",
+        ("new.nc", "there.nc"): "the output must be new, got",
         ("new.nc", "no/folder/f.nc"): "must be writable",
         ("new.nc", "no/folder/f.zarr"): "must be writable",
-        ("short.nc", "f.nc"): "must have the 6 rows that a forecast needs, but it has 5",
+        ("short.nc", "f.nc"): "must have the 6 rows that a forecast needs, got 5",
         ("small.nc", "f.nc"): "must have the cells of the run, (2, 3), or more of them",
-        ("wide.nc", "f.nc"): "something of this run was fitted cell by cell",
-        ("wind.nc", "f.nc"): "must have the channels of the run, t2m, but it has wind",
+        ("wide.nc", "f.nc"): "as something of it was fitted cell by cell",
+        ("wind.nc", "f.nc"): "must have the channels of the run, t2m, got wind",
         ("none.nc", "f.nc"): "none.nc",
     }
     start = ["predict", str(folder / "run")]
@@ -162,9 +166,9 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys):
     assert not (tmp_path / "f.nc").exists()
     source, target = str(tmp_path / "new.nc"), str(tmp_path / "f.csv")
     assert cli.main([*start, source, target, "--process-count", "2", "--process-index", "0"]) == 2
-    assert "processes share a .zarr target only" in capsys.readouterr().err
+    assert "--process-count must be 1 for all but a .zarr output" in capsys.readouterr().err
     assert cli.main([*start, source, target, "--every", "0"]) == 2
-    assert "--every must be at least 1 time step" in capsys.readouterr().err
+    assert "--every must be a whole number >= 1, got 0" in capsys.readouterr().err
     assert cli.main(["predict", str(tmp_path), "x.nc", target]) == 2
     assert "config.json" in capsys.readouterr().err
 
@@ -217,7 +221,7 @@ def start(run, folder, name, number):
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
     }
     paths = [run, folder / "in.zarr", folder / name]
     share = ["--process-count", "2", "--process-index", str(number)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,6 +51,15 @@ def trained(folder, data, task, window):
     return run, run.fit(directory, progress=False).model
 
 
+def judged(run, model):
+    """The test examples and what the evaluation has of the model on them."""
+    parts = [
+        jax.tree.map(lambda x, real=batch["example_mask"]: x[real], (batch, outputs))
+        for batch, outputs in run.judge.predicted(model, "test")
+    ]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
 @pytest.fixture(scope="module")
 def panel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("panel")
@@ -70,7 +80,7 @@ def by_command(folder, source):
     target = folder / "by-command.csv"
     done = subprocess.run(
         [sys.executable, "-m", "stpatch_jax", "predict", folder / "run", source, target],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         timeout=240,
@@ -88,10 +98,10 @@ def test_prices_are_those_of_the_evaluation(panel):
     assert list(found) == ["init_time", "lead", "valid_time", "company", "price"]
     # Rows 9 to 80: eight rows of returns before each, the last one behind the table.
     assert len(found) == 72 * 2 * 3
-    forecasts = run.evaluator(model, "test")
-    expected = run.data.in_units(forecasts.forecasts["model"], forecasts.index)
+    batch, forecasts = judged(run, model)
+    expected = run.data.in_units(forecasts, batch["index"])
     values = found.price.to_numpy().reshape(72, 2, 3, 1)
-    np.testing.assert_allclose(values[forecasts.index - 9], expected, rtol=1e-5)
+    np.testing.assert_allclose(values[batch["index"] - 9], expected, rtol=1e-5)
     # The table is monthly, and goes on so.
     assert found.valid_time.iloc[-1] == "2006-10-01"
     assert tuple(found.company[:3]) == COMPANIES
@@ -150,9 +160,9 @@ def test_tables_of_other_companies_or_columns_are_refused(panel, capsys):
         error = capsys.readouterr().err.strip().splitlines()
         assert told in error[-1]
         assert not target.exists()
-    with pytest.raises(InputError, match=r"must go to a file whose name ends with .csv, .csv.gz"):
+    with pytest.raises(InputError, match=r"name of the output must end with .csv, .csv.gz, got"):
         predict(folder / "run", str(folder / "prices.csv"), folder / "f.zarr")
-    with pytest.raises(InputError, match="processes share the forecasts of a field only"):
+    with pytest.raises(InputError, match="--process-count must be 1 for a table, got 2"):
         predict(folder / "run", "prices.csv", folder / "f.csv", process_count=2, process_index=0)
 
 
@@ -174,7 +184,7 @@ def series(tmp_path_factory):
 @pytest.mark.slow
 def test_classes_are_those_of_the_evaluation(series):
     folder, run, model = series
-    expected = run.evaluator(model, "test").probabilities["model"]
+    _, expected = judged(run, model)
     # The same series with labels that mean nothing, without the training data.
     lines = (folder / "N_TEST.tsv").read_text().splitlines()
     renamed = "".join("?" + line[1:] + "\n" for line in lines)
@@ -190,9 +200,11 @@ def test_classes_are_those_of_the_evaluation(series):
 def test_items_of_another_length_are_refused(series):
     folder, *_ = series
     write_series(folder / "long.tsv", 3, length=13)
-    with pytest.raises(InputError, match=r"have the shape .* trained on, \(12, 1\), but .*\(13, 1"):
+    with pytest.raises(InputError, match=r"have the shape .* trained on, \(12, 1\), got \(13, 1"):
         predict(folder / "run", str(folder / "long.tsv"), folder / "f.csv")
-    with pytest.raises(InputError, match="--every is for forecasts, but this run classifies"):
+    with pytest.raises(
+        InputError, match="--every must be left out of a run that forecasts"
+    ):
         predict(folder / "run", str(folder / "long.tsv"), folder / "f.csv", every=1)
 
 
@@ -267,10 +279,10 @@ def test_value_at_risk_is_that_of_the_evaluation(tmp_path):
     run, model = trained(tmp_path, data, task, (1, 1))
     found = made(tmp_path, tmp_path / "prices.csv", every=1)
     assert list(found.columns[:3]) == ["init_time", "rows", "company"]
-    split = run.evaluator(model, "test")
-    values = found.quantile_without_level.to_numpy().reshape(420, 1, 4, 1)
+    rows = run.judge(model, "test").rows
+    values = found.quantile_without_level.to_numpy().reshape(420, 4)
     np.testing.assert_allclose(
-        values[split.index - 5], split.tails["model_without_level"], rtol=1e-5
+        values[rows["index"] - 5], rows["quantiles"]["model_without_level"], rtol=1e-5
     )
     moved = found["quantile"] / found.quantile_without_level
     assert moved.iloc[-1] != 1
