@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from stpatch_jax.data import CleaningConfig, FieldConfig
 from stpatch_jax.nn import FlatPatchesConfig
@@ -42,9 +43,19 @@ def judge_field(store: str) -> None:
     data, task = config.load(), ForecastConfig().create()
     shapes = {name: (1, *x.shape) for name, x in data.source("train")[0].items()}
     backbone = FlatPatchesConfig(WindowSpec((CONTEXT, 1, 1)))
-    model: Any = task.build(backbone, shapes, rngs=nnx.Rngs(0))
-    nnx.update(model, jax.tree.map(lambda x: x + 0.1, nnx.state(model, nnx.Param)))
-    judge = judges.of(task, data)(task, data, make_mesh(), batch_size=BATCH)
+    mesh = make_mesh()
+
+    def create() -> Any:
+        model: Any = task.build(backbone, shapes, rngs=nnx.Rngs(0))
+        # Else the head is zero, and the forecast that of persistence.
+        nnx.update(model, jax.tree.map(lambda x: x + 0.1, nnx.state(model, nnx.Param)))
+        return nnx.state(model)
+
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: task.build(backbone, shapes, rngs=nnx.Rngs(0))))
+    # The same arrays on all devices of all processes.
+    state = jax.jit(create, out_shardings=NamedSharding(mesh, PartitionSpec()))()
+    model = nnx.merge(graphdef, state)
+    judge = judges.of(task, data)(task, data, mesh, batch_size=BATCH)
     # What the first batch costs, compilation above all, is not what a split costs.
     judge(model, "validation")
     before = peak_bytes()
