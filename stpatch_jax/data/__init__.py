@@ -11,12 +11,11 @@ from stpatch_jax.data.fields.climatology import (
     with_space_means,
 )
 from stpatch_jax.data.fields.forcings import calendar_features
-from stpatch_jax.data.fields.on_device import DeviceWindows
 from stpatch_jax.data.fields.problem import FieldConfig, FieldData
 from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader
 from stpatch_jax.data.fields.windows import FieldWindows
-from stpatch_jax.data.fields.writers import ForecastWriter, forecast_dataset, write_csv, write_table
+from stpatch_jax.data.fields.writers import forecast_dataset, write_csv, write_table
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.labelled.clips import LabelledClips, LabelledClipsConfig
 from stpatch_jax.data.labelled.fields import (
@@ -101,12 +100,10 @@ __all__ = [
     "Climatology",
     "Data",
     "DataConfig",
-    "DeviceWindows",
     "FieldConfig",
     "FieldData",
     "FieldWindows",
     "ForecastData",
-    "ForecastWriter",
     "InputAxes",
     "LabelledClips",
     "LabelledClipsConfig",

@@ -75,7 +75,7 @@ class Data(Protocol):
         """What is known of the axes of the input of an example, for explanations."""
         ...
 
-    def names(self, split: str) -> Mapping[str, Sequence[Any]]:
+    def names(self, split: str) -> Mapping[str, Sequence[Any] | np.ndarray]:
         """What tells examples apart in tables, by column [example]; {} counts them."""
         ...
 
@@ -97,7 +97,7 @@ class Problem:
         del split, number
         return InputAxes()
 
-    def names(self, split: str) -> Mapping[str, Sequence[Any]]:
+    def names(self, split: str) -> Mapping[str, Sequence[Any] | np.ndarray]:
         """The examples are only counted."""
         del split
         return {}

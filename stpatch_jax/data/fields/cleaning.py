@@ -12,7 +12,7 @@ from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase, i
 from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
 from stpatch_jax.data.transforms.cleaning import forward_fill, nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline, StepName
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_choice, require
 
 MissingRule = Literal["forward_fill", "interpolate", "climatology", "leave"]
 
@@ -304,11 +304,7 @@ def channel_numbers(channels: Sequence[str], names: Sequence[str] | None) -> tup
         InputError: If there is no such channel.
     """
     for name in names or ():
-        require(
-            name in channels,
-            f"a channel must be one of the field's channels {', '.join(channels)}, but one is "
-            f"{name!r}; choose from these",
-        )
+        check_choice("a channel of the field", name, channels)
     return tuple(channels.index(name) for name in (channels if names is None else names))
 
 

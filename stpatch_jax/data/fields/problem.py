@@ -1,6 +1,6 @@
 """Forecast problems on fields of any kind: series, panels, maps, grids."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from stpatch_jax.data.fields.climatology import (
 )
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.rolling import rolling_weight
+from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.protocols import EVERYTHING, DataConfig, InputAxes, Problem, chosen_split
 from stpatch_jax.data.readers import open_field
@@ -267,6 +268,8 @@ class FieldData(Problem):
         splits: Target rows of `train`, `validation` and `test`.
         report: What was read, and the dates of the splits; JSON-able.
         fitted_means: The climatology in scaled units where it was fitted before, to another field.
+        block_bytes: Size of the blocks in which the training rows are read, in bytes, which bounds
+            the memory that is needed.
     """
 
     config: FieldConfig
@@ -275,6 +278,7 @@ class FieldData(Problem):
     splits: Mapping[str, range]
     report: dict[str, Any]
     fitted_means: Climatology | None = None
+    block_bytes: int = 2**26
 
     @classmethod
     def of(cls, values: xr.DataArray, config: FieldConfig) -> "FieldData":
@@ -371,9 +375,65 @@ class FieldData(Problem):
 
         See `rolling_weight`, which also tells the formula.
         """
-        rows = self.values(slice(0, self.splits["validation"].stop))
-        scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
-        return rolling_weight(scaled, context=self.context, horizon=self.horizon)
+        rows = range(self.splits["validation"].stop)
+        channels = range(self.field.shape[-1])
+        # A block becomes windows, in which each value stands once for each of their rows.
+        block_bytes = 4 * self.block_bytes // (self.context + self.horizon)
+
+        def blocks() -> Iterator[np.ndarray]:
+            for cells in cell_blocks(self._reader, rows, block_bytes=block_bytes):
+                part = self._reader.read(slice(0, rows.stop), *cells)
+                yield self.cleaner.scaled(part, channels=channels, clip=False, cells=cells)
+
+        return rolling_weight(blocks, context=self.context, horizon=self.horizon)
+
+    def alert_thresholds(self) -> np.ndarray:
+        """The threshold of each series [*space, channel], see `AlertConfig.thresholds`."""
+        return self._thresholds
+
+    def event_frequency(self, times: np.ndarray) -> np.ndarray:
+        """The share of events among the training rows of the same phase [time, *space, channel].
+
+        Args:
+            times: Times [time].
+
+        Raises:
+            InputError: The data have no climatology, whose phases these are.
+        """
+        return self._frequency.at(times)
+
+    @cached_property
+    def _reader(self) -> SlabReader:
+        return SlabReader(self.field, cache_bytes=0)
+
+    @cached_property
+    def _thresholds(self) -> np.ndarray:
+        rows = range(self.splits["train"].stop)
+        fitted = np.empty(self.field.shape[1:])
+        for cells in cell_blocks(self._reader, rows, block_bytes=self.block_bytes):
+            part = self._reader.read(slice(0, rows.stop), *cells)
+            fitted[cells] = self.config.alert.thresholds(part)
+        return fitted
+
+    @cached_property
+    def _frequency(self) -> Climatology:
+        def happened(values: np.ndarray) -> np.ndarray:
+            events = self.config.alert.happened(values, self._thresholds)
+            return np.where(np.isnan(values), np.nan, events)
+
+        return self._fitted_climatology(happened)
+
+    def _fitted_climatology(self, of: Callable[[np.ndarray], np.ndarray]) -> Climatology:
+        """The means of a function of the training rows."""
+        require(
+            self.config.climatology is not None,
+            "data.climatology must be a phase for means by phase, got none; give data.climatology "
+            "hour, for example",
+        )
+        rows, times = range(self.splits["train"].stop), self.times
+        blocks = time_blocks(self._reader, rows, block_bytes=self.block_bytes)
+        parts = ((of(self._reader.read(block)), times[block]) for block in blocks)
+        return Climatology.fit_chunks(parts, phase=self.config.climatology or "hour")
 
     def state(self) -> dict[str, Any]:
         """The fitted cleaning, the extent of space, and what inputs need else."""
@@ -400,10 +460,7 @@ class FieldData(Problem):
         """The climatology of the training rows in scaled units, 0 where a series has none."""
         if self.config.climatology is None or self.fitted_means is not None:
             return self.fitted_means
-        train = slice(0, self.splits["train"].stop)
-        fitted = Climatology.fit(
-            self.values(train), self.times[train], phase=self.config.climatology
-        )
+        fitted = self._fitted_climatology(lambda values: values)
         scaled = self.cleaner.scaled(fitted.mean, channels=range(self.field.shape[-1]), clip=False)
         return Climatology(fitted.phase, np.nan_to_num(scaled))
 

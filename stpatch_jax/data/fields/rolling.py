@@ -1,5 +1,8 @@
 """How far a forecast may leave persistence: a weight from rolling origins of the known past."""
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
 import numpy as np
 
 from stpatch_jax.errors import require
@@ -9,7 +12,9 @@ _ORIGINS = 30
 _RIDGE = 1e-3
 
 
-def rolling_weight(values: np.ndarray, *, context: int, horizon: int) -> float:
+def rolling_weight(
+    values: np.ndarray | Callable[[], Iterable[np.ndarray]], *, context: int, horizon: int
+) -> float:
     """The weight of a linear forecast against persistence that least squares gives out of sample.
 
     A linear map of the last `context` values, shared by all series, is fitted at some thirty
@@ -20,7 +25,9 @@ def rolling_weight(values: np.ndarray, *, context: int, horizon: int) -> float:
     drifts one way only, cannot tell that.
 
     Args:
-        values: Training and validation rows alone [row, *series], scaled, NaN where missing.
+        values: Training and validation rows alone [row, *series], scaled, NaN where missing; or
+            what yields them in blocks of series, the same at every call, so that they need not fit
+            into memory together.
         context: Number of values that the map sees, in time steps.
         horizon: Number of predicted time steps.
 
@@ -40,34 +47,58 @@ def rolling_weight(values: np.ndarray, *, context: int, horizon: int) -> float:
         >>> bool(rolling_weight(walk, context=4, horizon=8) < 0.6)
         True
     """
+
+    def blocks() -> Iterator[np.ndarray]:
+        for block in [values] if isinstance(values, np.ndarray) else values():
+            require(
+                len(block) >= length,
+                f"a rolling weight must have the rows of one window of {length}, got {len(block)}; "
+                "use more rows or a shorter context or horizon",
+            )
+            series = np.asarray(block, np.float64).reshape(len(block), -1)
+            yield np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
+
     length = context + horizon
-    require(
-        len(values) >= length,
-        f"a rolling weight needs rows for one window of {length}, but there are {len(values)}; use "
-        "more rows or a shorter context or horizon",
-    )
-    series = np.asarray(values, np.float64).reshape(len(values), -1)
-    windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
-    step = max(1, len(values) // _ORIGINS)
-    known = np.zeros((context, length))
-    fitted, agreed, spread = 0, 0.0, 0.0
-    for origin in range(round(_FIRST_SHARE * len(values)), len(windows) + context, step):
-        # Windows whose last target lies before the origin may be fitted to.
-        ready = max(fitted, origin - length + 1)
-        rows = _complete(windows[fitted:ready])
-        known += rows[:, :context].T @ rows
-        fitted = ready
-        ahead = _complete(windows[origin - context : origin - context + step])
-        if fitted == 0 or not len(ahead):
-            continue
-        gram = known[:, :context]
-        ridge = _RIDGE * np.trace(gram) / context * np.eye(context)
-        weights = np.linalg.solve(gram + ridge, known[:, context:])
-        last = ahead[:, context - 1 : context]
-        left = ahead[:, :context] @ weights - last
-        agreed += float(np.sum((ahead[:, context:] - last) * left))
-        spread += float(np.sum(left * left))
+    known: dict[int, np.ndarray] = {}
+    for windows in blocks():
+        fitted = 0
+        for origin in _origins(len(windows) + length - 1, context, horizon):
+            # Windows whose last target lies before the origin may be fitted to.
+            ready = max(fitted, origin - length + 1)
+            rows = _complete(windows[fitted:ready])
+            known[origin] = known.get(origin, 0.0) + rows[:, :context].T @ rows
+            fitted = ready
+    maps = dict(zip(known, map(_linear_map, itertools.accumulate(known.values())), strict=True))
+    agreed, spread = 0.0, 0.0
+    for windows in blocks():
+        step = _step(len(windows) + length - 1)
+        for origin, weights in maps.items():
+            ahead = _complete(windows[origin - context : origin - context + step])
+            if weights is None or not len(ahead):
+                continue
+            last = ahead[:, context - 1 : context]
+            left = ahead[:, :context] @ weights - last
+            agreed += float(np.sum((ahead[:, context:] - last) * left))
+            spread += float(np.sum(left * left))
     return float(np.clip(agreed / spread, 0, 1)) if spread else 1.0
+
+
+def _step(rows: int) -> int:
+    """Rows between origins."""
+    return max(1, rows // _ORIGINS)
+
+
+def _origins(rows: int, context: int, horizon: int) -> range:
+    return range(round(_FIRST_SHARE * rows), rows - horizon + 1, _step(rows))
+
+
+def _linear_map(products: np.ndarray) -> np.ndarray | None:
+    """The ridge regression [context, horizon] that sums of products tell; None without windows."""
+    context = len(products)
+    gram = products[:, :context]
+    if not (trace := np.trace(gram)):
+        return None
+    return np.linalg.solve(gram + _RIDGE * trace / context * np.eye(context), products[:, context:])
 
 
 def _complete(windows: np.ndarray) -> np.ndarray:

@@ -126,6 +126,31 @@ def time_blocks(reader: SlabReader, rows: range, *, block_bytes: int) -> Iterato
         start = stop
 
 
+def cell_blocks(
+    reader: SlabReader, rows: range, *, block_bytes: int
+) -> Iterator[tuple[slice, ...]]:
+    """Cuts space into tiles of which all rows together take at most about `block_bytes`.
+
+    Args:
+        reader: The reader of the field.
+        rows: The rows that are read of each tile.
+        block_bytes: Size of a block, in bytes; a tile holds at least one cell, or one chunk.
+
+    Yields:
+        One slice per space axis; a single `()` where there are none.
+    """
+    field = reader.field
+    left = max(1, block_bytes // max(1, len(rows) * field.dtype.itemsize * field.shape[-1]))
+    chunks = reader.chunks or (1,) * field.ndim
+    axes: list[list[slice]] = []
+    # Cells that lie side by side in the store are filled up first.
+    for size, chunk in list(zip(field.shape, chunks, strict=True))[-2:0:-1]:
+        cells = max(chunk, left // chunk * chunk)
+        axes.insert(0, [slice(at, at + cells) for at in range(0, size, cells)])
+        left = max(1, left // min(size, cells))
+    yield from itertools.product(*axes)
+
+
 def _chunk_shape(field: xr.DataArray, chunks: Mapping[str, int] | None) -> tuple[int, ...] | None:
     """Cells per chunk along each axis, None if the field is not stored in chunks."""
     if chunks is None:

@@ -1,20 +1,15 @@
-"""Forecasts with their times and coordinates: to xarray, to zarr by region, to CSV."""
+"""Forecasts with their times and coordinates: to xarray and to CSV."""
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.cleaning import channel_numbers, check_field
-from stpatch_jax.data.libraries import require_library
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import require
+from stpatch_jax.files import replaced
 
 
 def forecast_dataset(
@@ -53,18 +48,19 @@ def forecast_dataset(
         (('init_time', 'lead_time'), [[2, 3]])
     """
     values = np.asarray(values)
-    names = _names(field, channels)
+    own = tuple(str(name) for name in field.channel.values)
+    names = tuple(own[number] for number in channel_numbers(own, channels))
     coords = forecast_coords(field, index=index, horizon=values.shape[1] if values.ndim > 1 else 1)
-    expected = (*_shape(coords, field), len(names))
+    expected = (len(coords.init_time), len(coords.lead_time), *field.shape[1:-1], len(names))
     require(
         values.shape == expected,
-        f"forecasts must have the shape (window, horizon, *space, channel) = {expected}, but it is "
+        f"forecasts must have the shape (window, horizon, *space, channel) = {expected}, got "
         f"{values.shape}; give one window for each index and the channels {', '.join(names)}",
     )
-    dims = _dims(field)
-    units = channel_units(field)
+    dims, units = ("init_time", "lead_time", *map(str, field.dims[1:-1])), channel_units(field)
     variables = {
-        name: (dims, values[..., at], _attributes(name, units)) for at, name in enumerate(names)
+        name: (dims, values[..., at], {"units": units[name]} if name in units else {})
+        for at, name in enumerate(names)
     }
     return xr.Dataset(variables, coords)
 
@@ -89,15 +85,15 @@ def forecast_coords(field: xr.DataArray, *, index: np.ndarray, horizon: int) -> 
     fine = index.ndim == 1 and np.issubdtype(index.dtype, np.integer) and len(index) > 0
     require(
         bool(fine and (np.diff(index) > 0).all() and index[0] >= 1 and index[-1] <= len(times)),
-        f"index must be ascending rows in 1..{len(times)}, but it is "
+        f"index must be ascending rows in 1..{len(times)}, got "
         f"{np.array2string(index, threshold=6)}; give the first target row of each window once",
     )
     steps = np.diff(times)
     even = len(steps) > 0 and bool((steps == steps[0]).all())
     require(
         even or index[-1] + horizon <= len(times),
-        f"forecasts beyond the end of the field need evenly spaced times, but they reach row "
-        f"{index[-1] + horizon} of {len(times)}; leave these windows out",
+        f"the times must be evenly spaced for forecasts beyond the end of the field, got row "
+        f"{index[-1] + horizon} of {len(times)} at uneven ones; leave these windows out",
     )
     leads = np.arange(1, horizon + 1)
     rows = index[:, None] + leads - 1
@@ -141,132 +137,6 @@ def channel_units(field: xr.DataArray) -> dict[str, str]:
     return dict.fromkeys(names, str(units))
 
 
-class ForecastWriter:
-    """Writes forecasts to a zarr store window by window; the store appears when all are there.
-
-    A context manager: until it ends, everything lies in a folder of another name beside the store,
-    which is renamed at the end and removed after an error.
-
-    Args:
-        path: The store to make; must not exist yet.
-        field: The field (time, *space, channel) that the forecasts belong to.
-        index: Row of the first target of each window [window], ascending.
-        horizon: Number of predicted time steps.
-        channels: Names of the predicted channels; all of the field by default.
-        windows_per_chunk: Windows per chunk of the store.
-
-    Raises:
-        InputError: If the store exists or cannot be written, or the rows do not fit the field.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        field: xr.DataArray,
-        *,
-        index: np.ndarray,
-        horizon: int,
-        channels: Sequence[str] | None = None,
-        windows_per_chunk: int = 16,
-    ) -> None:
-        self._zarr = require_library(
-            "zarr", purpose="a forecast store", install="stpatch_jax[zarr]"
-        )
-        self._path = Path(path)
-        self._field = field
-        self._names = _names(field, channels)
-        self._coords = forecast_coords(field, index=index, horizon=horizon)
-        self._shape = _shape(self._coords, field)
-        self._chunk = max(1, min(windows_per_chunk, self._shape[0]))
-        self._written = np.zeros(self._shape[0], bool)
-        self._folder: Path | None = None
-        self._group: Any = None
-
-    def __enter__(self) -> Self:
-        with _writable(self._path):
-            _require_free(self._path)
-            self._folder = Path(
-                tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent)
-            )
-            try:
-                self._create(self._folder)
-            except BaseException:
-                shutil.rmtree(self._folder, ignore_errors=True)
-                raise
-        return self
-
-    def write(self, first: int, values: np.ndarray) -> None:
-        """Writes some windows.
-
-        Args:
-            first: Number of the first of them, from 0.
-            values: Forecasts [windows, horizon, *space, channel] in the units of the field.
-
-        Raises:
-            InputError: If the windows do not fit the store, or the disk does not take them.
-        """
-        values = np.asarray(values)
-        last = first + len(values)
-        expected = (*self._shape[1:], len(self._names))
-        require(
-            values.shape[1:] == expected and 0 <= first <= last <= self._shape[0],
-            f"windows to write must have the shape {expected} and lie in 0..{self._shape[0] - 1}, "
-            f"but their shape is {values.shape[1:]} and they go from {first} to {last - 1}; give "
-            "the windows that the index names",
-        )
-        with _writable(self._path):
-            for at, name in enumerate(self._names):
-                self._group[name][first:last] = values[..., at]
-        self._written[first:last] = True
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        folder = self._folder
-        if folder is None:
-            return
-        try:
-            if kind is None:
-                self._finish(folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _finish(self, folder: Path) -> None:
-        require(
-            bool(self._written.all()),
-            f"all {len(self._written)} windows must be written, but window "
-            f"{int(self._written.argmin())} is not; write every window that the index names",
-        )
-        with _writable(self._path):
-            self._zarr.consolidate_metadata(str(folder))
-            _require_free(self._path)
-            folder.chmod(0o755)
-            folder.rename(self._path)
-
-    def _create(self, folder: Path) -> None:
-        """Writes the coordinates and makes the arrays, without any chunk yet."""
-        # Format 2: it has texts as coordinates and is read by every library.
-        self._coords.to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
-        self._group = self._zarr.open_group(str(folder), mode="r+")
-        units = channel_units(self._field)
-        for name in self._names:
-            self._group.create_array(
-                name,
-                shape=self._shape,
-                chunks=(self._chunk, *self._shape[1:]),
-                dtype="float32",
-                fill_value=np.nan,
-                attributes={
-                    "_ARRAY_DIMENSIONS": list(_dims(self._field)),
-                    "coordinates": "valid_time",
-                    **_attributes(name, units),
-                },
-            )
-
-
 def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
     """Writes forecasts as a long table: one row per initial time, lead time and place.
 
@@ -292,50 +162,5 @@ def write_table(path: str | Path, table: Any) -> None:
     Raises:
         InputError: If the file cannot be written; then nothing is changed.
     """
-    path = Path(path)
-    with _writable(path):
-        # The suffix decides about compression.
-        number, name = tempfile.mkstemp(prefix=".", suffix=path.name, dir=path.parent)
-        os.close(number)
-        try:
-            table.to_csv(name, index=False)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-
-def _names(field: xr.DataArray, channels: Sequence[str] | None) -> tuple[str, ...]:
-    names = tuple(str(name) for name in field.channel.values)
-    return tuple(names[number] for number in channel_numbers(names, channels))
-
-
-def _dims(field: xr.DataArray) -> tuple[str, ...]:
-    return "init_time", "lead_time", *map(str, field.dims[1:-1])
-
-
-def _shape(coords: xr.Dataset, field: xr.DataArray) -> tuple[int, ...]:
-    return coords.sizes["init_time"], coords.sizes["lead_time"], *field.shape[1:-1]
-
-
-def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
-    return {"units": units[name]} if name in units else {}
-
-
-def _require_free(path: Path) -> None:
-    require(
-        not path.exists(),
-        f"forecasts must go to a new store, but {path} exists; remove it or give another name",
-    )
-
-
-@contextlib.contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    """Turns what the file system refuses into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"the output {path} must be writable, but writing gave: {error.strerror or error}; "
-            "give a path in an existing folder with room"
-        ) from error
+    with replaced(path) as part:
+        table.to_csv(part, index=False)

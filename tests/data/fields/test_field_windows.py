@@ -234,7 +234,7 @@ def test_what_was_read_cannot_be_written_to(stored):
         ({"tile": (4, 6)}, "but it has 6 of 5 cells along longitude"),
         ({"tile": (4, 0)}, "tile must be a whole number of cells"),
         ({"tile_stride": (4, 2)}, "tile_stride needs a tile"),
-        ({"target_channels": ("rain",)}, "channels t2m, wind, but one is 'rain'"),
+        ({"target_channels": ("rain",)}, "must be 't2m' or 'wind', got 'rain'"),
         ({"calendar": ("moon",)}, "but one is 'moon'"),
     ],
 )

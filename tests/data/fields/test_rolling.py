@@ -6,8 +6,6 @@ from sklearn.linear_model import Ridge
 
 from stpatch_jax.data import FieldConfig, rolling_weight
 from stpatch_jax.errors import InputError
-from stpatch_jax.recipes import recipe
-from stpatch_jax.runs.run import RunConfig
 
 CONTEXT, HORIZON = 4, 3
 
@@ -60,14 +58,12 @@ def test_windows_with_gaps_are_left_out():
 
 
 def test_too_few_rows_are_told():
-    with pytest.raises(InputError, match="rows for one window of 7, but there are 6"):
+    with pytest.raises(InputError, match="rows of one window of 7, got 6"):
         rolling_weight(np.zeros((6, 1)), context=4, horizon=3)
 
 
-def test_the_recipe_takes_its_weight_from_rows_before_the_test_span(data_dir):
-    config: RunConfig = recipe("exchange")
-    assert isinstance(config.data, FieldConfig)
-    data = config.data.load()
+def test_the_weight_is_taken_from_rows_before_the_test_span(data_dir):
+    data = FieldConfig("catalog:exchange_rate", context=24, horizon=96).load()
     weight = data.model_weight()
     assert 0.1 < weight < 0.25
     data.field[data.splits["test"].start :] = 7.0
