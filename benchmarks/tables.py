@@ -134,6 +134,9 @@ def _train_step(results: Results) -> str:
         rate = 1e3 * step["batch"] / step["ms"]
         sizes = [str(step["devices"]), str(step["batch"])]
         lines.append(_row([*sizes, _short(step["ms"]), _short(rate)]))
+    calls = results["dispatch"]
+    times = ", ".join(f"`{name}` {_short(ms)}" for name, ms in calls["ms"].items())
+    lines += ["", f"- the host's part of one call with {calls['arrays']} arrays [ms]: {times}"]
     lines += ["", "Collectives of one compiled step:", ""]
     for program in results["collectives"]:
         parts = [

@@ -2,7 +2,8 @@
 
     python -m benchmarks.train_step [--small] [--cases neighborhood] [--repeats 5]
 
-Three questions. The loop: the same steps by `fit` (batches from the host, metrics of every step to
+Four questions. The call: for how long the host is busy with one, by `TrainStep` and by the ways that
+Flax documents, for a network of many small arrays. The loop: the same steps by `fit` (batches from the host, metrics of every step to
 the log, no checkpoint) and by the compiled step alone on one batch that lies on the device, in
 blocks of a second in turn, in one run of `fit`. The checkpoint: for how long a save holds the steps
 up, which go on while the arrays are written, and when it is committed. Weak scaling: the step of a
@@ -16,11 +17,13 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from benchmarks.cases import arguments
@@ -106,7 +109,6 @@ class Loop:
                 batches,
                 config,
                 workdir=Path(folder),
-                extras={},
                 validate=validate,
                 progress=False,
             )
@@ -152,6 +154,66 @@ def medians_in_ms(seconds: list[tuple[float, float]]) -> list[float]:
     return [1e3 * statistics.median(column) for column in zip(*seconds, strict=True)]
 
 
+class ManyArrays(nnx.Module):
+    """A chain of layers so narrow that a step is hardly more than the call of it."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(30)])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for layer in self.layers:
+            x = nnx.relu(layer(x))
+        return x
+
+
+def dispatch(calls: int) -> Answer:
+    """Median milliseconds that a call keeps its thread busy, in turn, each on its own state."""
+    mesh, config = make_mesh(), TrainConfig(steps=1, batch_size=8)
+    batch = shard_local_batch({"x": np.ones((8, 4), np.float32)}, mesh)
+
+    def loss(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return jnp.mean(model(batch["x"]) ** 2), {}
+
+    def carried(state: Any) -> Callable[[], Any]:
+        graphdef, carry = nnx.split(state)
+
+        @functools.partial(jax.jit, donate_argnums=0)
+        def pure(carry: nnx.State, batch: Any) -> tuple[nnx.State, Any]:
+            state = nnx.merge(graphdef, carry)
+            metrics = step.update(state, batch)
+            return nnx.state(state), metrics
+
+        def call() -> Any:
+            nonlocal carry
+            carry, metrics = pure(carry, batch)
+            return metrics
+
+        return call
+
+    step: Any = make_train_step(loss, mesh)
+    jitted = nnx.jit(step.update, donate_argnums=0)
+    ways: dict[str, Callable[[Any], Callable[[], Any]]] = {
+        "TrainStep": lambda state: functools.partial(step, state, batch),
+        "nnx.jit": lambda state: functools.partial(jitted, state, batch),
+        "nnx.cached_partial": lambda state: functools.partial(
+            nnx.cached_partial(jitted, state), batch
+        ),
+        "nnx.split and jax.jit": carried,
+    }
+    with jax.set_mesh(mesh):
+        states = {name: create_state(ManyArrays, config, mesh) for name in ways}
+        arrays = len(jax.tree.leaves(nnx.state(states["TrainStep"])))
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        started = {name: way(states[name]) for name, way in ways.items()}
+        for name, call in [*started.items()] * (calls + 2):
+            start = time.thread_time()
+            metrics = call()
+            seconds[name].append(time.thread_time() - start)
+            jax.block_until_ready(metrics)
+    medians = {name: round(1e3 * statistics.median(s[2:]), 3) for name, s in seconds.items()}
+    return {"arrays": arrays, "ms": medians}
+
+
 def scaling(*, small: bool, repeats: int) -> Answer:
     """The narrow network on more and more virtual devices, and the collectives of a step."""
     counts, examples = ((2,), 2) if small else (DEVICES, 8)
@@ -176,6 +238,8 @@ def main() -> None:
         answer["networks"][name] = measured
         print_case(name, measured["ms"])
         print(f"{name}: the loop costs {100 * measured['overhead']:.1f} % of a step")
+    answer["dispatch"] = dispatch(10 if given.small else 300)
+    print(f"one call, {answer['dispatch']['arrays']} arrays [ms]: {answer['dispatch']['ms']}")
     answer |= scaling(small=given.small, repeats=given.repeats)
     for step in answer["weak_scaling"]:
         print(f"{step['devices']} devices, batch {step['batch']}: {step['ms']:.3g} ms")

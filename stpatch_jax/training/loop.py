@@ -69,15 +69,7 @@ class FitResult:
         validation: What `validate` measured after that step, the same in a run that is called again
             when it is finished; None where it was not due, or there is none.
         best_step: The step of the checkpoint that `config.keep_best` keeps, None where none is.
-        machine: Figures that depend on the machine: `platform`, `device_kind`, `devices`,
-            `processes`, `compile_seconds` (until the first step was done),
-            `steps_per_second`, `samples_per_second` and `patches_per_second` (without compilation,
-            validation and saving; None below two steps), `flops_per_second` (of the model: matrix
-            products and convolutions, recomputation not counted), `share_of_peak` (None where the
-            peak of the device is not known), `step_memory_bytes` (what the compiled step of a batch
-            needs on one device, see `compiled_bytes`), `memory_peak_bytes` (of one device; None
-            where it does not tell), `validation_seconds`, `save_seconds` (for which saving held up
-            the loop).
+        machine: What depends on the machine, see `stpatch_jax.training.machine.machine_metrics`.
     """
 
     state: TrainState
@@ -128,7 +120,7 @@ def fit(
     config: TrainConfig,
     *,
     workdir: Path,
-    extras: Mapping[str, Any],
+    extras: Mapping[str, Any] | None = None,
     arrays: Mapping[str, Any] | None = None,
     validate: Validate | None = None,
     progress: bool = True,
@@ -226,7 +218,7 @@ def fit(
             contextlib.closing(Profile(workdir / "profile" if config.profile else None)) as profile,
             contextlib.closing(prefetch_to_mesh(batches(start), mesh)) as placed,
         ):
-            save = functools.partial(checkpoints.save, extras=extras, arrays=arrays)
+            save = functools.partial(checkpoints.save, extras=extras or {}, arrays=arrays)
             run = _Run(config, state, state_at, checkpoints, save, validate, phase, stop, log, bar)
             end = run.train(train_step, placed, start, profile)
         with phase("save"):

@@ -51,19 +51,25 @@ def machine_metrics(
     flops: int | None,
     memory: int | None,
 ) -> dict[str, Any]:
-    """What `FitResult.machine` holds.
+    """What a run tells of its machine, each None where it is not known.
+
+    `platform`, `device_kind`, `devices`, `processes`; `compile_seconds` (until the first step was
+    done), `validation_seconds`, `save_seconds` (for which saving held up the loop);
+    `steps_per_second`, `samples_per_second` and `patches_per_second` (without those three);
+    `flops_per_second` (of the model: matrix products and convolutions, recomputation not counted)
+    and its `share_of_peak`; `step_memory_bytes` (what the compiled step needs on one device) and
+    `memory_peak_bytes` (what one device held at most).
 
     Args:
         mesh: The mesh of the run.
         clock: With the seconds of `step`, `compile`, `validation` and `save`.
         steps: Those taken, the one of `compile` among them.
         examples: Of the global batch.
-        patches: Of an example, where known.
-        flops: Of a step over all devices, where one was taken.
-        memory: Bytes of a step on one device, where one was taken.
+        patches: Of an example.
+        flops: Of a step over all devices.
+        memory: Bytes of a step on one device.
     """
     device = mesh.devices.flat[0]
-    spent = {name: clock.seconds.get(name, 0.0) for name in ("compile", "validation", "save")}
     rate = (steps - 1) / clock.seconds["step"] if steps > 1 else None
     per_second = rate * flops if rate and flops else None
     peak = next((value for name, value in PEAKS.items() if name in device.device_kind), None)
@@ -73,7 +79,10 @@ def machine_metrics(
         "device_kind": device.device_kind,
         "devices": mesh.size,
         "processes": jax.process_count(),
-        **{f"{name}_seconds": value for name, value in spent.items()},
+        **{
+            f"{name}_seconds": clock.seconds.get(name, 0.0)
+            for name in ("compile", "validation", "save")
+        },
         "steps_per_second": rate,
         "samples_per_second": rate * examples if rate else None,
         "patches_per_second": rate * examples * patches if rate and patches else None,

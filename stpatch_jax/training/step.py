@@ -146,16 +146,21 @@ def _kept_by_remat(primitive: Any, *_: Any, **__: Any) -> bool:
 class TrainStep:
     """A compiled update of a `TrainState` in place: `step(state, batch) -> metrics`.
 
-    It does what `nnx.jit` with donation does, but walks the state in Python only at the first call
-    with it and then hands the compiled function its arrays, which costs the host a quarter of the
-    time at 180 arrays. So a state must not change in structure once it was stepped; its values may.
+    It does what `nnx.jit` with donation does, which walks the modules in Python at every call and
+    so keeps the host busy almost five times as long as this at 185 arrays; `nnx.cached_partial`
+    twice as long ("dispatch" in `benchmarks/results/train_step-*.json`). `nnx.split` and `jax.jit`
+    cost little more than this, but leave the modules behind the state that is carried on, and who
+    validates, saves or rolls back would have to bring them up to date. Here the state is walked at
+    the first call with it, the compiled function is handed a flat list of its arrays, and the new
+    ones are put in their places. So a state must not change in structure once it was stepped; its
+    values may.
 
     Args:
         update: `(state, batch) -> metrics`, to be traced; it mutates the state.
     """
 
     def __init__(self, update: Callable[[TrainState, Batch], Metrics]):
-        self._update = update
+        self.update = update
         self._state: TrainState | None = None
         self._graphdef: Any = None
 
@@ -190,7 +195,7 @@ class TrainStep:
     def _compile(self, graphdef: Any, tree: Any) -> Any:
         def pure(values: list[jax.Array], batch: Batch) -> tuple[list[jax.Array], Metrics]:
             state = nnx.merge(graphdef, jax.tree.unflatten(tree, values))
-            metrics = self._update(state, batch)
+            metrics = self.update(state, batch)
             return jax.tree.leaves(nnx.state(state)), metrics
 
         return jax.jit(pure, donate_argnums=0)

@@ -71,7 +71,7 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
 
 def train(workdir: Path, config: TrainConfig) -> None:
     print("started", flush=True)
-    result = fit(Model, loss, batches, config, workdir=workdir, extras={}, progress=False)
+    result = fit(Model, loss, batches, config, workdir=workdir, progress=False)
     answer = {"step": result.step, "interrupted": result.interrupted}
     print(json.dumps(answer | {"digest": digest(result.state)}), flush=True)
 
