@@ -2,11 +2,12 @@
 
     python -m benchmarks.train_step [--small] [--cases neighborhood] [--repeats 5]
 
-Four questions. The call: for how long the host is busy with one, by `TrainStep` and by the ways that
-Flax documents, for a network of many small arrays. The loop: the same steps by `fit` (batches from the host, metrics of every step to
-the log, no checkpoint) and by the compiled step alone on one batch that lies on the device, in
-blocks of a second in turn, in one run of `fit`. The checkpoint: for how long a save holds the steps
-up, which go on while the arrays are written, and when it is committed. Weak scaling: the step of a
+Four questions. The call: for how long the host is busy with one, by `TrainStep` and by the ways
+that Flax documents, for a network of many small arrays. The loop: the same steps by `fit` (batches
+from the host, metrics of every step to the log, no checkpoint) and by the compiled step alone on
+one batch that lies on the device, in blocks of a second in turn, in one run of `fit`. The
+checkpoint: for how long a save holds the steps up, which go on while the arrays are written, and
+when it is committed. Weak scaling: the step of a
 narrow network on 1, 2, 4 and 8 virtual devices of this CPU, each with its own examples; they share
 its cores, so this says what the partitioned program costs, not what a cluster does. The collectives
 are those of the compiled programs.
@@ -161,6 +162,7 @@ class ManyArrays(nnx.Module):
         self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(30)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Of the shape of `x`."""
         for layer in self.layers:
             x = nnx.relu(layer(x))
         return x
