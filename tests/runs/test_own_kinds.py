@@ -1,0 +1,314 @@
+"""A task, a layout of data and a backbone of one's own go through everything; nothing is edited."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from flax import nnx
+
+import stpatch_jax as st
+from stpatch_jax.data import DataConfig, InputAxes, Problem
+from stpatch_jax.errors import InputError
+from stpatch_jax.nn import Backbone, BackboneConfig
+from stpatch_jax.patches import WindowSpec, extract_patches
+from stpatch_jax.runs import Judge, RunConfig, evaluate, judges
+from stpatch_jax.runs.explaining import explain
+from stpatch_jax.runs.predicting import predict
+from stpatch_jax.runs.searching import search
+from stpatch_jax.tasks import TaskBase, TaskConfig
+from stpatch_jax.training import OptimizerConfig, TrainConfig
+
+SPLITS = {"train": slice(0, 32), "validation": slice(32, 40), "test": slice(40, 51)}
+TRAIN = TrainConfig(
+    steps=30,
+    batch_size=8,
+    checkpoint_every=30,
+    evaluate_every=30,
+    optimizer=OptimizerConfig(learning_rate=3e-2),
+)
+
+
+class Examples(list):
+    """A list is a source."""
+
+
+class Tracks(Problem):
+    """Points along tracks [track, time, 2], and how long the way is that they go."""
+
+    def __init__(self, tracks: np.ndarray, scale: float, splits: Mapping[str, slice]):
+        self.tracks, self.scale, self.splits = tracks, scale, splits
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return {
+            "splits": {name: {"tracks": len(self.tracks[s])} for name, s in self.splits.items()}
+        }
+
+    @property
+    def mean_length(self) -> float:
+        return float(lengths(self.tracks[self.splits["train"]]).mean())
+
+    def source(self, split: str) -> Examples:
+        tracks = self.tracks[self.splits[split]]
+        scaled = ((tracks - tracks[:, :1]) / self.scale).astype(np.float32)
+        pairs = zip(scaled, lengths(tracks).astype(np.float32), strict=True)
+        return Examples({"track": track, "length": length} for track, length in pairs)
+
+    def state(self) -> dict[str, Any]:
+        return {"scale": np.float64(self.scale) + np.zeros(1)}
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        return InputAxes(channels=("east", "north"), unit="degrees, scaled")
+
+
+def lengths(tracks: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(np.diff(tracks, axis=1), axis=-1).sum(axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TracksConfig(DataConfig):
+    def load(self) -> Tracks:
+        tracks = np.load(self.file())
+        return Tracks(tracks, tracks[SPLITS["train"]].std(), SPLITS)
+
+    def of(self, values: Any) -> Tracks:
+        return Tracks(values, values[SPLITS["train"]].std(), SPLITS)
+
+    def restore(self, path: str, state: Mapping[str, Any]) -> Tracks:
+        return Tracks(np.load(path), state["scale"].item(), {"all": slice(None)})
+
+
+class Length(TaskBase):
+    """One number for a whole track."""
+
+    inputs = ("track",)
+
+    def __init__(self, config: "LengthConfig", *, mean: float | None = None):
+        self.config, self.mean = config, mean
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"mean": self.mean}
+
+    def fitted(self, data: Any) -> "Length":
+        return Length(self.config, mean=data.mean_length)
+
+    def build(self, backbone: BackboneConfig, shapes: Any, *, rngs: nnx.Rngs) -> nnx.Module:
+        shape = tuple(shapes["track"])
+        return Regressor(backbone.build(shape[-1], shape=shape[1:-1], rngs=rngs), rngs)
+
+    def predict(self, model: Any, batch: Any) -> jax.Array:
+        return self.mean + model(batch["track"])
+
+    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        error = self.predict(model, batch) - batch["length"]
+        return jnp.mean(error**2), {"bias": jnp.mean(error)}
+
+    def baselines(self, batch: Any) -> dict[str, jax.Array]:
+        return {"mean": jnp.full(batch["length"].shape, self.mean, jnp.float32)}
+
+    def score(self, outputs: jax.Array, batch: Any) -> dict[str, jax.Array]:
+        return {"mae": jnp.mean(jnp.abs(outputs - batch["length"]))}
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthConfig(TaskConfig):
+    def create(self, *, facts: Mapping[str, Any] | None = None) -> Length:
+        return Length(self, **(facts or {}))
+
+
+class Regressor(nnx.Module):
+    def __init__(self, backbone: Any, rngs: nnx.Rngs):
+        self.backbone = backbone
+        self.out = nnx.Linear(backbone.out_features, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.out(self.backbone(x).mean(axis=1))[..., 0]
+
+
+class Mixing(Backbone):
+    """A dense layer on every patch."""
+
+    def __init__(self, config: Any, in_features: int, *, shape: Any, rngs: nnx.Rngs):
+        super().__init__(config.spec, in_features, config.features, shape=shape)
+        self.mix = nnx.Linear(config.spec.window[0] * in_features, config.features, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        patches = extract_patches(x, self.spec)
+        return nnx.relu(self.mix(patches.reshape(*patches.shape[:2], -1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class MixingConfig(BackboneConfig[Mixing]):
+    spec: WindowSpec = WindowSpec((2,), stride=(1,))
+    features: int = 16
+
+
+CONFIG = RunConfig("tracks", TracksConfig(), MixingConfig(), LengthConfig(), TRAIN)
+
+
+def walks(seed: int, count: int = 51) -> np.ndarray:
+    """Walks of steps of one length each, which differs from walk to walk."""
+    random = np.random.default_rng(seed)
+    angles = random.uniform(0, 2 * np.pi, (count, 8))
+    steps = np.stack([np.cos(angles), np.sin(angles)], -1) * random.uniform(0.5, 2, (count, 1, 1))
+    return np.cumsum(steps, axis=1)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tracks") / "tracks.npy"
+    np.save(path, walks(0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(path):
+    """A run directory made from the file."""
+    directory = path.parent / "run"
+    config = dataclasses.replace(CONFIG, data=TracksConfig(str(path)))
+    text = st.train(config, workdir=directory, progress=False)
+    assert text is not None
+    assert text.startswith("# tracks\n")
+    return directory
+
+
+def report_of(directory):
+    return json.loads((directory / "report.json").read_text())
+
+
+def test_training_reports_loss_and_scores_beside_the_rules(run):
+    report = report_of(run)
+    test = report["test"]
+    assert test["examples"] == report["data"]["splits"]["test"]["tracks"] == 11
+    assert test["scores"]["model"].keys() == {"loss", "bias", "mae"}
+    assert test["scores"]["mean"].keys() == {"mae"}
+    assert test["scores"]["model"]["mae"] < test["scores"]["mean"]["mae"]
+    tracks = np.load(run.parent / "tracks.npy")
+    truth, mean = lengths(tracks[SPLITS["test"]]), lengths(tracks[SPLITS["train"]]).mean()
+    assert test["scores"]["mean"]["mae"] == pytest.approx(np.abs(truth - mean).mean(), rel=1e-5)
+    answers = st.load_run(run).predict({"track": np.stack([e["track"] for e in examples(run)])})
+    assert test["scores"]["model"]["loss"] == pytest.approx(((answers - truth) ** 2).mean(), 1e-4)
+    assert report["validation"]["loss"] > 0
+    assert report["patches"] == 7
+    assert (
+        f"| mean | - | - | {test['scores']['mean']['mae']:.4g} |" in (run / "report.md").read_text()
+    )
+    assert (run / "plots/learning.png").exists()
+
+
+def examples(run):
+    return st.load_run(run).data().source("test")
+
+
+def test_evaluation_and_data_in_memory_say_the_same(run, path, tmp_path):
+    report = report_of(run)
+    (run / "report.json").unlink()
+    evaluate(run)
+    assert report_of(run) == report
+    # An array in memory, and a data set as it is.
+    for name, data in {"array": walks(0), "data": TracksConfig(str(path)).load()}.items():
+        st.train(CONFIG, data=data, workdir=tmp_path / name, progress=False)
+        own = report_of(tmp_path / name)
+        assert own["test"] == report["test"]
+    evaluate(tmp_path / "data", data=walks(0))
+    with pytest.raises(InputError, match="must be what it was trained on, got another"):
+        evaluate(tmp_path / "data", data=walks(1))
+
+
+def test_a_search_tries_settings_of_ones_own(path, tmp_path):
+    config = dataclasses.replace(
+        CONFIG,
+        data=TracksConfig(str(path)),
+        train=dataclasses.replace(TRAIN, steps=2, checkpoint_every=2, evaluate_every=2),
+    )
+    space: dict[str, Any] = {"model.features": [4, 8]}
+    trials = search(config, space, workdir=tmp_path, progress=False) or []
+    assert {trial.values["model.features"] for trial in trials} == {4, 8}
+    assert [trial.loss for trial in trials] == sorted(trial.loss for trial in trials)
+
+
+def test_another_file_is_predicted_and_the_run_is_open_to_python(run, tmp_path):
+    other = walks(3, count=5)
+    np.save(tmp_path / "other.npy", other)
+    predict(run, str(tmp_path / "other.npy"), tmp_path / "lengths.csv", progress=False)
+    table = pd.read_csv(tmp_path / "lengths.csv")
+    assert len(table) == 5
+    trained = st.load_run(run)
+    tracks = np.stack(
+        [e["track"] for e in trained.data(path=str(tmp_path / "other.npy")).source("all")]
+    )
+    answers = trained.predict({"track": tracks})
+    np.testing.assert_allclose(table["output"], answers, rtol=1e-5)
+    model: Any = trained.model
+    np.testing.assert_allclose(trained.task.predict(model, {"track": tracks}), answers, rtol=1e-5)
+    assert trained.model is model
+    np.testing.assert_array_equal(trained.state["scale"], trained.data().state()["scale"])
+
+
+def test_an_answer_is_explained(run):
+    found = explain(run, method=("occlusion", "integrated_gradients"), example=0)
+    assert isinstance(found, xr.Dataset)
+    assert found["input"].dims == ("time", "channel")
+    assert found["input"].channel.values.tolist() == ["east", "north"]
+    gradients = found["integrated_gradients"]
+    assert float(np.abs(gradients).sum()) > 0
+    gap = abs(gradients.attrs["completeness_gap"])
+    assert gap < 0.05 * max(1.0, abs(gradients.attrs["score_gain"]))
+
+
+def test_a_judge_of_ones_own_is_found_for_subclasses_too():
+    class OtherLength(Length):
+        """For this test alone."""
+
+    class LongTracks(Tracks):
+        """Found by its base."""
+
+    @judges(OtherLength, Tracks)
+    class OwnJudge(Judge):
+        """For this test alone."""
+
+    data = LongTracks(walks(0), 1.0, SPLITS)
+    assert judges.of(OtherLength(LengthConfig()), data) is OwnJudge
+    assert judges.of(OtherLength(LengthConfig()), object()) is Judge
+    assert judges.of(Length(LengthConfig()), data) is Judge
+
+
+@pytest.mark.parametrize("missing", ["report", "source", "digest"])
+def test_data_without_a_member_are_refused_before_anything_is_written(missing, tmp_path):
+    members = {name: getattr(Tracks, name) for name in ("report", "source", "state", "input_axes")}
+    members |= {name: getattr(Problem, name) for name in ("digest", "names")}
+    members["__init__"] = Tracks.__init__
+    del members[missing]
+    partial = type("Partial", (), members)
+    with pytest.raises(InputError, match=f"members of Data, got Partial without {missing}"):
+        st.train(CONFIG, data=partial(walks(0), 1.0, SPLITS), workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_without_a_member_is_refused_before_anything_is_written(tmp_path):
+    class NoLoss(TaskBase):
+        inputs = ("track",)
+
+        def build(self, backbone: Any, shapes: Any, *, rngs: nnx.Rngs) -> nnx.Module:
+            raise AssertionError
+
+        def predict(self, model: Any, batch: Any) -> Any:
+            raise AssertionError
+
+    @dataclasses.dataclass(frozen=True)
+    class NoLossConfig(TaskConfig):
+        def create(self, *, facts: Mapping[str, Any] | None = None) -> Any:
+            return NoLoss()
+
+    config = dataclasses.replace(CONFIG, task=NoLossConfig())
+    with pytest.raises(InputError, match="members of Task, got NoLoss without loss"):
+        st.train(config, data=walks(0), workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
