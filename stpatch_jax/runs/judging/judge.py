@@ -181,11 +181,13 @@ class Judge:
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """All metrics of one split, JSON-able, beside those of the naive rules."""
+        rules = sorted(judged.sums, key=lambda name: (name != "model", name))
+        means = {name: _means(judged.sums[name]) for name in rules}
         return {
             "examples": judged.count,
             "scores": {
-                name: {metric: finite(value) for metric, value in _means(of).items()}
-                for name, of in judged.sums.items()
+                name: {metric: finite(value) for metric, value in of.items()}
+                for name, of in means.items()
             },
         }
 
@@ -327,13 +329,11 @@ def _on_host(batch: Batch, outputs: Tree) -> tuple[Batch, Tree]:
 
 
 def _means(of: Mapping[str, Any]) -> dict[str, float]:
-    """Means out of weighted sums."""
+    """Means out of weighted sums, the loss first."""
     weight = float(of["weight"])
-    return {
-        name: float(value) / weight if weight else math.nan
-        for name, value in of.items()
-        if name != "weight"
-    }
+    # A compiled function returns its entries sorted by name.
+    names = sorted(of.keys() - {"weight"}, key=lambda name: (name != "loss", name))
+    return {name: float(of[name]) / weight if weight else math.nan for name in names}
 
 
 def finite(value: Any) -> float | None:
