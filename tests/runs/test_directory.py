@@ -20,7 +20,7 @@ def test_only_steps_may_grow(tmp_path):
     directory.claim(changed(steps=20))
     assert directory.config() == changed(steps=20)
     with pytest.raises(
-        InputError, match=r"train.steps = 20, but now it is 10; .*only --train.steps"
+        InputError, match=r"train.steps = 20, got 10; .*only --train.steps"
     ):
         directory.claim(CONFIG)
     with pytest.raises(InputError, match=r"train.seed = 0, but now it is 1"):
@@ -49,10 +49,10 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
 
 
 def test_what_is_no_run_says_so(tmp_path):
-    with pytest.raises(InputError, match=r"readable config.json, but it is not \(it has none\)"):
+    with pytest.raises(InputError, match=r"readable config.json, got none"):
         RunDirectory(tmp_path).config()
     (tmp_path / "config.json").write_text('{"half')
-    with pytest.raises(InputError, match="it is damaged"):
+    with pytest.raises(InputError, match="got a damaged one"):
         RunDirectory(tmp_path).config()
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(InputError, match="must hold one JSON object"):
