@@ -4,42 +4,15 @@ An application with data, a judge or predictions of its own is a folder; what it
 `stpatch_jax.runs` is registered by importing it, as this module does.
 """
 
-from stpatch_jax.recipes import (
-    clip,
-    customers,
-    etth1,
-    exchange,
-    heartbeat,
-    language,
-    movement,
-    pretrain,
-    risk,
-    scan,
-    sentiment,
-    stocks,
-    traffic,
-    video,
-    weather,
-)
+import importlib
+
 from stpatch_jax.recipes.registry import RECIPES, recipe, register
 
-__all__ = [
-    "RECIPES",
-    "clip",
-    "customers",
-    "etth1",
-    "exchange",
-    "heartbeat",
-    "language",
-    "movement",
-    "pretrain",
-    "recipe",
-    "register",
-    "risk",
-    "scan",
-    "sentiment",
-    "stocks",
-    "traffic",
-    "video",
-    "weather",
-]
+__all__ = ["RECIPES", "recipe", "register"]
+
+_APPLICATIONS = (
+    "clip customers etth1 exchange heartbeat language movement pretrain risk scan sentiment stocks "
+    "traffic video weather"
+)
+for _name in _APPLICATIONS.split():
+    importlib.import_module(f"{__name__}.{_name}")

@@ -22,7 +22,7 @@ def clip() -> RunConfig:
     """
     return RunConfig(
         data=LabelledClipsConfig(
-            augmentation=Augmentation(flip=(1,), contrast=0.2, brightness=0.2),
+            augmentation=Augmentation(flip=(1,), contrast=0.2, brightness=0.2)
         ),
         model=ConvRecurrentConfig(
             WindowSpec((1, 16, 16)),
@@ -34,11 +34,6 @@ def clip() -> RunConfig:
         ),
         task=ClassifyConfig(hidden=(), reduce="mean", class_weights="balanced"),
         train=TrainConfig.cosine(
-            1000,
-            1e-3,
-            batch_size=16,
-            checkpoint_every=250,
-            weight_decay=1e-2,
-            warmup_steps=50,
+            1000, 1e-3, batch_size=16, checkpoint_every=250, weight_decay=1e-2, warmup_steps=50
         ),
     )

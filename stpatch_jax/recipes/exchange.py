@@ -25,11 +25,6 @@ def exchange() -> RunConfig:
         model=FlatPatchesConfig(WindowSpec((None, 1))),
         task=ForecastConfig(loss="mse", model_weight="data"),
         train=TrainConfig.cosine(
-            800,
-            1e-3,
-            checkpoint_every=400,
-            optimizer="adam",
-            weight_decay=0.0,
-            warmup_steps=40,
+            800, 1e-3, checkpoint_every=400, optimizer="adam", weight_decay=0.0, warmup_steps=40
         ),
     )

@@ -24,11 +24,5 @@ def heartbeat() -> RunConfig:
         data=LabelledSeriesConfig(path="catalog:ecg200_train"),
         model=FlatPatchesConfig(WindowSpec((None,)), dropout=0.1),
         task=ClassifyConfig(hidden=(500, 500, 500)),
-        train=TrainConfig.cosine(
-            1000,
-            5e-4,
-            batch_size=16,
-            checkpoint_every=500,
-            optimizer="adam",
-        ),
+        train=TrainConfig.cosine(1000, 5e-4, batch_size=16, checkpoint_every=500, optimizer="adam"),
     )

@@ -30,11 +30,6 @@ def language() -> RunConfig:
         ),
         task=NextTokenConfig(),
         train=TrainConfig.cosine(
-            1500,
-            3e-3,
-            checkpoint_every=500,
-            evaluate_every=250,
-            optimizer="adam",
-            weight_decay=0.0,
+            1500, 3e-3, checkpoint_every=500, evaluate_every=250, optimizer="adam", weight_decay=0.0
         ),
     )

@@ -28,11 +28,7 @@ def pretrain() -> RunConfig:
         model=PatchTransformerConfig(WindowSpec((2, 8, 8)), features=96, depth=3, heads=4),
         task=ReconstructConfig((2, 8, 8), mask_ratio=0.5),
         train=TrainConfig.cosine(
-            4000,
-            1e-3,
-            checkpoint_every=1000,
-            weight_decay=1e-3,
-            warmup_steps=50,
+            4000, 1e-3, checkpoint_every=1000, weight_decay=1e-3, warmup_steps=50
         ),
     )
 
@@ -66,12 +62,7 @@ def pretrain_stocks() -> RunConfig:
         model=PatchTransformerConfig(WindowSpec((1,)), features=32, depth=2, heads=4, dropout=0.1),
         task=ReconstructConfig((1,), mask_ratio=0.3),
         train=TrainConfig.cosine(
-            600,
-            1e-3,
-            batch_size=256,
-            checkpoint_every=600,
-            weight_decay=1e-2,
-            warmup_steps=20,
+            600, 1e-3, batch_size=256, checkpoint_every=600, weight_decay=1e-2, warmup_steps=20
         ),
     )
 
@@ -88,10 +79,6 @@ def pretrain_movement() -> RunConfig:
         before,
         task=ClassifyConfig(hidden=(), reduce="mean"),
         train=dataclasses.replace(
-            before.train,
-            steps=150,
-            checkpoint_every=150,
-            evaluate_every=150,
-            optimizer=optimizer,
+            before.train, steps=150, checkpoint_every=150, evaluate_every=150, optimizer=optimizer
         ),
     )

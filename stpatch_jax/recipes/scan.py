@@ -20,10 +20,7 @@ def scan() -> RunConfig:
     in the body; mirroring them, more stages and more steps did not help.
     """
     return RunConfig(
-        data=LabelledVolumesConfig(
-            path="catalog:adrenal",
-            augmentation=Augmentation(shift=2),
-        ),
+        data=LabelledVolumesConfig(path="catalog:adrenal", augmentation=Augmentation(shift=2)),
         model=Conv3DConfig(3, features=(16, 32), window=(1, 2, 2, 2)),
         task=ClassifyConfig(hidden=(), reduce="mean"),
         train=TrainConfig.cosine(

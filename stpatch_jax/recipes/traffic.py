@@ -40,11 +40,6 @@ def traffic() -> RunConfig:
         model=NeighborhoodConfig(((0, 0),), lags=3, hidden=(64, 32), features=16, dropout=0.1),
         task=ForecastConfig(loss="mse", residual="climatology"),
         train=TrainConfig.cosine(
-            500,
-            1e-2,
-            checkpoint_every=100,
-            ema=0.98,
-            weight_decay=1e-2,
-            warmup_steps=20,
+            500, 1e-2, checkpoint_every=100, ema=0.98, weight_decay=1e-2, warmup_steps=20
         ),
     )

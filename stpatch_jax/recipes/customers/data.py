@@ -11,8 +11,10 @@ from stpatch_jax.data import (
     Affine,
     Batch,
     DataConfig,
+    Pipeline,
     Problem,
     Source,
+    Winsorizer,
     chosen_split,
 )
 from stpatch_jax.data.readers import read_events
@@ -119,7 +121,7 @@ class CustomersConfig(DataConfig):
             horizon_days=days - known,
             customers=tuple(map(str, events.customer.values)),
             splits=splits,
-            scaling=Scaling.fit(splits["train"].features),
+            scaling=scaling_of(splits["train"].features),
             report=self._report(events, history, splits, cuts, known),
         )
 
@@ -203,25 +205,14 @@ def examples(history: PurchaseHistory, cut: int, stop: int) -> Examples:
     )
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """Mean, deviation and range of each feature over the training examples.
+def scaling_of(features: np.ndarray) -> Pipeline:
+    """What brings features [example, channel] to mean 0 and deviation 1.
 
-    What lies outside of the range is brought to its border: later cuts have older customers.
+    What lies outside of their range is first brought to its border: later cuts have older
+    customers.
     """
-
-    scaler: Affine
-    low: np.ndarray
-    high: np.ndarray
-
-    @classmethod
-    def fit(cls, features: np.ndarray) -> "Scaling":
-        """The scaling of some features [example, channel]."""
-        return cls(Affine.standard(features), features.min(axis=0), features.max(axis=0))
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Scaled features [example, channel], float32."""
-        return self.scaler.transform(features.clip(self.low, self.high)).astype(np.float32)
+    limits = Winsorizer(features.min(axis=0), features.max(axis=0))
+    return Pipeline(("winsorize", "standard"), (limits, Affine.standard(features)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +234,7 @@ class Customers(Problem):
     horizon_days: int
     customers: tuple[str, ...]
     splits: Mapping[str, Examples]
-    scaling: Scaling
+    scaling: Pipeline
     report: dict[str, Any]
 
     def source(self, split: str) -> Source:
@@ -261,7 +252,7 @@ class Customers(Problem):
         # Counts vary as their mean does, so ratios to it vary as its inverse.
         weights = examples.scale[:, :1] / examples.scale[:, 0].mean()
         arrays = {
-            "context": self.scaling(examples.features),
+            "context": self.scaling.transform(examples.features),
             "target": examples.real / examples.scale,
             "persistence": examples.before * examples.span[:, None] / examples.scale,
             "weights": np.repeat(weights, 2, axis=1),
@@ -276,8 +267,7 @@ class Customers(Problem):
 
     def state(self) -> dict[str, Any]:
         """Mean, deviation and range of each feature over the training examples."""
-        limits = {"low": self.scaling.low, "high": self.scaling.high}
-        return {**self.scaling.scaler.to_dict(), **limits}
+        return self.scaling.to_dict()
 
 
 @dataclass(frozen=True)

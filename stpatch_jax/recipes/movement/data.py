@@ -108,13 +108,13 @@ class MovementConfig(DataConfig):
         unknown = features.min(axis=-1) < self.missing
         coming = np.ones((len(label), len(days) + 1))
         ahead = range(self.lag, len(days) + 1)
-        found, stocks = _examples(features, coming, unknown, ahead, self.lag)
-        fields = found.fields
+        items, stocks = _examples(features, coming, unknown, ahead, self.lag)
+        fields = items.fields
         if self.view == "market":
-            fields = _market(features, unknown, self.lag)[found.groups, None]
+            fields = _market(features, unknown, self.lag)[items.groups, None]
         named = "tickers" in array_headers(file)
         stock = load_array(file, "tickers") if named else np.arange(len(label))
-        names = {"after": days[found.groups - 1], "stock": stock[stocks]}
+        names = {"after": days[items.groups - 1], "stock": stock[stocks]}
         return UnlabelledFields(fields, names, state, {"source": path})
 
 
@@ -154,8 +154,8 @@ def _examples(
     parts = []
     for day in days:
         complete = ~unknown[:, day - lag : day].any(axis=1)
-        chosen = np.flatnonzero(complete & (label[:, day] != 0))
-        up = (label[chosen, day] > 0).astype(np.int32)
-        parts.append((features[chosen, day - lag : day], up, np.full(len(up), day), chosen))
-    *arrays, stocks = map(np.concatenate, zip(*parts, strict=True))
-    return LabelledSplit(*arrays), stocks
+        stocks = np.flatnonzero(complete & (label[:, day] != 0))
+        up = (label[stocks, day] > 0).astype(np.int32)
+        parts.append((features[stocks, day - lag : day], up, np.full(len(up), day), stocks))
+    *arrays, every_stock = map(np.concatenate, zip(*parts, strict=True))
+    return LabelledSplit(*arrays), every_stock

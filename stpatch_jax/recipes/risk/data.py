@@ -1,7 +1,7 @@
 """Value at risk: how far prices may fall over the next rows, for many companies at once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -86,54 +86,52 @@ class RiskConfig(DataConfig):
             InputError: The table cannot be read, or has no highs and lows where the model needs
                 them (or has them where it does not).
         """
-        table = read_price_table(path)
-        found = RiskFeatures.of(table, horizon=self.horizon, level=self.level)
+        table = RiskFeatures.of(read_price_table(path), horizon=self.horizon, level=self.level)
         features = tuple(state["features"])
         require(
-            found.names == features,
+            table.features == features,
             f"{path} must give the features {', '.join(features)} that the run was trained on, got "
-            f"{', '.join(found.names)}; give a table with the same columns",
+            f"{', '.join(table.features)}; give a table with the same columns",
         )
         scaling = {name: np.asarray(state[name]) for name in ("mean", "deviation")}
-        origins = range(self.horizon, len(found.times) + self.horizon)
-        return _data(found, self, {EVERYTHING: origins}, scaling, {})
+        rows = range(self.horizon, len(table.times) + self.horizon)
+        return RiskData.scaled(self, table, {EVERYTHING: rows}, scaling)
 
 
-@dataclass(frozen=True, eq=False)
-class RiskData(Problem):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RiskData(RiskFeatures, Problem):
     """Everything of one value-at-risk problem; made by `RiskConfig.load`.
 
     Rows count from 0. An example is named by the row in which its return ends, `horizon` rows
     after its origin, the last row that a forecast knows. There is one lead time: the return over
-    the whole horizon.
+    the whole horizon. The order of the companies carries no meaning.
 
-    Attributes:
+    Attributes (beside those of `RiskFeatures`):
         config: The configuration it was made from.
-        times: Time of each row, datetime64 [time].
-        companies: Names of the companies; their order carries no meaning.
-        features: Names of the input channels.
         splits: Target rows of `train`, `validation` and `test`, or of `EVERYTHING`.
-        report: What was read, and the dates of the splits; JSON-able.
-        inputs: Scaled features by origin [time, company, channel], float32, 0 where missing.
-        known: Whether all features of an origin are known [time, company].
-        scale: `sigma * sqrt(horizon)` by origin [time, company], float64, NaN where missing.
-        returns: Log returns by the row in which they end [time, company], NaN where missing.
-        rules: The naive quantiles by name and origin [time, company], NaN where missing.
         scaling: Mean and standard deviation of each feature over the training rows.
+        inputs: Scaled features by origin [time, company, channel], float32, 0 where missing.
     """
 
     config: RiskConfig
-    times: np.ndarray
-    companies: tuple[str, ...]
-    features: tuple[str, ...]
     splits: Mapping[str, range]
-    report: dict[str, Any]
-    inputs: np.ndarray
-    known: np.ndarray
-    scale: np.ndarray
-    returns: np.ndarray
-    rules: Mapping[str, np.ndarray]
     scaling: Mapping[str, np.ndarray]
+    inputs: np.ndarray
+
+    @classmethod
+    def scaled(
+        cls,
+        config: RiskConfig,
+        table: RiskFeatures,
+        splits: Mapping[str, range],
+        scaling: Mapping[str, np.ndarray],
+    ) -> "RiskData":
+        """The features of a table, scaled."""
+        scaled = (table.unscaled - scaling["mean"]) / scaling["deviation"]
+        inputs = np.where(table.known[..., None], scaled.clip(-_MOST_SCALED, _MOST_SCALED), 0.0)
+        inherited = {field.name: getattr(table, field.name) for field in fields(table)}
+        own = {"config": config, "splits": splits, "scaling": scaling}
+        return cls(**inherited, **own, inputs=inputs.astype(np.float32))
 
     @property
     def context(self) -> int:
@@ -210,11 +208,7 @@ class RiskData(Problem):
 
     def state(self) -> dict[str, Any]:
         """Mean and deviation of each feature over the training rows, and the names of both axes."""
-        return {
-            "companies": list(self.companies),
-            "features": list(self.features),
-            **self.scaling,
-        }
+        return {"companies": list(self.companies), "features": list(self.features), **self.scaling}
 
     def _at_origins(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         return values[np.asarray(index) - self.config.horizon][:, None, :, None]
@@ -246,12 +240,12 @@ class _RiskSource:
         }
 
 
-def _build(config: RiskConfig, table: PriceTable) -> RiskData:
-    splits = _splits(len(table.field), config)
-    found = RiskFeatures.of(table, horizon=config.horizon, level=config.level)
-    known, returns = found.known, found.returns
+def _build(config: RiskConfig, prices: PriceTable) -> RiskData:
+    splits = _splits(len(prices.field), config)
+    table = RiskFeatures.of(prices, horizon=config.horizon, level=config.level)
     train = slice(splits["train"].start - config.horizon, splits["train"].stop - config.horizon)
-    rows = found.values[train][known[train] & np.isfinite(returns[splits["train"]])]
+    real = np.isfinite(table.returns[splits["train"]])
+    rows = table.unscaled[train][table.known[train] & real]
     require(
         len(rows) > 0,
         f"the price table must have a company with {WARM_UP + config.horizon + 2} prices in its "
@@ -259,35 +253,9 @@ def _build(config: RiskConfig, table: PriceTable) -> RiskData:
         "shares",
     )
     scaling = {"mean": rows.mean(axis=0), "deviation": rows.std(axis=0) + 1e-9}
-    history = found.rules["historical_simulation"]
-    _check_judged(splits, history, known, returns, config.horizon)
-    report = {"training_targets": len(rows), "splits": _split_report(splits, found.times)}
-    return _data(found, config, splits, scaling, report)
-
-
-def _data(
-    found: RiskFeatures,
-    config: RiskConfig,
-    splits: Mapping[str, range],
-    scaling: Mapping[str, np.ndarray],
-    report: Mapping[str, Any],
-) -> RiskData:
-    scaled = (found.values - scaling["mean"]) / scaling["deviation"]
-    inputs = np.where(found.known[..., None], scaled.clip(-_MOST_SCALED, _MOST_SCALED), 0.0)
-    return RiskData(
-        config=config,
-        times=found.times,
-        companies=found.companies,
-        features=found.names,
-        splits=splits,
-        report={**found.report, **report},
-        inputs=inputs.astype(np.float32),
-        known=found.known,
-        scale=found.scale,
-        returns=found.returns,
-        rules=found.rules,
-        scaling=scaling,
-    )
+    _check_judged(splits, table, config.horizon)
+    table.report.update(training_targets=len(rows), splits=_split_report(splits, table.times))
+    return RiskData.scaled(config, table, splits, scaling)
 
 
 def _splits(rows: int, config: RiskConfig) -> dict[str, range]:
@@ -310,19 +278,13 @@ def _splits(rows: int, config: RiskConfig) -> dict[str, range]:
     return {name: range(span.start + config.horizon, span.stop) for name, span in spans.items()}
 
 
-def _check_judged(
-    splits: Mapping[str, range],
-    history: np.ndarray,
-    known: np.ndarray,
-    returns: np.ndarray,
-    horizon: int,
-) -> None:
+def _check_judged(splits: Mapping[str, range], table: RiskFeatures, horizon: int) -> None:
     """Refuses tables with so many gaps that there is nothing to be judged by."""
     for name in ("validation", "test"):
         origins = np.array(splits[name]) - horizon
-        both = known[origins] & np.isfinite(history[origins])
+        both = table.known[origins] & np.isfinite(table.rules["historical_simulation"][origins])
         require(
-            bool((both & np.isfinite(returns[splits[name]])).any()),
+            bool((both & np.isfinite(table.returns[splits[name]])).any()),
             f"the price table must have a company with {LEAST_RULE_ROWS} returns in {RULE_ROWS} "
             f"rows for its {name} split, got none; use a longer table or one with fewer gaps",
         )

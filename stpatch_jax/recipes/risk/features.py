@@ -34,8 +34,8 @@ class RiskFeatures:
     Attributes:
         times: Time of each row, datetime64 [time].
         companies: Names of the companies.
-        names: Names of the features.
-        values: Features, unscaled [time, company, feature], NaN where missing.
+        features: Names of the features.
+        unscaled: Features [time, company, feature], NaN where missing.
         scale: `sigma * sqrt(horizon)` [time, company], NaN where missing.
         returns: Log returns by the row in which they end [time, company], NaN where missing.
         rules: The naive quantiles by name [time, company], NaN where missing.
@@ -44,8 +44,8 @@ class RiskFeatures:
 
     times: np.ndarray
     companies: tuple[str, ...]
-    names: tuple[str, ...]
-    values: np.ndarray
+    features: tuple[str, ...]
+    unscaled: np.ndarray
     scale: np.ndarray
     returns: np.ndarray
     rules: Mapping[str, np.ndarray]
@@ -74,8 +74,8 @@ class RiskFeatures:
         return cls(
             times=table.field.time.values,
             companies=tuple(str(name) for name in table.field.company.values),
-            names=tuple(features),
-            values=np.stack(list(features.values()), axis=-1),
+            features=tuple(features),
+            unscaled=np.stack(list(features.values()), axis=-1),
             scale=scale,
             returns=returns,
             rules={"historical_simulation": history, "ewma_normal": normal},
@@ -84,8 +84,8 @@ class RiskFeatures:
 
     @cached_property
     def known(self) -> np.ndarray:
-        """Whether all features are known [time, company]."""
-        return np.asarray(np.isfinite(self.values).all(axis=-1))
+        """Whether all features of a row are known [time, company]."""
+        return np.asarray(np.isfinite(self.unscaled).all(axis=-1))
 
 
 def _change(logs: np.ndarray, rows: int) -> np.ndarray:

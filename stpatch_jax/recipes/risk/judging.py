@@ -75,7 +75,7 @@ class RiskJudge(ForecastJudge):
     have `quantiles` by name and `returns`, see `Tails`.
     """
 
-    data: RiskData
+    data: RiskData  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, task: Forecast, data: RiskData, mesh: Mesh, *, batch_size: int):
         super().__init__(task, data, mesh, batch_size=batch_size)

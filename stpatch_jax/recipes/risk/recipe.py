@@ -26,11 +26,6 @@ def stock_risk() -> RunConfig:
         model=FlatPatchesConfig(WindowSpec((1, 1))),
         task=ForecastConfig(quantiles=(0.05, 0.5), residual="none"),
         train=TrainConfig.cosine(
-            600,
-            1e-2,
-            batch_size=256,
-            checkpoint_every=300,
-            optimizer="adam",
-            weight_decay=1e-2,
+            600, 1e-2, batch_size=256, checkpoint_every=300, optimizer="adam", weight_decay=1e-2
         ),
     )

@@ -98,12 +98,12 @@ class LabelledTextConfig(DataConfig):
             name: LabelledSplit(fields[name], items.labels[rows], rows)
             for name, rows in parts.items()
         }
-        found = LabelledFields.of(splits, items.classes, source=str(path))
+        data = LabelledFields.of(splits, items.classes, source=str(path))
         longer = sum(len(line) > self.length for line in lines)
-        found.report.update(windows=counts.size, lines_cut=longer, fold=self.fold)
+        data.report.update(windows=counts.size, lines_cut=longer, fold=self.fold)
         read = {name: [lines[row] for row in rows] for name, rows in parts.items()}
         channels = tuple(f"{n + 1} word{'s' * (n > 0)}" for n in range(self.longest_window))
-        return dataclasses.replace(found, words=read, channels=channels)
+        return dataclasses.replace(data, words=read, channels=channels)
 
     def _parts(self, labels: np.ndarray) -> Mapping[str, np.ndarray]:
         """The numbers of the lines of each split."""
@@ -163,13 +163,13 @@ class WindowCounts:
             float64 [window], 0 for windows that are not counted.
         """
         counts = self._counts - (0 if without is None else self._counted(without))
-        found = np.zeros(self.size)
+        ratios = np.zeros(self.size)
         for of_length in self._of_length:
             seen = of_length & (counts.sum(axis=0) > 0)
             smoothed = counts[:, seen] + smoothing
             logs = np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
-            found[seen] = logs[1] - logs[0]
-        return found
+            ratios[seen] = logs[1] - logs[0]
+        return ratios
 
     def evidence(self, line: Words, ratios: np.ndarray, *, length: int) -> np.ndarray:
         """The ratios of the windows of a line, each at its last word and once.
@@ -182,12 +182,13 @@ class WindowCounts:
         Returns:
             float32 [length, longest].
         """
-        found = np.zeros((length, self.longest), np.float32)
-        known = {window: at for at, window in reversed(list(windows(line[:length], self.longest)))}
-        for window, last in known.items():
+        evidence = np.zeros((length, self.longest), np.float32)
+        # Backwards, so that of a repeated window the first place stays.
+        first = {window: at for at, window in reversed(windows(line[:length], self.longest))}
+        for window, last in first.items():
             if window in self._ids:
-                found[last, len(window) - 1] = ratios[self._ids[window]]
-        return found
+                evidence[last, len(window) - 1] = ratios[self._ids[window]]
+        return evidence
 
 
 def windows(line: Words, longest: int) -> list[tuple[int, tuple[str, ...]]]:

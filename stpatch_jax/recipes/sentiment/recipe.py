@@ -24,10 +24,6 @@ def sentiment() -> RunConfig:
         model=FlatPatchesConfig(WindowSpec((1,))),
         task=ClassifyConfig(hidden=(16,), reduce="mean"),
         train=TrainConfig.cosine(
-            400,
-            1e-2,
-            batch_size=128,
-            checkpoint_every=200,
-            weight_decay=1e-3,
+            400, 1e-2, batch_size=128, checkpoint_every=200, weight_decay=1e-3
         ),
     )

@@ -23,11 +23,7 @@ def video_classification() -> RunConfig:
         model=Conv3DConfig(2, features=(32, 64, 128), window=(1, 2, 2)),
         task=ClassifyConfig(),
         train=TrainConfig.cosine(
-            4000,
-            2e-3,
-            checkpoint_every=1000,
-            weight_decay=1e-3,
-            warmup_steps=50,
+            4000, 2e-3, checkpoint_every=1000, weight_decay=1e-3, warmup_steps=50
         ),
     )
 

@@ -141,11 +141,7 @@ class NextFramesConfig(DigitClipsConfig):
             check_size(f"data.{name}", getattr(self, name))
 
     def load(self) -> "NextFrames":
-        """Reads the digits.
-
-        Raises:
-            InputError: They cannot be used.
-        """
+        """Reads the digits, as `read_digits` does."""
         frames = self.context + self.horizon
         return NextFrames(self, self._generators(frames=frames, count=self.digits))
 
@@ -208,11 +204,7 @@ class ClipClassesConfig(DigitClipsConfig):
         check_range("data.noise", self.noise, 0)
 
     def load(self) -> "ClipClasses":
-        """Reads the digits.
-
-        Raises:
-            InputError: They cannot be used.
-        """
+        """Reads the digits, as `read_digits` does."""
         options = {"frames": self.frames, "occlusion": self.occlusion, "noise": self.noise}
         return ClipClasses(self, self._generators(**options))
 
@@ -262,11 +254,7 @@ class ClipObjectsConfig(DigitClipsConfig):
             check_size(f"data.{name}", getattr(self, name))
 
     def load(self) -> "ClipObjects":
-        """Reads the digits.
-
-        Raises:
-            InputError: They cannot be used.
-        """
+        """Reads the digits, as `read_digits` does."""
         return ClipObjects(self, self._generators(frames=self.frames, count=self.digits))
 
 

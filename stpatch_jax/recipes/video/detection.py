@@ -26,11 +26,6 @@ def video_detection() -> RunConfig:
         ),
         task=DetectConfig(hidden=(64,)),
         train=TrainConfig.cosine(
-            1200,
-            2e-3,
-            batch_size=8,
-            checkpoint_every=300,
-            weight_decay=1e-3,
-            warmup_steps=50,
+            1200, 2e-3, batch_size=8, checkpoint_every=300, weight_decay=1e-3, warmup_steps=50
         ),
     )

@@ -46,7 +46,7 @@ class FieldJudge(ForecastJudge):
     sums of their `squares`, squared errors in the units of the data.
     """
 
-    data: FieldData
+    data: FieldData  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
         """As in `Judge`; the test split of a run with alerts goes by what validation showed."""

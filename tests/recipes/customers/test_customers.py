@@ -1,5 +1,7 @@
 """Purchases: against pandas, and without a look at the weeks that are forecast."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,9 +129,10 @@ def test_splits_are_of_customers_and_spans(tmp_path):
     assert example["context"].shape == (1, 6)
     test = found.splits["test"]
     np.testing.assert_allclose(example["target"][0] * test.scale[0], test.real[0], rtol=1e-5)
-    low, high = found.scaling.low, found.scaling.high
-    beyond = found.scaling(np.stack([low - 9, high + 9]))
-    np.testing.assert_allclose(beyond, found.scaling(np.stack([low, high])))
+    limits: Any = found.scaling.steps[0]
+    low, high = limits.lower, limits.upper
+    beyond = found.scaling.transform(np.stack([low - 9, high + 9]))
+    np.testing.assert_allclose(beyond, found.scaling.transform(np.stack([low, high])))
 
 
 def test_missing_and_wild_amounts_do_not_move_a_mean(tmp_path):
