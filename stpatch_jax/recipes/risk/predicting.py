@@ -5,8 +5,7 @@ import pandas as pd
 
 from stpatch_jax.recipes.risk.data import RiskData
 from stpatch_jax.recipes.risk.judging import online_factors
-from stpatch_jax.runs.predicting.predictor import Predictor, predictors
-from stpatch_jax.runs.predicting.tables import long_table
+from stpatch_jax.runs.predicting import Predictor, long_table, predictors
 from stpatch_jax.tasks import Forecast
 
 

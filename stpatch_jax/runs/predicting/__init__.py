@@ -5,7 +5,7 @@ from pathlib import Path
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.runs.predicting.fields import FieldPredictor
 from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
-from stpatch_jax.runs.predicting.tables import ClassPredictor, PricePredictor
+from stpatch_jax.runs.predicting.tables import ClassPredictor, PricePredictor, long_table
 from stpatch_jax.runs.trained import TrainedRun, load_run
 
 
@@ -76,6 +76,7 @@ __all__ = [
     "Predictor",
     "PricePredictor",
     "Request",
+    "long_table",
     "predict",
     "predictors",
 ]
