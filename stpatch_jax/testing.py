@@ -38,7 +38,7 @@ def reference_extract_patches(x: jax.Array | np.ndarray, spec: Spec) -> np.ndarr
     """
     x, spec = np.asarray(x), WindowSpec.of(spec)
     first = x.ndim - spec.rank - 1
-    spec.axes(x.shape[max(first, 0) : -1])  # only to refuse what does not fit
+    spec.resolve(x.shape[max(first, 0) : -1])  # only to refuse what does not fit
     fill = np.asarray(spec.fill_value).astype(x.dtype)
     window, stride = [], []
     for position in range(spec.rank):

@@ -48,7 +48,7 @@ def attention_rollout(
     outputs = matrix.reshape(grid[0], -1, matrix.shape[-1])
     chosen = outputs[-1:] if time == "last" else outputs
     shares = chosen.mean(axis=(0, 1)).reshape(grid)
-    return patch_map(shares, spec, field, "attention_rollout", "share of attention")
+    return patch_map(shares, spec, field, name="attention_rollout", unit="share of attention")
 
 
 def rollout_matrix(backbone: PatchTransformer, field: xr.DataArray) -> np.ndarray:

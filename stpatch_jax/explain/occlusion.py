@@ -9,9 +9,9 @@ import xarray as xr
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_size
 from stpatch_jax.explain.common import Score, as_score, batches, filling, on_grid, values_of
-from stpatch_jax.patches.extraction import Spec, static_spec
+from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.folding import fold_patches
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -54,11 +54,9 @@ def occlusion(
         Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
     """
     score = as_score(fn, field)
-    spec = static_spec(spec)
-    shape = field.shape[:-1]
-    axes = spec.axes(shape)
-    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}; use 32")
-    grid = tuple(axis.count for axis in axes)
+    windows = WindowSpec.of(spec).resolve(field.shape[:-1])
+    check_size("batch_size", batch_size)
+    axes, grid = windows.axes, windows.grid
     # Cells that do not exist, in padding, are one past the end, where writing is dropped. So are
     # all cells of the window behind the last one, which hides nothing and gives `fn(x)`.
     tables = []
@@ -66,8 +64,8 @@ def occlusion(
         cells = axis.source_cells()
         tables.append(np.where(cells < 0, axis.size, cells))
     places = np.stack(np.unravel_index(np.arange(np.prod(grid)), grid), axis=-1)
-    arrays = values_of(field), filling(fill, field), spec.footprint_mask(shape)
-    found = []
+    arrays = values_of(field), filling(fill, field), windows.mask
+    parts = []
     for numbers, real in batches(len(places) + 1, batch_size):
         hides = (numbers < len(places))[:, None]
         chosen = places[np.minimum(numbers, len(places) - 1)]
@@ -75,17 +73,19 @@ def occlusion(
             np.where(hides, table[chosen[:, at]], axis.size)
             for at, (table, axis) in enumerate(zip(tables, axes, strict=True))
         )
-        found.append(np.asarray(_without(score, *arrays, cells), np.float64)[:real])
-    values = np.concatenate(found)
-    return patch_map(values[-1] - values[:-1].reshape(grid), spec, field, "occlusion", unit)
+        parts.append(np.asarray(_without(score, *arrays, cells), np.float64)[:real])
+    values = np.concatenate(parts)
+    return patch_map(
+        values[-1] - values[:-1].reshape(grid), spec, field, name="occlusion", unit=unit
+    )
 
 
 def patch_map(
-    values: np.ndarray, spec: WindowSpec, field: xr.DataArray, name: str, unit: str
+    values: np.ndarray, spec: Spec, field: xr.DataArray, *, name: str, unit: str
 ) -> xr.DataArray:
     """Values of patches (nt, *ns) on the cells of a field: the mean over the windows of a cell."""
     shape = field.shape[:-1]
-    window = tuple(axis.window for axis in spec.axes(shape))
+    window = WindowSpec.of(spec).resolve(shape).window
     spread = values.reshape(*values.shape, *[1] * len(window), 1)
     patches = np.broadcast_to(spread, (*values.shape, *window, 1)).astype(np.float32)
     folded = np.asarray(fold_patches(patches, spec, shape))[..., 0]

@@ -15,12 +15,12 @@ from stpatch_jax.data import open_field
 from stpatch_jax.data.fields.cleaning import check_field
 from stpatch_jax.data.fields.writers import channel_units, forecast_coords
 from stpatch_jax.data.readers import require_library
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_range
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
 from stpatch_jax.inference.store import LAYOUT, RegionStore
 from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout, weight_factors
-from stpatch_jax.patches.extraction import Spec, static_spec
+from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -99,77 +99,111 @@ def predict_field(
     """
     field = source if isinstance(source, xr.DataArray) else open_field(source)
     check_field(field)
-    host = _Host(prepare, restore)
-    job = _plan(fn, field, static_spec(spec), blend, scale, horizon, host, channels, region)
-    described = _described(job, field, attrs or {}, blend)
+    job = _Job.of(
+        fn,
+        field,
+        WindowSpec.of(spec),
+        options={"blend": blend, "scale": scale, "horizon": horizon},
+        prepare=prepare,
+        restore=restore,
+        channels=channels,
+        extents=region,
+    )
+    attrs = dict(attrs or {})
+    described = _described(job, attrs)
     store = RegionStore(Path(target), described)
     if store.is_complete():
         return True
-    store.begin(lambda folder: _create(folder, job, field, units, attrs or {}, described))
+    store.begin(lambda folder: _create(folder, job, units or {}, attrs, described))
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
-    if not 0 <= index < count:
-        raise InputError(
-            f"process_index must lie in 0..{count - 1}, got {index}; count processes from 0"
-        )
-    mine = range(index, len(job.regions), count)
-    todo = [number for number in mine if not store.is_done(number)]
-    with tqdm(mine, "predicting", unit="region", disable=not progress) as bar:
-        bar.update(len(mine) - len(todo))
+    check_range("process_index", index, 0, count - 1)
+    own = range(index, len(job.regions), count)
+    todo = [number for number in own if not store.is_done(number)]
+    with tqdm(own, "predicting", unit="region", disable=not progress) as bar:
+        bar.update(len(own) - len(todo))
         for number in todo:
-            values = job.predict(field, number, memory_budget)
-            store.write(number, job.where(number), job.kept(number, values), job.names)
+            store.write(number, job.where(number), job.predict(number, memory_budget), job.names)
             bar.update()
     return store.finish(len(job.regions))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Host:
-    """What is done with a region outside of the compiled program."""
+class _Job:
+    """A prediction by regions: where they lie, and what is done for one.
 
+    Attributes:
+        fn: The function of windows.
+        field: What it is applied to.
+        options: Taper, scale and horizon, as `sliding_window_apply` takes them.
+        prepare: What the host does before, or None.
+        restore: What the host does after, or None.
+        regions: The pieces.
+        layout: Where windows lie in the result.
+        names: The predicted channels.
+        dtype: Of the result.
+    """
+
+    fn: Predict
+    field: xr.DataArray
+    options: dict[str, Any]
     prepare: Prepare | None
     restore: Restore | None
+    regions: Regions
+    layout: Layout
+    names: tuple[str, ...]
+    dtype: np.dtype
 
-    def input(
-        self, field: xr.DataArray, window: Sequence[int], horizon: int | None
-    ) -> jax.ShapeDtypeStruct:
-        """What `fn` gets for one window: [1, rows, *space, features]."""
-        if self.prepare is None:
-            return jax.ShapeDtypeStruct((1, *window, field.shape[-1]), _dtype(field))
-        if horizon is None:
-            raise InputError(
-                "prepare makes inputs of forecasts, but there is no horizon; give one, or prepare "
-                "the field itself"
-            )
-        # Ones: every transform is defined there.
-        values = np.ones((*window, field.shape[-1]), field.dtype)
-        found = self.prepare(values, field.time.values[: window[0]])
-        space = tuple(window[1:])
-        if found.ndim != len(window) + 2 or (found.shape[0], found.shape[2:-1]) != (1, space):
-            raise InputError(
-                "prepare must return [windows, rows, *space, features] for one window over space "
-                f"{space}, got shape {found.shape}; return one input per window"
-            )
-        return jax.ShapeDtypeStruct(found.shape, found.dtype)
-
-
-class _Job:
-    """A prediction by regions: where they lie, and what is done for one."""
-
-    def __init__(
-        self,
+    @classmethod
+    def of(
+        cls,
         fn: Predict,
-        host: _Host,
-        regions: Regions,
-        layout: Layout,
+        field: xr.DataArray,
+        spec: WindowSpec,
+        *,
         options: dict[str, Any],
-        output: jax.ShapeDtypeStruct,
-        names: tuple[str, ...],
-    ):
-        self.fn, self.host, self.regions, self.layout = fn, host, regions, layout
-        self.spec = _spec(regions, host)
-        self.options, self.names = options, names
-        self.dtype = np.dtype(np.float32) if output.dtype.itemsize < 4 else output.dtype
+        prepare: Prepare | None,
+        restore: Restore | None,
+        channels: Sequence[str] | None,
+        extents: Sequence[int | None] | None,
+    ) -> "_Job":
+        """Checks the arguments and plans the regions."""
+        windows, horizon = spec.resolve(field.shape[:-1]), options["horizon"]
+        layout = make_layout(windows.axes, options["scale"], horizon)
+        weight_factors(layout, options["blend"], windows.mask)  # only to refuse what does not fit
+        names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
+        window = _input(field, windows.window, horizon, prepare)
+        # Values that a cell of a region becomes, as input or as forecasts.
+        held, stride = field.shape[-1], windows.axes[0].stride
+        if horizon is not None:
+            rows = window.shape[1] if prepare else 0
+            held = max(held, rows * window.shape[-1] / stride, horizon * len(names) / stride)
+        regions = make_regions(
+            spec,
+            windows.axes,
+            factors_of(options["scale"], spec.rank),
+            horizon=horizon,
+            extents=extents,
+            most=max(int(_SLAB_VALUES / held), 1),
+        )
+        # A prepared input is an example of its own: [windows, rows, *space, features].
+        time = window.shape[:2] if prepare else regions.slab[:1]
+        slab = jax.ShapeDtypeStruct((*time, *regions.slab[1:], window.shape[-1]), window.dtype)
+        output = jax.eval_shape(
+            lambda x: sliding_window_apply(fn, x, _slab_spec(regions, prepare), **options), slab
+        )
+        if not hasattr(output, "shape"):
+            raise InputError(
+                "fn must return one array for predict_field, got a tree; join its outputs as "
+                "channels"
+            )
+        if len(names) != output.shape[-1] or len(set(names)) < len(names):
+            raise InputError(
+                f"the {output.shape[-1]} predicted channels must have a name each, got "
+                f"{', '.join(names)}; give channels="
+            )
+        dtype = np.dtype(np.float32) if output.dtype.itemsize < 4 else output.dtype
+        return cls(fn, field, options, prepare, restore, regions, layout, names, dtype)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -187,78 +221,50 @@ class _Job:
         parts = [axis.result(piece) for axis, piece in self.regions.pieces(number)]
         return self._with_leads(parts, slice(0, self.layout.lead))
 
-    def predict(self, field: xr.DataArray, number: int, memory_budget: int | None) -> np.ndarray:
-        x, prepare = _slab(field, self.regions, number), self.host.prepare
-        if prepare is None:
-            x = x.astype(_dtype(field), copy=False)
+    def predict(self, number: int, memory_budget: int | None) -> np.ndarray:
+        """The values of a region."""
+        x, spec = _slab(self.field, self.regions, number), _slab_spec(self.regions, self.prepare)
+        if self.prepare is None:
+            x = x.astype(_dtype(self.field), copy=False)
         else:
-            x = prepare(x, _times(field, self.regions, number))
+            x = self.prepare(x, _times(self.field, self.regions, number))
         values = np.asarray(
-            sliding_window_apply(self.fn, x, self.spec, memory_budget=memory_budget, **self.options)
+            sliding_window_apply(self.fn, x, spec, memory_budget=memory_budget, **self.options)
         )
         # A prepared window along time is an example of its own.
-        values = values if prepare is None else values.squeeze(1)
-        return values if self.host.restore is None else self.host.restore(values)
-
-    def kept(self, number: int, values: np.ndarray) -> np.ndarray:
-        """What of a prediction belongs to its region."""
-        parts = [axis.kept(piece) for axis, piece in self.regions.pieces(number)]
+        values = values if self.prepare is None else values.squeeze(1)
+        values = values if self.restore is None else self.restore(values)
+        parts = [axis.own(piece) for axis, piece in self.regions.pieces(number)]
         return values[self._with_leads(parts, slice(None))]
 
 
-def _plan(
-    fn: Predict,
-    field: xr.DataArray,
-    spec: Any,
-    blend: Blend | np.ndarray,
-    scale: Scale,
-    horizon: int | None,
-    host: _Host,
-    channels: Sequence[str] | None,
-    extents: Sequence[int | None] | None,
-) -> _Job:
-    shape = field.shape[:-1]
-    axes = spec.axes(shape)
-    layout = make_layout(axes, scale, horizon)
-    weight_factors(layout, blend, spec.footprint_mask(shape))
-    names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
-    window = host.input(field, [axis.window for axis in axes], horizon)
-    # Values that a cell of a region becomes, as input or as forecasts.
-    held = field.shape[-1]
-    if horizon is not None:
-        rows = window.shape[1] if host.prepare else 0
-        held = max(held, rows * window.shape[-1] / axes[0].stride)
-        held = max(held, horizon * len(names) / axes[0].stride)
-    regions = make_regions(
-        spec,
-        axes,
-        factors_of(scale, len(axes)),
-        horizon=horizon,
-        extents=extents,
-        most=max(int(_SLAB_VALUES / held), 1),
-    )
-    options = {"blend": blend, "scale": scale, "horizon": horizon}
-    time = window.shape[:2] if host.prepare else regions.slab[:1]
-    slab = jax.ShapeDtypeStruct((*time, *regions.slab[1:], window.shape[-1]), window.dtype)
-    output = jax.eval_shape(
-        lambda x: sliding_window_apply(fn, x, _spec(regions, host), **options), slab
-    )
-    if not hasattr(output, "shape"):
+def _input(
+    field: xr.DataArray, window: Sequence[int], horizon: int | None, prepare: Prepare | None
+) -> jax.ShapeDtypeStruct:
+    """What `fn` gets for one window: [1, rows, *space, features]."""
+    if prepare is None:
+        return jax.ShapeDtypeStruct((1, *window, field.shape[-1]), _dtype(field))
+    if horizon is None:
         raise InputError(
-            "fn must return one array for predict_field, got a tree; join its outputs as channels"
+            "horizon must be given beside prepare, which makes the inputs of forecasts, got None; "
+            "give one, or prepare the field itself"
         )
-    if len(names) != output.shape[-1] or len(set(names)) < len(names):
+    # Ones: every transform is defined there.
+    values = np.ones((*window, field.shape[-1]), field.dtype)
+    made = prepare(values, field.time.values[: window[0]])
+    space = tuple(window[1:])
+    if made.ndim != len(window) + 2 or (made.shape[0], made.shape[2:-1]) != (1, space):
         raise InputError(
-            f"the {output.shape[-1]} predicted channels must have a name each, got "
-            f"{', '.join(names)}; give channels="
+            "prepare must return [windows, rows, *space, features] for one window over space "
+            f"{space}, got shape {made.shape}; return one input per window"
         )
-    return _Job(fn, host, regions, layout, options, output, names)
+    return jax.ShapeDtypeStruct(made.shape, made.dtype)
 
 
-def _spec(regions: Regions, host: _Host) -> WindowSpec:
+def _slab_spec(regions: Regions, prepare: Prepare | None) -> WindowSpec:
     """The windows of what is predicted for a region."""
     spec = regions.slab_spec
-    if host.prepare is None:
+    if prepare is None:
         return spec
     # Every input is an example of its own, whole along time.
     return spec.replace(window=(None, *spec.window[1:]), stride=(None, *spec.stride[1:]))
@@ -308,10 +314,9 @@ def _read(field: xr.DataArray, picked: Mapping[Any, Any]) -> np.ndarray:
     return values
 
 
-def _described(
-    job: _Job, field: xr.DataArray, attrs: Mapping[str, str], blend: Blend | np.ndarray
-) -> dict[str, Any]:
+def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
     """What makes a prediction the same one, as JSON values."""
+    field, blend = job.field, job.options["blend"]
     times = field.time.values
     return {
         "spec": repr(job.regions.spec),
@@ -321,29 +326,28 @@ def _described(
         "chunks": list(job.chunks),
         "channels": list(job.names),
         "dtype": str(job.dtype),
-        "attrs": dict(attrs),
+        "attrs": attrs,
     }
 
 
 def _create(
     folder: Path,
     job: _Job,
-    field: xr.DataArray,
-    units: Mapping[str, str] | None,
+    units: Mapping[str, str],
     attrs: Mapping[str, str],
     described: Mapping[str, Any],
 ) -> None:
     """Writes coordinates and makes the arrays, without any chunk yet."""
     zarr = require_library("zarr", purpose="a predicted field", install="stpatch_jax[zarr]")
-    coords = _coords(job, field)
+    coords = _coords(job)
     # Format 2: it has texts as coordinates and is read by every library.
     coords.to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
     group = zarr.open_group(str(folder), mode="r+")
     group.attrs.update({**attrs, LAYOUT: json.dumps(described)})
-    dims = [str(dim) for dim in field.dims[:-1]]
+    dims = [str(dim) for dim in job.field.dims[:-1]]
     if job.layout.lead is not None:
         dims = ["init_time", "lead_time", *dims[1:]]
-    known = {**channel_units(field), **(units or {})}
+    known = {**channel_units(job.field), **units}
     for name in job.names:
         group.create_array(
             name,
@@ -360,19 +364,17 @@ def _create(
     zarr.consolidate_metadata(str(folder), zarr_format=2)
 
 
-def _coords(job: _Job, field: xr.DataArray) -> xr.Dataset:
+def _coords(job: _Job) -> xr.Dataset:
     """The coordinates of the result."""
-    axes = [axis.axis for axis in job.regions.axes]
+    field = job.field
     if job.layout.lead is not None:
-        time = axes[0]
+        time = job.regions.axes[0].axis
         index = np.asarray(time.starts) + time.window
         coords = forecast_coords(field, index=index, horizon=job.layout.lead)
     else:
-        kept = field.drop_vars("channel").coords
         dims = set(field.dims[:-1])
-        coords = xr.Dataset(
-            coords={n: c.variable for n, c in kept.items() if c.dims and set(c.dims) <= dims}
-        )
+        along = {n: c for n, c in field.coords.items() if c.dims and set(c.dims) <= dims}
+        coords = xr.Dataset(coords={name: coord.variable for name, coord in along.items()})
     for dim, axis in zip(field.dims, job.regions.axes, strict=False):
         if axis.factor != 1 and not axis.of_windows:
             coords = _resampled(coords, str(dim), axis.size, int(axis.size * axis.factor))
@@ -382,7 +384,7 @@ def _coords(job: _Job, field: xr.DataArray) -> xr.Dataset:
 def _resampled(coords: xr.Dataset, dim: str, cells: int, wanted: int) -> xr.Dataset:
     """The centres of finer or coarser cells; coordinates of several axes are left out."""
     centres = (np.arange(wanted) + 0.5) * cells / wanted - 0.5
-    found = {}
+    moved = {}
     for name in [name for name, coord in coords.coords.items() if dim in coord.dims]:
         coord = coords[name]
         dates = np.issubdtype(coord.dtype, np.datetime64)
@@ -391,8 +393,8 @@ def _resampled(coords: xr.Dataset, dim: str, cells: int, wanted: int) -> xr.Data
             values = coord.values
             offsets = (values - values[0]).astype(np.float64)
             low = np.clip(np.floor(centres).astype(int), 0, cells - 2)
-            moved = offsets[low] + (centres - low) * (offsets[low + 1] - offsets[low])
-            step = moved.round().astype((values[1:] - values[:-1]).dtype) if dates else moved
-            found[name] = (dim, values[0] + step, coord.attrs)
+            along = offsets[low] + (centres - low) * (offsets[low + 1] - offsets[low])
+            step = along.round().astype((values[1:] - values[:-1]).dtype) if dates else along
+            moved[name] = (dim, values[0] + step, coord.attrs)
         coords = coords.drop_vars([name])
-    return coords.assign_coords(found)
+    return coords.assign_coords(moved)

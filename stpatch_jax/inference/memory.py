@@ -74,16 +74,17 @@ def fitted(plan: Callable[[int], MemoryPlan], batch_size: int, budget: int, leas
         InputError: Not even the smallest fits.
     """
     while True:
-        found = plan(batch_size)
-        if found.total <= budget:
+        need = plan(batch_size)
+        if need.total <= budget:
             return batch_size
         if batch_size <= least:
             raise InputError(
                 f"the memory budget must hold the field and {least} windows, which need "
-                f"{found.total:,} bytes, got {budget:,}; give more memory, a smaller field or "
+                f"{need.total:,} bytes, got {budget:,}; give more memory, a smaller field or "
                 "window, or predict_field, which reads a field by regions"
             )
-        fixed = found.arguments + found.results
-        share = max(budget - fixed, 0) / max(found.scratch, 1)
+        # Only scratch grows with the batch, and at most in proportion (sums and a padded copy
+        # stay), so this never aims below what fits; at least one less, so that it ends.
+        share = max(budget - need.arguments - need.results, 0) / max(need.scratch, 1)
         smaller = min(int(batch_size * share), batch_size - 1)
         batch_size = max(smaller // least * least, least)

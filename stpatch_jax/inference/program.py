@@ -13,8 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.inference.tiles import Layout, without_padding
 from stpatch_jax.patches.extraction import accumulator, fill_scalar, masked, padded
-from stpatch_jax.patches.lowerings import Axes
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches.windows import Windows, WindowSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Program:
     Attributes:
         function: The function without its arrays.
         spec: The windows.
-        axes: The windows resolved against the field.
+        windows: The same, resolved against the field.
         layouts: Where every output goes.
         tree: The structure of the outputs.
         batch_size: Windows per call of the function.
@@ -61,7 +60,7 @@ class Program:
 
     function: Function
     spec: WindowSpec
-    axes: Axes
+    windows: Windows
     layouts: tuple[Layout, ...]
     tree: Any
     batch_size: int
@@ -90,10 +89,11 @@ def run(
     Returns:
         The outputs, each [*batch, time, *space, channel], with lead times behind time.
     """
-    batch = x.shape[: x.ndim - len(program.axes) - 1]
+    axes, fill = program.windows.axes, fill_scalar(program.spec.fill_value, x.dtype)
+    batch = x.shape[: x.ndim - len(axes) - 1]
     # Here a reshape is free; outside it would copy the field.
     x = x.reshape(-1, *x.shape[len(batch) :])
-    x = padded(x, program.axes, fill_scalar(program.spec.fill_value, x.dtype))
+    x = padded(x, axes, fill)
     predict = jax.checkpoint(functools.partial(_predict, program), prevent_cse=False)
     size = program.batch_size
     # The last batch is filled up with its last window, which is not added again.
@@ -141,16 +141,14 @@ def _predict(
     program: Program, arrays: Sequence[Any], x: jax.Array, places: jax.Array
 ) -> list[jax.Array]:
     """Cuts a batch of windows and calls the function."""
-    axes, spec = program.axes, program.spec
-    strides = np.asarray([1, *(axis.stride for axis in axes)], np.int32)
-    extent = (1, *(axis.window for axis in axes), x.shape[-1])
+    strides = np.asarray([1, *(axis.stride for axis in program.windows.axes)], np.int32)
+    extent = (1, *program.windows.window, x.shape[-1])
 
     def cut(place: jax.Array) -> jax.Array:
         return lax.dynamic_slice(x, (*(place * strides), 0), extent)[0]
 
-    windows = lax.map(cut, places)
-    mask = spec.footprint_mask(tuple(axis.size for axis in axes))
-    windows = masked(windows, mask, fill_scalar(spec.fill_value, x.dtype))
+    fill = fill_scalar(program.spec.fill_value, x.dtype)
+    windows = masked(lax.map(cut, places), program.windows.mask, fill)
     outputs = jax.tree.leaves(program.function(arrays, _split(windows, program.mesh)))
     return [_whole(output, program.mesh) for output in outputs]
 

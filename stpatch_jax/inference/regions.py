@@ -76,7 +76,7 @@ class AxisRegions:
         first, stop = self._piece(number)
         return slice(int(first * self.factor), int(stop * self.factor))
 
-    def kept(self, number: int) -> slice:
+    def own(self, number: int) -> slice:
         """Where a piece lies in what is predicted for it."""
         first, stop = self._piece(number)
         start = 0
@@ -151,45 +151,44 @@ def make_regions(
     Raises:
         InputError: The extents are none of the field's axes.
     """
+    # With a horizon, pieces along time are of windows (each one forecast), not of cells.
     units = [1 if horizon and not at else axis.stride for at, axis in enumerate(axes)]
     sizes = [axis.count if horizon and not at else axis.size for at, axis in enumerate(axes)]
+    # On a ring the first windows reach the last cells: no piece of it stands alone.
     rings = [axis.mode == "wrap" and axis.lo + axis.hi > 0 for axis in axes]
 
     def cut(extents: Sequence[int]) -> Regions:
-        return Regions(
-            spec,
-            tuple(
-                AxisRegions(
-                    axis,
-                    sizes[at],
-                    min(-(-extents[at] // units[at]) * units[at], sizes[at]),
-                    Fraction(1) if horizon and not at else factors[at],
-                    bool(horizon) and not at,
-                    rings[at] and not (horizon and not at),
-                )
-                for at, axis in enumerate(axes)
-            ),
-        )
+        pieces = []
+        for at, axis in enumerate(axes):
+            of_windows = bool(horizon) and at == 0
+            # Whole strides, so that every piece begins alike in its windows and one program does.
+            extent = min(-(-extents[at] // units[at]) * units[at], sizes[at])
+            factor = Fraction(1) if of_windows else factors[at]
+            whole = rings[at] and not of_windows
+            pieces.append(AxisRegions(axis, sizes[at], extent, factor, of_windows, whole))
+        return Regions(spec, tuple(pieces))
 
-    whole = list(sizes)
     if extents is not None:
         if len(extents) != len(axes) or any(e is not None and e < 1 for e in extents):
             raise InputError(
-                f"a region must have one extent for each of the {len(axes)} axes from "
+                f"region must have one extent for each of the {len(axes)} axes from "
                 f"{axis_name(0)} on, got {tuple(extents)}; give cells, or None for a whole axis"
             )
-        given = zip(extents, sizes, rings, strict=True)
-        return cut([size if ring or e is None else e for e, size, ring in given])
-    while math.prod((found := cut(whole)).slab) > most:
-        # Time first: files keep it in pieces more often than space.
-        steps = [
-            0 if ring else -(-n // unit) for n, unit, ring in zip(whole, units, rings, strict=True)
+        asked = zip(extents, sizes, rings, strict=True)
+        return cut([size if ring or e is None else e for e, size, ring in asked])
+    chosen = list(sizes)
+    while math.prod((regions := cut(chosen)).slab) > most:
+        # Halved until a slab fits. Time first: files keep it in pieces more often than space; then
+        # the axis with most strides, since compact slabs read the fewest cells twice.
+        strides = [
+            0 if ring else -(-extent // unit)
+            for extent, unit, ring in zip(chosen, units, rings, strict=True)
         ]
-        if max(steps) < 2:
-            break
-        at = 0 if steps[0] > 1 else int(np.argmax(steps))
-        whole[at] = -(-steps[at] // 2) * units[at]
-    return found
+        if max(strides) < 2:
+            break  # one stride of each axis: nothing is left to halve
+        at = 0 if strides[0] > 1 else int(np.argmax(strides))
+        chosen[at] = -(-strides[at] // 2) * units[at]
+    return regions
 
 
 def field_cells(axis: AxisRegions, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

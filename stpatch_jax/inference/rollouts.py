@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_size
 from stpatch_jax.inference.program import Function
 from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
-from stpatch_jax.patches.extraction import Spec, resolve, static_spec
+from stpatch_jax.patches.extraction import Spec, windows_of
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -54,17 +54,15 @@ def sliding_window_rollout(
         >>> sliding_window_rollout(lambda w: w[:, -1:] + 1, x, spec, step=1, horizon=2)[:, 0, 0]
         Array([2., 3.], dtype=float32)
     """
-    x, spec = jnp.asarray(x), static_spec(spec)
-    axes, _ = resolve(x.shape, spec)
-    if axes[0].count != 1 or axes[0].window != axes[0].size:
+    x, spec = jnp.asarray(x), WindowSpec.of(spec)
+    time = windows_of(x.shape, spec).axes[0]
+    if time.count != 1 or time.window != time.size:
         raise InputError(
-            f"a window must take the whole context of {axes[0].size} time steps, got windows of "
-            f"{axes[0].window} at {axes[0].count} times; give None along time"
+            f"a window must take the whole context of {time.size} time steps, got windows of "
+            f"{time.window} at {time.count} times; give None along time"
         )
-    if step < 1 or horizon < 1:
-        raise InputError(
-            f"step and horizon must be at least 1 time step, got {step} and {horizon}; count steps"
-        )
+    check_size("step", step)
+    check_size("horizon", horizon)
     function, arrays = Function.split(fn)
     x = x.astype(jnp.promote_types(x.dtype, "bfloat16"))
     return _roll(

@@ -29,8 +29,9 @@ from stpatch_jax.inference.tiles import (
     used_windows,
     weight_factors,
 )
-from stpatch_jax.patches.extraction import Spec, resolve, static_spec
+from stpatch_jax.patches.extraction import Spec, windows_of
 from stpatch_jax.patches.folding import Blend
+from stpatch_jax.patches.windows import WindowSpec
 
 Predict = Callable[[jax.Array], Any]
 """From windows `[window, time, *space, channel]` to one array, or a tree of arrays, per window."""
@@ -108,14 +109,13 @@ def sliding_window_apply(
         Overlap and blend: Isensee et al., "nnU-Net", Nature Methods 18, 2021.
     """
     field = jnp.asarray(x)
-    job = _job(fn, field, spec, blend, scale, horizon, region, mesh)
-    if batch_size != "auto":
-        job = job.batched(_checked(batch_size, job.devices))
-    if any(isinstance(leaf, Tracer) for leaf in (*job.arrays, field)):
-        return run(job.program, *job.arguments(field))
-    if batch_size == "auto":
-        job = job.batched(job.fitted(field, memory_budget))
-    return _run_halving(job, field)
+    job = _Job.of(
+        fn, field, spec, blend=blend, scale=scale, horizon=horizon, region=region, mesh=mesh
+    )
+    traced = any(isinstance(leaf, Tracer) for leaf in (*job.arrays, field))
+    if batch_size != "auto" or not traced:
+        job = job.sized(field, batch_size, memory_budget)
+    return run(job.program, *job.arguments(field)) if traced else _run_halving(job, field)
 
 
 def memory_plan(
@@ -123,13 +123,9 @@ def memory_plan(
     x: ArrayLike | jax.ShapeDtypeStruct,
     spec: Spec,
     *,
-    blend: Blend | np.ndarray = "hann",
-    scale: Scale | Mapping[str, Scale] = 1,
-    horizon: int | None = None,
-    region: np.ndarray | None = None,
     batch_size: int | Literal["auto"] = "auto",
     memory_budget: int | None = None,
-    mesh: Mesh | None = None,
+    **options: Any,
 ) -> MemoryPlan:
     """Says what `sliding_window_apply` of the same arguments needs, and runs nothing.
 
@@ -137,16 +133,12 @@ def memory_plan(
     workspace of a convolution) may come on top.
 
     Args:
-        fn: As in `sliding_window_apply`, like all that follows.
+        fn: As in `sliding_window_apply`, like all that is not said otherwise.
         x: Field, or its shape and dtype as `jax.ShapeDtypeStruct`.
         spec: The windows.
-        blend: The taper, or weights.
-        scale: Output cells per input cell.
-        horizon: Number of lead times.
-        region: The cells to predict.
         batch_size: Windows per call, or `"auto"`.
         memory_budget: Bytes that may be used with `"auto"`.
-        mesh: Devices that share the windows.
+        **options: `blend`, `scale`, `horizon`, `region` and `mesh`.
 
     Returns:
         Bytes on one device, and the batch size.
@@ -160,12 +152,9 @@ def memory_plan(
         >>> plan.windows, plan.results
         (16, 16384)
     """
-    if not isinstance(x, jax.ShapeDtypeStruct):
-        x = jnp.asarray(x)
-    job = _job(fn, x, spec, blend, scale, horizon, region, mesh)
-    if batch_size == "auto":
-        return job.batched(job.fitted(x, memory_budget)).plan(x)
-    return job.batched(_checked(batch_size, job.devices)).plan(x)
+    field = x if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x)
+    job = _Job.of(fn, field, spec, **options)
+    return job.sized(field, batch_size, memory_budget).plan(field)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +167,46 @@ class _Job:
     weights: list[Any]
     regions: list[Any] | None
 
+    @classmethod
+    def of(
+        cls,
+        fn: Predict,
+        x: jax.Array | jax.ShapeDtypeStruct,
+        spec: Spec,
+        *,
+        blend: Blend | np.ndarray = "hann",
+        scale: Scale | Mapping[str, Scale] = 1,
+        horizon: int | None = None,
+        region: np.ndarray | None = None,
+        mesh: Mesh | None = None,
+    ) -> "_Job":
+        """Checks the arguments and plans where windows and outputs lie."""
+        spec = WindowSpec.of(spec)
+        windows = windows_of(x.shape, spec)
+        if any(step > 1 for step in spec.dilation):
+            raise InputError(
+                f"the windows of a tiled prediction must have dilation 1, got {spec.dilation}; "
+                "thin the field out (x[..., ::2, :]) instead"
+            )
+        grid = used_windows(windows, region, math.prod(x.shape[: x.ndim - spec.rank - 1]))
+        if not len(grid):
+            raise InputError(
+                f"the field must hold at least one example, got shape {x.shape}; give a field"
+            )
+        function, arrays = Function.split(fn)
+        size = usual_batch_size(windows.window, len(grid), 1 if mesh is None else mesh.size)
+        batch = jax.ShapeDtypeStruct((size, *windows.window, x.shape[-1]), x.dtype)
+        output = jax.eval_shape(function, arrays, batch)
+        layouts = layouts_of(output, windows.axes, scale, horizon, windows=size)
+        weights = [weight_factors(layout, blend, windows.mask) for layout in layouts]
+        weights = jax.tree.map(lambda factor: factor.astype(np.float32), weights)
+        regions = None
+        if region is not None:
+            regions = [region_of(layout, windows.axes, region) for layout in layouts]
+        tree = jax.tree.structure(output)
+        program = Program(function, spec, windows, layouts, tree, size, mesh)
+        return cls(program, arrays, grid, weights, regions)
+
     @property
     def devices(self) -> int:
         return 1 if self.program.mesh is None else self.program.mesh.size
@@ -186,6 +215,21 @@ class _Job:
         """The same job with another batch size; no larger than there are windows."""
         size = rounded_up(min(batch_size, len(self.grid)), self.devices)
         return dataclasses.replace(self, program=dataclasses.replace(self.program, batch_size=size))
+
+    def sized(self, field: Any, batch_size: int | Literal["auto"], budget: int | None) -> "_Job":
+        """The same job with the batch size asked for, or with one that fits a budget."""
+        if batch_size == "auto":
+            budget = default_budget() if budget is None else budget
+            usual = self.program.batch_size
+            return self.batched(
+                fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
+            )
+        if batch_size < 1 or batch_size % self.devices:
+            raise InputError(
+                f'batch_size must be "auto" or a positive multiple of the number of devices, got '
+                f"{batch_size!r} on {self.devices}; use a multiple of {self.devices}"
+            )
+        return self.batched(batch_size)
 
     def arguments(self, field: Any) -> tuple[Any, ...]:
         return self.arrays, field, self.grid, self.weights, self.regions
@@ -204,70 +248,12 @@ class _Job:
             use.temp_size_in_bytes,
         )
 
-    def fitted(self, field: Any, budget: int | None) -> int:
-        """The batch size that keeps the devices busy and fits a budget."""
-        return fitted(
-            lambda size: self.batched(size).plan(field),
-            self.program.batch_size,
-            default_budget() if budget is None else budget,
-            self.devices,
-        )
-
-
-def _job(
-    fn: Predict,
-    x: jax.Array | jax.ShapeDtypeStruct,
-    spec: Spec,
-    blend: Blend | np.ndarray,
-    scale: Scale | Mapping[str, Scale],
-    horizon: int | None,
-    region: np.ndarray | None,
-    mesh: Mesh | None,
-) -> _Job:
-    """Checks the arguments and plans where windows and outputs lie."""
-    spec = static_spec(spec)
-    axes, mask = resolve(x.shape, spec)
-    if any(step > 1 for step in spec.dilation):
-        raise InputError(
-            f"the windows of a tiled prediction must have dilation 1, got {spec.dilation}; thin "
-            "the field out (x[..., ::2, :]) instead"
-        )
-    grid = used_windows(axes, region, math.prod(x.shape[: x.ndim - spec.rank - 1]))
-    if not len(grid):
-        raise InputError(
-            f"the field must hold at least one example, got shape {x.shape}; give a field"
-        )
-    function, arrays = Function.split(fn)
-    window = tuple(axis.window for axis in axes)
-    devices = 1 if mesh is None else mesh.size
-    size = usual_batch_size(window, len(grid), devices)
-    windows = jax.ShapeDtypeStruct((size, *window, x.shape[-1]), x.dtype)
-    output = jax.eval_shape(function, arrays, windows)
-    layouts = layouts_of(output, axes, scale, horizon, windows=size)
-    weights = [weight_factors(layout, blend, mask) for layout in layouts]
-    regions = None
-    if region is not None:
-        regions = [region_of(layout, axes, region) for layout in layouts]
-    tree = jax.tree.structure(output)
-    program = Program(function, spec, axes, layouts, tree, size, mesh)
-    weights = jax.tree.map(lambda factor: factor.astype(np.float32), weights)
-    return _Job(program, arrays, grid, weights, regions)
-
-
-def _checked(batch_size: int, devices: int) -> int:
-    if batch_size < 1 or batch_size % devices:
-        raise InputError(
-            f'batch_size must be "auto" or a positive multiple of the number of devices, got '
-            f"{batch_size!r} on {devices}; use a multiple of {devices}"
-        )
-    return batch_size
-
 
 def _run_halving(job: _Job, field: jax.Array) -> Any:
     """Runs and waits; where the device has too little memory, with half the batch again."""
     while True:
         try:
-            return jax.block_until_ready(_execute(job, field))
+            return jax.block_until_ready(job.compiled(field)(*job.arguments(field)))
         except jax.errors.JaxRuntimeError as error:
             size = job.program.batch_size
             half = size // 2 // job.devices * job.devices
@@ -275,8 +261,9 @@ def _run_halving(job: _Job, field: jax.Array) -> Any:
                 raise
             if not half:
                 raise InputError(
-                    f"the device must hold the field and {size} windows, but it ran out of memory; "
-                    "give a smaller field or window, or predict_field, which reads by regions"
+                    f"the device must hold the field and {size} windows, got too little memory "
+                    "for them; give a smaller field or window, or predict_field, which reads by "
+                    "regions"
                 ) from error
             warnings.warn(
                 f"the device ran out of memory with {size} windows at a time: going on with {half}",
@@ -284,7 +271,3 @@ def _run_halving(job: _Job, field: jax.Array) -> Any:
                 stacklevel=3,
             )
             job = job.batched(half)
-
-
-def _execute(job: _Job, field: jax.Array) -> Any:
-    return job.compiled(field)(*job.arguments(field))

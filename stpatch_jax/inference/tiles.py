@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_size
 from stpatch_jax.patches.canonical import axis_name
 from stpatch_jax.patches.folding import Blend, window_taper
 from stpatch_jax.patches.lowerings import Axes
-from stpatch_jax.patches.windows import AxisWindows
+from stpatch_jax.patches.windows import AxisWindows, Windows
 
 Scale = int | float | Fraction | Sequence[int | float | Fraction]
 """Output cells per input cell: one number for all window axes or one for each."""
@@ -71,8 +71,8 @@ def make_layout(axes: Axes, scale: Scale, horizon: int | None) -> Layout:
     ]
     if horizon is None:
         return Layout(tuple(scaled), None)
-    if horizon < 1:
-        raise InputError(f"the horizon must be at least 1 time step, got {horizon}; count leads")
+    check_size("horizon", horizon)
+    # Forecasts of several starts for one time stand side by side: nothing is blended along time.
     windows = AxisWindows(axes[0].count, 1, 1, 1, 0, 0, "constant")
     return Layout((windows, *scaled[1:]), horizon)
 
@@ -83,10 +83,10 @@ def factors_of(scale: Scale, rank: int) -> list[Fraction]:
     Raises:
         InputError: A scale is not positive, or there is another number of them.
     """
-    given = list(scale) if isinstance(scale, Sequence | np.ndarray) else [scale] * rank
+    scales = list(scale) if isinstance(scale, Sequence | np.ndarray) else [scale] * rank
     try:
         # A third is no binary number; nobody means a denominator beyond a thousand.
-        factors = [Fraction(factor).limit_denominator(1000) for factor in given]
+        factors = [Fraction(factor).limit_denominator(1000) for factor in scales]
     except (TypeError, ValueError):
         factors = []
     if len(factors) != rank or any(factor <= 0 for factor in factors):
@@ -99,20 +99,21 @@ def factors_of(scale: Scale, rank: int) -> list[Fraction]:
 
 def _scaled(position: int, axis: AxisWindows, factor: Fraction) -> AxisWindows:
     """The windows of an axis in output cells; what lies in padding is dropped, but on a ring."""
-    # Windows may end in front of the last cell or of the padding.
+    # Windows may end in front of the last cell or of the padding: the end counts, not `axis.hi`.
     end = (axis.count - 1) * axis.stride + axis.window
     hi = max(end - axis.lo - axis.size, 0)
     cells = {"length": axis.size, "window": axis.window, "stride": axis.stride, "padding": axis.lo}
     for name, number in cells.items():
-        if name == "stride" and axis.count == 1:
-            continue
-        if (number * factor).denominator > 1:
+        # Where there is one window nobody steps to the next.
+        needed = name != "stride" or axis.count > 1
+        if needed and (number * factor).denominator > 1:
             raise InputError(
-                f"scale must make whole output cells, but {factor} times the {name} of {number} "
-                f"cells along {axis_name(position)} is none; change the {name} or pad the field"
+                f"scale must make whole output cells, got {factor} times the {name} of {number} "
+                f"cells along {axis_name(position)}; change the {name} or pad the field"
             )
     size, window, lo, hi = (int(n * factor) for n in (axis.size, axis.window, axis.lo, hi))
     stride = max(int(axis.stride * factor), 1)
+    # What a function says of edge or mirrored cells is no news of the cells that they copy.
     mode = "wrap" if axis.mode == "wrap" else "constant"
     return AxisWindows(size, window, stride, 1, lo, hi, mode)
 
@@ -137,15 +138,15 @@ def layouts_of(
     Raises:
         InputError: An output does not fit; the message names the axis.
     """
-    found = []
+    layouts = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(output):
         name = jax.tree_util.keystr(path)
         layout = make_layout(axes, _declared(scale, path), horizon)
         _require_output(name, leaf.shape, (windows, *layout.window), horizon)
-        found.append(layout)
-    if not found:
+        layouts.append(layout)
+    if not layouts:
         raise InputError("fn must return at least one array, got none; return its prediction")
-    return tuple(found)
+    return tuple(layouts)
 
 
 def _declared(scale: Scale | Mapping[str, Scale], path: Sequence[Any]) -> Scale:
@@ -155,8 +156,8 @@ def _declared(scale: Scale | Mapping[str, Scale], path: Sequence[Any]) -> Scale:
     key = getattr(path[0], "key", "") if path else ""
     if key not in scale:
         raise InputError(
-            f"scale must have one entry for each output, but of {', '.join(scale) or 'none'} none "
-            f"is for {key or 'the only one'}; name every output, or give one scale for all"
+            f"scale must have an entry for the output {key or 'without a name'}, got "
+            f"{', '.join(scale) or 'none'}; name every output, or give one scale for all"
         )
     return scale[key]
 
@@ -201,14 +202,14 @@ def weight_factors(
     """
     axes = layout.axes
     if isinstance(blend, str) and mask is None:
+        # Tapers are positive: a sum of 0 is a cell that no window reaches.
         tapers = [window_taper(axis.window, blend) for axis in axes]
         sums = [fold_weights((axis,), taper) for axis, taper in zip(axes, tapers, strict=True)]
         for position, total in enumerate(sums):
             if not total.all():
                 raise InputError(
-                    f"every cell must lie in a window, but cell {int(total.argmin())} of the "
-                    f'result along {axis_name(position)} lies in none; use padding="COVER" or '
-                    "another stride"
+                    f"every cell must lie in a window, got none for cell {int(total.argmin())} of "
+                    f'the result along {axis_name(position)}; use padding="COVER" or another stride'
                 )
         return list(np.ix_(*tapers)), list(np.ix_(*sums))
     window = tuple(axis.window for axis in axes)
@@ -242,6 +243,7 @@ def fold_weights(axes: Axes, weights: np.ndarray) -> np.ndarray:
         >>> fold_weights((AxisWindows(6, 4, 2, 1, 0, 0, "constant"),), np.ones(4)).tolist()
         [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
     """
+    # Padding included: what falls there is dropped, or on a ring belongs to the other end.
     total = np.zeros([axis.lo + axis.size + axis.hi for axis in axes])
     for cell in np.ndindex(*(axis.count for axis in axes)):
         first = [at * axis.stride for at, axis in zip(cell, axes, strict=True)]
@@ -262,6 +264,7 @@ def without_padding(padded: Any, axis: AxisWindows, position: int) -> Any:
     if axis.mode != "wrap" or end == size:
         return inside
     pad = jnp.pad if isinstance(padded, jax.Array) else np.pad
+    # Padding may go round the ring more than once; turn 0 is the inside itself.
     for turn in range(-(-axis.lo // size) * -1, -(-axis.hi // size) + 1):
         start = axis.lo + turn * size
         first, last = max(start, 0), min(start + size, end)
@@ -272,29 +275,27 @@ def without_padding(padded: Any, axis: AxisWindows, position: int) -> Any:
     return inside
 
 
-def used_windows(axes: Axes, region: np.ndarray | None, batch: int) -> np.ndarray:
+def used_windows(windows: Windows, region: np.ndarray | None, batch: int) -> np.ndarray:
     """The windows to predict, `[n, 1 + window axes]`: number of the example, place in the grid.
 
     Args:
-        axes: The windows of the field.
+        windows: The windows of the field.
         region: Boolean (time, *space); windows without a True cell are left out. None takes all.
         batch: Number of examples.
 
     Raises:
         InputError: The region has another shape or no cell.
     """
-    shape = tuple(axis.size for axis in axes)
-    used = np.ones([axis.count for axis in axes], bool)
+    used = np.ones(windows.grid, bool)
     if region is not None:
-        used = region
-        if region.shape != shape or region.dtype != bool or not region.any():
+        if region.shape != windows.shape or region.dtype != bool or not region.any():
             raise InputError(
-                f"the region must be boolean of the field's (time, *space) {shape} with a cell "
+                f"region must be boolean of the field's (time, *space) {windows.shape} with a cell "
                 f"that is True, got {region.dtype} {region.shape}; mark the cells to predict"
             )
-        for position, axis in enumerate(axes):
-            rows = [cells[cells >= 0] for cells in axis.source_cells()]
-            used = np.stack([used.take(row, position).any(position) for row in rows], position)
+        used = region
+        for position, axis in enumerate(windows.axes):
+            used = _any_of(used, _cells_of(axis), position)
     grid = np.argwhere(used).astype(np.int32)
     example = np.repeat(np.arange(batch, dtype=np.int32), len(grid))
     return np.concatenate([example[:, None], np.tile(grid, (batch, 1))], axis=1)
@@ -304,12 +305,22 @@ def region_of(layout: Layout, axes: Axes, region: np.ndarray) -> np.ndarray:
     """The region in the cells of a result, without lead times (an axis of extent 1)."""
     for position, (axis, out) in enumerate(zip(axes, layout.axes, strict=True)):
         if position == 0 and layout.lead is not None:
-            rows = [cells[cells >= 0] for cells in axis.source_cells()]
+            # A forecast is wanted where its context has a cell of the region.
+            cells = _cells_of(axis)
         else:
+            # An output cell lies over these cells of the field, wholly or in part.
             edges = Fraction(axis.size, out.size)
-            rows = [
-                np.arange(math.floor(i * edges), math.ceil((i + 1) * edges))
-                for i in range(out.size)
-            ]
-        region = np.stack([region.take(row, position).any(position) for row in rows], position)
+            spans = [(math.floor(i * edges), math.ceil((i + 1) * edges)) for i in range(out.size)]
+            cells = [np.arange(first, stop) for first, stop in spans]
+        region = _any_of(region, cells, position)
     return region
+
+
+def _cells_of(axis: AxisWindows) -> list[np.ndarray]:
+    """The cells of the field that every window along an axis reads."""
+    return [cells[cells >= 0] for cells in axis.source_cells()]
+
+
+def _any_of(marked: np.ndarray, groups: Sequence[np.ndarray], position: int) -> np.ndarray:
+    """Whether any cell of each group along one axis is marked."""
+    return np.stack([marked.take(group, position).any(position) for group in groups], position)

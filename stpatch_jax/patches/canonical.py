@@ -9,16 +9,12 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_choice
 
 PaddingName = Literal["VALID", "SAME", "CAUSAL", "COVER"]
 PaddingMode = Literal["constant", "edge", "reflect", "wrap"]
 FootprintName = Literal["ball", "cylinder"]
 Padding = PaddingName | tuple[int, int]
-
-PADDING_NAMES: tuple[str, ...] = get_args(PaddingName)
-PADDING_MODES: tuple[str, ...] = get_args(PaddingMode)
-FOOTPRINT_NAMES: tuple[str, ...] = get_args(FootprintName)
 
 
 def axis_name(axis: int) -> str:
@@ -29,77 +25,69 @@ def axis_name(axis: int) -> str:
 def entries(value: Any, rank: int, name: str, parse: Callable[[Any, str], Any]) -> tuple:
     """One parsed entry per axis from a scalar, which holds for all, or a sequence of `rank`."""
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
-        return (parse(value, f"{name} must be"),) * rank
+        return (parse(value, name),) * rank
     if len(value) != rank:
         raise InputError(
             f"{name} must have one entry per window axis ({rank}), got {len(value)}: {value!r}; "
             "give one value for all axes or one for each"
         )
-    return tuple(
-        parse(entry, f"{name} along {axis_name(axis)} must be") for axis, entry in enumerate(value)
-    )
+    return tuple(parse(entry, f"{name} along {axis_name(at)}") for at, entry in enumerate(value))
 
 
-def positive(value: Any, must: str) -> int:
+def positive(value: Any, name: str) -> int:
     """An integer of at least 1."""
-    return _integer(value, must, minimum=1)
+    return _integer(value, name, least=1)
 
 
-def positive_or_none(value: Any, must: str) -> int | None:
+def positive_or_none(value: Any, name: str) -> int | None:
     """An integer of at least 1, or None."""
-    return None if value is None else positive(value, must)
+    return None if value is None else positive(value, name)
 
 
-def _integer(value: Any, must: str, *, minimum: int) -> int:
-    _refuse_tracer(value, must)
+def _integer(value: Any, name: str, *, least: int) -> int:
+    _refuse_tracer(value, name)
     try:
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool | np.bool_) or number < minimum:
+    if number is None or isinstance(value, bool | np.bool_) or number < least:
         raise InputError(
-            f"{must} an integer of at least {minimum}, got {value!r}; count in whole cells"
+            f"{name} must be an integer of at least {least}, got {value!r}; count in whole cells"
         )
     return number
 
 
-def _refuse_tracer(value: Any, must: str) -> None:
+def _refuse_tracer(value: Any, name: str) -> None:
     if isinstance(value, Tracer):
         raise InputError(
-            f"{must} known before tracing, got a traced array; pass it as a plain Python value "
-            "(a static argument)"
+            f"{name} must be known before tracing, got a traced array; pass it as a plain Python "
+            "value (a static argument)"
         )
 
 
-def padding(value: Any, must: str) -> Padding:
+def padding(value: Any, name: str) -> Padding:
     """A padding name, or the cells added in front and behind."""
-    if isinstance(value, str):
-        return _known(value, must, PADDING_NAMES, "or a pair (lo, hi) of cells")
-    _refuse_tracer(value, must)
-    if not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
+    _refuse_tracer(value, name)
+    if isinstance(value, str) and value in get_args(PaddingName):
+        return value  # type: ignore[return-value]
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
         raise InputError(
-            f"{must} one of {', '.join(PADDING_NAMES)}, or a pair (lo, hi) of cells, got "
-            f"{value!r}; choose one per axis"
+            f"{name} must be one of {', '.join(get_args(PaddingName))} or a pair (lo, hi) of "
+            f"cells, got {value!r}; choose one for each axis"
         )
-    lo, hi = (_integer(width, must, minimum=0) for width in value)
+    lo, hi = (_integer(width, name, least=0) for width in value)
     return lo, hi
 
 
-def padding_mode(value: Any, must: str) -> PaddingMode:
+def padding_mode(value: Any, name: str) -> PaddingMode:
     """The name of what padding cells hold."""
-    return _known(value, must, PADDING_MODES, "")
-
-
-def _known(value: Any, must: str, names: tuple[str, ...], other: str) -> Any:
-    if value not in names:
-        known = ", ".join(names) + (other and f", {other}")
-        raise InputError(f"{must} one of {known}, got {value!r}; choose one of these")
+    check_choice(name, value, get_args(PaddingMode))
     return value
 
 
 def fill_value(value: Any) -> bool | int | float | complex:
     """One Python number, from a Python, NumPy or JAX scalar."""
-    _refuse_tracer(value, "fill_value must be")
+    _refuse_tracer(value, "fill_value")
     if isinstance(value, np.ndarray | np.generic | Array) and np.ndim(value) == 0:
         value = np.asarray(value).item()
     if not isinstance(value, bool | int | float | complex):
@@ -114,9 +102,10 @@ def footprint(value: Any, window: tuple) -> FootprintName | tuple | None:
     if value is None:
         return None
     for entry in jax.tree.leaves(value):
-        _refuse_tracer(entry, "footprint must be")
+        _refuse_tracer(entry, "footprint")
     if isinstance(value, str):
-        return _known(value, "footprint must be", FOOTPRINT_NAMES, "or a boolean array")
+        check_choice("footprint by name", value, get_args(FootprintName))
+        return value  # type: ignore[return-value]
     try:
         mask = np.asarray(value)
     except ValueError:  # rows of several lengths
@@ -130,13 +119,18 @@ def footprint(value: Any, window: tuple) -> FootprintName | tuple | None:
         extent is None or extent == cells for extent, cells in zip(window, mask.shape, strict=True)
     )
     if not fits:
-        raise InputError(
-            f"the footprint must have the window's shape {window}, got {mask.shape}; "
-            "give one boolean per sample of the window"
-        )
+        refuse_footprint(window, mask.shape)
     if not mask.any():
-        raise InputError("the footprint must hold at least one sample, got none; set one to True")
+        raise InputError("footprint must hold at least one sample, got none; set one to True")
     return _nested(mask.astype(bool).tolist())
+
+
+def refuse_footprint(window: tuple, shape: tuple[int, ...]) -> None:
+    """Raises the error of a footprint of another shape than the window."""
+    raise InputError(
+        f"footprint must have the window's shape {window}, got {shape}; give one boolean per "
+        "sample of the window"
+    )
 
 
 def _nested(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import cmath
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.patches.lowerings import Axes, Lowering, by_blocks, choose
-from stpatch_jax.patches.windows import WindowSpec, source_cell
+from stpatch_jax.patches.windows import Windows, WindowSpec, source_cell
 
 Spec = WindowSpec | int | Sequence[int | None]
 
@@ -60,19 +61,19 @@ def extract_patches(x: ArrayLike, spec: Spec, *, lowering: Lowering = "auto") ->
     References:
         `jax.lax.conv_general_dilated_patches`; `numpy.lib.stride_tricks.sliding_window_view`.
     """
-    return _extract(jnp.asarray(x), static_spec(spec), lowering=lowering)
+    return _extract(jnp.asarray(x), WindowSpec.of(spec), lowering=lowering)
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "lowering"), inline=True)
 def _extract(x: jax.Array, spec: WindowSpec, *, lowering: Lowering) -> jax.Array:
-    axes, mask = resolve(x.shape, spec)
+    windows = windows_of(x.shape, spec)
     fill = fill_scalar(spec.fill_value, x.dtype)
-    windows = choose(lowering, axes)
+    axes, cut = windows.axes, choose(lowering, windows.axes)
 
     def copy(x: jax.Array, fill: np.ndarray) -> jax.Array:
-        return masked(windows(padded(x, axes, fill), axes), mask, fill)
+        return masked(cut(padded(x, axes, fill), axes), windows.mask, fill)
 
-    return exact_copy(copy, lambda tangent: linear_extract(tangent, axes, mask), x, fill)
+    return exact_copy(copy, lambda tangent: linear_extract(tangent, windows), x, fill)
 
 
 def exact_copy(
@@ -99,15 +100,15 @@ def exact_copy(
     return exact(x, *traced)
 
 
-def linear_extract(x: jax.Array, axes: Axes, mask: np.ndarray | None) -> jax.Array:
+def linear_extract(x: jax.Array, windows: Windows) -> jax.Array:
     """The linear part of extraction (fill value 0), in the form whose transpose is `fold`.
 
     16-bit floats pass through float32, exactly, so that the transpose accumulates in float32.
     """
     wide = accumulator(x.dtype)
     zero = np.zeros((), wide)
-    patches = masked(by_blocks(padded(x.astype(wide), axes, zero), axes), mask, zero)
-    return patches.astype(x.dtype)
+    patches = by_blocks(padded(x.astype(wide), windows.axes, zero), windows.axes)
+    return masked(patches, windows.mask, zero).astype(x.dtype)
 
 
 def _is_short_float(dtype: jnp.dtype) -> bool:
@@ -143,21 +144,15 @@ def along_channels(values: Any, ndim: int) -> Any:
     return values.reshape((1,) * (ndim - values.ndim - 1) + values.shape + (1,))
 
 
-def static_spec(spec: Any) -> WindowSpec:
-    """The spec itself, or a bare window as a spec; refuses anything traced by name."""
-    return WindowSpec.of(spec)
-
-
-def resolve(shape: tuple[int, ...], spec: WindowSpec) -> tuple[Axes, np.ndarray | None]:
-    """Axes and footprint of a spec on an array `(*batch, time, *space, channel)`."""
+def windows_of(shape: tuple[int, ...], spec: WindowSpec) -> Windows:
+    """The windows of a spec on an array `(*batch, time, *space, channel)`."""
     if len(shape) < spec.rank + 1:
         raise InputError(
             f"the input must have the axes (*batch, time, *space, channel) with {spec.rank} for "
             f"the window {spec.window}, got shape {shape}; add the missing axes (x[..., None] "
             "adds a channel)"
         )
-    field = shape[-1 - spec.rank : -1]
-    return spec.axes(field), spec.footprint_mask(field)
+    return spec.resolve(shape[-1 - spec.rank : -1])
 
 
 def fill_scalar(value: bool | int | float | complex, dtype: jnp.dtype) -> np.ndarray:
@@ -213,13 +208,12 @@ def patchify(x: ArrayLike, window: Spec) -> jax.Array:
     """
     x = jnp.asarray(x)
     spec = _tiling(window)
-    axes, _ = resolve(x.shape, spec)
-    _require_tiled(axes)
+    windows = windows_of(x.shape, spec)
+    _require_tiled(windows)
     patches = _extract(x, spec, lowering="reshape")
-    batch = x.shape[: x.ndim - spec.rank - 1]
-    tokens = int(np.prod([axis.count for axis in axes]))
+    batch, tokens = x.shape[: x.ndim - spec.rank - 1], math.prod(windows.grid)
     # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
-    patches = patches.reshape(*batch, tokens, *(axis.window for axis in axes), x.shape[-1])
+    patches = patches.reshape(*batch, tokens, *windows.window, x.shape[-1])
     return patches.reshape(*batch, tokens, -1)
 
 
@@ -238,26 +232,24 @@ def unpatchify(tokens: ArrayLike, window: Spec, shape: Sequence[int]) -> jax.Arr
         InputError: The tokens do not fit the window and shape.
     """
     tokens = jnp.asarray(tokens)
-    axes = _tiling(window).axes(shape)
-    _require_tiled(axes)
-    grid = [axis.count for axis in axes]
-    cells = [axis.window for axis in axes]
-    count, samples = int(np.prod(grid)), int(np.prod(cells))
+    windows = _tiling(window).resolve(shape)
+    _require_tiled(windows)
+    grid, cells = windows.grid, windows.window
+    count, samples = math.prod(grid), math.prod(cells)
     if tokens.ndim < 2 or tokens.shape[-2] != count or tokens.shape[-1] % samples:
         raise InputError(
             f"tokens must have the axes (*batch, {count}, a multiple of {samples}) for window "
-            f"{tuple(cells)} and shape {tuple(shape)}, got {tokens.shape}; give the window and "
-            "shape that patchify had"
+            f"{cells} and shape {windows.shape}, got {tokens.shape}; give the window and shape "
+            "that patchify had"
         )
     batch = tokens.shape[:-2]
-    first, rank = len(batch), len(axes)
+    first, rank = len(batch), len(grid)
     x = tokens.reshape(*batch, *grid, tokens.shape[-1])
     x = x.reshape(*batch, *grid, *cells, tokens.shape[-1] // samples)
     pairs = [first + offset + position for position in range(rank) for offset in (0, rank)]
     x = x.transpose(*range(first), *pairs, x.ndim - 1)
-    for position, axis in enumerate(axes):
-        at = first + position
-        x = x.reshape(*x.shape[:at], axis.size, *x.shape[at + 2 :])
+    for at, size in enumerate(windows.shape, first):
+        x = x.reshape(*x.shape[:at], size, *x.shape[at + 2 :])
     return x
 
 
@@ -273,12 +265,11 @@ def _tiling(window: Spec) -> WindowSpec:
     return plain
 
 
-def _require_tiled(axes: Axes) -> None:
-    sizes, window = [axis.size for axis in axes], [axis.window for axis in axes]
-    if any(size % cells for size, cells in zip(sizes, window, strict=True)):
+def _require_tiled(windows: Windows) -> None:
+    if any(axis.size % axis.window for axis in windows.axes):
         raise InputError(
-            f"every axis must be a multiple of its window, got (time, *space) {tuple(sizes)} for "
-            f"window {tuple(window)}; crop or pad the field, or use extract_patches"
+            f"every axis must be a multiple of its window, got (time, *space) {windows.shape} for "
+            f"window {windows.window}; crop or pad the field, or use extract_patches"
         )
 
 
@@ -307,8 +298,7 @@ def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:
         >>> gather_patches(x, jnp.array([[0, 0], [2, 1]]), (2, 2))[..., 0].tolist()
         [[[0.0, 1.0], [3.0, 4.0]], [[7.0, 8.0], [10.0, 11.0]]]
     """
-    x, starts = jnp.asarray(x), jnp.asarray(starts)
-    spec = static_spec(spec)
+    x, starts, spec = jnp.asarray(x), jnp.asarray(starts), WindowSpec.of(spec)
     if starts.shape[1:] != (spec.rank,) or not jnp.issubdtype(starts.dtype, jnp.integer):
         raise InputError(
             f"starts must be integers of shape (n, {spec.rank}) for the window {spec.window}, got "
@@ -319,16 +309,16 @@ def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("spec",), inline=True)
 def _gather(x: jax.Array, starts: jax.Array, spec: WindowSpec) -> jax.Array:
-    axes, mask = resolve(x.shape, spec)
+    windows = windows_of(x.shape, spec)
 
     def copy(x: jax.Array, fill: np.ndarray, starts: jax.Array) -> jax.Array:
-        index, inside = _window_cells(starts, axes)
+        index, inside = _window_cells(starts, windows.axes)
         patches = x[(..., *index, slice(None))]
         if inside:
             everywhere = functools.reduce(jnp.logical_and, inside)[..., None]
             leading = (1,) * (patches.ndim - everywhere.ndim)
             patches = jnp.where(everywhere.reshape(leading + everywhere.shape), patches, fill)
-        return masked(patches, mask, fill)
+        return masked(patches, windows.mask, fill)
 
     def linear(tangent: jax.Array, starts: jax.Array) -> jax.Array:
         wide = accumulator(tangent.dtype)
@@ -380,13 +370,13 @@ def valid_share(valid: ArrayLike, spec: Spec) -> jax.Array:
         >>> valid_share(valid, (2,))[:, 0].tolist()
         [0.5, 1.0]
     """
-    valid, spec = jnp.asarray(valid), static_spec(spec)
+    valid, spec = jnp.asarray(valid), WindowSpec.of(spec)
     if valid.dtype != jnp.bool_:
         raise InputError(
             f"valid must be boolean, got {valid.dtype}; pass jnp.isfinite(x) for a field with NaN"
         )
-    axes, mask = resolve(valid.shape, spec)
+    windows = windows_of(valid.shape, spec)
     patches = _extract(valid, spec.replace(fill_value=False), lowering="auto")
-    window = tuple(range(patches.ndim - 1 - len(axes), patches.ndim - 1))
-    samples = np.prod([axis.window for axis in axes]) if mask is None else mask.sum()
-    return patches.sum(window, dtype=jnp.float32) / np.float32(samples)
+    inside = tuple(range(patches.ndim - 1 - spec.rank, patches.ndim - 1))
+    samples = math.prod(windows.window) if windows.mask is None else windows.mask.sum()
+    return patches.sum(inside, dtype=jnp.float32) / np.float32(samples)

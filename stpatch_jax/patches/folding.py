@@ -1,7 +1,6 @@
 """Folding: put patches back, summed or blended where they overlap."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -11,21 +10,17 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.patches.extraction import (
     Spec,
     accumulator,
     along_channels,
     linear_extract,
-    static_spec,
 )
-from stpatch_jax.patches.lowerings import Axes
-from stpatch_jax.patches.windows import AxisWindows, WindowSpec
+from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
 
 Reduce = Literal["sum", "mean"]
 Blend = Literal["uniform", "linear", "hann", "gaussian"]
-REDUCE_NAMES: tuple[str, ...] = get_args(Reduce)
-BLEND_NAMES: tuple[str, ...] = get_args(Blend)
 
 
 def fold_patches(
@@ -77,30 +72,26 @@ def fold_patches(
         Overlap-add: Allen and Rabiner, "A unified approach to short-time Fourier analysis and
         synthesis", Proc. IEEE 65, 1977.
     """
-    spec = static_spec(spec)
-    shape = spec.field_shape(shape)
-    return _fold(jnp.asarray(patches), spec, shape, reduce=reduce, blend=blend)
+    windows = WindowSpec.of(spec).resolve(shape)
+    return _fold(jnp.asarray(patches), windows, reduce=reduce, blend=blend)
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "shape", "reduce", "blend"), inline=True)
-def _fold(
-    patches: jax.Array, spec: WindowSpec, shape: tuple[int, ...], *, reduce: Reduce, blend: Blend
-) -> jax.Array:
-    axes, mask = spec.axes(shape), spec.footprint_mask(shape)
-    require_fit(patches.shape, axes, shape)
+@functools.partial(jax.jit, static_argnames=("windows", "reduce", "blend"), inline=True)
+def _fold(patches: jax.Array, windows: Windows, *, reduce: Reduce, blend: Blend) -> jax.Array:
+    require_fit(patches.shape, windows)
 
     def add(patches: jax.Array) -> jax.Array:
-        return transposed(lambda x: linear_extract(x, axes, mask), patches, shape)
+        return transposed(lambda x: linear_extract(x, windows), patches, windows.shape)
 
     def weights(tapers: Sequence[np.ndarray], dtype: jnp.dtype) -> list[np.ndarray]:
-        return [weight.astype(dtype) for weight in divisors(axes, mask, tapers)]
+        return [weight.astype(dtype) for weight in divisors(windows, tapers)]
 
-    return blended(patches, axes, add, weights, reduce=reduce, blend=blend)
+    return blended(patches, windows, add, weights, reduce=reduce, blend=blend)
 
 
 def blended(
     patches: jax.Array,
-    axes: Axes,
+    windows: Windows,
     add: Callable[[jax.Array], jax.Array],
     weights: Callable[[Sequence[np.ndarray], jnp.dtype], Sequence[np.ndarray | jax.Array]],
     *,
@@ -111,11 +102,8 @@ def blended(
 
     For a mean, `weights(tapers, dtype)` gives the factors `(time, *space)` to divide by.
     """
-    if reduce not in REDUCE_NAMES:
-        raise InputError(
-            f"reduce must be one of {', '.join(REDUCE_NAMES)}, got {reduce!r}; choose one of these"
-        )
-    tapers = [window_taper(axis.window, blend) for axis in axes]
+    check_choice("reduce", reduce, get_args(Reduce))
+    tapers = [window_taper(cells, blend) for cells in windows.window]
     dtype = _folded_dtype(patches.dtype, exact=reduce == "sum" and blend == "uniform")
     wide = accumulator(dtype)
     patches = patches.astype(wide)
@@ -154,14 +142,14 @@ def transposed(
     return jax.linear_transpose(extract, field)(patches)[0]
 
 
-def require_fit(patches: tuple[int, ...], axes: Axes, shape: tuple[int, ...]) -> None:
-    """Refuses patches of another shape than a field of `(time, *space)` `shape` is cut into."""
-    fits = (*(axis.count for axis in axes), *(axis.window for axis in axes))
+def require_fit(patches: tuple[int, ...], windows: Windows) -> None:
+    """Refuses patches of another shape than the field is cut into."""
+    fits = (*windows.grid, *windows.window)
     if len(patches) < len(fits) + 1 or patches[-1 - len(fits) : -1] != fits:
         raise InputError(
             f"patches must have the axes (*batch, *grid, *window, channel) = (*batch, "
-            f"{', '.join(map(str, fits))}, channel) for a field of (time, *space) {shape}, got "
-            f"{patches}; give the spec and shape that the patches were cut with"
+            f"{', '.join(map(str, fits))}, channel) for a field of (time, *space) {windows.shape}, "
+            f"got {patches}; give the spec and shape that the patches were cut with"
         )
 
 
@@ -186,10 +174,9 @@ def cover_count(spec: Spec, shape: Sequence[int]) -> np.ndarray:
         >>> cover_count(WindowSpec((3,), stride=1), (6,)).tolist()
         [1, 2, 3, 3, 2, 1]
     """
-    spec = static_spec(spec)
-    axes, mask = spec.axes(shape), spec.footprint_mask(shape)
-    ones = [np.ones(axis.window, np.int64) for axis in axes]
-    return functools.reduce(np.multiply, _folded_weights(axes, mask, ones))
+    windows = WindowSpec.of(spec).resolve(shape)
+    ones = [np.ones(cells, np.int64) for cells in windows.window]
+    return functools.reduce(np.multiply, _folded_weights(windows, ones))
 
 
 def blend_weights(spec: Spec, shape: Sequence[int], *, blend: Blend = "hann") -> np.ndarray:
@@ -224,20 +211,18 @@ def blend_weights(spec: Spec, shape: Sequence[int], *, blend: Blend = "hann") ->
         F. J. Harris, "On the use of windows for harmonic analysis with the discrete Fourier
         transform", Proc. IEEE 66, 1978. The Gaussian's width (window / 8) is that of nnU-Net.
     """
-    spec = static_spec(spec)
-    axes, mask = spec.axes(shape), spec.footprint_mask(shape)
-    tapers = [window_taper(axis.window, blend) for axis in axes]
-    field = functools.reduce(np.multiply, _folded_weights(axes, mask, tapers))
+    windows = WindowSpec.of(spec).resolve(shape)
+    tapers = [window_taper(cells, blend) for cells in windows.window]
+    field = functools.reduce(np.multiply, _folded_weights(windows, tapers))
     share = np.divide(1.0, field, out=np.zeros_like(field), where=field > 0)
-    rank = len(axes)
-    cells = [axis.source_cells() for axis in axes]
+    rank = len(windows.axes)
     index, inside = [], np.ones((1,) * (2 * rank), bool)
-    for position, source in enumerate(cells):
-        form = [1] * (2 * rank)
+    for position, axis in enumerate(windows.axes):
+        source, form = axis.source_cells(), [1] * (2 * rank)
         form[position], form[rank + position] = source.shape
         index.append(source.reshape(form))
         inside = inside & (source >= 0).reshape(form)
-    taper = outer(tapers) if mask is None else outer(tapers) * mask
+    taper = outer(tapers) if windows.mask is None else outer(tapers) * windows.mask
     return (np.where(inside, share[tuple(index)], 0) * taper).astype(np.float32)
 
 
@@ -247,6 +232,7 @@ def window_taper(window: int, blend: Blend) -> np.ndarray:
     Raises:
         InputError: The blend is not known.
     """
+    check_choice("blend", blend, get_args(Blend))
     sample = np.arange(window)
     if blend == "uniform":
         return np.ones(window)
@@ -254,11 +240,8 @@ def window_taper(window: int, blend: Blend) -> np.ndarray:
         return np.minimum(sample + 1.0, window - sample)
     if blend == "hann":
         return np.sin(np.pi * (sample + 0.5) / window) ** 2
-    if blend == "gaussian":
-        return np.maximum(np.exp(-0.5 * ((sample - (window - 1) / 2) / (window / 8)) ** 2), 1e-3)
-    raise InputError(
-        f"blend must be one of {', '.join(BLEND_NAMES)}, got {blend!r}; choose one of these"
-    )
+    # Without a floor, far samples would weigh less than the rounding of the others.
+    return np.maximum(np.exp(-0.5 * ((sample - (window - 1) / 2) / (window / 8)) ** 2), 1e-3)
 
 
 def outer(factors: Sequence[np.ndarray]) -> np.ndarray:
@@ -266,29 +249,25 @@ def outer(factors: Sequence[np.ndarray]) -> np.ndarray:
     return functools.reduce(np.multiply, np.ix_(*factors))
 
 
-def divisors(axes: Axes, mask: np.ndarray | None, tapers: Sequence[np.ndarray]) -> list[np.ndarray]:
+def divisors(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Factors of the folded taper with 1 where no window reaches, to divide a sum by."""
-    return [np.where(weight > 0, weight, 1) for weight in _folded_weights(axes, mask, tapers)]
+    return [np.where(weight > 0, weight, 1) for weight in _folded_weights(windows, tapers)]
 
 
-def _folded_weights(
-    axes: Axes, mask: np.ndarray | None, tapers: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def _folded_weights(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Factors, broadcastable to `(time, *space)`, whose product is the folded taper.
 
     Without a footprint the fold separates, and one small factor per axis is all that a compiled
     program has to hold.
     """
-    if mask is None:
-        folded = [_fold_axis(axis, taper) for axis, taper in zip(axes, tapers, strict=True)]
-        return list(np.ix_(*folded))
-    weights = outer(tapers) * mask
-    cells = [axis.source_cells() for axis in axes]
-    field = np.zeros([axis.size for axis in axes], weights.dtype)
-    for sample in itertools.product(*(range(axis.window) for axis in axes)):
-        if mask[sample]:
-            reads = [source[:, i] for source, i in zip(cells, sample, strict=True)]
-            np.add.at(field, np.ix_(*(cell[cell >= 0] for cell in reads)), weights[sample])
+    if windows.mask is None:
+        return list(np.ix_(*map(_fold_axis, windows.axes, tapers)))
+    weights = outer(tapers) * windows.mask
+    cells = [axis.source_cells() for axis in windows.axes]
+    field = np.zeros(windows.shape, weights.dtype)
+    for sample in zip(*np.nonzero(windows.mask), strict=True):
+        reads = [source[:, i] for source, i in zip(cells, sample, strict=True)]
+        np.add.at(field, np.ix_(*(cell[cell >= 0] for cell in reads)), weights[sample])
     return [field]
 
 

@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.patches.windows import AxisWindows
 
 Lowering = Literal["auto", "conv", "reshape", "blocks", "gather"]
-LOWERING_NAMES: tuple[str, ...] = get_args(Lowering)
 Axes = tuple[AxisWindows, ...]
 
 # Above this many slices per axis, windows are built from half windows instead: XLA's compile time
@@ -34,11 +33,7 @@ def choose(lowering: Lowering, axes: Axes) -> Callable[[jax.Array, Axes], jax.Ar
     Raises:
         InputError: The name is not known, or `reshape` is asked for windows that overlap or skip.
     """
-    if lowering not in LOWERING_NAMES:
-        raise InputError(
-            f"lowering must be one of {', '.join(LOWERING_NAMES)}, got {lowering!r}; choose one "
-            "of these"
-        )
+    check_choice("lowering", lowering, get_args(Lowering))
     tiled = all(axis.stride == axis.window and axis.dilation == 1 for axis in axes)
     if lowering == "auto":
         overlapping = _FASTEST_OVERLAPPING.get(jax.default_backend(), "blocks")

@@ -75,6 +75,48 @@ def source_cell(cells: Any, size: int, mode: PaddingMode) -> Any:
     return cells.clip(0, size - 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """A spec resolved against a field of known shape; hashable.
+
+    Attributes:
+        axes: The windows along each axis `(time, *space)`.
+        footprint: Which samples belong to a window, as the spec has it.
+    """
+
+    axes: tuple[AxisWindows, ...]
+    footprint: FootprintName | tuple | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Cells of the field along each axis."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of windows along each axis, `(nt, *ns)`."""
+        return tuple(axis.count for axis in self.axes)
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """Samples of a window along each axis."""
+        return tuple(axis.window for axis in self.axes)
+
+    @functools.cached_property
+    def mask(self) -> np.ndarray | None:
+        """Boolean array `(*window)` of the samples that belong to a window; None when all do.
+
+        Raises:
+            InputError: The footprint array has another shape than the window.
+        """
+        if self.footprint is None:
+            return None
+        mask = _footprint_array(self.footprint, self.window)
+        if mask.shape != self.window:
+            canonical.refuse_footprint(self.window, mask.shape)
+        return None if mask.all() else mask
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class WindowSpec:
     """How a field is cut into windows: extent, stride, dilation, padding and footprint per axis.
@@ -198,24 +240,25 @@ class WindowSpec:
         """Number of window axes: 1 + the number of space axes."""
         return len(self.window)
 
-    def axes(self, shape: Sequence[int]) -> tuple[AxisWindows, ...]:
-        """Resolves the spec against a field's `(time, *space)` shape, one entry per axis.
+    def resolve(self, shape: Sequence[int]) -> Windows:
+        """Where the windows lie on a field of `(time, *space)` shape.
 
         Raises:
             InputError: The shape has another rank, an axis is empty, a window is longer than its
                 padded axis, or reflect padding is wider than the axis allows.
         """
-        shape = self.field_shape(shape)
-        return tuple(self._axis(axis, size, shape) for axis, size in enumerate(shape))
-
-    def field_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The `(time, *space)` shape as plain integers, refused where it does not fit the rank."""
         if np.isscalar(shape) or len(shape) != self.rank:
             raise InputError(
                 f"the shape must have one entry per window axis (time, *space) of the window "
                 f"{self.window}, got {shape!r}; leave out batch and channel"
             )
-        return canonical.entries(tuple(shape), self.rank, "the shape", canonical.positive)
+        shape = canonical.entries(tuple(shape), self.rank, "the shape", canonical.positive)
+        axes = tuple(self._axis(axis, size, shape) for axis, size in enumerate(shape))
+        return Windows(axes, self.footprint)
+
+    def axes(self, shape: Sequence[int]) -> tuple[AxisWindows, ...]:
+        """The windows along each axis of a `(time, *space)` shape, as in `resolve`."""
+        return self.resolve(shape).axes
 
     def _axis(self, axis: int, size: int, shape: tuple[int, ...]) -> AxisWindows:
         window = self.window[axis]
@@ -240,28 +283,11 @@ class WindowSpec:
 
     def grid_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Number of windows along each axis, `(nt, *ns)`, for a `(time, *space)` shape."""
-        return tuple(axis.count for axis in self.axes(shape))
+        return self.resolve(shape).grid
 
     def window_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Samples of a window along each axis, with None replaced by the axis length."""
-        return tuple(axis.window for axis in self.axes(shape))
-
-    def footprint_mask(self, shape: Sequence[int]) -> np.ndarray | None:
-        """Boolean array `(*window)` of the samples that belong to a window; None when all do.
-
-        Raises:
-            InputError: The footprint array has another shape than the window.
-        """
-        if self.footprint is None:
-            return None
-        window = self.window_shape(shape)
-        mask = _footprint_array(self.footprint, window)
-        if mask.shape != window:
-            raise InputError(
-                f"the footprint must have the window's shape {window}, got {mask.shape}; "
-                "give one boolean per sample of the window"
-            )
-        return None if mask.all() else mask
+        return self.resolve(shape).window
 
 
 def _pad_widths(padding: Padding, size: int, effective: int, stride: int) -> tuple[int, int]:

@@ -22,8 +22,8 @@ FIELD = np.zeros((2, 4, 5, 1), np.float32)
 WHOLE = np.zeros((5, 1), np.int32)
 COUNT = "must be an integer of at least 1, got {}; count in whole cells"
 PAIR = (
-    "padding along time must be one of VALID, SAME, CAUSAL, COVER, or a pair (lo, hi) of cells, "
-    "got {}; choose {}"
+    "padding along time must be one of VALID, SAME, CAUSAL, COVER or a pair (lo, hi) of cells, "
+    "got {}; choose one for each axis"
 )
 TRACED = (
     "{} must be known before tracing, got a traced array; pass it as a plain Python value (a "
@@ -83,20 +83,20 @@ SPECS = {
     ),
     "padding name": (
         lambda: WindowSpec((2,), padding="FULL"),
-        "padding must be one of VALID, SAME, CAUSAL, COVER, or a pair (lo, hi) of cells, got "
-        "'FULL'; choose one of these",
+        "padding must be one of VALID, SAME, CAUSAL, COVER or a pair (lo, hi) of cells, got "
+        "'FULL'; choose one for each axis",
     ),
     "lower case": (
         lambda: WindowSpec((2,), padding=("same",)),
-        PAIR.format("'same'", "one of these"),
+        PAIR.format("'same'"),
     ),
     "bare pair": (
         lambda: WindowSpec((2, 2), padding=(1, 2)),
-        PAIR.format("1", "one per axis"),
+        PAIR.format("1"),
     ),
     "triple": (
         lambda: WindowSpec((2,), padding=[(1, 2, 3)]),
-        PAIR.format("(1, 2, 3)", "one per axis"),
+        PAIR.format("(1, 2, 3)"),
     ),
     "negative padding": (
         lambda: WindowSpec((2,), padding=[(1, -1)]),
@@ -104,27 +104,26 @@ SPECS = {
     ),
     "mode": (
         lambda: WindowSpec((2, 2), padding_mode=("edge", "mirror")),
-        "padding_mode along axis 1 (space) must be one of constant, edge, reflect, wrap, got "
-        "'mirror'; choose one of these",
+        "padding_mode along axis 1 (space) must be 'constant', 'edge', 'reflect' or 'wrap', got "
+        "'mirror'; choose one of them",
     ),
     "footprint name": (
         lambda: WindowSpec((2, 2), footprint="disk"),
-        "footprint must be one of ball, cylinder, or a boolean array, got 'disk'; choose one of "
-        "these",
+        "footprint by name must be 'ball' or 'cylinder', got 'disk'; choose one of them",
     ),
     "footprint shape": (
         lambda: WindowSpec((2, 2), footprint=np.ones((2, 3), bool)),
-        "the footprint must have the window's shape (2, 2), got (2, 3); give one boolean per "
+        "footprint must have the window's shape (2, 2), got (2, 3); give one boolean per "
         "sample of the window",
     ),
     "footprint rank": (
         lambda: WindowSpec((2, 2), footprint=[True, False]),
-        "the footprint must have the window's shape (2, 2), got (2,); give one boolean per "
+        "footprint must have the window's shape (2, 2), got (2,); give one boolean per "
         "sample of the window",
     ),
     "footprint of a whole axis": (
         lambda: extract_patches(FIELD, WindowSpec((2, None), footprint=np.ones((2, 3), bool))),
-        "the footprint must have the window's shape (2, 5), got (2, 3); give one boolean per "
+        "footprint must have the window's shape (2, 5), got (2, 3); give one boolean per "
         "sample of the window",
     ),
     "ragged footprint": (
@@ -139,7 +138,7 @@ SPECS = {
     ),
     "empty footprint": (
         lambda: WindowSpec((2,), footprint=[False, False]),
-        "the footprint must hold at least one sample, got none; set one to True",
+        "footprint must hold at least one sample, got none; set one to True",
     ),
     "fill text": (
         lambda: WindowSpec((2,), fill_value="0"),

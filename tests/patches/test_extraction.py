@@ -245,7 +245,7 @@ def test_unpatchify_inverts_patchify(blocks, whole, batch, dtype, seed):
 def test_valid_share_is_the_mean_over_the_footprint(case):
     valid = case.noise()
     patches = reference_extract_patches(valid, case.spec.replace(fill_value=False))
-    mask = case.spec.footprint_mask(case.shape)
+    mask = case.spec.resolve(case.shape).mask
     samples = patches.size // np.prod(case.patches_shape[: -len(case.shape) - 1]) / case.channels
     samples = samples if mask is None else mask.sum()
     window = tuple(range(-1 - len(case.shape), -1))

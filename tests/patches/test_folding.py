@@ -3,6 +3,8 @@
 # Bad input is of the wrong type on purpose.
 # pyright: reportArgumentType=false
 
+from typing import get_args
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -21,7 +23,7 @@ from stpatch_jax import (
     extract_patches,
     fold_patches,
 )
-from stpatch_jax.patches.folding import BLEND_NAMES
+from stpatch_jax.patches.folding import Blend
 from stpatch_jax.testing import assert_adjoint, reference_fold_patches
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -50,7 +52,9 @@ def test_summed_fold_equals_adding_sample_by_sample(case):
     np.testing.assert_array_equal(np.asarray(folded), expected.astype(folded.dtype))
 
 
-@hypothesis.given(case=cases(dtypes=(*FLOATS, "int16", "bool")), blend=st.sampled_from(BLEND_NAMES))
+@hypothesis.given(
+    case=cases(dtypes=(*FLOATS, "int16", "bool")), blend=st.sampled_from(get_args(Blend))
+)
 @examples(40, 1_000)
 def test_mean_of_what_was_extracted_is_the_field_where_covered(case, blend):
     x = case.numbers() if case.dtype != "bool" else case.noise()
@@ -68,7 +72,7 @@ def test_mean_of_what_was_extracted_is_the_field_where_covered(case, blend):
 
 
 @hypothesis.given(
-    case=cases(dtypes=("float32",), ranks=(1, 2, 3)), blend=st.sampled_from(BLEND_NAMES)
+    case=cases(dtypes=("float32",), ranks=(1, 2, 3)), blend=st.sampled_from(get_args(Blend))
 )
 @examples(40, 1_000)
 def test_blend_weights_sum_to_one_where_covered(case, blend):
@@ -247,15 +251,15 @@ BAD_CALLS = {
     ),
     "blend": (
         lambda: fold_patches(np.zeros((2, 4, 1)), (4,), (8,), blend="cosine"),
-        "blend must be one of uniform, linear, hann, gaussian, got 'cosine'; choose one of these",
+        "blend must be 'uniform', 'linear', 'hann' or 'gaussian', got 'cosine'; choose one of them",
     ),
     "blend of weights": (
         lambda: blend_weights((4,), (8,), blend="cosine"),
-        "blend must be one of uniform, linear, hann, gaussian, got 'cosine'; choose one of these",
+        "blend must be 'uniform', 'linear', 'hann' or 'gaussian', got 'cosine'; choose one of them",
     ),
     "reduce": (
         lambda: fold_patches(np.zeros((2, 4, 1)), (4,), (8,), reduce="max"),
-        "reduce must be one of sum, mean, got 'max'; choose one of these",
+        "reduce must be 'sum' or 'mean', got 'max'; choose one of them",
     ),
 }
 

@@ -210,8 +210,8 @@ def test_unknown_lowering_lists_the_known():
     with pytest.raises(InputError) as error:
         extract_patches(np.zeros((4, 1)), (2,), lowering="fast")
     assert str(error.value) == (
-        "lowering must be one of auto, conv, reshape, blocks, gather, got 'fast'; choose one of "
-        "these"
+        "lowering must be 'auto', 'conv', 'reshape', 'blocks' or 'gather', got 'fast'; choose one "
+        "of them"
     )
 
 

@@ -173,7 +173,7 @@ def test_ball_and_cylinder_are_inscribed_exactly(window):
     ball = [inside(sample, window) for sample in samples]
     cylinder = [inside(sample[1:], window[1:]) for sample in samples]
     for name, expected in (("ball", ball), ("cylinder", cylinder)):
-        mask = WindowSpec(window, footprint=name).footprint_mask(window)
+        mask = WindowSpec(window, footprint=name).resolve(window).mask
         mask = np.ones(window, bool) if mask is None else mask
         assert mask.ravel().tolist() == expected
         for axis in range(len(window)):
@@ -182,13 +182,13 @@ def test_ball_and_cylinder_are_inscribed_exactly(window):
 
 def test_footprint_of_a_whole_axis_takes_its_length():
     spec = WindowSpec((3, None), footprint="ball")
-    assert np.asarray(spec.footprint_mask((4, 5))).tolist() == [
+    assert np.asarray(spec.resolve((4, 5)).mask).tolist() == [
         [False, True, True, True, False],
         [True, True, True, True, True],
         [False, True, True, True, False],
     ]
     full = WindowSpec((2, None), footprint=np.ones((2, 5), bool))
-    assert full.footprint_mask((4, 5)) is None
+    assert full.resolve((4, 5)).mask is None
 
 
 def test_worked_examples_of_every_padding():

@@ -77,15 +77,15 @@ def halo_exchange(
     axis_name: str | Sequence[str],
     before: int,
     after: int,
-    mode: PaddingMode = "constant",
+    padding_mode: PaddingMode = "constant",
     fill_value: bool | int | float | complex = 0,
 ) -> jax.Array:
     """Adds to a shard the cells that lie before and after it; for use inside `jax.shard_map`.
 
     Shard `r` of a field `[..., n * shards, ...]` becomes the field's cells `r * n - before` to
     `(r + 1) * n + after`, with the padding mode's cells outside the field, so that the result is a
-    slice of `jnp.pad(field, (before, after), mode)`. A bit-exact copy for every dtype; the gradient
-    sends every cell's share home and adds in a fixed order. Only neighbours exchange cells
+    slice of `jnp.pad(field, (before, after), padding_mode)`. A bit-exact copy for every dtype; the
+    gradient sends every cell's share home and adds in a fixed order. Only neighbours exchange cells
     (`lax.ppermute`): one message each way while the halo fits into a shard, and one more for every
     further shard that it reaches into.
 
@@ -95,8 +95,8 @@ def halo_exchange(
         axis_name: The mesh axis (or axes) over which it is split.
         before: Cells to add in front.
         after: Cells to add behind.
-        mode: What lies outside the field: `constant`, `edge`, `reflect` or `wrap`; with wrap the
-            ring of devices is closed.
+        padding_mode: What lies outside the field: `constant`, `edge`, `reflect` or `wrap`; with
+            wrap the ring of devices is closed.
         fill_value: The cells outside with `constant`.
 
     Returns:
@@ -110,7 +110,7 @@ def halo_exchange(
         >>> import jax.numpy as jnp
         >>> mesh = jax.make_mesh((1,), ("space",))
         >>> widen = lambda x: halo_exchange(
-        ...     x, axis=0, axis_name="space", before=1, after=2, mode="wrap"
+        ...     x, axis=0, axis_name="space", before=1, after=2, padding_mode="wrap"
         ... )
         >>> run = jax.shard_map(widen, mesh=mesh, in_specs=jax.P("space"), out_specs=jax.P("space"))
         >>> field = jax.device_put(jnp.arange(4), jax.NamedSharding(mesh, jax.P("space")))
@@ -127,8 +127,8 @@ def halo_exchange(
             "name the axis that is split"
         )
     # A pair stays a pair; `int` says so to the type checker.
-    before, after = map(int, canonical.padding((before, after), "the halo must be"))
-    mode = canonical.padding_mode(mode, "mode must be")
+    before, after = map(int, canonical.padding((before, after), "the halo"))
+    padding_mode = canonical.padding_mode(padding_mode, "padding_mode")
     names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
     try:
         lax.axis_size(names)
@@ -138,14 +138,14 @@ def halo_exchange(
             "none of that name; wrap it in shard_map or correct axis_name"
         ) from error
     ring = Ring.over(names, jax.sharding.get_abstract_mesh())
-    longest = ring.shards * x.shape[axis] - (mode == "reflect")
+    longest = ring.shards * x.shape[axis] - (padding_mode == "reflect")
     if max(before, after) > longest:
         raise InputError(
-            f"the halo must be at most {longest} cells wide with mode {mode!r} for a field of "
-            f"{ring.shards} x {x.shape[axis]} cells along array axis {axis}, got "
+            f"the halo must be at most {longest} cells wide ({padding_mode!r} padding) for a field "
+            f"of {ring.shards} x {x.shape[axis]} cells along array axis {axis}, got "
             f"{(before, after)}; take a shorter halo"
         )
-    halo = Halo(axis % x.ndim - x.ndim, ring, before, after, mode)
+    halo = Halo(axis % x.ndim - x.ndim, ring, before, after, padding_mode)
 
     def linear(tangent: jax.Array) -> jax.Array:
         wide = accumulator(tangent.dtype)

@@ -18,8 +18,7 @@ from stpatch_jax.patches.extraction import (
     linear_extract,
     masked,
     padded,
-    resolve,
-    static_spec,
+    windows_of,
 )
 from stpatch_jax.patches.folding import (
     Blend,
@@ -42,8 +41,8 @@ from stpatch_jax.patches.halo.shares import (
     shard_count,
     split_names,
 )
-from stpatch_jax.patches.lowerings import Axes, choose
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches.lowerings import choose
+from stpatch_jax.patches.windows import Windows, WindowSpec
 
 
 def sharded_extract_patches(
@@ -88,26 +87,26 @@ def sharded_extract_patches(
         True
     """
     x, mesh = jnp.asarray(x), known_mesh(mesh)
-    return _extract(x, static_spec(spec), names=split_names(partition, x.ndim, mesh), mesh=mesh)
+    return _extract(x, WindowSpec.of(spec), names=split_names(partition, x.ndim, mesh), mesh=mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "names", "mesh"), inline=True)
 def _extract(
     x: jax.Array, spec: WindowSpec, *, names: tuple[Names, ...], mesh: Mesh | AbstractMesh
 ) -> jax.Array:
-    axes, mask = resolve(x.shape, spec)
-    require_even(x.shape, axes, names, mesh)
-    local, shares = plan(axes, names, mesh)
+    windows = windows_of(x.shape, spec)
+    require_even(x.shape, windows.axes, names, mesh)
+    local, shares = plan(windows, names, mesh)
     fill = fill_scalar(spec.fill_value, x.dtype)
-    windows = choose("auto", local)
+    cut = choose("auto", local.axes)
 
     def copy(x: jax.Array, fill: np.ndarray) -> jax.Array:
-        near = padded(neighbourhood(x, shares, fill), local, fill)
-        return masked(windows(near, local), mask, fill)
+        near = padded(neighbourhood(x, shares, fill), local.axes, fill)
+        return masked(cut(near, local.axes), local.mask, fill)
 
     def linear(tangent: jax.Array) -> jax.Array:
         wide = tangent.astype(accumulator(tangent.dtype))
-        return _linear(wide, local, shares, mask).astype(tangent.dtype)
+        return _linear(wide, local, shares).astype(tangent.dtype)
 
     return jax.shard_map(
         lambda x: exact_copy(copy, linear, x, fill),
@@ -164,39 +163,37 @@ def sharded_fold_patches(
         >>> bool(jnp.allclose(y, x))
         True
     """
-    patches, spec = jnp.asarray(patches), static_spec(spec)
-    shape, mesh = spec.field_shape(shape), known_mesh(mesh)
-    require_fit(patches.shape, spec.axes(shape), shape)
-    names = split_names(partition, patches.ndim - spec.rank, mesh)
-    return _fold(patches, spec, shape, names=names, mesh=mesh, reduce=reduce, blend=blend)
+    patches, mesh = jnp.asarray(patches), known_mesh(mesh)
+    windows = WindowSpec.of(spec).resolve(shape)
+    require_fit(patches.shape, windows)
+    names = split_names(partition, patches.ndim - len(windows.axes), mesh)
+    return _fold(patches, windows, names=names, mesh=mesh, reduce=reduce, blend=blend)
 
 
 @functools.partial(
-    jax.jit, static_argnames=("spec", "shape", "names", "mesh", "reduce", "blend"), inline=True
+    jax.jit, static_argnames=("windows", "names", "mesh", "reduce", "blend"), inline=True
 )
 def _fold(
     patches: jax.Array,
-    spec: WindowSpec,
-    shape: tuple[int, ...],
+    windows: Windows,
     *,
     names: tuple[Names, ...],
     mesh: Mesh | AbstractMesh,
     reduce: Reduce,
     blend: Blend,
 ) -> jax.Array:
-    axes, mask = spec.axes(shape), spec.footprint_mask(shape)
-    over = names[-1 - spec.rank : -1]
-    batch = patches.shape[: len(names) - 1 - spec.rank]
-    require_even((*batch, *shape, patches.shape[-1]), axes, names, mesh)
-    local, shares = plan(axes, names, mesh)
-    cells = [size // shard_count(part, mesh) for size, part in zip(shape, over, strict=True)]
+    rank = len(windows.axes)
+    over, batch = names[-1 - rank : -1], patches.shape[: len(names) - 1 - rank]
+    require_even((*batch, *windows.shape, patches.shape[-1]), windows.axes, names, mesh)
+    local, shares = plan(windows, names, mesh)
+    cells = [n // shard_count(part, mesh) for n, part in zip(windows.shape, over, strict=True)]
 
     def add(patches: jax.Array) -> jax.Array:
-        return transposed(lambda x: _linear(x, local, shares, mask), patches, cells)
+        return transposed(lambda x: _linear(x, local, shares), patches, cells)
 
     def weights(tapers: Sequence[np.ndarray], dtype: jnp.dtype) -> list[jax.Array]:
-        if mask is None:
-            factors = enumerate(divisors(axes, None, tapers))
+        if windows.mask is None:
+            factors = enumerate(divisors(windows, tapers))
             return [
                 _own_part(jnp.asarray(factor, dtype), axis, over[axis], cells[axis])
                 for axis, factor in factors
@@ -204,14 +201,14 @@ def _fold(
         # With a footprint the weights are a field, folded as the patches are: no device holds it
         # whole.
         taper = outer(tapers).astype(jnp.finfo(dtype).dtype)[..., None]
-        taper = jnp.broadcast_to(taper, (*(axis.count for axis in local), *taper.shape))
+        taper = jnp.broadcast_to(taper, (*local.grid, *taper.shape))
         total = add(lax.pcast(taper, sum(over, ()), to="varying"))[..., 0]
         return [jnp.where(total > 0, total, 1).astype(dtype)]
 
     return jax.shard_map(
-        lambda patches: blended(patches, axes, add, weights, reduce=reduce, blend=blend),
+        lambda patches: blended(patches, windows, add, weights, reduce=reduce, blend=blend),
         mesh=mesh,
-        in_specs=patches_partition(names, spec.rank),
+        in_specs=patches_partition(names, rank),
         out_specs=PartitionSpec(*names),
     )(patches)
 
@@ -223,8 +220,6 @@ def _own_part(values: jax.Array, axis: int, names: Names, cells: int) -> jax.Arr
     return lax.dynamic_slice_in_dim(values, lax.axis_index(names) * cells, cells, axis)
 
 
-def _linear(
-    x: jax.Array, local: Axes, shares: Sequence[Share], mask: np.ndarray | None
-) -> jax.Array:
+def _linear(x: jax.Array, local: Windows, shares: Sequence[Share]) -> jax.Array:
     """The linear part of sharded extraction, in the form whose transpose is the sharded fold."""
-    return linear_extract(neighbourhood(x, shares, np.zeros((), x.dtype)), local, mask)
+    return linear_extract(neighbourhood(x, shares, np.zeros((), x.dtype)), local)

@@ -10,10 +10,10 @@ from jax import lax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.patches import canonical
+from stpatch_jax.patches.canonical import axis_name
 from stpatch_jax.patches.halo.exchange import Halo, Names, Ring, exchange, slice_at
 from stpatch_jax.patches.lowerings import Axes
-from stpatch_jax.patches.windows import AxisWindows
+from stpatch_jax.patches.windows import AxisWindows, Windows
 
 Partition = PartitionSpec | Sequence[str | Sequence[str] | None]
 
@@ -29,24 +29,32 @@ class Share:
 
 
 def plan(
-    axes: Axes, names: tuple[Names, ...], mesh: Mesh | AbstractMesh
-) -> tuple[Axes, list[Share]]:
+    windows: Windows, names: tuple[Names, ...], mesh: Mesh | AbstractMesh
+) -> tuple[Windows, list[Share]]:
     """The windows of one device along every axis, and what it reads along the split ones."""
     local, shares = [], []
-    for position, axis in enumerate(axes):
-        over = names[position - 1 - len(axes)]
+    for position, axis in enumerate(windows.axes):
+        place = position - 1 - len(windows.axes)  # counted from the end, behind it the channel
+        over = names[place]
         if shard_count(over, mesh) > 1:
-            share = _share(axis, position, position - 1 - len(axes), Ring.over(over, mesh))
+            share = _share(axis, Ring.over(over, mesh), place=place, name=axis_name(position))
             shares.append(share)
+            # Its halo brings the padding too.
             axis = dataclasses.replace(axis, size=share.cells, lo=0, hi=0)
         local.append(axis)
-    return tuple(local), shares
+    return dataclasses.replace(windows, axes=tuple(local)), shares
 
 
-def _share(axis: AxisWindows, position: int, place: int, ring: Ring) -> Share:
+def _share(axis: AxisWindows, ring: Ring, *, place: int, name: str) -> Share:
+    """What a shard reads for its equal share of the windows.
+
+    Shard `r` holds the cells from `r * size` on and cuts the windows from `r * count` on, which
+    start at cell `r * count * stride - lo`: in its own cells at `r * drift - lo`. Where the windows
+    keep pace with the shards the drift is 0. Else the last shard is furthest off, and since one
+    program runs on all, every shard's halo is long enough for the first shard and for the last.
+    """
     size, count = axis.size // ring.shards, axis.count // ring.shards
     cells = (count - 1) * axis.stride + axis.effective
-    # Where shard r starts to read, in its own cells, is -lo + r * drift.
     drift = count * axis.stride - size
     furthest = (ring.shards - 1) * drift
     before = max(axis.lo, axis.lo - furthest)
@@ -54,8 +62,8 @@ def _share(axis: AxisWindows, position: int, place: int, ring: Ring) -> Share:
     if max(before, after) > axis.size:
         raise InputError(
             f"windows must not reach further beyond a shard than the field is long, got {before} "
-            f"cells in front and {after} behind on a field of {axis.size} along "
-            f"{canonical.axis_name(position)}; pad less or split another axis"
+            f"cells in front and {after} behind on a field of {axis.size} along {name}; pad less "
+            "or split another axis"
         )
     return Share(Halo(place, ring, before, after, axis.mode), before - axis.lo, drift, cells)
 
@@ -68,7 +76,7 @@ def require_even(
     for place, (size, over) in enumerate(zip(shape, names, strict=True)):
         shards, position = shard_count(over, mesh), place - first
         inside = 0 <= position < len(axes)
-        name = canonical.axis_name(position) if inside else f"array axis {place}"
+        name = axis_name(position) if inside else f"array axis {place}"
         if size % shards:
             raise InputError(
                 f"the field must split into {shards} equal shards along {name} (mesh axis "

@@ -31,7 +31,7 @@ def exchanged(fields):
 
     def widened(fields):
         return [
-            halo_exchange(x, axis=-2, axis_name=BOTH, before=lo, after=hi, mode=mode)
+            halo_exchange(x, axis=-2, axis_name=BOTH, before=lo, after=hi, padding_mode=mode)
             for x, ((lo, hi), mode) in zip(fields, CASES, strict=True)
         ]
 
@@ -85,13 +85,13 @@ def inside(**options):
     [
         (
             {"before": 9},
-            "the halo must be at most 8 cells wide with mode 'constant' for a field of 4 x 2 cells "
-            "along array axis 0, got (9, 1); take a shorter halo",
+            "the halo must be at most 8 cells wide ('constant' padding) for a field of "
+            "4 x 2 cells along array axis 0, got (9, 1); take a shorter halo",
         ),
         (
-            {"after": 8, "mode": "reflect"},
-            "the halo must be at most 7 cells wide with mode 'reflect' for a field of 4 x 2 cells "
-            "along array axis 0, got (1, 8); take a shorter halo",
+            {"after": 8, "padding_mode": "reflect"},
+            "the halo must be at most 7 cells wide ('reflect' padding) for a field of "
+            "4 x 2 cells along array axis 0, got (1, 8); take a shorter halo",
         ),
         (
             {"axis_name": "width"},
@@ -108,8 +108,9 @@ def inside(**options):
             "the halo must be an integer of at least 0, got -1; count in whole cells",
         ),
         (
-            {"mode": "zeros"},
-            "mode must be one of constant, edge, reflect, wrap, got 'zeros'; choose one of these",
+            {"padding_mode": "zeros"},
+            "padding_mode must be 'constant', 'edge', 'reflect' or 'wrap', got 'zeros'; choose "
+            "one of them",
         ),
     ],
 )
@@ -121,4 +122,4 @@ def test_bad_halos_are_refused(options, message):
 
 def test_the_widest_halos_fit():
     assert inside(before=8, after=8).shape == (72,)
-    assert inside(before=7, after=7, mode="reflect").shape == (64,)
+    assert inside(before=7, after=7, padding_mode="reflect").shape == (64,)
