@@ -2,7 +2,6 @@
 
 from stpatch_jax.explain.attention import attention_rollout, rollout_matrix
 from stpatch_jax.explain.channels import neighborhood_weights, permutation_importance
-from stpatch_jax.explain.common import Score
 from stpatch_jax.explain.gradients import integrated_gradients, smooth_grad
 from stpatch_jax.explain.judging import (
     Randomization,
@@ -11,6 +10,7 @@ from stpatch_jax.explain.judging import (
     rank_correlation,
 )
 from stpatch_jax.explain.occlusion import occlusion
+from stpatch_jax.explain.score import Score
 
 __all__ = [
     "Randomization",

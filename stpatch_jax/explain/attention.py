@@ -9,8 +9,8 @@ import xarray as xr
 from flax import nnx
 
 from stpatch_jax.errors import require
-from stpatch_jax.explain.common import values_of
 from stpatch_jax.explain.occlusion import patch_map
+from stpatch_jax.explain.score import values_of
 from stpatch_jax.nn import PatchTransformer
 
 

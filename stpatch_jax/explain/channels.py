@@ -9,7 +9,7 @@ import xarray as xr
 from jax.tree_util import Partial
 
 from stpatch_jax.errors import require
-from stpatch_jax.explain.common import Score, scores, values_of
+from stpatch_jax.explain.score import Score, scores, values_of
 from stpatch_jax.nn import NeighborhoodOperator
 
 

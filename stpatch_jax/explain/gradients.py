@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import require
-from stpatch_jax.explain.common import (
+from stpatch_jax.explain.score import (
     Score,
     as_score,
     batches,

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import require
-from stpatch_jax.explain.common import Score, as_score, batches, filling, values_of
+from stpatch_jax.explain.score import Score, as_score, batches, filling, values_of
 
 _FEWEST = 3
 

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_size
-from stpatch_jax.explain.common import Score, as_score, batches, filling, on_grid, values_of
+from stpatch_jax.explain.score import Score, as_score, batches, filling, on_grid, values_of
 from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.folding import fold_patches
 from stpatch_jax.patches.windows import WindowSpec

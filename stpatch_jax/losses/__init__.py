@@ -7,11 +7,11 @@ number, that of the real positive targets.
 """
 
 from stpatch_jax.losses.classification import cross_entropy, label_weights
-from stpatch_jax.losses.common import entry_weights, latitude_weights
 from stpatch_jax.losses.detection import box_giou, box_iou, box_loss, focal
 from stpatch_jax.losses.quantile import pinball
+from stpatch_jax.losses.reduction import entry_weights, latitude_weights
 from stpatch_jax.losses.regression import huber, mae, mse
-from stpatch_jax.losses.regularization import l1_penalty, l2_penalty
+from stpatch_jax.losses.regularization import l1_penalty
 
 __all__ = [
     "box_giou",
@@ -22,7 +22,6 @@ __all__ = [
     "focal",
     "huber",
     "l1_penalty",
-    "l2_penalty",
     "label_weights",
     "latitude_weights",
     "mae",

@@ -5,8 +5,13 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from stpatch_jax.errors import InputError
-from stpatch_jax.losses.common import entry_weights, masked_mean
+from stpatch_jax.errors import InputError, check_range
+from stpatch_jax.losses.reduction import (
+    check_last_axis,
+    check_one_shape,
+    entry_weights,
+    masked_mean,
+)
 
 
 def cross_entropy(
@@ -44,13 +49,13 @@ def cross_entropy(
     True
     """
     classes = logits.shape[-1]
-    _check_labels(logits.shape, label.shape, None if mask is None else mask.shape)
-    if not 0 <= label_smoothing < 1:
-        raise InputError(f"cross_entropy needs 0 <= label_smoothing < 1, got {label_smoothing}")
+    check_last_axis("cross_entropy", "class", logits.shape, label.shape)
+    check_one_shape("label and mask of cross_entropy", label, mask)
+    check_range("label_smoothing", label_smoothing, 0, 1, bounds="[)")
     if class_weights is not None and len(class_weights) != classes:
         raise InputError(
-            f"cross_entropy needs one class weight for each of {classes} classes, "
-            f"got {len(class_weights)}"
+            f"class_weights must be one for each of {classes} classes, got {len(class_weights)}; "
+            "give the others 1"
         )
     if mask is not None:
         # Cleared before the softmax, whose gradient would spread a NaN.
@@ -92,13 +97,3 @@ def label_weights(
     # A label that is no class makes the loss NaN whatever it weighs.
     index = jnp.clip(label, 0, len(class_weights) - 1)
     return entry_weights(real, weights=jnp.asarray(class_weights, jnp.float32)[index])
-
-
-def _check_labels(
-    logits: tuple[int, ...], label: tuple[int, ...], mask: tuple[int, ...] | None
-) -> None:
-    if label != logits[:-1] or mask not in (None, label):
-        raise InputError(
-            "cross_entropy needs logits (*batch, classes) and labels and mask (*batch), "
-            f"got {logits}, {label} and {mask}; reshape them to belong together"
-        )

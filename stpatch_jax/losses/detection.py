@@ -7,8 +7,8 @@ cell i of a grid reaches from i to i + 1. A box whose upper bound is below its l
 import jax
 import jax.numpy as jnp
 
-from stpatch_jax.errors import InputError
-from stpatch_jax.losses.common import masked_error, masked_mean
+from stpatch_jax.errors import InputError, check_range
+from stpatch_jax.losses.reduction import check_one_shape, masked_error, masked_mean
 
 # Below this a volume counts as 0: the square of its inverse is no float32 any more.
 _SMALLEST_VOLUME = 1e-15
@@ -49,15 +49,11 @@ def focal(
     >>> bool(jnp.isclose(loss, jnp.log(2.0)))
     True
     """
-    shapes = [a.shape for a in (logits, target, mask) if a is not None]
-    if len(set(shapes)) > 1:
-        raise InputError(
-            f"focal needs logits, target and mask of one shape, got {shapes}; broadcast them first"
-        )
+    check_one_shape("logits, target and mask of focal", logits, target, mask)
     if target.dtype != jnp.bool_:
-        raise InputError(f"focal needs a bool target, got {target.dtype}; compare it with 0.5")
-    if gamma < 0 or not 0 <= alpha <= 1:
-        raise InputError(f"focal needs gamma >= 0 and 0 <= alpha <= 1, got {gamma} and {alpha}")
+        raise InputError(f"target of focal must be bool, got {target.dtype}; compare it with 0.5")
+    check_range("gamma", gamma, 0)
+    check_range("alpha", alpha, 0, 1)
     if mask is not None:
         logits, target = jnp.where(mask, logits, 0), target & mask
     logits = logits.astype(jnp.float32)
@@ -97,8 +93,8 @@ def box_giou(a: jax.Array, b: jax.Array) -> jax.Array:
     that boxes that do not touch still have a gradient towards each other.
 
     Args:
-        a: [*batch, 2 * space axes], bounds `(lo..., hi...)` in any floating dtype.
-        b: Like `a`; batch axes of size 1 broadcast.
+        a: Boxes, as in `box_iou`.
+        b: Like `a`.
 
     Returns:
         [*batch] float32; 0 where the box around both has no volume, with finite gradients
@@ -147,14 +143,13 @@ def box_loss(
     >>> float(box_loss(jnp.array([[0.0, 1.0]]), jnp.array([[3.0, 4.0]]), smooth_l1=1.0))
     4.0
     """
-    if smooth_l1 < 0:
-        raise InputError(f"box_loss needs a weight smooth_l1 >= 0, got {smooth_l1}")
+    check_range("smooth_l1", smooth_l1, 0)
     bounds = None
     if mask is not None:
         if mask.shape != target.shape[:-1]:
             raise InputError(
-                f"box_loss needs a mask {target.shape[:-1]}, one value per box, got {mask.shape}; "
-                "reshape it"
+                f"mask of box_loss must have one value per box {target.shape[:-1]}, got "
+                f"{mask.shape}; reshape it"
             )
         bounds = jnp.broadcast_to(mask[..., None], target.shape)
     error, count = masked_error("box_loss", prediction, target, bounds)
@@ -176,8 +171,8 @@ def _overlap(name: str, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Arra
     fits = a.ndim == b.ndim and numbers in (2, 4, 6) and b.shape[-1] == numbers
     if not fits or any(1 < m != n > 1 for m, n in zip(a.shape, b.shape, strict=True)):
         raise InputError(
-            f"{name} needs boxes (*batch, 2 * space axes) with 1 to 3 space axes and batch axes "
-            f"that are equal or 1, got {a.shape} and {b.shape}; add axes of size 1 first"
+            f"boxes of {name} must be (*batch, 2 * space axes) with 1 to 3 space axes and batch "
+            f"axes that are equal or 1, got {a.shape} and {b.shape}; add axes of size 1 first"
         )
     a_lo, a_hi = jnp.split(a.astype(jnp.float32), 2, axis=-1)
     b_lo, b_hi = jnp.split(b.astype(jnp.float32), 2, axis=-1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.losses.common import check_last_axis, check_mask, weighted_mean
+from stpatch_jax.losses.reduction import check_last_axis, check_one_shape, weighted_mean
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
@@ -31,8 +31,7 @@ def pinball(
         target: [...]; ignored where the mask is False, also if it is NaN there.
         quantiles: Their levels, increasing, each in (0, 1).
         mask: Bool [...], True where the target is real; None means everywhere.
-        weights: The weight of each target in the mean: the target's rank, each axis as long as
-            the target's or 1 (`latitude_weights`); None means 1 everywhere.
+        weights: The weight of each target in the mean, as in `mse`.
 
     Returns:
         Scalar, float32, in the target's units; 0 if nothing is real.
@@ -48,7 +47,7 @@ def pinball(
     """
     check_quantiles("pinball", prediction.shape, quantiles)
     check_last_axis("pinball", "quantile", prediction.shape, target.shape)
-    check_mask("pinball", mask, target.shape)
+    check_one_shape("target and mask of pinball", target, mask)
     error = target.astype(jnp.float32)[..., None] - prediction.astype(jnp.float32)
     if mask is not None:
         error = jnp.where(mask[..., None], error, 0.0)
@@ -69,11 +68,11 @@ def check_quantiles(name: str, shape: tuple[int, ...], quantiles: Sequence[float
     legal = all(0 < q < 1 for q in levels) and levels == sorted(set(levels))
     if not levels or not legal:
         raise InputError(
-            f"{name} needs increasing quantiles between 0 and 1, got {tuple(quantiles)}; "
-            "sort them and leave out 0, 1 and doubles"
+            f"quantiles of {name} must increase between 0 and 1, got {tuple(quantiles)}; sort them "
+            "and leave out 0, 1 and doubles"
         )
     if not shape or shape[-1] != len(levels):
         raise InputError(
-            f"{name} needs one value on the last axis for each of {len(levels)} quantiles, "
-            f"got shape {shape}; give the levels that were predicted"
+            f"predictions of {name} must have one value on the last axis for each of "
+            f"{len(levels)} quantiles, got shape {shape}; give the levels that were predicted"
         )

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stpatch_jax.errors import InputError
-from stpatch_jax.losses.common import masked_error, weighted_mean
+from stpatch_jax.errors import check_range
+from stpatch_jax.losses.reduction import masked_error, weighted_mean
 
 
 def mse(
@@ -47,17 +47,7 @@ def mae(
 ) -> jax.Array:
     """Mean absolute error, `sum(w * mask * |prediction - target|) / sum(w * mask)`.
 
-    Args:
-        prediction: Any floating dtype, any shape.
-        target: Shape of `prediction`; ignored where the mask is False, also if it is NaN there.
-        mask: Bool, shape of `target`, True where the target is real; None means everywhere.
-        weights: The w of each entry, as `mse` takes them.
-
-    Returns:
-        Scalar, float32, in the target's units; 0 if nothing is real.
-
-    Raises:
-        InputError: If the shapes do not fit.
+    Arguments as in `mse`; the result is in the target's units.
 
     >>> float(mae(jnp.array([1.0, 5.0]), jnp.array([3.0, 4.0])))
     1.5
@@ -77,10 +67,10 @@ def huber(
     """Mean Huber loss: `e^2 / 2` where `|e| <= delta`, `delta (|e| - delta / 2)` beyond it.
 
     Args:
-        prediction: Any floating dtype, any shape.
-        target: Shape of `prediction`; ignored where the mask is False, also if it is NaN there.
-        mask: Bool, shape of `target`, True where the target is real; None means everywhere.
-        weights: The weight of each entry in the mean, as `mse` takes them.
+        prediction: As in `mse`, like the others.
+        target: Shape of `prediction`.
+        mask: Where the target is real.
+        weights: The weight of each entry in the mean.
         delta: Error, in the target's units, at which squares turn into absolute values; > 0.
 
     Returns:
@@ -95,8 +85,7 @@ def huber(
     >>> float(huber(jnp.array([0.0, 0.0]), jnp.array([1.0, 3.0]), delta=1.0))
     1.5
     """
-    if delta <= 0:
-        raise InputError(f"huber needs a delta > 0, got {delta}; give it in the target's units")
+    check_range("delta", delta, 0, bounds="()")
     error, count = masked_error("huber", prediction, target, mask)
     size = jnp.abs(error)
     # |e| clipped at delta makes both branches one polynomial, without a select in the gradient.

@@ -1,7 +1,7 @@
 """Metrics: what a report prints, masked, in the units of the target.
 
-They add up over batches and devices: make a `LeadTimeErrors`, `Confusion`, `EventCounts`,
-`ImageQuality` or `TokenEntropy` of each batch, inside `jax.jit` or on the host, add them, and ask
+They add up over batches and devices: make a `LeadTimeErrors`, `Confusion`, `EventCounts`
+or `TokenEntropy` of each batch, inside `jax.jit` or on the host, add them, and ask
 the sum. Every mean is over all real entries of all batches. What gives one score per target or
 image (CRPS, coverage, Brier score, PSNR, SSIM) is averaged the same way by `Mean`. `roc_auc` and
 `AveragePrecision` need all scores at once and run on the host. Where a metric is undefined it is
@@ -9,12 +9,12 @@ NaN.
 """
 
 from stpatch_jax.metrics.classification import Confusion, roc_auc
-from stpatch_jax.metrics.common import Mean
 from stpatch_jax.metrics.detection import COCO_THRESHOLDS, AveragePrecision
 from stpatch_jax.metrics.events import EventCounts, brier_score, exceedance_probability
 from stpatch_jax.metrics.forecast import LeadTimeErrors, skill
-from stpatch_jax.metrics.image import ImageQuality, psnr, ssim
+from stpatch_jax.metrics.image import psnr, ssim
 from stpatch_jax.metrics.probabilistic import covered, crps_from_ensemble, crps_from_quantiles
+from stpatch_jax.metrics.sums import Mean
 from stpatch_jax.metrics.tokens import TokenEntropy, bits_per_token
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "AveragePrecision",
     "Confusion",
     "EventCounts",
-    "ImageQuality",
     "LeadTimeErrors",
     "Mean",
     "TokenEntropy",

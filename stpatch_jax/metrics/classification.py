@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.metrics.common import Array, Sums, divide, host_or_device
+from stpatch_jax.losses.reduction import check_one_shape
+from stpatch_jax.metrics.sums import Array, Sums, divide, host_or_device
 
 
 @jax.tree_util.register_dataclass
@@ -47,12 +48,7 @@ class Confusion(Sums):
         >>> counts.counts.tolist(), round(float(counts.accuracy()), 3)
         ([[1, 1], [0, 1]], 0.667)
         """
-        shapes = {tuple(a.shape) for a in (predicted, label, mask) if a is not None}
-        if len(shapes) > 1:
-            raise InputError(
-                "Confusion needs predicted classes, labels and mask of one shape, "
-                f"got {sorted(shapes)}; take the argmax over the classes first"
-            )
+        check_one_shape("predicted classes, labels and mask of Confusion", predicted, label, mask)
         pair = jnp.asarray(label) * classes + jnp.asarray(predicted)
         real = jnp.ones(pair.shape, bool) if mask is None else jnp.asarray(mask)
         # What is not real is counted in a bin of its own, which is cut off.
@@ -143,16 +139,16 @@ def roc_auc(score: Array, label: Array, *, mask: Array | None = None) -> np.ndar
     binary = score.shape == label.shape
     if not (binary or score.shape[:-1] == label.shape) or mask.shape != label.shape:
         raise InputError(
-            "roc_auc needs scores (*batch) or (*batch, classes), labels and mask (*batch), "
-            f"got {score.shape}, {label.shape} and {mask.shape}; reshape them to belong together"
+            "roc_auc must get scores (*batch) or (*batch, classes), labels and mask (*batch), got "
+            f"{score.shape}, {label.shape} and {mask.shape}; reshape them to belong together"
         )
     score, label = score[mask], label[mask].astype(np.int64)
     classes = 2 if binary else score.shape[-1]
     outside = label[(label < 0) | (label >= classes)]
     if outside.size:
         raise InputError(
-            f"roc_auc needs real labels from 0 to {classes - 1}, got {outside[0]}; "
-            "mask what has no label"
+            f"real labels of roc_auc must be from 0 to {classes - 1}, got {outside[0]}; mask what "
+            "has no label"
         )
     if np.isnan(score).any():
         return np.asarray(np.nan)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stpatch_jax.errors import InputError
-from stpatch_jax.metrics.common import Array, divide
+from stpatch_jax.errors import InputError, check_range, require
+from stpatch_jax.metrics.sums import Array, divide
 
 COCO_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 """The IoU thresholds 0.5, 0.55, ... 0.95, over which COCO averages."""
@@ -90,9 +90,9 @@ class AveragePrecision:
             true_boxes.shape[-1],
         ):
             raise InputError(
-                "AveragePrecision needs detections and true objects of the same frames and space "
-                f"axes and a score for each detection, got boxes {boxes.shape}, scores "
-                f"{score.shape} and true boxes {true_boxes.shape}; reshape them"
+                "detections and true objects must be of the same frames and space axes, with a "
+                f"score for each detection, got boxes {boxes.shape}, scores {score.shape} and true "
+                f"boxes {true_boxes.shape}; reshape them"
             )
         levels = np.asarray(thresholds, np.float64)
         every = np.asarray(score, np.float64).reshape(found[2].shape)
@@ -116,9 +116,9 @@ class AveragePrecision:
     def __add__(self, other: AveragePrecision) -> AveragePrecision:
         if self.thresholds != other.thresholds or len(self.objects) != len(other.objects):
             raise InputError(
-                "AveragePrecision can only add counts of the same thresholds and classes, got "
+                "the sum must be of equal thresholds and classes, got "
                 f"{self.thresholds} and {other.thresholds}, {len(self.objects)} and "
-                f"{len(other.objects)} classes"
+                f"{len(other.objects)} classes; match both batches alike"
             )
         return AveragePrecision(
             self.thresholds,
@@ -153,11 +153,9 @@ class AveragePrecision:
 
 
 def _check(thresholds: Sequence[float]) -> None:
-    if not len(thresholds) or not all(0 < level <= 1 for level in thresholds):
-        raise InputError(
-            "AveragePrecision needs IoU thresholds above 0 and up to 1, "
-            f"got {tuple(thresholds)}; use for example (0.5,)"
-        )
+    require(len(thresholds) > 0, "thresholds must be at least one, got none; use (0.5,)")
+    for level in thresholds:
+        check_range("thresholds of the IoU", level, 0, 1, bounds="(]")
 
 
 def _frames(
@@ -168,8 +166,8 @@ def _frames(
     fits = boxes.ndim > 1 and boxes.shape[-1] % 2 == 0 and boxes.shape[:-1] == label.shape
     if not fits or mask.shape != label.shape:
         raise InputError(
-            f"AveragePrecision needs {name} with boxes (*frames, n, 2 * space axes), label and "
-            f"mask (*frames, n), got {boxes.shape}, {label.shape} and {mask.shape}"
+            f"{name} must have boxes (*frames, n, 2 * space axes), label and mask (*frames, n), "
+            f"got {boxes.shape}, {label.shape} and {mask.shape}; reshape them"
         )
     n, numbers = boxes.shape[-2:]
     frames = int(np.prod(boxes.shape[:-2]))
@@ -177,8 +175,8 @@ def _frames(
     wrong = label[(label < 0) | (label >= classes)]
     if wrong.size:
         raise InputError(
-            f"AveragePrecision has {classes} classes and needs labels of {name} from 0 to "
-            f"{classes - 1}, got {wrong[0]}; give the number of all classes"
+            f"labels of {name} must be from 0 to {classes - 1}, got {wrong[0]}; give the number "
+            "of all classes"
         )
     boxes = np.asarray(boxes, np.float64).reshape(frames, n, numbers)
     return boxes, label, mask.reshape(frames, n)

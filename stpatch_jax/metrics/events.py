@@ -10,7 +10,8 @@ import numpy as np
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.losses.quantile import check_quantiles
-from stpatch_jax.metrics.common import Array, Sums, check_one_shape, divide, host_or_device
+from stpatch_jax.losses.reduction import check_one_shape
+from stpatch_jax.metrics.sums import Array, Sums, divide, host_or_device
 
 
 def exceedance_probability(
@@ -49,12 +50,11 @@ def exceedance_probability(
     entries, levels = tuple(prediction.shape[:-1]), len(quantiles)
     if levels < 2 or np.shape(threshold) not in ((), entries):
         raise InputError(
-            f"{name} needs two quantiles or more and a threshold that is a number or of shape "
-            f"{entries}, got {levels} quantiles and a threshold {np.shape(threshold)}; "
-            "broadcast the threshold to the forecasts"
+            f"{name} must get two quantiles or more and a threshold that is a number or of shape "
+            f"{entries}, got {levels} quantiles and a threshold {np.shape(threshold)}; broadcast "
+            "the threshold to the forecasts"
         )
-    given = threshold if isinstance(threshold, jax.Array) else None
-    xp, dtype = host_or_device(prediction, given)
+    xp, dtype = host_or_device(prediction, threshold if isinstance(threshold, jax.Array) else None)
     values = xp.sort(xp.asarray(prediction, dtype), axis=-1)
     bound = xp.broadcast_to(xp.asarray(threshold, dtype), entries)
     # Counted with <=, so that of equal quantiles the highest level holds, as in P(X <= threshold).
@@ -92,7 +92,7 @@ def brier_score(probability: Array, event: Array) -> Array:
     >>> brier_score(np.array([0.5, 1.0]), np.array([True, False])).tolist()
     [0.25, 1.0]
     """
-    check_one_shape("brier_score needs probability and event", probability, event)
+    check_one_shape("probability and event of brier_score", probability, event)
     xp, dtype = host_or_device(probability, event)
     return xp.square(xp.asarray(probability, dtype) - xp.asarray(event, dtype))
 
@@ -139,12 +139,12 @@ class EventCounts(Sums):
         >>> round(float(frost.critical_success_index()), 3)
         0.333
         """
-        check_one_shape("EventCounts needs foretold, happened and mask", foretold, happened, mask)
+        check_one_shape("foretold, happened and mask of EventCounts", foretold, happened, mask)
         for array in (foretold, happened):
             if array.dtype != bool:
                 raise InputError(
-                    f"EventCounts needs bool arrays, got {array.dtype}; compare the values with "
-                    "the threshold first"
+                    f"foretold and happened must be bool, got {array.dtype}; compare the values "
+                    "with the threshold first"
                 )
         xp, _ = host_or_device(foretold, happened, mask)
         real = xp.ones(foretold.shape, bool) if mask is None else mask

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.metrics.common import Array, Sums, divide, host_or_device
+from stpatch_jax.losses.reduction import check_one_shape
+from stpatch_jax.metrics.sums import Array, Sums, divide, host_or_device
 
 
 @jax.tree_util.register_dataclass
@@ -44,15 +44,17 @@ class LeadTimeErrors(Sums):
         Raises:
             InputError: If the shapes differ or there is no lead-time axis.
 
+        >>> import numpy as np
         >>> errors = LeadTimeErrors.of(np.zeros((1, 2, 1)), np.array([[[3.0], [4.0]]]))
         >>> errors.rmse().tolist(), errors.pooled().mae().tolist()
         ([3.0, 4.0], [3.5])
         """
-        shapes = {tuple(a.shape) for a in (prediction, target, mask) if a is not None}
-        if len(shapes) > 1 or prediction.ndim < 2:
+        names = "prediction, target and mask of LeadTimeErrors"
+        check_one_shape(names, prediction, target, mask)
+        if prediction.ndim < 2:
             raise InputError(
-                "LeadTimeErrors needs prediction, target and mask of one shape "
-                f"(batch, horizon, *space, channel), got {sorted(shapes)}; broadcast them first"
+                f"{names} must have the axes (batch, horizon, *space, channel), got shape "
+                f"{prediction.shape}; add the missing axes"
             )
         xp, dtype = host_or_device(prediction, target, mask)
         if mask is None:
@@ -98,12 +100,9 @@ def skill(error: Array, error_naive: Array) -> Array:
     Raises:
         InputError: If the shapes differ.
 
+    >>> import numpy as np
     >>> skill(np.array([0.5, 3.0]), np.array([2.0, 2.0])).tolist()
     [0.75, -0.5]
     """
-    if np.shape(error) != np.shape(error_naive):
-        raise InputError(
-            f"skill needs both errors of one shape, got {np.shape(error)} and "
-            f"{np.shape(error_naive)}; compute them over the same lead times"
-        )
+    check_one_shape("both errors of skill", error, error_naive)
     return 1 - divide(error, error_naive)

@@ -1,8 +1,5 @@
 """How like two images are: PSNR and SSIM, one for each image."""
 
-from __future__ import annotations
-
-import dataclasses
 import functools
 import operator
 
@@ -10,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stpatch_jax.errors import InputError
-from stpatch_jax.losses.common import check_mask
-from stpatch_jax.metrics.common import Array, Sums, divide
+from stpatch_jax.errors import InputError, check_range
+from stpatch_jax.losses.reduction import check_one_shape
+from stpatch_jax.metrics.sums import Array, divide
 
 # A Gaussian of sigma 1.5 cells cut at 3.5 sigma, the 11 cells of the paper.
 _RADIUS, _SIGMA = 5, 1.5
@@ -43,7 +40,7 @@ def psnr(
     20.0
     """
     _check_images("psnr", prediction, target, data_range)
-    check_mask("psnr", mask, target.shape)
+    check_one_shape("target and mask of psnr", target, mask)
     error = jnp.asarray(prediction, jnp.float32) - jnp.asarray(target, jnp.float32)
     real = jnp.ones(error.shape, bool) if mask is None else jnp.asarray(mask)
     image = (-3, -2, -1)
@@ -64,8 +61,7 @@ def ssim(prediction: Array, target: Array, *, data_range: float) -> jax.Array:
         prediction: [..., height, width, channel], at least 11 x 11 cells; the axes before are
             images, times included.
         target: Shape of `prediction`.
-        data_range: Distance between the lowest and the highest possible value (255 for 8-bit
-            images), in the target's units.
+        data_range: As in `psnr`.
 
     Returns:
         Float32 [...], one for each image, in [-1, 1]; 1 if all is equal, NaN if a value is NaN.
@@ -84,7 +80,7 @@ def ssim(prediction: Array, target: Array, *, data_range: float) -> jax.Array:
     *batch, height, width, _ = target.shape
     if min(height, width) < 2 * _RADIUS + 1:
         raise InputError(
-            f"ssim needs images of at least {2 * _RADIUS + 1} x {2 * _RADIUS + 1} cells, got "
+            f"images of ssim must have at least {2 * _RADIUS + 1} x {2 * _RADIUS + 1} cells, got "
             f"{height} x {width}; use psnr for smaller ones"
         )
     # Every channel of every image becomes a plane of its own, shifted by the target's mean: small
@@ -119,78 +115,11 @@ def _smooth(planes: jax.Array) -> jax.Array:
     return planes
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class ImageQuality(Sums):
-    """PSNR and SSIM summed over images, from which their means over all batches follow.
-
-    A pytree, so it may be returned from `jax.jit`; `a + b` is both batches together.
-
-    Attributes:
-        decibels: Sum of the images' PSNR, a scalar.
-        similarity: Sum of the images' SSIM, a scalar.
-        count: Number of images, an integer scalar.
-    """
-
-    decibels: Array
-    similarity: Array
-    count: Array
-
-    @classmethod
-    def of(
-        cls, prediction: Array, target: Array, *, data_range: float, mask: Array | None = None
-    ) -> ImageQuality:
-        """Sums over the images of one batch.
-
-        Args:
-            prediction: [..., height, width, channel], at least 11 x 11 cells.
-            target: Shape of `prediction`.
-            data_range: Distance between the lowest and the highest possible value, in the target's
-                units.
-            mask: Bool [...], True where an image counts; None means everywhere. What the others
-                hold, NaN included, does not count.
-
-        Returns:
-            JAX float32 sums.
-
-        Raises:
-            InputError: If shapes or range do not fit.
-
-        >>> image = jnp.zeros((2, 11, 11, 1))
-        >>> float(ImageQuality.of(image, image + 0.1, data_range=1.0).psnr().round(3))
-        20.0
-        """
-        check_mask("ImageQuality", mask, target.shape[:-3])
-        real = jnp.ones(target.shape[:-3], bool) if mask is None else jnp.asarray(mask)
-        decibels = psnr(prediction, target, data_range=data_range)
-        similarity = ssim(prediction, target, data_range=data_range)
-        return cls(
-            jnp.sum(jnp.where(real, decibels, 0)),
-            jnp.sum(jnp.where(real, similarity, 0)),
-            jnp.sum(real),
-        )
-
-    def psnr(self) -> Array:
-        """Mean over the images of their PSNR, a scalar in decibels.
-
-        It is not the PSNR of the mean squared error of all of them, which is lower; one image
-        without any error makes it infinite. NaN without any image.
-        """
-        return divide(self.decibels, self.count)
-
-    def ssim(self) -> Array:
-        """Mean over the images of their SSIM, a scalar; NaN without any image."""
-        return divide(self.similarity, self.count)
-
-
 def _check_images(name: str, prediction: Array, target: Array, data_range: float) -> None:
-    if prediction.shape != target.shape or target.ndim < 3:
+    check_one_shape(f"prediction and target of {name}", prediction, target)
+    if target.ndim < 3:
         raise InputError(
-            f"{name} needs prediction and target of one shape (..., height, width, channel), got "
-            f"{prediction.shape} and {target.shape}; reshape them to belong together"
+            f"images of {name} must have the axes (..., height, width, channel), got shape "
+            f"{target.shape}; add the missing axes"
         )
-    if not data_range > 0:
-        raise InputError(
-            f"{name} needs a data_range > 0, got {data_range}; give the distance between the "
-            "lowest and the highest possible value"
-        )
+    check_range("data_range", data_range, 0, bounds="()")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.losses.common import check_last_axis
 from stpatch_jax.losses.quantile import check_quantiles, tilted
-from stpatch_jax.metrics.common import Array, check_one_shape, host_or_device
+from stpatch_jax.losses.reduction import check_last_axis, check_one_shape
+from stpatch_jax.metrics.sums import Array, host_or_device
 
 
 def crps_from_quantiles(prediction: Array, target: Array, *, quantiles: Sequence[float]) -> Array:
@@ -83,8 +83,8 @@ def crps_from_ensemble(members: Array, target: Array, *, fair: bool = False) -> 
     m = members.shape[-1]
     if m < 1 + fair:
         raise InputError(
-            f"crps_from_ensemble needs at least {1 + fair} members (fair={fair}), got {m}; "
-            "give more members on the last axis"
+            f"crps_from_ensemble must get at least {1 + fair} members (fair={fair}), got {m}; give "
+            "more members on the last axis"
         )
     # Differences to the target, sorted: sum_ij |x_i - x_j| is 2 sum_i (2 i - m + 1) x_(i), which
     # needs no pairs, and small numbers keep their digits.
@@ -114,7 +114,7 @@ def covered(lower: Array, upper: Array, target: Array) -> Array:
     >>> covered(np.zeros(3), np.ones(3), np.array([0.5, 2.0, np.nan])).tolist()
     [1.0, 0.0, nan]
     """
-    check_one_shape("covered needs lower, upper and target", lower, upper, target)
+    check_one_shape("lower, upper and target of covered", lower, upper, target)
     xp, dtype = host_or_device(lower, upper, target)
     missing = xp.isnan(lower) | xp.isnan(upper) | xp.isnan(target)
     inside = (lower <= target) & (target <= upper)

@@ -8,7 +8,7 @@ import math
 import jax
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.metrics.common import Array, Sums, divide, host_or_device
+from stpatch_jax.metrics.sums import Array, Sums, divide, host_or_device
 
 
 @jax.tree_util.register_dataclass
@@ -51,7 +51,7 @@ class TokenEntropy(Sums):
         shape = tuple(token.shape)
         if logits.shape[:-1] != shape or (mask is not None and mask.shape != shape):
             raise InputError(
-                "TokenEntropy needs logits (*batch, vocabulary), tokens and mask (*batch), got "
+                "TokenEntropy must get logits (*batch, vocabulary), tokens and mask (*batch), got "
                 f"{logits.shape}, {shape} and {None if mask is None else mask.shape}; "
                 "reshape them to belong together"
             )

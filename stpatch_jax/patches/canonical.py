@@ -14,6 +14,7 @@ from stpatch_jax.errors import InputError, check_choice
 PaddingName = Literal["VALID", "SAME", "CAUSAL", "COVER"]
 PaddingMode = Literal["constant", "edge", "reflect", "wrap"]
 FootprintName = Literal["ball", "cylinder"]
+PADDING_MODES: tuple[str, ...] = get_args(PaddingMode)
 Padding = PaddingName | tuple[int, int]
 
 
@@ -81,7 +82,7 @@ def padding(value: Any, name: str) -> Padding:
 
 def padding_mode(value: Any, name: str) -> PaddingMode:
     """The name of what padding cells hold."""
-    check_choice(name, value, get_args(PaddingMode))
+    check_choice(name, value, PADDING_MODES)
     return value
 
 

@@ -21,6 +21,7 @@ from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
 
 Reduce = Literal["sum", "mean"]
 Blend = Literal["uniform", "linear", "hann", "gaussian"]
+BLEND_NAMES: tuple[str, ...] = get_args(Blend)
 
 
 def fold_patches(
@@ -232,7 +233,7 @@ def window_taper(window: int, blend: Blend) -> np.ndarray:
     Raises:
         InputError: The blend is not known.
     """
-    check_choice("blend", blend, get_args(Blend))
+    check_choice("blend", blend, BLEND_NAMES)
     sample = np.arange(window)
     if blend == "uniform":
         return np.ones(window)

@@ -81,7 +81,7 @@ def test_a_rollout_is_the_rollout_of_the_whole_field():
     ("options", "message"),
     [
         ({"spec": (2, 4)}, "take the whole context of 3 time steps, got windows of 2 at 1 times"),
-        ({"step": 0}, "at least 1 time step"),
+        ({"step": 0}, "step must be a whole number >= 1, got 0"),
         ({"fn": lambda w: jnp.concatenate([ahead(w)] * 2, -1)}, "the 1 channels of its context"),
     ],
 )

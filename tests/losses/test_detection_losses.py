@@ -140,21 +140,21 @@ def test_degenerate_boxes_have_finite_losses_and_gradients_and_apart_ones_attrac
 
 def test_what_does_not_fit_is_refused():
     box = jnp.zeros((2, 4))
-    with pytest.raises(InputError, match=re.escape("one shape, got [(2,), (3,)]")):
+    with pytest.raises(InputError, match=re.escape("one shape, got (2,), (3,)")):
         losses.focal(jnp.zeros(2), jnp.zeros(3, bool))
-    with pytest.raises(InputError, match="focal needs a bool target, got float32"):
+    with pytest.raises(InputError, match="target of focal must be bool, got float32"):
         losses.focal(jnp.zeros(2), jnp.zeros(2))
     for gamma, alpha in ((-1.0, 0.5), (2.0, 1.5)):
-        with pytest.raises(InputError, match="needs gamma >= 0 and 0 <= alpha <= 1"):
+        with pytest.raises(InputError, match=r"(gamma must be at least 0|alpha must be in)"):
             losses.focal(jnp.zeros(2), jnp.zeros(2, bool), gamma=gamma, alpha=alpha)
     for other in (jnp.zeros((2, 2)), jnp.zeros((3, 4)), jnp.zeros(4)):
         with pytest.raises(InputError, match=re.escape(f"got (2, 4) and {other.shape}")):
             losses.box_giou(box, other)
-    with pytest.raises(InputError, match="box_iou needs boxes"):
+    with pytest.raises(InputError, match="boxes of box_iou must be"):
         losses.box_iou(jnp.zeros((2, 8)), jnp.zeros((2, 8)))
-    with pytest.raises(InputError, match="box_loss needs prediction and target of one shape"):
+    with pytest.raises(InputError, match="of box_loss must have one shape"):
         losses.box_loss(box, jnp.zeros((1, 4)))
-    with pytest.raises(InputError, match=re.escape("mask (2,), one value per box, got (2, 4)")):
+    with pytest.raises(InputError, match=re.escape("one value per box (2,), got (2, 4)")):
         losses.box_loss(box, box, mask=jnp.ones((2, 4), bool))
-    with pytest.raises(InputError, match="weight smooth_l1 >= 0, got -1"):
+    with pytest.raises(InputError, match="smooth_l1 must be at least 0, got -1"):
         losses.box_loss(box, box, smooth_l1=-1)

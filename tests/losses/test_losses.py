@@ -86,14 +86,14 @@ def test_huber_delta_divides_squares_from_absolute_values():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_shapes_that_would_broadcast_are_refused(name):
-    with pytest.raises(InputError, match=rf"{name} needs prediction and target of one shape"):
+    with pytest.raises(InputError, match=rf"{name} must have one shape, got \(2, 1\), \(2, 3\)"):
         LOSSES[name](jnp.zeros((2, 1)), jnp.zeros((2, 3)))
-    with pytest.raises(InputError, match=re.escape("mask of the target's shape (2, 3), got (2,)")):
+    with pytest.raises(InputError, match=re.escape("one shape, got (2, 3), (2, 3), (2,)")):
         LOSSES[name](jnp.zeros((2, 3)), jnp.zeros((2, 3)), mask=jnp.ones(2, bool))
 
 
 def test_huber_refuses_a_delta_that_is_not_positive():
-    with pytest.raises(InputError, match="huber needs a delta > 0, got 0"):
+    with pytest.raises(InputError, match="delta must be above 0, got 0"):
         losses.huber(jnp.zeros(1), jnp.zeros(1), delta=0)
 
 
@@ -150,11 +150,11 @@ def test_a_real_label_that_is_no_class_makes_the_loss_nan(label):
 
 def test_cross_entropy_refuses_what_does_not_fit():
     logits = jnp.zeros((2, 3))
-    with pytest.raises(InputError, match=re.escape("got (2, 3), (3,) and None")):
+    with pytest.raises(InputError, match=re.escape("got (2, 3) for targets (3,)")):
         losses.cross_entropy(logits, jnp.zeros(3, int))
-    with pytest.raises(InputError, match=re.escape("got (2, 3), (2,) and (1,)")):
+    with pytest.raises(InputError, match=re.escape("got (2,), (1,)")):
         losses.cross_entropy(logits, jnp.zeros(2, int), mask=jnp.ones(1, bool))
-    with pytest.raises(InputError, match="needs 0 <= label_smoothing < 1, got 1"):
+    with pytest.raises(InputError, match=r"label_smoothing must be in \[0, 1\), got 1"):
         losses.cross_entropy(logits, jnp.zeros(2, int), label_smoothing=1)
-    with pytest.raises(InputError, match="one class weight for each of 3 classes, got 2"):
+    with pytest.raises(InputError, match="must be one for each of 3 classes, got 2"):
         losses.cross_entropy(logits, jnp.zeros(2, int), class_weights=(1.0, 2.0))

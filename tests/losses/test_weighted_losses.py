@@ -105,24 +105,24 @@ def test_the_constant_of_least_pinball_loss_is_the_empirical_quantile():
 def test_weights_that_would_have_to_guess_their_axis_are_refused(weights):
     field, given = jnp.zeros(SHAPE), np.ones(weights)
     text = f"rank, each axis as long as in {SHAPE} or 1, got {weights}; reshape them"
-    with pytest.raises(InputError, match=re.escape(f"mse needs weights of the target's {text}")):
-        losses.mse(field, field, weights=given)
     with pytest.raises(
-        InputError, match=re.escape(f"pinball needs weights of the target's {text}")
+        InputError, match=re.escape(f"weights of mse must have the target's {text}")
     ):
+        losses.mse(field, field, weights=given)
+    with pytest.raises(InputError, match=re.escape(f"of pinball must have the target's {text}")):
         losses.pinball(field[..., None], field, quantiles=(0.5,), weights=given)
 
 
 def test_pinball_refuses_what_does_not_fit():
     field = jnp.zeros((2, 3))
     for levels in ((), (0.0, 0.5), (0.5, 1.0), (0.9, 0.1), (0.5, 0.5), (float("nan"),)):
-        with pytest.raises(InputError, match="pinball needs increasing quantiles between 0 and 1"):
+        with pytest.raises(InputError, match="quantiles of pinball must increase between 0 and 1"):
             losses.pinball(field, field, quantiles=levels)
     with pytest.raises(InputError, match=re.escape("each of 2 quantiles, got shape (2, 3)")):
         losses.pinball(field, field[:, 0], quantiles=(0.1, 0.9))
     with pytest.raises(InputError, match=re.escape("got (2, 3) for targets (2, 3)")):
         losses.pinball(field, field, quantiles=(0.1, 0.5, 0.9))
-    with pytest.raises(InputError, match=re.escape("pinball needs a mask of the target's shape")):
+    with pytest.raises(InputError, match="target and mask of pinball must have one shape"):
         losses.pinball(field[..., None], field, quantiles=(0.5,), mask=jnp.ones(3, bool))
 
 
@@ -141,10 +141,10 @@ def test_latitude_weights_average_over_the_sphere():
 @pytest.mark.parametrize(
     ("latitude", "message"),
     [
-        ([0.0, 90.5], "within [-90, 90] degrees, got 90.5"),
-        ([float("nan")], "within [-90, 90] degrees, got nan"),
-        ([[0.0]], "of shape (lat,), got (1, 1)"),
-        ([], "of shape (lat,), got (0,)"),
+        ([0.0, 90.5], "must be in [-90, 90], got 90.5"),
+        ([float("nan")], "must be in [-90, 90], got nan"),
+        ([[0.0]], "the shape (lat,), got (1, 1)"),
+        ([], "the shape (lat,), got (0,)"),
     ],
 )
 def test_latitudes_that_are_none_are_refused(latitude, message):

@@ -86,9 +86,11 @@ def test_roc_auc_refuses_what_does_not_fit():
         roc_auc(np.zeros((4, 2)), np.zeros(3, int))
     with pytest.raises(InputError, match=re.escape("got (3,), (3,) and (1,)")):
         roc_auc(np.zeros(3), np.zeros(3, int), mask=np.ones(1, bool))
-    with pytest.raises(InputError, match="labels from 0 to 1, got 2; mask what has no label"):
+    with pytest.raises(
+        InputError, match="labels of roc_auc must be from 0 to 1, got 2; mask what has no label"
+    ):
         roc_auc(np.zeros(3), np.array([0, 1, 2]))
-    with pytest.raises(InputError, match="labels from 0 to 3, got -1"):
+    with pytest.raises(InputError, match="must be from 0 to 3, got -1"):
         roc_auc(np.zeros((3, 4)), np.array([0, 1, -1]))
 
 

@@ -216,18 +216,22 @@ def test_what_is_masked_may_hold_anything():
 
 def test_what_does_not_fit_is_refused():
     frames = draw_frames(0)
-    with pytest.raises(InputError, match=re.escape("detections with boxes (*frames, n, 2 * space")):
+    with pytest.raises(
+        InputError, match=re.escape("detections must have boxes (*frames, n, 2 * space")
+    ):
         count({**frames, "label": frames["label"][:, :2]})
-    with pytest.raises(InputError, match="true objects with boxes"):
+    with pytest.raises(InputError, match="true objects must have boxes"):
         count({**frames, "true_mask": frames["true_mask"][:2]})
     with pytest.raises(InputError, match="a score for each detection"):
         count({**frames, "score": frames["score"][:2]})
     with pytest.raises(InputError, match="of the same frames and space axes"):
         count({**frames, "true_boxes": frames["true_boxes"][..., :2]})
-    with pytest.raises(InputError, match="labels of true objects from 0 to 1, got 2"):
+    with pytest.raises(InputError, match="labels of true objects must be from 0 to 1, got 2"):
         count({**frames, "true_label": np.full((FRAMES, OBJECTS), 2)})
     for thresholds in ((), (0.0,), (1.5,)):
-        with pytest.raises(InputError, match="thresholds above 0 and up to 1"):
+        with pytest.raises(
+            InputError, match=r"thresholds (must be at least one|of the IoU must be in)"
+        ):
             of([UNIT], [1.0], [0], [UNIT], [0], thresholds=thresholds)
-    with pytest.raises(InputError, match="add counts of the same thresholds and classes"):
+    with pytest.raises(InputError, match="equal thresholds and classes"):
         _ = count(frames) + of([UNIT], [1.0], [0], [UNIT], [0])

@@ -128,13 +128,13 @@ def test_confusion_equals_scikit_learn_and_adds_up(label, predicted, mask):
 
 
 def test_shapes_that_do_not_belong_together_are_refused():
-    with pytest.raises(InputError, match=re.escape("one shape (batch, horizon, *space, channel)")):
+    with pytest.raises(InputError, match=re.escape("one shape, got (2, 3, 1), (2, 1, 1)")):
         LeadTimeErrors.of(np.zeros((2, 3, 1)), np.zeros((2, 1, 1)))
-    with pytest.raises(InputError, match=re.escape("got [(3,)]")):
-        LeadTimeErrors.of(np.zeros(3), np.zeros(3))
     with pytest.raises(
-        InputError, match=re.escape("one shape, got [(2,), (2, 3)]; take the argmax")
+        InputError, match=re.escape("(batch, horizon, *space, channel), got shape (3,)")
     ):
+        LeadTimeErrors.of(np.zeros(3), np.zeros(3))
+    with pytest.raises(InputError, match=re.escape("one shape, got (2, 3), (2,)")):
         Confusion.of(np.zeros((2, 3), int), np.zeros(2, int), classes=3)
-    with pytest.raises(InputError, match=re.escape("one shape, got (2,) and (3,)")):
+    with pytest.raises(InputError, match=re.escape("one shape, got (2,), (3,)")):
         metrics.skill(np.zeros(2), np.zeros(3))

@@ -174,25 +174,29 @@ def test_scores_in_jit_equal_those_on_the_host():
 
 def test_what_does_not_fit_is_refused():
     forecast, target = np.zeros((3, 2)), np.zeros(3)
-    with pytest.raises(InputError, match="crps_from_quantiles needs increasing quantiles"):
+    with pytest.raises(InputError, match="quantiles of crps_from_quantiles must increase"):
         metrics.crps_from_quantiles(forecast, target, quantiles=(0.9, 0.1))
-    with pytest.raises(InputError, match=re.escape("got (3, 2) for targets (2,); put the members")):
+    with pytest.raises(
+        InputError, match=re.escape("got (3, 2) for targets (2,); put one value for each member")
+    ):
         metrics.crps_from_ensemble(forecast, np.zeros(2))
     with pytest.raises(InputError, match=re.escape("at least 2 members (fair=True), got 1")):
         metrics.crps_from_ensemble(forecast[:, :1], target, fair=True)
-    with pytest.raises(InputError, match=re.escape("covered needs lower, upper and target of one")):
+    with pytest.raises(InputError, match="lower, upper and target of covered must have one"):
         metrics.covered(target, target, forecast)
-    with pytest.raises(InputError, match=re.escape("got [(1,), (3,)]; broadcast them first")):
+    with pytest.raises(InputError, match=re.escape("got (3,), (1,); reshape")):
         metrics.brier_score(target, np.ones(1))
     with pytest.raises(InputError, match=re.escape("got 2 quantiles and a threshold (2,)")):
         metrics.exceedance_probability(forecast, np.zeros(2), quantiles=(0.1, 0.9))
     with pytest.raises(InputError, match=re.escape("got 1 quantiles and a threshold ()")):
         metrics.exceedance_probability(forecast[:, :1], 0.0, quantiles=(0.5,))
-    with pytest.raises(InputError, match="EventCounts needs bool arrays, got float64; compare"):
+    with pytest.raises(InputError, match="must be bool, got float64; compare"):
         EventCounts.of(target, target)
-    with pytest.raises(InputError, match="EventCounts needs foretold, happened and mask of one"):
+    with pytest.raises(
+        InputError, match="foretold, happened and mask of EventCounts must have one"
+    ):
         EventCounts.of(target > 0, target > 0, mask=np.ones(1, bool))
-    with pytest.raises(InputError, match="Mean needs weights of the target's rank"):
+    with pytest.raises(InputError, match="weights of Mean must have the target's rank"):
         Mean.of(forecast, weights=np.ones(2))
-    with pytest.raises(InputError, match="Mean needs a mask of the target's shape"):
+    with pytest.raises(InputError, match="values and mask of Mean must have one shape"):
         Mean.of(forecast, mask=np.ones(3, bool))

@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from stpatch_jax import explain as methods
 from stpatch_jax.errors import require
-from stpatch_jax.explain.common import scores
+from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced
 from stpatch_jax.nn import NeighborhoodOperator, PatchTransformer
 from stpatch_jax.patches.windows import WindowSpec

@@ -12,7 +12,7 @@ from stpatch_jax import explain
 from stpatch_jax.data import CharactersConfig, LabelledVolumesConfig
 from stpatch_jax.data.protocols import Problem
 from stpatch_jax.errors import InputError
-from stpatch_jax.explain.common import scores
+from stpatch_jax.explain.score import scores
 from stpatch_jax.nn import Conv3DConfig, PatchCNNConfig, TokenEmbeddingConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.explaining.explanation import hidden_windows

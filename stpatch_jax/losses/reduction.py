@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_range
 
 
 def masked_error(
@@ -15,12 +15,7 @@ def masked_error(
     Raises:
         InputError: If the shapes differ; `name` is the loss that the message names.
     """
-    if prediction.shape != target.shape:
-        raise InputError(
-            f"{name} needs prediction and target of one shape, got {prediction.shape} and "
-            f"{target.shape}; reshape one of them instead of relying on broadcasting"
-        )
-    check_mask(name, mask, target.shape)
+    check_one_shape(f"prediction, target and mask of {name}", prediction, target, mask)
     error = prediction.astype(jnp.float32) - target.astype(jnp.float32)
     if mask is None:
         return error, jnp.asarray(error.size, jnp.float32)
@@ -81,12 +76,13 @@ def entry_weights(
     return jnp.where(mask, weight, 0.0)
 
 
-def check_mask(name: str, mask: jax.Array | np.ndarray | None, shape: tuple[int, ...]) -> None:
-    """Raises an InputError unless the mask, if there is one, has the target's shape."""
-    if mask is not None and mask.shape != shape:
+def check_one_shape(names: str, *arrays: jax.Array | np.ndarray | None) -> None:
+    """Raises an InputError unless all arrays that are there have one shape."""
+    shapes = [tuple(np.shape(array)) for array in arrays if array is not None]
+    if len(set(shapes)) > 1:
         raise InputError(
-            f"{name} needs a mask of the target's shape {shape}, got {mask.shape}; "
-            "broadcast the mask to the target first"
+            f"{names} must have one shape, got {', '.join(map(str, shapes))}; reshape them, since "
+            "nothing is broadcast"
         )
 
 
@@ -96,8 +92,8 @@ def check_last_axis(
     """Raises an InputError unless predictions have the targets' shape and one more axis behind."""
     if len(prediction) != len(target) + 1 or prediction[:-1] != target:
         raise InputError(
-            f"{name} needs predictions (*target, {axis}), got {prediction} for targets {target}; "
-            f"put the {axis}s on the last axis"
+            f"predictions of {name} must be (*target, {axis}), got {prediction} for targets "
+            f"{target}; put one value for each {axis} on the last axis"
         )
 
 
@@ -112,7 +108,7 @@ def check_weights(name: str, weights: tuple[int, ...], shape: tuple[int, ...]) -
     )
     if not fits:
         raise InputError(
-            f"{name} needs weights of the target's rank, each axis as long as in {shape} or 1, "
+            f"weights of {name} must have the target's rank, each axis as long as in {shape} or 1, "
             f"got {weights}; reshape them, latitudes for instance to (1, 1, lat, 1, 1)"
         )
 
@@ -141,15 +137,10 @@ def latitude_weights(latitude_degrees: jax.Array | np.ndarray) -> np.ndarray:
     latitude = np.asarray(latitude_degrees, np.float64)
     if latitude.ndim != 1 or latitude.size == 0:
         raise InputError(
-            f"latitude_weights needs latitudes of shape (lat,), got {latitude.shape}; "
-            "give one latitude for each row of the grid"
+            f"latitudes must have the shape (lat,), got {latitude.shape}; give one for each row of "
+            "the grid"
         )
-    # Written so that NaN is outside too.
-    outside = latitude[~(np.abs(latitude) <= 90)]
-    if outside.size:
-        raise InputError(
-            f"latitude_weights needs latitudes within [-90, 90] degrees, got {outside[0]}; "
-            "convert them to degrees north"
-        )
+    for degrees in latitude.tolist():
+        check_range("latitudes in degrees north", degrees, -90, 90)
     weights = np.cos(np.deg2rad(latitude))
     return (weights / weights.mean()).astype(np.float32)

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stpatch_jax.errors import InputError
-from stpatch_jax.losses.common import check_mask, check_weights
+from stpatch_jax.losses.reduction import check_one_shape, check_weights
 
 Array = jax.Array | np.ndarray
 
@@ -28,13 +27,6 @@ def host_or_device(*arrays: Array | None) -> tuple[Any, Any]:
     if any(isinstance(array, jax.Array) for array in arrays):
         return jnp, jnp.float32
     return np, np.float64
-
-
-def check_one_shape(needs: str, *arrays: Array | None) -> None:
-    """Raises an InputError that says what is needed unless all arrays have one shape."""
-    shapes = {tuple(np.shape(array)) for array in arrays if array is not None}
-    if len(shapes) > 1:
-        raise InputError(f"{needs} of one shape, got {sorted(shapes)}; broadcast them first")
 
 
 class Sums:
@@ -91,7 +83,7 @@ class Mean(Sums):
         """
         xp, dtype = host_or_device(values, mask, weights)
         shape = tuple(values.shape)
-        check_mask("Mean", mask, shape)
+        check_one_shape("values and mask of Mean", values, mask)
         values, weight = xp.asarray(values, dtype), xp.ones(shape, dtype)
         if weights is not None:
             check_weights("Mean", tuple(weights.shape), shape)
