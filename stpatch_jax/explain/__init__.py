@@ -1,7 +1,11 @@
 """Explanations: which patches, channels, lags and neighbours an answer came from."""
 
-from stpatch_jax.explain.attention import attention_rollout, rollout_matrix
-from stpatch_jax.explain.channels import neighborhood_weights, permutation_importance
+from stpatch_jax.explain.attention import AttentionModel, attention_rollout, rollout_matrix
+from stpatch_jax.explain.channels import (
+    NeighborModel,
+    neighborhood_weights,
+    permutation_importance,
+)
 from stpatch_jax.explain.gradients import integrated_gradients, smooth_grad
 from stpatch_jax.explain.judging import (
     Randomization,
@@ -13,6 +17,8 @@ from stpatch_jax.explain.occlusion import occlusion
 from stpatch_jax.explain.score import Score
 
 __all__ = [
+    "AttentionModel",
+    "NeighborModel",
     "Randomization",
     "Score",
     "attention_rollout",

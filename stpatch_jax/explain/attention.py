@@ -1,21 +1,39 @@
-"""Attention rollout: which tokens of a patch transformer the output draws from."""
+"""Attention rollout: which tokens of a transformer the output draws from."""
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 import xarray as xr
-from flax import nnx
 
 from stpatch_jax.errors import require
 from stpatch_jax.explain.occlusion import patch_map
-from stpatch_jax.explain.score import values_of
-from stpatch_jax.nn import PatchTransformer
+from stpatch_jax.explain.score import FieldLike, as_field, values_of
+from stpatch_jax.patches.windows import WindowSpec
+
+
+@runtime_checkable
+class AttentionModel(Protocol):
+    """A model that tells its attention, as `nn.PatchTransformer` does."""
+
+    @property
+    def token_spec(self) -> WindowSpec:
+        """The windows whose patches are its tokens."""
+        ...
+
+    def attention(self, x: jax.Array) -> Sequence[tuple[str, jax.Array]]:
+        """The weights of every attention in turn, for one field [1, time, *space, channel].
+
+        Each is [rows, heads, tokens, tokens], query before key: among all tokens in one row
+        ("joint"), among the cells of every time ("space"), the times of every cell ("time"), or the
+        times of the mean over space ("pooled").
+        """
+        ...
 
 
 def attention_rollout(
-    backbone: PatchTransformer, field: xr.DataArray, *, time: Literal["mean", "last"] = "mean"
+    backbone: AttentionModel, field: FieldLike, *, time: Literal["mean", "last"] = "mean"
 ) -> xr.DataArray:
     """Tells how much each patch takes part in the tokens that a transformer puts out.
 
@@ -24,7 +42,8 @@ def attention_rollout(
     the output.
 
     Args:
-        backbone: The transformer; the attention of the task's head, if any, is not part of it.
+        backbone: The transformer, see `AttentionModel`; the attention of the task's head, if any,
+            is not part of it.
         field: One field (time, *space, channel) as it takes it.
         time: Output tokens of all times, or of the last one, which is all that a forecast head with
             `time="last"` reads.
@@ -33,25 +52,22 @@ def attention_rollout(
         (time, *space), shares of 1 over all patches.
 
     Raises:
-        InputError: The field does not fit the transformer.
+        InputError: The model tells no attention, or the field does not fit it.
 
     References:
         Abnar and Zuidema, "Quantifying attention flow in transformers", ACL 2020.
     """
-    require(
-        isinstance(backbone, PatchTransformer),
-        f"attention rollout needs a PatchTransformer, got {type(backbone).__name__}; use occlusion",
-    )
+    field = as_field(field)
     matrix = rollout_matrix(backbone, field)
-    spec = backbone.config.spec
+    spec = backbone.token_spec
     grid = spec.grid_shape(field.shape[:-1])
     outputs = matrix.reshape(grid[0], -1, matrix.shape[-1])
-    chosen = outputs[-1:] if time == "last" else outputs
-    shares = chosen.mean(axis=(0, 1)).reshape(grid)
+    outputs = outputs[-1:] if time == "last" else outputs
+    shares = outputs.mean(axis=(0, 1)).reshape(grid)
     return patch_map(shares, spec, field, name="attention_rollout", unit="share of attention")
 
 
-def rollout_matrix(backbone: PatchTransformer, field: xr.DataArray) -> np.ndarray:
+def rollout_matrix(backbone: AttentionModel, field: FieldLike) -> np.ndarray:
     """Follows attention from the output tokens of a transformer back to its patches.
 
     Each attention counts as `(A + I) / 2`, half for the residual beside it, with A the mean over
@@ -59,7 +75,7 @@ def rollout_matrix(backbone: PatchTransformer, field: xr.DataArray) -> np.ndarra
     over space of "factorised_encoder".
 
     Args:
-        backbone: The transformer.
+        backbone: The transformer, see `AttentionModel`.
         field: One field (time, *space, channel).
 
     Returns:
@@ -67,44 +83,30 @@ def rollout_matrix(backbone: PatchTransformer, field: xr.DataArray) -> np.ndarra
         map, one per time with "factorised_encoder".
 
     Raises:
-        InputError: The field does not fit the transformer.
+        InputError: The model tells no attention, or the field does not fit it.
     """
-    shape = field.shape[:-1]
-    grid = backbone.config.spec.grid_shape(shape)
+    require(
+        isinstance(backbone, AttentionModel),
+        "a model of attention rollout must have token_spec and attention(x), got "
+        f"{type(backbone).__name__}; use occlusion",
+    )
+    field = as_field(field)
+    grid = backbone.token_spec.grid_shape(field.shape[:-1])
     times, cells = grid[0], int(np.prod(grid[1:]))
     flow = np.eye(times * cells).reshape(times, cells, -1)
-    for stage, weights in _recorded(backbone, field):
-        if stage == "pooled" and flow.shape[1] > 1:
+    for kind, weights in backbone.attention(jax.numpy.asarray(values_of(field)[None])):
+        if kind == "pooled" and flow.shape[1] > 1:
             flow = flow.mean(axis=1, keepdims=True)
-        flow = (flow + _looked_up(weights, stage, flow)) / 2
+        mean = np.asarray(weights, np.float64).mean(axis=1)
+        flow = (flow + _looked_up(mean, kind, flow)) / 2
     return flow.reshape(-1, times * cells)
 
 
-def _looked_up(weights: np.ndarray, stage: str, flow: np.ndarray) -> np.ndarray:
+def _looked_up(weights: np.ndarray, kind: str, flow: np.ndarray) -> np.ndarray:
     """What one attention [rows, tokens, tokens] makes of a flow [time, cell, patch]."""
-    if stage == "joint":
+    if kind == "joint":
         tokens = flow.reshape(-1, flow.shape[-1])
         return (weights[0] @ tokens).reshape(flow.shape)
-    if stage == "space":
+    if kind == "space":
         return np.einsum("tij,tjp->tip", weights, flow)
     return np.einsum("cij,jcp->icp", weights, flow)
-
-
-def _recorded(backbone: PatchTransformer, field: xr.DataArray) -> Iterator[tuple[str, np.ndarray]]:
-    """Every attention in turn: what it goes along, and its weights, the mean over the heads."""
-    graphdef, state = nnx.split(nnx.view(backbone, deterministic=True, raise_if_not_found=False))
-
-    @jax.jit
-    def forward(state: nnx.State, x: jax.Array) -> nnx.State:
-        look = nnx.capture(lambda model, x: model(x), nnx.Intermediate)
-        return look(nnx.merge(graphdef, state), x)[1]
-
-    found = forward(state, values_of(field)[None])
-    by_axis = {1: "joint" if backbone.config.attention == "joint" else "time", 2: "space"}
-    for name in ("encoder", "temporal_encoder"):
-        encoder = getattr(backbone, name)
-        for at, block in enumerate(encoder.blocks if encoder else ()):
-            for number, axis in enumerate(block.axes):
-                (weights,) = found[name]["blocks"][at]["attentions"][number]["weights"].get_value()
-                stage = "pooled" if name == "temporal_encoder" else by_axis[axis]
-                yield stage, np.asarray(weights, np.float64).mean(axis=1)

@@ -1,6 +1,6 @@
 """What the channels of fields are worth to a function of them, and lags and neighbours to f."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,12 @@ import numpy as np
 import xarray as xr
 from jax.tree_util import Partial
 
-from stpatch_jax.errors import require
-from stpatch_jax.explain.score import Score, scores, values_of
-from stpatch_jax.nn import NeighborhoodOperator
+from stpatch_jax.errors import check_size, require
+from stpatch_jax.explain.score import FieldLike, Score, as_field, scores, values_of
 
 
 def permutation_importance(
-    fn: Score, fields: xr.DataArray, *, key: jax.Array, repeats: int = 5, unit: str = "score"
+    fn: Score, fields: FieldLike, *, key: jax.Array, repeats: int = 5, unit: str = "score"
 ) -> xr.DataArray:
     """Shuffles one channel among the examples and tells how much the mean score falls.
 
@@ -48,27 +47,28 @@ def permutation_importance(
         Breiman, "Random forests", Machine Learning 45 (2001); Fisher, Rudin and Dominici, "All
         models are wrong, but many are useful", JMLR 20 (2019).
     """
+    values = np.asarray(fields, np.float32)
     require(
-        fields.ndim >= 3 and len(fields) >= 2,
-        f"permutation importance needs at least 2 fields (example, time, *space, channel), got "
-        f"shape {fields.shape}; give more examples",
+        values.ndim >= 3 and len(values) >= 2,
+        f"fields must be at least 2 (example, time, *space, channel), got shape {values.shape}; "
+        "give more examples",
     )
-    require(repeats >= 1, f"repeats must be at least 1, got {repeats}; use 5")
+    check_size("repeats", repeats)
     score = fn if isinstance(fn, Partial) else Partial(fn)
-    values = values_of(fields)
-    found = scores(score, values)
+    whole = scores(score, values)
     require(
-        found.shape == (len(fields),),
-        f"what is explained must give one number per field, ({len(fields)},), but it gives "
-        f"{found.shape}; sum or choose one of its outputs",
+        whole.shape == (len(values),),
+        f"what is explained must give one number per field, ({len(values)},), got {whole.shape}; "
+        "sum or choose one of its outputs",
     )
-    channels = fields.shape[-1]
+    channels = values.shape[-1]
     falls = np.empty((repeats, channels))
     for repeat in range(repeats):
         for channel in range(channels):
             shuffled = _shuffled(score, values, key, repeat, np.arange(channels) == channel)
-            falls[repeat, channel] = np.mean(found) - np.mean(shuffled)
-    coords = {"channel": fields.channel} if "channel" in fields.coords else {}
+            falls[repeat, channel] = np.mean(whole) - np.mean(shuffled)
+    named = isinstance(fields, xr.DataArray) and "channel" in fields.coords
+    coords = {"channel": fields["channel"]} if named else {}
     attrs = {"units": unit, "long_name": "fall of the score without the channel"}
     name = "permutation_importance"
     return xr.DataArray(falls, coords, dims=("repeat", "channel"), name=name, attrs=attrs)
@@ -84,15 +84,37 @@ def _shuffled(
     return score(jnp.where(chosen, fields[order], fields))
 
 
-def neighborhood_weights(operator: NeighborhoodOperator, field: xr.DataArray) -> xr.DataArray:
-    """Which lags and neighbours a `NeighborhoodOperator` uses, as a share of all.
+@runtime_checkable
+class NeighborModel(Protocol):
+    """A model `combine(neighbors(x))` of lags and neighbours, as `nn.NeighborhoodOperator` is.
+
+    Attributes:
+        config: Its settings: `offsets`, the displacements of the neighbours along the space axes,
+            `lags`, the number of past steps, and `dtype`, in which it computes.
+        in_features: Number of input channels.
+    """
+
+    config: Any
+    in_features: int
+
+    def neighbors(self, x: jax.Array) -> jax.Array:
+        """What f sees of fields [batch, time, *space, channel]: lags * offsets * channels last."""
+        ...
+
+    def combine(self, neighbors: jax.Array) -> jax.Array:
+        """Applies f to what it sees [..., lags * offsets * channels]: [..., features]."""
+        ...
+
+
+def neighborhood_weights(operator: NeighborModel, field: FieldLike) -> xr.DataArray:
+    """Which lags and neighbours a model uses, as a share of all.
 
     Of output k the mean of `|df_k / dv|` over all cells and times of a field, v being one channel
     of one neighbour at one lag; summed over k and divided by the sum over all v. Of a linear f it
     is the share of the absolute weights.
 
     Args:
-        operator: The operator.
+        operator: The model, see `NeighborModel`.
         field: One field (time, *space, channel) as it takes it; a linear f does not depend on it.
 
     Returns:
@@ -111,7 +133,7 @@ def neighborhood_weights(operator: NeighborhoodOperator, field: xr.DataArray) ->
         >>> weights.dims, weights.neighbor.values.tolist(), round(float(weights.sum()), 3)
         (('lag', 'neighbor', 'channel'), ['0', '+1'], 1.0)
     """
-    config = operator.config
+    field, config = as_field(field), operator.config
 
     def used(x: jax.Array) -> jax.Array:
         inputs = operator.neighbors(x.astype(config.dtype))
@@ -119,8 +141,8 @@ def neighborhood_weights(operator: NeighborhoodOperator, field: xr.DataArray) ->
         slopes = jax.vmap(jax.jacrev(lambda v: operator.combine(v[None])[0]))(values)
         return jnp.abs(slopes).astype(jnp.float32).mean(0).sum(0)
 
-    found = np.asarray(jax.jit(used)(values_of(field)[None]), np.float64)
-    shares = found / max(found.sum(), np.finfo(float).tiny)
+    slopes = np.asarray(jax.jit(used)(values_of(field)[None]), np.float64)
+    shares = slopes / max(slopes.sum(), np.finfo(float).tiny)
     names = [",".join(f"{o:+d}" if o else "0" for o in offset) or "0" for offset in config.offsets]
     lags = ("lag", np.arange(1, config.lags + 1), {"units": "time steps"})
     coords: dict[str, Any] = {"lag": lags, "neighbor": names}

@@ -10,12 +10,14 @@ import xarray as xr
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_range, check_size
 from stpatch_jax.explain.score import (
+    FieldLike,
     Score,
+    as_field,
     as_score,
+    baseline_of,
     batches,
-    filling,
     on_grid,
     scores,
     values_of,
@@ -24,7 +26,7 @@ from stpatch_jax.explain.score import (
 
 def integrated_gradients(
     fn: Score,
-    field: xr.DataArray,
+    field: FieldLike,
     *,
     baseline: ArrayLike = 0.0,
     points: int = 32,
@@ -65,9 +67,10 @@ def integrated_gradients(
     References:
         Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML 2017.
     """
+    field = as_field(field)
     score = as_score(fn, field)
-    require(points >= 1, f"points must be at least 1, got {points}; use 32")
-    x, start = values_of(field), filling(baseline, field)
+    check_size("points", points)
+    x, start = values_of(field), baseline_of(baseline, field)
     nodes, weights = np.polynomial.legendre.leggauss(points)
     total = np.zeros(x.shape)
     for numbers, real in batches(points, batch_size):
@@ -92,7 +95,7 @@ def integrated_gradients(
 
 def smooth_grad(
     fn: Score,
-    field: xr.DataArray,
+    field: FieldLike,
     *,
     key: jax.Array,
     samples: int = 32,
@@ -129,9 +132,10 @@ def smooth_grad(
     References:
         Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
     """
+    field = as_field(field)
     score = as_score(fn, field)
-    require(samples >= 1, f"samples must be at least 1, got {samples}; use 32")
-    require(noise >= 0, f"noise must be 0 or a share of the range, got {noise}; use 0.15")
+    check_size("samples", samples)
+    check_range("noise", noise, 0)
     x = values_of(field)
     deviation = np.float32(noise * np.ptp(x))
     total = np.zeros(x.shape)

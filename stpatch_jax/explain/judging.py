@@ -11,18 +11,26 @@ import xarray as xr
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import require
-from stpatch_jax.explain.score import Score, as_score, batches, filling, values_of
+from stpatch_jax.errors import check_size, require
+from stpatch_jax.explain.score import (
+    FieldLike,
+    Score,
+    as_field,
+    as_score,
+    baseline_of,
+    batches,
+    values_of,
+)
 
 _FEWEST = 3
 
 
 def deletion_insertion(
     fn: Score,
-    field: xr.DataArray,
-    attribution: xr.DataArray,
+    field: FieldLike,
+    attribution: xr.DataArray | np.ndarray | jax.Array,
     *,
-    fill: ArrayLike = 0.0,
+    baseline: ArrayLike = 0.0,
     shares: int = 16,
     unit: str = "score",
     batch_size: int = 32,
@@ -39,13 +47,13 @@ def deletion_insertion(
         fn: What is explained, see `Score`.
         field: One field (time, *space, channel) as `fn` takes it, without NaN.
         attribution: (time, *space) or (time, *space, channel), such as `occlusion` gives.
-        fill: What stands in place of missing cells, as in `occlusion`.
+        baseline: What stands in place of missing cells, as in `occlusion`.
         shares: Number of equal shares that leave one after the other.
         unit: Unit of the score.
         batch_size: Fields per call of `fn`.
 
     Returns:
-        `deletion` and `insertion` (fraction), the score at each fraction of the cells from 0 to 1,
+        `deletion` and `insertion` (share), the score at each share of the cells from 0 to 1,
         with the attribute `faithfulness`, in units of the score.
 
     Raises:
@@ -62,46 +70,37 @@ def deletion_insertion(
         Petsiuk, Das and Saenko, "RISE: randomized input sampling for explanation of black-box
         models", BMVC 2018.
     """
+    field = as_field(field)
     score = as_score(fn, field)
-    values = np.asarray(attribution.values, np.float64)
+    values = np.asarray(attribution, np.float64)
     require(
         values.shape in (field.shape[:-1], field.shape) and bool(np.isfinite(values).all()),
         f"an attribution must be finite, one number per cell {field.shape[:-1]} or value "
-        f"{field.shape}, but it is {values.shape}; explain this field",
+        f"{field.shape}, got shape {values.shape}; explain this field",
     )
-    require(shares >= 1, f"shares must be at least 1, got {shares}; use 16")
+    check_size("shares", shares)
     order = np.argsort(-values, axis=None, kind="stable")
     rank = np.empty(values.size, np.int32)
     rank[order] = np.arange(values.size)
     rank = rank.reshape(values.shape)
     rank = rank if values.ndim == field.ndim else rank[..., None]
     counts = np.round(np.linspace(0, values.size, shares + 1)).astype(np.int32)
-    x, empty = values_of(field), filling(fill, field)
-    curves = {
-        "deletion": _curve(score, x, empty, rank, counts, batch_size),
-        "insertion": _curve(score, empty, x, rank, counts, batch_size),
-    }
+    x, empty = values_of(field), baseline_of(baseline, field)
+
+    def curve(first: np.ndarray, then: np.ndarray) -> np.ndarray:
+        parts = [
+            np.asarray(_replaced(score, first, then, rank, counts[numbers]), np.float64)[:real]
+            for numbers, real in batches(len(counts), batch_size)
+        ]
+        return np.concatenate(parts)
+
+    curves = {"deletion": curve(x, empty), "insertion": curve(empty, x)}
     means = {name: np.trapezoid(curve, dx=1 / shares) for name, curve in curves.items()}
     return xr.Dataset(
-        {name: ("fraction", curve, {"units": unit}) for name, curve in curves.items()},
-        {"fraction": ("fraction", counts / values.size, {"long_name": "share of the cells"})},
+        {name: ("share", curve, {"units": unit}) for name, curve in curves.items()},
+        {"share": ("share", counts / values.size, {"long_name": "share of the cells"})},
         {"faithfulness": float(means["insertion"] - means["deletion"])},
     )
-
-
-def _curve(
-    score: Partial,
-    first: np.ndarray,
-    then: np.ndarray,
-    rank: np.ndarray,
-    counts: np.ndarray,
-    batch_size: int,
-) -> np.ndarray:
-    parts = [
-        np.asarray(_replaced(score, first, then, rank, counts[numbers]), np.float64)[:real]
-        for numbers, real in batches(len(counts), batch_size)
-    ]
-    return np.concatenate(parts)
 
 
 @jax.jit
@@ -174,16 +173,17 @@ def randomization_test(
     References:
         Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
     """
-    require(draws >= 1, f"draws must be at least 1, got {draws}; use 3")
+    check_size("draws", draws)
     trained = np.abs(np.asarray(explain(params), np.float64)).ravel()
-    found = []
+    correlations = []
     for draw in range(draws):
         other = explain(_randomized(params, key, draw))
         random = np.abs(np.asarray(other, np.float64)).ravel()
         marked = (trained > 0) | (random > 0)
         enough = np.count_nonzero(marked) >= _FEWEST
-        found.append(rank_correlation(trained[marked], random[marked]) if enough else np.nan)
-    return Randomization(tuple(found), limit)
+        pair = trained[marked], random[marked]
+        correlations.append(rank_correlation(*pair) if enough else np.nan)
+    return Randomization(tuple(correlations), limit)
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -10,7 +10,16 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_size
-from stpatch_jax.explain.score import Score, as_score, batches, filling, on_grid, values_of
+from stpatch_jax.explain.score import (
+    FieldLike,
+    Score,
+    as_field,
+    as_score,
+    baseline_of,
+    batches,
+    on_grid,
+    values_of,
+)
 from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.folding import fold_patches
 from stpatch_jax.patches.windows import WindowSpec
@@ -18,24 +27,24 @@ from stpatch_jax.patches.windows import WindowSpec
 
 def occlusion(
     fn: Score,
-    field: xr.DataArray,
+    field: FieldLike,
     spec: Spec,
     *,
-    fill: ArrayLike = 0.0,
+    baseline: ArrayLike = 0.0,
     unit: str = "score",
     batch_size: int = 32,
 ) -> xr.DataArray:
     """Hides one patch at a time and tells how much the score falls.
 
-    `a_g = fn(x) - fn(x with the cells of window g filled)`, all channels at once; a cell gets the
-    mean over the windows that hold it, so that patches may overlap. With windows of one cell a
-    linear function gives weight times value.
+    `a_g = fn(x) - fn(x with the baseline in the cells of window g)`, all channels at once; a cell
+    gets the mean over the windows that hold it, so that patches may overlap. With windows of one
+    cell a linear function gives weight times value.
 
     Args:
         fn: What is explained, see `Score`.
         field: One field (time, *space, channel) as `fn` takes it, without NaN.
         spec: The windows, of any stride, dilation, padding and footprint.
-        fill: What stands in place of hidden cells: one number, one per channel, or a field.
+        baseline: What stands in place of hidden cells: one number, one per channel, or a field.
         unit: Unit of the score.
         batch_size: Fields per call of `fn`.
 
@@ -43,7 +52,7 @@ def occlusion(
         (time, *space) in units of the score; 0 in cells that no window holds.
 
     Raises:
-        InputError: Windows or fill do not fit the field, or `fn` does not give one number each.
+        InputError: Windows or baseline do not fit the field, or `fn` does not give one number each.
 
     Examples:
         >>> field = xr.DataArray([[1.0], [2.0], [3.0]], dims=("time", "channel"))
@@ -53,6 +62,7 @@ def occlusion(
     References:
         Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
     """
+    field = as_field(field)
     score = as_score(fn, field)
     windows = WindowSpec.of(spec).resolve(field.shape[:-1])
     check_size("batch_size", batch_size)
@@ -64,7 +74,7 @@ def occlusion(
         cells = axis.source_cells()
         tables.append(np.where(cells < 0, axis.size, cells))
     places = np.stack(np.unravel_index(np.arange(np.prod(grid)), grid), axis=-1)
-    arrays = values_of(field), filling(fill, field), windows.mask
+    arrays = values_of(field), baseline_of(baseline, field), windows.mask
     parts = []
     for numbers, real in batches(len(places) + 1, batch_size):
         hides = (numbers < len(places))[:, None]
@@ -94,7 +104,7 @@ def patch_map(
 
 @jax.jit
 def _without(
-    score: Partial, x: jax.Array, fill: jax.Array, footprint: Any, cells: tuple[jax.Array, ...]
+    score: Partial, x: jax.Array, baseline: jax.Array, footprint: Any, cells: tuple[jax.Array, ...]
 ) -> jax.Array:
     """The score without the cells of each window [batch, window] along each axis."""
 
@@ -104,4 +114,4 @@ def _without(
         return mask.at[jnp.ix_(*cells)].max(inside, mode="drop")
 
     masks = jax.vmap(hidden)(*cells)[..., None]
-    return score(jnp.where(masks, fill[None], x[None]))
+    return score(jnp.where(masks, baseline[None], x[None]))

@@ -18,24 +18,45 @@ so that it is compiled once for all their values; what another function closes o
 the program."""
 
 
+FieldLike = xr.DataArray | np.ndarray | jax.Array
+"""A field (time, *space, channel), with coordinates or as an array, whose axes have this order."""
+
+
+def as_field(field: FieldLike) -> xr.DataArray:
+    """The field as a DataArray; the space axes of an array are called space_1, space_2, ...
+
+    Raises:
+        InputError: It has other dims or axes.
+    """
+    if not isinstance(field, xr.DataArray):
+        space = [f"space_{number}" for number in range(1, np.ndim(field) - 1)]
+        require(
+            np.ndim(field) >= 2,
+            "a field to explain must have the axes (time, *space, channel), got shape "
+            f"{np.shape(field)}; add the missing axes",
+        )
+        return xr.DataArray(np.asarray(field), dims=("time", *space, "channel"))
+    dims = tuple(map(str, field.dims))
+    require(
+        len(dims) >= 2 and dims[0] == "time" and dims[-1] == "channel",
+        "a field to explain must have the dims (time, *space, channel), got "
+        f"({', '.join(dims)}); rename or transpose them",
+    )
+    return field
+
+
 def as_score(fn: Score, field: xr.DataArray) -> Partial:
     """The function as a pytree, checked against the field.
 
     Raises:
-        InputError: The field is none, or the function does not give one number per field.
+        InputError: The function does not give one number per field.
     """
-    dims = tuple(map(str, field.dims))
-    require(
-        len(dims) >= 2 and dims[0] == "time" and dims[-1] == "channel",
-        f"a field to explain must have the dims (time, *space, channel), but it has "
-        f"({', '.join(dims)}); rename or transpose them",
-    )
     score = fn if isinstance(fn, Partial) else Partial(fn)
-    found = jax.eval_shape(score, jax.ShapeDtypeStruct((2, *field.shape), np.float32))
+    result = jax.eval_shape(score, jax.ShapeDtypeStruct((2, *field.shape), np.float32))
     require(
-        getattr(found, "shape", None) == (2,),
-        "what is explained must give one number per field, (2,) for two of them, but it gives "
-        f"{getattr(found, 'shape', type(found).__name__)}; sum or choose one of its outputs",
+        getattr(result, "shape", None) == (2,),
+        "what is explained must give one number per field, (2,) for two of them, got "
+        f"{getattr(result, 'shape', type(result).__name__)}; sum or choose one of its outputs",
     )
     return score
 
@@ -45,18 +66,18 @@ def values_of(field: xr.DataArray) -> np.ndarray:
     return np.asarray(field.values, np.float32)
 
 
-def filling(fill: ArrayLike, field: xr.DataArray) -> np.ndarray:
+def baseline_of(baseline: ArrayLike, field: xr.DataArray) -> np.ndarray:
     """What stands for "nothing is known" in every cell [time, *space, channel], float32.
 
     Raises:
         InputError: It does not fit the field.
     """
     try:
-        return np.broadcast_to(np.asarray(fill, np.float32), field.shape)
+        return np.broadcast_to(np.asarray(baseline, np.float32), field.shape)
     except ValueError as error:
         raise InputError(
-            f"the baseline must be one number, one per channel ({field.shape[-1]}), or a field of "
-            f"shape {field.shape}, but its shape is {np.shape(fill)}; give one of them"
+            f"baseline must be one number, one per channel ({field.shape[-1]}), or a field of "
+            f"shape {field.shape}, got shape {np.shape(baseline)}; give one of them"
         ) from error
 
 

@@ -254,6 +254,39 @@ class PatchTransformer(Backbone):
         y = self._encode_grid(tokens, mask, tuple(grid))
         return y.reshape(batch, *self.grid_shape(x.shape[1:-1]), self.out_features)
 
+    @property
+    def token_spec(self) -> WindowSpec:
+        """The windows whose patches are the tokens; `spec` says where outputs lie."""
+        return self.config.spec
+
+    def attention(self, x: jax.Array) -> list[tuple[str, jax.Array]]:
+        """The weights of every attention in turn, for `explain.attention_rollout`.
+
+        Args:
+            x: One field [1, time, *space, channel].
+
+        Returns:
+            What each goes along ("joint", "space", "time" or "pooled"), and its weights [rows,
+            heads, tokens, tokens], query before key.
+        """
+        graphdef, state = nnx.split(nnx.view(self, deterministic=True, raise_if_not_found=False))
+
+        @jax.jit
+        def forward(state: nnx.State, x: jax.Array) -> nnx.State:
+            look = nnx.capture(lambda model, x: model(x), nnx.Intermediate)
+            return look(nnx.merge(graphdef, state), x)[1]
+
+        sown = forward(state, x)
+        along = {1: "joint" if self.config.attention == "joint" else "time", 2: "space"}
+        weights = []
+        for name in ("encoder", "temporal_encoder"):
+            encoder = getattr(self, name)
+            for at, block in enumerate(encoder.blocks if encoder else ()):
+                for number, axis in enumerate(block.axes):
+                    own = sown[name]["blocks"][at]["attentions"][number]["weights"].get_value()[0]
+                    weights.append(("pooled" if name == "temporal_encoder" else along[axis], own))
+        return weights
+
     def _encode_grid(
         self, tokens: jax.Array, mask: jax.Array | None, grid: tuple[int, ...]
     ) -> jax.Array:

@@ -136,7 +136,7 @@ def deletion_curves(curves: Mapping[str, xr.Dataset], *, ax: Axes, title: str = 
     """
     for number, (name, found) in enumerate(curves.items()):
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.5}
-        at = found.fraction.values
+        at = found.share.values
         label = f"{name.replace('_', ' ')} ({found.attrs['faithfulness']:.3g})"
         ax.plot(at, found.deletion.values, linestyle=(0, (3, 1.5)), **style)
         ax.plot(at, found.insertion.values, label=label, **style)

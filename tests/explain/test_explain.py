@@ -82,9 +82,9 @@ def _bent(w, x):
 @given(seed=st.integers(0, 2**16))
 def test_occlusion_of_a_linear_function_is_weight_times_value(spec, seed):
     field, weights = random_field(seed), np.asarray(random_field(seed + 1).values)
-    fill = np.array([0.5, -1.0], np.float32)
-    got = occlusion(linear(weights), field, spec, fill=fill, batch_size=7)
-    each = (weights * (field.values - fill)).sum(-1)
+    baseline = np.array([0.5, -1.0], np.float32)
+    got = occlusion(linear(weights), field, spec, baseline=baseline, batch_size=7)
+    each = (weights * (field.values - baseline)).sum(-1)
     # A window tells the sum over its cells, once each; a cell the mean over its windows.
     number = np.arange(each.size, dtype=np.float64).reshape(*each.shape, 1)
     marked = spec.replace(fill_value=-1.0)
@@ -315,16 +315,66 @@ def test_rank_correlation_is_scipys(values, seed):
         assert rank_correlation(values, other) == 1
 
 
+class Average:
+    """A transformer of a user's own: one attention that looks at all tokens alike."""
+
+    token_spec = WindowSpec((2, 1), stride=(2, 1))
+
+    def attention(self, x):
+        tokens = 3 * x.shape[2]
+        return [("joint", jnp.full((1, 2, tokens, tokens), 1 / tokens))]
+
+
+def test_attention_of_a_model_of_ones_own_is_followed():
+    matrix = rollout_matrix(Average(), random_field(12))
+    np.testing.assert_allclose(matrix, (np.eye(15) + 1 / 15) / 2, rtol=1e-6)
+
+
+class Sum:
+    """A model of lags and neighbours of a user's own: weight 2 at lag 1, 1 at lag 2."""
+
+    config = NeighborhoodConfig(((0,),), lags=2)
+    in_features = 2
+
+    def neighbors(self, x):
+        return jnp.concatenate([x[:, 1:], x[:, :-1]], -1)
+
+    def combine(self, neighbors):
+        return neighbors @ jnp.array([[2.0], [2.0], [1.0], [1.0]])
+
+
+def test_lags_of_a_model_of_ones_own_are_found():
+    shares = neighborhood_weights(Sum(), random_field(13))
+    np.testing.assert_allclose(shares.sum(("neighbor", "channel")), [2 / 3, 1 / 3], rtol=1e-6)
+
+
+def test_arrays_are_explained_as_fields_are():
+    field, score, key = random_field(14), bent(random_field(15).values), jax.random.key(0)
+    for array in (field.values, jnp.asarray(field.values)):
+        for explain in (
+            lambda x: occlusion(score, x, (2, 1)),
+            lambda x: integrated_gradients(score, x, tolerance=np.inf),
+            lambda x: smooth_grad(score, x, key=key, samples=2),
+        ):
+            values = explain(array)
+            np.testing.assert_array_equal(values.values, explain(field).values)
+            assert values.dims == ("time", "space_1", "channel")[: values.ndim]
+    curves = deletion_insertion(score, field.values, np.abs(field.values), shares=3)
+    xr.testing.assert_identical(curves, deletion_insertion(score, field, abs(field), shares=3))
+    with pytest.raises(InputError, match=r"\(time, \*space, channel\), got shape \(6,\)"):
+        occlusion(score, np.zeros(6), (1,))
+
+
 def test_mistakes_are_told():
     field, score = random_field(0), linear(np.ones(SHAPE))
     with pytest.raises(InputError, match="must give one number per field"):
         occlusion(lambda x: x, field, (1, 1))
     with pytest.raises(InputError, match=r"must have the dims \(time, \*space, channel\)"):
         integrated_gradients(score, field.T)
-    with pytest.raises(InputError, match="the baseline must be one number"):
-        occlusion(score, field, (1, 1), fill=np.zeros(3))
+    with pytest.raises(InputError, match="baseline must be one number"):
+        occlusion(score, field, (1, 1), baseline=np.zeros(3))
     with pytest.raises(InputError, match="an attribution must be finite"):
         deletion_insertion(score, field, field[0])
     other: Any = "a convolution"
-    with pytest.raises(InputError, match="needs a PatchTransformer"):
+    with pytest.raises(InputError, match=r"must have token_spec and attention\(x\), got str"):
         attention_rollout(other, field)

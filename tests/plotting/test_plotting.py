@@ -43,10 +43,10 @@ def series():
 def curves(shift):
     at = np.linspace(0, 1, 5)
     lines = {
-        "deletion": ("fraction", 1 - at, {"units": "nats"}),
-        "insertion": ("fraction", at + shift),
+        "deletion": ("share", 1 - at, {"units": "nats"}),
+        "insertion": ("share", at + shift),
     }
-    return xr.Dataset(lines, {"fraction": at}, {"faithfulness": shift})
+    return xr.Dataset(lines, {"share": at}, {"faithfulness": shift})
 
 
 PLOTS = {
