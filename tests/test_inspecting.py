@@ -162,7 +162,7 @@ def test_a_file_is_described_and_drawn(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--window", "4", "3"], "one entry for each of time, y, x (40 x 6 x 5 cells), got 4 x 3"),
-        (["--window", "4", "9", "3"], "window (4, 9, 3) is longer than the input (40, 6, 5)"),
+        (["--window", "4", "9", "3"], "window must be no longer than the input (40, 6, 5)"),
         (
             ["--window", "4", "3", "0"],
             "window along axis 2 (space) must be an integer of at least 1",

@@ -102,16 +102,16 @@ class RegionStore:
 
     def _require_same(self, store: Path) -> None:
         try:
-            found = json.loads(json.loads((store / ".zattrs").read_text())[LAYOUT])
+            there = json.loads(json.loads((store / ".zattrs").read_text())[LAYOUT])
         except (OSError, ValueError, KeyError, TypeError):
-            found = {}
+            there = {}
         # Reading may come between the renames of another process.
-        if found == self._layout or not store.exists():
+        if there == self._layout or not store.exists():
             return
-        other = [name for name, value in self._layout.items() if found.get(name) != value]
+        other = [name for name, value in self._layout.items() if there.get(name) != value]
         raise InputError(
-            f"the target must be new or hold the same prediction, but {store} exists with another "
-            f"layout ({', '.join(other)}); remove it or give another name"
+            f"the target must be new or hold the same prediction, got {store} with another layout "
+            f"({', '.join(other)}); remove it or give another name"
         )
 
     @contextlib.contextmanager
@@ -121,8 +121,8 @@ class RegionStore:
             yield
         except OSError as error:
             raise InputError(
-                f"the target {self.path} must be writable, but writing gave: "
-                f"{error.strerror or error}; give a path in an existing folder with room"
+                f"the target {self.path} must be writable, got {error.strerror or error}; give a "
+                "path in an existing folder with room"
             ) from error
 
 

@@ -276,8 +276,8 @@ class WindowSpec:
         if resolved.effective > lo + size + hi:
             dilated = f" with dilation {self.dilation}" if dilation > 1 else ""
             raise InputError(
-                f"window {self.window}{dilated} is longer than the input {shape} along "
-                f'{axis_name(axis)}; use a shorter window or padding="SAME"'
+                f"window must be no longer than the input {shape} along {axis_name(axis)}, got "
+                f'{self.window}{dilated}; use a shorter window or padding="SAME"'
             )
         return resolved
 

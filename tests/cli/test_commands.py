@@ -81,7 +81,7 @@ def test_an_unknown_flag_is_told_by_tyro(capsys, tmp_path):
     ("extra", "words"),
     [
         (["--data.path", "nowhere.csv"], ("nowhere.csv",)),
-        (["--model.spec.window", "9", "1"], ("window (9, 1) is longer than the input", "time")),
+        (["--model.spec.window", "9", "1"], ("window must be no longer than the input", "time")),
         (["--data.context", "70"], ("80", "rows")),
         (["--data.horizon", "0"], ("horizon", "at least 1")),
         (["--data.minimum-share", "1.5"], ("minimum_share", "1.5")),

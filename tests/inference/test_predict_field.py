@@ -59,7 +59,7 @@ def test_regions_give_what_the_whole_field_gives(tmp_path):
     assert predict_field(
         function, source, target, SPEC, region=(5, 4, 3), attrs={"model": "m"}, progress=False
     )
-    with pytest.raises(InputError, match=r"exists with another layout \(chunks, attrs\)"):
+    with pytest.raises(InputError, match=r"with another layout \(chunks, attrs\)"):
         predict_field(function, source, target, SPEC, progress=False)
 
 
@@ -204,19 +204,19 @@ def test_bad_input_is_one_sentence(tmp_path):
         ({"region": (2, 2)}, "one extent for each of the 3 axes"),
         ({"spec": (3, 4, 4)}, "every cell must lie in a window"),
         ({"fn": lambda w: {"a": w}}, "must return one array for predict_field"),
-        ({"prepare": lambda v, _: v[None]}, "prepare makes inputs of forecasts, but there is no"),
+        ({"prepare": lambda v, _: v[None]}, "horizon must be given beside prepare"),
         (
             {"prepare": lambda v, _: v, "horizon": 1},
             r"prepare must return \[windows, rows, \*space, features\] .* over space \(4, 4\), got",
         ),
-        ({"target": tmp_path / "no" / "f.zarr"}, "writing gave: No such file"),
+        ({"target": tmp_path / "no" / "f.zarr"}, "must be writable, got No such file"),
     ):
         usual = {"fn": function, "source": field, "target": target, "spec": (4, 4, 4)}
         given: dict[str, Any] = usual | options
         with pytest.raises(InputError, match=message):
             predict_field(**given, progress=False)
     target.mkdir()
-    with pytest.raises(InputError, match="exists with another layout"):
+    with pytest.raises(InputError, match="with another layout"):
         predict_field(function, field, target, (4, 4, 4), progress=False)
 
 

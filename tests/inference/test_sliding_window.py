@@ -262,7 +262,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a window too long": ({"spec": (16, 4)}, "longer than the input .* along time"),
     "cells in no window": (
         {"spec": (3, 4)},
-        "every cell must lie in a window, but cell 6 .* along time lies in none; use padding",
+        "every cell must lie in a window, got none for cell 6 of .* along time; use padding",
     ),
     "dilation": ({"spec": WindowSpec((2, 2), dilation=2)}, "dilation 1, got"),
     "another resolution": (
@@ -277,16 +277,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no output": ({"fn": lambda w: None}, "at least one array, got none"),
     "half an output cell": (
         {"fn": identity, "scale": 0.5, "spec": WindowSpec((4, 4), stride=1)},
-        "1/2 times the stride of 1 cells along time is none",
+        "got 1/2 times the stride of 1 cells along time",
     ),
     "a scale of nothing": ({"scale": 0}, "scale must be a positive number"),
     "scales of other axes": ({"scale": (1, 1, 1)}, "each of the 2 window axes"),
-    "a scale for no output": ({"scale": {"a": 1}}, "one entry for each output"),
-    "no lead time": ({"horizon": 0}, "at least 1 time step"),
+    "a scale for no output": ({"scale": {"a": 1}}, "an entry for the output without a name, got a"),
+    "no lead time": ({"horizon": 0}, "horizon must be a whole number >= 1, got 0"),
     "a region of another shape": ({"region": np.ones((3, 3), bool)}, "region must be boolean"),
     "an empty region": ({"region": np.zeros((8, 8), bool)}, "a cell that is True"),
     "weights of another shape": ({"blend": np.ones(3)}, r"array of shape \(4, 4\)"),
-    "an unknown blend": ({"blend": "cosine"}, "blend must be one of"),
+    "an unknown blend": ({"blend": "cosine"}, "blend must be 'uniform'"),
     "no batch": ({"batch_size": 0}, "positive multiple"),
     "no example": ({"x": np.zeros((0, 8, 8, 1), np.float32)}, "at least one example"),
 }

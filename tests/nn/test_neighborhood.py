@@ -95,7 +95,7 @@ def test_forward_neighbours_by_axes():
 
 def test_a_context_shorter_than_the_lags_is_refused():
     config = NeighborhoodConfig.tiny(1)
-    message = re.escape("NeighborhoodOperator: window (2, 1) is longer than the input (1, 3)")
+    message = re.escape("NeighborhoodOperator: window must be no longer than the input (1, 3)")
     with pytest.raises(InputError, match=message):
         config.build(1, shape=(1, 3), rngs=nnx.Rngs(0))
 

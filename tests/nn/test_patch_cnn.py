@@ -84,7 +84,9 @@ def test_whole_axis_windows_need_the_shape_and_keep_to_it():
 
 def test_a_context_too_short_is_refused_at_build_and_at_the_call():
     config = PatchCNNConfig.tiny((6, 1))
-    message = re.escape("PatchCNN: window (6, 1) is longer than the input (5, 3) along time")
+    message = re.escape(
+        "PatchCNN: window must be no longer than the input (5, 3) along time, got (6, 1)"
+    )
     with pytest.raises(InputError, match=message):
         config.build(2, shape=(5, 3), rngs=nnx.Rngs(0))
     model = config.build(2, rngs=nnx.Rngs(0))

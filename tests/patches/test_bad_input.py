@@ -157,17 +157,20 @@ FIELDS = {
     ),
     "long": (
         lambda: extract_patches(np.zeros((2, 64, 64, 3)), (4, 16, 16)),
-        "window (4, 16, 16) is longer than the input (2, 64, 64) along time; use a shorter "
+        "window must be no longer than the input (2, 64, 64) along time, got (4, 16, 16); use a "
+        "shorter "
         'window or padding="SAME"',
     ),
     "long in a jit": (
         lambda: jax.jit(lambda x: extract_patches(x, (2, 9)))(FIELD),
-        "window (2, 9) is longer than the input (4, 5) along axis 1 (space); use a shorter "
+        "window must be no longer than the input (4, 5) along axis 1 (space), got (2, 9); use a "
+        "shorter "
         'window or padding="SAME"',
     ),
     "long when dilated": (
         lambda: extract_patches(FIELD, WindowSpec((2, 3), dilation=(1, 3))),
-        "window (2, 3) with dilation (1, 3) is longer than the input (4, 5) along axis 1 (space); "
+        "window must be no longer than the input (4, 5) along axis 1 (space), got (2, 3) with "
+        "dilation (1, 3); "
         'use a shorter window or padding="SAME"',
     ),
     "empty": (
