@@ -247,7 +247,7 @@ def test_classes_that_docstrings_speak_of_exist():
         for word in re.findall(r"`([A-Z]\w*[a-z]\w*)[.(`]", ast.get_docstring(node) or "")
     }
     assert "WindowSpec" in spoken_of
-    assert not spoken_of - known
+    assert sorted(spoken_of - known) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -325,7 +325,8 @@ def test_import_loads_only_jax_and_numpy():
 
 def test_flat_names_are_documented_and_come_from_floors_0_and_1():
     for name, value in vars(stpatch_jax).items():
-        if not name.startswith("_") and not inspect.ismodule(value):
+        own = str(getattr(value, "__module__", "")).startswith("stpatch_jax.")
+        if not name.startswith("_") and not inspect.ismodule(value) and own:
             assert inspect.getdoc(value), name
             assert FLOORS[part(value.__module__.removeprefix("stpatch_jax."))] <= TOP
 

@@ -84,9 +84,11 @@ def _read(kind: Any, values: Any, where: str) -> Any:
         return PartitionSpec(*axes)
     if origin is tuple and isinstance(values, list | tuple):
         return _tuple(get_args(kind), values, where)
-    if kind in (float, complex) and isinstance(values, str):
+    if isinstance(values, str) and kind is float and values in ("nan", "inf", "-inf"):
+        return float(values)
+    if isinstance(values, str) and kind is complex:
         with contextlib.suppress(ValueError):  # another text
-            return kind(values)
+            return complex(values)
     if isinstance(kind, type) and not isinstance(values, bool | np.bool_):
         # A whole number is a float, as everywhere in Python; True is no number.
         numbers = {float: (int, float), complex: (int, float, complex)}
