@@ -1,18 +1,12 @@
-"""Tasks: a head, a loss, metrics and the naive baselines that every report prints beside them."""
+"""Tasks: a head, a loss, metrics and the naive rules that every report prints beside them."""
 
 from stpatch_jax.tasks.classify import Classify, ClassifyConfig
-from stpatch_jax.tasks.common import (
-    BackboneWithHead,
-    Ensemble,
-    real_targets,
-    transfer_backbone,
-)
 from stpatch_jax.tasks.detect import Detect, DetectConfig
 from stpatch_jax.tasks.forecast import Forecast, ForecastConfig
-from stpatch_jax.tasks.forecast_models import ForecastModel, ForecastPair
+from stpatch_jax.tasks.models import BackboneWithHead, Ensemble, TaskModel, transfer_backbone
 from stpatch_jax.tasks.next_token import NextToken, NextTokenConfig
 from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructConfig
-from stpatch_jax.tasks.task import Batch, Task, TaskBase, TaskConfig
+from stpatch_jax.tasks.task import Batch, Task, TaskBase, TaskConfig, real_entries
 
 __all__ = [
     "BackboneWithHead",
@@ -24,8 +18,6 @@ __all__ = [
     "Ensemble",
     "Forecast",
     "ForecastConfig",
-    "ForecastModel",
-    "ForecastPair",
     "MaskedModel",
     "NextToken",
     "NextTokenConfig",
@@ -34,6 +26,7 @@ __all__ = [
     "Task",
     "TaskBase",
     "TaskConfig",
-    "real_targets",
+    "TaskModel",
+    "real_entries",
     "transfer_backbone",
 ]

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import require, require_members
+from stpatch_jax.errors import check_choice, check_range, check_size, require, require_members
 from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
-from stpatch_jax.nn.layers import BackboneConfig, is_size
-from stpatch_jax.tasks.common import BackboneWithHead, Ensemble, log_mean_probability
-from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig, checked_counts, known
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.tasks.models import BackboneWithHead, members_of
+from stpatch_jax.tasks.task import (
+    Batch,
+    Metrics,
+    Shapes,
+    TaskBase,
+    TaskConfig,
+    check_ids,
+    checked_counts,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +50,17 @@ class ClassifyConfig(TaskConfig):
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("hidden", "class_weights"):
-            value = getattr(self, field)
-            if isinstance(value, list):
-                object.__setattr__(self, field, tuple(value))
-        require(
-            0 <= self.label_smoothing < 1,
-            f"Classify needs 0 <= label_smoothing < 1, got {self.label_smoothing}",
-        )
-        require(is_size(self.members), f"Classify needs members >= 1, got {self.members!r}")
+        super().__post_init__()
+        check_range("label_smoothing", self.label_smoothing, 0, 1, bounds="[)")
+        check_size("members", self.members)
+        if isinstance(self.class_weights, tuple):
+            for weight in self.class_weights:
+                check_range("class_weights", weight, 0)
+        else:
+            check_choice("class_weights", self.class_weights, ("balanced", None))
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Classify:
-        """Returns the task of these settings, as in `TaskConfig.create`."""
+        """The task of these settings, as in `TaskConfig.create`."""
         return Classify(self, **(facts or {}))
 
 
@@ -82,90 +89,50 @@ class Classify(TaskBase):
         InputError: The counts are none, or the class weights do not fit them.
     """
 
-    inputs = ("field",)
+    config: ClassifyConfig
 
     def __init__(self, config: ClassifyConfig, *, class_counts: Sequence[int] = ()):
-        self.config = config
-        self.class_counts = checked_counts("class_counts", class_counts, least=2)
-        weights, count = config.class_weights, len(self.class_counts)
+        counts = checked_counts("class_counts", class_counts, least=2)
+        super().__init__(config, class_counts=counts)
+        weights = config.class_weights
         require(
-            weights != "balanced" or all(self.class_counts),
-            "class_counts must be above 0 for class_weights balanced, got "
-            f"{self.class_counts}; drop the empty classes or give the weights",
+            weights != "balanced" or all(counts),
+            f"class_counts must be above 0 for balanced class_weights, got {counts}; drop the "
+            "empty classes or give the weights",
         )
         require(
-            weights in (None, "balanced")
-            or not count
-            or (isinstance(weights, tuple) and len(weights) == count and min(weights) >= 0),
-            f"class_weights must be one number >= 0 for each of {count} classes, balanced or None, "
-            f"got {weights!r}; give one for each class",
+            not counts or not isinstance(weights, tuple) or len(weights) == len(counts),
+            f"class_weights must be one for each of {len(counts)} classes, got {weights}; give as "
+            "many, or balanced",
         )
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        """The class counts, JSON-able."""
-        return {"class_counts": list(self.class_counts)}
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training examples of each class, once `fitted`."""
+        return self.fact("class_counts")
 
-    def fitted(self, data: CountedClasses) -> Classify:
+    def fitted(self, data: CountedClasses) -> Self:
         """The task with the class counts of the data.
 
         Raises:
             InputError: The data have none, or they do not fit the class weights.
         """
         require_members(data, CountedClasses, what="the data of Classify")
-        return Classify(self.config, class_counts=data.class_counts)
+        return type(self)(self.config, class_counts=data.class_counts)
 
     @property
-    def classes(self) -> int:
-        """Number of classes.
+    def networks(self) -> int:
+        """Number of members."""
+        return self.config.members
 
-        Raises:
-            InputError: The task was not `fitted`.
-        """
-        known("class_counts", self.class_counts)
-        return len(self.class_counts)
-
-    def class_weights(self) -> tuple[float, ...] | None:
-        """The weights of the classes as numbers; None for 1."""
-        if self.config.class_weights != "balanced":
-            return self.config.class_weights
-        total = sum(self.class_counts)
-        return tuple(total / (self.classes * count) for count in self.class_counts)
-
-    def build(
-        self,
-        backbone: BackboneConfig,
-        shapes: Mapping[str, Sequence[int]],
-        *,
-        rngs: nnx.Rngs,
-    ) -> BackboneWithHead | Ensemble:
-        """Builds backbone and head for batches of the given shapes, or several of both.
-
-        Args:
-            backbone: Config of any backbone; its dropout and dtypes hold for the head too.
-            shapes: Shape of `field` in a batch; the batch size does not matter.
-            rngs: Streams `params` and `dropout`.
-
-        Raises:
-            InputError: If the field does not fit the backbone.
-        """
-        field = tuple(shapes["field"])
-        require(
-            len(field) >= 3,
-            f"Classify needs a field (batch, time, *space, channel), got shape {field}",
-        )
-        if self.config.members > 1:
-            return Ensemble(lambda: self._network(backbone, field, rngs), self.config.members)
-        return self._network(backbone, field, rngs)
-
-    def _network(
-        self, backbone: BackboneConfig, field: tuple[int, ...], rngs: nnx.Rngs
+    def network(
+        self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
     ) -> BackboneWithHead:
-        body = backbone.build(field[-1], shape=field[1:-1], rngs=rngs)
+        """Puts a `ClassificationHead` on a backbone."""
         head = ClassificationHead(
-            body.grid_shape(field[1:-1]),
+            body.grid_shape(shapes["field"][1:-1]),
             body.out_features,
-            classes=self.classes,
+            classes=len(self.class_counts),
             hidden=self.config.hidden,
             reduce=self.config.reduce,
             dropout=backbone.dropout,
@@ -180,62 +147,46 @@ class Classify(TaskBase):
         Raises:
             InputError: If a label is not an integer from 0 to classes - 1.
         """
-        classes, label = self.classes, np.asarray(batch["label"])
-        wrong = label[(label < 0) | (label >= classes) | (label != np.floor(label))]
-        require(
-            wrong.size == 0,
-            f"Classify has {classes} classes and needs labels from 0 to {classes - 1}, "
-            f"got {wrong[:1].tolist()}; relabel the data or give a class count for every class",
-        )
+        check_ids("label", batch["label"], len(self.class_counts))
 
-    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Computes the cross-entropy over a batch's real examples, the mean of all members'.
 
         Returns:
             The loss, a float32 scalar in nats, and its metrics `accuracy`, from 0 to 1 (NaN if no
             example is real), and `weight`, what the loss was divided by.
         """
-        known("class_counts", self.class_counts)
-        label, field = batch["label"], batch["field"]
-        members = model.logits(field) if isinstance(model, Ensemble) else [model(field)]
-        weighing: Any = {
-            "mask": batch.get("example_mask"),
-            "class_weights": self.class_weights(),
-        }
+        label, counts, weights = batch["label"], self.class_counts, self.config.class_weights
+        if weights == "balanced":
+            weights = tuple(sum(counts) / (len(counts) * count) for count in counts)
+        weighing: Any = {"mask": batch.get("example_mask"), "class_weights": weights}
         smoothing = self.config.label_smoothing
+        members = [member(batch["field"]) for member in members_of(model)]
         each = [
             losses.cross_entropy(logits, label, label_smoothing=smoothing, **weighing)
             for logits in members
         ]
-        loss = jnp.mean(jnp.stack(each))
         weight = jnp.sum(losses.label_weights(label, **weighing))
-        accuracy = self.confusion(log_mean_probability(members), batch).accuracy()
-        return loss, {"accuracy": jnp.asarray(accuracy), "weight": weight}
+        metrics = {**self.score(_together(members), batch), "weight": weight}
+        return jnp.mean(jnp.stack(each)), metrics
 
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
         """Returns the probability of each class, [batch, classes] in float32.
 
         Give `nnx.view(model, deterministic=True)` outside of training.
         """
-        return jax.nn.softmax(model(batch["field"]), axis=-1)
+        members = [member(batch["field"]) for member in members_of(model)]
+        return jax.nn.softmax(_together(members), axis=-1)
 
-    def confusion(self, prediction: jax.Array, batch: Batch) -> Confusion:
-        """Counts true against predicted classes over a batch's real examples.
-
-        Args:
-            prediction: [batch, classes] probabilities or logits, the model's or a baseline's.
-            batch: The batch.
-
-        Returns:
-            Counts; add those of all batches, then ask for accuracy, precision, recall, F1 or MCC.
-            The AUC needs the probabilities of all examples at once: `metrics.roc_auc`.
-        """
-        return Confusion.of(
-            jnp.argmax(prediction, axis=-1),
+    def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
+        """The accuracy of probabilities or logits [batch, classes]."""
+        counts = Confusion.of(
+            jnp.argmax(outputs, axis=-1),
             batch["label"],
-            classes=self.classes,
+            classes=len(self.class_counts),
             mask=batch.get("example_mask"),
         )
+        return {"accuracy": jnp.asarray(counts.accuracy())}
 
     def baselines(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns the naive predictions by name, each [batch, classes] probabilities.
@@ -243,7 +194,14 @@ class Classify(TaskBase):
         `majority` gives every example the class frequencies of the training data, so that it
         always says the most frequent class.
         """
-        known("class_counts", self.class_counts)
         counts = jnp.asarray(self.class_counts, jnp.float32)
         frequencies = (counts / counts.sum()).reshape(1, -1)
         return {"majority": jnp.repeat(frequencies, len(batch["label"]), axis=0)}
+
+
+def _together(logits: Sequence[jax.Array]) -> jax.Array:
+    """Logits whose softmax is the mean of the members' probabilities, [batch, classes] each."""
+    if len(logits) == 1:
+        return logits[0]
+    each = jnp.stack([jax.nn.log_softmax(values) for values in logits])
+    return jax.nn.logsumexp(each, axis=0) - math.log(len(logits))

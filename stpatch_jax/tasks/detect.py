@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,20 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import require, require_members
-from stpatch_jax.metrics import AveragePrecision
+from stpatch_jax.errors import check_range, check_size, require, require_members
 from stpatch_jax.nn.heads import DetectionHead, Detections, non_maximum_suppression
-from stpatch_jax.nn.layers import BackboneConfig, is_size
-from stpatch_jax.tasks.common import BackboneWithHead
-from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig, checked_counts, known
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.tasks.models import BackboneWithHead
+from stpatch_jax.tasks.task import (
+    Batch,
+    Metrics,
+    Shapes,
+    TaskBase,
+    TaskConfig,
+    check_ids,
+    checked_counts,
+    real_entries,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,21 +58,16 @@ class DetectConfig(TaskConfig):
     max_detections: int = 100
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        super().__post_init__()
         for name in ("gamma", "smooth_l1", "label_weight", "box_weight"):
-            value = getattr(self, name)
-            require(value >= 0, f"Detect needs {name} >= 0, got {value}")
+            check_range(name, getattr(self, name), 0)
         for name in ("alpha", "score_threshold", "iou_threshold"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"Detect needs 0 <= {name} <= 1, got {value}")
-        require(
-            is_size(self.max_detections) and is_size(self.candidates),
-            "Detect needs candidates and max_detections to be positive integers, "
-            f"got {self.candidates!r} and {self.max_detections!r}",
-        )
+            check_range(name, getattr(self, name), 0, 1)
+        for name in ("candidates", "max_detections"):
+            check_size(name, getattr(self, name))
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Detect:
-        """Returns the task of these settings, as in `TaskConfig.create`."""
+        """The task of these settings, as in `TaskConfig.create`."""
         return Detect(self, **(facts or {}))
 
 
@@ -108,7 +111,7 @@ class Detect(TaskBase):
         InputError: Counts or box are none.
     """
 
-    inputs = ("field",)
+    config: DetectConfig
 
     def __init__(
         self,
@@ -117,16 +120,16 @@ class Detect(TaskBase):
         class_counts: Sequence[int] = (),
         mean_box: Sequence[float] = (),
     ):
-        self.config = config
-        self.class_counts = checked_counts("class_counts", class_counts, least=1)
-        self.mean_box = tuple(map(float, mean_box))
-        axes = len(self.mean_box) // 2
-        lo, hi = self.mean_box[:axes], self.mean_box[axes:]
+        counts = checked_counts("class_counts", class_counts, least=1)
+        mean_box = tuple(map(float, mean_box))
+        super().__init__(config, class_counts=counts, mean_box=mean_box)
+        axes = len(mean_box) // 2
+        lo, hi = mean_box[:axes], mean_box[axes:]
         fits = len(lo) == len(hi) in (1, 2, 3) and all(map(operator.lt, lo, hi))
         require(
-            fits or not (self.class_counts or self.mean_box),
+            fits or not (counts or mean_box),
             "mean_box must be 2, 4 or 6 bounds (lo..., hi...) with lo < hi along 1 to 3 space "
-            f"axes, got {self.mean_box}; give the mean bounds of the training objects",
+            f"axes, got {mean_box}; give the mean bounds of the training objects",
         )
 
     @classmethod
@@ -162,70 +165,53 @@ class Detect(TaskBase):
         return cls(config, class_counts=counts.tolist(), mean_box=mean_box.tolist())
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        """Class counts and mean box, JSON-able."""
-        return {"class_counts": list(self.class_counts), "mean_box": list(self.mean_box)}
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training objects of each class, once `fitted`."""
+        return self.fact("class_counts")
 
-    def fitted(self, data: CountedObjects) -> Detect:
+    @property
+    def mean_box(self) -> tuple[float, ...]:
+        """Mean bounds of the training objects, once `fitted`."""
+        return self.fact("mean_box")
+
+    def fitted(self, data: CountedObjects) -> Self:
         """The task with the class counts and the mean box of the data.
 
         Raises:
             InputError: The data have none.
         """
         require_members(data, CountedObjects, what="the data of Detect")
-        return Detect(self.config, class_counts=data.class_counts, mean_box=data.mean_box)
+        return type(self)(self.config, class_counts=data.class_counts, mean_box=data.mean_box)
 
-    @property
-    def classes(self) -> int:
-        """Number of classes.
-
-        Raises:
-            InputError: The task was not `fitted`.
-        """
-        known("class_counts and mean_box", self.class_counts)
-        return len(self.class_counts)
-
-    def build(
-        self,
-        backbone: BackboneConfig,
-        shapes: Mapping[str, Sequence[int]],
-        *,
-        rngs: nnx.Rngs,
-    ) -> BackboneWithHead:
-        """Builds backbone and head for batches of the given shapes.
-
-        Args:
-            backbone: Config of any backbone; its dropout and dtypes hold for the head too.
-            shapes: Shapes of `field` and `boxes` in a batch; batch size and number of objects do
-                not matter.
-            rngs: Streams `params` and `dropout`.
-
-        Returns:
-            The model; it maps a field to a `DetectionMap`.
+    def check_shapes(self, backbone: BackboneConfig, shapes: Shapes) -> None:
+        """Refuses fields and boxes whose axes do not fit each other or the mean box.
 
         Raises:
-            InputError: If the shapes do not belong together or do not fit the backbone.
+            InputError: Naming both.
         """
-        field, boxes = tuple(shapes["field"]), tuple(shapes["boxes"])
-        classes, numbers = self.classes, len(self.mean_box)
+        field, numbers = tuple(shapes["field"]), len(self.mean_box)
         require(
             len(field) == 3 + numbers // 2,
-            f"Detect needs a field (batch, time, *space, channel) with the {numbers // 2} space "
-            f"axes of its mean_box, got shape {field}; series without space have no boxes",
+            f"field must be (batch, time, *space, channel) with the {numbers // 2} space axes of "
+            f"mean_box, got shape {field}; series without space have no boxes",
         )
-        _check_boxes(boxes, field, numbers)
-        body = backbone.build(field[-1], shape=field[1:-1], rngs=rngs)
+        _check_boxes(tuple(shapes["boxes"]), field, numbers)
+
+    def network(
+        self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
+    ) -> BackboneWithHead:
+        """Puts a `DetectionHead` on a backbone: a field goes to a `DetectionMap`."""
         head = DetectionHead(
             body.spec,
             body.out_features,
-            shape=field[1:-1],
-            classes=classes,
+            shape=shapes["field"][1:-1],
+            classes=len(self.class_counts),
             hidden=self.config.hidden,
             dropout=backbone.dropout,
             rngs=rngs,
             **backbone.dtypes,
         )
-        return BackboneWithHead(body, cast(Callable[[jax.Array], Any], head))
+        return BackboneWithHead(body, head)
 
     def check_batch(self, batch: Batch) -> None:
         """Refuses objects this task cannot learn; for data on the host, before training.
@@ -236,9 +222,9 @@ class Detect(TaskBase):
         """
         real = np.asarray(batch["object_mask"])
         boxes, label = np.asarray(batch["boxes"])[real], np.asarray(batch["label"])[real]
-        _check_objects(boxes, label, self.classes)
+        _check_objects(boxes, label, len(self.class_counts))
 
-    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Computes focal loss + cross-entropy of the classes + box loss of a batch.
 
         The focal loss is over all windows of all frames, the other two are means over the learnt
@@ -253,7 +239,6 @@ class Detect(TaskBase):
         Raises:
             InputError: If the shapes of a batch do not belong together.
         """
-        known("class_counts and mean_box", self.class_counts)
         real, boxes = _objects(batch, len(self.mean_box))
         output = model(batch["field"]).flat()
         cell, learnt = _assign(boxes, output.window, real)
@@ -266,7 +251,7 @@ class Detect(TaskBase):
         focal = losses.focal(
             output.score,
             target,
-            mask=_like(_examples(batch), target),
+            mask=real_entries(jnp.ones(target.shape, bool), batch),
             gamma=self.config.gamma,
             alpha=self.config.alpha,
         )
@@ -295,43 +280,17 @@ class Detect(TaskBase):
         output = model(batch["field"]).flat()
         probability = jax.nn.softmax(output.label, axis=-1)
         score = jax.nn.sigmoid(output.score) * probability.max(axis=-1)
-        found = Detections(
+        detections = Detections(
             boxes=output.box,
             score=score,
             label=jnp.argmax(probability, axis=-1).astype(jnp.int32),
             valid=score >= self.config.score_threshold,
         )
         return non_maximum_suppression(
-            found,
+            detections,
             iou=self.config.iou_threshold,
             candidates=self.config.candidates,
             max_detections=self.config.max_detections,
-        )
-
-    def average_precision(
-        self, detections: Detections, batch: Batch, *, thresholds: Sequence[float] = (0.5,)
-    ) -> AveragePrecision:
-        """Matches detections (the model's or a baseline's) to a batch's real objects, on the host.
-
-        Args:
-            detections: [batch, time, detections] each.
-            batch: The batch.
-            thresholds: IoU thresholds.
-
-        Returns:
-            What was hit; add up all batches, then ask for average precision per class or its mean.
-        """
-        examples = np.asarray(_examples(batch)).reshape(-1, 1, 1)
-        return AveragePrecision.of(
-            detections.boxes,
-            detections.score,
-            detections.label,
-            valid=np.asarray(detections.valid) & examples,
-            true_boxes=batch["boxes"],
-            true_label=batch["label"],
-            true_mask=np.asarray(batch["object_mask"]) & examples,
-            classes=self.classes,
-            thresholds=thresholds,
         )
 
     def baselines(self, batch: Batch) -> dict[str, Detections]:
@@ -341,7 +300,6 @@ class Detect(TaskBase):
         class, of the score that this class has among them.
         """
         frames = (*batch["field"].shape[:2], 1)
-        known("class_counts and mean_box", self.class_counts)
         counts = np.asarray(self.class_counts)
         boxes = jnp.asarray(self.mean_box, jnp.float32).reshape(1, 1, 1, -1)
         detections = Detections(
@@ -356,37 +314,20 @@ class Detect(TaskBase):
 def _check_boxes(boxes: tuple[int, ...], field: tuple[int, ...], numbers: int) -> None:
     require(
         len(boxes) == 4 and boxes[:2] == field[:2] and boxes[3] == numbers,
-        f"Detect needs boxes (batch, time, objects, {numbers}) of the frames of the field, "
-        f"got {boxes} for a field {field}; give every frame as many rows and mask what is none",
+        f"boxes must be (batch, time, objects, {numbers}) in the frames of the field, got {boxes} "
+        f"for a field {field}; give every frame as many rows and mask what is none",
     )
 
 
 def _check_objects(boxes: np.ndarray, label: np.ndarray, classes: int) -> None:
-    wrong = label[(label < 0) | (label >= classes) | (label != np.floor(label))]
-    require(
-        wrong.size == 0,
-        f"Detect has {classes} classes and needs labels from 0 to {classes - 1}, "
-        f"got {wrong[:1].tolist()}; relabel the data or give a class count for every class",
-    )
+    check_ids("label", label, classes)
     lo, hi = np.split(boxes, 2, axis=-1)
     wrong = boxes[~(np.isfinite(boxes).all(axis=-1) & (lo <= hi).all(axis=-1))]
     require(
         wrong.size == 0,
-        "Detect needs boxes of finite bounds (lo..., hi...) with lo <= hi, "
-        f"got {wrong[:1].tolist()}; sort the bounds or mask the object",
+        f"boxes must be of finite bounds (lo..., hi...) with lo <= hi, got {wrong[:1].tolist()}; "
+        "sort the bounds or mask the object",
     )
-
-
-def _examples(batch: Batch) -> jax.Array:
-    """Returns which examples are real, bool [batch]."""
-    if "example_mask" in batch:
-        return batch["example_mask"]
-    return jnp.ones(batch["field"].shape[0], bool)
-
-
-def _like(examples: jax.Array, other: jax.Array) -> jax.Array:
-    """Repeats [batch] values over the other axes of an array [batch, ...]."""
-    return jnp.broadcast_to(examples.reshape(-1, *(1,) * (other.ndim - 1)), other.shape)
 
 
 def _objects(batch: Batch, numbers: int) -> tuple[jax.Array, jax.Array]:
@@ -395,10 +336,10 @@ def _objects(batch: Batch, numbers: int) -> tuple[jax.Array, jax.Array]:
     _check_boxes(boxes.shape, batch["field"].shape, numbers)
     require(
         batch["label"].shape == mask.shape == boxes.shape[:3],
-        f"Detect needs label and object_mask {boxes.shape[:3]}, one value per box, "
-        f"got {batch['label'].shape} and {mask.shape}; cut them from the same objects",
+        f"label and object_mask must be {boxes.shape[:3]}, one value per box, got "
+        f"{batch['label'].shape} and {mask.shape}; cut them from the same objects",
     )
-    real = mask & _like(_examples(batch), mask)
+    real = real_entries(mask, batch)
     return real, jnp.where(real[..., None], boxes, 0).astype(jnp.float32)
 
 

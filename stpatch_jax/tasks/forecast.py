@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, Self, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,12 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import InputError, check_range, require, require_members
-from stpatch_jax.metrics import LeadTimeErrors
+from stpatch_jax.errors import check_choice, check_range, check_size, require, require_members
 from stpatch_jax.nn.heads import ForecastHead, ForecastTime
 from stpatch_jax.nn.heads.forecast import central_quantile
-from stpatch_jax.nn.layers import BackboneConfig, is_size
-from stpatch_jax.tasks.baselines import persistence as repeat_last
-from stpatch_jax.tasks.common import real_targets
-from stpatch_jax.tasks.forecast_models import AnyForecastModel, ForecastModel, ForecastPair
-from stpatch_jax.tasks.rollout import instance_statistics, rollout
-from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.tasks.models import BackboneWithHead, members_of
+from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskBase, TaskConfig, real_entries
 
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
@@ -39,6 +35,8 @@ _CHOICES = {
 }
 Prediction = TypeVar("Prediction", jax.Array, np.ndarray)
 _NAIVE = ("seasonal_persistence", "climatology")
+# Whether each network sees its context with mean 0 and variance 1.
+_ANCHORED = {"none": (False,), "instance": (True,), "both": (True, False)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,51 +96,34 @@ class ForecastConfig(TaskConfig):
     weighed_against: Naive = "persistence"
 
     def __post_init__(self) -> None:
-        for field in ("quantiles", "target_channels"):
-            if isinstance(getattr(self, field), list):
-                object.__setattr__(self, field, tuple(getattr(self, field)))
-        for field, choices in _CHOICES.items():
-            require(
-                getattr(self, field) in choices,
-                f"Forecast needs {field} to be one of {', '.join(choices)}, "
-                f"got {getattr(self, field)!r}",
-            )
-        require(
-            self.huber_delta > 0,
-            f"Forecast needs huber_delta > 0 in scaled units, got {self.huber_delta}",
-        )
-        require(self.l1 >= 0, f"Forecast needs l1 >= 0, got {self.l1}")
+        super().__post_init__()
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        check_range("huber_delta", self.huber_delta, 0, bounds="()")
+        check_range("l1", self.l1, 0)
+        check_size("rollout_step", self.rollout_step)
         if self.model_weight != "data":
             check_range("model_weight", self.model_weight, 0, 1)
         require(
-            self.model_weight == 1 or not self.quantiles,
-            f"Forecast weighs point forecasts only, got model_weight={self.model_weight} and "
-            f"quantiles {self.quantiles}; use model_weight=1",
-        )
-        require(
-            is_size(self.rollout_step),
-            f"Forecast needs rollout_step >= 1 in time steps, got {self.rollout_step!r}",
+            self.mode == "direct" or self.residual not in _NAIVE,
+            f"residual must be persistence or none in a rollout, got {self.residual}; use mode "
+            "direct",
         )
         if self.quantiles:
             central_quantile(self.quantiles)
-        require(
-            not self.quantiles or 0.5 in self.quantiles,
-            f"Forecast needs 0.5 among its quantiles, got {self.quantiles}; the median is the "
-            "point forecast",
-        )
-        require(
-            self.mode == "direct" or self.residual not in _NAIVE,
-            f"Forecast rolls out with residual persistence or none, got {self.residual!r}; use "
-            'mode="direct"',
-        )
-        require(
-            not self.quantiles or self.mode == "direct",
-            f"Forecast cannot roll out quantiles, got {self.quantiles}: what is fed back is one "
-            'value; use mode="direct"',
-        )
+            require(
+                0.5 in self.quantiles,
+                f"quantiles must hold 0.5, the point forecast, got {self.quantiles}; add it",
+            )
+            require(
+                self.mode == "direct" and self.model_weight == 1,
+                "mode must be direct and model_weight 1 where there are quantiles, got "
+                f"{self.mode} and {self.model_weight}; a rollout feeds back one value, and weighs "
+                "one",
+            )
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Forecast:
-        """Returns the task of these settings, as in `TaskConfig.create`."""
+        """The task of these settings, as in `TaskConfig.create`."""
         return Forecast(self, **(facts or {}))
 
 
@@ -154,6 +135,18 @@ class WeighsModels(Protocol):
         ...
 
 
+class ForecastModel(BackboneWithHead):
+    """A backbone and a `ForecastHead`, and how far they are to forecast.
+
+    Attributes:
+        horizon: Number of time steps to forecast; a rollout runs the head until it is reached.
+    """
+
+    def __init__(self, backbone: Backbone, head: ForecastHead, *, horizon: int):
+        super().__init__(backbone, head)
+        self.horizon = horizon
+
+
 class Forecast(TaskBase):
     """Forecasts every lead time of the horizon, one value or one set of quantiles per target.
 
@@ -163,26 +156,19 @@ class Forecast(TaskBase):
     [batch, 1, *space, channel'], and optionally bool `example_mask` [batch], False where an example
     only fills up the batch. It may bring `weights` of the targets in the loss, each axis as long as
     the target's or 1 (such as `losses.latitude_weights`), and further naive forecasts,
-    `seasonal_persistence` and `climatology` [batch, 1 or horizon, *space, channel'], see
-    `stpatch_jax.tasks.baselines`.
+    `seasonal_persistence` and `climatology` [batch, 1 or horizon, *space, channel'].
 
     Args:
         config: Settings.
         model_weight: The weight that the data tell, for `model_weight="data"`; None until `fitted`.
     """
 
+    config: ForecastConfig
+
     def __init__(self, config: ForecastConfig, *, model_weight: float | None = None):
-        self.config = config
-        self.model_weight = model_weight if config.model_weight == "data" else config.model_weight
+        super().__init__(config, model_weight=model_weight)
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """The weight that the data told, if they did."""
-        if self.config.model_weight != "data" or self.model_weight is None:
-            return {}
-        return {"model_weight": self.model_weight}
-
-    def fitted(self, data: Any) -> Forecast:
+    def fitted(self, data: Any) -> Self:
         """The task with the weight that the data tell, where the config leaves it to them.
 
         Raises:
@@ -191,44 +177,61 @@ class Forecast(TaskBase):
         if self.config.model_weight != "data":
             return self
         require_members(data, WeighsModels, what="the data of a Forecast of model_weight data")
-        return Forecast(self.config, model_weight=data.model_weight())
+        return type(self)(self.config, model_weight=data.model_weight())
 
-    def build(
-        self,
-        backbone: BackboneConfig,
-        shapes: Mapping[str, Sequence[int]],
-        *,
-        rngs: nnx.Rngs,
-    ) -> AnyForecastModel:
-        """Builds backbone and head for batches of the given shapes, or a pair of both.
-
-        Args:
-            backbone: Config of any backbone.
-            shapes: Shapes of `context` and `target` in a batch; the batch size does not matter.
-            rngs: Streams `params` and `dropout`.
-
-        Returns:
-            The model, whose head is zero: it forecasts persistence, or what else `residual` names.
+    @property
+    def model_weight(self) -> float:
+        """Weight of the model's point forecast against the naive one.
 
         Raises:
-            InputError: If the shapes do not belong together or do not fit backbone or config.
+            InputError: It is the data's, and the task was not `fitted`.
         """
-        self._weight()
-        context, target = tuple(shapes["context"]), tuple(shapes["target"])
-        self._check_shapes(context, target)
-        self._check_channels(context[-1], target[-1])
-        if self.config.normalize == "both":
-            return ForecastPair(*(self._network(backbone, context, target, rngs) for _ in range(2)))
-        return self._network(backbone, context, target, rngs)
+        weight = self.config.model_weight
+        return self.fact("model_weight") if weight == "data" else weight
 
-    def _network(
-        self,
-        backbone: BackboneConfig,
-        context: tuple[int, ...],
-        target: tuple[int, ...],
-        rngs: nnx.Rngs,
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the arrays of a batch that `predict` reads."""
+        needed = (self.config.residual, self.config.weighed_against)
+        return ("context", "persistence", *(name for name in _NAIVE if name in needed))
+
+    @property
+    def networks(self) -> int:
+        """Two with `normalize="both"`, the first of which sees its context normalised."""
+        return len(_ANCHORED[self.config.normalize])
+
+    def check_shapes(self, backbone: BackboneConfig, shapes: Shapes) -> None:
+        """Refuses targets that do not lie over the context, or are no channels of it but must be.
+
+        Raises:
+            InputError: Saying what does not fit.
+        """
+        del backbone
+        context, target = tuple(shapes["context"]), tuple(shapes["target"])
+        require(
+            len(context) == len(target) and context[2:-1] == target[2:-1],
+            "context and target must be (batch, time, *space, channel) over the same space, got "
+            f"{context} and {target}; cut both from the same cells",
+        )
+        every = tuple(range(context[-1]))
+        named = every if self.config.target_channels is None else self.config.target_channels
+        fits = len(named) == target[-1] and set(named) <= set(every)
+        require(
+            self.config.normalize == "none" or fits,
+            f"target_channels must name the channels of the context that the {target[-1]} targets "
+            f"are, to normalize them, got {named} of {len(every)}; give one for each target",
+        )
+        require(
+            self.config.mode == "direct" or (fits and named == every),
+            f"target must have all {len(every)} channels of the context, in their order, for a "
+            f"rollout, got {target[-1]}; forecast every channel or use mode direct",
+        )
+
+    def network(
+        self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
     ) -> ForecastModel:
-        body = backbone.build(context[-1], shape=context[1:-1], rngs=rngs)
+        """Puts a `ForecastHead` on a backbone; it is zero before training, see `residual`."""
+        context, target = shapes["context"], shapes["target"]
         head = ForecastHead(
             body.spec,
             body.out_features,
@@ -244,38 +247,6 @@ class Forecast(TaskBase):
         )
         return ForecastModel(body, head, horizon=target[1])
 
-    def _check_shapes(self, context: tuple[int, ...], target: tuple[int, ...]) -> None:
-        require(
-            len(context) >= 3 and len(context) == len(target) and context[2:-1] == target[2:-1],
-            "Forecast needs context (batch, context, *space, channel) and target (batch, horizon, "
-            f"*space, channel) over the same space, got {context} and {target}; cut both from the "
-            "same cells",
-        )
-
-    def _check_channels(self, context: int, target: int) -> None:
-        """Refuses targets that the options need to be channels of the context, but are not."""
-        every = tuple(range(context))
-        chosen = every if self.config.target_channels is None else self.config.target_channels
-        fits = len(chosen) == target and set(chosen) <= set(every)
-        require(
-            self.config.normalize == "none" or fits,
-            f"Forecast normalizes by instance only targets that are channels of the context, but "
-            f"channels {chosen} of {context} were named for {target} targets; give "
-            "target_channels, one for each target",
-        )
-        require(
-            self.config.mode == "direct" or (fits and chosen == every),
-            f"Forecast rolls out only where all {context} channels of the context are "
-            f"targets, in their order, got {target} targets; forecast every channel or use "
-            'mode="direct"',
-        )
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the arrays of a batch that `predict` reads."""
-        needed = (self.config.residual, self.config.weighed_against)
-        return ("context", "persistence", *(name for name in _NAIVE if name in needed))
-
     def check_batch(self, batch: Batch) -> None:
         """Refuses a batch that does not suit the options; for data on the host, before training.
 
@@ -285,20 +256,19 @@ class Forecast(TaskBase):
         """
         require(
             set(self.inputs) <= set(batch),
-            f"Forecast needs {', '.join(self.inputs)} in a batch, but it has {', '.join(batch)}; "
-            "give the data a season or a climatology, or choose another residual",
+            f"a batch must have {', '.join(self.inputs)}, got {', '.join(batch)}; give the data a "
+            "season or a climatology, or choose another residual",
         )
         if self.config.mode == "direct":
             return
         last, persistence = np.asarray(batch["context"])[:, -1:], np.asarray(batch["persistence"])
         require(
             last.shape == persistence.shape and np.allclose(last, persistence, atol=1e-5),
-            "Forecast rolls out only where persistence is the last row of the context, so that a "
-            "forecast can follow it as context, but here they differ; use another representation "
-            'of the data or mode="direct"',
+            "persistence must be the last row of the context for a rollout, whose forecasts follow "
+            "it as context, got another; use another representation of the data or mode direct",
         )
 
-    def predict(self, model: AnyForecastModel, batch: Batch) -> jax.Array:
+    def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
         """Forecasts a batch.
 
         Give `nnx.view(model, deterministic=True)` outside of training. Only `inputs` are used; a
@@ -308,55 +278,38 @@ class Forecast(TaskBase):
             [batch, horizon, *space, channel'], float32, in scaled units; with quantiles
             [batch, horizon, *space, channel', quantile].
         """
-        forecast = _mean(self._of_members(model, batch))
-        weight = self._weight()
+        forecast = _mean(self._members(model, batch))
+        weight = self.model_weight
         if weight == 1:
             return forecast
         naive = batch[self.config.weighed_against].astype(jnp.float32)
         return naive + weight * (forecast - naive)
 
-    def _weight(self) -> float:
-        if self.model_weight is None:
-            raise InputError(
-                "model_weight must be known to the task, got data, which nobody asked; use "
-                "task.fitted(data) or a number from 0 to 1"
-            )
-        return self.model_weight
-
-    def _members(self, model: Any) -> list[tuple[Any, bool]]:
-        """The networks, and whether each sees its context normalised."""
-        if self.config.normalize == "both":
-            return [(model.anchored, True), (model.free, False)]
-        return [(model, self.config.normalize == "instance")]
-
-    def _of_members(self, model: Any, batch: Batch) -> list[jax.Array]:
+    def _members(self, model: nnx.Module, batch: Batch) -> list[jax.Array]:
         """What each network forecasts."""
-        return [self._rolled(*member, batch) for member in self._members(model)]
+        anchored = _ANCHORED[self.config.normalize]
+        return [self._member(*of, batch) for of in zip(members_of(model), anchored, strict=True)]
 
-    def _rolled(self, model: Any, anchored: bool, batch: Batch) -> jax.Array:
-        context = batch["context"]
+    def _member(self, model: Any, anchored: bool, batch: Batch) -> jax.Array:
+        context, step = batch["context"], functools.partial(self._step, anchored=anchored)
         if self.config.mode == "rollout":
-
-            def step(model: Any, x: jax.Array) -> jax.Array:
-                return self._forecast(model, anchored, x, x[:, -1:])
-
             return rollout(step, model, context, horizon=model.horizon)
-        base = "persistence" if self.config.residual == "none" else self.config.residual
-        return self._forecast(model, anchored, context, batch[base])
+        naive = "persistence" if self.config.residual == "none" else self.config.residual
+        return step(model, context, batch[naive])
 
-    def _forecast(
-        self, model: Any, anchored: bool, context: jax.Array, naive: jax.Array
+    def _step(
+        self, model: Any, context: jax.Array, naive: jax.Array | None = None, *, anchored: bool
     ) -> jax.Array:
         """What one call of a network forecasts, in scaled units."""
-        base = naive.astype(jnp.float32)
+        base = (context[:, -1:] if naive is None else naive).astype(jnp.float32)
         if self.config.residual == "none":
             base = jnp.zeros_like(base)
         scale = jnp.ones_like(base)
         if anchored:
             mean, deviation = instance_statistics(context)
             context = ((context - mean) / deviation).astype(context.dtype)
-            chosen = self.config.target_channels
-            channels = slice(None) if chosen is None else np.array(chosen)
+            named = self.config.target_channels
+            channels = slice(None) if named is None else np.array(named)
             scale = deviation[..., channels]
             if self.config.residual in ("none", "climatology"):
                 base += mean[..., channels]
@@ -371,47 +324,47 @@ class Forecast(TaskBase):
             return prediction
         return prediction[..., self.config.quantiles.index(0.5)]
 
-    def loss(self, model: AnyForecastModel, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Computes the loss over the real targets of a batch; of a pair, the mean of both losses.
 
         Returns:
-            The loss, a float32 scalar, and its metrics, float32 scalars: `mae` and `rmse` of the
-            model's point forecast over all lead times, unweighted and in scaled units (0 if the
-            batch has no real target), and `weight`, what the loss was divided by.
+            The loss, a float32 scalar, and the metrics of `score`, of the model's forecast without
+            a `model_weight`.
         """
-        self._weight()
-        members, target, mask = self._of_members(model, batch), batch["target"], real_targets(batch)
-        loss = _mean([self._loss_of(member, batch, mask) for member in members])
-        point = self.point(_mean(members))
-        metrics = {
+        members = self._members(model, batch)
+        options = {"mask": real_entries(batch["target_mask"], batch)}
+        options["weights"] = batch.get("weights")
+        loss = _mean([self._loss(member, batch["target"], options) for member in members])
+        if self.config.l1:
+            loss += self.config.l1 * losses.l1_penalty(nnx.state(model, nnx.Param))
+        return loss, jax.lax.stop_gradient(self.score(_mean(members), batch))
+
+    def _loss(self, prediction: jax.Array, target: jax.Array, options: dict[str, Any]) -> jax.Array:
+        if self.config.quantiles:
+            return losses.pinball(prediction, target, quantiles=self.config.quantiles, **options)
+        if self.config.loss == "huber":
+            return losses.huber(prediction, target, delta=self.config.huber_delta, **options)
+        by_name = {"mse": losses.mse, "mae": losses.mae}
+        return by_name[self.config.loss](prediction, target, **options)
+
+    def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
+        """Metrics of a forecast over all lead times.
+
+        Args:
+            outputs: The model's or a rule's, quantiles or points.
+            batch: The batch.
+
+        Returns:
+            `mae` and `rmse` of the point forecast over the real targets, unweighted and in scaled
+            units (0 if there is none), and `weight`, what the loss is divided by.
+        """
+        target, mask = batch["target"], real_entries(batch["target_mask"], batch)
+        point = self.point(outputs) if outputs.ndim > target.ndim else outputs
+        return {
             "mae": losses.mae(point, target, mask=mask),
             "rmse": jnp.sqrt(losses.mse(point, target, mask=mask)),
             "weight": jnp.sum(losses.entry_weights(mask, weights=batch.get("weights"))),
         }
-        if self.config.l1:
-            loss += self.config.l1 * losses.l1_penalty(nnx.state(model, nnx.Param))
-        return loss, jax.lax.stop_gradient(metrics)
-
-    def _loss_of(self, prediction: jax.Array, batch: Batch, mask: jax.Array) -> jax.Array:
-        target, point = batch["target"], self.point(prediction)
-        options: dict[str, Any] = {"mask": mask, "weights": batch.get("weights")}
-        if self.config.quantiles:
-            return losses.pinball(prediction, target, quantiles=self.config.quantiles, **options)
-        if self.config.loss == "huber":
-            return losses.huber(point, target, delta=self.config.huber_delta, **options)
-        return getattr(losses, self.config.loss)(point, target, **options)
-
-    def errors(self, prediction: jax.Array, batch: Batch) -> LeadTimeErrors:
-        """Sums the errors of a point forecast over a batch's real targets.
-
-        Args:
-            prediction: [batch, horizon, *space, channel'], the model's `point` or a baseline's.
-            batch: The batch.
-
-        Returns:
-            Errors per lead time in scaled units; add up all batches, then ask for MAE or RMSE.
-        """
-        return LeadTimeErrors.of(prediction, batch["target"], mask=real_targets(batch))
 
     def baselines(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns the naive forecasts by name, each [batch, horizon, *space, channel'].
@@ -419,13 +372,76 @@ class Forecast(TaskBase):
         `persistence` repeats the last known value at every lead time; `seasonal_persistence` and
         `climatology` are there where the batch brings them.
         """
-        last = jnp.asarray(batch["persistence"], jnp.float32)
-        shape = (len(last), batch["target"].shape[1], *last.shape[2:])
-        naive = {"persistence": repeat_last(last, horizon=shape[1])}
-        for name in _NAIVE:
-            if name in batch:
-                naive[name] = jnp.broadcast_to(jnp.asarray(batch[name], jnp.float32), shape)
-        return naive
+        last, target = batch["persistence"], batch["target"]
+        shape = (len(last), target.shape[1], *last.shape[2:])
+        return {
+            name: jnp.broadcast_to(jnp.asarray(batch[name], jnp.float32), shape)
+            for name in get_args(Naive)
+            if name in batch
+        }
+
+
+def rollout(
+    forecast: Callable[[Any, jax.Array], jax.Array],
+    model: nnx.Module,
+    context: jax.Array,
+    *,
+    horizon: int,
+) -> jax.Array:
+    """Forecasts a few steps at a time and feeds them back as context until the horizon.
+
+    One compiled loop, through which reverse mode differentiates. Dropout draws anew at each turn.
+    (`stpatch_jax.inference.sliding_window_rollout` blends the windows of a large field at each
+    turn, without a model's state.)
+
+    Args:
+        forecast: Forecasts `[batch, step, *space, channel]` from model and context; the number of
+            its time steps may be more than the context's.
+        model: What it is called with.
+        context: [batch, context, *space, channel].
+        horizon: Number of time steps wanted; what the last turn forecasts beyond it is cut off.
+
+    Returns:
+        [batch, horizon, *space, channel] in float32.
+    """
+    length = context.shape[1]
+    graphdef, streams, rest = nnx.split(model, nnx.RngState, ...)
+
+    def turn(carry: tuple[Any, jax.Array], _: None) -> tuple[tuple[Any, jax.Array], jax.Array]:
+        streams, context = carry
+        step_model = nnx.merge(graphdef, streams, rest, copy=True)
+        ahead = forecast(step_model, context)
+        context = jnp.concatenate([context, ahead.astype(context.dtype)], axis=1)[:, -length:]
+        return (nnx.state(step_model, nnx.RngState), context), ahead.astype(jnp.float32)
+
+    step = nnx.eval_shape(forecast, model, context).shape[1]
+    carry = (streams, context)
+    (streams, _), ahead = jax.lax.scan(turn, carry, length=-(-horizon // step))
+    nnx.update(model, streams)
+    ahead = jnp.moveaxis(ahead, 0, 1)
+    return ahead.reshape(len(context), -1, *context.shape[2:])[:, :horizon]
+
+
+def instance_statistics(
+    context: jax.Array, *, epsilon: float = 1e-5
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of each example, cell and channel over the context's time.
+
+    Args:
+        context: [batch, context, *space, channel].
+        epsilon: Added to the variance, so that a constant context has a deviation above 0.
+
+    Returns:
+        Both [batch, 1, *space, channel] in float32.
+
+    >>> mean, deviation = instance_statistics(jnp.array([1.0, 3.0]).reshape(1, 2, 1), epsilon=0.0)
+    >>> mean.item(), deviation.item()
+    (2.0, 1.0)
+    """
+    context = context.astype(jnp.float32)
+    mean = context.mean(axis=1, keepdims=True)
+    variance = jnp.square(context - mean).mean(axis=1, keepdims=True)
+    return mean, jnp.sqrt(variance + epsilon)
 
 
 def _mean(values: list[jax.Array]) -> jax.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,22 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import InputError, require, require_members
-from stpatch_jax.metrics import TokenEntropy, bits_per_token
+from stpatch_jax.errors import InputError, check_range, check_size, require, require_members
+from stpatch_jax.metrics import bits_per_token
 from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
 from stpatch_jax.nn.heads import NextTokenHead
-from stpatch_jax.nn.layers import BackboneConfig
-from stpatch_jax.tasks.common import BackboneWithHead
-from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig, checked_counts, known
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.tasks.models import BackboneWithHead
+from stpatch_jax.tasks.task import (
+    Batch,
+    Metrics,
+    Shapes,
+    TaskBase,
+    TaskConfig,
+    check_ids,
+    checked_counts,
+    real_entries,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +36,7 @@ class NextTokenConfig(TaskConfig):
     """Settings of `NextToken`: there are none."""
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> NextToken:
-        """Returns the task of these settings, as in `TaskConfig.create`."""
+        """The task of these settings, as in `TaskConfig.create`."""
         return NextToken(self, **(facts or {}))
 
 
@@ -48,6 +57,11 @@ class NextToken(TaskBase):
     `example_mask` [batch]. The first token of a text is given and not predicted: put a token there
     that marks the beginning if the first word should be.
 
+    The backbone is a `TokenEmbeddingConfig` around a causal one with one output per token: windows
+    with stride 1 that end at their own step (CAUSAL padding in time, or a window of 1), and
+    `causal=True` where a config has that field. The head is zero before training, so that all
+    tokens are held for equally likely.
+
     Args:
         config: Settings.
         token_counts: How often each token of the vocabulary occurs in the training texts: how many
@@ -57,72 +71,70 @@ class NextToken(TaskBase):
         InputError: The counts are none.
     """
 
-    inputs = ("tokens",)
+    config: NextTokenConfig
 
     def __init__(self, config: NextTokenConfig, *, token_counts: Sequence[int] = ()):
-        self.config = config
-        self.token_counts = checked_counts("token_counts", token_counts, least=2)
+        counts = checked_counts("token_counts", token_counts, least=2)
+        super().__init__(config, token_counts=counts)
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        """The token counts, JSON-able."""
-        return {"token_counts": list(self.token_counts)}
+    def inputs(self) -> tuple[str, ...]:
+        """The tokens."""
+        return ("tokens",)
 
-    def fitted(self, data: CountedTokens) -> NextToken:
+    @property
+    def token_counts(self) -> tuple[int, ...]:
+        """How often each token occurs in the training texts, once `fitted`."""
+        return self.fact("token_counts")
+
+    def fitted(self, data: CountedTokens) -> Self:
         """The task with the token counts of the data.
 
         Raises:
             InputError: The data have none.
         """
         require_members(data, CountedTokens, what="the data of NextToken")
-        return NextToken(self.config, token_counts=data.token_counts)
+        return type(self)(self.config, token_counts=data.token_counts)
 
-    @property
-    def vocabulary(self) -> int:
-        """Number of tokens.
-
-        Raises:
-            InputError: The task was not `fitted`.
-        """
-        known("token_counts", self.token_counts)
-        return len(self.token_counts)
-
-    def build(
-        self,
-        backbone: BackboneConfig,
-        shapes: Mapping[str, Sequence[int]],
-        *,
-        rngs: nnx.Rngs,
-    ) -> BackboneWithHead:
-        """Builds backbone and head for batches of the given shapes.
-
-        Args:
-            backbone: A `TokenEmbeddingConfig` around a causal backbone with one output per token:
-                windows with stride 1 that end at their own step (CAUSAL padding in time, or a
-                window of 1), and `causal=True` where a config has that field.
-            shapes: Shape of `tokens` in a batch; the batch size does not matter.
-            rngs: Streams `params` and `dropout`.
-
-        Returns:
-            The model, whose head is zero: it holds all tokens for equally likely.
+    def check_shapes(self, backbone: BackboneConfig, shapes: Shapes) -> None:
+        """Refuses texts of one token, and backbones that do not embed the vocabulary.
 
         Raises:
-            InputError: If the backbone does not embed tokens or could see those to come.
+            InputError: Saying which of these.
         """
-        tokens = tuple(shapes["tokens"])
+        tokens, vocabulary = tuple(shapes["tokens"]), len(self.token_counts)
         require(
             len(tokens) == 2 and tokens[1] > 1,
-            f"NextToken needs tokens (batch, time) with at least 2 time steps, got shape {tokens}",
+            f"tokens must be (batch, time) with at least 2 time steps, got shape {tokens}; use "
+            "longer texts",
         )
-        vocabulary = self.vocabulary
-        if not isinstance(backbone, TokenEmbeddingConfig) or backbone.vocabulary != vocabulary:
-            of = f" of {getattr(backbone, 'vocabulary', 'no')} tokens"
+        if not isinstance(backbone, TokenEmbeddingConfig):
             raise InputError(
-                "NextToken needs a TokenEmbeddingConfig with its vocabulary of "
-                f"{vocabulary} tokens, got {type(backbone).__name__}{of}; wrap the backbone in one"
+                f"the backbone of NextToken must be a TokenEmbeddingConfig, got "
+                f"{type(backbone).__name__}; wrap it in one of {vocabulary} tokens"
             )
-        body = backbone.build(1, shape=(tokens[1] - 1,), rngs=rngs)
-        _check_causal(backbone, body, tokens[1] - 1)
+        require(
+            backbone.vocabulary == vocabulary,
+            f"the TokenEmbeddingConfig must have a vocabulary of {vocabulary}, got "
+            f"{backbone.vocabulary}; give it that of the data",
+        )
+
+    def field_shape(self, shapes: Shapes) -> tuple[int, ...]:
+        """All tokens but the last, which nothing is predicted from."""
+        return (shapes["tokens"][0], shapes["tokens"][1] - 1, 1)
+
+    def network(
+        self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
+    ) -> BackboneWithHead:
+        """Puts a `NextTokenHead` on a backbone.
+
+        Raises:
+            InputError: The backbone could see the tokens to come.
+        """
+        assert isinstance(backbone, TokenEmbeddingConfig)  # by check_shapes
+        assert isinstance(body, TokenEmbedding)
+        _check_causal(backbone, body, shapes["tokens"][1] - 1)
+        vocabulary = len(self.token_counts)
         head = NextTokenHead(body.out_features, vocabulary=vocabulary, rngs=rngs, **backbone.dtypes)
         return BackboneWithHead(body, head)
 
@@ -132,13 +144,7 @@ class NextToken(TaskBase):
         Raises:
             InputError: If a token is not an integer from 0 to vocabulary - 1.
         """
-        vocabulary, tokens = self.vocabulary, np.asarray(batch["tokens"])
-        wrong = tokens[(tokens < 0) | (tokens >= vocabulary) | (tokens != np.floor(tokens))]
-        require(
-            wrong.size == 0,
-            f"NextToken has {vocabulary} tokens and needs ids from 0 to {vocabulary - 1}, "
-            f"got {wrong[:1].tolist()}; encode the text anew or give a count for every token",
-        )
+        check_ids("tokens", batch["tokens"], len(self.token_counts))
 
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
         """Returns the log probabilities of the tokens 1, 2, ... of each text, given all before.
@@ -150,42 +156,32 @@ class NextToken(TaskBase):
         """
         return jax.nn.log_softmax(model(batch["tokens"][:, :-1, None]), axis=-1)
 
-    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Computes the cross-entropy over the real tokens of a batch but the first of each text.
 
         Returns:
-            The loss, a float32 scalar in nats per token, and its metrics `bits_per_token` and
-            `weight`, the number of those tokens.
+            The loss, a float32 scalar in nats per token, and the metrics of `score`.
         """
-        known("token_counts", self.token_counts)
-        label, mask = self._labels(batch)
-        loss = losses.cross_entropy(self.predict(model, batch), label, mask=mask)
-        bits = jnp.asarray(bits_per_token(jax.lax.stop_gradient(loss)))
-        return loss, {"bits_per_token": bits, "weight": jnp.sum(losses.entry_weights(mask))}
+        return self._loss(self.predict(model, batch), batch)
 
-    def _labels(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The tokens that are predicted, and which of them are real."""
+    def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
+        """`bits_per_token` over the real tokens, and `weight`, their number.
+
+        Args:
+            outputs: Log probabilities [batch, time - 1, vocabulary].
+            batch: The batch.
+        """
+        return self._loss(outputs, batch)[1]
+
+    def _loss(self, outputs: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         label = jnp.asarray(batch["tokens"])[:, 1:]
         mask = jnp.ones(label.shape, bool)
         if "token_mask" in batch:
             mask = mask & batch["token_mask"][:, 1:]
-        if "example_mask" in batch:
-            mask = mask & batch["example_mask"][:, None]
-        return label, mask
-
-    def entropy(self, prediction: jax.Array, batch: Batch) -> TokenEntropy:
-        """Sums the information of a batch's real tokens under a prediction.
-
-        Args:
-            prediction: [batch, time - 1, vocabulary] log probabilities, the model's or a
-                baseline's.
-            batch: The batch.
-
-        Returns:
-            Sums; add those of all batches, then ask for bits per token.
-        """
-        label, mask = self._labels(batch)
-        return TokenEntropy.of(prediction, label, mask=mask)
+        mask = real_entries(mask, batch)
+        loss = losses.cross_entropy(outputs, label, mask=mask)
+        bits = jnp.asarray(bits_per_token(jax.lax.stop_gradient(loss)))
+        return loss, {"bits_per_token": bits, "weight": jnp.sum(losses.entry_weights(mask))}
 
     def baselines(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns the naive predictions by name, each [batch, time - 1, vocabulary] as `predict`.
@@ -193,7 +189,6 @@ class NextToken(TaskBase):
         `unigram` gives every token its frequency in the training texts, whatever came before; one
         occurrence is added to each, so that no token is held for impossible (Laplace's rule).
         """
-        known("token_counts", self.token_counts)
         counts = np.asarray(self.token_counts, np.float64) + 1
         frequencies = jnp.asarray(np.log(counts / counts.sum()), jnp.float32)
         batch_size, time = batch["tokens"].shape
@@ -227,20 +222,15 @@ class NextToken(TaskBase):
         Raises:
             InputError: If the prompt is empty or holds what is no token, or an option is wrong.
         """
-        prompt, vocabulary = np.asarray(prompt), self.vocabulary
+        prompt = np.asarray(prompt)
         require(
-            prompt.ndim == 2
-            and prompt.shape[1] > 0
-            and bool(((prompt >= 0) & (prompt < vocabulary)).all()),
-            f"NextToken samples from a prompt (batch, time) of at least one token from 0 to "
-            f"{vocabulary - 1} per text, got shape {prompt.shape}; give a token that marks the "
-            "beginning where there is none",
+            prompt.ndim == 2 and prompt.shape[1] > 0,
+            "prompt must be (batch, time) with at least one token per text, got shape "
+            f"{prompt.shape}; give a token that marks the beginning where there is none",
         )
-        require(
-            length >= 1 and temperature >= 0,
-            "NextToken samples with a length >= 1 and a temperature >= 0, "
-            f"got {length} and {temperature}",
-        )
+        check_ids("prompt", prompt, len(self.token_counts))
+        check_size("length", length)
+        check_range("temperature", temperature, 0)
         evaluated = nnx.view(model, deterministic=True, raise_if_not_found=False)
         start = jnp.asarray(prompt, jnp.int32)
         return _sample(evaluated, start, jnp.float32(temperature), key, length=length)
@@ -275,8 +265,8 @@ def _check_causal(config: TokenEmbeddingConfig, body: TokenEmbedding, time: int)
     aligned = body.grid_shape((time,)) == (time,) and axis.stride == 1
     require(
         aligned and axis.lo == axis.effective - 1 and getattr(config.backbone, "causal", True),
-        f"NextToken needs a causal backbone with one output per token, but "
-        f"{type(body.backbone).__name__} with {body.spec} has {body.grid_shape((time,))[0]} for "
-        f"{time} tokens or looks ahead; use stride 1, CAUSAL padding in time, and causal=True "
-        "where the config has it",
+        f"the backbone of NextToken must be causal with one output per token, got "
+        f"{type(body.backbone).__name__} with {body.spec}, which has "
+        f"{body.grid_shape((time,))[0]} for {time} tokens or looks ahead; use stride 1, CAUSAL "
+        "padding in time, and causal=True where the config has it",
     )

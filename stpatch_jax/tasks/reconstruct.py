@@ -13,14 +13,14 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import require
-from stpatch_jax.metrics import LeadTimeErrors
+from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.nn.embedding import TokenEmbeddingConfig
 from stpatch_jax.nn.heads import DenseHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.tasks.task import Batch, TaskBase, TaskConfig
+from stpatch_jax.tasks.models import BackboneWithHead
+from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskBase, TaskConfig, real_entries
 
 Masking = Literal["random", "tube"]
 
@@ -51,46 +51,37 @@ class ReconstructConfig(TaskConfig):
     data_range: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             not isinstance(self.window, WindowSpec),
-            "Reconstruct needs a bare window (time, *space), because the patches it hides lie side "
-            f"by side, got {self.window}; give its window",
+            f"window must be a bare (time, *space), got {self.window}; give its window, because "
+            "the patches that are hidden lie side by side",
         )
         object.__setattr__(self, "window", WindowSpec(self.window).window)
-        require(
-            0 < self.mask_ratio < 1,
-            f"Reconstruct needs 0 < mask_ratio < 1, got {self.mask_ratio}",
-        )
-        require(
-            self.masking in get_args(Masking),
-            f'Reconstruct needs masking "random" or "tube", got {self.masking!r}',
-        )
+        check_range("mask_ratio", self.mask_ratio, 0, 1, bounds="()")
+        check_choice("masking", self.masking, get_args(Masking))
         require(
             self.masking == "random" or len(self.window) > 1,
-            "Reconstruct masks tubes only where there is space, but the window "
-            f'{self.window} has none; use masking="random"',
+            f"window must have a space axis for tubes, got {self.window}; use masking random",
         )
-        require(
-            self.data_range is None or self.data_range > 0,
-            f"Reconstruct needs data_range > 0 or None, got {self.data_range}",
-        )
+        if self.data_range is not None:
+            check_range("data_range", self.data_range, 0, bounds="()")
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Reconstruct:
-        """Returns the task of these settings, as in `TaskConfig.create`."""
+        """The task of these settings, as in `TaskConfig.create`."""
         del facts
         return Reconstruct(self)
 
 
-class MaskedModel(nnx.Module):
-    """What `Reconstruct` trains: a learned value per channel for hidden cells, a backbone, a head.
+class MaskedModel(BackboneWithHead):
+    """What `Reconstruct` trains: a backbone, a head, a learned value per channel for hidden cells.
 
     In training each call of `mask_key` is another key; in `nnx.view(model, deterministic=True)` it
     is always the same one.
     """
 
     def __init__(self, backbone: Backbone, head: DenseHead, *, channels: int, rngs: nnx.Rngs):
-        self.backbone = backbone
-        self.head = head
+        super().__init__(backbone, head)
         # Not 0, where ReLU has no slope and the value would not be learnt.
         init = nnx.initializers.normal(0.02)
         dtype = head.dense.kernel[...].dtype
@@ -111,19 +102,21 @@ class MaskedModel(nnx.Module):
         """Returns the key to draw the next mask with."""
         return _evaluation_key() if self.deterministic else self.masks()
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """Reconstructs a field of which a part is hidden.
 
         Args:
             x: [batch, time, *space, channel].
-            mask: Bool [batch, time, *space], True where a cell is hidden.
+            mask: Bool [batch, time, *space], True where a cell is hidden; None hides nothing.
 
         Returns:
             [batch, time, *space, channel] in float32; what `x` holds where it is hidden does not
             count.
         """
+        if mask is None:
+            return super().__call__(x)
         value = self.hidden_value[...].astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
-        return self.head(self.backbone(jnp.where(mask[..., None], value, x)))
+        return super().__call__(jnp.where(mask[..., None], value, x))
 
 
 class Reconstruct(TaskBase):
@@ -138,39 +131,33 @@ class Reconstruct(TaskBase):
         config: Settings.
     """
 
-    inputs = ("field",)
+    config: ReconstructConfig
 
-    def __init__(self, config: ReconstructConfig):
-        self.config = config
-
-    def build(
-        self,
-        backbone: BackboneConfig,
-        shapes: Mapping[str, Sequence[int]],
-        *,
-        rngs: nnx.Rngs,
-    ) -> MaskedModel:
-        """Builds backbone and head for batches of the given shapes.
-
-        Args:
-            backbone: Config of any backbone for numbers; its windows must cover the field.
-            shapes: Shape of `field` in a batch; the batch size does not matter.
-            rngs: Streams `params`, `dropout` and `mask`.
-
-        Returns:
-            The model, whose head is zero: it reconstructs 0.
+    def check_shapes(self, backbone: BackboneConfig, shapes: Shapes) -> None:
+        """Refuses token ids, and windows that do not divide the field or hide none or all of it.
 
         Raises:
-            InputError: If the field does not fit backbone or window, or all or no patches would be
-                hidden.
+            InputError: Saying which of these.
         """
-        field = tuple(shapes["field"])
-        self._hidden(field[1:-1])
+        self._hidden(tuple(shapes["field"][1:-1]))
         require(
             not isinstance(backbone, TokenEmbeddingConfig),
-            "Reconstruct needs a field of numbers, not token ids; pretrain text with NextToken",
+            "field must be of numbers, got token ids for a TokenEmbeddingConfig; pretrain text "
+            "with NextToken",
         )
-        body = backbone.build(field[-1], shape=field[1:-1], rngs=rngs)
+
+    def network(
+        self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
+    ) -> MaskedModel:
+        """Puts a `DenseHead` on a backbone; it is zero before training.
+
+        Args:
+            body: The backbone that was built; its windows must cover the field.
+            backbone: Its config.
+            shapes: As in `build`.
+            rngs: Streams `params` and `mask`.
+        """
+        field = tuple(shapes["field"])
         head = DenseHead(
             body.spec,
             body.out_features,
@@ -190,8 +177,8 @@ class Reconstruct(TaskBase):
         """
         require(
             bool(np.isfinite(batch["field"]).all()),
-            "Reconstruct needs a field of numbers, got NaN or infinity; fill what is missing and "
-            "say so in field_mask",
+            "field must be finite, got NaN or infinity; fill what is missing and say so in "
+            "field_mask",
         )
 
     def _hidden(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
@@ -200,16 +187,15 @@ class Reconstruct(TaskBase):
         grid, window = spec.grid_shape(shape), spec.window_shape(shape)
         require(
             all(n == g * w for n, g, w in zip(shape, grid, window, strict=True)),
-            f"Reconstruct needs a field that its window divides, got the window {window} for "
-            f"(time, *space) {shape}; use a window that divides each axis",
+            f"window must divide the field, got {window} for (time, *space) {shape}; use one that "
+            "divides each axis",
         )
         drawn = math.prod(grid if self.config.masking == "random" else grid[1:])
         hidden = round(self.config.mask_ratio * drawn)
         require(
             0 < hidden < drawn,
-            f"Reconstruct needs to hide some of the patches and not all, but mask_ratio "
-            f"{self.config.mask_ratio} of {drawn} patches hides {hidden}; use a smaller window or "
-            "another mask_ratio",
+            f"mask_ratio must hide some patches and not all, got {self.config.mask_ratio}, which "
+            f"hides {hidden} of {drawn}; use a smaller window or another mask_ratio",
         )
         return grid, window, hidden
 
@@ -246,35 +232,52 @@ class Reconstruct(TaskBase):
         Returns:
             [batch, time, *space, channel] in float32.
         """
-        return model(batch["field"], self.evaluation_mask(batch))
+        return model(batch["field"], mask=self.evaluation_mask(batch))
 
-    def loss(self, model: MaskedModel, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, model: MaskedModel, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Computes the mean squared error over the hidden real values of a batch.
 
         Returns:
-            The loss, a float32 scalar, and its metrics over the hidden values: `mse`, with a
-            `data_range` R `psnr`, `10 log10(R^2 / mse)` in decibels, and `weight`, their number.
+            The loss, a float32 scalar, and its metrics, as in `score`.
         """
         mask = self.mask(batch["field"].shape, key=model.mask_key())
-        prediction, judged = model(batch["field"], mask), _judged(batch, mask)
-        loss = losses.mse(prediction, batch["field"], mask=judged)
+        return self._loss(model(batch["field"], mask=mask), batch, mask)
+
+    def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
+        """Metrics of a reconstruction over the real values that the `evaluation_mask` hides.
+
+        Args:
+            outputs: [batch, time, *space, channel], the model's or a rule's.
+            batch: The batch.
+
+        Returns:
+            `mse`, with a `data_range` R `psnr`, `10 log10(R^2 / mse)` in decibels, and `weight`,
+            the number of those values.
+        """
+        return self._loss(outputs, batch, self.evaluation_mask(batch))[1]
+
+    def _loss(self, outputs: jax.Array, batch: Batch, mask: jax.Array) -> tuple[jax.Array, Metrics]:
+        judged = self.judged(batch, mask)
+        loss = losses.mse(outputs, batch["field"], mask=judged)
         metrics = {"mse": loss, "weight": jnp.sum(losses.entry_weights(judged))}
         if self.config.data_range is not None:
             metrics["psnr"] = 10 * jnp.log10(self.config.data_range**2 / loss)
         return loss, jax.lax.stop_gradient(metrics)
 
-    def errors(self, prediction: jax.Array, batch: Batch) -> LeadTimeErrors:
-        """Sums errors over the values that the `evaluation_mask` hides.
+    def judged(self, batch: Batch, mask: jax.Array) -> jax.Array:
+        """Where a reconstruction is judged: hidden values that are real, in real examples.
 
         Args:
-            prediction: [batch, time, *space, channel], the model's or a baseline's.
             batch: The batch.
+            mask: Bool [batch, time, *space], True where a cell is hidden.
 
         Returns:
-            Errors per time step of the field; add up all batches, then ask for MAE or RMSE.
+            Bool [batch, time, *space, channel].
         """
-        mask = _judged(batch, self.evaluation_mask(batch))
-        return LeadTimeErrors.of(prediction, jnp.asarray(batch["field"]), mask=mask)
+        judged = jnp.broadcast_to(mask[..., None], batch["field"].shape)
+        if "field_mask" in batch:
+            judged = judged & batch["field_mask"]
+        return real_entries(judged, batch)
 
     def baselines(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns naive reconstructions under the `evaluation_mask`, each of the field's shape.
@@ -297,17 +300,6 @@ class Reconstruct(TaskBase):
             known = jnp.take_along_axis(field, jnp.maximum(last, 0), axis=1)
             naive["persistence"] = jnp.where(last >= 0, known, mean)
         return naive
-
-
-def _judged(batch: Batch, mask: jax.Array) -> jax.Array:
-    """Where a reconstruction is judged: hidden values that are real, in real examples."""
-    judged = jnp.broadcast_to(mask[..., None], batch["field"].shape)
-    if "field_mask" in batch:
-        judged = judged & batch["field_mask"]
-    if "example_mask" in batch:
-        examples = batch["example_mask"]
-        judged = judged & examples.reshape(examples.shape + (1,) * (judged.ndim - 1))
-    return judged
 
 
 def _evaluation_key() -> jax.Array:

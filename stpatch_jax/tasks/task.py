@@ -3,14 +3,16 @@
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, Protocol, Self
 
 import jax
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import BackboneConfig
+from stpatch_jax.errors import check_size, require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.tasks.models import BackboneWithHead, Ensemble, TaskModel
 
 Batch = Mapping[str, Any]
 """Arrays by name, each [batch, ...]."""
@@ -20,8 +22,6 @@ Metrics = dict[str, jax.Array]
 
 Shapes = Mapping[str, Sequence[int]]
 """Shapes of the arrays of a batch, by name."""
-
-Outputs = TypeVar("Outputs")
 
 
 class Task(Protocol):
@@ -88,17 +88,100 @@ class Task(Protocol):
 
 
 class TaskBase:
-    """What most tasks answer alike."""
+    """What most tasks answer alike; a task that inherits it writes `network`, `loss`, `predict`.
+
+    Args:
+        config: Settings.
+        **facts: What only the data know, see `Task.facts`; those that are empty are left out.
+    """
+
+    config: Any = None
+    _facts: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, config: Any, **facts: Any):
+        self.config = config
+        self._facts = {name: fact for name, fact in facts.items() if fact not in (None, ())}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The field."""
+        return ("field",)
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Nothing is taken from the data."""
-        return {}
+        """What was taken from the data, JSON-able."""
+        return {
+            name: list(fact) if isinstance(fact, tuple) else fact
+            for name, fact in self._facts.items()
+        }
 
-    def fitted(self, data: Any) -> Any:
+    def fact(self, name: str) -> Any:
+        """What the data told.
+
+        Raises:
+            InputError: The task was not `fitted`.
+        """
+        require(
+            name in self._facts,
+            f"the task must know {name} from its data, got none; use task.fitted(data), or give "
+            f"{name} where the task is created",
+        )
+        return self._facts[name]
+
+    def fitted(self, data: Any) -> Self:
         """The task as it is."""
         del data
         return self
+
+    @property
+    def networks(self) -> int:
+        """Number of networks in a model; several are the members of an `Ensemble`."""
+        return 1
+
+    def build(self, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs) -> TaskModel:
+        """Builds backbone and head for batches of the given shapes, or several of both.
+
+        Args:
+            backbone: Config of the backbone; its dropout and dtypes hold for the head too.
+            shapes: Shapes of the arrays of a batch, by name; the batch size does not matter.
+            rngs: Streams `params` and `dropout`, and those of the task.
+
+        Raises:
+            InputError: The shapes do not fit each other, the backbone or the task; or the task was
+                not `fitted`.
+        """
+        self.check_shapes(backbone, shapes)
+        field = self.field_shape(shapes)
+        require(
+            len(field) >= 3,
+            f"{self.inputs[0]} must have the axes (batch, time, *space, channel), got shape "
+            f"{field}; give an axis of length 1 to what has none",
+        )
+        built = []
+        for _ in range(self.networks):
+            body = backbone.build(field[-1], shape=field[1:-1], rngs=rngs)
+            built.append(self.network(body, backbone, shapes, rngs=rngs))
+        return built[0] if len(built) == 1 else Ensemble(built)
+
+    def check_shapes(self, backbone: BackboneConfig, shapes: Shapes) -> None:
+        """Takes all shapes that fit the backbone."""
+
+    def field_shape(self, shapes: Shapes) -> tuple[int, ...]:
+        """Shape of what the backbone sees, (batch, time, *space, channel)."""
+        return tuple(shapes[self.inputs[0]])
+
+    def network(
+        self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
+    ) -> BackboneWithHead:
+        """Puts the head on a backbone.
+
+        Args:
+            body: The backbone that was built.
+            backbone: Its config.
+            shapes: As in `build`.
+            rngs: As in `build`.
+        """
+        raise NotImplementedError
 
     def check_batch(self, batch: Batch) -> None:
         """Takes every batch."""
@@ -118,6 +201,12 @@ class TaskBase:
 class TaskConfig(abc.ABC):
     """Base of all task configurations, the `--task.*` flags of a run."""
 
+    def __post_init__(self) -> None:
+        # JSON has lists only, and a config must be hashable.
+        for field in dataclasses.fields(self):
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
+
     @abc.abstractmethod
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Task:
         """Returns the task of these settings.
@@ -128,30 +217,41 @@ class TaskConfig(abc.ABC):
         """
 
 
+def real_entries(mask: Any, batch: Batch) -> Any:
+    """A mask [batch, ...] without the examples that only fill up a batch: see `example_mask`."""
+    if "example_mask" not in batch:
+        return mask
+    examples = batch["example_mask"]
+    return mask & examples.reshape(examples.shape + (1,) * (mask.ndim - 1))
+
+
 def checked_counts(name: str, counts: Sequence[int], *, least: int) -> tuple[int, ...]:
-    """Numbers of training examples by class, as a tuple of at least `least` of them, or of none.
+    """Numbers of training examples of each class, as a tuple; none are taken, too.
 
     Raises:
-        InputError: They are no counts, or there are too few of them.
+        InputError: They are no counts, or there are fewer than `least`.
     """
     counts = tuple(counts)
-    whole = all(isinstance(n, int | np.integer) and n >= 0 for n in counts)
+    for count in counts:
+        check_size(name, count, least=0)
     require(
-        not counts or (len(counts) >= least and whole and sum(counts) > 0),
-        f"{name} must be whole numbers >= 0 of at least {least} kinds and not all 0, got {counts}; "
-        "count the training examples of each",
+        not counts or (len(counts) >= least and sum(counts) > 0),
+        f"{name} must be of {least} kinds at least and not all 0, got {counts}; count the training "
+        "examples of each",
     )
     return tuple(map(int, counts))
 
 
-def known(name: str, fact: Sequence[Any]) -> None:
-    """Refuses to go on without what only the data know.
+def check_ids(name: str, ids: Any, count: int) -> None:
+    """Refuses what is no integer from 0 to `count` - 1, on the host.
 
     Raises:
-        InputError: It is empty.
+        InputError: Naming the first one.
     """
+    ids = np.asarray(ids)
+    wrong = ids[(ids < 0) | (ids >= count) | (ids != np.floor(ids))]
     require(
-        bool(fact),
-        f"the task must know {name} of its data, got none; use task.fitted(data), or give "
-        f"{name} where the task is created",
+        wrong.size == 0,
+        f"{name} must be whole numbers from 0 to {count - 1}, got {wrong[:1].tolist()}; number "
+        "them anew, or count every one in the training data",
     )

@@ -100,9 +100,7 @@ def test_a_start_that_does_not_fit_is_told_before_anything_is_written(
     volumes, pretrained, tmp_path
 ):
     workdir = tmp_path / "run"
-    with pytest.raises(
-        InputError, match="transfer_backbone needs two models with the same backbone"
-    ):
+    with pytest.raises(InputError, match="the two models must have the same backbone"):
         train(
             cut("scan", volumes, width=WIDTH + 1, start_from=str(pretrained)),
             workdir=workdir,

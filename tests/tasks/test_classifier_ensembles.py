@@ -32,7 +32,7 @@ def test_the_answer_is_the_mean_probability_and_the_loss_the_mean_loss():
 
     @nnx.jit
     def run(model, batch):
-        logits = model.logits(batch["field"])
+        logits = [member(batch["field"]) for member in model.members]
         return (
             logits,
             task.predict(model, batch),
@@ -66,5 +66,5 @@ def test_a_trained_backbone_goes_to_every_member():
 
 
 def test_an_ensemble_has_members():
-    with pytest.raises(InputError, match="Classify needs members >= 1, got 0"):
+    with pytest.raises(InputError, match="members must be a whole number >= 1, got 0"):
         ClassifyConfig(members=0)

@@ -211,16 +211,16 @@ def test_a_rollout_needs_persistence_to_be_the_last_row():
     Forecast(ForecastConfig()).check_batch(shifted)
     task = Forecast(ForecastConfig(mode="rollout"))
     task.check_batch(batch)
-    with pytest.raises(InputError, match="only where persistence is the last row of the context"):
+    with pytest.raises(InputError, match="persistence must be the last row of the context"):
         task.check_batch(shifted)
 
 
 def test_targets_that_are_not_in_the_context_are_refused():
     batch = make_batch(channels=3, targets=2)
     cases: Any = (
-        ({"mode": "rollout"}, "all 3 channels of the context are targets, in their order, got 2"),
-        ({"normalize": "instance"}, "channels (0, 1, 2) of 3 were named for 2 targets"),
-        ({"normalize": "instance", "target_channels": (0, 3)}, "channels (0, 3) of 3 were named"),
+        ({"mode": "rollout"}, "target must have all 3 channels of the context, in their order"),
+        ({"normalize": "instance"}, "the 2 targets are, to normalize them, got (0, 1, 2) of 3"),
+        ({"normalize": "instance", "target_channels": (0, 3)}, "them, got (0, 3) of 3"),
     )
     for fields, message in cases:
         with pytest.raises(InputError, match=re.escape(message)):
@@ -231,12 +231,12 @@ def test_targets_that_are_not_in_the_context_are_refused():
     ("fields", "message"),
     [
         ({"quantiles": (0.9, 0.5)}, "quantiles must increase strictly"),
-        ({"quantiles": (0.1, 0.9)}, "Forecast needs 0.5 among its quantiles"),
-        ({"quantiles": (0.5,), "mode": "rollout"}, "Forecast cannot roll out quantiles"),
-        ({"mode": "both"}, "Forecast needs mode to be one of direct, rollout, got 'both'"),
-        ({"time": "first"}, "Forecast needs time to be one of last, flatten"),
-        ({"rollout_step": 0}, "Forecast needs rollout_step >= 1 in time steps, got 0"),
-        ({"l1": -1.0}, "Forecast needs l1 >= 0, got -1.0"),
+        ({"quantiles": (0.1, 0.9)}, "quantiles must hold 0.5"),
+        ({"quantiles": (0.5,), "mode": "rollout"}, "where there are quantiles, got rollout"),
+        ({"mode": "both"}, "mode must be 'direct' or 'rollout', got 'both'"),
+        ({"time": "first"}, "time must be 'last' or 'flatten', got 'first'"),
+        ({"rollout_step": 0}, "rollout_step must be a whole number >= 1, got 0"),
+        ({"l1": -1.0}, "l1 must be at least 0, got -1.0"),
     ],
 )
 def test_bad_options_are_refused(fields, message):

@@ -10,9 +10,9 @@ import pytest
 from flax import nnx
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.nn import FlatPatchesConfig, PatchCNNConfig
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.tasks import Forecast, ForecastConfig
+from stpatch_jax.tasks import Forecast, ForecastConfig, transfer_backbone
 
 LINEAR = FlatPatchesConfig(WindowSpec((None, 1)))
 PAIR = ForecastConfig(residual="none", normalize="both")
@@ -36,7 +36,7 @@ def pair(batch):
     model: Any = Forecast(PAIR).build(
         LINEAR, {name: x.shape for name, x in batch.items()}, rngs=nnx.Rngs(0)
     )
-    for number, member in enumerate((model.anchored, model.free)):
+    for number, member in enumerate(model.members):
         kernel = member.head.dense.kernel
         kernel[...] = jax.random.normal(jax.random.key(number), kernel.shape)
     return model
@@ -44,7 +44,7 @@ def pair(batch):
 
 def test_a_pair_forecasts_the_mean_of_its_linear_maps(batch, pair):
     got = nnx.jit(Forecast(PAIR).predict)(pair, batch)
-    anchored, free = (member.head.dense.kernel[...] for member in (pair.anchored, pair.free))
+    anchored, free = (member.head.dense.kernel[...] for member in pair.members)
     x = np.moveaxis(batch["context"][..., 0], 1, -1).astype(np.float64)
     mean, deviation = x.mean(-1, keepdims=True), x.std(-1, keepdims=True)
     first = mean + deviation * (((x - mean) / deviation) @ np.asarray(anchored, np.float64))
@@ -56,16 +56,36 @@ def test_each_of_a_pair_learns_on_its_own_loss(batch, pair):
     task = Forecast(PAIR)
     loss, grads = nnx.jit(nnx.value_and_grad(lambda m: task.loss(m, batch)[0]))(pair)
     alone = []
-    for name, normalize in (("anchored", "instance"), ("free", "none")):
+    for number, normalize in enumerate(("instance", "none")):
         single = Forecast(dataclasses.replace(PAIR, normalize=normalize))
         value, gradient = nnx.jit(
             nnx.value_and_grad(lambda m, task=single: task.loss(m, batch)[0])
-        )(getattr(pair, name))
+        )(pair.members[number])
         alone.append(value)
-        ours = jax.tree.leaves(grads[name])
+        ours = jax.tree.leaves(grads["members"][number])
         for x, y in zip(ours, jax.tree.leaves(gradient), strict=True):
             np.testing.assert_allclose(x, y / 2, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(loss, np.mean(alone), rtol=1e-5)
+
+
+def test_a_trained_backbone_goes_to_both_of_a_pair_and_from_it(batch):
+    shapes = {name: x.shape for name, x in batch.items()}
+    backbone = PatchCNNConfig(WindowSpec((3, 1)), features=(3,))
+
+    def build(seed, normalize) -> Any:
+        task = Forecast(ForecastConfig(normalize=normalize))
+        return task.build(backbone, shapes, rngs=nnx.Rngs(seed))
+
+    def parameters(model):
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model.backbone, nnx.Param))]
+
+    trained, pair, later = build(0, "none"), build(1, "both"), build(2, "none")
+    expected = parameters(trained)
+    transfer_backbone(trained, pair)
+    for member in pair.members:
+        jax.tree.map(np.testing.assert_array_equal, parameters(member), expected)
+    transfer_backbone(pair, later)
+    jax.tree.map(np.testing.assert_array_equal, parameters(later), expected)
 
 
 def test_a_weight_draws_the_forecast_to_persistence_but_not_the_training(batch):
@@ -83,5 +103,5 @@ def test_a_weight_draws_the_forecast_to_persistence_but_not_the_training(batch):
 def test_wrong_weights_are_told():
     with pytest.raises(InputError, match=r"model_weight must be in \[0, 1\], got 2"):
         ForecastConfig(model_weight=2.0)
-    with pytest.raises(InputError, match="weighs point forecasts only"):
+    with pytest.raises(InputError, match="where there are quantiles, got direct and 0"):
         ForecastConfig(model_weight=0.5, quantiles=(0.5,))

@@ -50,7 +50,9 @@ def test_a_forecast_is_weighed_against_any_naive_one():
 def test_a_residual_that_is_not_there_is_told():
     task = ForecastConfig(residual="climatology").create()
     batch = {name: BATCH[name] for name in ("context", "persistence")}
-    with pytest.raises(InputError, match="needs context, persistence, climatology in a batch"):
+    with pytest.raises(
+        InputError, match="must have context, persistence, climatology, got context"
+    ):
         task.check_batch(batch)
-    with pytest.raises(InputError, match="rolls out with residual persistence or none"):
+    with pytest.raises(InputError, match="residual must be persistence or none in a rollout"):
         ForecastConfig(residual="climatology", mode="rollout")

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -41,6 +42,14 @@ EXPECTED = {
     "reconstruct": {},
 }
 NEED = [name for name, facts in EXPECTED.items() if facts]
+BATCH = {
+    "field": np.zeros((1, 2, 4, 4, 1), np.float32),
+    "boxes": np.zeros((1, 2, 3, 4), np.float32),
+    "tokens": np.zeros((1, 4), int),
+    "context": np.zeros((1, 2, 4, 4, 1), np.float32),
+    "persistence": np.zeros((1, 1, 4, 4, 1), np.float32),
+    "target": np.zeros((1, 1, 4, 4, 1), np.float32),
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -61,14 +70,13 @@ def test_data_that_do_not_know_are_refused(name):
 
 
 @pytest.mark.parametrize("name", NEED)
-def test_an_unfitted_task_builds_and_learns_nothing(name):
-    task = CONFIGS[name].create()
-    shapes = {"field": (1, 2, 4, 4, 1), "boxes": (1, 2, 3, 4), "tokens": (1, 4)}
-    shapes |= {"context": (1, 2, 4, 4, 1), "target": (1, 1, 4, 4, 1)}
-    with pytest.raises(InputError, match=r"must .*, got .*; use task\.fitted\(data\)"):
-        task.build(Conv3DConfig.tiny(2), shapes, rngs=nnx.Rngs(0))
-    with pytest.raises(InputError, match=r"must .*, got .*; use task\.fitted\(data\)"):
-        task.loss(lambda x: x, {})
+def test_an_unfitted_task_refuses_what_needs_its_facts(name):
+    task: Any = CONFIGS[name].create()
+    shapes = {name: values.shape for name, values in BATCH.items()}
+    backbone = Conv3DConfig(2, features=(4,), window=(1, 2, 2))
+    with pytest.raises(InputError, match=r"must know .*, got none; use task\.fitted\(data\)"):
+        # A model is the same whatever its forecast will weigh.
+        task.predict(task.build(backbone, shapes, rngs=nnx.Rngs(0)), BATCH)
 
 
 def test_a_weight_that_is_a_number_asks_nobody():
