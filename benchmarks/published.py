@@ -38,6 +38,7 @@ from benchmarks.scores import (
     quantile_scores,
 )
 from benchmarks.timing import RESULTS, device
+from stpatch_jax.files import replaced
 from stpatch_jax.recipes import recipe
 from stpatch_jax.recipes.customers import CustomersJudge
 from stpatch_jax.recipes.risk import RiskJudge
@@ -242,9 +243,8 @@ def write(folder: Path, now: list[Row]) -> Path:
     """Merges rows into the file of a folder, in one rename."""
     path = folder / FILE
     before = json.loads(path.read_text()) if path.exists() else []
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(merged(before, now), indent=1, allow_nan=False) + "\n")
-    part.replace(path)
+    with replaced(path) as part:
+        part.write_text(json.dumps(merged(before, now), indent=1, allow_nan=False) + "\n")
     return path
 
 

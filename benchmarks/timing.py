@@ -16,6 +16,8 @@ from typing import Any
 
 import jax
 
+from stpatch_jax.files import replaced
+
 RESULTS = Path(__file__).parent / "results"
 PEERS = ("dm_pix", "keras", "kornia", "torch")
 Call = Callable[[], Any]
@@ -167,7 +169,6 @@ def write_results(question: str, answer: Mapping[str, Any], *, folder: Path, not
     content = {"device": described, "versions": versions(), "note": note, **answer}
     path = folder / f"{question}-{device_slug(described)}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    part.replace(path)
+    with replaced(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
     return path

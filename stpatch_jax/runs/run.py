@@ -14,7 +14,7 @@ from flax import nnx
 
 import stpatch_jax
 from stpatch_jax.data import Batch, Data, batch_iterator
-from stpatch_jax.errors import InputError, require_members
+from stpatch_jax.errors import require_members
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone
 from stpatch_jax.runs.config import RunConfig, resolved
@@ -22,8 +22,8 @@ from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
 from stpatch_jax.runs.judging.report import draw_plots, summary
-from stpatch_jax.runs.trained import load_run
-from stpatch_jax.runs.values import difference, to_values, without_arrays
+from stpatch_jax.runs.trained import load_run, require_same_data
+from stpatch_jax.runs.values import to_values, without_arrays
 from stpatch_jax.tasks import Task, transfer_backbone
 from stpatch_jax.training import (
     Checkpoints,
@@ -123,7 +123,7 @@ class Run:
             create = self.create_start
             nnx.eval_shape(lambda: create(nnx.Rngs(0)))
         first_process_first(lambda: directory.claim(to_values(self.config)))
-        _require_same_data(directory, self)
+        require_same_data(directory, self.data)
 
     def fit(self, directory: RunDirectory, *, progress: bool = True) -> FitResult:
         """Trains to the end in a claimed directory, or goes on there.
@@ -259,7 +259,7 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     """
     trained = load_run(workdir)
     run = Run(trained.config, data=data)
-    _require_same_data(trained.directory, run)
+    require_same_data(trained.directory, run.data)
     with Checkpoints(trained.directory.checkpoints) as checkpoints:
         restored = restore_state(
             run.create_model, run.config.train, checkpoints, run.mesh, step=trained.step
@@ -269,22 +269,6 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     return run.report(
         trained.directory, restored[0].averaged(), trained.step, before.get("machine", {})
     )
-
-
-def _require_same_data(directory: RunDirectory, run: Run) -> None:
-    """Refuses to go on with a run whose data have changed under it."""
-    if not directory.checkpoints.is_dir():
-        return
-    with Checkpoints(directory.checkpoints) as checkpoints:
-        step = checkpoints.latest_step
-        before = None if step is None else checkpoints.extras(step).get("digests")
-    now = {split: run.data.digest(split) for split in SPLITS}
-    changed = None if before is None else difference(before, now)
-    if changed:
-        raise InputError(
-            f"the data of the run in {directory.path} must be what it was trained on, got another "
-            f"{changed[0]} split; restore the data or choose another --workdir"
-        )
 
 
 def _patches(model: nnx.Module, field: tuple[int, ...]) -> int | None:

@@ -37,7 +37,6 @@ class TrainedRun:
         step: The step of the checkpoint.
         task: The task, with what it knows of the training data.
         state: What was fitted to the training rows, as `Data.state` gave it.
-        digests: Short names of the splits of the training data, see `Data.digest`.
         shapes: Shapes of the arrays of a training batch, by name.
         identity: What tells predictions of this checkpoint from others: recipe, step and checksum.
     """
@@ -47,7 +46,6 @@ class TrainedRun:
     step: int
     task: Task
     state: Mapping[str, Any]
-    digests: Mapping[str, str]
     shapes: Shapes
     identity: Mapping[str, str]
 
@@ -122,21 +120,8 @@ class TrainedRun:
         if path is not None:
             return self.config.data.restore(path, self.state)
         data = self.config.data.load()
-        self.require_same(data)
+        require_same_data(self.directory, data)
         return data
-
-    def require_same(self, data: Data) -> None:
-        """Refuses data that are not those the run was trained on.
-
-        Raises:
-            InputError: They have changed.
-        """
-        changed = difference(self.digests, {split: data.digest(split) for split in self.digests})
-        if changed:
-            raise InputError(
-                f"the data of the run in {self.directory.path} must be what it was trained on, got "
-                f"another {changed[0]} split; restore the data or choose another --workdir"
-            )
 
 
 def load_run(directory: str | Path) -> TrainedRun:
@@ -150,7 +135,11 @@ def load_run(directory: str | Path) -> TrainedRun:
     """
     run = RunDirectory(directory)
     config = for_these_devices(from_values(RunConfig, run.config()))
-    step, extras, arrays = _latest(run)
+    if (latest := _latest(run)) is None:
+        raise InputError(
+            f"the run in {directory} must have a checkpoint, got none yet; train it first"
+        )
+    step, extras, arrays = latest
     missing = {"facts", "state", "digests", "shapes"} - extras.keys()
     require(
         not missing,
@@ -165,7 +154,6 @@ def load_run(directory: str | Path) -> TrainedRun:
         step=step,
         task=config.task.create(facts=extras["facts"]),
         state=state,
-        digests=extras["digests"],
         shapes=extras["shapes"],
         identity={
             "recipe": config.recipe,
@@ -175,14 +163,32 @@ def load_run(directory: str | Path) -> TrainedRun:
     )
 
 
-def _latest(run: RunDirectory) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Step, extras and arrays of the latest checkpoint."""
-    if run.checkpoints.is_dir():
-        with Checkpoints(run.checkpoints) as checkpoints:
-            step = checkpoints.latest_step
-            if step is not None:
-                return step, checkpoints.extras(step), checkpoints.arrays(step)
-    raise InputError(f"the run in {run.path} must have a checkpoint, got none yet; train it first")
+def require_same_data(run: RunDirectory, data: Data) -> None:
+    """Refuses data other than those that a run was trained on, if it was trained at all.
+
+    Raises:
+        InputError: They have changed.
+    """
+    if (latest := _latest(run)) is None:
+        return
+    before = latest[1].get("digests", {})
+    changed = difference(before, {split: data.digest(split) for split in before})
+    if changed:
+        raise InputError(
+            f"the data of the run in {run.path} must be what it was trained on, got another "
+            f"{changed[0]} split; restore the data or choose another --workdir"
+        )
+
+
+def _latest(run: RunDirectory) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+    """Step, extras and arrays of the latest checkpoint, None where there is none."""
+    if not run.checkpoints.is_dir():
+        return None
+    with Checkpoints(run.checkpoints) as checkpoints:
+        step = checkpoints.latest_step
+        if step is None:
+            return None
+        return step, checkpoints.extras(step), checkpoints.arrays(step)
 
 
 def _unbound(array: jax.Array) -> jax.Array:
