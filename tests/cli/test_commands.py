@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -67,6 +68,13 @@ def test_unknown_names_list_the_known(capsys):
     refused(["fly"], capsys, "'recipes', 'train', 'search', 'evaluate'", "'fly'")
     refused(["train", "socks"], capsys, "must be 'clip', 'customers',", "'socks'")
     refused(["train", "--train.steps", "3"], capsys, "must have a recipe first, one of clip,")
+
+
+def test_a_command_leaves_warnings_as_they_were(capsys):
+    before = warnings.showwarning
+    assert cli.main(["recipes"]) == 0
+    assert cli.main(["fly"]) == 2
+    assert warnings.showwarning is before
 
 
 def test_an_unknown_flag_is_told_by_tyro(capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -76,6 +77,35 @@ def test_hidden_patches_are_reported_beside_the_naive_rules(pretrained):
     assert report["validation"]["rmse"] > 0
     assert "| visible_mean |" in (pretrained / "report.md").read_text()
     assert (pretrained / "plots/reconstruction.png").is_file()
+
+
+def test_a_run_predicts_any_number_of_examples_on_any_device(pretrained):
+    run = load_run(pretrained)
+    assert run.model is run.model
+    assert run.identity == load_run(pretrained).identity
+    field = run.data().source("test")[0]["field"]
+    # More than one batch, the last of which is filled up.
+    many = np.stack([field * (1 + at / 100) for at in range(70)])
+    made = run.predict({"field": many})
+    assert made.shape == many.shape
+    np.testing.assert_allclose(run.predict({"field": many[:1]}), made[:1], rtol=1e-4, atol=1e-5)
+    last = jax.devices()[-1]
+    assert last != jax.devices()[0]
+    elsewhere = jax.device_put(np.ones(()), last)
+    for leaf in jax.tree.leaves(nnx.state(run.model, nnx.Param)):
+        # An array that is bound to another device could not be added.
+        assert (leaf.sum() + elsewhere).device == last
+
+
+def test_data_that_changed_are_refused(volumes, pretrained):
+    whole = Path(volumes).read_bytes()
+    arrays = dict(np.load(volumes))
+    np.savez(volumes, **{**arrays, "train_images": arrays["train_images"] // 2})
+    try:
+        with pytest.raises(InputError, match="must be what it was trained on, got another"):
+            load_run(pretrained).data()
+    finally:
+        Path(volumes).write_bytes(whole)
 
 
 def test_training_starts_from_the_backbone_of_the_other_run(volumes, pretrained):

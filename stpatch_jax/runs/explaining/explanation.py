@@ -17,7 +17,6 @@ from stpatch_jax import explain as methods
 from stpatch_jax.errors import require
 from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced
-from stpatch_jax.nn import NeighborhoodOperator, PatchTransformer
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.explaining.question import Asked, Question, backbone_of, coordinate_text
@@ -247,9 +246,9 @@ def hidden_windows(window: tuple[int, ...] | None, question: Question) -> Window
 def _fitting(wanted: tuple[Method, ...], question: Question) -> tuple[Method, ...]:
     """The methods that are asked for, by default all that fit the answer and its model."""
     unfit = dict(question.unfit)
-    if not isinstance(question.backbone, PatchTransformer):
+    if not isinstance(question.backbone, methods.AttentionModel):
         kind = type(question.backbone).__name__
-        unfit.setdefault("attention_rollout", ("a backbone with attention weights", kind))
+        unfit.setdefault("attention_rollout", ("a backbone that tells its attention", kind))
     fit = tuple(method for method in get_args(Method) if method not in unfit)
     for method in wanted:
         need, there = unfit.get(method, ("", ""))
@@ -286,7 +285,7 @@ def _tables(question: Question, key: jax.Array) -> dict[str, xr.DataArray]:
             quality, fields, key=key, unit=question.loss
         )
     backbone = question.backbone
-    if isinstance(backbone, NeighborhoodOperator):
+    if isinstance(backbone, methods.NeighborModel):
         tables["neighborhood_weights"] = methods.neighborhood_weights(backbone, question.field)
     return tables
 

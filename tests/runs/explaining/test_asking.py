@@ -10,7 +10,7 @@ from flax import nnx
 
 from stpatch_jax import explain
 from stpatch_jax.data import CharactersConfig, LabelledVolumesConfig
-from stpatch_jax.data.protocols import Problem
+from stpatch_jax.data.protocols import InputAxes, Problem
 from stpatch_jax.errors import InputError
 from stpatch_jax.explain.score import scores
 from stpatch_jax.nn import Conv3DConfig, PatchCNNConfig, TokenEmbeddingConfig
@@ -26,6 +26,7 @@ from stpatch_jax.tasks import (
     Reconstruct,
     ReconstructConfig,
 )
+from stpatch_jax.tasks.task import TaskBase
 from stpatch_jax.training import make_mesh
 
 CLASSES = ("car", "dog", "cat")
@@ -191,3 +192,53 @@ def test_a_hidden_patch_is_explained_by_what_is_shown(tmp_path):
     assert values[~hidden].all()
     with pytest.raises(InputError, match="target must be left out of a question on a hidden patch"):
         asked(volumes, tmp_path, target="a")
+
+
+class Slope(TaskBase):
+    """The last value of a series of whole numbers less its first, twice."""
+
+    inputs = ("series", "sign")
+
+    def build(self, backbone, shapes, *, rngs):
+        return nnx.Linear(1, 1, rngs=rngs)
+
+    def predict(self, model, batch):
+        slope = (batch["series"][:, -1, 0] - batch["series"][:, 0, 0]) * batch["sign"]
+        return {"slope": slope, "both": jnp.stack([slope, slope], axis=1)}
+
+    def loss(self, model, batch):
+        return jnp.mean((self.predict(model, batch)["slope"] - batch["truth"]) ** 2), {}
+
+
+class Series(Problem):
+    report: ClassVar = {"splits": {}}
+
+    def source(self, _):
+        return [
+            {
+                "series": np.array([[1], [2], [3], [5.0 + at]], np.float32),
+                "sign": np.int32(-1),
+                "truth": np.float32(at),
+            }
+            for at in range(3)
+        ]
+
+    def input_axes(self, split, number):
+        return InputAxes(coords={"time": [2, 3, 5, 7]}, channels=["height"], unit="m", zero="sea")
+
+
+def test_the_mean_answer_of_a_task_that_no_judge_knows_is_explained():
+    task, data = Slope(), Series()
+    judge = judges.of(task, data)(task, data, make_mesh(), batch_size=8)
+    network = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    question = judge.question(Asked(network, task, data, "test", 1))
+    assert found(question) == -5
+    assert question.field.time.values.tolist() == [2, 3, 5, 7]
+    assert (question.field.attrs["units"], question.zero) == ("m", "sea")
+    # The second input is held as it is in the example.
+    values = explain.integrated_gradients(question.score, question.field, points=8)
+    np.testing.assert_allclose(values[:, 0], [1, 0, 0, -6], atol=1e-5)
+    quality = np.asarray(scores(question.quality, question.fields.values))
+    np.testing.assert_allclose(quality, [-((4.0 + 0) ** 2), -36, -64])
+    with pytest.raises(InputError, match="lead must be left out of a question on the mean answer"):
+        judge.question(Asked(network, task, data, "test", 1, lead=2))

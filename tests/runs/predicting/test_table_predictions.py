@@ -23,6 +23,7 @@ from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.recipes.movement.data import MovementConfig
 from stpatch_jax.recipes.risk.data import RiskConfig
+from stpatch_jax.recipes.video import ClipObjectsConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.run import Run, RunConfig
@@ -149,9 +150,9 @@ def test_tables_of_other_companies_or_columns_are_refused(panel, capsys):
     price_table(rows=90).to_csv(folder / "long.csv", index=False)
     table[:8].to_csv(folder / "short.csv", index=False)
     cases = {
-        "few.csv": "must have every company that the run was trained on, but BBB is missing",
-        "long.csv": "must have every channel that the run was trained on, but price is missing",
-        "short.csv": "must have the 9 rows that a forecast needs, but it has 8",
+        "few.csv": "must have every company that the run was trained on, got none called BBB",
+        "long.csv": "must have every channel that the run was trained on, got none called price",
+        "short.csv": "must have the 9 rows that a forecast needs, got 8",
         "none.csv": "none.csv",
     }
     for name, told in cases.items():
@@ -260,12 +261,12 @@ def test_volumes_are_scaled_as_those_of_the_split(tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_of_other_kinds_are_refused(panel, tmp_path):
+def test_data_that_no_other_file_holds_are_refused(panel, tmp_path):
     folder, run, _ = panel
     shutil.copytree(folder / "run", tmp_path / "run")
-    other = dataclasses.replace(run.config, data=LabelledSeriesConfig(path="series.tsv"))
+    other = dataclasses.replace(run.config, data=ClipObjectsConfig())
     (tmp_path / "run/config.json").write_text(json.dumps(to_values(other)))
-    with pytest.raises(InputError, match="forecasts fields or prices or classifies items, but"):
+    with pytest.raises(InputError, match="data that can be read from another file, got ClipObj"):
         predict(tmp_path / "run", "prices.csv", tmp_path / "f.csv")
 
 
