@@ -136,7 +136,7 @@ class FieldJudge(ForecastJudge):
         return {
             "index": batch["index"],
             "lead": np.broadcast_to(leads, (len(batch["index"]), len(leads))),
-            **{name: values[:, leads, ..., 0] for name, values in maps.items()},
+            **{name: values[..., 0][:, leads] for name, values in maps.items()},
         }
 
     def report(self, judged: Judged) -> dict[str, Any]:
