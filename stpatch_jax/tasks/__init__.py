@@ -3,7 +3,7 @@
 from stpatch_jax.tasks.classify import Classify, ClassifyConfig
 from stpatch_jax.tasks.detect import Detect, DetectConfig
 from stpatch_jax.tasks.forecast import Forecast, ForecastConfig
-from stpatch_jax.tasks.models import BackboneWithHead, Ensemble, TaskModel, transfer_backbone
+from stpatch_jax.tasks.models import BackboneWithHead, Ensemble, transfer_backbone
 from stpatch_jax.tasks.next_token import NextToken, NextTokenConfig
 from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructConfig
 from stpatch_jax.tasks.task import Batch, Task, TaskBase, TaskConfig, real_entries
@@ -26,7 +26,6 @@ __all__ = [
     "Task",
     "TaskBase",
     "TaskConfig",
-    "TaskModel",
     "real_entries",
     "transfer_backbone",
 ]

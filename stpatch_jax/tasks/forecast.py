@@ -167,6 +167,8 @@ class Forecast(TaskBase):
 
     def __init__(self, config: ForecastConfig, *, model_weight: float | None = None):
         super().__init__(config, model_weight=model_weight)
+        needed = (config.residual, config.weighed_against)
+        self.inputs = ("context", "persistence", *(name for name in _NAIVE if name in needed))
 
     def fitted(self, data: Any) -> Self:
         """The task with the weight that the data tell, where the config leaves it to them.
@@ -188,12 +190,6 @@ class Forecast(TaskBase):
         """
         weight = self.config.model_weight
         return self.fact("model_weight") if weight == "data" else weight
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the arrays of a batch that `predict` reads."""
-        needed = (self.config.residual, self.config.weighed_against)
-        return ("context", "persistence", *(name for name in _NAIVE if name in needed))
 
     @property
     def networks(self) -> int:

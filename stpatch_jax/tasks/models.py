@@ -40,16 +40,12 @@ class Ensemble(nnx.Module):
         return self.members[0].backbone
 
 
-TaskModel = BackboneWithHead | Ensemble
-"""What a task builds."""
-
-
 def members_of(model: Any) -> Sequence[Any]:
     """The networks of a model: the members of an `Ensemble`, of any other model itself."""
     return model.members if isinstance(model, Ensemble) else (model,)
 
 
-def transfer_backbone(pretrained: TaskModel, model: TaskModel) -> None:
+def transfer_backbone(pretrained: nnx.Module, model: nnx.Module) -> None:
     """Copies the backbone of a trained model into another task's model, in place.
 
     Both are models that a task built, with the same backbone config; heads and PRNG keys stay as
@@ -61,7 +57,8 @@ def transfer_backbone(pretrained: TaskModel, model: TaskModel) -> None:
         model: The model to copy into, such as one of `Forecast` or `Classify`; into all members.
 
     Raises:
-        InputError: Naming the first parameter that does not fit; nothing was copied then.
+        InputError: Naming the first parameter that does not fit, or a model has no `backbone`;
+            nothing was copied then.
     """
     source = _backbone_state(pretrained)
     targets = [_backbone_state(member) for member in members_of(model)]
@@ -81,7 +78,11 @@ def transfer_backbone(pretrained: TaskModel, model: TaskModel) -> None:
             variable[...] = jnp.array(source[name][...], variable.dtype)
 
 
-def _backbone_state(model: TaskModel) -> dict[str, nnx.Variable]:
+def _backbone_state(model: Any) -> dict[str, nnx.Variable]:
     """The variables of a backbone but PRNG keys, by their dotted names."""
+    require(
+        hasattr(model, "backbone"),
+        f"both models must have a backbone, got {type(model).__name__} without; name it backbone",
+    )
     state = nnx.state(model.backbone, nnx.Not(nnx.RngState))
     return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}

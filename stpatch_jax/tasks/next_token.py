@@ -71,16 +71,12 @@ class NextToken(TaskBase):
         InputError: The counts are none.
     """
 
+    inputs = ("tokens",)
     config: NextTokenConfig
 
     def __init__(self, config: NextTokenConfig, *, token_counts: Sequence[int] = ()):
         counts = checked_counts("token_counts", token_counts, least=2)
         super().__init__(config, token_counts=counts)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The tokens."""
-        return ("tokens",)
 
     @property
     def token_counts(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from flax import nnx
 
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
-from stpatch_jax.tasks.models import BackboneWithHead, Ensemble, TaskModel
+from stpatch_jax.tasks.models import BackboneWithHead, Ensemble
 
 Batch = Mapping[str, Any]
 """Arrays by name, each [batch, ...]."""
@@ -95,17 +95,13 @@ class TaskBase:
         **facts: What only the data know, see `Task.facts`; those that are empty are left out.
     """
 
+    inputs: tuple[str, ...] = ("field",)
     config: Any = None
     _facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, config: Any, **facts: Any):
         self.config = config
         self._facts = {name: fact for name, fact in facts.items() if fact not in (None, ())}
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The field."""
-        return ("field",)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -138,7 +134,7 @@ class TaskBase:
         """Number of networks in a model; several are the members of an `Ensemble`."""
         return 1
 
-    def build(self, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs) -> TaskModel:
+    def build(self, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs) -> nnx.Module:
         """Builds backbone and head for batches of the given shapes, or several of both.
 
         Args:

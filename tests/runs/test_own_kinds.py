@@ -308,7 +308,7 @@ def test_a_task_without_a_member_is_refused_before_anything_is_written(tmp_path)
     @dataclasses.dataclass(frozen=True)
     class NoLossConfig(TaskConfig):
         def create(self, *, facts: Mapping[str, Any] | None = None) -> Any:
-            return NoLoss()
+            return NoLoss(self)
 
     config = dataclasses.replace(CONFIG, task=NoLossConfig())
     with pytest.raises(InputError, match="members of Task, got NoLoss without loss"):

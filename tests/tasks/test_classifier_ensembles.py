@@ -1,5 +1,7 @@
 """Ensembles of classifiers: mean probabilities, mean losses, members with weights of their own."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ FLAT = FlatPatchesConfig(WindowSpec((4,)))
 LEARNING = PatchCNNConfig(WindowSpec((4,)), features=(3,))
 
 
-def problem(members, backbone: BackboneConfig = FLAT):
+def problem(members, backbone: BackboneConfig = FLAT) -> tuple[Classify, Any, dict[str, Any]]:
     random = np.random.default_rng(0)
     batch = {
         "field": random.normal(size=(6, 8, 2)).astype(np.float32),
