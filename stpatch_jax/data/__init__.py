@@ -48,14 +48,12 @@ from stpatch_jax.data.protocols import (
 )
 from stpatch_jax.data.readers import (
     LabelledItems,
-    Tokenizer,
     open_field,
     read_folder,
     read_labelled_arrays,
     read_labelled_lines,
     read_labelled_series,
     read_lines,
-    train_tokenizer,
 )
 from stpatch_jax.data.sampling.batches import (
     AugmentedSource,
@@ -67,15 +65,10 @@ from stpatch_jax.data.sampling.batches import (
 )
 from stpatch_jax.data.sampling.samplers import (
     BlockShuffle,
-    UniformSampler,
-    WeightedSampler,
-    class_weights,
-    valid_shares,
 )
 from stpatch_jax.data.sampling.splits import (
     chronological_splits,
     split_by_rows,
-    split_by_times,
     window_starts,
 )
 from stpatch_jax.data.transforms.cleaning import nan_quantiles
@@ -125,17 +118,13 @@ __all__ = [
     "SlabReader",
     "Source",
     "TextData",
-    "Tokenizer",
     "Transform",
-    "UniformSampler",
     "UnlabelledFields",
-    "WeightedSampler",
     "Winsorizer",
     "batch_iterator",
     "calendar_features",
     "chosen_split",
     "chronological_splits",
-    "class_weights",
     "drawn_share",
     "forecast_dataset",
     "hampel_filter",
@@ -156,10 +145,7 @@ __all__ = [
     "rolling_weight",
     "sequential_batches",
     "split_by_rows",
-    "split_by_times",
-    "train_tokenizer",
     "truth",
-    "valid_shares",
     "window_starts",
     "with_climatology",
     "with_space_means",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stpatch_jax.data.libraries import require_library
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, check_choice, require
 
 _GITHUB = "https://raw.githubusercontent.com"
 _TIMEOUT_S = 30
@@ -170,26 +170,23 @@ def locate(name: str) -> Path:
     Raises:
         InputError: If there is no such data set, it cannot be fetched, or its bytes are others.
     """
-    require(
-        name in CATALOG,
-        f"a data set must be one of {', '.join(CATALOG)}, but it is {name!r}; choose one of them",
-    )
+    check_choice("a data set of the catalog", name, tuple(CATALOG))
     entry = CATALOG[name]
     folder = os.environ.get("STPATCH_DATA")
     if folder and (path := Path(folder, entry.file)).is_file():
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
         require(
-            found == entry.sha256,
-            f"{path} must be the published file of {name}, but its checksum is {found[:12]}... and "
-            f"not {entry.sha256[:12]}...; restore it, or read it by its path",
+            checksum == entry.sha256,
+            f"{path} must be the published file of {name}, got the checksum {checksum[:12]}... in "
+            f"place of {entry.sha256[:12]}...; restore it, or read it by its path",
         )
         return path
     if entry.url is None:
         raise InputError(
-            f"the data set {name} must lie in the folder STPATCH_DATA as {entry.file}, because it "
-            f"was made from the published one ({entry.source}); set STPATCH_DATA to the folder "
-            "that has it"
+            f"the data set {name} must lie in the folder STPATCH_DATA as {entry.file}, as it was "
+            f"made from the published one ({entry.source}), got none there; set STPATCH_DATA to "
+            "the folder that has it"
         )
     return _fetched(name, entry, entry.url)
 
@@ -209,7 +206,7 @@ def _fetched(name: str, entry: CatalogEntry, url: str) -> Path:
     # Whatever the network library raises, all of it derives from OSError.
     except (OSError, ValueError) as error:
         raise InputError(
-            f"the data set {name} must be fetched whole from {url}, but that gave: "
+            f"the data set {name} must be fetched whole from {url}, got "
             f"{' '.join(str(error).split())[:300]}; try again, or put the file into the folder "
             f"STPATCH_DATA as {entry.file}"
         ) from error

@@ -10,7 +10,8 @@ from stpatch_jax.data.protocols import DataConfig, InputAxes, Problem, chosen_sp
 from stpatch_jax.data.readers import read_lines
 from stpatch_jax.data.readers.text import text_pair
 from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.errors import require
+from stpatch_jax.data.sampling.splits import check_shares
+from stpatch_jax.errors import check_range, check_size, require
 
 SYMBOLS = 256
 _END = "\n"
@@ -41,17 +42,9 @@ class CharactersConfig(DataConfig):
     encoding: str = "latin-1"
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.context < self.window,
-            "data.context must be at least 0 and less than data.window, but they are "
-            f"{self.context} and {self.window}; use for example 64 and 128",
-        )
-        shares = self.validation_share, self.test_share
-        require(
-            min(shares) > 0 and sum(shares) < 1,
-            "data.validation_share and data.test_share must be above 0 and leave a rest to "
-            f"train, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.05 and 0.05",
-        )
+        check_size("data.window", self.window)
+        check_range("data.context", self.context, 0, self.window, bounds="[)")
+        check_shares(validation_share=self.validation_share, test_share=self.test_share)
 
     def load(self) -> "Characters":
         """Reads the file, or the two of a pair, and splits their lines.
@@ -67,8 +60,8 @@ class CharactersConfig(DataConfig):
             for name, part in self._split(found).items():
                 require(
                     len(part) > 0,
-                    f"the {name} split of {file} must have a line, but of {len(found)} lines it "
-                    "has none; use a longer text or other shares",
+                    f"the {name} split of {file} must have a line, got none of {len(found)} "
+                    "lines; use a longer text or other shares",
                 )
                 parts[name].append(part)
         texts = {name: [self._bytes(part) for part in found] for name, found in parts.items()}

@@ -28,7 +28,7 @@ def require_library(name: str, *, purpose: str, install: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
-            f"{purpose} needs the library {name.partition('.')[0]}, but importing it gave: "
+            f"the library {name.partition('.')[0]} must be installed for {purpose}, got "
             f"{one_line(error)}; run pip install '{install}'"
         ) from error
 

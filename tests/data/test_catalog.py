@@ -87,16 +87,17 @@ def test_the_data_folder_comes_first_and_is_checked_too(place):
     path.write_bytes(CONTENT)
     assert locate("bytes") == path
     path.write_bytes(CONTENT[1:])
-    with pytest.raises(InputError, match="must be the published file of bytes, but its checksum"):
+    with pytest.raises(
+        InputError,
+        match=r"must be the published file of bytes, got the checksum \w+\.\.\. in place of",
+    ):
         locate("bytes")
 
 
 @pytest.mark.parametrize("fault", ["/cut", "/wrong", "/gone"])
 def test_a_fault_on_the_way_is_one_error_and_leaves_no_file(place, fault):
     folder = place(fault)
-    with pytest.raises(
-        InputError, match=r"fetched whole from http://.*, but that gave: .*;"
-    ) as error:
+    with pytest.raises(InputError, match=r"fetched whole from http://.*, got") as error:
         locate("bytes")
     assert "\n" not in str(error.value)
     assert files(folder) == []
@@ -115,9 +116,9 @@ def test_no_server_is_an_error_too(place, monkeypatch):
 
 def test_names_and_files_that_are_not_there(place):
     place(None)
-    with pytest.raises(InputError, match=r"must be one of stocks, .* but it is 'x'; choose"):
+    with pytest.raises(InputError, match="got 'x'"):
         locate("x")
-    with pytest.raises(InputError, match=r"STPATCH_DATA as kind/file\.bin, because it was made"):
+    with pytest.raises(InputError, match=r"STPATCH_DATA as kind/file\.bin, as it was made"):
         locate("bytes")
 
 

@@ -74,9 +74,9 @@ def test_what_cannot_be_split_is_refused(tmp_path):
     path = write(tmp_path, ["one", "two"])
     with pytest.raises(InputError, match=r"the validation split of .* must have a line"):
         CharactersConfig(path).load()
-    with pytest.raises(InputError, match=r"data\.context .* less than data\.window"):
+    with pytest.raises(InputError, match="got 4"):
         CharactersConfig(path, window=4, context=4)
-    with pytest.raises(InputError, match="leave a rest to train"):
+    with pytest.raises(InputError, match="below 1 together, got"):
         CharactersConfig(path, test_share=1.0)
     with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         CharactersConfig(write(tmp_path, ["x"] * 9), 8, 0, 0.3, 0.3).load().source("all")

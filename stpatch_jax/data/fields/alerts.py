@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_choice, check_range
 
 Event = Literal["none", "above", "below"]
 
@@ -32,21 +32,11 @@ class AlertConfig:
     probability: float = 0.3
 
     def __post_init__(self) -> None:
-        require(
-            self.event in get_args(Event),
-            f"data.alert.event must be one of {', '.join(get_args(Event))}, but it is "
-            f"{self.event!r}; choose one of them",
-        )
-        require(
-            not self.quantile or 0 < self.threshold < 1,
-            "data.alert.threshold must lie between 0 and 1 where it is the level of a quantile, "
-            f"but it is {self.threshold:g}; use for example 0.9",
-        )
-        require(
-            0 < self.probability < 1,
-            "data.alert.probability must lie between 0 and 1, but it is "
-            f"{self.probability:g}; use for example 0.3",
-        )
+        check_choice("data.alert.event", self.event, get_args(Event))
+        check_range("data.alert.probability", self.probability, 0, 1, bounds="()")
+        if self.quantile:
+            what = "data.alert.threshold, the level of a quantile,"
+            check_range(what, self.threshold, 0, 1, bounds="()")
 
     def thresholds(self, training: np.ndarray) -> np.ndarray:
         """The threshold of each series [*series], float64, from its training rows [row, *series].

@@ -12,7 +12,7 @@ from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase, i
 from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
 from stpatch_jax.data.transforms.cleaning import forward_fill, nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline, StepName
-from stpatch_jax.errors import check_choice, require
+from stpatch_jax.errors import check_choice, check_range, check_size, require
 
 MissingRule = Literal["forward_fill", "interpolate", "climatology", "leave"]
 
@@ -46,32 +46,15 @@ class CleaningConfig:
     per: Literal["channel", "cell"] = "channel"
 
     def __post_init__(self) -> None:
-        choices = {
-            "missing": (self.missing, get_args(MissingRule)),
-            "phase": (self.phase, get_args(ClimatologyPhase)),
-            "per": (self.per, ("channel", "cell")),
-        }
-        choices |= {f"steps[{at}]": (s, get_args(StepName)) for at, s in enumerate(self.steps)}
-        for name, (value, allowed) in choices.items():
-            require(
-                value in allowed,
-                f"{name} must be one of {', '.join(allowed)}, but it is {value!r}; choose one of "
-                "them",
-            )
-        require(
-            self.hampel_window == 0 or self.hampel_window >= 3,
-            f"hampel_window must be 0 (off) or at least 3 time steps, but it is "
-            f"{self.hampel_window}; use 0, 3 or more",
-        )
-        for name in ("hampel_threshold", "winsorize"):
-            top = 0.5 if name == "winsorize" else np.inf
-            value = getattr(self, name)
-            low = value >= 0 if name == "winsorize" else value > 0
-            require(
-                bool(low and value < top),
-                f"{name} must be {'in [0, 0.5)' if name == 'winsorize' else 'above 0'}, but it is "
-                f"{value:g}; choose another value",
-            )
+        check_choice("missing", self.missing, get_args(MissingRule))
+        check_choice("phase", self.phase, get_args(ClimatologyPhase))
+        check_choice("per", self.per, ("channel", "cell"))
+        for at, step in enumerate(self.steps):
+            check_choice(f"steps[{at}]", step, get_args(StepName))
+        if self.hampel_window:
+            check_size("hampel_window, unless 0 turns it off,", self.hampel_window, least=3)
+        check_range("hampel_threshold", self.hampel_threshold, 0, bounds="(]")
+        check_range("winsorize", self.winsorize, 0, 0.5, bounds="[)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +92,8 @@ class Cleaner:
         check_field(values)
         require(
             rows.step == 1 and 0 <= rows.start < rows.stop <= values.sizes["time"],
-            f"the training rows must lie in 0..{values.sizes['time'] - 1} in steps of 1, but they "
-            f"are {rows}; give rows of this field",
+            f"the training rows must lie in 0..{values.sizes['time'] - 1} in steps of 1, got "
+            f"{rows}; give rows of this field",
         )
         channels = tuple(str(name) for name in values.channel.values)
         reader = SlabReader(values, cache_bytes=0)
@@ -287,12 +270,12 @@ def check_field(values: xr.DataArray) -> None:
     dims = tuple(str(dim) for dim in values.dims)
     require(
         len(dims) >= 2 and dims[0] == "time" and dims[-1] == "channel",
-        f"a field must have the dims (time, *space, channel), but it has ({', '.join(dims)}); "
-        "rename or transpose them",
+        f"a field must have the dims (time, *space, channel), got ({', '.join(dims)}); rename or "
+        "transpose them",
     )
     require(
         {"time", "channel"} <= set(values.coords),
-        "a field must have the coordinates time and channel, but it has "
+        "a field must have the coordinates time and channel, got "
         f"{', '.join(map(str, values.coords)) or 'none'}; add the others with assign_coords",
     )
 
@@ -321,8 +304,8 @@ def _require_values(
     missing = [name for name, there in zip(channels, found, strict=True) if not there]
     require(
         False,
-        f"every channel must have a value among the {len(rows)} training rows, but "
-        f"{', '.join(missing)} has none; leave it out or use other rows",
+        f"every channel must have a value among the {len(rows)} training rows, got none for "
+        f"{', '.join(missing)}; leave it out or use other rows",
     )
 
 
@@ -356,12 +339,8 @@ def hampel_filter(values: np.ndarray, *, window: int, threshold: float = 3.0) ->
     References:
         Hampel, The influence curve and its role in robust estimation, JASA 69 (1974).
     """
-    require(
-        window >= 3, f"a Hampel window must hold at least 3 time steps, but it is {window}; use 3"
-    )
-    require(
-        threshold > 0, f"a Hampel threshold must be above 0, but it is {threshold:g}; 3 is usual"
-    )
+    check_size("window", window, least=3)
+    check_range("threshold", threshold, 0, bounds="(]")
     front = np.full((window - 1, *values.shape[1:]), np.nan, values.dtype)
     padded = np.concatenate([front, values])
     windows = np.stack([padded[lag : lag + len(values)] for lag in range(window)])

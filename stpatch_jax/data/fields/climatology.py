@@ -9,7 +9,7 @@ import numpy as np
 from stpatch_jax.data.fields.forcings import as_dates
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.transforms.cleaning import forward_fill
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_choice
 
 ClimatologyPhase = Literal["hour", "workday_hour", "weekday_hour", "day_of_year"]
 _PHASES = {"hour": 24, "workday_hour": 2 * 24, "weekday_hour": 7 * 24, "day_of_year": 366}
@@ -151,11 +151,7 @@ def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
 
 def _phases(phase: str) -> int:
     """The number of phases; refuses what is none."""
-    require(
-        phase in _PHASES,
-        f"the phase of a climatology must be one of {', '.join(get_args(ClimatologyPhase))}, but "
-        f"it is {phase!r}; choose one of them",
-    )
+    check_choice("the phase of a climatology", phase, get_args(ClimatologyPhase))
     return _PHASES[phase]
 
 

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_choice, require
 
 CalendarFeature = Literal["hour", "weekday", "day_of_year"]
 
@@ -36,11 +36,7 @@ def calendar_features(times: np.ndarray, *, features: Sequence[CalendarFeature])
     stamps = as_dates(times)
     columns = [np.zeros((len(stamps), 0))]
     for feature in features:
-        require(
-            feature in get_args(CalendarFeature),
-            f"calendar features must be among {', '.join(get_args(CalendarFeature))}, but one is "
-            f"{feature!r}; choose from these",
-        )
+        check_choice("a calendar feature", feature, get_args(CalendarFeature))
         angle = 2 * np.pi * _phase(stamps, feature)
         columns.append(np.stack([np.sin(angle), np.cos(angle)], axis=1))
     return np.concatenate(columns, axis=1).astype(np.float32)
@@ -58,7 +54,7 @@ def as_dates(times: np.ndarray) -> pd.DatetimeIndex:
     times = np.asarray(times)
     require(
         np.issubdtype(times.dtype, np.datetime64),
-        f"a calendar needs times of dtype datetime64, but they are {times.dtype}; give the field "
+        f"the times of a calendar must be of dtype datetime64, got {times.dtype}; give the field "
         "a time coordinate of dates or leave the calendar out",
     )
     return pd.DatetimeIndex(times)

@@ -23,8 +23,8 @@ from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.protocols import EVERYTHING, DataConfig, InputAxes, Problem, chosen_split
 from stpatch_jax.data.readers import open_field
 from stpatch_jax.data.sampling.batches import Batch
-from stpatch_jax.data.sampling.splits import split_by_rows, splits_report
-from stpatch_jax.errors import require
+from stpatch_jax.data.sampling.splits import check_shares, split_by_rows, splits_report
+from stpatch_jax.errors import check_size, require
 
 # Names of the space axes of an array, by its number of axes.
 _SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
@@ -83,28 +83,14 @@ class FieldConfig(DataConfig):
 
     def __post_init__(self) -> None:
         for name in ("context", "horizon", "stride"):
-            value = getattr(self, name)
-            require(
-                value >= 1,
-                f"data.{name} must be at least 1 time step, but it is {value}; use 1 or more",
-            )
-        shares = self.train_share, self.test_share
-        require(
-            min(shares) > 0 and sum(shares) < 1,
-            "data.train_share and data.test_share must be above 0 and leave a rest for "
-            f"validation, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.7 and "
-            "0.2",
-        )
-        require(
-            self.season >= 0,
-            f"data.season must be 0 (none) or more time steps, but it is {self.season}; use 0 or "
-            "more",
-        )
+            check_size(f"data.{name}", getattr(self, name))
+        check_size("data.season", self.season, least=0)
+        check_shares(train_share=self.train_share, test_share=self.test_share)
         for name in ("anomalies", "climatology_channel"):
             require(
                 self.climatology is not None or not getattr(self, name),
-                f"data.{name} needs a climatology, but there is none; give data.climatology a "
-                "phase",
+                f"data.climatology must be a phase for data.{name}, got none; give "
+                "data.climatology hour, for example",
             )
 
     def load(self) -> "FieldData":

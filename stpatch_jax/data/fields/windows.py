@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from stpatch_jax.data.fields.forcings import CalendarFeature, calendar_features
 from stpatch_jax.data.fields.slabs import CACHE_BYTES, SlabReader
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.transforms.cleaning import forward_fill
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_size, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +90,11 @@ class FieldWindows:
         names = tuple(str(name) for name in self.field.channel.values)
         require(
             names == self.cleaner.channels,
-            f"a field must have the channels its cleaning was fitted to, "
-            f"{', '.join(self.cleaner.channels)}, but it has {', '.join(names)}; select them",
+            "a field must have the channels its cleaning was fitted to, "
+            f"{', '.join(self.cleaner.channels)}, got {', '.join(names)}; select them",
         )
         for name in ("context", "horizon", "stride"):
-            _check_count(name, getattr(self, name), "time steps")
+            check_size(name, getattr(self, name))
         self._check_targets()
         self._check_tiles()
         # Made here, so that what is wrong with them is told at once.
@@ -241,31 +240,31 @@ class FieldWindows:
         )
         require(
             len(rows) >= self.horizon,
-            f"a split must hold one window of {self.horizon} target rows, but it has {len(rows)}; "
-            "use a shorter horizon or a longer split",
+            f"a split must hold one window of {self.horizon} target rows, got {len(rows)}; use a "
+            "shorter horizon or a longer split",
         )
 
     def _check_tiles(self) -> None:
         sizes = self.field.shape[1:-1]
         require(
             self.tile is not None or self.tile_stride is None,
-            "tile_stride needs a tile, but none is given; give both or none",
+            "tile must be given with a tile_stride, got none; give both or none",
         )
         for name, given in (("tile", self.tile), ("tile_stride", self.tile_stride)):
             if given is None:
                 continue
             require(
                 len(given) == len(sizes),
-                f"{name} must have one number per space axis of the field, {len(sizes)}, but it is "
+                f"{name} must have one number per space axis of the field, {len(sizes)}, got "
                 f"{given}; give one for each of {', '.join(map(str, self.field.dims[1:-1]))}",
             )
             for value in given:
-                _check_count(name, value, "cells")
+                check_size(name, value)
         for cells, size, dim in zip(self.tile or (), sizes, self.field.dims[1:-1], strict=False):
             require(
                 cells <= size,
-                f"a tile must fit into the field, but it has {cells} of {size} cells along {dim}; "
-                "use a smaller tile",
+                f"a tile must fit into the field, got {cells} of {size} cells along {dim}; use a "
+                "smaller tile",
             )
 
 
@@ -286,10 +285,3 @@ def covering_starts(size: int, *, window: int, stride: int) -> np.ndarray:
     """
     starts = np.arange(0, size - window + 1, stride, dtype=np.int64)
     return starts if starts[-1] == size - window else np.append(starts, size - window)
-
-
-def _check_count(name: str, value: int, unit: str) -> None:
-    require(
-        isinstance(value, Integral) and value >= 1,
-        f"{name} must be a whole number of {unit}, at least 1, but it is {value}; use 1 or more",
-    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_range, require
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,12 @@ class Augmentation:
         object.__setattr__(self, "flip", tuple(self.flip))
         require(
             all(axis >= 0 for axis in self.flip) and len(set(self.flip)) == len(self.flip),
-            "data.augmentation.flip must name space axes from 0, each once, but it is "
-            f"{self.flip}; give for example 0 1",
+            f"data.augmentation.flip must name space axes from 0, each once, got {self.flip}; "
+            "give for example 0 1",
         )
         for name in ("shift", "contrast", "brightness", "noise"):
-            value, most = getattr(self, name), 1.0 if name == "contrast" else np.inf
-            require(
-                0 <= value < most,
-                f"data.augmentation.{name} must be in [0, {most:g}), but it is {value}; use 0 for "
-                "none",
-            )
+            most = 1.0 if name == "contrast" else np.inf
+            check_range(f"data.augmentation.{name}", getattr(self, name), 0, most, bounds="[)")
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Refuses fields that cannot be changed so.
@@ -60,12 +56,12 @@ class Augmentation:
         require(
             max(self.flip, default=-1) < len(space),
             f"data.augmentation.flip must name axes of the {len(space)} space axes of the fields, "
-            f"counted from 0, but it is {self.flip}; leave out the others",
+            f"counted from 0, got {self.flip}; leave out the others",
         )
         require(
             not self.turn or len(set(space)) == 1,
-            f"data.augmentation.turn needs space axes of one length, but they are {space}; leave "
-            "it out",
+            f"space axes must be of one length for data.augmentation.turn, got {space}; leave it "
+            "out",
         )
 
     def __call__(self, field: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -13,8 +13,9 @@ from stpatch_jax.data.labelled.resizing import resized
 from stpatch_jax.data.protocols import DataConfig, Problem, chosen_split
 from stpatch_jax.data.readers import LabelledItems, read_folder
 from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, check_range, check_size, require
 
 # Mean and deviation of pixels are known from these; to decode all files twice would gain nothing.
 _FITTED = 256
@@ -56,18 +57,9 @@ class LabelledClipsConfig(DataConfig):
 
     def __post_init__(self) -> None:
         for name in ("frames", "size"):
-            value = getattr(self, name)
-            require(value >= 1, f"data.{name} must be at least 1, but it is {value}; use more")
-        require(
-            0 < self.zoom <= 1,
-            f"data.zoom must be in (0, 1], but it is {self.zoom:g}; use 1 for the largest square",
-        )
-        shares = self.validation_share, self.test_share
-        require(
-            min(shares) > 0 and sum(shares) < 1,
-            "data.validation_share and data.test_share must be positive and leave something to "
-            f"train on, but they are {shares[0]:g} and {shares[1]:g}; use for example 0.2 and 0.2",
-        )
+            check_size(f"data.{name}", getattr(self, name))
+        check_range("data.zoom", self.zoom, 0, 1, bounds="(]")
+        check_shares(validation_share=self.validation_share, test_share=self.test_share)
 
     def load(self) -> "LabelledClips":
         """Opens every file, without decoding it, and splits the files.
@@ -107,7 +99,7 @@ def _opened(folder: LabelledItems) -> tuple[list[Any], np.ndarray, dict[str, str
             require(
                 len(clip.shape) == 4 and clip.shape[-1] == (clips or [clip])[0].shape[-1],
                 f"the clip {name} must be an array [time, height, width, channel] of as many "
-                f"channels as the others, but its shape is {clip.shape}; save it as one",
+                f"channels as the others, got {clip.shape}; save it as one",
             )
         except InputError as error:
             unreadable[name] = str(error)
@@ -116,7 +108,7 @@ def _opened(folder: LabelledItems) -> tuple[list[Any], np.ndarray, dict[str, str
         kept.append(at)
     if unreadable:
         first = next(iter(unreadable.values()))
-        require(bool(clips), f"a file of {len(folder)} must be readable, but none is; {first}")
+        require(bool(clips), f"a file of {len(folder)} must be readable, got none; {first}")
         warnings.warn(
             f"{len(unreadable)} of {len(folder)} files left out: {', '.join(unreadable)}; {first}",
             stacklevel=3,

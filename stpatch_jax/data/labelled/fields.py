@@ -108,8 +108,8 @@ class LabelledFields(Problem):
         for name, split in splits.items():
             require(
                 len(split.labels) > 0,
-                f"the {name} split of {source} must have an example, but it has none; use more "
-                "data or other dates or shares",
+                f"the {name} split of {source} must have an example, got none; use more data or "
+                "other dates or shares",
             )
         train = splits["train"].fields
         if augmentation is not None:
@@ -245,8 +245,8 @@ def drawn_share(
         count = round(share * len(members))
         require(
             0 < count < len(members),
-            f"class {name} must have items for training and validation, but a share of {share:g} "
-            f"of its {len(members)} items is {count}; use more items or another share",
+            f"class {name} must have items for training and validation, got {count} as a share of "
+            f"{share:g} of its {len(members)} items; use more items or another share",
         )
         chosen[members[:count]] = True
     return chosen

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_range, check_size, require
 
 
 def k_fold(
@@ -40,21 +40,17 @@ def k_fold(
     missing = pd.isna(classes)
     require(
         not missing.any(),
-        f"every item must have a class, but item {int(missing.argmax())} has none; label it or "
+        f"every item must have a class, got none for item {int(missing.argmax())}; label it or "
         "leave it out",
     )
-    require(
-        2 <= folds <= len(classes),
-        f"the number of folds must lie in 2..{len(classes)}, the number of items, but it is "
-        f"{folds}; choose another one",
-    )
-    require(seed >= 0, f"seed must not be negative, but it is {seed}; use 0 or more")
+    check_range("the number of folds of these items", folds, 2, len(classes))
+    check_size("seed", seed, least=0)
     if stratified:
         names, counts = np.unique(classes, return_counts=True)
         require(
             counts.min() >= folds,
-            f"every class must have at least {folds} items for {folds} stratified folds, but "
-            f"{names[counts.argmin()]!s} has {counts.min()}; use fewer folds or stratified=False",
+            f"every class must have at least {folds} items for {folds} stratified folds, got "
+            f"{counts.min()} of {names[counts.argmin()]!s}; use fewer folds or stratified=False",
         )
     kind = StratifiedKFold if stratified else KFold
     splitter = kind(n_splits=folds, shuffle=True, random_state=seed)

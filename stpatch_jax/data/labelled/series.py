@@ -15,7 +15,7 @@ from stpatch_jax.data.labelled.fields import (
 )
 from stpatch_jax.data.protocols import DataConfig, located
 from stpatch_jax.data.readers import read_labelled_series
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_range, require
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,7 @@ class LabelledSeriesConfig(DataConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.validation_share < 1,
-            f"data.validation_share must be in [0, 1), but it is {self.validation_share:g}; use 0 "
-            "or a share",
-        )
+        check_range("data.validation_share", self.validation_share, 0, 1, bounds="[)")
 
     def load(self) -> LabelledFields:
         """Reads both files.
@@ -55,15 +51,15 @@ class LabelledSeriesConfig(DataConfig):
         other = folder + slash + name.replace("_TRAIN", "_TEST").replace("_train", "_test")
         require(
             other != self.path,
-            f"data.path must be the file NAME_TRAIN.tsv of a pair, but it is {path}; NAME_TEST.tsv "
-            "must lie beside it",
+            f"data.path must be the file NAME_TRAIN.tsv of a pair, got {path}; NAME_TEST.tsv must "
+            "lie beside it",
         )
         test_path = Path(located(other))
         train = read_labelled_series(path)
         test = read_labelled_series(test_path, classes=train.classes)
         require(
             train[0].shape == test[0].shape,
-            f"the series of {path.name} and {test_path.name} must be of one length, but they have "
+            f"the series of {path.name} and {test_path.name} must be of one length, got "
             f"{len(train[0])} and {len(test[0])} values; correct the files",
         )
         kept, held = split_off(train, self.validation_share, seed=self.seed)

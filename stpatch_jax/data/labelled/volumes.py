@@ -17,7 +17,7 @@ from stpatch_jax.data.labelled.fields import (
 from stpatch_jax.data.protocols import DataConfig
 from stpatch_jax.data.readers import LabelledItems, read_labelled_arrays
 from stpatch_jax.data.readers.arrays import array_headers, load_array
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_range, require
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
@@ -45,10 +45,7 @@ class LabelledVolumesConfig(DataConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            0 < self.train_share <= 1,
-            f"data.train_share must be in (0, 1], but it is {self.train_share:g}; use 1 for all",
-        )
+        check_range("data.train_share", self.train_share, 0, 1, bounds="(]")
 
     def load(self) -> LabelledFields:
         """Reads the file.
@@ -67,8 +64,8 @@ class LabelledVolumesConfig(DataConfig):
             shapes = split.fields.shape[1:], splits["train"].fields.shape[1:]
             require(
                 shapes[0] == shapes[1],
-                f"the volumes of {path} must be of one shape, but those of {name} are {shapes[0]} "
-                f"and those of train {shapes[1]}; resize them",
+                f"the volumes of {path} must be of one shape, got {shapes[0]} in {name} and "
+                f"{shapes[1]} in train; resize them",
             )
         if self.train_share < 1:
             splits["train"] = self._part(splits["train"], train.classes)
@@ -113,7 +110,7 @@ def _volumes(items: LabelledItems, path: Path) -> LabelledSplit:
 def _fields(volumes: np.ndarray, path: Path) -> np.ndarray:
     require(
         volumes.ndim in (4, 5),
-        f"the images of {path} must be volumes [item, z, y, x] or [item, z, y, x, channel], but "
-        f"their shape is {volumes.shape}; give a file of volumes",
+        f"the images of {path} must be volumes [item, z, y, x] or [item, z, y, x, channel], got "
+        f"{volumes.shape}; give a file of volumes",
     )
     return volumes[:, None, ..., None] if volumes.ndim == 4 else volumes[:, None]

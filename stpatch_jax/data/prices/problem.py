@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,8 +12,13 @@ from stpatch_jax.data.prices.representations import Levels, LogReturns, Represen
 from stpatch_jax.data.prices.tables import VOLUME, PriceTable, read_price_table
 from stpatch_jax.data.protocols import EVERYTHING, DataConfig, InputAxes, Problem, chosen_split
 from stpatch_jax.data.sampling.batches import Batch, Source
-from stpatch_jax.data.sampling.splits import chronological_splits, splits_report, window_starts
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.data.sampling.splits import (
+    check_shares,
+    chronological_splits,
+    splits_report,
+    window_starts,
+)
+from stpatch_jax.errors import InputError, check_choice, check_range, check_size, require
 
 RepresentationName = Literal["log_return", "level"]
 _DEFAULT_CHANNEL = "adjusted_close"
@@ -55,23 +59,11 @@ class PanelConfig(DataConfig):
 
     def __post_init__(self) -> None:
         for name in ("context", "horizon"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise InputError(
-                    f"{name} must be a whole number of time steps, at least 1, but it is {value}; "
-                    "use 1 or more"
-                )
-        if self.representation not in get_args(RepresentationName):
-            raise InputError(
-                f"representation must be one of {', '.join(get_args(RepresentationName))}, but it "
-                f"is {self.representation!r}; choose one of them"
-            )
-        for name in ("validation_share", "test_share"):
-            _check(name, getattr(self, name), 0 < getattr(self, name) < 1, "above 0 and below 1")
-        share = self.validation_share + self.test_share
-        _check("validation_share + test_share", share, share < 1, "below 1")
-        _check("minimum_share", self.minimum_share, 0 < self.minimum_share <= 1, "in (0, 1]")
-        _check("winsorize", self.winsorize, 0 <= self.winsorize < 0.5, "in [0, 0.5)")
+            check_size(f"data.{name}", getattr(self, name))
+        check_choice("data.representation", self.representation, get_args(RepresentationName))
+        check_shares(validation_share=self.validation_share, test_share=self.test_share)
+        check_range("data.minimum_share", self.minimum_share, 0, 1, bounds="(]")
+        check_range("data.winsorize", self.winsorize, 0, 0.5, bounds="[)")
 
     def load(self) -> "PanelData":
         """Reads the table, cleans it, splits it, and fits the representation to training rows.
@@ -127,11 +119,6 @@ class PanelConfig(DataConfig):
         )
         data = _data(self, table, values, companies, channels, target, found)
         return replace(data, splits={EVERYTHING: range(first, len(values) + self.horizon)})
-
-
-def _check(name: str, value: float, holds: bool, rule: str) -> None:
-    if not holds:
-        raise InputError(f"{name} must be {rule}, but it is {value:g}; choose another value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +205,7 @@ class PanelData(Problem):
         expected = (len(index), self.config.horizon, len(self.companies), 1)
         if values.shape != expected:
             raise InputError(
-                f"values must have the shape (n, horizon, company, 1) = {expected}, but it is "
+                f"values must have the shape (n, horizon, company, 1) = {expected}, got "
                 f"{values.shape}; give the predictions of one example for each index"
             )
         return self.representation.to_price(values, index)
@@ -254,13 +241,13 @@ class PanelData(Problem):
         index = np.asarray(index)
         if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
             raise InputError(
-                f"index must be a list of rows, integers of shape (n,), but it is {index.dtype} "
-                f"of shape {index.shape}; give the index of the batch"
+                f"index must be a list of rows, integers of shape (n,), got {index.dtype} of "
+                f"shape {index.shape}; give the index of the batch"
             )
         if index.size and not 1 <= index.min() <= index.max() <= last:
             raise InputError(
-                f"index must lie in 1..{last} for this table of {len(self.times)} rows, but it "
-                f"reaches from {index.min()} to {index.max()}; give rows of this table"
+                f"index must lie in 1..{last} for this table of {len(self.times)} rows, got "
+                f"{index.min()} to {index.max()}; give rows of this table"
             )
         return index
 
@@ -365,22 +352,18 @@ def _data(
 
 def _target(config: PanelConfig, channels: Sequence[str]) -> int:
     """Number of the target channel."""
-    if config.target_channel in channels:
-        return channels.index(config.target_channel)
     if len(channels) == 1 and config.target_channel == _DEFAULT_CHANNEL:
         return 0
-    raise InputError(
-        f"target_channel must be one of the table's channels {', '.join(channels)}, but it is "
-        f"{config.target_channel!r}; choose one of them"
-    )
+    check_choice("data.target_channel", config.target_channel, channels)
+    return channels.index(config.target_channel)
 
 
 def _warn_dropped(dropped: Mapping[str, str], companies: Sequence[str]) -> None:
     if len(dropped) == len(companies):
         name, reason = next(iter(dropped.items()))
         raise InputError(
-            f"at least one company must have enough data, but none of {len(companies)} has: "
-            f"{name}, for one, {reason}; use a longer table or a smaller minimum_share"
+            f"at least one company must have enough data, got none of {len(companies)}: {name}, "
+            f"for one, {reason}; use a longer table or a smaller minimum_share"
         )
     if dropped:
         reasons = "; ".join(f"{name} {reason}" for name, reason in dropped.items())

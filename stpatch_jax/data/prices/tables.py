@@ -102,7 +102,7 @@ def _sample_file() -> Path:
         if (folder / name).is_file():
             return folder / name
     raise InputError(
-        "the default price table must come with matplotlib, but this installation has no sample "
+        "the default price table must come with matplotlib, got an installation without sample "
         "data; give a table with --data.path FILE.csv"
     )
 
@@ -130,18 +130,16 @@ def _find_columns(cells: Cells) -> PanelColumns:
 
 
 def _long_columns(cells: Cells, roles: Sequence[str | None]) -> PanelColumns:
-    missing = [role for role in _ROLES if role not in roles]
-    if missing:
-        is_are, it_them = ("is", "it") if len(missing) == 1 else ("are", "them")
+    if missing := [role for role in _ROLES if role not in roles]:
         raise InputError(
-            f"the price table {cells.name} must have the columns {', '.join(_ROLES)}, but "
-            f"{', '.join(missing)} {is_are} missing; add {it_them} or correct the header"
+            f"the price table {cells.name} must have the columns {', '.join(_ROLES)}, got none for "
+            f"{', '.join(missing)}; add what is missing or correct the header"
         )
     for role in _ROLES:
         names = [name for name, found in zip(cells.header, roles, strict=True) if found == role]
         if len(names) > 1:
             raise InputError(
-                f"the price table {cells.name} must have one {role} column, but the header has "
+                f"the price table {cells.name} must have one {role} column, got "
                 f"{' and '.join(names)}; rename or remove all but one"
             )
     return PanelColumns(

@@ -19,19 +19,12 @@ from stpatch_jax.data.readers.items import (
     read_labelled_series,
 )
 from stpatch_jax.data.readers.tables import CSV_SUFFIXES, PARQUET_SUFFIXES, read_panel
-from stpatch_jax.data.readers.text import (
-    Tokenizer,
-    read_labelled_lines,
-    read_lines,
-    text_pair,
-    train_tokenizer,
-)
+from stpatch_jax.data.readers.text import read_labelled_lines, read_lines, text_pair
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
 from stpatch_jax.errors import InputError
 
 __all__ = [
     "LabelledItems",
-    "Tokenizer",
     "array_headers",
     "load_array",
     "open_field",
@@ -43,7 +36,6 @@ __all__ = [
     "read_lines",
     "require_library",
     "text_pair",
-    "train_tokenizer",
 ]
 
 _READERS: dict[str, Callable[..., xr.DataArray]] = {
@@ -123,7 +115,7 @@ def open_field(
         )
     local = kind not in ("zarr", "netcdf", "grib")
     if local and not Path(path).is_file():
-        raise InputError(f"there must be a file at {path}, but none is; give an existing file")
+        raise InputError(f"there must be a file at {path}, got none; give an existing file")
     reader = _READERS[kind]
     if variables is not None:
         options = {"variables": variables, **options}
@@ -155,9 +147,9 @@ def _guess(path: str | Path) -> str:
     if any(file.suffix in NETCDF_SUFFIXES for file in folder.glob("*")):
         return "netcdf"
     if not folder.exists():
-        raise InputError(f"there must be a file at {path}, but none is; give an existing file")
+        raise InputError(f"there must be a file at {path}, got none; give an existing file")
     raise InputError(
-        f"the format of {path} must be told by its name, but it ends with none of "
+        f"the format of {path} must be told by its name, got a name that ends with none of "
         f"{', '.join(suffix for group in _SUFFIXES.values() for suffix in group)}; give format=, "
         "or read labelled items with read_folder and lines with read_labelled_lines"
     )

@@ -135,8 +135,8 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
-            f"{file} must be a readable .npz or .npy file of numbers, but reading it gave: "
-            f"{one_line(error)}; restore the file"
+            f"{file} must be a readable .npz or .npy file of numbers, got {one_line(error)}; "
+            "restore the file"
         ) from error
 
 
@@ -151,8 +151,8 @@ def check_channels(field: xr.DataArray) -> None:
     for channel in field.channel.values:
         if np.isnan(field.sel(channel=channel).values).all():
             raise InputError(
-                f"every channel of {Path(field.attrs['source']).name} must have values, but all of "
-                f"channel {channel} are missing; leave it out with variables="
+                f"every channel of {Path(field.attrs['source']).name} must have values, got none "
+                f"for channel {channel}; leave it out with variables="
             )
 
 
@@ -166,16 +166,16 @@ def _choose(
     asked = [variables] if isinstance(variables, str) else variables
     if unknown := [key for key in [*(asked or []), *coords] if key not in arrays]:
         raise InputError(
-            f"the arrays must be among those of {name} ({listed}), but there is no "
-            f"{', '.join(unknown)}; choose from these"
+            f"the arrays must be among those of {name} ({listed}), got {', '.join(unknown)}; "
+            "choose from these"
         )
     if asked is None:
         asked = [key for key, value in arrays.items() if len(value.shape) > 1] or list(arrays)
         asked = [key for key in asked if key not in coords]
         if len(asked) != 1:
             raise InputError(
-                f"it must be clear which array of {name} is the field, but it has {listed}; "
-                "choose with variables="
+                f"it must be clear which array of {name} is the field, got {listed}; choose with "
+                "variables="
             )
     wrong = [key for key in asked if arrays[key].dtype.kind not in "biuf"]
     if wrong or not asked:
@@ -191,8 +191,8 @@ def _guess(value: np.ndarray, time: np.ndarray | None, name: str) -> tuple[str, 
     clear = time is not None and time.shape == first and value.shape.count(*first) == 1
     if not clear or value.ndim not in _GUESSES:
         raise InputError(
-            f"the axes {value.shape} of the array in {name} must be known, but they leave room for "
-            'doubt; name them with dims=, for example dims=("time", "y", "x")'
+            f"the axes {value.shape} of the array in {name} must be known, got axes that leave "
+            'room for doubt; name them with dims=, for example dims=("time", "y", "x")'
         )
     return _GUESSES[value.ndim]
 
@@ -224,8 +224,9 @@ def _coordinate(
 ) -> np.ndarray:
     if dim not in field.dims or arrays[key].shape != (field.sizes[dim],):
         raise InputError(
-            f"array {key} {arrays[key].shape} of {name} must have one entry for each of the "
-            f"{field.sizes.get(dim, 0)} along {dim} to be its coordinate; correct coords= or dims="
+            f"array {key} of {name} must have one entry for each of the {field.sizes.get(dim, 0)} "
+            f"along {dim} to be its coordinate, got shape {arrays[key].shape}; correct coords= or "
+            "dims="
         )
     values = arrays[key]
     return values.astype("datetime64[ns]") if values.dtype.kind == "M" else values

@@ -57,9 +57,9 @@ class Cells:
         if wrong.any():
             row = int(wrong.argmax())
             raise InputError(
-                f"column {self.header[at]!r} of {self.name} must be numeric, but line "
-                f"{self.line(row)} holds {str(column.iloc[row])!r}; correct that cell or leave it "
-                "empty"
+                f"column {self.header[at]!r} of {self.name} must be numeric, got "
+                f"{str(column.iloc[row])!r} in line {self.line(row)}; correct that cell or leave "
+                "it empty"
             )
         return numbers
 
@@ -79,8 +79,8 @@ class Cells:
         if wrong.any():
             row = rows[wrong.argmax()]
             raise InputError(
-                f"column {self.header[at]!r} of {self.name} must hold dates like 2012-09-04, but "
-                f"line {self.line(row)} holds {texts[row]!r}; write dates with the year first"
+                f"column {self.header[at]!r} of {self.name} must hold dates like 2012-09-04, got "
+                f"{texts[row]!r} in line {self.line(row)}; write dates with the year first"
             )
         return pd.Series(parsed.to_numpy("datetime64[ns]")[codes], index=rows)
 
@@ -94,8 +94,8 @@ class Cells:
         if (names == "").any():
             row = names.index[names == ""][0]
             raise InputError(
-                f"column {self.header[at]!r} of {self.name} must name a {noun} in every row, but "
-                f"line {self.line(row)} has none; fill it in or remove the line"
+                f"column {self.header[at]!r} of {self.name} must name a {noun} in every row, got "
+                f"none in line {self.line(row)}; fill it in or remove the line"
             )
         return names
 
@@ -138,9 +138,9 @@ def read_cells(
             text.seek(start)
         if len(names) < 2:
             raise InputError(
-                f"the {kind} {file.name} must have a header with at least two columns "
-                f"separated by {'commas' if comma else 'white space'}, but line {line_number} is "
-                f"{line.strip()[:60]!r}; save it as {'comma-separated ' if comma else ''}text"
+                f"the {kind} {file.name} must have a header with at least two columns separated "
+                f"by {'commas' if comma else 'white space'}, got {line.strip()[:60]!r} in line "
+                f"{line_number}; save it as {'comma-separated ' if comma else ''}text"
             )
         try:
             frame = _read_frame(text, range(len(names)), words(names), comma)
@@ -150,11 +150,13 @@ def read_cells(
             text.seek(0)
             told = _too_long(text, first_line, len(names), comma) or f"it gave: {_one_line(error)}"
             raise InputError(
-                f"every line of {file.name} must have the {len(names)} cells of its header, but "
+                f"every line of {file.name} must have the {len(names)} cells of its header, got "
                 f"{told}; correct it"
             ) from error
     if frame.empty:
-        raise InputError(f"the {kind} {file.name} must have rows, but it ends at its header")
+        raise InputError(
+            f"the {kind} {file.name} must have rows, got none below its header; give another file"
+        )
     return Cells(file.name, names, frame, first_line, kind)
 
 
@@ -183,10 +185,10 @@ def _read_frame(text: TextIO, columns: range, words: Sequence[int], comma: bool)
 def _open_text(file: Path, kind: str, suffixes: tuple[str, ...]) -> Iterator[TextIO]:
     """Opens a text file and turns everything that can go wrong in reading it into one sentence."""
     if not file.name.lower().endswith(suffixes):
-        raise InputError(f"a {kind} must be a {' or '.join(suffixes)} file, not {file}; convert it")
+        raise InputError(f"a {kind} must be a {' or '.join(suffixes)} file, got {file}; convert it")
     if not file.is_file():
         raise InputError(
-            f"there must be a {kind} at {file}, but no file is; give an existing "
+            f"there must be a {kind} at {file}, got none; give an existing "
             f"{' or '.join(suffixes)} file"
         )
     open_ = gzip.open if file.name.lower().endswith(".gz") else open
@@ -196,8 +198,8 @@ def _open_text(file: Path, kind: str, suffixes: tuple[str, ...]) -> Iterator[Tex
             yield text
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"the {kind} {file} must be readable text, but reading it gave: "
-            f"{_one_line(error)}; restore the file or save it again as UTF-8"
+            f"the {kind} {file} must be readable text, got {_one_line(error)}; restore the file "
+            "or save it again as UTF-8"
         ) from error
 
 

@@ -82,9 +82,8 @@ def time_dim(dataset: xr.Dataset, dims: Sequence[Hashable], *, time: str | None 
         found = [dim for dim in found if dim == "time"] or found
     if len(found) != 1:
         raise InputError(
-            f"a field must have one time dim, but {time or 'a time'} is "
-            f"{'ambiguous' if found else 'not there'} among the dims "
-            f"{', '.join(str(dim) for dim in dims)}; name it with time="
+            f"a field must have one time dim{f', {time}' if time else ''}, got "
+            f"{len(found) or 'none'} among {', '.join(map(str, dims))}; name it with time="
         )
     return found[0]
 
@@ -115,8 +114,8 @@ def time_values(coords: Sequence[xr.DataArray], *, name: str) -> tuple[np.ndarra
     calendars = sorted({_calendar(coord) for coord in coords})
     if len(calendars) > 1:
         raise InputError(
-            f"all times of {name} must be of one calendar, but they mix {' and '.join(calendars)}; "
-            "convert them to one calendar"
+            f"all times of {name} must be of one calendar, got {' and '.join(calendars)}; convert "
+            "them to one calendar"
         )
     values = np.concatenate([_to_datetimes(coord.to_numpy(), name) for coord in coords])
     return values, {} if calendars[0] in ("", *_STANDARD_CALENDARS) else {"calendar": calendars[0]}
@@ -134,15 +133,15 @@ def time_order(times: np.ndarray, *, name: str) -> np.ndarray | None:
     """
     if (missing := pd.isna(times)).any():
         raise InputError(
-            f"every time of {name} must be known, but number {int(missing.argmax()) + 1} of "
-            f"{len(times)} is missing; correct the time coordinate"
+            f"every time of {name} must be known, got none at number {int(missing.argmax()) + 1} "
+            f"of {len(times)}; correct the time coordinate"
         )
     order = np.argsort(times, kind="stable")
     if (repeated := times[order][1:] == times[order][:-1]).any():
         first = times[order][1:][repeated][0]
         raise InputError(
-            f"{name} must have every time once, but {_text(first)} stands there more than once; "
-            "remove the repeated times"
+            f"{name} must have every time once, got {_text(first)} more than once; remove the "
+            "repeated times"
         )
     return None if (order[1:] > order[:-1]).all() else order
 
@@ -171,16 +170,16 @@ def _to_datetimes(values: np.ndarray, name: str) -> np.ndarray:
     calendar = str(getattr(values.flat[0], "calendar", "unknown"))
     if calendar not in (*_STANDARD_CALENDARS, *_MODEL_CALENDARS):
         raise InputError(
-            f"the times of {name} must be dates of a calendar that has the standard dates, but "
-            f"their calendar is {calendar}; convert them with xarray's convert_calendar"
+            f"the times of {name} must be dates of a calendar that has the standard dates, got "
+            f"{calendar}; convert them with xarray's convert_calendar"
         )
     try:
         return np.asarray([date.isoformat() for date in values], "datetime64[us]")
     except ValueError as error:
         wrong = next(date.isoformat() for date in values if not _exists(date))
         raise InputError(
-            f"the times of {name} must exist in the standard calendar, but its calendar "
-            f"{calendar} has {wrong[:10]}; convert them with xarray's convert_calendar"
+            f"the times of {name} must exist in the standard calendar, got {wrong[:10]} of its "
+            f"calendar {calendar}; convert them with xarray's convert_calendar"
         ) from error
 
 

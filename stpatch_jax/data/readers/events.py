@@ -104,8 +104,8 @@ def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> 
             match = [at for at, word in enumerate(header) if word == column]
         if not match:
             raise InputError(
-                f"the event table {name} must have a column of the {role}, but "
-                f"{column or 'none'} is not among {', '.join(header)}; name it with {role}="
+                f"the event table {name} must have a column of the {role}, got {column or 'none'} "
+                f"and the columns {', '.join(header)}; name it with {role}="
             )
         found[role] = match[0]
     return found
@@ -115,11 +115,13 @@ def _check_amounts(
     cells: Cells, amounts: np.ndarray, rows: pd.Index, *, missing_allowed: bool
 ) -> None:
     if not len(rows):
-        raise InputError(f"the event table {cells.name} must have events; give another file")
+        raise InputError(
+            f"the event table {cells.name} must have events, got none; give another file"
+        )
     if (missing := np.isnan(amounts[rows])).any() and not missing_allowed:
         raise InputError(
-            f"every event of {cells.name} must have an amount, but line "
-            f"{cells.line(rows[missing.argmax()])} has none; fill it in or remove the line"
+            f"every event of {cells.name} must have an amount, got none in line "
+            f"{cells.line(rows[missing.argmax()])}; fill it in or remove the line"
         )
 
 
@@ -165,6 +167,6 @@ def _calendar_periods(
 def _check_start(where: np.ndarray, begin: pd.Timestamp) -> None:
     if (where < 0).any():
         raise InputError(
-            f"every event must lie at start or later, but {int((where < 0).sum())} lie before "
+            f"every event must lie at start or later, got {int((where < 0).sum())} before "
             f"{begin}; give an earlier start"
         )

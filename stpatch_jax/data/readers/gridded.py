@@ -87,7 +87,7 @@ def _files(path: str | Path) -> list[str]:
         require_library("fsspec", purpose="reading from a URL", install="stpatch_jax[zarr]")
         return [str(path)]
     if not Path(path).exists():
-        raise InputError(f"there must be a file at {path}, but none is; give an existing file")
+        raise InputError(f"there must be a file at {path}, got none; give an existing file")
     found = [file for file in sorted(Path(path).glob("*")) if file.suffix in NETCDF_SUFFIXES]
     return [str(file) for file in found] or [str(path)]
 
@@ -110,8 +110,8 @@ def _open(file: str, kind: str) -> xr.Dataset:
             )
         except Exception as error:  # Each engine has its own errors.
             raise InputError(
-                f"{file} must be a readable {kind} file, but opening it gave: {one_line(error)}; "
-                "restore the file or give format="
+                f"{file} must be a readable {kind} file, got {one_line(error)}; restore the file "
+                "or give format="
             ) from error
 
 
@@ -121,7 +121,7 @@ def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> lis
         asked = [variables] if isinstance(variables, str) else list(variables)
         if unknown := [variable for variable in asked if variable not in data.data_vars]:
             raise InputError(
-                f"the variables must be among those of {name} ({_listed(data)}), but there is no "
+                f"the variables must be among those of {name} ({_listed(data)}), got "
                 f"{', '.join(map(str, unknown))}; choose from these"
             )
         if not asked or len(set(asked)) < len(asked):
@@ -141,8 +141,8 @@ def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> lis
     over_time = [variable for variable in found if _has_time(data, variable)]
     if not found:
         raise InputError(
-            f"{name} must hold a variable of numbers, but it has {_listed(data) or 'none'}; "
-            "give another file"
+            f"{name} must hold a variable of numbers, got {_listed(data) or 'none'}; give another "
+            "file"
         )
     # Sorted, as a zarr store lists its arrays in no order of its own.
     return sorted(over_time or found)
@@ -166,9 +166,9 @@ def _shared_dims(data: xr.Dataset, names: Sequence[str], name: str) -> tuple[Has
     for variable in names[1:]:
         if set(data[variable].dims) != set(dims):
             raise InputError(
-                f"variables that become channels of one field must have the same dims, but in "
-                f"{name} {names[0]} has {_joined(dims)} and {variable} has "
-                f"{_joined(data[variable].dims)}; choose with variables="
+                "variables that become channels of one field must have the same dims, got "
+                f"{names[0]} over {_joined(dims)} and {variable} over "
+                f"{_joined(data[variable].dims)} in {name}; choose with variables="
             )
     return dims
 
@@ -190,8 +190,8 @@ def _check_alike(
         else:
             continue
         raise InputError(
-            f"all files of a folder must continue {Path(files[0]).name} in time, but "
-            f"{Path(file).name} {what}; remove it or read it alone"
+            f"all files of a folder must continue {Path(files[0]).name} in time, got "
+            f"{Path(file).name}, which {what}; remove it or read it alone"
         )
 
 

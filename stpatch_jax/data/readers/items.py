@@ -49,8 +49,8 @@ class LabelledItems:
             if array.shape != arrays[0].shape:
                 first, this = (self.names[i] if self.names else f"item {i}" for i in (0, at))
                 raise InputError(
-                    f"items of one array must have one shape, but {first} has {arrays[0].shape} "
-                    f"and {this} has {array.shape}; cut or resize them, or pack them as tokens"
+                    f"items of one array must have one shape, got {arrays[0].shape} for {first} "
+                    f"and {array.shape} for {this}; cut or resize them, or pack them as tokens"
                 )
         return np.stack(arrays)
 
@@ -72,8 +72,8 @@ class _Files:
         arrays = array_headers(path)
         if len(arrays) != 1:
             raise InputError(
-                f"the file {path} of one item must hold one array, but it has "
-                f"{', '.join(arrays)}; split it"
+                f"the file {path} of one item must hold one array, got {', '.join(arrays)}; split "
+                "it"
             )
         return load_array(path, next(iter(arrays)))
 
@@ -95,11 +95,11 @@ def read_folder(path: str | Path) -> LabelledItems:
     """
     root = Path(path)
     if not root.is_dir():
-        raise InputError(f"there must be a folder of classes at {path}, but none is; give one")
+        raise InputError(f"there must be a folder of classes at {path}, got none; give one")
     if loose := [entry.name for entry in sorted(root.iterdir()) if _is_item(entry)]:
         raise InputError(
-            f"every item of {path} must lie in the folder of its class, but {loose[0]} does not; "
-            "move it into one"
+            f"every item of {path} must lie in the folder of its class, got {loose[0]} outside of "
+            "them; move it into one"
         )
     folders = [e for e in sorted(root.iterdir()) if e.is_dir() and not e.name.startswith(".")]
     files = [[file for file in sorted(folder.iterdir()) if _is_item(file)] for folder in folders]
@@ -107,8 +107,8 @@ def read_folder(path: str | Path) -> LabelledItems:
         empty = [f.name for f, found in zip(folders, files, strict=True) if not found]
         kinds = ", ".join((*VIDEO_SUFFIXES, *_ARRAY_SUFFIXES))
         raise InputError(
-            f"{path} must hold one folder of items for each class, but "
-            f"{f'class {empty[0]} has none' if empty else 'it has no folders'}; items are {kinds}"
+            f"{path} must hold one folder of items for each class, got "
+            f"{f'none of class {empty[0]}' if empty else 'no folders'}; items are {kinds}"
         )
     labels = np.repeat(np.arange(len(folders), dtype=np.int32), [len(found) for found in files])
     paths = tuple(file for found in files for file in found)
@@ -136,8 +136,8 @@ def read_labelled_arrays(
     arrays = array_headers(Path(path))
     if missing := [name for name in (items, labels) if name not in arrays]:
         raise InputError(
-            f"{path} must hold the arrays {items} and {labels}, but there is no "
-            f"{' and no '.join(missing)}; it has {', '.join(arrays)}"
+            f"{path} must hold the arrays {items} and {labels}, got {', '.join(arrays)}; "
+            f"add {' and '.join(missing)}"
         )
     found, stored = (load_array(Path(path), name) for name in (labels, items))
     values = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
@@ -173,8 +173,8 @@ def read_labelled_series(
         lines = Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} must be a readable text file, but it is not ({type(error).__name__}); give "
-            "an existing .tsv file"
+            f"{path} must be a readable text file, got {type(error).__name__}; give an "
+            "existing .tsv file"
         ) from error
     rows = [line.rstrip("\r").split("\t") for line in lines]
     usual = Counter(len(row) for row in rows).most_common(1)[0][0]
@@ -187,7 +187,7 @@ def read_labelled_series(
         if len(row) != usual or len(values) != usual - 1:
             raise InputError(
                 f"every line of {path} must hold a label and {usual - 1} numbers separated by "
-                f"tabs, but line {at + 1} does not (it has {len(row)} cells); correct it"
+                f"tabs, got line {at + 1} with {len(row)} cells; correct it"
             )
         series[at, :, 0] = values
     numbers, names = _numbered(np.asarray([r[0] for r in rows]), classes, str(path), first_line=1)
@@ -216,8 +216,8 @@ def _numbered(
         at = int(wrong.argmax())
         where = f"item {at}" if first_line is None else f"line {at + first_line}"
         raise InputError(
-            f"every label of {name} must be one of the classes {', '.join(names)}, but {where} has "
-            f"{values[at]}; name its class or remove it"
+            f"every label of {name} must be one of the classes {', '.join(names)}, got "
+            f"{values[at]} for {where}; name its class or remove it"
         )
     if whole:
         return values.astype(np.int32), names

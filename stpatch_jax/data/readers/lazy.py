@@ -93,8 +93,8 @@ class StackedVariables(LazyArray):
             return variable.isel(where).transpose(*self.dims).to_numpy()
         except Exception as error:  # Each file format has its own errors.
             raise InputError(
-                f"every value of {self.name} must be readable, but reading it gave: "
-                f"{one_line(error)}; restore the file"
+                f"every value of {self.name} must be readable, got {one_line(error)}; restore the "
+                "file"
             ) from error
 
 

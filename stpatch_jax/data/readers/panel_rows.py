@@ -48,7 +48,7 @@ def wide_columns(cells: Cells, date: int, among: Sequence[int], *, noun: str) ->
         if not name or name in values:
             what = f"the name {name!r} stands there twice" if name else f"column {at + 1} has none"
             raise InputError(
-                f"every {noun} column of {cells.name} must have a name of its own, but {what}; "
+                f"every {noun} column of {cells.name} must have a name of its own, got {what}; "
                 "correct the header"
             )
         values[name] = at
@@ -103,8 +103,8 @@ def _tidy(
     filled = values[values.notna().any(axis=1)]
     if filled.empty:
         raise InputError(
-            f"the {cells.kind} {cells.name} must have rows with values, but all of its rows are "
-            "empty; give a table with numbers"
+            f"the {cells.kind} {cells.name} must have rows with values, got empty ones alone; "
+            "give a table with numbers"
         )
     keys = pd.DataFrame({"date": cells.dates(columns.date, filled.index), "series": ""})
     if columns.series is not None:
@@ -118,8 +118,9 @@ def _tidy(
         date, company = (str(key) for key in keys.iloc[at])
         who = f"{company} on {date}" if company else date
         raise InputError(
-            f"the {cells.kind} {cells.name} must have one row for {who.removesuffix(' 00:00:00')}, "
-            f"but lines {cells.line(first)} and {cells.line(row)} differ; remove the wrong one"
+            f"the {cells.kind} {cells.name} must have one row for "
+            f"{who.removesuffix(' 00:00:00')}, got lines {cells.line(first)} and "
+            f"{cells.line(row)} that differ; remove the wrong one"
         )
     counts = {
         "rows_read": len(values),

@@ -97,7 +97,7 @@ def _find(
     given = [column for column in (time, series, *(asked or ())) if column is not None]
     if unknown := [column for column in given if column not in header]:
         raise InputError(
-            f"the columns must be among those of {name} ({', '.join(header)}), but there is no "
+            f"the columns must be among those of {name} ({', '.join(header)}), got "
             f"{', '.join(unknown)}; choose from these"
         )
     date = header.index(time) if time else _first(header, _TIME_WORDS, 0)
@@ -133,8 +133,7 @@ def _parquet_cells(file: Path) -> Cells:
         frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{file} must be a readable Parquet table, but reading it gave: {one_line(error)}; "
-            "restore the file"
+            f"{file} must be a readable Parquet table, got {one_line(error)}; restore the file"
         ) from error
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()

@@ -60,7 +60,7 @@ class VideoFrames(LazyArray):
             packets = [packet for packet in container.demux(stream) if packet.size]
             if not packets or len(packets) < stream.frames or any(p.is_corrupt for p in packets):
                 raise InputError(
-                    f"the video {path} must be complete, but it has {len(packets)} of "
+                    f"the video {path} must be complete, got {len(packets)} of "
                     f"{stream.frames or 'its'} frames; restore the file"
                 )
             height, width = stream.codec_context.height, stream.codec_context.width
@@ -96,8 +96,8 @@ class VideoFrames(LazyArray):
                     decoded += int(where.sum())
             if decoded < len(wanted):
                 raise InputError(
-                    f"all {self.shape[0]} frames of {self.path} must be readable, but "
-                    f"{len(wanted) - decoded} of those asked for are damaged; restore the file"
+                    f"all {self.shape[0]} frames of {self.path} must be readable, got "
+                    f"{len(wanted) - decoded} damaged ones among those asked for; restore the file"
                 )
         for axis, part in enumerate(key[1:], start=1):
             frames = frames[(slice(None),) * axis + (part,)]
@@ -121,8 +121,8 @@ class VideoFrames(LazyArray):
                 pixels = frame.to_ndarray(format="rgb24")
                 if pixels.shape != self.shape[1:]:
                     raise InputError(
-                        f"all frames of {self.path} must be {self.shape[1:3]} pixels, but frame "
-                        f"{at} is {pixels.shape[:2]}; encode it again at one size"
+                        f"all frames of {self.path} must be {self.shape[1:3]} pixels, got "
+                        f"{pixels.shape[:2]} for frame {at}; encode it again at one size"
                     )
                 yield at, pixels
 
@@ -134,10 +134,9 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise InputError(f"{path} must hold video, but it has none; give another file")
+                raise InputError(f"{path} must hold video, got none; give another file")
             yield container, container.streams.video[0]
     except (av.FFmpegError, OSError) as error:
         raise InputError(
-            f"{path} must be a readable video, but decoding it gave: {one_line(error)}; restore "
-            "the file"
+            f"{path} must be a readable video, got {one_line(error)}; restore the file"
         ) from error

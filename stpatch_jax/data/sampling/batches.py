@@ -9,7 +9,7 @@ import grain
 import jax
 import numpy as np
 
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, check_range, check_size, require
 
 Batch = dict[str, np.ndarray]
 
@@ -108,19 +108,14 @@ def batch_iterator(
     _check_size(source, batch_size)
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
-    if not 0 <= index < count:
-        raise InputError(
-            f"process_index must be in [0, process_count), but it is {index} of {count}; number "
-            "the processes from 0"
-        )
+    check_range("process_index", index, 0, count, bounds="[)")
     if batch_size % count:
         raise InputError(
-            f"batch_size must be a multiple of the number of processes, but {batch_size} is not "
-            f"one of {count}; use {-(-batch_size // count) * count}"
+            f"batch_size must be a multiple of the number of processes, got {batch_size} for "
+            f"{count}; use {-(-batch_size // count) * count}"
         )
-    for name, value in (("seed", seed), ("start_step", start_step)):
-        if value < 0:
-            raise InputError(f"{name} must not be negative, but it is {value}; use 0 or more")
+    check_size("seed", seed, least=0)
+    check_size("start_step", start_step, least=0)
     # Sliced after the endless shuffle: sliced before it, or before repeating, the global order
     # would depend on the number of processes.
     if sampler is None:
@@ -204,10 +199,9 @@ class _Sampled:
 
 
 def _check_size(source: Source, batch_size: int) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, but it is {batch_size}; use 1 or more")
+    check_size("batch_size", batch_size)
     if len(source) == 0:
-        raise InputError("a source must have examples, but it has none; use more data")
+        raise InputError("a source must have examples, got none; use more data")
 
 
 def _stack(examples: Sequence[Batch]) -> Batch:

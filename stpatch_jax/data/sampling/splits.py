@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_size, require
 
 
 def chronological_splits(
@@ -50,13 +50,12 @@ def chronological_splits(
         {'train': range(4, 12), 'validation': range(12, 16), 'test': range(16, 20)}
     """
     extra = f" + {first} for the first return" if first else ""
-    if gap < 0:
-        raise InputError(f"gap must not be negative, but it is {gap}; use 0 or more time steps")
+    check_size("gap", gap, least=0)
     needed = first + context + horizon
     if rows < needed:
         raise InputError(
-            f"the table must have at least {needed} rows (context {context} + horizon {horizon}"
-            f"{extra}), but it has {rows}; use a longer table or a shorter context or horizon"
+            f"the table must have at least {needed} rows (context {context} + horizon "
+            f"{horizon}{extra}), got {rows}; use a longer table or a shorter context or horizon"
         )
     test = round(test_share * rows)
     validation = round(validation_share * rows)
@@ -70,15 +69,30 @@ def chronological_splits(
             parts = f"context {context} + horizon {horizon}{extra}"
             raise InputError(
                 f"the {name} split must hold at least {least} rows "
-                f"({parts if name == 'training' else f'horizon {horizon}'}), but it has "
-                f"{max(size, 0)} of the table's {rows}{without}; use a longer table, a shorter "
-                "context or horizon, or other shares"
+                f"({parts if name == 'training' else f'horizon {horizon}'}), got {max(size, 0)} "
+                f"of the table's {rows}{without}; use a longer table, a shorter context or "
+                "horizon, or other shares"
             )
     return {
         "train": range(first + context, train),
         "validation": range(borders[0], borders[0] + validation),
         "test": range(borders[1], rows),
     }
+
+
+def check_shares(**shares: float) -> None:
+    """Refuses shares of splits that are not above 0, or leave no rest for the split without one.
+
+    Raises:
+        InputError: They are not, or do not.
+
+    >>> check_shares(train_share=0.7, test_share=0.2)
+    """
+    require(
+        min(shares.values()) > 0 and sum(shares.values()) < 1,
+        f"{' and '.join(f'data.{name}' for name in shares)} must be above 0 and below 1 together, "
+        f"got {' and '.join(f'{share:g}' for share in shares.values())}; use for example 0.2 each",
+    )
 
 
 def split_by_rows(
@@ -113,67 +127,17 @@ def split_by_rows(
         if not end <= start <= stop <= rows:
             raise InputError(
                 f"the {name} split must lie in rows {end} to {rows}, after the split before it, "
-                f"but it goes from {start} to {stop}; give spans in order of time"
+                f"got {start} to {stop}; give spans in order of time"
             )
         targets = range(max(start, first + context), stop)
         if len(targets) < horizon:
             raise InputError(
                 f"the {name} split must hold {horizon} target rows (one horizon) after the first "
-                f"context of {first + context}, but it has {len(targets)}; use a longer span or a "
+                f"context of {first + context}, got {len(targets)}; use a longer span or a "
                 "shorter context or horizon"
             )
         result[name], end = targets, stop
     return result
-
-
-def split_by_times(
-    times: np.ndarray,
-    spans: Mapping[str, tuple[str, str]],
-    *,
-    context: int,
-    horizon: int,
-    first: int = 0,
-) -> dict[str, range]:
-    """Official splits by dates, see `split_by_rows`.
-
-    Args:
-        times: Time of each row [time], datetime64, ascending.
-        spans: First time of each split, and the time before which it ends, by its name; as
-            "2014-09-21" or "2014-09-21T06:00".
-        context: Length of the context, in time steps.
-        horizon: Number of predicted time steps.
-        first: Rows at the start that are no use as context.
-
-    Returns:
-        The target rows of each split.
-
-    Raises:
-        InputError: If a time cannot be read, the times do not ascend, or the rows do not serve.
-
-    Example:
-        >>> times = np.arange("2024-01-01", "2024-01-11", dtype="datetime64[D]")
-        >>> spans = {"train": ("2024-01-01", "2024-01-08"), "test": ("2024-01-08", "2024-02-01")}
-        >>> split_by_times(times, spans, context=2, horizon=1)
-        {'train': range(2, 7), 'test': range(7, 10)}
-    """
-    if not np.issubdtype(times.dtype, np.datetime64) or (times[1:] <= times[:-1]).any():
-        raise InputError(
-            f"times must be datetime64 in ascending order to split by dates, but they are "
-            f"{times.dtype}{' out of order' if times.dtype.kind == 'M' else ''}; sort the field by "
-            "time or split by rows"
-        )
-    rows: dict[str, tuple[int, int]] = {}
-    for name, span in spans.items():
-        try:
-            borders = np.array(span, "datetime64[ns]")
-        except ValueError as error:
-            raise InputError(
-                f"the {name} split must have times like 2014-09-21, but they are {span}; write "
-                "dates with the year first"
-            ) from error
-        start, stop = np.searchsorted(times, borders)
-        rows[name] = int(start), int(stop)
-    return split_by_rows(len(times), rows, context=context, horizon=horizon, first=first)
 
 
 def window_starts(targets: range, *, horizon: int) -> range:

@@ -82,7 +82,7 @@ def test_working_days_and_weekends_have_their_own_hours():
 
 @pytest.mark.parametrize("name", ["anomalies", "climatology_channel"])
 def test_they_need_a_climatology(name):
-    with pytest.raises(InputError, match=rf"data\.{name} needs a climatology"):
+    with pytest.raises(InputError, match=rf"must be a phase for data\.{name}, got none"):
         dataclasses.replace(FieldConfig(), **{name: True})
 
 

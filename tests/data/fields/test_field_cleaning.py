@@ -124,12 +124,12 @@ def test_what_has_no_logarithm_counts_as_missing():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"missing": "guess"}, "missing must be one of forward_fill, .* but it is 'guess'"),
-        ({"steps": ("standard", "x")}, r"steps\[1\] must be one of log, .* but it is 'x'"),
-        ({"per": "row"}, "per must be one of channel, cell"),
-        ({"hampel_window": 2}, "hampel_window must be 0 .off. or at least 3 time steps"),
-        ({"hampel_threshold": 0.0}, "hampel_threshold must be above 0, but it is 0"),
-        ({"winsorize": 0.5}, r"winsorize must be in \[0, 0.5\), but it is 0.5"),
+        ({"missing": "guess"}, r"missing must .*, got 'guess'"),
+        ({"steps": ("standard", "x")}, r"steps\[1\] must .*, got 'x'"),
+        ({"per": "row"}, r"per must .*, got 'row'"),
+        ({"hampel_window": 2}, r"hampel_window, unless 0 turns it off, must .*, got 2"),
+        ({"hampel_threshold": 0.0}, "hampel_threshold must be above 0, got 0"),
+        ({"winsorize": 0.5}, r"winsorize must be in \[0, 0.5\), got 0.5"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -141,16 +141,16 @@ def test_fields_that_do_not_serve_are_refused():
     field = small_field()
     config = CleaningConfig()
     empty = field.copy(data=np.where(np.arange(2) == 1, np.nan, field))
-    with pytest.raises(InputError, match="among the 24 training rows, but wind has none"):
+    with pytest.raises(InputError, match="among the 24 training rows, got none for wind"):
         Cleaner.fit(empty, TRAIN, config)
-    with pytest.raises(InputError, match=r"lie in 0..39 in steps of 1, but they are range\(0, 41"):
+    with pytest.raises(InputError, match=r"lie in 0..39 in steps of 1, got range\(0, 41"):
         Cleaner.fit(field, range(41), config)
-    with pytest.raises(InputError, match=r"dims \(time, \*space, channel\), but it has \(latitude"):
+    with pytest.raises(InputError, match=r"dims \(time, \*space, channel\), got \(latitude"):
         Cleaner.fit(field.transpose("latitude", ...), TRAIN, config)
-    with pytest.raises(InputError, match="coordinates time and channel, but it has none"):
+    with pytest.raises(InputError, match="coordinates time and channel, got none"):
         Cleaner.fit(xr.DataArray(np.zeros((3, 1)), dims=("time", "channel")), TRAIN, config)
     numbered = field.assign_coords(time=np.arange(40))
-    with pytest.raises(InputError, match="times of dtype datetime64, but they are int64"):
+    with pytest.raises(InputError, match="got int64"):
         Cleaner.fit(numbered, TRAIN, CleaningConfig(missing="climatology"))
     with pytest.raises(InputError, match="must be 't2m' or 'wind', got 'rain'"):
         Cleaner.fit(field, TRAIN, config).inverse(np.zeros(1), channels=("rain",))

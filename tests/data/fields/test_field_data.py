@@ -114,9 +114,9 @@ def test_only_the_first_rows_are_used(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"context": 0}, "data.context must be at least 1"),
-        ({"train_share": 0.9, "test_share": 0.1}, "leave a rest for validation"),
-        ({"season": -1}, "data.season must be 0"),
+        ({"context": 0}, r"context must .*, got 0"),
+        ({"train_share": 0.9, "test_share": 0.1}, r"got 0\.9 and 0\.1"),
+        ({"season": -1}, r"season must .*, got -1"),
     ],
 )
 def test_wrong_settings_are_told_in_one_sentence(changes, told):
@@ -127,7 +127,7 @@ def test_wrong_settings_are_told_in_one_sentence(changes, told):
 def test_missing_paths_and_splits_are_told():
     with pytest.raises(InputError, match=r"data\.path must name the data, got none"):
         FieldConfig().load()
-    with pytest.raises(InputError, match="a data set must be one of"):
+    with pytest.raises(InputError, match="got 'nothing'"):
         FieldConfig(path="catalog:nothing").load()
     with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         problem(field()).source("dev")

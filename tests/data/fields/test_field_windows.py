@@ -225,17 +225,17 @@ def test_what_was_read_cannot_be_written_to(stored):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"context": 0}, "context must be a whole number of time steps, at least 1, but it is 0"),
-        ({"stride": 1.5}, "stride must be a whole number of time steps"),
+        ({"context": 0}, r"context must .*, got 0"),
+        ({"stride": 1.5}, r"stride must .*, got 1\.5"),
         ({"context": 25}, r"must lie in 25\.\.42 .* got range\(24, 40\)"),
         ({"targets": range(24, 44)}, r"must lie in 6\.\.42"),
-        ({"horizon": 17}, "one window of 17 target rows, but it has 16"),
-        ({"tile": (4,)}, "tile must have one number per space axis of the field, 2, but"),
-        ({"tile": (4, 6)}, "but it has 6 of 5 cells along longitude"),
-        ({"tile": (4, 0)}, "tile must be a whole number of cells"),
-        ({"tile_stride": (4, 2)}, "tile_stride needs a tile"),
+        ({"horizon": 17}, "one window of 17 target rows, got 16"),
+        ({"tile": (4,)}, r"tile must have one number per space axis of the field, 2, got \(4,\)"),
+        ({"tile": (4, 6)}, r"tile must .*, got 6 of 5 cells along longitude"),
+        ({"tile": (4, 0)}, r"tile must .*, got 0"),
+        ({"tile_stride": (4, 2)}, "tile must be given with a tile_stride, got none"),
         ({"target_channels": ("rain",)}, "must be 't2m' or 'wind', got 'rain'"),
-        ({"calendar": ("moon",)}, "but one is 'moon'"),
+        ({"calendar": ("moon",)}, r"calendar feature must .*, got 'moon'"),
     ],
 )
 def test_windows_that_do_not_fit_are_refused_at_once(options, message):
@@ -246,7 +246,7 @@ def test_windows_that_do_not_fit_are_refused_at_once(options, message):
 def test_another_field_than_the_cleaning_was_fitted_to_is_refused():
     cleaner = Cleaner.fit(small_field(), range(24), CleaningConfig())
     other = small_field(channels=("wind", "t2m"))
-    with pytest.raises(InputError, match="t2m, wind, but it has wind, t2m"):
+    with pytest.raises(InputError, match="t2m, wind, got wind, t2m"):
         FieldWindows(other, range(24, 40), cleaner, context=6, horizon=3)
 
 

@@ -67,7 +67,7 @@ def test_a_spike_becomes_the_median_and_float32_stays():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"window": 2}, "at least 3 time steps"), ({"window": 3, "threshold": 0}, "above 0")],
+    [({"window": 2}, r"window must .*, got 2"), ({"window": 3, "threshold": 0}, "above 0")],
 )
 def test_hampel_numbers_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
@@ -138,9 +138,9 @@ def wrong(name: str) -> Any:
 
 
 def test_a_calendar_needs_dates_and_known_names():
-    with pytest.raises(InputError, match="times of dtype datetime64, but they are int64"):
+    with pytest.raises(InputError, match="got int64"):
         calendar_features(np.arange(3), features=("hour",))
-    with pytest.raises(InputError, match="among hour, weekday, day_of_year, but one is 'moon'"):
+    with pytest.raises(InputError, match=r"calendar feature must .*, got 'moon'"):
         calendar_features(np.zeros(2, "datetime64[ns]"), features=wrong("moon"))
-    with pytest.raises(InputError, match=r"one of hour, workday_hour, .*, but it is 'y'"):
+    with pytest.raises(InputError, match=r"climatology must be .*, got 'y'"):
         phase_numbers(np.zeros(2, "datetime64[ns]"), phase=wrong("y")[0])

@@ -34,11 +34,11 @@ def test_every_item_is_tested_once_and_trained_on_in_the_other_folds(
 @pytest.mark.parametrize(
     ("given_labels", "folds", "seed", "message"),
     [
-        (["a", None, "b"], 2, 0, "item 1 has none"),
-        ([0.0, 1.0, np.nan], 2, 0, "item 2 has none"),
-        ([0, 1], 3, 0, r"must lie in 2\.\.2, the number of items, but it is 3"),
-        ([0, 1, 1], 2, 0, "at least 2 items for 2 stratified folds, but 0 has 1"),
-        ([0, 0], 2, -1, "seed must not be negative"),
+        (["a", None, "b"], 2, 0, "got none for item 1"),
+        ([0.0, 1.0, np.nan], 2, 0, "got none for item 2"),
+        ([0, 1], 3, 0, r"must be in \[2, 2\], got 3"),
+        ([0, 1, 1], 2, 0, "at least 2 items for 2 stratified folds, got 1 of 0"),
+        ([0, 0], 2, -1, "seed must be a whole number >= 0, got -1"),
     ],
 )
 def test_labels_that_do_not_serve_are_refused(given_labels, folds, seed, message):

@@ -54,13 +54,13 @@ def test_only_training_volumes_are_changed_and_keep_their_label(tmp_path):
 
 def test_mistakes_are_told_in_one_sentence(tmp_path):
     path, _ = write(tmp_path, val_images=np.zeros((4, 5, 4, 4)))
-    with pytest.raises(InputError, match=r"those of validation are \(1, 5, 4, 4, 1\)"):
+    with pytest.raises(InputError, match=r"got \(1, 5, 4, 4, 1\) in validation and"):
         LabelledVolumesConfig(path=path).load()
     path, _ = write(tmp_path, train_images=np.zeros((8, 4, 4)))
-    with pytest.raises(InputError, match=r"must be volumes .* their shape is \(8, 4, 4\)"):
+    with pytest.raises(InputError, match=r"must be volumes .* got \(8, 4, 4\)"):
         LabelledVolumesConfig(path=path).load()
     path, _ = write(tmp_path, val_labels=np.full((4, 1), 7))
-    with pytest.raises(InputError, match="classes 0, 1, 2, but item 0 has 7"):
+    with pytest.raises(InputError, match="classes 0, 1, 2, got 7 for item 0"):
         LabelledVolumesConfig(path=path).load()
     path, _ = write(tmp_path)
     with pytest.raises(InputError, match="axes of the 3 space axes"):

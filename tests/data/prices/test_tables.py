@@ -130,33 +130,36 @@ ROW = "2012-09-04,AAPL,1,2,3,4,5,6\n"
     [
         (
             HEADER + ROW + ROW + "2012-09-04,AAPL,1,2,3,4,5,7\n",
-            "one row for AAPL on 2012-09-04, but lines 2 and 4 differ; remove the wrong one",
+            "one row for AAPL on 2012-09-04, got lines 2 and 4 that differ",
         ),
-        ("d,A,B\n2012-09-04,1,2\n2012/9/4,1,3\n", "row for 2012-09-04, but lines 2 and 3 differ"),
+        (
+            "d,A,B\n2012-09-04,1,2\n2012/9/4,1,3\n",
+            "row for 2012-09-04, got lines 2 and 3 that differ",
+        ),
         (
             "Date,ticker,Open,High,Low,Close,Volume\n2012-09-04,AAPL,1,2,3,4,6\n",
-            "but adjusted_close is missing; add it",
+            "got none for adjusted_close",
         ),
         (
             "Date,Open,High,Low,Close\n2012-09-04,1,2,3,4\n",
-            "but ticker, adjusted_close, volume",
+            "got none for ticker, adjusted_close, volume",
         ),
-        ("ticker,Open\nAAPL,1\n", "but date, high, low, close, adjusted_close, volume are missing"),
-        (HEADER.replace("High", "close") + ROW, "high is missing"),
+        ("ticker,Open\nAAPL,1\n", "got none for date, high, low, close, adjusted_close, volume"),
+        (HEADER.replace("High", "close") + ROW, "got none for high"),
         (HEADER[:-1] + ",adjusted close\n" + ROW[:-1] + ",7\n", "Adj Close and adjusted close"),
         (
             HEADER + ROW + "2012-09-05,AAPL,1,x,3,4,5,6\n",
-            "'High' .* must be numeric.* line 3 ",
+            "'High' .* must be numeric, got 'x' in line 3",
         ),
         (
             "d,A,B\n2012-09-04,1,Apple\n",
-            "column 'B' of .* must be numeric.* line 2 .*Apple",
+            "column 'B' of .* must be numeric, got 'Apple' in line 2",
         ),
         ("d,A,A\n2012-09-04,1,2\n", "'A' stands there twice"),
         ("d,A,\n2012-09-04,1,\n", "column 3 has none"),
         (HEADER + "04/09/2012,AAPL,1,2,3,4,5,6\n", "'Date' .* must hold dates .*04/09/2012"),
-        (HEADER + "2012-09-05,,1,2,3,4,5,6\n", "'ticker' .* line 2 has none"),
-        (HEADER + "2012-09-05,AAPL,,,,,,\n", "but all of its rows are empty"),
+        (HEADER + "2012-09-05,,1,2,3,4,5,6\n", "got none in line 2"),
+        (HEADER + "2012-09-05,AAPL,,,,,,\n", "got empty ones alone"),
     ],
 )
 def test_bad_tables_are_refused_in_one_sentence(tmp_path, text, message):

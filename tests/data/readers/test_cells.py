@@ -63,7 +63,7 @@ def test_the_first_cell_that_is_no_number_is_named_with_its_line(tmp_path, word)
     cells = cells_of(tmp_path, f"day,A\nw,1\n\nx,{word}\ny,worse\n")
     with pytest.raises(InputError) as error:
         cells.numbers(1)
-    assert f"column 'A' of table.csv must be numeric, but line 4 holds {word.strip(chr(34))!r}" in (
+    assert f"column 'A' of table.csv must be numeric, got {word.strip(chr(34))!r} in line 4" in (
         str(error.value)
     )
 
@@ -95,25 +95,25 @@ def test_times_of_day_are_kept():
      "9999-01-01", "Sep 4, 2012", "2012-09/04", "2012-09-04 25:00", "42"],
 )  # fmt: skip
 def test_other_dates_are_refused_with_their_line(text):
-    with pytest.raises(InputError, match=f"'date' of table.csv must hold dates .* line 3 .*{text}"):
+    with pytest.raises(InputError, match=f"must hold dates .* got '{text}' in line 3"):
         dates_of(["2012-09-04", text, "worse"])
 
 
 def test_a_missing_name_is_refused_with_its_line():
     frame = pd.DataFrame({0: ["AAPL", " ", ""]})
-    with pytest.raises(InputError, match="must name a company in every row, but line 3 has none"):
+    with pytest.raises(InputError, match="must name a company in every row, got none in line 3"):
         Cells("table.csv", ["ticker"], frame, 2).names(0, frame.index)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "header with at least two columns separated by commas, but line 1 is ''"),
-        ("# note\nday;A;B\n1;2;3\n", "separated by commas, but line 2 is 'day;A;B'"),
-        ("day,A\n", "table.csv must have rows, but it ends at its header"),
-        ("day,A\nx,1\ny,1,2\n", "the 2 cells of its header, but line 3 has 3; correct it"),
-        ("day,A\ny,1,2\n", "the 2 cells of its header, but line 2 has 3; correct it"),
-        ('day,A\nx,"1\n', "the 2 cells of its header, but it gave: .*EOF inside string"),
+        ("", "header with at least two columns separated by commas, got '' in line 1"),
+        ("# note\nday;A;B\n1;2;3\n", "separated by commas, got 'day;A;B' in line 2"),
+        ("day,A\n", "table.csv must have rows, got none below its header"),
+        ("day,A\nx,1\ny,1,2\n", "the 2 cells of its header, got line 3 has 3"),
+        ("day,A\ny,1,2\n", "the 2 cells of its header, got line 2 has 3"),
+        ('day,A\nx,"1\n', "the 2 cells of its header, got .*EOF inside string"),
     ],
 )
 def test_malformed_tables_are_refused(tmp_path, text, message):
@@ -147,5 +147,5 @@ def test_missing_files_folders_and_other_formats_are_refused(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"there must be a price table at .*folder\.csv"):
         read_cells(tmp_path / "folder.csv", first_column)
-    with pytest.raises(InputError, match=r"must be a \.csv or \.csv\.gz file, not .*a\.parquet"):
+    with pytest.raises(InputError, match=r"must be a \.csv or \.csv\.gz file"):
         read_cells(tmp_path / "a.parquet", first_column)

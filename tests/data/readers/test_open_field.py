@@ -16,7 +16,7 @@ TABLE = "time,A\n2020-01-01,1\n2020-01-02,2\n"
     "name", ["none.nc", "none.zarr", "none.grib", "none.npz", "none.csv", "none.mp4", "none"]
 )
 def test_a_missing_file_is_told(tmp_path, name):
-    with pytest.raises(InputError, match=f"there must be a file at .*{name}, but none is"):
+    with pytest.raises(InputError, match=f"there must be a file at .*{name}, got none"):
         open_field(tmp_path / name)
 
 
@@ -46,11 +46,13 @@ def test_options_are_those_of_the_reader(tmp_path):
 def test_a_library_that_is_missing_tells_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cfgrib", None)
     (tmp_path / "field.grib2").write_bytes(b"GRIB")
-    with pytest.raises(InputError, match=r"reading grib needs the library cfgrib.*'cfgrib'"):
+    with pytest.raises(
+        InputError, match=r"cfgrib must be installed for reading grib, got .*'cfgrib'"
+    ):
         open_field(tmp_path / "field.grib2")
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "clip.mp4").write_bytes(b"")
-    with pytest.raises(InputError, match=r"reading video needs .* 'stpatch_jax\[video\]'"):
+    with pytest.raises(InputError, match=r"for reading video, got .* 'stpatch_jax\[video\]'"):
         open_field(tmp_path / "clip.mp4")
     assert require_library("json", purpose="this", install="json").loads("[1]") == [1]
 

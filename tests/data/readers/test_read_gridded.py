@@ -124,7 +124,7 @@ def test_unsorted_times_are_sorted(store):
 
 def test_repeated_times_name_the_first(store):
     path = store(sample(times=TIMES[[0, 1, 2, 2, 1, 3]]))
-    with pytest.raises(InputError, match="every time once, but 2020-01-01T01:00:00 stands"):
+    with pytest.raises(InputError, match="every time once, got 2020-01-01T01:00:00 more than once"):
         open_field(path)
 
 
@@ -146,7 +146,7 @@ def test_dates_that_do_not_exist_are_refused(store, calendar, told):
 
 def test_unknown_variables_list_those_there_are(store):
     path = store(sample())
-    with pytest.raises(InputError, match=r"among those of field.*\(t, u\), but there is no w, z"):
+    with pytest.raises(InputError, match=r"among those of field.*\(t, u\), got w, z"):
         open_field(path, variables=["t", "w", "z"])
 
 
@@ -156,15 +156,15 @@ def test_variables_of_other_dims_are_told(store):
     path = store(data)
     # What has no time is no channel unless it is asked for.
     assert open_field(path).sizes["channel"] == 2
-    with pytest.raises(InputError, match=r"t has \(time, lat, lon\) and static has \(lat\)"):
+    with pytest.raises(InputError, match="must have the same dims"):
         open_field(path, variables=["t", "static"])
-    with pytest.raises(InputError, match="one time dim, but a time is not there"):
+    with pytest.raises(InputError, match="one time dim, got none among"):
         open_field(path, variables=["static"])
 
 
 def test_a_time_dim_may_be_named(store):
     path = store(sample().drop_vars("time").rename(time="run"))
-    with pytest.raises(InputError, match="one time dim, but a time is not there"):
+    with pytest.raises(InputError, match="one time dim, got none among"):
         open_field(path)
     assert open_field(path, time="run").sizes["time"] == 6
 
@@ -191,7 +191,7 @@ def test_a_truncated_netcdf_file_is_refused(tmp_path):
     content = (tmp_path / "whole.nc").read_bytes()
     for share in (0.02, 0.5, 0.9):
         (tmp_path / "cut.nc").write_bytes(content[: int(share * len(content))])
-        with pytest.raises(InputError, match=r"must be a readable netcdf file, but opening it"):
+        with pytest.raises(InputError, match="must be a readable netcdf file, got"):
             open_field(tmp_path / "cut.nc")
 
 
@@ -205,10 +205,10 @@ def test_a_folder_of_netcdf_files_is_one_field(tmp_path):
     np.testing.assert_array_equal(field.isel(time=[4, 0, 3])[..., 0], data["t"][[4, 0, 3]])
     noleap = data.isel(time=slice(0, 1)).convert_calendar("noleap")
     noleap.to_netcdf(tmp_path / "9.nc", engine="netcdf4")
-    with pytest.raises(InputError, match="one calendar, but they mix noleap and standard"):
+    with pytest.raises(InputError, match="one calendar, got noleap and standard"):
         open_field(tmp_path)
     data.isel(lat=slice(0, 2)).to_netcdf(tmp_path / "9.nc", engine="netcdf4")
-    with pytest.raises(InputError, match=r"must continue 0.nc in time, but 9.nc lies on another"):
+    with pytest.raises(InputError, match=r"must continue 0.nc in time, got 9.nc, which lies"):
         open_field(tmp_path)
 
 

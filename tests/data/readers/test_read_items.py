@@ -30,7 +30,7 @@ def test_items_may_be_ragged_until_they_are_stacked(tmp_path):
     make(tmp_path, "b/1.npy", np.zeros((4, 3)))
     items = read_folder(tmp_path)
     assert [items[at].shape for at in range(2)] == [(2, 3), (4, 3)]
-    with pytest.raises(InputError, match=r"a/1.npy has \(2, 3\) and b/1.npy has \(4, 3\)"):
+    with pytest.raises(InputError, match=r"got \(2, 3\) for a/1\.npy and \(4, 3\) for b/1\.npy"):
         items.stack()
 
 
@@ -47,30 +47,34 @@ def test_a_folder_of_clips(data_dir, tmp_path):
 def test_bad_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="there must be a folder of classes at"):
         read_folder(tmp_path / "none")
-    with pytest.raises(InputError, match="but it has no folders"):
+    with pytest.raises(InputError, match="got no folders"):
         read_folder(tmp_path)
     make(tmp_path, "a/1.npy", np.zeros(2))
     (tmp_path / "b").mkdir()
-    with pytest.raises(InputError, match="but class b has none; items are"):
+    with pytest.raises(InputError, match="got none of class b; items are"):
         read_folder(tmp_path)
     make(tmp_path, "loose.npy", np.zeros(2))
-    with pytest.raises(InputError, match=r"in the folder of its class, but loose.npy does not"):
+    with pytest.raises(InputError, match=r"in the folder of its class, got loose.npy outside"):
         read_folder(tmp_path)
 
 
 def test_a_file_of_two_arrays_is_no_item(tmp_path):
     (tmp_path / "a").mkdir()
     np.savez(tmp_path / "a" / "1.npz", x=np.zeros(2), y=np.zeros(2))
-    with pytest.raises(InputError, match="must hold one array, but it has x, y"):
+    with pytest.raises(InputError, match="must hold one array, got x, y"):
         read_folder(tmp_path)[0]
 
 
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        (np.asarray([0, 1, 5]), {"classes": ("a", "b")}, "one of the classes a, b, but item 2 has"),
-        (np.asarray([0, -1, 1]), {}, "but item 1 has -1"),
-        (np.asarray(["a", "c", "b"]), {"classes": ("a", "b")}, "but item 1 has c"),
+        (
+            np.asarray([0, 1, 5]),
+            {"classes": ("a", "b")},
+            "one of the classes a, b, got 5 for item 2",
+        ),
+        (np.asarray([0, -1, 1]), {}, "got -1 for item 1"),
+        (np.asarray(["a", "c", "b"]), {"classes": ("a", "b")}, "got c for item 1"),
         (np.asarray([0, 1]), {}, "one label for each item"),
         (np.zeros((3, 2), int), {}, "one label for each item"),
     ],
@@ -83,7 +87,7 @@ def test_labels_without_a_class_are_refused(tmp_path, labels, options, message):
 
 def test_missing_arrays_are_listed(tmp_path):
     np.savez(tmp_path / "items.npz", x=np.zeros((3, 4)))
-    with pytest.raises(InputError, match="there is no y; it has x"):
+    with pytest.raises(InputError, match="got x"):
         read_labelled_arrays(tmp_path / "items.npz", items="x", labels="y")
 
 
@@ -96,11 +100,11 @@ def test_labelled_series(tmp_path):
     np.testing.assert_array_equal(
         items.stack()[..., 0], np.asarray([[0.5, 2], [0.1, np.nan]], np.float32)
     )
-    with pytest.raises(InputError, match="classes 0, 1, but line 2 has -1"):
+    with pytest.raises(InputError, match="classes 0, 1, got -1 for line 2"):
         read_labelled_series(path, classes=("0", "1"))
     for bad in ("1\t3\n", "1\tx\t3\n", "1\t2\t3\t4\n"):
         path.write_text("1\t0.5\t2\n0\t1\t2\n" + bad)
-        with pytest.raises(InputError, match=r"a label and 2 numbers .* but line 3 does not"):
+        with pytest.raises(InputError, match=r"a label and 2 numbers .* got line 3"):
             read_labelled_series(path)
     with pytest.raises(InputError, match="must be a readable text file"):
         read_labelled_series(tmp_path / "none.tsv")

@@ -119,11 +119,14 @@ def test_sequential_batches_visit_every_example_in_order(length, size):
     ("changes", "message"),
     [
         ({"source": Numbers(0)}, "a source must have examples"),
-        ({"batch_size": 0}, "batch_size must be at least 1, but it is 0"),
-        ({"batch_size": 5, "process_index": 0, "process_count": 2}, "5 is not one of 2; use 6"),
+        ({"batch_size": 0}, r"batch_size must .*, got 0"),
+        (
+            {"batch_size": 5, "process_index": 0, "process_count": 2},
+            r"processes, got 5 for 2",
+        ),
         ({"process_index": 2, "process_count": 2}, "process_index must be in"),
-        ({"seed": -1}, "seed must not be negative, but it is -1"),
-        ({"start_step": -2}, "start_step must not be negative, but it is -2"),
+        ({"seed": -1}, r"seed must .*, got -1"),
+        ({"start_step": -2}, r"start_step must .*, got -2"),
     ],
 )
 def test_bad_numbers_are_refused_before_the_first_batch(changes, message):
@@ -133,7 +136,7 @@ def test_bad_numbers_are_refused_before_the_first_batch(changes, message):
 
 
 def test_sequential_batches_refuse_at_the_call():
-    with pytest.raises(InputError, match="batch_size must be at least 1"):
+    with pytest.raises(InputError, match="got 0"):
         sequential_batches(Numbers(4), batch_size=0)
     with pytest.raises(InputError, match="must have examples"):
         sequential_batches(Numbers(0), batch_size=4)
