@@ -62,7 +62,7 @@ class Affine(Transform):
 
     @classmethod
     def standard(cls, values: np.ndarray | Iterable[np.ndarray]) -> Self:
-        """Mean and population standard deviation, as scikit-learn's `StandardScaler` takes them.
+        """Mean and population standard deviation, as scikit-learn's StandardScaler takes them.
 
         Parts need not fit into memory together.
 
@@ -97,7 +97,7 @@ class Affine(Transform):
 
     @classmethod
     def robust(cls, values: np.ndarray | Iterable[np.ndarray]) -> Self:
-        """Median and interquartile range, as scikit-learn's `RobustScaler` takes them.
+        """Median and interquartile range, as scikit-learn's RobustScaler takes them.
 
         Args:
             values: The training rows; parts are put together, as quantiles need all of them.
