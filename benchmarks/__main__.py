@@ -91,7 +91,7 @@ SCRIPTS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Figures]]] = {
         (*SMALL, "--dtypes", "float32"),
         _ratios("fold float32", "lax gradient", "conv_transpose", "torch"),
     ),
-    "backbones": ((*SMALL, "--cases", "neighborhood", "--dtypes", "float32"), _networks),
+    "backbones": (("neighborhood", *SMALL, "--dtypes", "float32"), _networks),
     "window_study": (("video", "--small", "--seeds", "1"), _windows),
     "train_step": (SMALL, _loop),
     "input_pipeline": (("--gigabytes", "0.05", "--seconds", "2", "--width", "8"), _pipeline),

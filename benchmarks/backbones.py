@@ -1,6 +1,6 @@
 """How fast are the backbones, forward and in a training step, and how near to the peak?
 
-    python -m benchmarks.backbones [--small] [--cases scnn gru] [--dtypes float32] [--repeats 9]
+    python -m benchmarks.backbones [scnn gru] [--small] [--dtypes float32] [--repeats 9]
 
 Every network is a backbone with a classification head. The training step is the library's own:
 loss, gradient, finite check and one Adam update. The two classic networks have twins in PyTorch
@@ -22,9 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.cases import arguments, as_float32, peer
+from benchmarks.arguments import arguments
+from benchmarks.cases import as_float32, peer
 from benchmarks.networks import NETWORKS, Network, twin
-from benchmarks.timing import Call, compiled, interleaved, print_case, write_results
+from benchmarks.timing import Answer, Call, compiled, interleaved, print_case, write_results
+from benchmarks.weak_scaling import parameters
+from stpatch_jax.flops import compiled_bytes
+from stpatch_jax.nn.layers import DTypeName
 from stpatch_jax.training import (
     OptimizerConfig,
     TrainConfig,
@@ -37,7 +41,6 @@ from stpatch_jax.training import (
 DTYPES = ("float32", "bfloat16")
 MATRIX = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 RATE = 1e-4
-Answer = dict[str, Any]
 
 
 def peak(dtype: str) -> float:
@@ -52,7 +55,7 @@ def peak(dtype: str) -> float:
 class Ours:
     """One of our networks, compiled: forward and training step as calls without arguments."""
 
-    def __init__(self, network: Network, dtype: str):
+    def __init__(self, network: Network, dtype: DTypeName):
         mesh = make_mesh()
         config = TrainConfig(
             steps=1,
@@ -72,13 +75,8 @@ class Ours:
         lowered = train_step.lower(self.state, self.batch).compile()
         self.compile_s = time.perf_counter() - start
         self.step_flops = _flops(lowered)
-        self.memory = _memory(lowered)
+        self.memory = compiled_bytes(lowered)
         self.step = functools.partial(train_step, self.state, self.batch)
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained numbers."""
-        return sum(x.size for x in jax.tree.leaves(nnx.state(self.state.model, nnx.Param)))
 
 
 def _program(function: Any, *given: Any) -> tuple[Call, float]:
@@ -88,13 +86,6 @@ def _program(function: Any, *given: Any) -> tuple[Call, float]:
 
 def _flops(program: Any) -> float:
     return float((program.cost_analysis() or {}).get("flops", float("nan")))
-
-
-def _memory(program: Any) -> int:
-    """Bytes of arguments, results and scratch; what is donated counts once."""
-    use = program.memory_analysis()
-    held = use.argument_size_in_bytes + use.output_size_in_bytes + use.temp_size_in_bytes
-    return held - use.alias_size_in_bytes
 
 
 def torch_calls(name: str, network: Network, ours: Ours, dtype: str) -> dict[str, Call]:
@@ -137,7 +128,9 @@ def torch_calls(name: str, network: Network, ours: Ours, dtype: str) -> dict[str
     return {"torch forward": forward, "torch step": step}
 
 
-def measure(name: str, network: Network, dtype: str, fastest: float, *, repeats: int) -> Answer:
+def measure(
+    name: str, network: Network, dtype: DTypeName, fastest: float, *, repeats: int
+) -> Answer:
     """Times one network, alone or in turn with its twin."""
     ours = Ours(network, dtype)
     calls: dict[str, Call] = {"forward": ours.forward, "step": ours.step}
@@ -149,7 +142,7 @@ def measure(name: str, network: Network, dtype: str, fastest: float, *, repeats:
     return {
         "ms": timings,
         "compile_s": round(ours.compile_s, 2),
-        "parameters": ours.parameters,
+        "parameters": parameters(ours.state.model),
         "samples_per_s": round(network.shape[0] / seconds, 1),
         "flops": {"forward": ours.forward_flops, "step": ours.step_flops},
         "flop_per_s": ours.step_flops / seconds,
@@ -173,7 +166,7 @@ def summary(networks: Mapping[str, Answer]) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Measures, prints and writes."""
     small = {name: network.small() for name, network in NETWORKS.items()}
-    given = arguments(__doc__ or "", DTYPES, cases=NETWORKS, small=small, skips_slow=False)
+    given = arguments(__doc__ or "", NETWORKS, small=small, dtypes=DTYPES, repeats=9)
     answer: Answer = {"networks": {}, "peak_flop_per_s": {}, "summary": {}}
     for dtype in given.dtypes:
         answer["peak_flop_per_s"][dtype] = fastest = peak(dtype)
@@ -185,8 +178,7 @@ def main() -> None:
         for name, ratio in answer["summary"][dtype].items():
             print(f"{dtype} {name}: torch / ours = {ratio}")
     answer["cases"] = {name: {"shape": network.shape} for name, network in given.cases.items()}
-    if given.results:
-        print(write_results("backbones", answer, folder=given.results, note=given.note))
+    write_results("backbones", answer, folder=given.results, note=given.note)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """The fields and windows that the benchmarks measure, and what both scripts need of them."""
 
-import argparse
+import dataclasses
 import importlib
 import itertools
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from benchmarks.timing import RESULTS, Call
+from benchmarks.arguments import arguments
+from benchmarks.timing import Answer, Call, print_case, print_summary, ratios, write_results
 from stpatch_jax import WindowSpec
 
 
@@ -168,33 +168,59 @@ def as_float32(result: Any) -> np.ndarray:
     return result.detach().float().numpy()
 
 
-def arguments(
+LeftOut = Callable[[str, str, str, str], str | None]
+"""`(what, function, case, dtype) -> why it is not measured unless with --full, or None`."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One kind of measurement of a script.
+
+    Attributes:
+        ours: The function that the others are compared with.
+        names: Of the functions of a case in a dtype that may be left out; None where the case is
+            not measured in that dtype.
+        time: Times a case in a dtype, without some functions.
+    """
+
+    ours: str
+    names: Callable[[Case, str], Collection[str] | None]
+    time: Callable[..., Answer]
+
+
+def run(
+    script: str,
     doc: str,
     dtypes: Sequence[str],
-    *,
-    cases: Mapping[str, Any] = CASES,
-    small: Mapping[str, Any] = SMALL_CASES,
-    skips_slow: bool = True,
-) -> argparse.Namespace:
-    """The flags that the scripts share; what `--cases` chooses comes as a dict."""
-    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
-    parser.add_argument("--small", action="store_true", help="tiny fields, to try the script")
-    parser.add_argument("--cases", nargs="+", metavar="CASE", help="only these cases")
-    parser.add_argument("--dtypes", nargs="+", choices=dtypes, default=list(dtypes))
-    parser.add_argument("--repeats", type=int, default=25, help="rounds of timing")
-    if skips_slow:
-        parser.add_argument("--full", action="store_true", help="also what takes minutes a call")
-    parser.add_argument("--note", default="", help="a remark for the results file")
-    parser.add_argument("--results", type=Path, help="folder to write to")
-    given = parser.parse_args()
-    # The committed results are of whole runs only.
-    whole = not (given.small or given.cases) and set(given.dtypes) == set(dtypes)
-    if given.results is None and whole:
-        given.results = RESULTS
-    known = small if given.small else cases
-    given.cases = given.cases or list(known)
-    unknown = [name for name in given.cases if name not in known]
-    if unknown:
-        parser.error(f"unknown case {', '.join(unknown)}; choose from {', '.join(known)}")
-    given.cases = {name: known[name] for name in given.cases}
-    return given
+    measurements: Mapping[str, Measurement],
+    left_out: LeftOut,
+) -> None:
+    """The whole of a script about operators: measures, prints and writes.
+
+    The results hold `{what: {dtype: {case: answer}}}`, and what was left out and why.
+    """
+    full = {"action": "store_true", "help": "also what takes minutes a call"}
+    given = arguments(doc, CASES, small=SMALL_CASES, dtypes=dtypes, repeats=25, full=full)
+    answer: Answer = {**{what: {} for what in measurements}, "left_out": []}
+    for dtype, (title, case) in itertools.product(given.dtypes, given.cases.items()):
+        for what, measurement in measurements.items():
+            names = measurement.names(case, dtype)
+            if names is None:
+                continue
+            reasons = {name: left_out(what, name, title, dtype) for name in names}
+            skipped = {name: why for name, why in reasons.items() if why and not given.full}
+            measured = measurement.time(case, dtype, skipped, repeats=given.repeats)
+            print_case(f"{what} {dtype} {title}", measured["ms"])
+            answer[what].setdefault(dtype, {})[title] = measured
+            answer["left_out"] += [
+                {"what": what, "dtype": dtype, "case": title, "function": name, "reason": why}
+                for name, why in skipped.items()
+            ]
+    answer["cases"] = {title: dataclasses.asdict(case) for title, case in given.cases.items()}
+    answer["summary"] = {
+        f"{what} {dtype}": ratios(cases, measurement.ours)
+        for what, measurement in measurements.items()
+        for dtype, cases in answer[what].items()
+    }
+    print_summary(answer["summary"])
+    write_results(script, answer, folder=given.results, note=given.note)

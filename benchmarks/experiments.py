@@ -11,7 +11,7 @@ class Experiment:
     Attributes:
         recipe: Name of the recipe.
         dataset: Name of the data set.
-        name: Its name here, where a recipe has several; None for the recipe's.
+        name: Its name here, where a recipe has several; without one the recipe's.
         path: The data in the place of the recipe's own.
         metrics: What is scored.
         shown: What else is scored and printed, but does not go to the file.
@@ -37,9 +37,12 @@ class Experiment:
     openings: int = 1
     shown: tuple[str, ...] = ()
     leads: tuple[int, int] | None = None
-    name: str | None = None
+    name: str = ""
     path: str | None = None
     folds: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.recipe)
 
     @property
     def chosen_leads(self) -> slice:
@@ -48,9 +51,13 @@ class Experiment:
 
 
 def _by_horizon(**metrics: tuple[float, ...]) -> dict[int | None, dict[str, float]]:
-    """Figures by horizon out of one tuple a metric, at 96, 192, 336 and 720."""
+    """Figures by horizon out of one tuple a metric, at 96, 192, 336 and 720, both ways."""
     return {
-        horizon: {name: values[at] for name, values in metrics.items()}
+        horizon: {
+            f"{name}{drop_last}": values[at]
+            for name, values in metrics.items()
+            for drop_last in ("", "_drop_last")
+        }
         for at, horizon in enumerate(LONG_HORIZONS)
     }
 
@@ -58,151 +65,111 @@ def _by_horizon(**metrics: tuple[float, ...]) -> dict[int | None, dict[str, floa
 LONG_HORIZONS = (96, 192, 336, 720)
 _ERRORS = ("mse", "mae", "mse_drop_last", "mae_drop_last")
 
-EXPERIMENTS = {
-    "etth1": Experiment(
-        recipe="etth1",
-        dataset="ETTh1",
-        metrics=_ERRORS,
+_ALL = (
+    Experiment(
+        "etth1",
+        "ETTh1",
+        _ERRORS,
         horizons=LONG_HORIZONS,
         seeds=3,
         openings=2,
         batch=128,
-        published=_by_horizon(
-            mse=(0.370, 0.413, 0.422, 0.447),
-            mse_drop_last=(0.370, 0.413, 0.422, 0.447),
-            mae=(0.400, 0.429, 0.440, 0.468),
-            mae_drop_last=(0.400, 0.429, 0.440, 0.468),
-        ),
+        published=_by_horizon(mse=(0.370, 0.413, 0.422, 0.447), mae=(0.400, 0.429, 0.440, 0.468)),
         published_by="PatchTST/64 (Nie et al., ICLR 2023), last incomplete batch dropped",
     ),
-    "exchange": Experiment(
-        recipe="exchange",
-        dataset="exchange_rate",
-        metrics=_ERRORS,
+    Experiment(
+        "exchange",
+        "exchange_rate",
+        _ERRORS,
         horizons=LONG_HORIZONS,
         seeds=3,
         openings=3,
         batch=32,
-        published=_by_horizon(
-            mse=(0.081, 0.157, 0.305, 0.643),
-            mse_drop_last=(0.081, 0.157, 0.305, 0.643),
-            mae=(0.203, 0.293, 0.414, 0.601),
-            mae_drop_last=(0.203, 0.293, 0.414, 0.601),
-        ),
+        published=_by_horizon(mse=(0.081, 0.157, 0.305, 0.643), mae=(0.203, 0.293, 0.414, 0.601)),
         published_by="DLinear (Zeng et al., AAAI 2023), last incomplete batch dropped",
     ),
-    "stock-movement": Experiment(
-        recipe="stock-movement",
-        dataset="ACL18",
-        metrics=("mcc", "accuracy"),
+    Experiment(
+        "stock-movement",
+        "ACL18",
+        ("mcc", "accuracy"),
         seeds=5,
         openings=2,
         published={None: {"mcc": 0.094, "accuracy": 0.537}},
         published_by="ALSTM (log of Feng et al., IJCAI 2019)",
     ),
-    "heartbeat": Experiment(
-        recipe="heartbeat",
-        dataset="ECG200",
-        metrics=("accuracy",),
+    Experiment(
+        "heartbeat",
+        "ECG200",
+        ("accuracy",),
         seeds=10,
         openings=2,
         published={None: {"accuracy": 0.923}},
         published_by="Encoder (Ismail Fawaz et al., DMKD 2019)",
     ),
-    "scan": Experiment(
-        recipe="scan",
-        dataset="AdrenalMNIST3D",
-        metrics=("auc", "accuracy"),
+    Experiment(
+        "scan",
+        "AdrenalMNIST3D",
+        ("auc", "accuracy"),
         seeds=5,
         published={None: {"auc": 0.839}},
         published_by="ResNet-18 + ACS (Yang et al., Scientific Data 2023, second hand)",
     ),
-    "sentiment": Experiment(
-        recipe="sentiment",
-        dataset="rt-polarity",
-        metrics=("accuracy",),
+    Experiment(
+        "sentiment",
+        "rt-polarity",
+        ("accuracy",),
         seeds=10,
         folds=True,
         published={None: {"accuracy": 0.761}},
         published_by="CNN-rand (Kim, EMNLP 2014)",
     ),
-    "language": Experiment(
-        recipe="language",
-        dataset="rt-polarity",
-        metrics=("bits_per_char",),
-        openings=2,
-    ),
-    "customers": Experiment(
-        recipe="customers",
-        dataset="CDNOW",
-        metrics=("rmse", "mae"),
-        shown=("total",),
-        horizons=(39,),
-        seeds=3,
-    ),
-    "stock-risk": Experiment(
-        recipe="stock-risk",
-        dataset="StockNet prices",
-        metrics=("coverage",),
+    Experiment("language", "rt-polarity", ("bits_per_char",), openings=2),
+    Experiment("customers", "CDNOW", ("rmse", "mae"), shown=("total",), horizons=(39,), seeds=3),
+    Experiment(
+        "stock-risk",
+        "StockNet prices",
+        ("coverage",),
         shown=("pinball",),
         horizons=(1, 5),
         openings=2,
     ),
-    "stocks": Experiment(
-        recipe="stocks",
-        dataset="matplotlib's stocks",
-        metrics=("mae", "rmse"),
-        horizons=(6,),
-        seeds=3,
-        openings=2,
+    Experiment(
+        "stocks", "matplotlib's stocks", ("mae", "rmse"), horizons=(6,), seeds=3, openings=2
     ),
-    "stocks-daily": Experiment(
-        recipe="stocks",
+    Experiment(
+        "stocks",
+        "StockNet prices",
+        ("mae", "rmse"),
         name="stocks-daily",
-        dataset="StockNet prices",
         path="catalog:stocks",
-        metrics=("mae", "rmse"),
         horizons=(6,),
         openings=2,
     ),
-    "traffic": Experiment(
-        recipe="traffic",
-        dataset="BikeNYC",
-        metrics=("rmse_scaled", "rmse", "brier", "csi"),
+    Experiment(
+        "traffic",
+        "BikeNYC",
+        ("rmse_scaled", "rmse", "brier", "csi"),
         horizons=(1,),
         seeds=3,
         published={1: {"rmse_scaled": 6.33}},
         published_by="ST-ResNet (Zhang et al., AAAI 2017), trained on 173 days, ours on 47 or less",
     ),
-    "weather": Experiment(
-        recipe="weather",
-        dataset="ERA5 t2m UK",
-        metrics=("rmse", "brier", "csi"),
+    Experiment(
+        "weather",
+        "ERA5 t2m UK",
+        ("rmse", "brier", "csi"),
         horizons=(24,),
         openings=2,
         leads=(6, 24),
     ),
-    "video-prediction": Experiment(
-        recipe="video-prediction",
-        dataset="bouncing digits (scikit-learn)",
-        metrics=("mse", "mae"),
-        shown=("ssim",),
+    Experiment(
+        "video-prediction", "bouncing digits (scikit-learn)", ("mse", "mae"), shown=("ssim",)
     ),
-    "video-classification": Experiment(
-        recipe="video-classification",
-        dataset="bouncing digits (digit)",
-        metrics=("accuracy",),
+    Experiment("video-classification", "bouncing digits (digit)", ("accuracy",)),
+    Experiment(
+        "video-classification-motion", "bouncing digits (motion)", ("accuracy",), openings=2
     ),
-    "video-classification-motion": Experiment(
-        recipe="video-classification-motion",
-        dataset="bouncing digits (motion)",
-        metrics=("accuracy",),
-        openings=2,
-    ),
-    "video-detection": Experiment(
-        recipe="video-detection",
-        dataset="bouncing digits (scikit-learn)",
-        metrics=("map",),
-    ),
-}
-"""Every experiment by the name of its recipe."""
+    Experiment("video-detection", "bouncing digits (scikit-learn)", ("map",)),
+)
+EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}
+"""Every experiment by its name, mostly that of its recipe."""

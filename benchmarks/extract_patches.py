@@ -1,6 +1,6 @@
 """How fast is `extract_patches`, and its gradient, beside other ways to cut windows?
 
-    python -m benchmarks.extract_patches [--small] [--cases half series] [--repeats 25] [--full]
+    python -m benchmarks.extract_patches [half series] [--small] [--repeats 25] [--full]
 
 All functions of a case are timed in turn in one process; times are medians, compile time stands
 apart. Every result is compared with NumPy's before it is timed. To add a device, run the whole of
@@ -10,9 +10,7 @@ README. Peers that are not installed are left out; peers that run on the host (N
 kornia) are measured on the CPU only.
 """
 
-import dataclasses
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -22,30 +20,22 @@ import numpy as np
 from benchmarks.cases import (
     RAW_GRADIENT_MINUTES,
     Case,
-    arguments,
+    Measurement,
     as_float32,
     folded_by_numpy,
     on_one_thread,
     peer,
     raw_patches,
+    run,
     to_torch,
     windows_by_numpy,
 )
-from benchmarks.timing import (
-    Call,
-    compiled,
-    interleaved,
-    print_case,
-    print_summary,
-    ratios,
-    write_results,
-)
+from benchmarks.timing import Answer, Call, compiled, interleaved
 from stpatch_jax import extract_patches
 
 DTYPES = ("float32", "bfloat16", "uint8")
 LOWERINGS = ("conv", "blocks", "gather", "reshape")
 Function = Callable[[Any], Any]
-Answer = dict[str, Any]
 
 
 def windows_by_torch(x: Any, case: Case) -> Any:
@@ -116,8 +106,9 @@ def left_out(what: str, name: str, case: str, dtype: str) -> str | None:
     return None
 
 
-def forward(case: Case, dtype: str, functions: Mapping[str, Function], *, repeats: int) -> Answer:
+def forward(case: Case, dtype: str, skipped: Collection[str], *, repeats: int) -> Answer:
     """Times extraction; refuses results that are not the reference's."""
+    functions = {name: f for name, f in jax_functions(case).items() if name not in skipped}
     values = case.values(dtype)
     reference = windows_by_numpy(values, case)
     arguments = dict.fromkeys(functions, jnp.asarray(values))
@@ -143,8 +134,10 @@ def forward(case: Case, dtype: str, functions: Mapping[str, Function], *, repeat
     return {"ms": timings, "compile_s": compile_s, "max_error": errors, "bytes": moved}
 
 
-def gradient(case: Case, dtype: str, functions: Mapping[str, Function], *, repeats: int) -> Answer:
+def gradient(case: Case, dtype: str, skipped: Collection[str], *, repeats: int) -> Answer:
     """Times the input gradient for a given cotangent; whole numbers make float32 sums exact."""
+    functions = jax_functions(case)
+    functions = {name: functions[name] for name in ("auto", "raw lax") if name not in skipped}
     x = jnp.asarray(case.values(dtype))
     reference = windows_by_numpy(case.values(dtype), case)
     calls: dict[str, Call] = {}
@@ -175,46 +168,12 @@ def gradient(case: Case, dtype: str, functions: Mapping[str, Function], *, repea
     return {"ms": timings, "compile_s": compile_s, "bytes": x.nbytes + reference.nbytes}
 
 
-def measure(
-    cases: Mapping[str, Case], dtypes: Sequence[str], *, repeats: int, full: bool
-) -> Answer:
-    """Everything, as `{what: {dtype: {case: answer}}}`, and what was left out and why."""
-    answer: Answer = {"forward": {}, "gradient": {}, "left_out": []}
-    for dtype, (title, case) in itertools.product(dtypes, cases.items()):
-        functions = jax_functions(case)
-        chosen = {"forward": functions}
-        if dtype != "uint8":
-            chosen["gradient"] = {name: functions[name] for name in ("auto", "raw lax")}
-        for what, candidates in chosen.items():
-            reasons = {name: left_out(what, name, title, dtype) for name in candidates}
-            skipped = {name: reason for name, reason in reasons.items() if reason and not full}
-            kept = {name: f for name, f in candidates.items() if name not in skipped}
-            measured = {"forward": forward, "gradient": gradient}[what](
-                case, dtype, kept, repeats=repeats
-            )
-            print_case(f"{what} {dtype} {title}", measured["ms"])
-            answer[what].setdefault(dtype, {})[title] = measured
-            answer["left_out"] += [
-                {"what": what, "dtype": dtype, "case": title, "function": name, "reason": reason}
-                for name, reason in skipped.items()
-            ]
-    return answer
-
-
-def main() -> None:
-    """Measures, prints and writes."""
-    given = arguments(__doc__ or "", DTYPES)
-    answer = measure(given.cases, given.dtypes, repeats=given.repeats, full=given.full)
-    answer["cases"] = {title: dataclasses.asdict(case) for title, case in given.cases.items()}
-    answer["summary"] = {
-        f"{what} {dtype}": ratios(cases, "auto")
-        for what in ("forward", "gradient")
-        for dtype, cases in answer[what].items()
-    }
-    print_summary(answer["summary"])
-    if given.results:
-        print(write_results("extract_patches", answer, folder=given.results, note=given.note))
-
+MEASUREMENTS = {
+    "forward": Measurement("auto", lambda case, dtype: jax_functions(case), forward),
+    "gradient": Measurement(
+        "auto", lambda case, dtype: None if dtype == "uint8" else ("auto", "raw lax"), gradient
+    ),
+}
 
 if __name__ == "__main__":
-    main()
+    run("extract_patches", __doc__ or "", DTYPES, MEASUREMENTS, left_out)

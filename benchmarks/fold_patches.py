@@ -1,6 +1,6 @@
 """How fast is `fold_patches` beside other ways to add windows back into a field?
 
-    python -m benchmarks.fold_patches [--small] [--cases half image] [--repeats 25] [--full]
+    python -m benchmarks.fold_patches [half image] [--small] [--repeats 25] [--full]
 
 All functions of a case are timed in turn in one process; times are medians, compile time stands
 apart. Sums of whole numbers are exact in float32, and every result is compared with NumPy's before
@@ -11,11 +11,9 @@ transposed convolution with an identity kernel; `conv_transpose` is the same ker
 `benchmarks/results/fold_patches-DEVICE.json` and run `python -m benchmarks.tables`.
 """
 
-import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -26,28 +24,20 @@ from jax import lax
 from benchmarks.cases import (
     RAW_GRADIENT_MINUTES,
     Case,
-    arguments,
+    Measurement,
     as_float32,
     folded_by_numpy,
     on_one_thread,
     peer,
     raw_patches,
+    run,
     to_torch,
     windows_by_numpy,
 )
-from benchmarks.timing import (
-    Call,
-    compiled,
-    interleaved,
-    print_case,
-    print_summary,
-    ratios,
-    write_results,
-)
+from benchmarks.timing import Answer, Call, compiled, interleaved
 from stpatch_jax import fold_patches
 
 DTYPES = ("float32", "bfloat16")
-Answer = dict[str, Any]
 # A function, and the patches in the order it wants.
 Given = tuple[Callable[[Any], Any], np.ndarray]
 
@@ -126,8 +116,9 @@ def torch_folds(case: Case, patches: np.ndarray) -> dict[str, Call]:
     return calls | {f"{name}, 1 thread": on_one_thread(torch, call) for name, call in calls.items()}
 
 
-def left_out(name: str, case: str, dtype: str) -> str | None:
+def left_out(what: str, name: str, case: str, dtype: str) -> str | None:
     """Why a peer is not measured here unless `--full`, or None."""
+    del what
     if name == "lax gradient" and case in RAW_GRADIENT_MINUTES:
         return "takes minutes a call"
     if name == "conv_transpose" and case == "half":
@@ -147,7 +138,7 @@ def channels_last(name: str, result: Any, case: Case) -> np.ndarray:
     return values.reshape(case.shape)
 
 
-def fold(case: Case, dtype: str, skipped: Sequence[str], *, repeats: int) -> Answer:
+def fold(case: Case, dtype: str, skipped: Collection[str], *, repeats: int) -> Answer:
     """Times the folds of one case; refuses results that are not the reference's."""
     plain, x = case.plain(), case.values(dtype)
     patches = windows_by_numpy(x, case)
@@ -175,38 +166,9 @@ def fold(case: Case, dtype: str, skipped: Sequence[str], *, repeats: int) -> Ans
     return {"ms": timings, "compile_s": compile_s, "bytes": patches.nbytes + x.nbytes}
 
 
-def measure(
-    cases: Mapping[str, Case], dtypes: Sequence[str], *, repeats: int, full: bool
-) -> Answer:
-    """Everything, as `{"fold": {dtype: {case: answer}}}`, and what was left out and why."""
-    answer: Answer = {"fold": {}, "left_out": []}
-    for dtype, (title, case) in itertools.product(dtypes, cases.items()):
-        reasons = {
-            name: left_out(name, title, dtype) for name in ("lax gradient", "conv_transpose")
-        }
-        skipped = {name: reason for name, reason in reasons.items() if reason and not full}
-        measured = fold(case, dtype, list(skipped), repeats=repeats)
-        print_case(f"fold {dtype} {title}", measured["ms"])
-        answer["fold"].setdefault(dtype, {})[title] = measured
-        answer["left_out"] += [
-            {"what": "fold", "dtype": dtype, "case": title, "function": name, "reason": reason}
-            for name, reason in skipped.items()
-        ]
-    return answer
-
-
-def main() -> None:
-    """Measures, prints and writes."""
-    given = arguments(__doc__ or "", DTYPES)
-    answer = measure(given.cases, given.dtypes, repeats=given.repeats, full=given.full)
-    answer["cases"] = {title: dataclasses.asdict(case) for title, case in given.cases.items()}
-    answer["summary"] = {
-        f"fold {dtype}": ratios(cases, "sum") for dtype, cases in answer["fold"].items()
-    }
-    print_summary(answer["summary"])
-    if given.results:
-        print(write_results("fold_patches", answer, folder=given.results, note=given.note))
-
+MEASUREMENTS = {
+    "fold": Measurement("sum", lambda case, dtype: ("lax gradient", "conv_transpose"), fold)
+}
 
 if __name__ == "__main__":
-    main()
+    run("fold_patches", __doc__ or "", DTYPES, MEASUREMENTS, left_out)

@@ -15,8 +15,6 @@ import itertools
 import json
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from benchmarks.timing import RESULTS, write_results
+from benchmarks.timing import RESULTS, Answer, in_a_process, write_results
 from stpatch_jax.data import BlockShuffle, Cleaner, CleaningConfig, FieldWindows, batch_iterator
 
 SIDE = 256
@@ -43,7 +41,6 @@ WARM_STEPS, STEPS = 4, 8
 MIN_ROUNDS = 3
 # The two readers take turns, so that the machine is the same for both.
 ROUNDS = 10
-Answer = dict[str, Any]
 
 
 def make(path: Path, gigabytes: float) -> Answer:
@@ -227,17 +224,6 @@ def network(width: int) -> tuple[list[jax.Array], Callable[..., Any]]:
     return params, step
 
 
-def part(name: str, path: Path, given: argparse.Namespace) -> Answer:
-    """Runs one part in a process of its own; its answer is its last line."""
-    command = [sys.executable, "-m", "benchmarks.input_pipeline", "--part", name]
-    command += ["--path", str(path), "--gigabytes", str(given.gigabytes)]
-    command += ["--seconds", str(given.seconds), "--width", str(given.width)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    answer = json.loads(done.stdout.splitlines()[-1])
-    print(f"{name}: {answer}", flush=True)
-    return answer
-
-
 def main() -> None:
     """Makes the store, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -263,9 +249,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         path = Path(folder, "field.zarr")
-        answer = {name: part(name, path, given) for name in ("make", "windows", "train")}
-    if given.results:
-        print(write_results("input_pipeline", answer, folder=given.results, note=given.note))
+        options = ["--path", path, "--gigabytes", given.gigabytes]
+        options += ["--seconds", given.seconds, "--width", given.width]
+        answer: Answer = {}
+        # Each in a process of its own, so that its peak memory is its own.
+        for name in ("make", "windows", "train"):
+            answer[name] = in_a_process("input_pipeline", "--part", name, *options)
+            print(f"{name}: {answer[name]}", flush=True)
+    write_results("input_pipeline", answer, folder=given.results, note=given.note)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from stpatch_jax.nn import (
     SCNNConfig,
     SpaceTimeRNNConfig,
 )
+from stpatch_jax.nn.layers import DTypeName
+from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import Batch, Classify, ClassifyConfig
 
 CLASSES = 10
@@ -34,7 +36,7 @@ class Network:
         hidden: Hidden widths of the head; it flattens the feature map.
     """
 
-    backbone: Callable[[str], BackboneConfig]
+    backbone: Callable[[DTypeName], BackboneConfig]
     shape: tuple[int, ...]
     hidden: tuple[int, ...] = ()
 
@@ -43,7 +45,7 @@ class Network:
         """Classes of equal size."""
         return Classify(ClassifyConfig(hidden=self.hidden), class_counts=(1,) * CLASSES)
 
-    def create(self, dtype: str, rngs: nnx.Rngs) -> nnx.Module:
+    def create(self, dtype: DTypeName, rngs: nnx.Rngs) -> nnx.Module:
         """Backbone and head."""
         return self.task.build(self.backbone(dtype), {"field": self.shape}, rngs=rngs)
 
@@ -58,16 +60,17 @@ class Network:
         return Network(self.backbone, (2, *self.shape[1:]), self.hidden)
 
 
-def _chain(dtype: str) -> ConvRecurrentConfig:
-    return ConvRecurrentConfig((1, 16, 16), grid_depth=1, dtype=dtype)
-
-
 NETWORKS = {
     "conv3d_64": Network(
         lambda dtype: Conv3DConfig(features=(64,), dtype=dtype), (32, 16, 10, 10, 3), hidden=(64,)
     ),
-    "cnn_scnn_lstm": Network(_chain, (8, 8, 32, 32, 1)),
-    "patch_cnn": Network(lambda dtype: PatchCNNConfig((4, 8, 8), dtype=dtype), (8, 8, 16, 16, 3)),
+    "cnn_scnn_lstm": Network(
+        lambda dtype: ConvRecurrentConfig(WindowSpec((1, 16, 16)), grid_depth=1, dtype=dtype),
+        (8, 8, 32, 32, 1),
+    ),
+    "patch_cnn": Network(
+        lambda dtype: PatchCNNConfig(WindowSpec((4, 8, 8)), dtype=dtype), (8, 8, 16, 16, 3)
+    ),
     "scnn": Network(lambda dtype: SCNNConfig(2, dtype=dtype), (8, 8, 16, 16, 16)),
     "lstm": Network(lambda dtype: SpaceTimeRNNConfig(1, dtype=dtype), (32, 32, 16, 8)),
     "gru": Network(lambda dtype: SpaceTimeRNNConfig(1, cell="gru", dtype=dtype), (32, 32, 16, 8)),
@@ -83,7 +86,7 @@ NETWORKS = {
     ),
     "patch_transformer": Network(
         lambda dtype: PatchTransformerConfig(
-            (2, 8, 8), features=128, depth=4, heads=4, dtype=dtype
+            WindowSpec((2, 8, 8)), features=128, depth=4, heads=4, dtype=dtype
         ),
         (8, 8, 32, 32, 3),
     ),

@@ -11,7 +11,6 @@ mean, drawn by clip or day, with the same ones for both. `--small` takes twenty 
 only that all of it works.
 """
 
-import argparse
 import dataclasses
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arguments import add_names, add_small, check_small
+from benchmarks.arguments import arguments
 from benchmarks.experiments import Experiment
 from benchmarks.published import Row, scored, scored_row, write
 from benchmarks.scores import Score
@@ -122,15 +121,10 @@ def _difference(scores: Mapping[str, Score]) -> Score:
 
 def main() -> None:
     """Trains, scores, prints and writes, a task and a share at a time."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add_names(parser, CASES)
-    add_small(parser, steps=SMALL)
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
-    parser.add_argument("--workdir", type=Path, help="keeps the runs here, to go on after a break")
-    given = parser.parse_args()
-    check_small(parser, given)
+    workdir = {"type": Path, "help": "keeps the runs here, to go on after a break"}
+    given = arguments(__doc__ or "", CASES, seeds=5, merges=True, workdir=workdir)
     with tempfile.TemporaryDirectory() as scratch:
-        for name in given.names or CASES:
+        for name in given.cases:
             for share in (10, 100):
                 workdir = given.workdir or Path(scratch)
                 found = compared(name, share, given.seeds, workdir, small=given.small)

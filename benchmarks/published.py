@@ -139,7 +139,7 @@ def _(judge: FieldJudge, judged: Judged, experiment: Experiment) -> Scored:
 
 def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path) -> list[Row]:
     """Trains every seed at one horizon: one row a metric, also of those that are only shown."""
-    name = experiment.name or experiment.recipe
+    name = experiment.name
     name = name if horizon is None else f"{name}-{horizon}"
     results = [
         scored(configured(experiment, horizon, seed), workdir / f"{name}-seed{seed}", experiment)
@@ -207,7 +207,7 @@ def scored_row(
         "published": experiment.published.get(horizon, {}).get(metric),
         "published_by": experiment.published_by,
         "test_openings": experiment.openings,
-        "command": f"python -m benchmarks.published {experiment.name or experiment.recipe}",
+        "command": f"python -m benchmarks.published {experiment.name}",
         "device": device(),
         "commit": _commit(),
     }

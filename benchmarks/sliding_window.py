@@ -1,6 +1,6 @@
 """What does tiled prediction cost beside its network, against MONAI and TorchIO?
 
-    python -m benchmarks.sliding_window [--small] [--cases constant] [--repeats 5] [--gigabytes 8]
+    python -m benchmarks.sliding_window [constant] [--small] [--repeats 5] [--gigabytes 8]
 
 A volume is predicted by windows that overlap by half, with a network of two layers (3x3x3
 convolutions from 1 to 8 to 1 channels) that has the same weights everywhere, blended with constant
@@ -20,10 +20,8 @@ import ctypes
 import functools
 import gc
 import json
-import re
+import math
 import resource
-import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -40,14 +38,21 @@ import numpy as np
 import xarray as xr
 from jax import lax
 
-from benchmarks.cases import arguments, peer
-from benchmarks.timing import Call, print_case, write_results
+from benchmarks.arguments import arguments
+from benchmarks.cases import peer
+from benchmarks.timing import (
+    Answer,
+    Call,
+    in_a_process,
+    interleaved,
+    print_case,
+    write_results,
+)
 from stpatch_jax import WindowSpec
 from stpatch_jax.inference import memory_plan, predict_field, sliding_window_apply
 from stpatch_jax.nn.layers import convolve
 
 FEATURES = 8
-Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def our_networks() -> dict[str, Callable[[jax.Array], jax.Array]]:
 def our_call(network: Callable[[jax.Array], jax.Array], volume: Volume) -> Call:
     """Our run on an array of the device."""
     x = jnp.asarray(volume.values())
-    blend = "uniform" if volume.blend == "constant" else volume.blend
+    blend: Any = "uniform" if volume.blend == "constant" else volume.blend
     return functools.partial(
         sliding_window_apply, network, x, volume.spec, blend=blend, batch_size=batch_size()
     )
@@ -195,35 +200,25 @@ def all_calls(volume: Volume) -> dict[str, Call]:
     return calls
 
 
-def check(results: dict[str, np.ndarray], volume: Volume) -> None:
+def checked(volume: Volume) -> Callable[[str, Any], None]:
     """Whether copies give the volume back, and networks agree where all weigh windows alike.
 
     Raises:
         AssertionError: Some do not.
     """
-    for name, result in results.items():
+    results: dict[str, np.ndarray] = {}
+
+    def check(name: str, result: Any) -> None:
+        results[name] = np.asarray(result).reshape((volume.cells,) * 3)
         if "copy" in name:
-            np.testing.assert_allclose(result, volume.values()[..., 0], atol=1e-4, err_msg=name)
+            expected = volume.values()[..., 0]
         elif volume.blend == "constant" or name.startswith("ours"):
-            np.testing.assert_allclose(result, results["ours"], atol=1e-4, err_msg=name)
+            expected = results["ours"]
+        else:
+            return
+        np.testing.assert_allclose(results[name], expected, atol=1e-4, err_msg=name)
 
-
-def timed(calls: dict[str, Call], repeats: int) -> dict[str, dict[str, float]]:
-    """Times whole runs in turn."""
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            samples[name].append(time.perf_counter() - start)
-    return {
-        name: {
-            "ms": round(1e3 * statistics.median(times), 2),
-            "ms_fastest": round(1e3 * min(times), 2),
-            "repeats": len(times),
-        }
-        for name, times in samples.items()
-    }
+    return check
 
 
 def growth(name: str, volume: Volume) -> int:
@@ -250,14 +245,7 @@ def growth(name: str, volume: Volume) -> int:
 def resident() -> int:
     """Bytes of its own that this process holds now; mapped files are the system's to drop."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(r"RssAnon:\s+(\d+)", status)[1])
-
-
-def in_a_process(*options: str) -> dict[str, float]:
-    """What this script prints last in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.sliding_window", *options]
-    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(run.stdout.splitlines()[-1])
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
 
 
 MAP = (512, 1024)
@@ -271,7 +259,8 @@ def write_field(path: Path, gigabytes: float) -> None:
     for first in range(0, steps, STEPS):
         coords = {"time": np.arange(first, first + STEPS)}
         part = xr.DataArray(piece + first, coords, ("time", "y", "x"), name="value").to_dataset()
-        part.to_zarr(path, zarr_format=2, **({"append_dim": "time"} if first else {"mode": "w"}))
+        where: Any = {"append_dim": "time"} if first else {"mode": "w"}
+        part.to_zarr(path, zarr_format=2, **where)
 
 
 def predict_file(path: Path) -> dict[str, float]:
@@ -290,17 +279,13 @@ def measure_file(gigabytes: float) -> Answer:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "field.zarr")
         write_field(path, gigabytes)
-        return {"gigabytes": gigabytes, **in_a_process("--file", str(path))}
+        return {"gigabytes": gigabytes, **in_a_process("sliding_window", "--file", path)}
 
 
 def measure(volume: Volume, *, repeats: int, small: bool) -> Answer:
     """Times and sizes of one blend."""
     calls = all_calls(volume)
-    check(
-        {name: np.asarray(call()).reshape((volume.cells,) * 3) for name, call in calls.items()},
-        volume,
-    )
-    timings = timed(calls, repeats)
+    timings = interleaved(calls, repeats=repeats, check=checked(volume), slow_s=math.inf)
     network = next(iter(our_networks().values()))
     field = jax.ShapeDtypeStruct((*(volume.cells,) * 3, 1), jnp.float32)
     plan = memory_plan(network, field, volume.spec, batch_size=batch_size())
@@ -313,27 +298,30 @@ def measure(volume: Volume, *, repeats: int, small: bool) -> Answer:
         names = [name for name in calls if "copy" not in name]
         options = ["--small"] if small else []
         answer["growth_bytes"] = {
-            name: in_a_process("--growth", name, volume.blend, *options)["bytes"] for name in names
+            name: in_a_process("sliding_window", "--growth", name, volume.blend, *options)["bytes"]
+            for name in names
         }
     return answer
 
 
 def main() -> None:
     """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--gigabytes", type=float, default=0)
-    parser.add_argument("--growth", nargs=2)
-    parser.add_argument("--file", type=Path)
-    own, rest = parser.parse_known_args()
-    if own.growth:
-        known = SMALL if "--small" in rest else VOLUMES
-        print(json.dumps({"bytes": growth(own.growth[0], known[own.growth[1]])}))
+    given = arguments(
+        __doc__ or "",
+        VOLUMES,
+        small=SMALL,
+        repeats=5,
+        gigabytes={"type": float, "default": 0.0, "help": "of a field on disk to predict too"},
+        growth={"nargs": 2, "help": argparse.SUPPRESS},
+        file={"type": Path, "help": argparse.SUPPRESS},
+    )
+    if given.growth:
+        name, blend = given.growth
+        print(json.dumps({"bytes": growth(name, given.cases[blend])}))
         return
-    if own.file:
-        print(json.dumps(predict_file(own.file)))
+    if given.file:
+        print(json.dumps(predict_file(given.file)))
         return
-    sys.argv[1:] = rest
-    given = arguments(__doc__ or "", ("float32",), cases=VOLUMES, small=SMALL, skips_slow=False)
     answer: Answer = {"volumes": {}, "summary": {}}
     for blend, volume in given.cases.items():
         found = measure(volume, repeats=given.repeats, small=given.small)
@@ -344,15 +332,14 @@ def main() -> None:
         answer["summary"][blend] = {
             name: round(timing["ms"] / ours, 3) for name, timing in found["ms"].items()
         }
-    if own.gigabytes:
-        answer["file"] = measure_file(own.gigabytes)
+    if given.gigabytes:
+        answer["file"] = measure_file(given.gigabytes)
         print(f"file: {json.dumps(answer['file'])}")
     answer["cases"] = {
         blend: {"cells": volume.cells, "window": volume.window}
         for blend, volume in given.cases.items()
     }
-    if given.results:
-        print(write_results("sliding_window", answer, folder=given.results, note=given.note))
+    write_results("sliding_window", answer, folder=given.results, note=given.note)
 
 
 if __name__ == "__main__":

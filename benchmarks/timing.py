@@ -9,6 +9,8 @@ import platform
 import random
 import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ from stpatch_jax.files import replaced
 RESULTS = Path(__file__).parent / "results"
 PEERS = ("dm_pix", "keras", "kornia", "torch")
 Call = Callable[[], Any]
+Answer = dict[str, Any]
 
 # A first run longer than this is not repeated: it is far from every other time anyway.
 SLOW_S = 1.0
@@ -36,12 +39,17 @@ def compiled(function: Callable[..., Any], *arrays: Any) -> tuple[Call, float]:
 
 
 def interleaved(
-    calls: Mapping[str, Call], *, repeats: int, check: Callable[[str, Any], None] | None = None
+    calls: Mapping[str, Call],
+    *,
+    repeats: int,
+    check: Callable[[str, Any], None] | None = None,
+    slow_s: float = SLOW_S,
 ) -> dict[str, dict[str, float]]:
     """Times functions in turn, round by round, so that what else the machine does hits all alike.
 
     `check` sees the name and the result of every first run. Returns per name `ms` (median over the
-    rounds), `ms_fastest` and `repeats`; a function whose first run is slow has that one run.
+    rounds), `ms_fastest` and `repeats`; a function whose first run takes longer than `slow_s` has
+    that one run.
     """
     samples: dict[str, list[float]] = {name: [] for name in calls}
     sizes: dict[str, int] = {}
@@ -51,7 +59,7 @@ def interleaved(
         first = time.perf_counter() - start
         if check:
             check(name, result)
-        if first > SLOW_S:
+        if first > slow_s:
             samples[name] = [first]
         else:
             sizes[name] = max(1, min(50, round(GROUP_S / _seconds(call, 1))))
@@ -163,12 +171,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_results(question: str, answer: Mapping[str, Any], *, folder: Path, note: str) -> Path:
-    """Writes `{question}-{device}.json` with device and versions; a temporary name comes first."""
+def in_a_process(module: str, *options: object) -> Answer:
+    """What a script prints last, as JSON, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *map(str, options)],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def write_results(
+    question: str, answer: Mapping[str, Any], *, folder: Path | None, note: str
+) -> None:
+    """Writes `{question}-{device}.json` with device and versions, and prints its name."""
+    if folder is None:
+        return
     described = device()
     content = {"device": described, "versions": versions(), "note": note, **answer}
     path = folder / f"{question}-{device_slug(described)}.json"
     folder.mkdir(parents=True, exist_ok=True)
     with replaced(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
-    return path
+    print(path)

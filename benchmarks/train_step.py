@@ -1,6 +1,6 @@
 """What does the training loop cost beside the compiled step, and what does a checkpoint cost?
 
-    python -m benchmarks.train_step [--small] [--cases neighborhood] [--repeats 5]
+    python -m benchmarks.train_step [neighborhood] [--small] [--repeats 5]
 
 Four questions. The call: for how long the host is busy with one, by `TrainStep` and by the ways
 that Flax documents, for a network of many small arrays. The loop: the same steps by `fit` (batches
@@ -27,10 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.cases import arguments
+from benchmarks.arguments import arguments
 from benchmarks.networks import NETWORKS, Network
-from benchmarks.timing import print_case, write_results
-from benchmarks.weak_scaling import in_a_process, parameters
+from benchmarks.timing import Answer, in_a_process, print_case, write_results
+from benchmarks.weak_scaling import parameters
 from stpatch_jax.training import (
     Checkpoints,
     TrainConfig,
@@ -48,7 +48,6 @@ SECONDS = 1.0
 """About how long a block of steps takes."""
 BLOCKS = 5
 """Blocks a repeat: the machine's speed drifts, so short blocks in turn tell more than long ones."""
-Answer = dict[str, Any]
 
 
 class Loop:
@@ -219,11 +218,11 @@ def dispatch(calls: int) -> Answer:
 def scaling(*, small: bool, repeats: int) -> Answer:
     """The narrow network on more and more virtual devices, and the collectives of a step."""
     counts, examples = ((2,), 2) if small else (DEVICES, 8)
-    weak = [in_a_process(n, network="narrow", examples=examples, repeats=repeats) for n in counts]
+    weak = [in_a_process("weak_scaling", n, 1, "narrow", examples, repeats) for n in counts]
     compiled = weak
     if not small:
         compiled = [
-            in_a_process(counts[-1], network=GATHERED, fsdp=fsdp, examples=1, repeats=0)
+            in_a_process("weak_scaling", counts[-1], fsdp, GATHERED, 1, 0)
             for fsdp in (1, counts[-1])
         ]
     return {"weak_scaling": weak, "collectives": compiled}
@@ -232,7 +231,7 @@ def scaling(*, small: bool, repeats: int) -> Answer:
 def main() -> None:
     """Measures, prints and writes."""
     small = {"neighborhood": NETWORKS["neighborhood"].small()}
-    given = arguments(__doc__ or "", ("float32",), cases=CASES, small=small, skips_slow=False)
+    given = arguments(__doc__ or "", CASES, small=small, repeats=5)
     answer: Answer = {"networks": {}, "cases": {}}
     for name, network in given.cases.items():
         answer["cases"][name] = {"shape": network.shape}
@@ -247,8 +246,7 @@ def main() -> None:
         print(f"{step['devices']} devices, batch {step['batch']}: {step['ms']:.3g} ms")
     for program in answer["collectives"]:
         print(f"fsdp {program['fsdp']} of {program['devices']}: {program['collectives']}")
-    if given.results:
-        print(write_results("train_step", answer, folder=given.results, note=given.note))
+    write_results("train_step", answer, folder=given.results, note=given.note)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ import functools
 import json
 import math
 import re
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -77,21 +75,6 @@ def measure(name: str, network: Network, fsdp: int, repeats: int) -> dict[str, A
         call = functools.partial(train_step, state, batch)
         answer["ms"] = interleaved({"step": call}, repeats=repeats)["step"]["ms"]
     return answer
-
-
-def in_a_process(
-    devices: int, *, network: str, fsdp: int = 1, examples: int, repeats: int
-) -> dict[str, Any]:
-    """Measures in a process of its own, for the number of devices is fixed once JAX has started."""
-    arguments = [devices, fsdp, network, examples, repeats]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.weak_scaling", *map(str, arguments)],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ was tuned to any of the windows. Cost is the arithmetic of one gradient of one e
 median time of a step. Results are tables by `python -m benchmarks.tables`, and one picture.
 """
 
-import argparse
 import dataclasses
 import statistics
 import tempfile
@@ -21,8 +20,8 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks.arguments import add_names, add_small, check_small
-from benchmarks.timing import write_results
+from benchmarks.arguments import arguments
+from benchmarks.timing import Answer, write_results
 from stpatch_jax.data import CleaningConfig, FieldConfig
 from stpatch_jax.nn import PatchTransformerConfig
 from stpatch_jax.patches.windows import WindowSpec
@@ -34,7 +33,6 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
 PICTURE = "window_study.png"
-Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -220,15 +218,10 @@ def draw(answers: Mapping[str, Mapping[str, Answer]], path: Path) -> None:
 
 def main() -> None:
     """Trains, prints, and writes the results and the picture."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add_names(parser, STUDIES)
-    add_small(parser, steps=SMALL)
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    given = parser.parse_args()
-    check_small(parser, given)
+    given = arguments(__doc__ or "", STUDIES, seeds=3)
     answers: dict[str, dict[str, Answer]] = {}
-    for name in given.names or STUDIES:
-        study, answers[name] = STUDIES[name], {}
+    for name, study in given.cases.items():
+        answers[name] = {}
         for label, spec in study.specs.items():
             answer = tried(study, spec, seeds=given.seeds, small=given.small)
             answers[name][label] = answer
@@ -240,9 +233,9 @@ def main() -> None:
             )
     units = {name: STUDIES[name].unit for name in answers}
     answer = {"studies": answers, "units": units}
-    note = f"seeds: {given.seeds}"
-    print(write_results("window_study", answer, folder=given.results, note=note))
-    draw(answers, given.results / PICTURE)
+    write_results("window_study", answer, folder=given.results, note=f"seeds: {given.seeds}")
+    if given.results:
+        draw(answers, given.results / PICTURE)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """The classical models of text and customers that ours stand beside."""
 
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stpatch_jax.data import CharactersConfig
-from stpatch_jax.recipes.customers import CustomersConfig
-from stpatch_jax.recipes.customers.judging import CustomerForecasts
-
-ROOT = Path(__file__).parents[2]
-if not (ROOT / "benchmarks").is_dir():
-    pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.bgnbd import BGNBD
 from benchmarks.ngram import NGram
 from benchmarks.published import pooled
 from benchmarks.rivals import bgnbd_purchases, customer_scores, token_scores
+from stpatch_jax.data import CharactersConfig
+from stpatch_jax.recipes.customers import CustomersConfig
+from stpatch_jax.recipes.customers.judging import CustomerForecasts
 
 TEXTS = st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=3)
 

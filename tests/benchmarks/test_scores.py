@@ -1,8 +1,5 @@
 """The scores of the published protocols, by hand and against scikit-learn; rows of the file."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from sklearn.metrics import (
@@ -13,14 +10,6 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from stpatch_jax.metrics import EventCounts
-from stpatch_jax.recipes.risk.judging import Tails
-
-ROOT = Path(__file__).parents[2]
-if not (ROOT / "benchmarks").is_dir():
-    pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.published import KEY, configured, merged
 from benchmarks.scores import (
@@ -30,6 +19,8 @@ from benchmarks.scores import (
     interval,
     quantile_scores,
 )
+from stpatch_jax.metrics import EventCounts
+from stpatch_jax.recipes.risk.judging import Tails
 
 
 def forecasts(model, target, mask):
@@ -135,7 +126,7 @@ def test_every_experiment_is_a_recipe_with_its_horizon_and_seed(name):
     experiment = EXPERIMENTS[name]
     config = configured(experiment, experiment.horizons[-1], 3)
     assert config.recipe == experiment.recipe
-    assert name == (experiment.name or experiment.recipe)
+    assert name == experiment.name
     assert experiment.path in (None, config.data.path)
     assert config.train.seed == 3
     assert experiment.horizons[-1] in (None, getattr(config.data, "horizon", None))

@@ -1,20 +1,12 @@
 """The scores of clips: frames by sums over a frame, detections by chosen clips."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stpatch_jax.metrics import AveragePrecision
-
-ROOT = Path(__file__).parents[2]
-if not (ROOT / "benchmarks").is_dir():
-    pytest.skip("the benchmarks are in the source tree only", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.scores import detection_scores, frame_scores
+from stpatch_jax.metrics import AveragePrecision
 
 
 def test_frames_are_scored_by_the_mean_over_chosen_clips():
