@@ -289,7 +289,7 @@ class Forecast(TaskBase):
     def _member(self, model: Any, anchored: bool, batch: Batch) -> jax.Array:
         context, step = batch["context"], functools.partial(self._step, anchored=anchored)
         if self.config.mode == "rollout":
-            return rollout(step, model, context, horizon=model.horizon)
+            return _rollout(step, model, context, horizon=model.horizon)
         naive = "persistence" if self.config.residual == "none" else self.config.residual
         return step(model, context, batch[naive])
 
@@ -302,7 +302,7 @@ class Forecast(TaskBase):
             base = jnp.zeros_like(base)
         scale = jnp.ones_like(base)
         if anchored:
-            mean, deviation = instance_statistics(context)
+            mean, deviation = _instance_statistics(context)
             context = ((context - mean) / deviation).astype(context.dtype)
             named = self.config.target_channels
             channels = slice(None) if named is None else np.array(named)
@@ -377,28 +377,18 @@ class Forecast(TaskBase):
         }
 
 
-def rollout(
-    forecast: Callable[[Any, jax.Array], jax.Array],
+def _rollout(
+    step: Callable[[Any, jax.Array], jax.Array],
     model: nnx.Module,
     context: jax.Array,
     *,
     horizon: int,
 ) -> jax.Array:
-    """Forecasts a few steps at a time and feeds them back as context until the horizon.
+    """Forecasts a few steps at a time, `step(model, context)`, and feeds them back as context.
 
-    One compiled loop, through which reverse mode differentiates. Dropout draws anew at each turn.
-    (`stpatch_jax.inference.sliding_window_rollout` blends the windows of a large field at each
-    turn, without a model's state.)
-
-    Args:
-        forecast: Forecasts `[batch, step, *space, channel]` from model and context; the number of
-            its time steps may be more than the context's.
-        model: What it is called with.
-        context: [batch, context, *space, channel].
-        horizon: Number of time steps wanted; what the last turn forecasts beyond it is cut off.
-
-    Returns:
-        [batch, horizon, *space, channel] in float32.
+    One compiled loop, through which reverse mode differentiates, and in which dropout draws anew at
+    each turn: a model's state is threaded through it. (`inference.sliding_window_rollout` blends
+    the windows of a large field at each turn, without state.)
     """
     length = context.shape[1]
     graphdef, streams, rest = nnx.split(model, nnx.RngState, ...)
@@ -406,38 +396,24 @@ def rollout(
     def turn(carry: tuple[Any, jax.Array], _: None) -> tuple[tuple[Any, jax.Array], jax.Array]:
         streams, context = carry
         step_model = nnx.merge(graphdef, streams, rest, copy=True)
-        ahead = forecast(step_model, context)
+        ahead = step(step_model, context)
         context = jnp.concatenate([context, ahead.astype(context.dtype)], axis=1)[:, -length:]
         return (nnx.state(step_model, nnx.RngState), context), ahead.astype(jnp.float32)
 
-    step = nnx.eval_shape(forecast, model, context).shape[1]
+    steps = nnx.eval_shape(step, model, context).shape[1]
     carry = (streams, context)
-    (streams, _), ahead = jax.lax.scan(turn, carry, length=-(-horizon // step))
+    (streams, _), ahead = jax.lax.scan(turn, carry, length=-(-horizon // steps))
     nnx.update(model, streams)
     ahead = jnp.moveaxis(ahead, 0, 1)
     return ahead.reshape(len(context), -1, *context.shape[2:])[:, :horizon]
 
 
-def instance_statistics(
-    context: jax.Array, *, epsilon: float = 1e-5
-) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard deviation of each example, cell and channel over the context's time.
-
-    Args:
-        context: [batch, context, *space, channel].
-        epsilon: Added to the variance, so that a constant context has a deviation above 0.
-
-    Returns:
-        Both [batch, 1, *space, channel] in float32.
-
-    >>> mean, deviation = instance_statistics(jnp.array([1.0, 3.0]).reshape(1, 2, 1), epsilon=0.0)
-    >>> mean.item(), deviation.item()
-    (2.0, 1.0)
-    """
+def _instance_statistics(context: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation over the context's time, [batch, 1, *space, channel]."""
     context = context.astype(jnp.float32)
     mean = context.mean(axis=1, keepdims=True)
     variance = jnp.square(context - mean).mean(axis=1, keepdims=True)
-    return mean, jnp.sqrt(variance + epsilon)
+    return mean, jnp.sqrt(variance + 1e-5)  # a constant context has a deviation above 0
 
 
 def _mean(values: list[jax.Array]) -> jax.Array:
