@@ -16,6 +16,7 @@ PaddingMode = Literal["constant", "edge", "reflect", "wrap"]
 FootprintName = Literal["ball", "cylinder"]
 PADDING_MODES: tuple[str, ...] = get_args(PaddingMode)
 Padding = PaddingName | tuple[int, int]
+Footprint = FootprintName | tuple
 
 
 def axis_name(axis: int) -> str:
@@ -98,7 +99,7 @@ def fill_value(value: Any) -> bool | int | float | complex:
     return value
 
 
-def footprint(value: Any, window: tuple) -> FootprintName | tuple | None:
+def footprint(value: Any, window: tuple) -> Footprint | None:
     """Canonical form: a known name, or the boolean array as nested tuples (hashable)."""
     if value is None:
         return None

@@ -15,7 +15,7 @@ import numpy as np
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.patches import canonical
-from stpatch_jax.patches.canonical import FootprintName, Padding, PaddingMode, axis_name
+from stpatch_jax.patches.canonical import Footprint, Padding, PaddingMode, axis_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Windows:
     """
 
     axes: tuple[AxisWindows, ...]
-    footprint: FootprintName | tuple | None
+    footprint: Footprint | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -167,7 +167,7 @@ class WindowSpec:
     padding: tuple[Padding, ...] = cast(Any, "VALID")
     padding_mode: tuple[PaddingMode, ...] = cast(Any, "constant")
     fill_value: bool | int | float | complex = 0
-    footprint: FootprintName | tuple | None = None
+    footprint: Footprint | None = None
 
     if TYPE_CHECKING:
         # What a caller may write; `__post_init__` turns it into what the fields hold.

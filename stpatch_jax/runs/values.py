@@ -82,8 +82,8 @@ def _read(kind: Any, values: Any, where: str) -> Any:
     if kind is PartitionSpec and isinstance(values, list):
         axes = (tuple(entry) if isinstance(entry, list) else entry for entry in values)
         return PartitionSpec(*axes)
-    if origin is tuple and isinstance(values, list | tuple):
-        return _tuple(get_args(kind), values, where)
+    if tuple in (kind, origin) and isinstance(values, list | tuple):
+        return _tuple(get_args(kind) or (Any, ...), values, where)
     if isinstance(values, str) and kind is float and values in ("nan", "inf", "-inf"):
         return float(values)
     if isinstance(values, str) and kind is complex:
