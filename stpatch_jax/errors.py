@@ -1,7 +1,7 @@
 """The one exception of the public edge, and the checks that raise it.
 
-Every message is one sentence of one form, `NAME must ..., got ...; WHAT TO DO`: what must hold, what
-came, and what to do about it. A test reads the messages off the source and keeps them so.
+Every message is one sentence of one form, `NAME must ..., got ...; WHAT TO DO`: what must hold,
+what came, and what to do about it. A test reads the messages off the source and keeps them so.
 """
 
 import math

@@ -4,7 +4,7 @@ from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ask, explain
 from stpatch_jax.runs.explaining.question import Asked, Question
-from stpatch_jax.runs.judging import Judge, Judged, Registry, Shows, judges
+from stpatch_jax.runs.judging import DefaultJudge, Judge, Judged, Registry, Shows, judges
 from stpatch_jax.runs.predicting import Predictor, predict, predictors
 from stpatch_jax.runs.run import Run, evaluate, train
 from stpatch_jax.runs.searching import search
@@ -12,6 +12,7 @@ from stpatch_jax.runs.trained import TrainedRun, load_run
 
 __all__ = [
     "Asked",
+    "DefaultJudge",
     "Judge",
     "Judged",
     "Predictor",

@@ -18,7 +18,7 @@ from stpatch_jax.data import DataConfig, InputAxes, Problem
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import Backbone, BackboneConfig
 from stpatch_jax.patches import WindowSpec, extract_patches
-from stpatch_jax.runs import Judge, RunConfig, evaluate, judges
+from stpatch_jax.runs import DefaultJudge, RunConfig, evaluate, judges
 from stpatch_jax.runs.explaining import explain
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.searching import search
@@ -274,13 +274,13 @@ def test_a_judge_of_ones_own_is_found_for_subclasses_too():
         """Found by its base."""
 
     @judges(OtherLength, Tracks)
-    class OwnJudge(Judge):
+    class OwnJudge(DefaultJudge):
         """For this test alone."""
 
     data = LongTracks(walks(0), 1.0, SPLITS)
     assert judges.of(OtherLength(LengthConfig()), data) is OwnJudge
-    assert judges.of(OtherLength(LengthConfig()), object()) is Judge
-    assert judges.of(Length(LengthConfig()), data) is Judge
+    assert judges.of(OtherLength(LengthConfig()), object()) is DefaultJudge
+    assert judges.of(Length(LengthConfig()), data) is DefaultJudge
 
 
 @pytest.mark.parametrize("missing", ["report", "source", "digest"])

@@ -101,20 +101,6 @@ class CustomersJudge(Judge):
     task: Forecast
     data: Customers
 
-    @property
-    def inputs(self) -> Sequence[str]:
-        """What the task reads."""
-        return self.task.inputs
-
-    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
-        """The forecast, in scaled units."""
-        return self.task.predict(model, batch)
-
-    def sums(self, batch: Batch, answers: Tree) -> Tree:
-        """Nothing: all figures are of the rows."""
-        del batch, answers
-        return {}
-
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """The forecasts of each customer, see the class."""
         rules = {"model": self.task.point(answers), **self.task.baselines(batch)}

@@ -1,6 +1,6 @@
 """Forecast frames of a whole split of clips, judged as images beside persistence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -39,24 +39,10 @@ class FramesJudge(Judge):
         super().__init__(task, data, mesh, batch_size=batch_size)
         self._errors = jax.jit(_frame_errors)
 
-    @property
-    def inputs(self) -> Sequence[str]:
-        """What the task reads."""
-        return self.task.inputs
-
-    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
-        """The frames as the model forecasts them."""
-        return self.task.predict(model, batch)
-
     def answers(self, batch: Batch, outputs: Tree) -> Tree:
         """The frames by rule."""
         rules = {"model": self.task.point(outputs), **self.task.baselines(batch)}
         return {name: np.asarray(frames) for name, frames in rules.items()}
-
-    def sums(self, batch: Batch, answers: Tree) -> Tree:
-        """Nothing: all figures are of the rows."""
-        del batch, answers
-        return {}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """The errors of each clip, see the class."""

@@ -2,6 +2,7 @@
 
 from stpatch_jax.runs.judging.alerts import FieldJudge
 from stpatch_jax.runs.judging.classification import ClassJudge
+from stpatch_jax.runs.judging.default import DefaultJudge
 from stpatch_jax.runs.judging.detection import DetectionJudge
 from stpatch_jax.runs.judging.forecast import ForecastJudge, error_figure
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
@@ -12,6 +13,7 @@ from stpatch_jax.runs.judging.tables import markdown_table
 
 __all__ = [
     "ClassJudge",
+    "DefaultJudge",
     "DetectionJudge",
     "FieldJudge",
     "ForecastJudge",

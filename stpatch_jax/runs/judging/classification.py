@@ -1,6 +1,6 @@
 """Classes of whole fields: accuracy and what else a report says of them, beside the rules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -31,20 +31,6 @@ class ClassJudge(Judge):
     needs = LabelledData
     task: Classify
     data: LabelledData
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """What the task reads."""
-        return self.task.inputs
-
-    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
-        """Probabilities [batch, class]."""
-        return self.task.predict(model, batch)
-
-    def sums(self, batch: Batch, answers: Tree) -> Tree:
-        """Nothing: ranks need every example."""
-        del batch, answers
-        return {}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """Probabilities of each example by rule, see the class."""

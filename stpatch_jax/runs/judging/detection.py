@@ -40,20 +40,10 @@ class DetectionJudge(Judge):
     task: Detect
     data: ObjectData
 
-    @property
-    def inputs(self) -> Sequence[str]:
-        """What the task reads."""
-        return self.task.inputs
-
     def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
         """The detections by name, [batch, time, detections, ...] each."""
         found = self.task.predict(model, batch)
         return {key: getattr(found, key) for key in _FOUND}
-
-    def sums(self, batch: Batch, answers: Tree) -> Tree:
-        """Nothing: ranks need every object."""
-        del batch, answers
-        return {}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """What was hit in each clip, by rule."""

@@ -42,15 +42,6 @@ class ForecastJudge(Judge):
     task: Forecast
     data: ForecastData
 
-    @property
-    def inputs(self) -> Sequence[str]:
-        """What the task reads."""
-        return self.task.inputs
-
-    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
-        """The forecast, in scaled units."""
-        return self.task.predict(model, batch)
-
     def answers(self, batch: Batch, outputs: Tree) -> Tree:
         """By rule the `scaled` forecasts and those in the `units` of the data, and what came."""
         rules = {"model": self.task.point(outputs), **self.task.baselines(batch)}

@@ -4,6 +4,7 @@ A judge goes through a split in batches, each process through its share of every
 nothing of the split but sums, a few numbers an example, and what a plot shows.
 """
 
+import abc
 import dataclasses
 import functools
 import math
@@ -23,7 +24,6 @@ from stpatch_jax.data import Batch, Data, sequential_batches
 from stpatch_jax.errors import require_members
 from stpatch_jax.runs.explaining.question import Asked, Question, mean_answer
 from stpatch_jax.runs.judging.registry import Registry
-from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Task
 from stpatch_jax.training import batch_sharding, prefetch_to_mesh, replicate
 
@@ -62,17 +62,17 @@ class Shows(NamedTuple):
     arrays: Callable[[Batch, Tree], Tree]
 
 
-class Judge:
-    """Judges a task that has no judge of its own: by its loss and metrics, beside its rules.
+class Judge(abc.ABC):
+    """Base of all judges.
 
-    A judge of a kind of problem is a subclass, registered for its pair of classes:
+    The judge of a kind of problem is registered for its pair of classes:
 
         @judges(MyTask, MyData)
         class MyJudge(Judge): ...
 
     It gives `sums` for what is added up, `rows` where a score needs every example (ranks,
-    intervals), and `metrics` and `report` out of these. `validation` orders its entries: settings
-    are compared by the first, the less the better.
+    intervals), `shows` for what is drawn, and `validation` and `report` out of these. A task
+    without one of its own is judged by `DefaultJudge`.
 
     Args:
         task: The task.
@@ -117,27 +117,11 @@ class Judge:
     @property
     def inputs(self) -> Sequence[str] | None:
         """Names of the arrays of a batch that `outputs` reads; None for all."""
-        return None
+        return self.task.inputs
 
     def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
-        """What is computed on the devices: a tree of [batch, ...]; here each example's metrics.
-
-        By rule (`model` and the naive ones) what `Task.score` gives, of the model also the loss and
-        its metrics, each [batch], and under `weight` what an example weighs.
-        """
-        answers = {"model": self.task.predict(model, batch), **self.task.baselines(batch)}
-
-        def one(example: Mapping[str, Any], answers: Tree) -> Tree:
-            example, answers = jax.tree.map(lambda x: x[None], (dict(example), answers))
-            found = {name: dict(self.task.score(of, example)) for name, of in answers.items()}
-            loss, metrics = self.task.loss(model, example)
-            found["model"] = {"loss": loss, **metrics, **found["model"]}
-            return {
-                name: {"weight": jax.numpy.float32(1), **jax.tree.map(jax.numpy.float32, of)}
-                for name, of in found.items()
-            }
-
-        return jax.vmap(one)(dict(batch), answers)
+        """What is computed on the devices: a tree of [batch, ...]."""
+        return self.task.predict(model, batch)
 
     def answers(self, batch: Batch, outputs: Tree) -> Tree:
         """What all of the following goes by [example, ...]: outputs and rules, in their units."""
@@ -146,16 +130,8 @@ class Judge:
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """What adds up over examples, of the real examples of a batch; float64 and integers."""
-        del batch
-        return {
-            name: {
-                metric: (values if metric == "weight" else values * of["weight"]).sum(
-                    dtype=np.float64
-                )
-                for metric, values in of.items()
-            }
-            for name, of in answers.items()
-        }
+        del batch, answers
+        return {}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """What every example is kept of: a few numbers [example, ...], never a field."""
@@ -175,32 +151,21 @@ class Judge:
         """Entries of `report.json` beside the metrics, such as how many steps are forecast."""
         return {}
 
+    @abc.abstractmethod
     def validation(self, judged: Judged) -> dict[str, float]:
         """A few metrics of the model; settings are compared by the first, the less the better."""
-        return _means(judged.sums["model"])
 
+    @abc.abstractmethod
     def report(self, judged: Judged) -> dict[str, Any]:
         """All metrics of one split, JSON-able, beside those of the naive rules."""
-        rules = sorted(judged.sums, key=lambda name: (name != "model", name))
-        means = {name: _means(judged.sums[name]) for name in rules}
-        return {
-            "examples": judged.count,
-            "scores": {
-                name: {metric: finite(value) for metric, value in of.items()}
-                for name, of in means.items()
-            },
-        }
 
+    @abc.abstractmethod
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The lines of `report.md` after its first ones.
 
         Args:
             report: What `report.json` holds.
         """
-        test = report["test"]
-        metrics = list(dict.fromkeys(name for of in test["scores"].values() for name in of))
-        rows = ([name, *(of.get(m) for m in metrics)] for name, of in test["scores"].items())
-        return [f"Test: {test['examples']} examples.", "", *markdown_table(["", *metrics], rows)]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """The pictures by name, beside the learning curve."""
@@ -256,8 +221,6 @@ class Judge:
 
 judges: Registry[type[Judge]] = Registry("judge")
 """Finds the judge of a task on its data: `@judges(MyTask, MyData)` registers one."""
-
-judges(object, object)(Judge)
 
 
 class _Collected:
@@ -326,14 +289,6 @@ def _on_host(batch: Batch, outputs: Tree) -> tuple[Batch, Tree]:
         return np.concatenate([np.asarray(shards[start].data) for start in sorted(shards)])
 
     return batch, jax.tree.map(rows, outputs)
-
-
-def _means(of: Mapping[str, Any]) -> dict[str, float]:
-    """Means out of weighted sums, the loss first."""
-    weight = float(of["weight"])
-    # A compiled function returns its entries sorted by name.
-    names = sorted(of.keys() - {"weight"}, key=lambda name: (name != "loss", name))
-    return {name: float(of[name]) / weight if weight else math.nan for name in names}
 
 
 def finite(value: Any) -> float | None:

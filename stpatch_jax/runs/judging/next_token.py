@@ -52,11 +52,6 @@ class TextJudge(Judge):
         rules = {"model": self.task.predict(model, batch), **self.task.baselines(batch)}
         return {name: _information(found, batch) for name, found in rules.items()}
 
-    def sums(self, batch: Batch, answers: Tree) -> Tree:
-        """Nothing: the rows are as few as the texts."""
-        del batch, answers
-        return {}
-
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """The information and the number of the scored characters of each text."""
         nats = {name: values.astype(np.float64) for name, values in answers.items()}
