@@ -3,8 +3,8 @@
 from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ask, explain
-from stpatch_jax.runs.explaining.question import Asked, Question
 from stpatch_jax.runs.judging import DefaultJudge, Judge, Judged, Registry, Shows, judges
+from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.predicting import Predictor, predict, predictors
 from stpatch_jax.runs.run import Run, evaluate, train
 from stpatch_jax.runs.searching import search

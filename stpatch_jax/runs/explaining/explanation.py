@@ -19,8 +19,8 @@ from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
-from stpatch_jax.runs.explaining.question import Asked, Question, backbone_of, coordinate_text
 from stpatch_jax.runs.judging.judge import judges
+from stpatch_jax.runs.judging.question import Asked, Question, backbone_of, coordinate_text
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.runs.trained import TrainedRun, load_run
 from stpatch_jax.training import make_mesh

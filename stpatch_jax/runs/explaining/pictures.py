@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stpatch_jax import plotting
-from stpatch_jax.runs.explaining.question import coordinate_text
+from stpatch_jax.runs.judging.question import coordinate_text
 
 _MOST_FRAMES = 4
 # A yellow line in a black one is seen on any ground.

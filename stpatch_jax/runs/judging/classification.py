@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, LabelledData
 from stpatch_jax.metrics import Confusion, roc_auc
-from stpatch_jax.runs.explaining.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, finite, judges
+from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Classify
 

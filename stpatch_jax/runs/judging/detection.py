@@ -13,8 +13,8 @@ from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ObjectData
 from stpatch_jax.losses import box_iou
 from stpatch_jax.metrics import AveragePrecision
-from stpatch_jax.runs.explaining.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Detect
 

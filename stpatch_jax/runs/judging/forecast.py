@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ForecastData, truth
 from stpatch_jax.metrics import LeadTimeErrors, skill
-from stpatch_jax.runs.explaining.question import Asked, Question, coordinate_text
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.question import Asked, Question, coordinate_text
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Forecast
 

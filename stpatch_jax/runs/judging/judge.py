@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from stpatch_jax.data import Batch, Data, sequential_batches
 from stpatch_jax.errors import require_members
-from stpatch_jax.runs.explaining.question import Asked, Question, mean_answer
+from stpatch_jax.runs.judging.question import Asked, Question, mean_answer
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.tasks import Task
 from stpatch_jax.training import batch_sharding, prefetch_to_mesh, replicate

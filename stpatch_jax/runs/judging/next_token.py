@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax.data import Batch, TextData
-from stpatch_jax.runs.explaining.question import Asked, Question, with_words
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
+from stpatch_jax.runs.judging.question import Asked, Question, with_words
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import NextToken
 from stpatch_jax.training import replicate

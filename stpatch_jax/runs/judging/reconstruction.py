@@ -12,8 +12,8 @@ from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.explaining.question import Asked, Question
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Reconstruct
 
@@ -121,7 +121,7 @@ class ReconstructionJudge(Judge):
         cells = _cells(place)
 
         def answer(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-            made = model(inputs["field"], inputs["masked"])[:, *cells]
+            made = model(inputs["field"], mask=inputs["masked"])[:, *cells]
             return jnp.mean(made, axis=range(1, made.ndim))
 
         field = asked.field(values)

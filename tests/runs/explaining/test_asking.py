@@ -17,8 +17,8 @@ from stpatch_jax.nn import Conv3DConfig, PatchCNNConfig, TokenEmbeddingConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.explaining.explanation import hidden_windows
 from stpatch_jax.runs.explaining.pictures import draw_maps
-from stpatch_jax.runs.explaining.question import Asked
 from stpatch_jax.runs.judging import judges
+from stpatch_jax.runs.judging.question import Asked
 from stpatch_jax.tasks import (
     DetectConfig,
     NextToken,
@@ -199,9 +199,6 @@ class Slope(TaskBase):
 
     inputs = ("series", "sign")
 
-    def build(self, backbone, shapes, *, rngs):
-        return nnx.Linear(1, 1, rngs=rngs)
-
     def predict(self, model, batch):
         slope = (batch["series"][:, -1, 0] - batch["series"][:, 0, 0]) * batch["sign"]
         return {"slope": slope, "both": jnp.stack([slope, slope], axis=1)}
@@ -228,10 +225,10 @@ class Series(Problem):
 
 
 def test_the_mean_answer_of_a_task_that_no_judge_knows_is_explained():
-    task, data = Slope(), Series()
+    task, data = Slope(None), Series()
     judge = judges.of(task, data)(task, data, make_mesh(), batch_size=8)
     network = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
-    question = judge.question(Asked(network, task, data, "test", 1))
+    question: Any = judge.question(Asked(network, task, data, "test", 1))
     assert found(question) == -5
     assert question.field.time.values.tolist() == [2, 3, 5, 7]
     assert (question.field.attrs["units"], question.zero) == ("m", "sea")

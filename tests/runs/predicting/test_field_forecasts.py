@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,8 @@ def run(tmp_path_factory):
         index.append(batch["index"][batch["example_mask"]])
         forecasts.append(forecast[batch["example_mask"]])
     index = np.concatenate(index)
-    expected = run.data.in_units(np.concatenate(forecasts), index)
+    data: Any = run.data
+    expected = data.in_units(np.concatenate(forecasts), index)
     (folder / "train.nc").rename(folder / "seen.nc")
     return folder, expected[..., 0], index
 

@@ -164,7 +164,7 @@ def test_tables_of_other_companies_or_columns_are_refused(panel, capsys):
     with pytest.raises(InputError, match=r"name of the output must end with .csv, .csv.gz, got"):
         predict(folder / "run", str(folder / "prices.csv"), folder / "f.zarr")
     with pytest.raises(InputError, match="--process-count must be 1 for a table, got 2"):
-        predict(folder / "run", "prices.csv", folder / "f.csv", process_count=2, process_index=0)
+        predict(folder / "run", str(folder / "prices.csv"), folder / "f.csv", process_count=2)
 
 
 def write_series(path, count, length=12):
