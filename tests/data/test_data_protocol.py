@@ -155,6 +155,22 @@ def test_a_field_in_memory_is_that_of_its_file(tmp_path):
         PanelConfig().of(values)
 
 
+@pytest.mark.parametrize("kind", [series_data, volume_data])
+def test_labelled_fields_in_memory_are_split_by_class(kind, tmp_path):
+    config = kind(tmp_path)
+    shape = config.load().source("train")[0]["field"].shape
+    fields = np.random.default_rng(0).random((20, *(shape if kind is series_data else shape[1:])))
+    data = config.of((fields, np.array(["a", "b"])[np.arange(20) % 2]))
+    assert data.classes == ("a", "b")
+    assert [len(data.source(split)) for split in ("train", "validation", "test")] == [12, 4, 4]
+    assert data.class_counts == (6, 6)
+    row = data.splits["test"].groups[0]
+    values = data.splits["test"].fields[0].reshape(fields.shape[1:])
+    np.testing.assert_array_equal(values, fields[row])
+    with pytest.raises(InputError, match="give one label for each field"):
+        config.of((fields, np.zeros(3, int)))
+
+
 def test_a_cleaner_without_climatology_is_restored(tmp_path):
     data = field_data(tmp_path).load()
     again = Cleaner.from_dict(data.state())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
-from stpatch_jax.data.labelled.fields import class_table, drawn_share
+from stpatch_jax.data.labelled.fields import class_splits, class_table
 from stpatch_jax.data.labelled.resizing import resized
 from stpatch_jax.data.protocols import DataConfig, Problem, chosen_split
 from stpatch_jax.data.readers import LabelledItems, read_folder
@@ -70,16 +70,8 @@ class LabelledClipsConfig(DataConfig):
         path = self.file()
         folder = read_folder(path)
         clips, labels, unreadable = _opened(folder)
-        random = np.random.default_rng(self.seed)
-        held = drawn_share(labels, folder.classes, self.test_share, random=random)
-        share = self.validation_share / (1 - self.test_share)
-        rest = np.flatnonzero(~held)
-        chosen = drawn_share(labels[rest], folder.classes, share, random=random)
-        rows = {
-            "train": rest[~chosen],
-            "validation": rest[chosen],
-            "test": np.flatnonzero(held),
-        }
+        shares = {"validation": self.validation_share, "test": self.test_share}
+        rows = class_splits(labels, folder.classes, **shares, seed=self.seed)
         self.augmentation.check((self.frames, self.size, self.size, clips[0].shape[-1]))
         report = {
             "source": path,

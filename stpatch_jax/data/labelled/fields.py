@@ -8,7 +8,7 @@ import numpy as np
 
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.protocols import EVERYTHING, InputAxes, Problem, chosen_split
-from stpatch_jax.data.readers import LabelledItems
+from stpatch_jax.data.readers.items import LabelledItems, numbered
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import require
@@ -28,6 +28,10 @@ class LabelledSplit:
     fields: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> "LabelledSplit":
+        """Some of the examples, by a mask or by their numbers."""
+        return LabelledSplit(self.fields[rows], self.labels[rows], self.groups[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,12 +218,64 @@ def split_off(
     if not share:
         return everything, everything
     random = np.random.default_rng(seed)
-    chosen = drawn_share(items.labels, items.classes, share, random=random)
-    kept, held = (
-        LabelledSplit(everything.fields[rows], items.labels[rows], everything.groups[rows])
-        for rows in (~chosen, chosen)
+    held = drawn_share(items.labels, items.classes, share, random=random)
+    return everything[~held], everything[held]
+
+
+def class_splits(
+    labels: np.ndarray, classes: Sequence[str], *, validation: float, test: float, seed: int
+) -> dict[str, np.ndarray]:
+    """Splits items at random, each class by the same shares.
+
+    Args:
+        labels: Number of the class of each item [item].
+        classes: Names of the classes.
+        validation: Share of the items to validate on.
+        test: Share of the items to test on.
+        seed: Decides which.
+
+    Returns:
+        Numbers of the items of `train`, `validation` and `test`, ascending.
+
+    Raises:
+        InputError: A class has too few items to be in all three.
+    """
+    random = np.random.default_rng(seed)
+    held = drawn_share(labels, classes, test, random=random)
+    rest = np.flatnonzero(~held)
+    second = drawn_share(labels[rest], classes, validation / (1 - test), random=random)
+    return {"train": rest[~second], "validation": rest[second], "test": np.flatnonzero(held)}
+
+
+def labelled_arrays(
+    fields: Any, labels: Any, *, seed: int, augmentation: Augmentation | None = None
+) -> LabelledFields:
+    """A problem on labelled fields in memory, of which a fifth validates and a fifth tests.
+
+    Args:
+        fields: [item, time, *space, channel].
+        labels: Class of each item [item]: whole numbers from 0, or names.
+        seed: Decides which items of each class train.
+        augmentation: How training examples are changed.
+
+    Raises:
+        InputError: The arrays do not fit each other, or a class has too few items.
+
+    >>> data = labelled_arrays(np.zeros((10, 4, 1)), np.repeat([0, 1], 5), seed=0)
+    >>> data.class_counts
+    (3, 3)
+    """
+    fields, labels = np.asarray(fields), np.asarray(labels)
+    require(
+        fields.ndim >= 3 and labels.shape == fields.shape[:1],
+        "labelled fields must be [item, time, *space, channel] and their labels [item], got shapes "
+        f"{fields.shape} and {labels.shape}; give one label for each field",
     )
-    return kept, held
+    numbers, classes = numbered(labels, None, "the labels", first_line=None)
+    everything = LabelledSplit(fields, numbers, np.arange(len(numbers)))
+    rows = class_splits(numbers, classes, validation=0.2, test=0.2, seed=seed)
+    splits = {name: everything[at] for name, at in rows.items()}
+    return LabelledFields.of(splits, classes, source="memory", augmentation=augmentation)
 
 
 def drawn_share(
@@ -239,7 +295,7 @@ def drawn_share(
     Raises:
         InputError: None of a class would be drawn, or all of it.
     """
-    chosen = np.zeros(len(labels), bool)
+    drawn = np.zeros(len(labels), bool)
     for number, name in enumerate(classes):
         members = random.permutation(np.flatnonzero(labels == number))
         count = round(share * len(members))
@@ -248,8 +304,8 @@ def drawn_share(
             f"class {name} must have items for training and validation, got {count} as a share of "
             f"{share:g} of its {len(members)} items; use more items or another share",
         )
-        chosen[members[:count]] = True
-    return chosen
+        drawn[members[:count]] = True
+    return drawn
 
 
 def as_split(items: LabelledItems) -> LabelledSplit:

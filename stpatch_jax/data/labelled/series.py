@@ -11,6 +11,7 @@ from stpatch_jax.data.labelled.fields import (
     LabelledFields,
     UnlabelledFields,
     as_split,
+    labelled_arrays,
     split_off,
 )
 from stpatch_jax.data.protocols import DataConfig, located
@@ -65,6 +66,17 @@ class LabelledSeriesConfig(DataConfig):
         kept, held = split_off(train, self.validation_share, seed=self.seed)
         splits = {"train": kept, "validation": held, "test": as_split(test)}
         return LabelledFields.of(splits, train.classes, source=str(path))
+
+    def of(self, values: Any) -> LabelledFields:
+        """The problem on series in memory, see `labelled_arrays`.
+
+        Args:
+            values: `(series, labels)`: [item, time, channel] and [item].
+
+        Raises:
+            InputError: They do not fit each other, or a class has too few series.
+        """
+        return labelled_arrays(*values, seed=self.seed)
 
     def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
         """Reads the series of another file for a trained run; their labels may be anything.

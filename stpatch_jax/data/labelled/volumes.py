@@ -13,6 +13,7 @@ from stpatch_jax.data.labelled.fields import (
     LabelledSplit,
     UnlabelledFields,
     drawn_share,
+    labelled_arrays,
 )
 from stpatch_jax.data.protocols import DataConfig
 from stpatch_jax.data.readers import LabelledItems, read_labelled_arrays
@@ -68,10 +69,26 @@ class LabelledVolumesConfig(DataConfig):
                 f"{shapes[1]} in train; resize them",
             )
         if self.train_share < 1:
-            splits["train"] = self._part(splits["train"], train.classes)
+            random = np.random.default_rng(self.seed)
+            labels = splits["train"].labels
+            drawn = drawn_share(labels, train.classes, self.train_share, random=random)
+            splits["train"] = splits["train"][drawn]
         return LabelledFields.of(
             splits, train.classes, source=str(path), augmentation=self.augmentation
         )
+
+    def of(self, values: Any) -> LabelledFields:
+        """The problem on volumes in memory, see `labelled_arrays`.
+
+        Args:
+            values: `(volumes, labels)`: [item, z, y, x] or [item, z, y, x, channel], and [item].
+
+        Raises:
+            InputError: They do not fit each other, or a class has too few volumes.
+        """
+        volumes, labels = values
+        fields = _fields(np.asarray(volumes), "memory")
+        return labelled_arrays(fields, labels, seed=self.seed, augmentation=self.augmentation)
 
     def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
         """Reads another file for a trained run: its `test_images`, or the only array it holds.
@@ -90,12 +107,6 @@ class LabelledVolumesConfig(DataConfig):
         numbers = {"item": np.arange(len(fields))}
         return UnlabelledFields(fields, numbers, state, {"source": path})
 
-    def _part(self, split: LabelledSplit, classes: tuple[str, ...]) -> LabelledSplit:
-        """The share of a split that is trained on."""
-        random = np.random.default_rng(self.seed)
-        kept = drawn_share(split.labels, classes, self.train_share, random=random)
-        return LabelledSplit(split.fields[kept], split.labels[kept], split.groups[kept])
-
 
 def _items(path: Path, prefix: str, *, classes: tuple[str, ...]) -> LabelledItems:
     return read_labelled_arrays(
@@ -107,7 +118,7 @@ def _volumes(items: LabelledItems, path: Path) -> LabelledSplit:
     return LabelledSplit(_fields(items.items, path), items.labels, np.arange(len(items)))
 
 
-def _fields(volumes: np.ndarray, path: Path) -> np.ndarray:
+def _fields(volumes: np.ndarray, path: Path | str) -> np.ndarray:
     require(
         volumes.ndim in (4, 5),
         f"the images of {path} must be volumes [item, z, y, x] or [item, z, y, x, channel], got "

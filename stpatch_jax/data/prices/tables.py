@@ -8,8 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from stpatch_jax.data.readers.cells import Cells, read_cells
-from stpatch_jax.data.readers.panel_rows import PanelColumns, panel_field, wide_columns
+from stpatch_jax.data.readers.tables import Columns, read_table
 from stpatch_jax.errors import InputError
 
 VOLUME = "volume"
@@ -74,9 +73,13 @@ def read_price_table(path: str | Path | None) -> PriceTable:
         ('time', 'company', 'channel')
     """
     file = _sample_file() if path is None else Path(path)
-    cells = read_cells(file, _word_columns)
-    columns = _find_columns(cells)
-    field, counts = panel_field(cells, columns, wide_channel=WIDE_CHANNEL)
+    field, columns, counts = read_table(
+        file,
+        lambda header: _find_columns(header, file.name),
+        kind="price table",
+        noun="company",
+        wide_channel=WIDE_CHANNEL,
+    )
     times = field.time.values
     report = {
         "source": "matplotlib sample data" if path is None else file.name,
@@ -87,7 +90,7 @@ def read_price_table(path: str | Path | None) -> PriceTable:
         "channels": field.channel.values.tolist(),
         "first_time": str(times[0].astype("datetime64[s]")),
         "last_time": str(times[-1].astype("datetime64[s]")),
-        "ignored_columns": columns.ignored,
+        "ignored_columns": list(columns.ignored),
     }
     return PriceTable(field, report)
 
@@ -113,38 +116,27 @@ def _role(name: str) -> str | None:
     return next((role for role, words in _ROLES.items() if plain in words), None)
 
 
-def _word_columns(header: list[str]) -> list[int]:
-    roles = [_role(name) for name in header]
-    if "ticker" not in roles:
-        return [0]
-    return [at for at, role in enumerate(roles) if role in ("date", "ticker")]
-
-
-def _find_columns(cells: Cells) -> PanelColumns:
+def _find_columns(header: Sequence[str], name: str) -> Columns:
     """Tells a long table from a wide one and checks that its columns are complete."""
-    roles = [_role(name) for name in cells.header]
+    roles = [_role(column) for column in header]
     # A wide table may name a company OPEN or LOW, but three of these words are no coincidence.
-    if "ticker" in roles or len(set(LONG_CHANNELS) & set(roles[1:])) >= 3:
-        return _long_columns(cells, roles)
-    return wide_columns(cells, 0, range(1, len(cells.header)), noun="company")
-
-
-def _long_columns(cells: Cells, roles: Sequence[str | None]) -> PanelColumns:
+    if "ticker" not in roles and len(set(LONG_CHANNELS) & set(roles[1:])) < 3:
+        return Columns(0, None, [(header[at], at) for at in range(1, len(header))])
     if missing := [role for role in _ROLES if role not in roles]:
         raise InputError(
-            f"the price table {cells.name} must have the columns {', '.join(_ROLES)}, got none for "
+            f"the price table {name} must have the columns {', '.join(_ROLES)}, got none for "
             f"{', '.join(missing)}; add what is missing or correct the header"
         )
     for role in _ROLES:
-        names = [name for name, found in zip(cells.header, roles, strict=True) if found == role]
+        names = [column for column, own in zip(header, roles, strict=True) if own == role]
         if len(names) > 1:
             raise InputError(
-                f"the price table {cells.name} must have one {role} column, got "
-                f"{' and '.join(names)}; rename or remove all but one"
+                f"the price table {name} must have one {role} column, got {' and '.join(names)}; "
+                "rename or remove all but one"
             )
-    return PanelColumns(
-        date=roles.index("date"),
-        series=roles.index("ticker"),
-        values={channel: roles.index(channel) for channel in LONG_CHANNELS},
-        ignored=[name for name, role in zip(cells.header, roles, strict=True) if role is None],
+    return Columns(
+        roles.index("date"),
+        roles.index("ticker"),
+        [(channel, roles.index(channel)) for channel in LONG_CHANNELS],
+        [column for column, role in zip(header, roles, strict=True) if role is None],
     )

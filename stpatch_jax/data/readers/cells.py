@@ -37,7 +37,7 @@ class Cells:
     header: list[str]
     frame: pd.DataFrame
     first_line: int
-    kind: str = "price table"
+    kind: str = "table"
 
     def line(self, row: Any) -> int:
         """Number of the line in the file that holds a row of the frame."""
@@ -84,7 +84,7 @@ class Cells:
             )
         return pd.Series(parsed.to_numpy("datetime64[ns]")[codes], index=rows)
 
-    def names(self, at: int, rows: pd.Index, *, noun: str = "company") -> pd.Series:
+    def names(self, at: int, rows: pd.Index, *, noun: str) -> pd.Series:
         """Column `at` at the given rows as text; each names what `noun` says.
 
         Raises:
@@ -104,7 +104,7 @@ def read_cells(
     file: Path,
     words: Callable[[list[str]], Sequence[int]],
     *,
-    kind: str = "price table",
+    kind: str = "table",
     header: Sequence[str] | None = None,
     suffixes: tuple[str, ...] = (".csv", ".csv.gz"),
 ) -> Cells:

@@ -146,7 +146,7 @@ def read_labelled_arrays(
             f"{labels} of {path} must be one label for each item of {items} {stored.shape}, "
             f"got shape {found.shape}; correct the file"
         )
-    numbers, names = _numbered(values, classes, str(path), first_line=None)
+    numbers, names = numbered(values, classes, str(path), first_line=None)
     return LabelledItems(stored, numbers, names)
 
 
@@ -190,7 +190,7 @@ def read_labelled_series(
                 f"tabs, got line {at + 1} with {len(row)} cells; correct it"
             )
         series[at, :, 0] = values
-    numbers, names = _numbered(np.asarray([r[0] for r in rows]), classes, str(path), first_line=1)
+    numbers, names = numbered(np.asarray([r[0] for r in rows]), classes, str(path), first_line=1)
     return LabelledItems(series, numbers, names)
 
 
@@ -199,10 +199,20 @@ def _is_item(path: Path) -> bool:
     return path.is_file() and path.suffix in kinds and not path.name.startswith(".")
 
 
-def _numbered(
+def numbered(
     values: np.ndarray, classes: Sequence[str] | None, name: str, *, first_line: int | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as numbers of classes: whole numbers count the classes, words name them."""
+    """Labels as numbers of classes, and the classes: whole numbers count them, words name them.
+
+    Args:
+        values: The label of each item [item].
+        classes: Names of the classes; those found by default.
+        name: Where they stand, for messages.
+        first_line: Line of the first item, for messages; None counts items.
+
+    Raises:
+        InputError: A label has no class.
+    """
     whole = values.dtype.kind in "biuf" and bool((values == np.floor(values)).all())
     values = values.astype(np.int64 if whole else str)
     if whole:

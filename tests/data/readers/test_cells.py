@@ -102,7 +102,7 @@ def test_other_dates_are_refused_with_their_line(text):
 def test_a_missing_name_is_refused_with_its_line():
     frame = pd.DataFrame({0: ["AAPL", " ", ""]})
     with pytest.raises(InputError, match="must name a company in every row, got none in line 3"):
-        Cells("table.csv", ["ticker"], frame, 2).names(0, frame.index)
+        Cells("table.csv", ["ticker"], frame, 2).names(0, frame.index, noun="company")
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_unreadable_files_are_refused(tmp_path, name, content, message):
 
 
 def test_missing_files_folders_and_other_formats_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"there must be a price table at .*none\.csv"):
+    with pytest.raises(InputError, match=r"there must be a table at .*none\.csv"):
         read_cells(tmp_path / "none.csv", first_column)
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match=r"there must be a price table at .*folder\.csv"):
+    with pytest.raises(InputError, match=r"there must be a table at .*folder\.csv"):
         read_cells(tmp_path / "folder.csv", first_column)
     with pytest.raises(InputError, match=r"must be a \.csv or \.csv\.gz file"):
         read_cells(tmp_path / "a.parquet", first_column)
