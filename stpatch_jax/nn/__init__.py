@@ -4,6 +4,7 @@ from stpatch_jax.nn.attention import (
     SelfAttention,
     TransformerBlock,
     TransformerEncoder,
+    TransformerOptions,
     attention_mask,
     sinusoidal_positions,
 )
@@ -17,9 +18,15 @@ from stpatch_jax.nn.heads import (
     DetectionHead,
     ForecastHead,
     NextTokenHead,
-    ReconstructionHead,
 )
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, convolve, pool
+from stpatch_jax.nn.layers import (
+    Backbone,
+    BackboneConfig,
+    Convolution,
+    LayerOptions,
+    convolve,
+    pool,
+)
 from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
 from stpatch_jax.nn.packing import PackedClips, pack_clips
 from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
@@ -33,7 +40,7 @@ from stpatch_jax.nn.recurrent import (
 )
 from stpatch_jax.nn.scnn import SCNN, SCNNConfig
 from stpatch_jax.nn.sharding import ShardConfig
-from stpatch_jax.nn.tubelets import TubeletEmbedding, inflate_kernel
+from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.nn.unet import UNet, UNetConfig
 
 __all__ = [
@@ -53,6 +60,7 @@ __all__ = [
     "FlatPatches",
     "FlatPatchesConfig",
     "ForecastHead",
+    "LayerOptions",
     "NeighborhoodConfig",
     "NeighborhoodOperator",
     "NextTokenHead",
@@ -61,7 +69,6 @@ __all__ = [
     "PatchCNNConfig",
     "PatchTransformer",
     "PatchTransformerConfig",
-    "ReconstructionHead",
     "SCNNConfig",
     "SelfAttention",
     "ShardConfig",
@@ -71,12 +78,12 @@ __all__ = [
     "TokenEmbeddingConfig",
     "TransformerBlock",
     "TransformerEncoder",
+    "TransformerOptions",
     "TubeletEmbedding",
     "UNet",
     "UNetConfig",
     "attention_mask",
     "convolve",
-    "inflate_kernel",
     "pack_clips",
     "pool",
     "scan_time",

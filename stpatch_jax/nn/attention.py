@@ -5,6 +5,7 @@ Logits and softmax are float32 whatever `dtype` computes the rest; so is layer n
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,9 +15,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import DTypeName, is_size
-from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
+from stpatch_jax.errors import check_size, require
+from stpatch_jax.nn.layers import FLOAT32, LayerOptions
 
 # Tokens from which the flash kernel is asked for: with fewer, the logits it saves are small.
 _FLASH_TOKENS = 256
@@ -94,9 +94,7 @@ class SelfAttention(nnx.Module):
     Args:
         features: Width of a token, a multiple of `heads`.
         heads: Number of heads.
-        dtype: Name of the dtype that computes.
-        param_dtype: Name of the dtype that stores.
-        shard: How the parameters lie on a mesh.
+        options: How it computes, stores and splits its parameters.
         rngs: Stream `params`.
 
     Raises:
@@ -107,24 +105,18 @@ class SelfAttention(nnx.Module):
     """
 
     def __init__(
-        self,
-        features: int,
-        heads: int,
-        *,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
-        shard: ShardConfig = UNANNOTATED,
-        rngs: nnx.Rngs,
+        self, features: int, heads: int, *, options: LayerOptions = FLOAT32, rngs: nnx.Rngs
     ):
+        check_size("features", features)
+        check_size("heads", heads)
         require(
-            is_size(features) and is_size(heads) and features % heads == 0,
-            f"SelfAttention needs features to be a multiple of heads, got features={features!r} "
-            f"and heads={heads!r}",
+            features % heads == 0,
+            f"features must be a multiple of heads, got {features} and {heads}; use for example "
+            f"features={heads * max(1, features // heads)}",
         )
         self.heads = heads
-        options = _linear_options(dtype, param_dtype, shard)
-        self.qkv = nnx.Linear(features, 3 * features, rngs=rngs, **options)
-        self.out = nnx.Linear(features, features, rngs=rngs, **options)
+        self.qkv = options.linear(features, 3 * features, rngs=rngs)
+        self.out = options.linear(features, features, rngs=rngs)
 
     def __call__(
         self, x: jax.Array, *, mask: jax.Array | None = None, causal: bool = False
@@ -200,12 +192,11 @@ def attention_kernel(
     return "cudnn" if recent and short and fits and tokens >= _FLASH_TOKENS else "xla"
 
 
-class TransformerBlock(nnx.Module):
-    """Pre-norm block: attention along one or more token axes in turn, then a GELU MLP.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerOptions(LayerOptions):
+    """Settings of a `TransformerBlock` and of a `TransformerEncoder`.
 
-    `x = x + attention(norm(x))` per axis, then `x = x + mlp(norm(x))`.
-
-    Args:
+    Attributes:
         features: Width of a token.
         heads: Number of heads, a divisor of `features`.
         hidden: Width of the MLP's hidden layer.
@@ -213,36 +204,36 @@ class TransformerBlock(nnx.Module):
             tokens in one row; (2, 1) for [batch, time, cell, features] is space, then time.
         causal: Whether attention along axis 1, time, looks back only.
         dropout: Probability that a feature is dropped behind each attention and dense layer.
-        dtype: Name of the dtype that computes.
-        param_dtype: Name of the dtype that stores.
-        shard: How the parameters lie on a mesh.
+    """
+
+    features: int
+    heads: int
+    hidden: int
+    axes: tuple[int, ...] = (1,)
+    causal: bool = False
+    dropout: float = 0.0
+
+
+class TransformerBlock(nnx.Module):
+    """Pre-norm block: attention along one or more token axes in turn, then a GELU MLP.
+
+    `x = x + attention(norm(x))` per axis, then `x = x + mlp(norm(x))`.
+
+    Args:
+        options: Its settings.
         rngs: Streams `params` and `dropout`.
     """
 
-    def __init__(
-        self,
-        features: int,
-        heads: int,
-        *,
-        hidden: int,
-        axes: Sequence[int] = (1,),
-        causal: bool = False,
-        dropout: float = 0.0,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
-        shard: ShardConfig = UNANNOTATED,
-        rngs: nnx.Rngs,
-    ):
-        self.axes = tuple(axes)
-        self.causal = causal
-        self.dtype = dtype
-        common: Any = {"dtype": dtype, "param_dtype": param_dtype, "shard": shard, "rngs": rngs}
-        self.attentions = nnx.List(SelfAttention(features, heads, **common) for _ in self.axes)
-        self.norms = nnx.List(_norm(features, param_dtype, rngs) for _ in range(len(self.axes) + 1))
-        options = _linear_options(dtype, param_dtype, shard)
-        self.expand = nnx.Linear(features, hidden, rngs=rngs, **options)
-        self.contract = nnx.Linear(hidden, features, rngs=rngs, **options)
-        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+    def __init__(self, options: TransformerOptions, *, rngs: nnx.Rngs):
+        features = options.features
+        self.options = options
+        self.attentions = nnx.List(
+            SelfAttention(features, options.heads, options=options, rngs=rngs) for _ in options.axes
+        )
+        self.norms = nnx.List(_norm(options, rngs) for _ in range(len(options.axes) + 1))
+        self.expand = options.linear(features, options.hidden, rngs=rngs)
+        self.contract = options.linear(options.hidden, features, rngs=rngs)
+        self.dropout = nnx.Dropout(options.dropout, rngs=rngs)
 
     def __call__(
         self,
@@ -259,10 +250,10 @@ class TransformerBlock(nnx.Module):
             times: [batch or 1, tokens] for tokens in one row: with `causal`, their times, where
                 they do not stand one time after the other.
         """
-        for position, axis in enumerate(self.axes):
-            y = self.norms[position](x).astype(self.dtype)
+        for position, axis in enumerate(self.options.axes):
+            y = self.norms[position](x).astype(self.options.dtype)
             x = x + self.dropout(self._attend(position, y, axis, segment_ids, times))
-        y = self.norms[-1](x).astype(self.dtype)
+        y = self.norms[-1](x).astype(self.options.dtype)
         y = self.dropout(jax.nn.gelu(self.expand(y)))
         return x + self.dropout(self.contract(y))
 
@@ -279,62 +270,28 @@ class TransformerBlock(nnx.Module):
         rows = x.reshape(-1, *x.shape[-2:])
         if segment_ids is not None:
             segment_ids = jnp.moveaxis(segment_ids, axis, -1).reshape(rows.shape[:2])
-        in_order = self.causal and axis == 1 and times is None
-        mask = attention_mask(segment_ids=segment_ids, times=times if self.causal else None)
+        causal = self.options.causal
+        # Rows in the order of time need no mask of times: the kernel has a causal form of its own.
+        in_order = causal and axis == 1 and times is None
+        mask = attention_mask(segment_ids=segment_ids, times=times if causal else None)
         y = self.attentions[position](rows, mask=mask, causal=in_order)
         return jnp.moveaxis(y.reshape(x.shape), -2, axis)
 
 
 class TransformerEncoder(nnx.Module):
-    """Positions, a stack of `TransformerBlock`, and a last normalisation.
+    """Positions, `depth` blocks of the same settings, and a last normalisation.
 
     Args:
         depth: Number of blocks.
-        features: Width of a token.
-        heads: Number of heads, a divisor of `features`.
-        hidden: Width of the hidden layer of each MLP.
-        axes: Axes attended over in each block, see `TransformerBlock`.
-        causal: Whether attention along axis 1, time, looks back only.
-        dropout: Probability that a feature is dropped.
-        dtype: Name of the dtype that computes.
-        param_dtype: Name of the dtype that stores.
-        shard: How the parameters lie on a mesh.
+        options: Settings of each.
         rngs: Streams `params` and `dropout`.
     """
 
-    def __init__(
-        self,
-        depth: int,
-        features: int,
-        heads: int,
-        *,
-        hidden: int,
-        axes: Sequence[int] = (1,),
-        causal: bool = False,
-        dropout: float = 0.0,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
-        shard: ShardConfig = UNANNOTATED,
-        rngs: nnx.Rngs,
-    ):
-        self.dtype = dtype
-        self.blocks = nnx.List(
-            TransformerBlock(
-                features,
-                heads,
-                hidden=hidden,
-                axes=axes,
-                causal=causal,
-                dropout=dropout,
-                dtype=dtype,
-                param_dtype=param_dtype,
-                shard=shard,
-                rngs=rngs,
-            )
-            for _ in range(depth)
-        )
-        self.norm = _norm(features, param_dtype, rngs)
-        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+    def __init__(self, depth: int, options: TransformerOptions, *, rngs: nnx.Rngs):
+        self.dtype = options.dtype
+        self.blocks = nnx.List(TransformerBlock(options, rngs=rngs) for _ in range(depth))
+        self.norm = _norm(options, rngs)
+        self.dropout = nnx.Dropout(options.dropout, rngs=rngs)
 
     def __call__(
         self,
@@ -362,10 +319,8 @@ class TransformerEncoder(nnx.Module):
         return jnp.where(segment_ids[..., None] != 0, x, jnp.zeros((), x.dtype))
 
 
-def _norm(features: int, param_dtype: DTypeName, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(features, dtype=jnp.float32, param_dtype=jnp.dtype(param_dtype), rngs=rngs)
-
-
-def _linear_options(dtype: DTypeName, param_dtype: DTypeName, shard: ShardConfig) -> dict[str, Any]:
-    dtypes = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype)}
-    return {**dtypes, **shard.linear()}
+def _norm(options: TransformerOptions, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """A normalisation in float32, whatever computes around it: bfloat16 loses small variances."""
+    return nnx.LayerNorm(
+        options.features, dtype=jnp.float32, param_dtype=jnp.dtype(options.param_dtype), rngs=rngs
+    )

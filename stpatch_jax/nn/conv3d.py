@@ -4,19 +4,62 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from typing import Self
 
 import jax
 from flax import nnx
 
 from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, pool
+from stpatch_jax.nn.layers import (
+    Backbone,
+    BackboneConfig,
+    Convolution,
+    Shape,
+    Windows,
+    check_sizes,
+    pool,
+)
 from stpatch_jax.patches.extraction import extract_patches
 from stpatch_jax.patches.windows import WindowSpec
 
 
+class Conv3DBackbone(Backbone):
+    """Stages of 3x3x3 convolution (zeros outside), ReLU and max-pooling by 2 along every axis.
+
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]] in `dtype`. Each stage
+    makes an axis of n cells `ceil(n / 2)` long, down to 1: with s stages a cell of the feature map
+    stands for `2^s` cells of the input, or windows of `config.window`, along each axis, which is
+    its `spec`.
+    """
+
+    def __init__(self, config: Conv3DConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs):
+        edge = 2 ** len(config.features)
+        spec = WindowSpec(tuple(edge * n for n in config.cut), padding="COVER")
+        super().__init__(spec, in_features, config.features[-1], shape=shape)
+        self.config = config
+        self.windows = WindowSpec(config.cut, padding="COVER")
+        rank = config.space_axes + 1
+        cells = self.windows.grid_shape(tuple(shape)) if shape else (edge,) * rank
+        stages, width = [], in_features * math.prod(config.cut)
+        for features in config.features:
+            extents = [config.kernel_size if n > 1 else 1 for n in cells]
+            stages.append(Convolution(extents, width, features, options=config, rngs=rngs))
+            cells, width = tuple(-(-n // 2) for n in cells), features
+        self.stages = nnx.List(stages)
+        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""
+        self.check_input(x)
+        patches = extract_patches(x, self.windows)
+        x = patches.reshape(*patches.shape[: x.ndim - 1], -1)
+        for stage in self.stages:
+            x = pool(jax.nn.relu(stage(x)), range(1, x.ndim - 1), reduce="max")
+        return self.dropout(x)
+
+
 @dataclasses.dataclass(frozen=True)
-class Conv3DConfig(BackboneConfig):
+class Conv3DConfig(BackboneConfig[Conv3DBackbone]):
     """Settings of `Conv3DBackbone`.
 
     Attributes:
@@ -36,26 +79,12 @@ class Conv3DConfig(BackboneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "features", tuple(self.features))
-        if self.window is not None:
-            object.__setattr__(self, "window", tuple(self.window))
+        self.check(sizes=("features",), odd=("kernel_size",))
+        check_sizes(self.name_of("window"), self.cut)
         require(
-            self.space_axes in (0, 1, 2, 3),
-            f"Conv3DBackbone needs 0 to 3 space axes, got {self.space_axes!r}",
-        )
-        require(
-            len(self.features) > 0 and all(map(is_size, self.features)),
-            "Conv3DBackbone needs features to be positive integers, one per stage, "
-            f"got {self.features}; use for example (64,)",
-        )
-        require(
-            is_size(self.kernel_size) and self.kernel_size % 2 == 1,
-            f"Conv3DBackbone needs an odd kernel_size >= 1, got {self.kernel_size!r}",
-        )
-        require(
-            len(self.cut) == self.space_axes + 1 and all(map(is_size, self.cut)),
-            f"Conv3DBackbone needs a window of {self.space_axes + 1} positive integers, time "
-            f"first, got {self.window}; use for example {(1,) + (2,) * self.space_axes}",
+            len(self.cut) == self.space_axes + 1,
+            f"the window must have {self.space_axes + 1} entries, time first, got {self.window}; "
+            f"use for example {(1,) + (2,) * self.space_axes}",
         )
 
     @property
@@ -64,77 +93,19 @@ class Conv3DConfig(BackboneConfig):
         return self.window or (1,) * (self.space_axes + 1)
 
     @classmethod
-    def tiny(cls, space_axes: int) -> Conv3DConfig:
-        """One stage of width 8, for tests and first trials."""
-        return cls(space_axes, features=(8,))
+    def tiny(cls, spec: Windows) -> Self:
+        """One stage of width 8."""
+        return cls.for_windows(spec, features=(8,))
 
     @classmethod
-    def base(cls, space_axes: int) -> Conv3DConfig:
+    def base(cls, spec: Windows) -> Self:
         """Two stages, 64 and 128."""
-        return cls(space_axes, features=(64, 128))
+        return cls.for_windows(spec, features=(64, 128))
 
     @classmethod
-    def conv3d_64(cls) -> Conv3DConfig:
+    def conv3d_64(cls) -> Self:
         """The published video network: 64 kernels of 3x3x3 and max-pooling by 2.
 
         Its classification head is `ClassificationHead` with flattening and 64 hidden features.
         """
         return cls()
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> Conv3DBackbone:
-        """Builds the module."""
-        return Conv3DBackbone(self, in_features, shape=shape, rngs=rngs)
-
-
-class Conv3DBackbone(Backbone):
-    """Stages of 3x3x3 convolution (zeros outside), ReLU and max-pooling by 2 along every axis.
-
-    Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]] in `dtype`. Each stage
-    makes an axis of n cells `ceil(n / 2)` long, down to 1: with s stages a cell of the feature map
-    stands for `2^s` cells of the input, or windows of `config.window`, along each axis, which is
-    its `spec`.
-
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come, checked if given.
-        rngs: Streams `params` and `dropout`.
-    """
-
-    def __init__(
-        self,
-        config: Conv3DConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
-    ):
-        rank = config.space_axes + 1
-        edge = 2 ** len(config.features)
-        spec = WindowSpec(tuple(edge * n for n in config.cut), padding="COVER")
-        super().__init__(spec, in_features, config.features[-1], shape=shape)
-        self.config = config
-        self.windows = WindowSpec(config.cut, padding="COVER")
-        cells = self.windows.grid_shape(tuple(shape)) if shape else (edge,) * rank
-        stages, width = [], in_features * math.prod(config.cut)
-        for features in config.features:
-            extents = [config.kernel_size if n > 1 else 1 for n in cells]
-            stages.append(
-                Convolution(
-                    extents, width, features, shard=config.shard, rngs=rngs, **config.dtypes
-                )
-            )
-            cells, width = tuple(-(-n // 2) for n in cells), features
-        self.stages = nnx.List(stages)
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""
-        self.check_input(x)
-        patches = extract_patches(x, self.windows)
-        x = patches.reshape(*patches.shape[: x.ndim - 1], -1)
-        for stage in self.stages:
-            x = pool(jax.nn.relu(stage(x)), range(1, x.ndim - 1), reduce="max")
-        return self.dropout(x)

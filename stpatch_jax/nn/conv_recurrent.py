@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from typing import Self
 
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, Windows
 from stpatch_jax.nn.patch_cnn import ConvolvedAxes, PatchCNNConfig, Pooling
 from stpatch_jax.nn.recurrent import Cell, SpaceTimeRNNConfig
 from stpatch_jax.nn.scnn import SCNNConfig
 from stpatch_jax.patches.windows import WindowSpec
 
 
+class ConvRecurrentBackbone(Backbone):
+    """A CNN inside each patch, space-time convolution over the patch grid, recurrence over time.
+
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, recurrent_features] in `dtype`, where
+    `(nt, *ns) = spec.grid_shape((time, *space))`. With `causal` and windows that end at their own
+    step (CAUSAL padding in time), the output at a step never sees a later one.
+    """
+
+    def __init__(
+        self, config: ConvRecurrentConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs
+    ):
+        super().__init__(config.spec, in_features, config.recurrent_features, shape=shape)
+        self.config = config
+        patch, grid, recurrent = config.parts()
+        self.patch_cnn = patch.build(in_features, shape=shape, rngs=rngs)
+        self.scnn = grid.build(self.patch_cnn.out_features, rngs=rngs)
+        self.rnn = recurrent.build(self.scnn.out_features, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, nt, *ns, recurrent_features]."""
+        self.check_input(x)
+        return self.rnn(self.scnn(self.patch_cnn(x)))
+
+
 @dataclasses.dataclass(frozen=True)
-class ConvRecurrentConfig(BackboneConfig):
+class ConvRecurrentConfig(BackboneConfig[ConvRecurrentBackbone]):
     """Settings of `ConvRecurrentBackbone`, flat; `dropout` and dtypes hold for all three parts.
 
     Attributes:
@@ -56,38 +79,25 @@ class ConvRecurrentConfig(BackboneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "spec", WindowSpec.of(self.spec))
-        object.__setattr__(self, "patch_features", tuple(self.patch_features))
         # The parts check their own fields, at once and not only when the network is built.
         self.parts()
 
     @classmethod
-    def tiny(cls, spec: WindowSpec | tuple[int | None, ...]) -> ConvRecurrentConfig:
-        """Widths 8, 16 - 8 - 16, one pair of grid convolutions, for tests and first trials."""
-        return cls(
-            WindowSpec.of(spec),
-            patch_features=(8, 16),
-            grid_features=8,
-            grid_depth=1,
-            recurrent_features=16,
-        )
-
-    @classmethod
-    def base(cls, spec: WindowSpec | tuple[int | None, ...]) -> ConvRecurrentConfig:
-        """CNN 64-128-256 in each patch, two pairs of width 64 over the grid, one LSTM of 128."""
-        return cls(WindowSpec.of(spec))
+    def tiny(cls, spec: Windows) -> Self:
+        """Widths 8, 16 - 8 - 16, one pair of grid convolutions."""
+        widths = {"patch_features": (8, 16), "grid_features": 8, "recurrent_features": 16}
+        return cls.for_windows(spec, grid_depth=1, **widths)
 
     def parts(self) -> tuple[PatchCNNConfig, SCNNConfig, SpaceTimeRNNConfig]:
         """Returns the configs of the three parts, in the order of the chain."""
         space_axes = self.spec.rank - 1
-        common: dict[str, Any] = {"dropout": self.dropout, "shard": self.shard, **self.dtypes}
         patch = PatchCNNConfig(
             self.spec,
             axes=self.axes,
             features=self.patch_features,
             kernel_size=self.patch_kernel_size,
             pooling=self.pooling,
-            **common,
+            **self.common,
         )
         grid = SCNNConfig(
             space_axes,
@@ -96,7 +106,7 @@ class ConvRecurrentConfig(BackboneConfig):
             temporal_kernel_size=self.temporal_kernel_size,
             spatial_kernel_size=self.spatial_kernel_size,
             causal=self.causal,
-            **common,
+            **self.common,
         )
         recurrent = SpaceTimeRNNConfig(
             space_axes,
@@ -104,50 +114,6 @@ class ConvRecurrentConfig(BackboneConfig):
             features=self.recurrent_features,
             depth=self.recurrent_depth,
             spatial_kernel_size=self.recurrent_kernel_size,
-            **common,
+            **self.common,
         )
         return patch, grid, recurrent
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> ConvRecurrentBackbone:
-        """Builds the module; `shape` `(time, *space)` is needed if a window entry is None."""
-        return ConvRecurrentBackbone(self, in_features, shape=shape, rngs=rngs)
-
-
-class ConvRecurrentBackbone(Backbone):
-    """A CNN inside each patch, space-time convolution over the patch grid, recurrence over time.
-
-    Maps [batch, time, *space, channel] to [batch, nt, *ns, recurrent_features] in `dtype`, where
-    `(nt, *ns) = spec.grid_shape((time, *space))`. With `causal` and windows that end at their own
-    step (CAUSAL padding in time), the output at a step never sees a later one.
-
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come; see `ConvRecurrentConfig.build`.
-        rngs: Streams `params` and `dropout`.
-
-    Raises:
-        InputError: If `shape` is too short, or a window entry is None and `shape` is not given.
-    """
-
-    def __init__(
-        self,
-        config: ConvRecurrentConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(config.spec, in_features, config.recurrent_features, shape=shape)
-        self.config = config
-        patch, grid, recurrent = config.parts()
-        self.patch_cnn = patch.build(in_features, shape=shape, rngs=rngs)
-        self.scnn = grid.build(self.patch_cnn.out_features, rngs=rngs)
-        self.rnn = recurrent.build(self.scnn.out_features, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [batch, time, *space, channel] to [batch, nt, *ns, recurrent_features]."""
-        self.check_input(x)
-        return self.rnn(self.scnn(self.patch_cnn(x)))

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, known_window
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, cut_patches, known_window
 from stpatch_jax.patches.windows import WindowSpec
-
-
-@dataclasses.dataclass(frozen=True)
-class FlatPatchesConfig(BackboneConfig):
-    """Settings of `FlatPatches`, which has no weights of its own: they are its head's.
-
-    Attributes:
-        spec: The windows.
-    """
-
-    spec: WindowSpec
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> FlatPatches:
-        """Builds the module; `shape` `(time, *space)` is needed if a window entry is None."""
-        return FlatPatches(self, in_features, shape=shape, rngs=rngs)
 
 
 class FlatPatches(Backbone):
@@ -39,28 +21,14 @@ class FlatPatches(Backbone):
     Maps [batch, time, *space, channel] to [batch, nt, *ns, cells * channel] in `dtype`, where
     `(nt, *ns) = spec.grid_shape((time, *space))` and `cells` is the size of a window.
 
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come; needed if a window entry is None.
-        rngs: Stream `dropout`.
-
-    Raises:
-        InputError: If `shape` is too short, or a window entry is None and `shape` is not given.
-
     References:
         Zeng et al., "Are transformers effective for time series forecasting?", AAAI 2023.
     """
 
     def __init__(
-        self,
-        config: FlatPatchesConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
+        self, config: FlatPatchesConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs
     ):
-        self.window = known_window("FlatPatches", config.spec, shape)
+        self.window = known_window(config.spec, shape)
         features = math.prod(self.window) * in_features
         super().__init__(config.spec, in_features, features, shape=shape)
         self.config = config
@@ -68,5 +36,17 @@ class FlatPatches(Backbone):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, cells * channel]."""
-        patches = self.cut(x.astype(self.config.dtype), self.window)
+        self.check_input(x)
+        patches = cut_patches(x.astype(self.config.dtype), self.spec, self.window)
         return self.dropout(patches.reshape(*patches.shape[: x.ndim - 1], self.out_features))
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatPatchesConfig(BackboneConfig[FlatPatches]):
+    """Settings of `FlatPatches`, which has no weights of its own: they are its head's.
+
+    Attributes:
+        spec: The windows; a bare tuple means non-overlapping windows.
+    """
+
+    spec: WindowSpec

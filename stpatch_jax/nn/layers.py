@@ -5,25 +5,28 @@ Every backbone maps `(batch, time, *space, channel)` to `(batch, time', *space',
 losses) is kept in float32.
 """
 
-import abc
+from __future__ import annotations
+
 import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import check_choice, check_range, check_size, require
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
 from stpatch_jax.patches.extraction import extract_patches
 from stpatch_jax.patches.windows import WindowSpec
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
-_DTYPES = ("float32", "bfloat16", "float16")
+Shape = Sequence[int] | None
+Windows = WindowSpec | Sequence[int | None] | int
+Network = TypeVar("Network", bound="Backbone", covariant=True)
 # Up to so many, a 2-D convolution and its gradient cost more on CPU than a 1-D one of three times
 # as many channels, copies included: by 1.3 to 1.7 for 3 to 24 channels (2 cores, jax 0.10.2).
 _FEW_CHANNELS = 32
@@ -38,46 +41,184 @@ def is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def check_sizes(name: str, values: Sequence[int], *, least: int = 1) -> None:
+    """Refuses what is not a row of positive whole numbers, at least `least` of them.
+
+    Raises:
+        InputError: It is no such row.
+
+    >>> check_sizes("features", (64, 0))
+    Traceback (most recent call last):
+    stpatch_jax.errors.InputError: features[1] must be a whole number >= 1, got 0; use such a number
+    """
+    require(
+        len(values) >= least,
+        f"{name} must have at least {least} entries, got {values}; give for example (64,)",
+    )
+    for at, value in enumerate(values):
+        check_size(f"{name}[{at}]", value)
+
+
+def check_odd(name: str, value: int) -> None:
+    """Refuses an extent without a cell in its middle.
+
+    Raises:
+        InputError: It is not an odd positive whole number.
+    """
+    check_size(name, value)
+    require(value % 2 == 1, f"{name} must be odd, got {value}; use {value + 1}, which has a centre")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BackboneConfig(abc.ABC):
-    """Fields and contract common to all backbone configs, which are frozen and JSON-able.
+class LayerOptions:
+    """How layers compute, store and split their parameters; each backbone's config is one.
 
     Attributes:
-        dropout: Probability in [0, 1) that a feature is dropped in training. Evaluate through
-            `nnx.view(model, deterministic=True)`.
         dtype: Name of the dtype that computes, and of the output.
         param_dtype: Name of the dtype that stores the parameters.
         shard: How the parameters lie on a mesh; by default nothing is said of it.
     """
 
-    dropout: float = 0.0
     dtype: DTypeName = "float32"
     param_dtype: DTypeName = "float32"
     shard: ShardConfig = UNANNOTATED
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        require(
-            0 <= self.dropout < 1,
-            f"{name} needs 0 <= dropout < 1, got {self.dropout}; use 0 for no dropout",
-        )
         for field in ("dtype", "param_dtype"):
-            require(
-                getattr(self, field) in _DTYPES,
-                f"{name} needs {field} to be one of {', '.join(_DTYPES)}, "
-                f"got {getattr(self, field)!r}; give the name as a string",
-            )
+            check_choice(self.name_of(field), getattr(self, field), get_args(DTypeName))
+
+    def name_of(self, field: str) -> str:
+        """What errors call a field."""
+        return f"{type(self).__name__}.{field}"
 
     @property
     def dtypes(self) -> dict[str, Any]:
-        """The two dtype fields, as keyword arguments of a layer."""
+        """The two dtypes, as keyword arguments of a layer of Flax."""
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
-    @abc.abstractmethod
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> "Backbone":
-        """Builds the module.
+    @property
+    def for_head(self) -> LayerOptions:
+        """The same dtypes for the head behind a backbone.
+
+        Of its shards nothing is said: how wide a head is depends on the data, so how it is split is
+        left to whoever places it.
+        """
+        return LayerOptions(**self.dtypes)
+
+    def linear(
+        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **more: Any
+    ) -> nnx.Linear:
+        """A dense layer; `more` are further options of `nnx.Linear`."""
+        options = {**self.dtypes, **self.shard.linear(), **more}
+        return nnx.Linear(in_features, out_features, rngs=rngs, **options)
+
+    def kernel(self, values: jax.Array) -> nnx.Param[jax.Array]:
+        """The parameter of a kernel [*extents, in, out]."""
+        return nnx.Param(values, **self.shard.kernel(extents=values.ndim - 2))
+
+    def bias(self, features: int) -> nnx.Param[jax.Array]:
+        """The parameter of a bias [features], zero."""
+        return nnx.Param(jnp.zeros(features, self.param_dtype), **self.shard.bias())
+
+
+FLOAT32 = LayerOptions()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackboneConfig(LayerOptions, Generic[Network]):
+    """Settings of a backbone: frozen, hashable, to JSON and back. `build` makes the network.
+
+    A backbone of your own is a `Backbone` and a config that names it in its base class. From then
+    on heads, tasks, runs and the tables of costs take it as they take those of this package.
+
+    Attributes:
+        dropout: Probability in [0, 1) that a feature is dropped in training. Evaluate through
+            `nnx.view(model, deterministic=True)`.
+
+    Examples:
+        >>> class Mixing(Backbone):
+        ...     def __init__(self, config, in_features, *, shape, rngs):
+        ...         super().__init__(config.spec, in_features, config.features, shape=shape)
+        ...         cells = math.prod(config.spec.window)
+        ...         self.mix = config.linear(cells * in_features, config.features, rngs=rngs)
+        ...
+        ...     def __call__(self, x):
+        ...         self.check_input(x)
+        ...         patches = extract_patches(x, self.spec)
+        ...         return jax.nn.relu(self.mix(patches.reshape(*patches.shape[: x.ndim - 1], -1)))
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class MixingConfig(BackboneConfig[Mixing]):
+        ...     spec: WindowSpec
+        ...     features: int = 8
+        >>> model = MixingConfig(spec=(2, 4)).build(3, rngs=nnx.Rngs(0))
+        >>> model(jnp.zeros((1, 6, 8, 3))).shape
+        (1, 3, 2, 8)
+    """
+
+    module: ClassVar[Callable[..., Any]]
+    dropout: float = 0.0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for base in getattr(cls, "__orig_bases__", ()):
+            if get_origin(base) is BackboneConfig:
+                (cls.module,) = get_args(base)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self.name_of("dropout"), self.dropout, 0, 1, bounds="[)")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "spec":
+                object.__setattr__(self, "spec", WindowSpec.of(value))
+            elif field.name == "space_axes":
+                check_choice(self.name_of("space_axes"), value, (0, 1, 2, 3))
+            elif isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The fields that all backbones have, as keyword arguments of another's config."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(BackboneConfig)}
+
+    def check(self, *, sizes: Sequence[str] = (), odd: Sequence[str] = ()) -> None:
+        """Refuses named fields that are no positive whole number, or row of them, or not odd.
+
+        Raises:
+            InputError: Naming the field.
+        """
+        for field in sizes:
+            value = getattr(self, field)
+            check = check_sizes if isinstance(value, tuple) else check_size
+            check(self.name_of(field), value)
+        for field in odd:
+            check_odd(self.name_of(field), getattr(self, field))
+
+    @classmethod
+    def for_windows(cls, spec: Windows, **fields: Any) -> Self:
+        """Settings for windows, of which a network that cuts none takes the number of space axes.
+
+        Args:
+            spec: The windows, or a number of space axes, which stands for windows of one cell.
+            fields: The other settings.
+        """
+        spec = WindowSpec((1,) * (spec + 1)) if isinstance(spec, int) else WindowSpec.of(spec)
+        given = {"spec": spec, "space_axes": spec.rank - 1}
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: given[name] for name in given.keys() & names}, **fields)
+
+    @classmethod
+    def tiny(cls, spec: Windows) -> Self:
+        """Small settings for tests and first trials; windows as in `for_windows`."""
+        return cls.for_windows(spec)
+
+    @classmethod
+    def base(cls, spec: Windows) -> Self:
+        """Settings of common size; windows as in `for_windows`."""
+        return cls.for_windows(spec)
+
+    def build(self, in_features: int, *, shape: Shape = None, rngs: nnx.Rngs) -> Network:
+        """Builds the network, as `Network(config, in_features, shape=shape, rngs=rngs)`.
 
         Args:
             in_features: Number of input channels.
@@ -86,38 +227,40 @@ class BackboneConfig(abc.ABC):
             rngs: Streams `params` and `dropout` (or a default stream).
 
         Raises:
-            InputError: If `shape` does not fit the config.
+            InputError: If `shape` does not fit the config, or is needed and not given.
         """
+        return self.module(self, in_features, shape=shape, rngs=rngs)
 
 
 class Backbone(nnx.Module):
-    """Base of all backbones: a field in, a feature map out.
+    """Base of all backbones: a field in, a feature map out. Built by `BackboneConfig.build`.
 
     Attributes:
         spec: Which window of the input each cell of the feature map stands for. A dense head folds
             its output back to the grid by it.
         in_features: Number of input channels.
         out_features: Number of channels of the feature map.
+
+    Raises:
+        InputError: If `in_features` is no positive whole number or the windows do not fit `shape`.
     """
 
     def __init__(
-        self,
-        spec: WindowSpec,
-        in_features: int,
-        out_features: int,
-        *,
-        shape: Sequence[int] | None = None,
+        self, spec: WindowSpec, in_features: int, out_features: int, *, shape: Shape = None
     ):
-        require(
-            is_size(in_features),
-            f"{type(self).__name__} needs in_features >= 1, got {in_features!r}; "
-            "give the number of input channels",
-        )
+        check_size(f"in_features of {type(self).__name__}", in_features)
         self.spec = spec
         self.in_features = in_features
         self.out_features = out_features
         if shape is not None:
             self.grid_shape(shape)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, *grid, out_features] in `dtype`.
+
+        `grid` is `grid_shape((time, *space))`.
+        """
+        raise NotImplementedError
 
     def grid_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Returns `(time', *space')` of the feature map of an input of shape `(time, *space)`.
@@ -125,10 +268,7 @@ class Backbone(nnx.Module):
         Raises:
             InputError: If the input is too short for the network or has another number of axes.
         """
-        try:
-            return self.spec.grid_shape(tuple(shape))
-        except InputError as error:
-            raise InputError(f"{type(self).__name__}: {error}") from error
+        return self.spec.grid_shape(tuple(shape))
 
     def check_input(self, x: jax.Array) -> None:
         """Refuses an input whose axes or channels the module was not built for.
@@ -139,57 +279,63 @@ class Backbone(nnx.Module):
         name, axes = type(self).__name__, self.spec.rank
         require(
             x.ndim == axes + 2,
-            f"{name} needs an input (batch, time, {axes - 1} space axes, channel) of "
-            f"{axes + 2} axes, got shape {x.shape}; reshape the input or change the window's rank",
+            f"the input of {name} must be (batch, time, {axes - 1} space axes, channel), got shape "
+            f"{x.shape}; reshape it or change the window's rank",
         )
         require(
             x.shape[-1] == self.in_features,
-            f"{name} needs {self.in_features} input channels, got {x.shape[-1]} in shape "
-            f"{x.shape}; build it with in_features={x.shape[-1]}",
+            f"the input of {name} must have {self.in_features} channels, got {x.shape[-1]} in "
+            f"shape {x.shape}; build it with in_features={x.shape[-1]}",
         )
         self.grid_shape(x.shape[1:-1])
 
-    def cut(self, x: jax.Array, window: Sequence[int]) -> jax.Array:
-        """Checks an input and cuts its patches.
 
-        Args:
-            x: [batch, time, *space, channel].
-            window: The window that the module was built for, see `known_window`.
-
-        Returns:
-            [batch, nt, *ns, *window, channel].
-
-        Raises:
-            InputError: If the input does not fit, or an axis whose window is None has another
-                length.
-        """
-        self.check_input(x)
-        patches = extract_patches(x, self.spec)
-        cells = patches.shape[x.ndim - 1 : -1]
-        require(
-            cells == tuple(window),
-            f"{type(self).__name__} was built for windows of {tuple(window)}, got {cells} from an "
-            f"input of shape {x.shape}; an axis whose window is None must be as long as in the "
-            "shape given to build",
-        )
-        return patches
-
-
-def known_window(name: str, spec: WindowSpec, shape: Sequence[int] | None) -> tuple[int, ...]:
-    """Returns the window with each None replaced by the length of its axis.
+def known_window(spec: WindowSpec, shape: Shape) -> tuple[int, ...]:
+    """Returns the window with each None replaced by the length of its axis in `(time, *space)`.
 
     Raises:
-        InputError: If there is a None and no `shape` `(time, *space)`; `name` is the module's.
+        InputError: If there is a None and no shape.
     """
     if shape is not None:
         return spec.window_shape(shape)
     known = tuple(extent for extent in spec.window if extent is not None)
     require(
         len(known) == spec.rank,
-        f"{name} needs the shape (time, *space) of its inputs to know the window {spec.window}, "
-        "in which None takes the whole axis; pass shape= to build",
+        f"shape must be (time, *space) of the inputs to come, as the window {spec.window} takes a "
+        "whole axis, got None; pass shape= to build",
     )
     return known
+
+
+def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Array:
+    """Cuts the patches of a network whose weights are made for one extent of the window.
+
+    Args:
+        x: [batch, time, *space, channel].
+        spec: The windows.
+        window: Their extent when the network was built, see `known_window`.
+
+    Returns:
+        [batch, nt, *ns, *window, channel].
+
+    Raises:
+        InputError: If an axis whose window is None has another length than then.
+    """
+    patches = extract_patches(x, spec)
+    cells = patches.shape[x.ndim - 1 : -1]
+    require(
+        cells == tuple(window),
+        f"the windows of an input must be those that the network was built for, {tuple(window)}, "
+        f"got {cells} from shape {x.shape}; where a window is None, keep to the shape given to "
+        "build",
+    )
+    return patches
+
+
+def add_bias(y: jax.Array, bias: nnx.Param[jax.Array]) -> jax.Array:
+    """Adds a bias [features] to [..., features], in the dtype of the latter."""
+    values = bias[...].astype(y.dtype)
+    return y + values.reshape((1,) * (y.ndim - 1) + values.shape)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, *, causal: bool = False) -> jax.Array:
@@ -233,29 +379,27 @@ def _convolve_merged(
 ) -> jax.Array:
     """Convolves up to the shape of the result: the axes that came in may be merged in it."""
     extents, channels = kernel.shape[:-2], kernel.shape[-2:]
+    # Leading axes of extent 1 join the batch, further ones the axis of extent 1 before them.
     lengths: list[int] = []
-    kept: list[int] = []
+    axes: list[int] = []
     for axis, extent in enumerate(extents):
-        if extent > 1:
+        if extent > 1 or (axes and extents[axis - 1] > 1):
             lengths.append(x.shape[axis + 1])
-            kept.append(axis)
-        elif kept and extents[axis - 1] == 1:
+            axes.append(axis)
+        elif axes:
             lengths[-1] *= x.shape[axis + 1]
-        elif kept:
-            lengths.append(x.shape[axis + 1])
-            kept.append(axis)
     x = x.reshape(-1, *lengths, channels[0])
-    kernel = kernel.reshape(*(extents[axis] for axis in kept), *channels)
-    padding = [padding[axis] for axis in kept]
-    if not kept:
+    kernel = kernel.reshape(*(extents[axis] for axis in axes), *channels)
+    padding = [padding[axis] for axis in axes]
+    if not axes:
         return x @ kernel
     taps, single = math.prod(kernel.shape[:-2]), channels[0] == 1 and x.dtype == jnp.float32
-    if on_cpu and single and len(kept) > 1 and taps <= _MOST_TAPS:
+    if on_cpu and single and len(axes) > 1 and taps <= _MOST_TAPS:
         return _shifted_products(x, kernel, tuple(padding))
-    return _convolve_kept(x, kernel, padding, on_cpu=on_cpu)
+    return _convolve_by_library(x, kernel, padding, on_cpu=on_cpu)
 
 
-def _convolve_kept(
+def _convolve_by_library(
     x: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]], *, on_cpu: bool
 ) -> jax.Array:
     """Convolves by the library, with fewer axes where that is faster."""
@@ -288,8 +432,8 @@ def _shifted_products(
 def _(padding: Any, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
     # Those of the products would pass over the input once for each tap.
-    tangent = _convolve_kept(dx, kernel, padding, on_cpu=True)
-    tangent += _convolve_kept(x, dkernel, padding, on_cpu=True)
+    tangent = _convolve_by_library(dx, kernel, padding, on_cpu=True)
+    tangent += _convolve_by_library(x, dkernel, padding, on_cpu=True)
     y = _shifted_products(x, kernel, padding)
     return y, tangent.reshape(y.shape)
 
@@ -319,26 +463,21 @@ class Convolution(nnx.Module):
         out_features: int,
         *,
         causal: bool = False,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
-        shard: ShardConfig = UNANNOTATED,
+        options: LayerOptions = FLOAT32,
         rngs: nnx.Rngs,
     ):
         # Drawn as a matrix, which has the same fan-in: drawing more axes compiles 3 times longer.
-        fan_in = math.prod(extents) * in_features
-        init = nnx.initializers.he_normal()
-        matrix = init(rngs.params(), (fan_in, out_features), jnp.dtype(param_dtype))
+        shape = (math.prod(extents) * in_features, out_features)
+        matrix = nnx.initializers.he_normal()(rngs.params(), shape, jnp.dtype(options.param_dtype))
         self.causal = causal
-        self.dtype = dtype
-        kernel = matrix.reshape(*extents, in_features, out_features)
-        self.kernel = nnx.Param(kernel, **shard.kernel(extents=len(extents)))
-        self.bias = nnx.Param(jnp.zeros(out_features, jnp.dtype(param_dtype)), **shard.bias())
+        self.dtype = options.dtype
+        self.kernel = options.kernel(matrix.reshape(*extents, in_features, out_features))
+        self.bias = options.bias(out_features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, *axes, in] to [batch, *axes, out] in `dtype`."""
         y = convolve(x.astype(self.dtype), self.kernel[...], causal=self.causal)
-        bias = self.bias[...].astype(self.dtype)
-        return y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+        return add_bias(y, self.bias)
 
 
 def pool(x: jax.Array, axes: Sequence[int], *, reduce: Literal["max", "average"]) -> jax.Array:

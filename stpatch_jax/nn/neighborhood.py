@@ -5,103 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
+from stpatch_jax.errors import check_choice, require
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, Windows, check_sizes
 from stpatch_jax.patches.canonical import PADDING_MODES, PaddingMode
 from stpatch_jax.patches.windows import WindowSpec
 
 Offset = tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class NeighborhoodConfig(BackboneConfig):
-    """Settings of `NeighborhoodOperator`.
-
-    Attributes:
-        offsets: Which cells count, as displacements along the space axes: `((0,), (1,))` is the
-            cell itself and the next one along the only space axis, `((),)` the cell itself where
-            there is no space axis.
-        lags: Number of past time steps that count.
-        features: Number of output channels.
-        hidden: Width of each hidden layer of f, with ReLU behind it; empty makes f linear.
-        padding_mode: What a neighbour outside the grid holds: "constant" (0), "edge", "reflect" or
-            "wrap".
-    """
-
-    offsets: tuple[Offset, ...]
-    lags: int = 4
-    features: int = 1
-    hidden: tuple[int, ...] = ()
-    padding_mode: PaddingMode = "constant"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "offsets", tuple(tuple(offset) for offset in self.offsets))
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        require(
-            len({len(offset) for offset in self.offsets}) == 1
-            and len(self.offsets[0]) <= 3
-            and len(set(self.offsets)) == len(self.offsets),
-            "NeighborhoodOperator needs distinct offsets, each with one entry per space axis "
-            f"(0 to 3), got {self.offsets}; use for example ((0, 0), (1, 0), (0, 1))",
-        )
-        require(
-            all(isinstance(o, int) for o in itertools.chain(*self.offsets)),
-            f"NeighborhoodOperator needs offsets in whole cells, got {self.offsets}",
-        )
-        for field in ("lags", "features"):
-            require(
-                is_size(getattr(self, field)),
-                f"NeighborhoodOperator needs {field} to be a positive integer, "
-                f"got {getattr(self, field)!r}",
-            )
-        require(
-            all(map(is_size, self.hidden)),
-            f"NeighborhoodOperator needs hidden to be positive integers, got {self.hidden}; "
-            "use () for a linear operator",
-        )
-        require(
-            self.padding_mode in PADDING_MODES,
-            f"NeighborhoodOperator needs padding_mode to be one of {', '.join(PADDING_MODES)}, "
-            f"got {self.padding_mode!r}",
-        )
-
-    @classmethod
-    def forward(cls, space_axes: int, *, axes: Sequence[int] | None = None) -> NeighborhoodConfig:
-        """The cell itself and the next one along each of the given space axes.
-
-        Args:
-            space_axes: Number of space axes of the field.
-            axes: Which of them count, from 0; () is time only, None all of them.
-        """
-        chosen = range(space_axes) if axes is None else axes
-        require(
-            all(0 <= axis < space_axes for axis in chosen),
-            f"NeighborhoodOperator needs space axes from 0 to {space_axes - 1}, got {axes}",
-        )
-        unit = [tuple(int(a == axis) for a in range(space_axes)) for axis in chosen]
-        return cls(((0,) * space_axes, *unit))
-
-    @classmethod
-    def tiny(cls, space_axes: int) -> NeighborhoodConfig:
-        """Linear, 2 lags, `forward` neighbours, for tests and first trials."""
-        return dataclasses.replace(cls.forward(space_axes), lags=2)
-
-    @classmethod
-    def base(cls, space_axes: int) -> NeighborhoodConfig:
-        """An MLP with one hidden layer of 64 over 8 lags of the `forward` neighbours, 64 out."""
-        return dataclasses.replace(cls.forward(space_axes), lags=8, features=64, hidden=(64,))
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> NeighborhoodOperator:
-        """Builds the module."""
-        return NeighborhoodOperator(self, in_features, shape=shape, rngs=rngs)
 
 
 class NeighborhoodOperator(Backbone):
@@ -116,21 +31,10 @@ class NeighborhoodOperator(Backbone):
     last input, so that the last output already looks ahead. It stands for the window of the `lags`
     steps before it, and nothing at step `g + lags` or later changes it. Dropout acts on the hidden
     layers only.
-
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come, checked if given.
-        rngs: Streams `params` and `dropout`.
     """
 
     def __init__(
-        self,
-        config: NeighborhoodConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
+        self, config: NeighborhoodConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs
     ):
         window = (config.lags, *[1] * len(config.offsets[0]))
         super().__init__(WindowSpec(window, stride=1), in_features, config.features, shape=shape)
@@ -138,8 +42,7 @@ class NeighborhoodOperator(Backbone):
         inputs = config.lags * len(config.offsets) * in_features
         widths = (inputs, *config.hidden, config.features)
         self.layers = nnx.List(
-            nnx.Linear(width, features, rngs=rngs, **config.shard.linear(), **config.dtypes)
-            for width, features in itertools.pairwise(widths)
+            config.linear(*width, rngs=rngs) for width in itertools.pairwise(widths)
         )
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
@@ -156,7 +59,7 @@ class NeighborhoodOperator(Backbone):
         """
         require(
             not self.config.hidden,
-            "NeighborhoodOperator has coefficients only if it is linear, but it has hidden layers "
+            "NeighborhoodOperator must be linear to have coefficients, got hidden layers "
             f"{self.config.hidden}; build it with hidden=()",
         )
         shape = (self.config.lags, len(self.config.offsets), self.in_features, self.out_features)
@@ -187,6 +90,76 @@ class NeighborhoodOperator(Backbone):
         steps = x.shape[1] - lags + 1
         past = [neighbors[:, lags - lag : lags - lag + steps] for lag in range(1, lags + 1)]
         return jnp.concatenate(past, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class NeighborhoodConfig(BackboneConfig[NeighborhoodOperator]):
+    """Settings of `NeighborhoodOperator`.
+
+    Attributes:
+        offsets: Which cells count, as displacements along the space axes: `((0,), (1,))` is the
+            cell itself and the next one along the only space axis, `((),)` the cell itself where
+            there is no space axis.
+        lags: Number of past time steps that count.
+        features: Number of output channels.
+        hidden: Width of each hidden layer of f, with ReLU behind it; empty makes f linear.
+        padding_mode: What a neighbour outside the grid holds: "constant" (0), "edge", "reflect" or
+            "wrap".
+    """
+
+    offsets: tuple[Offset, ...]
+    lags: int = 4
+    features: int = 1
+    hidden: tuple[int, ...] = ()
+    padding_mode: PaddingMode = "constant"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "offsets", tuple(tuple(offset) for offset in self.offsets))
+        require(
+            len({len(offset) for offset in self.offsets}) == 1
+            and len(self.offsets[0]) <= 3
+            and len(set(self.offsets)) == len(self.offsets)
+            and all(isinstance(o, int) for o in itertools.chain(*self.offsets)),
+            "offsets must be distinct, with one whole number of cells per space axis (0 to 3), got "
+            f"{self.offsets}; use for example ((0, 0), (1, 0), (0, 1))",
+        )
+        self.check(sizes=("lags", "features"))
+        check_sizes(self.name_of("hidden"), self.hidden, least=0)
+        check_choice(self.name_of("padding_mode"), self.padding_mode, PADDING_MODES)
+
+    @classmethod
+    def forward(cls, space_axes: int, *, axes: Sequence[int] | None = None, **fields: Any) -> Self:
+        """The cell itself and the next one along each of the given space axes.
+
+        Args:
+            space_axes: Number of space axes of the field.
+            axes: Which of them count, from 0; () is time only, None all of them.
+            fields: The other settings.
+        """
+        ahead = range(space_axes) if axes is None else axes
+        require(
+            all(0 <= axis < space_axes for axis in ahead),
+            f"axes must be space axes from 0 to {space_axes - 1}, got {axes}; leave out the others",
+        )
+        unit = [tuple(int(a == axis) for a in range(space_axes)) for axis in ahead]
+        return cls(((0,) * space_axes, *unit), **fields)
+
+    @classmethod
+    def for_windows(cls, spec: Windows, **fields: Any) -> Self:
+        """As in `BackboneConfig.for_windows`, of the `forward` neighbours."""
+        space_axes = spec if isinstance(spec, int) else WindowSpec.of(spec).rank - 1
+        return cls.forward(space_axes, **fields)
+
+    @classmethod
+    def tiny(cls, spec: Windows) -> Self:
+        """Linear, 2 lags."""
+        return cls.for_windows(spec, lags=2)
+
+    @classmethod
+    def base(cls, spec: Windows) -> Self:
+        """An MLP with one hidden layer of 64 over 8 lags, 64 out."""
+        return cls.for_windows(spec, lags=8, features=64, hidden=(64,))
 
 
 def _window(

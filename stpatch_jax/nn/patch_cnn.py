@@ -4,22 +4,77 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self, get_args
 
 import jax
 from flax import nnx
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size, known_window, pool
+from stpatch_jax.errors import check_choice, require
+from stpatch_jax.nn.layers import (
+    Backbone,
+    BackboneConfig,
+    Convolution,
+    Shape,
+    Windows,
+    cut_patches,
+    known_window,
+    pool,
+)
 from stpatch_jax.patches.windows import WindowSpec
 
 ConvolvedAxes = Literal["auto", "time", "space", "all"]
 Pooling = Literal["max", "average"]
 
 
+class PatchCNN(Backbone):
+    """Cuts patches and runs one small CNN inside each, the patch grid folded into the batch.
+
+    Each stage convolves, applies ReLU and halves the convolved axes that are longer than 1. What is
+    left of the window then becomes one feature vector: directly if it is one cell, through one
+    dense layer over all remaining cells otherwise, so that their order still counts.
+
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]] in `dtype`, where
+    `(nt, *ns) = spec.grid_shape((time, *space))`. A feature vector depends on its own window only:
+    with windows that end at their own step, such as CAUSAL padding gives, it never sees the future.
+    """
+
+    def __init__(self, config: PatchCNNConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs):
+        super().__init__(config.spec, in_features, config.features[-1], shape=shape)
+        self.config = config
+        self.window = known_window(config.spec, shape)
+        cells, width, stages = self.window, in_features, []
+        for features in config.features:
+            extents = [
+                min(config.kernel_size, 2 * n - 1) if convolved else 1
+                for n, convolved in zip(cells, config.convolved, strict=True)
+            ]
+            stages.append(Convolution(extents, width, features, options=config, rngs=rngs))
+            cells = tuple(
+                -(-n // 2) if convolved else n
+                for n, convolved in zip(cells, config.convolved, strict=True)
+            )
+            width = features
+        self.stages = nnx.List(stages)
+        rest = math.prod(cells)
+        self.readout = config.linear(rest * width, width, rngs=rngs) if rest > 1 else None
+        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""
+        self.check_input(x)
+        patches = cut_patches(x.astype(self.config.dtype), self.spec, self.window)
+        y = patches.reshape(-1, *self.window, self.in_features)
+        pooled = [axis + 1 for axis, convolved in enumerate(self.config.convolved) if convolved]
+        for stage in self.stages:
+            y = pool(jax.nn.relu(stage(y)), pooled, reduce=self.config.pooling)
+        y = y.reshape(y.shape[0], -1)
+        if self.readout is not None:
+            y = self.readout(y)
+        return self.dropout(y).reshape(*patches.shape[: x.ndim - 1], self.out_features)
+
+
 @dataclasses.dataclass(frozen=True)
-class PatchCNNConfig(BackboneConfig):
+class PatchCNNConfig(BackboneConfig[PatchCNN]):
     """Settings of `PatchCNN`.
 
     Attributes:
@@ -42,40 +97,20 @@ class PatchCNNConfig(BackboneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "spec", WindowSpec.of(self.spec))
-        object.__setattr__(self, "features", tuple(self.features))
-        require(
-            len(self.features) > 0 and all(map(is_size, self.features)),
-            f"PatchCNN needs features to be positive integers, one per stage, got {self.features}; "
-            "use for example (64, 128, 256)",
-        )
-        require(
-            self.kernel_size in (3, 5),
-            f"PatchCNN needs a kernel_size of 3 or 5, got {self.kernel_size!r}",
-        )
-        require(
-            self.pooling in ("max", "average"),
-            f'PatchCNN needs pooling "max" or "average", got {self.pooling!r}',
-        )
-        require(
-            self.axes in ("auto", "time", "space", "all"),
-            f'PatchCNN needs axes "auto", "time", "space" or "all", got {self.axes!r}',
-        )
+        self.check(sizes=("features",))
+        check_choice(self.name_of("kernel_size"), self.kernel_size, (3, 5))
+        check_choice(self.name_of("pooling"), self.pooling, get_args(Pooling))
+        check_choice(self.name_of("axes"), self.axes, get_args(ConvolvedAxes))
         require(
             self.axes != "space" or self.spec.rank > 1,
-            f'PatchCNN cannot convolve over "space": the window {self.spec.window} has none; '
-            'use axes="time"',
+            f'the window must have a space axis for axes="space", got {self.spec.window}; use '
+            'axes="time"',
         )
 
     @classmethod
-    def tiny(cls, spec: WindowSpec | tuple[int | None, ...]) -> PatchCNNConfig:
-        """Two narrow stages (8, 16), for tests and first trials."""
-        return cls(WindowSpec.of(spec), features=(8, 16))
-
-    @classmethod
-    def base(cls, spec: WindowSpec | tuple[int | None, ...]) -> PatchCNNConfig:
-        """The three stages 64-128-256 of 3 along each axis, max pooling."""
-        return cls(WindowSpec.of(spec))
+    def tiny(cls, spec: Windows) -> Self:
+        """Two narrow stages, 8 and 16."""
+        return cls.for_windows(spec, features=(8, 16))
 
     @property
     def convolved(self) -> tuple[bool, ...]:
@@ -84,77 +119,3 @@ class PatchCNNConfig(BackboneConfig):
         by_rank = "time" if space_axes == 0 else "all" if space_axes == 1 else "space"
         axes = by_rank if self.axes == "auto" else self.axes
         return (axes != "space", *[axes != "time"] * space_axes)
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> PatchCNN:
-        """Builds the module; `shape` `(time, *space)` is needed if a window entry is None."""
-        return PatchCNN(self, in_features, shape=shape, rngs=rngs)
-
-
-class PatchCNN(Backbone):
-    """Cuts patches and runs one small CNN inside each, the patch grid folded into the batch.
-
-    Each stage convolves, applies ReLU and halves the convolved axes that are longer than 1. What is
-    left of the window then becomes one feature vector: directly if it is one cell, through one
-    dense layer over all remaining cells otherwise, so that their order still counts.
-
-    Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]] in `dtype`, where
-    `(nt, *ns) = spec.grid_shape((time, *space))`. A feature vector depends on its own window only:
-    with windows that end at their own step, such as CAUSAL padding gives, it never sees the future.
-
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come; see `PatchCNNConfig.build`.
-        rngs: Streams `params` and `dropout`.
-
-    Raises:
-        InputError: If `shape` is too short, or a window entry is None and `shape` is not given.
-    """
-
-    def __init__(
-        self,
-        config: PatchCNNConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(config.spec, in_features, config.features[-1], shape=shape)
-        self.config = config
-        self.window = known_window("PatchCNN", config.spec, shape)
-        cells, width, stages = self.window, in_features, []
-        for features in config.features:
-            extents = [
-                min(config.kernel_size, 2 * n - 1) if convolved else 1
-                for n, convolved in zip(cells, config.convolved, strict=True)
-            ]
-            stages.append(
-                Convolution(
-                    extents, width, features, shard=config.shard, rngs=rngs, **config.dtypes
-                )
-            )
-            cells = tuple(
-                -(-n // 2) if convolved else n
-                for n, convolved in zip(cells, config.convolved, strict=True)
-            )
-            width = features
-        self.stages = nnx.List(stages)
-        rest = math.prod(cells)
-        options = {**config.shard.linear(), **config.dtypes}
-        self.readout = nnx.Linear(rest * width, width, rngs=rngs, **options) if rest > 1 else None
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""
-        patches = self.cut(x.astype(self.config.dtype), self.window)
-        lead = patches.shape[: x.ndim - 1]
-        y = patches.reshape(-1, *self.window, self.in_features)
-        pooled = [axis + 1 for axis, convolved in enumerate(self.config.convolved) if convolved]
-        for stage in self.stages:
-            y = pool(jax.nn.relu(stage(y)), pooled, reduce=self.config.pooling)
-        y = y.reshape(y.shape[0], -1)
-        if self.readout is not None:
-            y = self.readout(y)
-        return self.dropout(y).reshape(*lead, self.out_features)

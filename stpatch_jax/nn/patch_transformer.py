@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,140 +12,13 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import InputError, require
-from stpatch_jax.nn.attention import TransformerEncoder
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, is_size
+from stpatch_jax.errors import check_choice, check_range, require
+from stpatch_jax.nn.attention import TransformerEncoder, TransformerOptions
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, Windows
 from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.patches.windows import WindowSpec
 
 AttentionKind = Literal["joint", "factorised", "factorised_encoder", "time"]
-
-
-@dataclasses.dataclass(frozen=True)
-class PatchTransformerConfig(BackboneConfig):
-    """Settings of `PatchTransformer`.
-
-    Attributes:
-        spec: The windows that are cut, one token each; a bare tuple means non-overlapping windows.
-        features: Width of a token; even, a multiple of `heads`, at least 2 per window axis.
-        depth: Number of transformer blocks.
-        heads: Number of attention heads.
-        mlp_ratio: Width of a block's hidden layer, as a multiple of `features`.
-        attention: What a token looks at. "joint": all tokens. "factorised": in each block those of
-            its time, then those of its place. "factorised_encoder": `depth` blocks look at the
-            tokens of their time, the mean over space is taken, `temporal_depth` blocks look over
-            time. "time": those of its place only, so every grid cell is a series of its own, and
-            cells share their weights and do not know where they are.
-        temporal_depth: Number of blocks of the second stage of "factorised_encoder"; not used
-            otherwise.
-        causal: Whether a token looks at none of a later time.
-    """
-
-    spec: WindowSpec
-    features: int = 256
-    depth: int = 6
-    heads: int = 8
-    mlp_ratio: float = 4.0
-    attention: AttentionKind = "joint"
-    temporal_depth: int = 4
-    causal: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "spec", WindowSpec.of(self.spec))
-        for field in ("features", "depth", "heads", "temporal_depth"):
-            require(
-                is_size(getattr(self, field)),
-                f"PatchTransformer needs {field} to be a positive integer, "
-                f"got {getattr(self, field)!r}",
-            )
-        require(
-            self.features % self.heads == 0
-            and self.features % 2 == 0
-            and self.features >= 2 * self.spec.rank,
-            "PatchTransformer needs features to be even, a multiple of heads and at least "
-            f"{2 * self.spec.rank} for {self.spec.rank} window axes, got features={self.features} "
-            f"and heads={self.heads}",
-        )
-        require(
-            self.mlp_ratio > 0 and self.hidden > 0,
-            f"PatchTransformer needs a positive mlp_ratio, got {self.mlp_ratio!r}",
-        )
-        require(
-            self.attention in get_args(AttentionKind),
-            f"PatchTransformer needs attention to be one of {', '.join(get_args(AttentionKind))}, "
-            f"got {self.attention!r}",
-        )
-        require(
-            self.spec.rank > 1 or self.attention in ("joint", "time"),
-            f'PatchTransformer cannot use attention "{self.attention}": the window '
-            f'{self.spec.window} has no space axis to attend over; use "joint"',
-        )
-
-    @property
-    def hidden(self) -> int:
-        """Width of the hidden layer of each MLP, `mlp_ratio * features` rounded."""
-        return round(self.mlp_ratio * self.features)
-
-    @classmethod
-    def tiny(cls, spec: WindowSpec | tuple[int | None, ...]) -> PatchTransformerConfig:
-        """Two blocks of width 16, two heads, for tests and first trials."""
-        return cls(WindowSpec.of(spec), features=16, depth=2, heads=2, mlp_ratio=2.0)
-
-    @classmethod
-    def base(cls, spec: WindowSpec | tuple[int | None, ...]) -> PatchTransformerConfig:
-        """Six blocks of width 256, eight heads, all tokens looking at all."""
-        return cls(WindowSpec.of(spec))
-
-    @classmethod
-    def vivit_factorised_encoder(cls) -> PatchTransformerConfig:
-        """ViViT-B/16x2 with factorised encoder: 12 blocks over space, 4 over time, width 768.
-
-        Windows of 2 x 16 x 16 on video. Frames are pooled by the mean over space in place of a
-        class token, and positions are sinusoidal in place of learnt.
-
-        References:
-            Arnab et al. (2021), "ViViT: a video vision transformer", model 2.
-        """
-        return cls(
-            WindowSpec((2, 16, 16)),
-            features=768,
-            depth=12,
-            heads=12,
-            attention="factorised_encoder",
-            temporal_depth=4,
-        )
-
-    @classmethod
-    def patch_tst(cls) -> PatchTransformerConfig:
-        """PatchTST: windows of 16 time steps every 8, 3 blocks of width 128, each series alone.
-
-        For fields [batch, time, variable, 1]; the end is padded by 8 repeats of the last value, so
-        that a context of 512 gives the 64 tokens of PatchTST/64. Layer normalisation in front of
-        each part stands in place of batch normalisation behind it. The instance normalisation of
-        the paper is an option of the forecast task, not of the network.
-
-        References:
-            Nie et al. (2023), "A time series is worth 64 words", appendix A.1.
-        """
-        spec = WindowSpec(
-            (16, 1), stride=(8, 1), padding=((0, 8), (0, 0)), padding_mode=("edge", "constant")
-        )
-        return cls(
-            spec,
-            features=128,
-            depth=3,
-            heads=16,
-            mlp_ratio=2.0,
-            attention="time",
-            dropout=0.2,
-        )
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> PatchTransformer:
-        """Builds the module; `shape` `(time, *space)` is needed if a window entry is None."""
-        return PatchTransformer(self, in_features, shape=shape, rngs=rngs)
 
 
 class PatchTransformer(Backbone):
@@ -162,15 +34,6 @@ class PatchTransformer(Backbone):
     each space axis. With `causal` and windows that end at their own step (CAUSAL padding in time),
     the output at a step never sees a later one.
 
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come; see `PatchTransformerConfig.build`.
-        rngs: Streams `params` and `dropout`.
-
-    Raises:
-        InputError: If `shape` is too short, or a window entry is None and `shape` is not given.
-
     References:
         Arnab et al. (2021), "ViViT: a video vision transformer": joint is its model 1,
         factorised_encoder model 2, factorised model 3. Nie et al. (2023), "A time series is worth
@@ -178,49 +41,37 @@ class PatchTransformer(Backbone):
     """
 
     def __init__(
-        self,
-        config: PatchTransformerConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
+        self, config: PatchTransformerConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs
     ):
         # `grid_shape`, which the constructor below calls, reads it.
         self.config = config
         pooled = config.attention == "factorised_encoder"
         spec = _whole_space(config.spec) if pooled else config.spec
         super().__init__(spec, in_features, config.features, shape=shape)
-        common: Any = {"shard": config.shard, "rngs": rngs, **config.dtypes}
         self.embedding = TubeletEmbedding(
-            config.spec, in_features, config.features, shape=shape, **common
+            config.spec, in_features, config.features, shape=shape, options=config, rngs=rngs
         )
         # Tokens are [batch, tokens, features] for "joint", [batch, time, cell, features] otherwise.
         axes = {"joint": (1,), "factorised": (2, 1), "factorised_encoder": (2,), "time": (1,)}
-        make: Any = functools.partial(
-            TransformerEncoder,
+        options = TransformerOptions(
             features=config.features,
             heads=config.heads,
             hidden=config.hidden,
+            axes=axes[config.attention],
             causal=config.causal,
-            dropout=config.dropout,
-            **common,
+            **config.common,
         )
-        self.encoder = make(config.depth, axes=axes[config.attention])
-        self.temporal_encoder = make(config.temporal_depth) if pooled else None
+        self.encoder = TransformerEncoder(config.depth, options, rngs=rngs)
+        in_time = dataclasses.replace(options, axes=(1,))
+        self.temporal_encoder = (
+            TransformerEncoder(config.temporal_depth, in_time, rngs=rngs) if pooled else None
+        )
 
     def grid_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Returns `(time', *space')` of the feature map of an input of shape `(time, *space)`.
-
-        Raises:
-            InputError: If the input is too short for the network or has another number of axes.
-        """
-        grid = super().grid_shape(shape)
-        try:
-            # `spec` says nothing of the windows in space where that is pooled.
-            self.config.spec.grid_shape(tuple(shape))
-        except InputError as error:
-            raise InputError(f"PatchTransformer: {error}") from error
-        return grid
+        """Returns `(time', *space')` of the feature map, see `Backbone.grid_shape`."""
+        # `spec` says nothing of the windows in space where that is pooled.
+        self.config.spec.grid_shape(tuple(shape))
+        return super().grid_shape(shape)
 
     def __call__(self, x: jax.Array, *, mask: ArrayLike | None = None) -> jax.Array:
         """Maps a field to its feature map.
@@ -244,8 +95,8 @@ class PatchTransformer(Backbone):
             mask = jnp.asarray(mask)
             require(
                 mask.shape == values.shape[:-1] and mask.dtype == jnp.bool_,
-                f"PatchTransformer needs a boolean mask of shape {values.shape[:-1]}, one entry "
-                f"per token, got {mask.dtype} {mask.shape}",
+                f"mask must be boolean of shape {values.shape[:-1]}, one entry per token, got "
+                f"{mask.dtype} {mask.shape}; give one for the patch grid, not for the cells",
             )
             # Before the first product: what fills the padding may be NaN.
             values = jnp.where(mask[..., None], values, jnp.zeros((), values.dtype))
@@ -339,25 +190,121 @@ class PatchTransformer(Backbone):
         """
         require(
             self.config.attention == "joint",
-            'PatchTransformer encodes packed rows with attention "joint" only, got '
-            f'"{self.config.attention}"; build it with attention="joint" or give one field a call',
+            'attention must be "joint" for packed rows, got '
+            f'"{self.config.attention}"; build it with "joint" or give one field a call',
         )
         tokens, positions = jnp.asarray(tokens), jnp.asarray(positions)
         segment_ids = jnp.asarray(segment_ids)
         values, axes, rows = self.embedding.values, self.config.spec.rank, tokens.shape[:2]
         require(
             tokens.ndim == 3 and tokens.shape[2] == values,
-            f"PatchTransformer needs tokens (rows, length, {values}) for windows of "
-            f"{self.embedding.window} with {self.in_features} channels, got shape {tokens.shape}",
+            f"tokens must be (rows, length, {values}) for windows of {self.embedding.window} with "
+            f"{self.in_features} channels, got shape {tokens.shape}; pack patches of these windows",
         )
         require(
             positions.shape == (*rows, axes) and segment_ids.shape == rows,
-            f"PatchTransformer needs positions {(*rows, axes)} and segment_ids {rows} for tokens "
-            f"{tokens.shape}, got {positions.shape} and {segment_ids.shape}",
+            f"positions and segment_ids must be {(*rows, axes)} and {rows} for tokens "
+            f"{tokens.shape}, got {positions.shape} and {segment_ids.shape}; pack all three at "
+            "once",
         )
         real = segment_ids[..., None] != 0
         tokens = jnp.where(real, tokens, jnp.zeros((), tokens.dtype))
         return self._encode_rows(self.embedding.project(tokens), positions, segment_ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
+    """Settings of `PatchTransformer`.
+
+    Attributes:
+        spec: The windows that are cut, one token each; a bare tuple means non-overlapping windows.
+        features: Width of a token; even, a multiple of `heads`, at least 2 per window axis.
+        depth: Number of transformer blocks.
+        heads: Number of attention heads.
+        mlp_ratio: Width of a block's hidden layer, as a multiple of `features`.
+        attention: What a token looks at. "joint": all tokens. "factorised": in each block those of
+            its time, then those of its place. "factorised_encoder": `depth` blocks look at the
+            tokens of their time, the mean over space is taken, `temporal_depth` blocks look over
+            time. "time": those of its place only, so every grid cell is a series of its own, and
+            cells share their weights and do not know where they are.
+        temporal_depth: Number of blocks of the second stage of "factorised_encoder"; not used
+            otherwise.
+        causal: Whether a token looks at none of a later time.
+    """
+
+    spec: WindowSpec
+    features: int = 256
+    depth: int = 6
+    heads: int = 8
+    mlp_ratio: float = 4.0
+    attention: AttentionKind = "joint"
+    temporal_depth: int = 4
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(sizes=("features", "depth", "heads", "temporal_depth"))
+        least = 2 * self.spec.rank
+        require(
+            self.features % self.heads == 0 and self.features % 2 == 0 and self.features >= least,
+            f"features must be even, a multiple of heads and at least {least} for {self.spec.rank} "
+            f"window axes, got features={self.features} and heads={self.heads}; use for example "
+            f"features={2 * self.heads * self.spec.rank}",
+        )
+        check_range(self.name_of("mlp_ratio"), self.mlp_ratio, 1 / (2 * self.features), bounds="(]")
+        check_choice(self.name_of("attention"), self.attention, get_args(AttentionKind))
+        require(
+            self.spec.rank > 1 or self.attention in ("joint", "time"),
+            f'the window must have a space axis for attention "{self.attention}", got '
+            f'{self.spec.window}; use "joint"',
+        )
+
+    @property
+    def hidden(self) -> int:
+        """Width of the hidden layer of each MLP, `mlp_ratio * features` rounded."""
+        return round(self.mlp_ratio * self.features)
+
+    @classmethod
+    def tiny(cls, spec: Windows) -> Self:
+        """Two blocks of width 16, two heads."""
+        return cls.for_windows(spec, features=16, depth=2, heads=2, mlp_ratio=2.0)
+
+    @classmethod
+    def vivit_factorised_encoder(cls) -> Self:
+        """ViViT-B/16x2 with factorised encoder: 12 blocks over space, 4 over time, width 768.
+
+        Windows of 2 x 16 x 16 on video. Frames are pooled by the mean over space in place of a
+        class token, and positions are sinusoidal in place of learnt.
+
+        References:
+            Arnab et al. (2021), "ViViT: a video vision transformer", model 2.
+        """
+        return cls(
+            WindowSpec((2, 16, 16)),
+            features=768,
+            depth=12,
+            heads=12,
+            attention="factorised_encoder",
+            temporal_depth=4,
+        )
+
+    @classmethod
+    def patch_tst(cls) -> Self:
+        """PatchTST: windows of 16 time steps every 8, 3 blocks of width 128, each series alone.
+
+        For fields [batch, time, variable, 1]; the end is padded by 8 repeats of the last value, so
+        that a context of 512 gives the 64 tokens of PatchTST/64. Layer normalisation in front of
+        each part stands in place of batch normalisation behind it. The instance normalisation of
+        the paper is an option of the forecast task, not of the network.
+
+        References:
+            Nie et al. (2023), "A time series is worth 64 words", appendix A.1.
+        """
+        spec = WindowSpec(
+            (16, 1), stride=(8, 1), padding=((0, 8), (0, 0)), padding_mode=("edge", "constant")
+        )
+        width = {"features": 128, "depth": 3, "heads": 16, "mlp_ratio": 2.0}
+        return cls(spec, attention="time", dropout=0.2, **width)
 
 
 def _whole_space(spec: WindowSpec) -> WindowSpec:

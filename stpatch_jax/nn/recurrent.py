@@ -6,15 +6,23 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, DTypeName, convolve, is_size
-from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
+from stpatch_jax.errors import check_choice
+from stpatch_jax.nn.layers import (
+    FLOAT32,
+    Backbone,
+    BackboneConfig,
+    LayerOptions,
+    Shape,
+    Windows,
+    add_bias,
+    convolve,
+)
 from stpatch_jax.patches.windows import WindowSpec
 
 Cell = Literal["lstm", "gru"]
@@ -22,8 +30,39 @@ Carry = tuple[jax.Array, jax.Array]
 Advance = Callable[[jax.Array, jax.Array, jax.Array], Carry]
 
 
+class SpaceTimeRNN(Backbone):
+    """Stacked LSTM or GRU over time in every cell of the grid, weights shared by all cells.
+
+    Maps [batch, time, *space, channel] to [batch, time, *space, features] in `dtype`; the output at
+    a step depends on that step and earlier ones only: of its own grid cell, or, where
+    `spatial_kernel_size` is above 1, of neighbours too. Memory starts at zero and dropout acts on
+    the output of each layer.
+    """
+
+    def __init__(
+        self, config: SpaceTimeRNNConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs
+    ):
+        spec = WindowSpec((1,) * (config.space_axes + 1))
+        super().__init__(spec, in_features, config.features, shape=shape)
+        self.config = config
+        widths = (in_features, *[config.features] * (config.depth - 1))
+        cell = {"lstm": ConvLSTMCell, "gru": ConvGRUCell}[config.cell]
+        extents = (config.spatial_kernel_size,) * config.space_axes
+        self.cells = nnx.List(
+            cell(extents, width, config.features, options=config, rngs=rngs) for width in widths
+        )
+        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, time, *space, features]."""
+        self.check_input(x)
+        for cell in self.cells:
+            x = self.dropout(scan_time(cell, x))
+        return x
+
+
 @dataclasses.dataclass(frozen=True)
-class SpaceTimeRNNConfig(BackboneConfig):
+class SpaceTimeRNNConfig(BackboneConfig[SpaceTimeRNN]):
     """Settings of `SpaceTimeRNN`.
 
     Attributes:
@@ -44,90 +83,32 @@ class SpaceTimeRNNConfig(BackboneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.space_axes in (0, 1, 2, 3),
-            f"SpaceTimeRNN needs 0 to 3 space axes, got {self.space_axes!r}",
-        )
-        require(
-            self.cell in get_args(Cell),
-            f'SpaceTimeRNN needs cell "lstm" or "gru", got {self.cell!r}',
-        )
-        for field in ("features", "depth", "spatial_kernel_size"):
-            require(
-                is_size(getattr(self, field)),
-                f"SpaceTimeRNN needs {field} to be a positive integer, "
-                f"got {getattr(self, field)!r}",
-            )
-        require(
-            self.spatial_kernel_size % 2 == 1,
-            "SpaceTimeRNN needs an odd spatial_kernel_size, which has a centre, "
-            f"got {self.spatial_kernel_size}",
-        )
+        check_choice(self.name_of("cell"), self.cell, get_args(Cell))
+        self.check(sizes=("features", "depth"), odd=("spatial_kernel_size",))
 
     @classmethod
-    def tiny(cls, space_axes: int) -> SpaceTimeRNNConfig:
-        """One LSTM layer of width 8, for tests and first trials."""
-        return cls(space_axes, features=8)
-
-    @classmethod
-    def base(cls, space_axes: int) -> SpaceTimeRNNConfig:
-        """One LSTM layer of width 128."""
-        return cls(space_axes)
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> SpaceTimeRNN:
-        """Builds the module."""
-        return SpaceTimeRNN(self, in_features, shape=shape, rngs=rngs)
-
-
-class SpaceTimeRNN(Backbone):
-    """Stacked LSTM or GRU over time in every cell of the grid, weights shared by all cells.
-
-    Maps [batch, time, *space, channel] to [batch, time, *space, features] in `dtype`; the output at
-    a step depends on that step and earlier ones only: of its own grid cell, or, where
-    `spatial_kernel_size` is above 1, of neighbours too. Memory starts at zero and dropout acts on
-    the output of each layer.
-
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come, checked if given.
-        rngs: Streams `params` and `dropout`.
-    """
-
-    def __init__(
-        self,
-        config: SpaceTimeRNNConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
-    ):
-        spec = WindowSpec((1,) * (config.space_axes + 1))
-        super().__init__(spec, in_features, config.features, shape=shape)
-        self.config = config
-        widths = (in_features, *[config.features] * (config.depth - 1))
-        cell = {"lstm": ConvLSTMCell, "gru": ConvGRUCell}[config.cell]
-        extents = (config.spatial_kernel_size,) * config.space_axes
-        self.cells = nnx.List(
-            cell(extents, width, config.features, shard=config.shard, rngs=rngs, **config.dtypes)
-            for width in widths
-        )
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [batch, time, *space, channel] to [batch, time, *space, features]."""
-        self.check_input(x)
-        for cell in self.cells:
-            x = self.dropout(scan_time(cell, x))
-        return x
+    def tiny(cls, spec: Windows) -> Self:
+        """One LSTM layer of width 8."""
+        return cls.for_windows(spec, features=8)
 
 
 class RecurrentCell(nnx.Module):
-    """What `ConvLSTMCell` and `ConvGRUCell` share: weights, and how a step splits in two."""
+    """What `ConvLSTMCell` and `ConvGRUCell` share: weights, and how a step splits in two.
+
+    Products are in `dtype`; memory, to which every step adds, stays in float32. The weights U of
+    the last output start orthogonal per gate where all extents are 1.
+
+    Args:
+        extents: Odd extent of the kernels along each space axis; empty without space.
+        in_features: Number of input channels.
+        features: Number of output channels.
+        options: How it computes, stores and splits its parameters.
+        rngs: Stream `params`.
+    """
 
     gates: int
+    # Those whose bias starts at 1.
+    open_gates: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -135,32 +116,30 @@ class RecurrentCell(nnx.Module):
         in_features: int,
         features: int,
         *,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
-        shard: ShardConfig = UNANNOTATED,
+        options: LayerOptions = FLOAT32,
         rngs: nnx.Rngs,
     ):
         self.features = features
-        self.dtype = dtype
-        stored, width = jnp.dtype(param_dtype), self.gates * features
+        self.dtype = options.dtype
+        stored, width = jnp.dtype(options.param_dtype), self.gates * features
         taps = math.prod(extents)
         init = nnx.initializers.lecun_normal()
         kernel = init(rngs.params(), (taps * in_features, width), stored)
-        kernel = kernel.reshape(*extents, in_features, width)
-        self.kernel = nnx.Param(kernel, **shard.kernel(extents=len(extents)))
+        self.kernel = options.kernel(kernel.reshape(*extents, in_features, width))
         if taps == 1:
             recurrent = _orthogonal_blocks(rngs.params(), features, self.gates)
         else:
             recurrent = init(rngs.params(), (taps * features, width))
         recurrent = recurrent.astype(stored).reshape(*extents, features, width)
-        self.recurrent_kernel = nnx.Param(recurrent, **shard.kernel(extents=len(extents)))
-        self.bias = nnx.Param(jnp.zeros(width, stored), **shard.bias())
+        self.recurrent_kernel = options.kernel(recurrent)
+        self.bias = options.bias(width)
+        for gate in self.open_gates:
+            own = slice(gate * features, (gate + 1) * features)
+            self.bias[...] = self.bias[...].at[own].set(1)
 
     def gate_inputs(self, x: jax.Array) -> jax.Array:
         """Maps [batch, *space, in] to what the input adds to the gates, `W * x + b`."""
-        bias = self.bias[...].astype(self.dtype)
-        y = convolve(x.astype(self.dtype), self.kernel[...])
-        return y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+        return add_bias(convolve(x.astype(self.dtype), self.kernel[...]), self.bias)
 
     def initial_carry(self, lead: Sequence[int]) -> Carry:
         """Returns `(memory, output)`, zeros [*lead, features], for `lead = (batch, *space)`.
@@ -189,28 +168,15 @@ class ConvLSTMCell(RecurrentCell):
     space, zeros outside):
     `c_t = sigmoid(z_f) c_{t-1} + sigmoid(z_i) tanh(z_g)`, `h_t = sigmoid(z_o) tanh(c_t)`.
 
-    Products are in `dtype`; c, to which every step adds, stays in float32. The forget gate's bias
-    starts at 1 (Jozefowicz et al., "An empirical exploration of recurrent network architectures",
-    ICML 2015); U starts orthogonal per gate where all extents are 1.
-
-    Args:
-        extents: Odd extent of the kernels along each space axis; empty without space.
-        in_features: Number of input channels.
-        features: Number of output channels.
-        dtype: Name of the dtype that computes, and of the output.
-        param_dtype: Name of the dtype that stores.
-        shard: How the parameters lie on a mesh.
-        rngs: Stream `params`.
+    The forget gate's bias starts at 1 (Jozefowicz et al., "An empirical exploration of recurrent
+    network architectures", ICML 2015). Arguments as in `RecurrentCell`.
 
     References:
         Shi et al., "Convolutional LSTM network", NeurIPS 2015, without its peephole connections.
     """
 
     gates = 4
-
-    def __init__(self, extents: Sequence[int], in_features: int, features: int, **options: Any):
-        super().__init__(extents, in_features, features, **options)
-        self.bias[...] = self.bias[...].at[features : 2 * features].set(1)
+    open_gates = (1,)
 
     @staticmethod
     def advance(memory: jax.Array, inputs: jax.Array, recurrent: jax.Array) -> Carry:
@@ -226,19 +192,8 @@ class ConvGRUCell(RecurrentCell):
     With gates in the order r, z, n (`*` convolves over space, zeros outside):
     `n_t = tanh((W * x_t + b)_n + r (U * h_{t-1})_n)`, `h_t = (1 - z) n_t + z h_{t-1}`,
     where r and z are the sigmoid of `W * x_t + b + U * h_{t-1}`. As in `nnx.GRUCell` the reset gate
-    acts on the product and not before it, so one convolution of h serves all gates.
-
-    Products are in `dtype`; h, to which every step adds, stays in float32 between steps. U starts
-    orthogonal per gate where all extents are 1.
-
-    Args:
-        extents: Odd extent of the kernels along each space axis; empty without space.
-        in_features: Number of input channels.
-        features: Number of output channels.
-        dtype: Name of the dtype that computes, and of the output.
-        param_dtype: Name of the dtype that stores.
-        shard: How the parameters lie on a mesh.
-        rngs: Stream `params`.
+    acts on the product and not before it, so one convolution of h serves all gates. Arguments as in
+    `RecurrentCell`.
 
     References:
         Ballas et al., "Delving deeper into convolutional networks for learning video

@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, Shape, Windows
 from stpatch_jax.patches.windows import WindowSpec
 
 
+class SCNN(Backbone):
+    """Convolves over time (3x1x1) and space (1x3x3) in turn and joins the result to its input.
+
+    Each convolution is followed by ReLU and keeps the grid (zeros outside). Without a space axis
+    only the temporal ones remain. The output is the input with the last convolution's features
+    behind it, `concatenate([x, y], -1)`, so nothing the input says is lost.
+
+    Maps [batch, time, *space, channel] to [batch, time, *space, channel + features] in `dtype`.
+    With `causal`, changing the input at a step changes no output at an earlier one.
+    """
+
+    def __init__(self, config: SCNNConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs):
+        spec = WindowSpec((1,) * (config.space_axes + 1))
+        super().__init__(spec, in_features, in_features + config.features, shape=shape)
+        self.config = config
+        temporal = (config.temporal_kernel_size, *[1] * config.space_axes)
+        spatial = (1, *[config.spatial_kernel_size] * config.space_axes)
+        layers = ([temporal, spatial] if config.space_axes else [temporal]) * config.depth
+        widths = itertools.pairwise([in_features, *[config.features] * len(layers)])
+        self.layers = nnx.List(
+            Convolution(extents, *width, causal=config.causal, options=config, rngs=rngs)
+            for extents, width in zip(layers, widths, strict=True)
+        )
+        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, time, *space, channel + features]."""
+        self.check_input(x)
+        x = x.astype(self.config.dtype)
+        y = x
+        for layer in self.layers:
+            y = jax.nn.relu(layer(y))
+        return jnp.concatenate([x, self.dropout(y)], axis=-1)
+
+
 @dataclasses.dataclass(frozen=True)
-class SCNNConfig(BackboneConfig):
+class SCNNConfig(BackboneConfig[SCNN]):
     """Settings of `SCNN`.
 
     Attributes:
@@ -37,91 +72,9 @@ class SCNNConfig(BackboneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.space_axes in (0, 1, 2, 3),
-            f"SCNN needs 0 to 3 space axes, got {self.space_axes!r}",
-        )
-        for field in ("features", "depth", "temporal_kernel_size", "spatial_kernel_size"):
-            require(
-                is_size(getattr(self, field)),
-                f"SCNN needs {field} to be a positive integer, got {getattr(self, field)!r}",
-            )
-        for field in ("temporal_kernel_size", "spatial_kernel_size"):
-            require(
-                getattr(self, field) % 2 == 1,
-                f"SCNN needs an odd {field}, which has a centre, got {getattr(self, field)}",
-            )
+        self.check(sizes=("features", "depth"), odd=("temporal_kernel_size", "spatial_kernel_size"))
 
     @classmethod
-    def tiny(cls, space_axes: int) -> SCNNConfig:
-        """One pair of width 8, for tests and first trials."""
-        return cls(space_axes, features=8, depth=1)
-
-    @classmethod
-    def base(cls, space_axes: int) -> SCNNConfig:
-        """Two pairs of width 64."""
-        return cls(space_axes)
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> SCNN:
-        """Builds the module."""
-        return SCNN(self, in_features, shape=shape, rngs=rngs)
-
-
-class SCNN(Backbone):
-    """Convolves over time (3x1x1) and space (1x3x3) in turn and joins the result to its input.
-
-    Each convolution is followed by ReLU and keeps the grid (zeros outside). Without a space axis
-    only the temporal ones remain. The output is the input with the last convolution's features
-    behind it, `concatenate([x, y], -1)`, so nothing the input says is lost.
-
-    Maps [batch, time, *space, channel] to [batch, time, *space, channel + features] in `dtype`.
-    With `causal`, changing the input at a step changes no output at an earlier one.
-
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come, checked if given.
-        rngs: Streams `params` and `dropout`.
-    """
-
-    def __init__(
-        self,
-        config: SCNNConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
-    ):
-        spec = WindowSpec.of((1,) * (config.space_axes + 1))
-        super().__init__(spec, in_features, in_features + config.features, shape=shape)
-        self.config = config
-        temporal = (config.temporal_kernel_size, *[1] * config.space_axes)
-        spatial = (1, *[config.spatial_kernel_size] * config.space_axes)
-        pair = [temporal, spatial] if config.space_axes else [temporal]
-        layers, width = [], in_features
-        for extents in pair * config.depth:
-            layers.append(
-                Convolution(
-                    extents,
-                    width,
-                    config.features,
-                    causal=config.causal,
-                    shard=config.shard,
-                    rngs=rngs,
-                    **config.dtypes,
-                )
-            )
-            width = config.features
-        self.layers = nnx.List(layers)
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [batch, time, *space, channel] to [batch, time, *space, channel + features]."""
-        self.check_input(x)
-        x = x.astype(self.config.dtype)
-        y = x
-        for layer in self.layers:
-            y = jax.nn.relu(layer(y))
-        return jnp.concatenate([x, self.dropout(y)], axis=-1)
+    def tiny(cls, spec: Windows) -> Self:
+        """One pair of width 8."""
+        return cls.for_windows(spec, features=8, depth=1)

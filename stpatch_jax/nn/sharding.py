@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.sharding import PartitionSpec
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class ShardConfig:
     def __post_init__(self) -> None:
         for field, axes in (("kernel_io", 2), ("bias_o", 1)):
             spec = getattr(self, field)
-            if spec is not None and (not isinstance(spec, PartitionSpec) or len(spec) > axes):
-                raise InputError(
-                    f"ShardConfig needs {field} to be None or a PartitionSpec of at most {axes} "
-                    f"entries, got {spec!r}; use for example ShardConfig.fsdp()"
-                )
+            require(
+                spec is None or (isinstance(spec, PartitionSpec) and len(spec) <= axes),
+                f"ShardConfig.{field} must be None or a PartitionSpec of at most {axes} entries, "
+                f"got {spec!r}; use for example ShardConfig.fsdp()",
+            )
 
     @classmethod
     def none(cls) -> ShardConfig:

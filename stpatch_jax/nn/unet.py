@@ -5,72 +5,23 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Self
 
 import jax
 from flax import nnx
 
 from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, is_size
+from stpatch_jax.nn.layers import (
+    Backbone,
+    BackboneConfig,
+    Convolution,
+    LayerOptions,
+    Shape,
+    Windows,
+)
 from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.patches.folding import fold_patches
 from stpatch_jax.patches.windows import WindowSpec
-
-
-@dataclasses.dataclass(frozen=True)
-class UNetConfig(BackboneConfig):
-    """Settings of `UNet`.
-
-    Attributes:
-        spec: The windows that are cut, with 1 to 3 space axes; a bare tuple means non-overlapping
-            windows. What a window spans in time is mixed by its embedding: with None the whole
-            context.
-        features: Width at each scale, the patch grid's first; each next one has half the cells
-            along each space axis.
-        depth: Number of residual blocks at each scale, on the way down and on the way up.
-        kernel_size: Odd extent of the convolutions along each space axis.
-    """
-
-    spec: WindowSpec
-    features: tuple[int, ...] = (32, 64, 128)
-    depth: int = 1
-    kernel_size: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "spec", WindowSpec.of(self.spec))
-        object.__setattr__(self, "features", tuple(self.features))
-        require(
-            1 < self.spec.rank < 5,
-            f"UNet needs windows with 1 to 3 space axes, got {self.spec.window}; use "
-            "ConvRecurrentBackbone for series",
-        )
-        require(
-            len(self.features) > 0 and all(map(is_size, self.features)),
-            f"UNet needs features to be positive integers, one per scale, got {self.features}; "
-            "use for example (32, 64, 128)",
-        )
-        require(is_size(self.depth), f"UNet needs depth >= 1, got {self.depth!r}")
-        require(
-            is_size(self.kernel_size) and self.kernel_size % 2 == 1,
-            f"UNet needs an odd kernel_size >= 1, got {self.kernel_size!r}",
-        )
-
-    @classmethod
-    def tiny(cls, spec: WindowSpec | tuple[int | None, ...]) -> UNetConfig:
-        """Two scales of widths 8 and 16, for tests and first trials."""
-        return cls(WindowSpec.of(spec), features=(8, 16))
-
-    @classmethod
-    def base(cls, spec: WindowSpec | tuple[int | None, ...]) -> UNetConfig:
-        """Three scales of widths 64, 128 and 256, two blocks each."""
-        return cls(WindowSpec.of(spec), features=(64, 128, 256), depth=2)
-
-    def build(
-        self, in_features: int, *, shape: Sequence[int] | None = None, rngs: nnx.Rngs
-    ) -> UNet:
-        """Builds the module; `shape` `(time, *space)` is needed if a window entry is None."""
-        return UNet(self, in_features, shape=shape, rngs=rngs)
 
 
 class UNet(Backbone):
@@ -84,47 +35,34 @@ class UNet(Backbone):
     Maps [batch, time, *space, channel] to [batch, nt, *ns, features[0]] in `dtype`, where
     `(nt, *ns) = spec.grid_shape((time, *space))`.
 
-    Args:
-        config: Settings.
-        in_features: Number of input channels.
-        shape: `(time, *space)` of the inputs to come; needed if a window entry is None.
-        rngs: Streams `params` and `dropout`.
-
-    Raises:
-        InputError: If `shape` is too short, or a window entry is None and `shape` is not given.
-
     References:
         Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015, with the residual blocks of He et al.,
         "Identity mappings in deep residual networks", ECCV 2016. A context stacked in channels:
         Gao et al., "SimVP: simpler yet better video prediction", CVPR 2022.
     """
 
-    def __init__(
-        self,
-        config: UNetConfig,
-        in_features: int,
-        *,
-        shape: Sequence[int] | None = None,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, config: UNetConfig, in_features: int, *, shape: Shape, rngs: nnx.Rngs):
         super().__init__(config.spec, in_features, config.features[0], shape=shape)
         self.config = config
         axes = config.spec.rank - 1
-        options = {"shard": config.shard, "rngs": rngs, **config.dtypes}
         self.embedding = TubeletEmbedding(
-            config.spec, in_features, config.features[0], shape=shape, **options
+            config.spec, in_features, config.features[0], shape=shape, options=config, rngs=rngs
         )
         self.halving = WindowSpec((1, *[2] * axes), padding="COVER")
         pairs = list(itertools.pairwise(config.features))
         self.down = nnx.List(
-            TubeletEmbedding(self.halving, fine, coarse, **options) for fine, coarse in pairs
+            TubeletEmbedding(self.halving, *pair, options=config, rngs=rngs) for pair in pairs
         )
-        linear = {**config.shard.linear(), **config.dtypes, "rngs": rngs}
-        self.up = nnx.List(nnx.Linear(coarse, 2**axes * fine, **linear) for fine, coarse in pairs)
+        self.up = nnx.List(
+            config.linear(coarse, 2**axes * fine, rngs=rngs) for fine, coarse in pairs
+        )
         extents = (1, *[config.kernel_size] * axes)
         widths = (*config.features, *config.features[-2::-1])
         self.scales = nnx.List(
-            nnx.List(ResidualBlock(extents, width, **options) for _ in range(config.depth))
+            nnx.List(
+                ResidualBlock(extents, width, options=config, rngs=rngs)
+                for _ in range(config.depth)
+            )
             for width in widths
         )
         self.norm = nnx.LayerNorm(config.features[0], rngs=rngs, **config.dtypes)
@@ -134,14 +72,14 @@ class UNet(Backbone):
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[0]]."""
         self.check_input(x)
         x = self.embedding(x)
-        levels, kept = len(self.down), []
+        levels, fine = len(self.down), []
         for level in range(levels):
             x = self._blocks(level, x)
-            kept.append(x)
+            fine.append(x)
             x = self.down[level](x)
         x = self._blocks(levels, x)
         for level in reversed(range(levels)):
-            x = kept[level] + self._doubled(self.up[level](x), kept[level].shape)
+            x = fine[level] + self._doubled(self.up[level](x), fine[level].shape)
             x = self._blocks(2 * levels - level, x)
         return self.dropout(jax.nn.relu(self.norm(x)))
 
@@ -163,11 +101,12 @@ class ResidualBlock(nnx.Module):
     Maps [batch, *axes, width] to the same shape in `dtype`.
     """
 
-    def __init__(self, extents: Sequence[int], width: int, *, rngs: nnx.Rngs, **options: Any):
-        dtypes = {name: options[name] for name in ("dtype", "param_dtype")}
-        self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs, **dtypes) for _ in range(2))
+    def __init__(
+        self, extents: Sequence[int], width: int, *, options: LayerOptions, rngs: nnx.Rngs
+    ):
+        self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs, **options.dtypes) for _ in range(2))
         self.layers = nnx.List(
-            Convolution(extents, width, width, rngs=rngs, **options) for _ in range(2)
+            Convolution(extents, width, width, options=options, rngs=rngs) for _ in range(2)
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -176,3 +115,42 @@ class ResidualBlock(nnx.Module):
         for norm, layer in zip(self.norms, self.layers, strict=True):
             y = layer(jax.nn.relu(norm(y)))
         return x + y
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig(BackboneConfig[UNet]):
+    """Settings of `UNet`.
+
+    Attributes:
+        spec: The windows that are cut, with 1 to 3 space axes; a bare tuple means non-overlapping
+            windows. What a window spans in time is mixed by its embedding: with None the whole
+            context.
+        features: Width at each scale, the patch grid's first; each next one has half the cells
+            along each space axis.
+        depth: Number of residual blocks at each scale, on the way down and on the way up.
+        kernel_size: Odd extent of the convolutions along each space axis.
+    """
+
+    spec: WindowSpec
+    features: tuple[int, ...] = (32, 64, 128)
+    depth: int = 1
+    kernel_size: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            1 < self.spec.rank < 5,
+            f"the window must have 1 to 3 space axes, got {self.spec.window}; use "
+            "ConvRecurrentBackbone for series",
+        )
+        self.check(sizes=("features", "depth"), odd=("kernel_size",))
+
+    @classmethod
+    def tiny(cls, spec: Windows) -> Self:
+        """Two scales of widths 8 and 16."""
+        return cls.for_windows(spec, features=(8, 16))
+
+    @classmethod
+    def base(cls, spec: Windows) -> Self:
+        """Three scales of widths 64, 128 and 256, two blocks each."""
+        return cls.for_windows(spec, features=(64, 128, 256), depth=2)

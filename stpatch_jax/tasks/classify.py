@@ -137,7 +137,7 @@ class Classify(TaskBase):
             reduce=self.config.reduce,
             dropout=backbone.dropout,
             rngs=rngs,
-            **backbone.dtypes,
+            options=backbone.for_head,
         )
         return BackboneWithHead(body, head)
 

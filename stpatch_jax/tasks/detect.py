@@ -209,7 +209,7 @@ class Detect(TaskBase):
             hidden=self.config.hidden,
             dropout=backbone.dropout,
             rngs=rngs,
-            **backbone.dtypes,
+            options=backbone.for_head,
         )
         return BackboneWithHead(body, head)
 

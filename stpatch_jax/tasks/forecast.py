@@ -239,7 +239,7 @@ class Forecast(TaskBase):
             grid_time=body.grid_shape(context[1:-1])[0],
             bias=self.config.bias,
             rngs=rngs,
-            **backbone.dtypes,
+            options=backbone.for_head,
         )
         return ForecastModel(body, head, horizon=target[1])
 

@@ -131,7 +131,9 @@ class NextToken(TaskBase):
         assert isinstance(body, TokenEmbedding)
         _check_causal(backbone, body, shapes["tokens"][1] - 1)
         vocabulary = len(self.token_counts)
-        head = NextTokenHead(body.out_features, vocabulary=vocabulary, rngs=rngs, **backbone.dtypes)
+        head = NextTokenHead(
+            body.out_features, vocabulary=vocabulary, rngs=rngs, options=backbone.for_head
+        )
         return BackboneWithHead(body, head)
 
     def check_batch(self, batch: Batch) -> None:

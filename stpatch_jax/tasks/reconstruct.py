@@ -165,7 +165,7 @@ class Reconstruct(TaskBase):
             channels=field[-1],
             blend=self.config.blend,
             rngs=rngs,
-            **backbone.dtypes,
+            options=backbone.for_head,
         )
         return MaskedModel(body, head, channels=field[-1], rngs=rngs)
 

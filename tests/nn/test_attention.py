@@ -1,5 +1,6 @@
 """Attention against NumPy and PyTorch: masks, segments, causality, the blocks made of it."""
 
+import dataclasses
 import types
 
 import jax
@@ -13,6 +14,7 @@ from stpatch_jax.nn import (
     SelfAttention,
     TransformerBlock,
     TransformerEncoder,
+    TransformerOptions,
     attention_mask,
     sinusoidal_positions,
 )
@@ -86,7 +88,8 @@ def test_space_then_time_is_joint_attention_within_segments(normal):
     # Along an axis, a token looks at those that differ from it along that axis only.
     times, cells = 3, 4
     x = normal(0, 2, times, cells, 8)
-    factorised = TransformerBlock(8, 2, hidden=16, axes=(2, 1), causal=True, rngs=nnx.Rngs(0))
+    options = TransformerOptions(features=8, heads=2, hidden=16, axes=(2, 1), causal=True)
+    factorised = TransformerBlock(options, rngs=nnx.Rngs(0))
     time, cell = (ids.reshape(1, -1) + 1 for ids in np.indices((times, cells)))
 
     @nnx.jit
@@ -138,10 +141,11 @@ def test_parameter_count_by_hand():
         return sum(p.size for p in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
     norm, attention, mlp = 2 * 8, 8 * 24 + 24 + 8 * 8 + 8, 8 * 20 + 20 + 20 * 8 + 8
-    sizes = {"hidden": 20, "rngs": nnx.Rngs(0)}
-    assert count(TransformerBlock(8, 2, **sizes)) == 2 * norm + attention + mlp
-    assert count(TransformerBlock(8, 2, axes=(2, 1), **sizes)) == 3 * norm + 2 * attention + mlp
-    encoder = TransformerEncoder(3, 8, 2, **sizes)
+    one = TransformerOptions(features=8, heads=2, hidden=20)
+    two = dataclasses.replace(one, axes=(2, 1))
+    assert count(TransformerBlock(one, rngs=nnx.Rngs(0))) == 2 * norm + attention + mlp
+    assert count(TransformerBlock(two, rngs=nnx.Rngs(0))) == 3 * norm + 2 * attention + mlp
+    encoder = TransformerEncoder(3, one, rngs=nnx.Rngs(0))
     assert count(encoder) == 3 * (2 * norm + attention + mlp) + norm
 
 
@@ -181,5 +185,5 @@ def test_flash_attention_is_asked_for_where_it_runs(changes, kernel):
 
 
 def test_heads_that_do_not_divide_the_features_are_refused():
-    with pytest.raises(InputError, match="multiple of heads, got features=8 and heads=3"):
+    with pytest.raises(InputError, match="features must be a multiple of heads, got 8 and 3; "):
         SelfAttention(8, 3, rngs=nnx.Rngs(0))

@@ -1,5 +1,7 @@
 """What every backbone keeps on every layout: shapes, dtypes, gradients, learning, causality."""
 
+import dataclasses
+import math
 import re
 
 import jax
@@ -9,16 +11,52 @@ import optax
 import pytest
 from flax import nnx
 
+from stpatch_jax import extract_patches, nn
 from stpatch_jax.nn import (
+    Backbone,
+    BackboneConfig,
     Conv3DConfig,
-    ConvRecurrentConfig,
+    FlatPatchesConfig,
     NeighborhoodConfig,
-    PatchCNNConfig,
     PatchTransformerConfig,
-    SCNNConfig,
     SpaceTimeRNNConfig,
+    TokenEmbeddingConfig,
+    UNetConfig,
 )
 from stpatch_jax.patches.windows import WindowSpec
+
+
+class Mixing(Backbone):
+    """A backbone as a user writes one: a dense layer of each patch."""
+
+    def __init__(self, config, in_features, *, shape, rngs):
+        super().__init__(config.spec, in_features, config.features, shape=shape)
+        self.config = config
+        self.mix = config.linear(math.prod(config.spec.window) * in_features, 8, rngs=rngs)
+        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+
+    def __call__(self, x):
+        self.check_input(x)
+        patches = extract_patches(x.astype(self.config.dtype), self.spec)
+        y = jax.nn.relu(self.mix(patches.reshape(*patches.shape[: x.ndim - 1], -1)))
+        return self.dropout(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixingConfig(BackboneConfig[Mixing]):
+    spec: WindowSpec
+    features: int = 8
+
+
+def subclasses(kind):
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+def name_of(kind):
+    return kind.__name__.removesuffix("Config")
+
 
 # (time, *space) of the input, and the window where patches are cut.
 LAYOUTS = {
@@ -28,100 +66,61 @@ LAYOUTS = {
     "volume": ((4, 4, 4, 4), (1, 2, 2, 2)),
 }
 CHANNELS = 3
-
-
-def patch_cnn(spec, **fields):
-    return PatchCNNConfig(spec, features=(8, 16), **fields)
-
-
-def scnn(spec, **fields):
-    return SCNNConfig(spec.rank - 1, features=8, depth=1, **fields)
-
-
-def lstm(spec, **fields):
-    return SpaceTimeRNNConfig(spec.rank - 1, features=8, **fields)
-
-
-def gru(spec, **fields):
-    return SpaceTimeRNNConfig(spec.rank - 1, cell="gru", features=8, depth=2, **fields)
-
-
-def conv_lstm(spec, **fields):
-    return lstm(spec, spatial_kernel_size=3, **fields)
-
-
-def conv_gru(spec, **fields):
-    return SpaceTimeRNNConfig(
-        spec.rank - 1, cell="gru", features=8, spatial_kernel_size=3, **fields
-    )
-
-
-def conv3d(spec, **fields):
-    return Conv3DConfig(spec.rank - 1, (8,), **fields)
-
-
-def neighborhood(spec, **fields):
-    offsets = NeighborhoodConfig.forward(spec.rank - 1).offsets
-    return NeighborhoodConfig(offsets, lags=3, features=8, hidden=(8,), **fields)
-
-
-def conv_recurrent(spec, **fields):
-    small = {"patch_features": (8,), "grid_features": 8, "grid_depth": 1, "recurrent_features": 8}
-    return ConvRecurrentConfig(spec, **small, **fields)
-
-
-def patch_transformer(spec, **fields):
-    return PatchTransformerConfig(spec, features=8, depth=1, heads=2, **fields)
-
-
-BACKBONES = {
-    f.__name__: f
-    for f in (
-        patch_cnn,
-        scnn,
-        lstm,
-        gru,
-        conv_lstm,
-        conv_gru,
-        conv3d,
-        neighborhood,
-        conv_recurrent,
-        patch_transformer,
-    )
+FOUND = {name_of(kind): kind for kind in subclasses(BackboneConfig)}
+# Backbones by name: the class, and where not those of `tiny`, the settings.
+BACKBONES = {name: (kind, {}) for name, kind in FOUND.items()} | {
+    "Neighborhood": (NeighborhoodConfig, {"lags": 3, "features": 8, "hidden": (8,)}),
+    "PatchTransformer": (PatchTransformerConfig, {"features": 8, "depth": 1}),
+    "gru": (SpaceTimeRNNConfig, {"cell": "gru", "depth": 2}),
+    "conv_lstm": (SpaceTimeRNNConfig, {"spatial_kernel_size": 3}),
+    "conv_gru": (SpaceTimeRNNConfig, {"cell": "gru", "spatial_kernel_size": 3}),
 }
-each_backbone = pytest.mark.parametrize("backbone", BACKBONES)
+# Those that do not take every layout.
+LIMITED = {UNetConfig: ("panel", "video", "volume"), TokenEmbeddingConfig: ("series",)}
 # What compiles longest meets a layout or two in the quick suite, and between them they meet every
 # one; their others are met in the slow suite.
 QUICK = {
-    "lstm": ["series"],
+    "SpaceTimeRNN": ["series"],
     "gru": ["panel"],
     "conv_lstm": ["video"],
     "conv_gru": ["volume"],
-    "conv_recurrent": ["panel", "volume"],
-    "patch_transformer": ["video"],
+    "ConvRecurrent": ["panel", "volume"],
+    "PatchTransformer": ["video"],
+    "UNet": ["panel"],
 }
 
 
-def pair(backbone, layout, *, quick=None):
-    quick = layout in QUICK.get(backbone, LAYOUTS) if quick is None else layout == quick
-    return pytest.param(backbone, layout, marks=() if quick else pytest.mark.slow)
+def layouts(backbone):
+    return LIMITED.get(BACKBONES[backbone][0], tuple(LAYOUTS))
 
 
-each_pair = pytest.mark.parametrize(
-    ("backbone", "layout"), [pair(b, layout) for b in BACKBONES for layout in LAYOUTS]
-)
-# Conv3DBackbone pools along time and claims no causality.
-CAUSAL_ON_REQUEST = ("scnn", "conv_recurrent", "patch_transformer")
-each_causal_pair = pytest.mark.parametrize(
-    ("backbone", "layout"),
-    [pair(b, layout) for b in BACKBONES if b != "conv3d" for layout in LAYOUTS],
-)
+def usual(backbone):
+    return "panel" if "panel" in layouts(backbone) else "series"
+
+
+def pairs(*, quick=None, without=()):
+    """Every backbone on every layout, of which the quick suite meets some or the usual one."""
+    rows = []
+    for backbone, (kind, _) in BACKBONES.items():
+        for layout in layouts(backbone) if kind not in without else ():
+            soon = layout in QUICK.get(backbone, LAYOUTS)
+            soon = soon if quick is None else layout == usual(backbone)
+            rows.append(pytest.param(backbone, layout, marks=() if soon else pytest.mark.slow))
+    return rows
+
+
+each_backbone = pytest.mark.parametrize("backbone", BACKBONES)
+each_pair = pytest.mark.parametrize(("backbone", "layout"), pairs())
 
 
 def build(backbone, layout, spec=None, **fields):
     shape, window = LAYOUTS[layout]
-    config = BACKBONES[backbone](WindowSpec.of(spec or window), **fields)
-    return config.build(CHANNELS, shape=shape, rngs=nnx.Rngs(0))
+    kind, settings = BACKBONES[backbone]
+    if "causal" not in {field.name for field in dataclasses.fields(kind)}:
+        fields.pop("causal", None)
+    config = dataclasses.replace(kind.tiny(WindowSpec.of(spec or window)), **settings, **fields)
+    channels = 1 if kind is TokenEmbeddingConfig else CHANNELS
+    return config.build(channels, shape=shape, rngs=nnx.Rngs(0))
 
 
 @nnx.jit
@@ -129,30 +128,41 @@ def run(model, x):
     return model(x)
 
 
-def field(layout, batch=2):
-    values = np.random.default_rng(1).normal(size=(batch, *LAYOUTS[layout][0], CHANNELS))
+def field(backbone, layout, batch=2):
+    rng = np.random.default_rng(1)
+    if BACKBONES[backbone][0] is TokenEmbeddingConfig:
+        return jnp.asarray(rng.integers(0, 250, (batch, *LAYOUTS[layout][0], 1)), jnp.float32)
+    values = rng.normal(size=(batch, *LAYOUTS[layout][0], CHANNELS))
     return jnp.asarray(values, jnp.float32)
+
+
+def test_every_backbone_of_the_package_takes_part():
+    named = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
+    configs = {name for name in named if issubclass(getattr(nn, name), BackboneConfig)}
+    met = {kind.__name__ for backbone, (kind, _) in BACKBONES.items() if layouts(backbone)}
+    assert met >= configs - {"BackboneConfig"} >= {"UNetConfig", "FlatPatchesConfig"}
+    assert "MixingConfig" in met
 
 
 @each_pair
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_shape_and_dtype_without_building_or_running(backbone, layout, dtype):
-    x = field(layout)
+    x = field(backbone, layout)
     model = nnx.eval_shape(lambda: build(backbone, layout, dtype=dtype))
     y = nnx.eval_shape(lambda model, x: model(x), model, x)
     shape, window = LAYOUTS[layout]
+    kind = BACKBONES[backbone][0]
     grid = {
-        "patch_cnn": tuple(n // w for n, w in zip(shape, window, strict=True)),
-        "conv_recurrent": tuple(n // w for n, w in zip(shape, window, strict=True)),
-        "patch_transformer": tuple(n // w for n, w in zip(shape, window, strict=True)),
-        "conv3d": tuple(-(-n // 2) for n in shape),
-        "neighborhood": (shape[0] - 2, *shape[1:]),
-    }.get(backbone, shape)
+        Conv3DConfig: tuple(-(-n // 2) for n in shape),
+        NeighborhoodConfig: (shape[0] - 2, *shape[1:]),
+    }.get(kind, shape)
+    if kind is TokenEmbeddingConfig or hasattr(kind.tiny(window), "spec"):
+        grid = tuple(n // w for n, w in zip(shape, window, strict=True))
     assert y.shape == (2, *grid, model.out_features)
     assert model.grid_shape(shape) == grid
     assert y.dtype == dtype
     stored = {p.dtype for p in jax.tree.leaves(nnx.state(model, nnx.Param))}
-    assert stored == {jnp.dtype("float32")}
+    assert stored <= {jnp.dtype("float32")}
 
 
 class Regression(nnx.Module):
@@ -167,9 +177,9 @@ class Regression(nnx.Module):
         return self.readout(features.mean(tuple(range(1, features.ndim - 1))))
 
 
-@each_pair
+@pytest.mark.parametrize(("backbone", "layout"), pairs(without=[FlatPatchesConfig]))
 def test_gradient_reaches_every_parameter_and_one_batch_is_learnt(backbone, layout):
-    x, target = field(layout, batch=3), jnp.array([[-1.0], [0.5], [2.0]])
+    x, target = field(backbone, layout, batch=3), jnp.array([[-1.0], [0.5], [2.0]])
     model = Regression(build(backbone, layout))
     optimizer = nnx.Optimizer(model, optax.adam(0.02), wrt=nnx.Param)
 
@@ -190,13 +200,10 @@ def test_gradient_reaches_every_parameter_and_one_batch_is_learnt(backbone, layo
     assert min(losses) < 0.01 * first
 
 
-@pytest.mark.parametrize(
-    ("backbone", "layout"),
-    [pair(b, layout, quick="panel") for b in BACKBONES for layout in LAYOUTS],
-)
+@pytest.mark.parametrize(("backbone", "layout"), pairs(quick="usual"))
 def test_evaluation_is_deterministic_and_training_is_not(backbone, layout):
     model = build(backbone, layout, dropout=0.5)
-    x = field(layout)
+    x = field(backbone, layout)
     evaluate = nnx.view(model, deterministic=True)
 
     plain = build(backbone, layout)
@@ -211,14 +218,14 @@ def test_evaluation_is_deterministic_and_training_is_not(backbone, layout):
     np.testing.assert_allclose(first, without, rtol=1e-4, atol=1e-5)
 
 
-@each_causal_pair
+# Conv3DBackbone pools along time and claims no causality.
+@pytest.mark.parametrize(("backbone", "layout"), pairs(without=[Conv3DConfig]))
 def test_causal_networks_do_not_see_the_future(backbone, layout):
     shape, window = LAYOUTS[layout]
     padding = ("CAUSAL", *["VALID"] * (len(window) - 1))
     spec = WindowSpec(window, stride=(1, *window[1:]), padding=padding)
-    fields = {"causal": True} if backbone in CAUSAL_ON_REQUEST else {}
-    model = build(backbone, layout, spec, **fields)
-    x = field(layout)
+    model = build(backbone, layout, spec, causal=True)
+    x = field(backbone, layout)
     now = shape[0] // 2
     before, after = run(model, x), run(model, x.at[:, now:].add(1.0))
     # The window that ends at step `now` is the first that may change.
@@ -229,17 +236,18 @@ def test_causal_networks_do_not_see_the_future(backbone, layout):
 
 @each_backbone
 def test_bfloat16_is_close_to_float32(backbone):
-    x = field("panel")
-    full = run(build(backbone, "panel"), x)
-    half = run(build(backbone, "panel", dtype="bfloat16"), x)
+    layout = usual(backbone)
+    x = field(backbone, layout)
+    full = run(build(backbone, layout), x)
+    half = run(build(backbone, layout, dtype="bfloat16"), x)
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), full, rtol=0.05, atol=0.05)
 
 
 @each_backbone
 def test_a_batch_over_eight_devices_gives_the_same_and_moves_no_activations(backbone):
-    layout = "panel"
-    model, x = build(backbone, layout), field(layout, batch=8)
+    layout = usual(backbone)
+    model, x = build(backbone, layout), field(backbone, layout, batch=8)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     sharded = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
     graphdef, state = nnx.split(model)

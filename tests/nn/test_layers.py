@@ -123,9 +123,12 @@ def test_configs_are_frozen_hashable_and_json_able():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"dropout": 1.0}, "SCNNConfig needs 0 <= dropout < 1, got 1.0"),
-        ({"dtype": "float8"}, "SCNNConfig needs dtype to be one of float32, bfloat16, float16"),
-        ({"param_dtype": "int8"}, "needs param_dtype to be one of .*, got 'int8'"),
+        ({"dropout": 1.0}, r"SCNNConfig.dropout must be in \[0, 1\), got 1.0"),
+        (
+            {"dtype": "float8"},
+            "SCNNConfig.dtype must be 'float32', 'bfloat16' or 'float16', got 'float8'",
+        ),
+        ({"param_dtype": "int8"}, "param_dtype must be .*, got 'int8'"),
     ],
 )
 def test_common_fields_are_checked(fields, message):
@@ -135,14 +138,16 @@ def test_common_fields_are_checked(fields, message):
 
 def test_backbones_refuse_what_they_were_not_built_for():
     rngs = nnx.Rngs(0)
-    with pytest.raises(InputError, match="SCNN needs in_features >= 1, got 0"):
+    with pytest.raises(InputError, match="in_features of SCNN must be a whole number >= 1, got 0"):
         SCNNConfig.tiny(1).build(0, rngs=rngs)
     model = SCNNConfig.tiny(1).build(3, rngs=rngs)
-    with pytest.raises(InputError, match=re.escape("(batch, time, 1 space axes, channel) of 4")):
+    with pytest.raises(
+        InputError, match=re.escape("(batch, time, 1 space axes, channel), got shape (2, 4, 3)")
+    ):
         model(jnp.zeros((2, 4, 3)))
-    with pytest.raises(InputError, match=r"SCNN needs 3 input channels, got 5 .* in_features=5"):
+    with pytest.raises(InputError, match=r"SCNN must have 3 channels, got 5 .* in_features=5"):
         model(jnp.zeros((2, 4, 6, 5)))
-    with pytest.raises(InputError, match=r"SCNN: .* along time .* got 0"):
+    with pytest.raises(InputError, match=r"along time .* got 0"):
         model(jnp.zeros((2, 0, 6, 3)))
 
 

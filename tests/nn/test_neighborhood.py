@@ -95,32 +95,32 @@ def test_forward_neighbours_by_axes():
 
 def test_a_context_shorter_than_the_lags_is_refused():
     config = NeighborhoodConfig.tiny(1)
-    message = re.escape("NeighborhoodOperator: window must be no longer than the input (1, 3)")
+    message = re.escape("window must be no longer than the input (1, 3)")
     with pytest.raises(InputError, match=message):
         config.build(1, shape=(1, 3), rngs=nnx.Rngs(0))
 
 
 def test_only_a_linear_operator_has_coefficients():
     model = NeighborhoodConfig.base(1).build(1, rngs=nnx.Rngs(0))
-    with pytest.raises(InputError, match=r"only if it is linear, but it has hidden layers \(64,\)"):
+    with pytest.raises(InputError, match=r"must be linear .*, got hidden layers \(64,\)"):
         model.coefficients()
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"offsets": ()}, "needs distinct offsets"),
-        ({"offsets": ((0,), (0, 1))}, "needs distinct offsets, each with one entry per space axis"),
-        ({"offsets": ((0,), (0,))}, "needs distinct offsets"),
-        ({"offsets": ((0.5,),)}, "needs offsets in whole cells"),
-        ({"lags": 0}, "needs lags to be a positive integer, got 0"),
-        ({"hidden": (0,)}, "needs hidden to be positive integers"),
+        ({"offsets": ()}, "offsets must be distinct"),
+        ({"offsets": ((0,), (0, 1))}, "with one whole number of cells per space axis"),
+        ({"offsets": ((0,), (0,))}, "offsets must be distinct"),
+        ({"offsets": ((0.5,),)}, "with one whole number of cells per space axis"),
+        ({"lags": 0}, "lags must be a whole number >= 1, got 0"),
+        ({"hidden": (0,)}, r"hidden\[0\] must be a whole number >= 1"),
         (
             {"padding_mode": "zeros"},
-            "needs padding_mode to be one of constant, edge, reflect, wrap",
+            "padding_mode must be 'constant', 'edge', 'reflect' or 'wrap', got 'zeros'",
         ),
     ],
 )
 def test_bad_settings_are_refused(fields, message):
-    with pytest.raises(InputError, match=f"NeighborhoodOperator {message}"):
+    with pytest.raises(InputError, match=message):
         NeighborhoodConfig(**{"offsets": ((0,),), **fields})

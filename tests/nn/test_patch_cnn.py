@@ -73,20 +73,18 @@ def test_each_feature_vector_depends_on_its_own_window_only(normal):
 
 def test_whole_axis_windows_need_the_shape_and_keep_to_it():
     config = PatchCNNConfig.tiny((4, None))
-    with pytest.raises(InputError, match=re.escape("PatchCNN needs the shape (time, *space)")):
+    with pytest.raises(InputError, match=re.escape("shape must be (time, *space)")):
         config.build(2, rngs=nnx.Rngs(0))
     model = config.build(2, shape=(8, 5), rngs=nnx.Rngs(0))
     assert model.grid_shape((8, 5)) == (2, 1)
     assert model(jnp.zeros((3, 8, 5, 2))).shape == (3, 2, 1, 16)
-    with pytest.raises(InputError, match=re.escape("built for windows of (4, 5), got (4, 6)")):
+    with pytest.raises(InputError, match=re.escape("built for, (4, 5), got (4, 6)")):
         model(jnp.zeros((3, 8, 6, 2)))
 
 
 def test_a_context_too_short_is_refused_at_build_and_at_the_call():
     config = PatchCNNConfig.tiny((6, 1))
-    message = re.escape(
-        "PatchCNN: window must be no longer than the input (5, 3) along time, got (6, 1)"
-    )
+    message = re.escape("window must be no longer than the input (5, 3) along time, got (6, 1)")
     with pytest.raises(InputError, match=message):
         config.build(2, shape=(5, 3), rngs=nnx.Rngs(0))
     model = config.build(2, rngs=nnx.Rngs(0))
@@ -112,12 +110,12 @@ def test_footprint_overlap_dilation_and_padding_reach_the_patches(normal):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kernel_size": 4}, "PatchCNN needs a kernel_size of 3 or 5, got 4"),
-        ({"features": ()}, "PatchCNN needs features to be positive integers"),
-        ({"features": (8, 0)}, r"one per stage, got \(8, 0\)"),
-        ({"pooling": "min"}, 'PatchCNN needs pooling "max" or "average", got \'min\''),
-        ({"axes": "height"}, "PatchCNN needs axes .*, got 'height'"),
-        ({"axes": "space"}, 'PatchCNN cannot convolve over "space"'),
+        ({"kernel_size": 4}, "PatchCNNConfig.kernel_size must be 3 or 5, got 4"),
+        ({"features": ()}, "features must have at least 1 entries"),
+        ({"features": (8, 0)}, r"features\[1\] must be a whole number >= 1, got 0"),
+        ({"pooling": "min"}, "pooling must be 'max' or 'average', got 'min'"),
+        ({"axes": "height"}, "axes must be .*, got 'height'"),
+        ({"axes": "space"}, 'must have a space axis for axes="space"'),
     ],
 )
 def test_bad_settings_are_refused(fields, message):

@@ -239,28 +239,28 @@ def test_presets_have_the_published_sizes():
 
 def test_whole_axis_windows_and_inputs_that_do_not_fit_are_refused():
     config = small((2, None), attention="factorised_encoder")
-    with pytest.raises(InputError, match=re.escape("needs the shape (time, *space)")):
+    with pytest.raises(InputError, match=re.escape("shape must be (time, *space)")):
         config.build(1, rngs=nnx.Rngs(0))
     for kind in ("joint", "factorised_encoder"):
-        with pytest.raises(InputError, match=r"PatchTransformer: window \(2, 4\) is longer.*space"):
+        with pytest.raises(InputError, match=r"window \(2, 4\) is longer.*space"):
             build((2, 4), shape=(4, 3), attention=kind)
     model = build((2, 2), channels=1)
-    with pytest.raises(InputError, match="PatchTransformer needs 1 input channels, got 2"):
+    with pytest.raises(InputError, match="PatchTransformer must have 1 channels, got 2"):
         model(jnp.zeros((1, 4, 4, 2)))
     for mask in (jnp.ones((1, 2, 2)), jnp.ones((1, 4, 4), bool)):
-        with pytest.raises(InputError, match=r"needs a boolean mask of shape \(1, 2, 2\)"):
+        with pytest.raises(InputError, match=r"mask must be boolean of shape \(1, 2, 2\)"):
             model(jnp.zeros((1, 4, 4, 1)), mask=mask)
 
 
 def test_packed_rows_that_do_not_fit_are_refused():
     ids = np.ones((2, 5), np.int32)
     tokens, positions = np.zeros((2, 5, 8), np.float32), np.zeros((2, 5, 2), np.int32)
-    with pytest.raises(InputError, match='attention "joint" only, got "time"'):
+    with pytest.raises(InputError, match='attention must be "joint" for packed rows, got "time"'):
         build((2, 2), attention="time").encode(tokens, positions, ids)
     model = build((2, 2))
     with pytest.raises(InputError, match=r"tokens \(rows, length, 8\).*got shape \(2, 5, 4\)"):
         model.encode(tokens[..., :4], positions, ids)
-    with pytest.raises(InputError, match=r"positions \(2, 5, 2\) and segment_ids \(2, 5\)"):
+    with pytest.raises(InputError, match=r"segment_ids must be \(2, 5, 2\) and \(2, 5\)"):
         model.encode(tokens, positions[..., :1], ids)
 
 
@@ -273,12 +273,12 @@ def test_packed_rows_that_do_not_fit_are_refused():
         ),
         ({"features": 4}, "at least 6 for 3 window axes, got features=4"),
         ({"heads": 3}, "got features=8 and heads=3"),
-        ({"depth": 0}, "needs depth to be a positive integer, got 0"),
-        ({"mlp_ratio": 0.0}, "needs a positive mlp_ratio, got 0.0"),
-        ({"attention": "space"}, "attention to be one of joint, .*, got 'space'"),
+        ({"depth": 0}, "depth must be a whole number >= 1, got 0"),
+        ({"mlp_ratio": 0.0}, "mlp_ratio must be above 0.0625, got 0.0"),
+        ({"attention": "space"}, "attention must be 'joint', .*, got 'space'"),
         (
             {"spec": (4,), "attention": "factorised"},
-            'cannot use attention "factorised": the window',
+            'must have a space axis for attention "factorised"',
         ),
     ],
 )

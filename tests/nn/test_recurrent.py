@@ -11,7 +11,7 @@ import scipy.special
 from flax import nnx
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import ConvGRUCell, ConvLSTMCell, SpaceTimeRNNConfig, scan_time
+from stpatch_jax.nn import ConvGRUCell, ConvLSTMCell, LayerOptions, SpaceTimeRNNConfig, scan_time
 
 CELLS = {"lstm": ConvLSTMCell, "gru": ConvGRUCell}
 
@@ -57,7 +57,7 @@ def test_initial_weights(cell):
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_bfloat16_computes_but_memory_stays_float32(cell):
     full = CELLS[cell]((), 1, 1, rngs=nnx.Rngs(0))
-    half = CELLS[cell]((), 1, 1, dtype="bfloat16", rngs=nnx.Rngs(0))
+    half = CELLS[cell]((), 1, 1, options=LayerOptions(dtype="bfloat16"), rngs=nnx.Rngs(0))
     # Forget almost nothing, add little at each step: bfloat16 memory would stall far below.
     gates = {"lstm": [-6.0, 12.0, 5.0, 5.0], "gru": [0.0, 6.0, 5.0]}[cell]
     for layer in (full, half):
@@ -73,7 +73,8 @@ def test_bfloat16_computes_but_memory_stays_float32(cell):
 
 
 def test_param_dtype_stores():
-    layer = ConvGRUCell((), 2, 3, param_dtype="bfloat16", rngs=nnx.Rngs(0))
+    options = LayerOptions(param_dtype="bfloat16")
+    layer = ConvGRUCell((), 2, 3, options=options, rngs=nnx.Rngs(0))
     assert {p.dtype for p in jax.tree.leaves(nnx.state(layer))} == {jnp.dtype(jnp.bfloat16)}
     assert scan_time(layer, jnp.ones((2, 1, 2))).dtype == jnp.float32
 
@@ -170,11 +171,11 @@ def test_cells_of_the_grid_share_weights_and_do_not_mix(normal):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"space_axes": 4}, "SpaceTimeRNN needs 0 to 3 space axes, got 4"),
-        ({"cell": "rnn"}, 'SpaceTimeRNN needs cell "lstm" or "gru", got \'rnn\''),
-        ({"features": 0}, "SpaceTimeRNN needs features to be a positive integer, got 0"),
-        ({"spatial_kernel_size": 2}, "SpaceTimeRNN needs an odd spatial_kernel_size"),
-        ({"depth": 1.5}, "SpaceTimeRNN needs depth to be a positive integer, got 1.5"),
+        ({"space_axes": 4}, "space_axes must be 0, 1, 2 or 3, got 4"),
+        ({"cell": "rnn"}, "cell must be 'lstm' or 'gru', got 'rnn'"),
+        ({"features": 0}, "features must be a whole number >= 1, got 0"),
+        ({"spatial_kernel_size": 2}, "spatial_kernel_size must be odd, got 2"),
+        ({"depth": 1.5}, "depth must be a whole number >= 1, got 1.5"),
     ],
 )
 def test_bad_settings_are_refused(fields, message):

@@ -45,9 +45,9 @@ def test_parameter_count_by_hand():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"space_axes": -1}, "SCNN needs 0 to 3 space axes, got -1"),
-        ({"depth": 0}, "SCNN needs depth to be a positive integer, got 0"),
-        ({"spatial_kernel_size": 2}, "SCNN needs an odd spatial_kernel_size"),
+        ({"space_axes": -1}, "space_axes must be 0, 1, 2 or 3, got -1"),
+        ({"depth": 0}, "depth must be a whole number >= 1, got 0"),
+        ({"spatial_kernel_size": 2}, "spatial_kernel_size must be odd, got 2"),
     ],
 )
 def test_bad_settings_are_refused(fields, message):

@@ -142,13 +142,15 @@ def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=re.escape("field must have the axes (batch, time")):
         task.build(Conv3DConfig.tiny(0), {"field": (2, 3)}, rngs=nnx.Rngs(0))
     head = ClassificationHead((2, 3), 4, classes=2, rngs=nnx.Rngs(0))
-    with pytest.raises(InputError, match=re.escape("needs a feature map (batch, *(2, 3), 4), got")):
+    with pytest.raises(
+        InputError, match=re.escape("the feature map must be (batch, *(2, 3), 4), got")
+    ):
         head(jnp.zeros((1, 2, 3, 5)))
     with pytest.raises(InputError, match=re.escape("flattens a grid of (2, 3) cells, got (2, 4)")):
         head(jnp.zeros((1, 2, 4, 4)))
-    with pytest.raises(InputError, match="needs at least 2 classes"):
+    with pytest.raises(InputError, match="classes must be a whole number >= 2, got 1"):
         ClassificationHead((2, 3), 4, classes=1, rngs=nnx.Rngs(0))
-    with pytest.raises(InputError, match=r'reduce "flatten" or "mean", got \'max\''):
+    with pytest.raises(InputError, match="reduce must be 'flatten' or 'mean', got 'max'"):
         ClassificationHead((2, 3), 4, classes=2, reduce="max", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
 
 

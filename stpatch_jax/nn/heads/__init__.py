@@ -1,7 +1,7 @@
 """Heads: from a feature map to the output of a task."""
 
 from stpatch_jax.nn.heads.classification import ClassificationHead, ClassificationReduce
-from stpatch_jax.nn.heads.dense import DenseHead, ReconstructionHead
+from stpatch_jax.nn.heads.dense import DenseHead
 from stpatch_jax.nn.heads.detection import (
     DetectionHead,
     DetectionMap,
@@ -21,6 +21,5 @@ __all__ = [
     "ForecastHead",
     "ForecastTime",
     "NextTokenHead",
-    "ReconstructionHead",
     "non_maximum_suppression",
 ]

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import DTypeName, is_size
+from stpatch_jax.errors import check_choice, check_size, require
+from stpatch_jax.nn.layers import FLOAT32, LayerOptions, check_sizes
 
 ClassificationReduce = Literal["flatten", "mean"]
 
@@ -31,8 +31,7 @@ class ClassificationHead(nnx.Module):
         reduce: "flatten" lines up all grid cells as one vector, so that it counts where a feature
             is; "mean" averages over them, which needs fewer weights and takes any grid.
         dropout: Probability that an input or hidden feature is dropped in training.
-        dtype: Name of the dtype of the dense layers.
-        param_dtype: Name of the dtype that stores.
+        options: How the dense layers compute, store and split their parameters.
         rngs: Streams `params` and `dropout`.
 
     Raises:
@@ -48,33 +47,19 @@ class ClassificationHead(nnx.Module):
         hidden: Sequence[int] = (64,),
         reduce: ClassificationReduce = "flatten",
         dropout: float = 0.0,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
+        options: LayerOptions = FLOAT32,
         rngs: nnx.Rngs,
     ):
-        require(
-            is_size(classes) and classes > 1 and all(map(is_size, hidden)),
-            "ClassificationHead needs at least 2 classes and positive hidden widths, "
-            f"got classes={classes!r} and hidden={tuple(hidden)}",
-        )
-        require(
-            reduce in get_args(ClassificationReduce),
-            f'ClassificationHead needs reduce "flatten" or "mean", got {reduce!r}',
-        )
+        check_size("classes", classes, least=2)
+        check_sizes("hidden", hidden, least=0)
+        check_choice("reduce", reduce, get_args(ClassificationReduce))
         self.grid = tuple(grid)
         self.in_features = in_features
         self.reduce = reduce
         cells = math.prod(self.grid) if reduce == "flatten" else 1
         widths = (cells * in_features, *hidden, classes)
         self.layers = nnx.List(
-            nnx.Linear(
-                width,
-                features,
-                dtype=jnp.dtype(dtype),
-                param_dtype=jnp.dtype(param_dtype),
-                rngs=rngs,
-            )
-            for width, features in itertools.pairwise(widths)
+            options.linear(*width, rngs=rngs) for width in itertools.pairwise(widths)
         )
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
@@ -83,16 +68,16 @@ class ClassificationHead(nnx.Module):
         grid = features.shape[1:-1]
         require(
             features.shape[-1] == self.in_features and len(grid) == len(self.grid),
-            f"ClassificationHead needs a feature map (batch, *{self.grid}, {self.in_features}), "
-            f"got shape {features.shape}; build the head with the backbone's out_features",
+            f"the feature map must be (batch, *{self.grid}, {self.in_features}), got shape "
+            f"{features.shape}; build the head with the backbone's out_features",
         )
         if self.reduce == "mean":
             y = features.mean(tuple(range(1, features.ndim - 1)))
         else:
             require(
                 grid == self.grid,
-                f"ClassificationHead flattens a grid of {self.grid} cells, got {grid}; give fields "
-                'of one size or use reduce="mean"',
+                f"the grid must be {self.grid} to be flattened, got {grid}; give fields of one "
+                'size or use reduce="mean"',
             )
             y = features.reshape(features.shape[0], -1)
         for layer in self.layers[:-1]:

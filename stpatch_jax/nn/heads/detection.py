@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_size, require
 from stpatch_jax.losses import box_iou
-from stpatch_jax.nn.layers import DTypeName, is_size
+from stpatch_jax.nn.layers import FLOAT32, LayerOptions, check_sizes
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 
 # Chance of an object that an untrained head gives a window: the first steps are not spent on
@@ -94,8 +94,7 @@ class DetectionHead(nnx.Module):
         classes: Number of classes.
         hidden: Width of each hidden layer, with ReLU; empty for a linear head.
         dropout: Probability that an input or hidden feature is dropped in training.
-        dtype: Name of the dtype of the dense layers.
-        param_dtype: Name of the dtype that stores.
+        options: How the dense layers compute, store and split their parameters.
         rngs: Streams `params` and `dropout`.
 
     Raises:
@@ -114,37 +113,32 @@ class DetectionHead(nnx.Module):
         classes: int,
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
+        options: LayerOptions = FLOAT32,
         rngs: nnx.Rngs,
     ):
         require(
             spec.rank > 1,
-            f"DetectionHead needs a space axis for its boxes, but the window {spec.window} has "
-            "none; use fields (time, *space) with 1 to 3 space axes",
+            f"the window must have a space axis for boxes, got {spec.window}; use fields (time, "
+            "*space) with 1 to 3 space axes",
         )
-        require(
-            is_size(classes) and all(map(is_size, hidden)),
-            "DetectionHead needs at least 1 class and positive hidden widths, "
-            f"got classes={classes!r} and hidden={tuple(hidden)}",
-        )
+        check_size("classes", classes)
+        check_sizes("hidden", hidden, least=0)
         self.spec = spec
         self.shape = tuple(shape)
         self.in_features = in_features
         self.classes = classes
         self.offsets = int(_answering(spec.axes(self.shape)[0])[1].max()) + 1
         values = 1 + classes + 2 * (spec.rank - 1)
-        options = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype), "rngs": rngs}
         widths = (in_features, *hidden)
         self.layers = nnx.List(
-            nnx.Linear(width, features, **options) for width, features in itertools.pairwise(widths)
+            options.linear(*width, rngs=rngs) for width in itertools.pairwise(widths)
         )
-        self.readout = nnx.Linear(
+        self.readout = options.linear(
             widths[-1],
             self.offsets * values,
             kernel_init=nnx.initializers.normal(0.01),
             bias_init=_score_prior(self.offsets, values),
-            **options,
+            rngs=rngs,
         )
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
@@ -153,7 +147,7 @@ class DetectionHead(nnx.Module):
         grid = self.spec.grid_shape(self.shape)
         require(
             features.shape[1:] == (*grid, self.in_features),
-            f"DetectionHead needs a feature map (batch, *{grid}, {self.in_features}), got shape "
+            f"the feature map must be (batch, *{grid}, {self.in_features}), got shape "
             f"{features.shape}; build the head with the backbone's spec, out_features and the "
             "field's shape",
         )
@@ -213,8 +207,8 @@ def non_maximum_suppression(
     ...     label=jnp.array([0, 0, 0]),
     ...     valid=jnp.array([True, True, True]),
     ... )
-    >>> kept = non_maximum_suppression(one, iou=0.5, candidates=3, max_detections=2)
-    >>> kept.boxes.tolist(), kept.valid.tolist()
+    >>> best = non_maximum_suppression(one, iou=0.5, candidates=3, max_detections=2)
+    >>> best.boxes.tolist(), best.valid.tolist()
     ([[0.0, 3.0], [7.0, 9.0]], [True, True])
     """
     best = _best(detections, candidates)

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_choice, check_size, require
 from stpatch_jax.nn.heads.dense import DenseHead
-from stpatch_jax.nn.layers import DTypeName, is_size
+from stpatch_jax.nn.layers import FLOAT32, LayerOptions
 from stpatch_jax.patches.windows import WindowSpec
 
 ForecastTime = Literal["last", "flatten"]
@@ -48,8 +48,8 @@ class ForecastHead(DenseHead):
             which needs more weights and inputs of one length.
         grid_time: `nt` of the feature map, needed to flatten.
         bias: Whether a constant is added at each lead time, cell of the window and channel.
-        dtype: Name of the dtype of the dense layer; the fold accumulates in float32.
-        param_dtype: Name of the dtype that stores.
+        options: How the dense layer computes, stores and splits its parameters; the fold
+            accumulates in float32.
         rngs: Stream `params`.
 
     Raises:
@@ -74,21 +74,14 @@ class ForecastHead(DenseHead):
         time: ForecastTime = "last",
         grid_time: int | None = None,
         bias: bool = True,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
+        options: LayerOptions = FLOAT32,
         rngs: nnx.Rngs,
     ):
-        for name, size in (("horizon", horizon), ("channels", channels)):
-            require(is_size(size), f"ForecastHead needs {name} >= 1, got {size!r}")
-        require(
-            time in get_args(ForecastTime),
-            f'ForecastHead needs time "last" or "flatten", got {time!r}',
-        )
-        require(
-            time == "last" or is_size(grid_time),
-            f"ForecastHead needs grid_time >= 1, the feature map's nt, to flatten it, "
-            f"got {grid_time!r}",
-        )
+        check_size("horizon", horizon)
+        check_size("channels", channels)
+        check_choice("time", time, get_args(ForecastTime))
+        if time == "flatten":
+            check_size("grid_time", grid_time)
         self.features = in_features
         self.time, self.grid_time = time, grid_time
         self.quantiles = tuple(quantiles)
@@ -99,8 +92,7 @@ class ForecastHead(DenseHead):
             shape=(horizon, *space),
             channels=channels * max(len(self.quantiles), 1),
             bias=bias,
-            dtype=dtype,
-            param_dtype=param_dtype,
+            options=options,
             rngs=rngs,
         )
 
@@ -110,9 +102,9 @@ class ForecastHead(DenseHead):
         require(
             features.shape[2:] == (*self.grid[1:], self.features)
             and (self.time == "last" or features.shape[1] == self.grid_time),
-            f"ForecastHead needs a feature map (batch, {time}, *{self.grid[1:]}, {self.features}), "
-            f"got shape {features.shape}; build the head with the backbone's spec, out_features "
-            "and the field's space lengths",
+            f"the feature map must be (batch, {time}, *{self.grid[1:]}, {self.features}), got "
+            f"shape {features.shape}; build the head with the backbone's spec, out_features and "
+            "the field's space lengths",
         )
         if self.time == "last":
             features = features[:, -1:]
@@ -122,18 +114,18 @@ class ForecastHead(DenseHead):
         values = super().__call__(features)
         return values if self.central is None else self._quantiles(values, self.central)
 
-    def _quantiles(self, values: jax.Array, central: int) -> jax.Array:
+    def _quantiles(self, spread: jax.Array, central: int) -> jax.Array:
         """Spreads raw values [..., channels * quantile] out from the central quantile."""
         count = len(self.quantiles)
-        raw = values.reshape(*values.shape[:-1], values.shape[-1] // count, count)
+        raw = spread.reshape(*spread.shape[:-1], spread.shape[-1] // count, count)
         gaps = jax.nn.softplus(raw)
         # Added one by one: rounding then cannot make them cross either.
-        found = {central: raw[..., central]}
+        values = {central: raw[..., central]}
         for at in range(central + 1, count):
-            found[at] = found[at - 1] + gaps[..., at]
+            values[at] = values[at - 1] + gaps[..., at]
         for at in reversed(range(central)):
-            found[at] = found[at + 1] - gaps[..., at]
-        return jnp.stack([found[at] for at in range(count)], axis=-1)
+            values[at] = values[at + 1] - gaps[..., at]
+        return jnp.stack([values[at] for at in range(count)], axis=-1)
 
 
 def central_quantile(quantiles: Sequence[float]) -> int:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import DTypeName, is_size
+from stpatch_jax.errors import check_size, require
+from stpatch_jax.nn.layers import FLOAT32, LayerOptions
 
 
 class NextTokenHead(nnx.Module):
@@ -20,8 +20,7 @@ class NextTokenHead(nnx.Module):
     Args:
         in_features: Number of channels of the feature map.
         vocabulary: Number of tokens.
-        dtype: Name of the dtype of the dense layer.
-        param_dtype: Name of the dtype that stores.
+        options: How the dense layer computes, stores and splits its parameters.
         rngs: Stream `params`.
 
     Raises:
@@ -33,29 +32,19 @@ class NextTokenHead(nnx.Module):
         in_features: int,
         *,
         vocabulary: int,
-        dtype: DTypeName = "float32",
-        param_dtype: DTypeName = "float32",
+        options: LayerOptions = FLOAT32,
         rngs: nnx.Rngs,
     ):
-        require(
-            is_size(vocabulary) and vocabulary > 1,
-            f"NextTokenHead needs a vocabulary of at least 2 tokens, got {vocabulary!r}",
-        )
+        check_size("vocabulary", vocabulary, least=2)
         self.in_features = in_features
-        self.dense = nnx.Linear(
-            in_features,
-            vocabulary,
-            kernel_init=nnx.initializers.zeros_init(),
-            dtype=jnp.dtype(dtype),
-            param_dtype=jnp.dtype(param_dtype),
-            rngs=rngs,
-        )
+        zeros = nnx.initializers.zeros_init()
+        self.dense = options.linear(in_features, vocabulary, kernel_init=zeros, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """Maps [batch, nt, features] to logits [batch, nt, vocabulary] in float32."""
         require(
             features.ndim == 3 and features.shape[-1] == self.in_features,
-            f"NextTokenHead needs a feature map (batch, time, {self.in_features}) without space, "
-            f"got shape {features.shape}; build the head with the backbone's out_features",
+            f"the feature map must be (batch, time, {self.in_features}) without space, got shape "
+            f"{features.shape}; build the head with the backbone's out_features",
         )
         return self.dense(features).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""DenseHead and ReconstructionHead: values come back to the cells that their windows read."""
+"""DenseHead: values come back to the cells that their windows read."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import DenseHead, ReconstructionHead
+from stpatch_jax.nn import DenseHead, LayerOptions
 from stpatch_jax.patches.folding import window_taper
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.testing import reference_fold_patches
@@ -46,11 +46,10 @@ def test_values_are_averaged_over_the_windows_of_a_cell(spec, shape, grid, blend
     channels = 2
     sizes = {"shape": shape, "channels": channels, "rngs": nnx.Rngs(0)}
     dense: Any = DenseHead(spec, FEATURES, blend=blend, **sizes)
-    patches = ReconstructionHead(spec, FEATURES, **sizes)
     features = normal(0, 2, *grid, FEATURES)
     assert (dense(features) == 0).all()
     y = randomise(dense, normal)(features)
-    values = np.asarray(randomise(patches, normal)(features))
+    values = np.asarray(dense.patches(features))
     window = spec.window_shape(shape)
     assert values.shape == (2, *grid, *window, channels)
     expected = np.asarray(features) @ np.asarray(dense.dense.kernel[...])
@@ -71,25 +70,29 @@ def test_values_are_averaged_over_the_windows_of_a_cell(spec, shape, grid, blend
 
 def test_bfloat16_features_give_float32_values():
     head = DenseHead(
-        WindowSpec((2,)), 3, shape=(4,), channels=1, dtype="bfloat16", rngs=nnx.Rngs(0)
+        WindowSpec((2,)),
+        3,
+        shape=(4,),
+        channels=1,
+        options=LayerOptions(dtype="bfloat16"),
+        rngs=nnx.Rngs(0),
     )
     assert head(jnp.ones((1, 2, 3), jnp.bfloat16)).dtype == jnp.float32
     assert head.dense.kernel[...].dtype == jnp.float32
 
 
 def test_what_does_not_fit_is_refused():
-    def build(spec, kind: type[ReconstructionHead] = DenseHead, **sizes: Any):
+    def build(spec, **sizes: Any):
         sizes = {"shape": (5, 4), "channels": 1, **sizes}
-        return kind(spec, FEATURES, rngs=nnx.Rngs(0), **sizes)
+        return DenseHead(spec, FEATURES, rngs=nnx.Rngs(0), **sizes)
 
     with pytest.raises(InputError, match=r"leaves 4 of 20 cells without a value; .*COVER"):
         build(WindowSpec((2, 2)))
-    build(WindowSpec((2, 2)), ReconstructionHead)
-    with pytest.raises(InputError, match="ReconstructionHead needs channels >= 1, got 0"):
-        build(WindowSpec((1, 1)), ReconstructionHead, channels=0)
-    with pytest.raises(InputError, match=r"blend to be one of uniform, linear, .* got 'cosine'"):
+    with pytest.raises(InputError, match="channels must be a whole number >= 1, got 0"):
+        build(WindowSpec((1, 1)), channels=0)
+    with pytest.raises(InputError, match=r"blend must be 'uniform', .* got 'cosine'"):
         build(WindowSpec((1, 1)), blend="cosine")
     head = build(WindowSpec((5, 2)))
-    message = "DenseHead needs a feature map (batch, *(1, 2), 5), got shape (2, 1, 3, 5)"
+    message = "the feature map must be (batch, *(1, 2), 5), got shape (2, 1, 3, 5)"
     with pytest.raises(InputError, match=re.escape(message)):
         head(jnp.zeros((2, 1, 3, FEATURES)))

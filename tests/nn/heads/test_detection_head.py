@@ -154,13 +154,17 @@ def test_suppression_equals_one_detection_at_a_time(seed):
 
 def test_what_does_not_fit_is_refused():
     spec = WindowSpec((2, 2))
-    with pytest.raises(InputError, match=re.escape("needs a space axis for its boxes, but the")):
+    with pytest.raises(
+        InputError, match=re.escape("the window must have a space axis for boxes, got (2,)")
+    ):
         build(WindowSpec((2,)), (4,))
     for options in ({"classes": 0}, {"hidden": (0,)}):
-        with pytest.raises(InputError, match="at least 1 class and positive hidden widths"):
+        with pytest.raises(
+            InputError, match=r"(classes|hidden\[0\]) must be a whole number >= 1, got 0"
+        ):
             build(spec, (4, 4), **options)
     head = build(spec, (4, 4))
     for shape in ((1, 2, 3, FEATURES), (1, 2, 2, 1), (1, 2, FEATURES)):
-        message = f"needs a feature map (batch, *(2, 2), 3), got shape {shape}"
+        message = f"the feature map must be (batch, *(2, 2), 3), got shape {shape}"
         with pytest.raises(InputError, match=re.escape(message)):
             head(jnp.zeros(shape))

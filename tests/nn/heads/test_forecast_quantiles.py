@@ -113,15 +113,15 @@ def test_flatten_lines_up_the_features_of_all_times(normal):
         "btsf,tfhc->bhsc", features, np.asarray(head.dense.kernel[...]).reshape(4, 3, 2, 2)
     )
     np.testing.assert_allclose(head(features), expected, rtol=1e-4, atol=1e-5)
-    message = "needs a feature map (batch, 4, *(3,), 3), got shape (2, 5, 3, 3)"
+    message = "the feature map must be (batch, 4, *(3,), 3), got shape (2, 5, 3, 3)"
     with pytest.raises(InputError, match=re.escape(message)):
         head(jnp.zeros((2, 5, 3, 3)))
 
 
 def test_options_that_make_no_sense_are_refused():
-    with pytest.raises(InputError, match='needs time "last" or "flatten", got \'mean\''):
+    with pytest.raises(InputError, match="time must be 'last' or 'flatten', got 'mean'"):
         build(time="mean")
-    with pytest.raises(InputError, match=r"grid_time >= 1, .* to flatten it, got None"):
+    with pytest.raises(InputError, match="grid_time must be a whole number >= 1, got None"):
         build(time="flatten")
     for quantiles in ((0.5, 0.5), (0.9, 0.5), (0.0, 0.5), (0.5, 1.0)):
         with pytest.raises(InputError, match="quantiles must increase strictly between 0 and 1"):

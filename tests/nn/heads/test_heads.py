@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import ForecastHead
+from stpatch_jax.nn import ForecastHead, LayerOptions
 from stpatch_jax.patches.windows import WindowSpec
 
 FEATURES = 6
@@ -91,7 +91,13 @@ def test_wrap_reaches_round_the_ring_and_edge_padding_adds_nothing():
 
 def test_bfloat16_features_give_float32_forecasts_from_float32_parameters():
     head = ForecastHead(
-        WindowSpec((2, 1)), 3, space=(2,), horizon=1, channels=1, dtype="bfloat16", rngs=nnx.Rngs(0)
+        WindowSpec((2, 1)),
+        3,
+        space=(2,),
+        horizon=1,
+        channels=1,
+        options=LayerOptions(dtype="bfloat16"),
+        rngs=nnx.Rngs(0),
     )
     assert head(jnp.ones((1, 1, 2, 3), jnp.bfloat16)).dtype == jnp.float32
     assert head.dense.kernel[...].dtype == jnp.float32
@@ -107,7 +113,7 @@ def test_windows_that_leave_cells_out_are_refused():
 @pytest.mark.parametrize("name", ["horizon", "channels"])
 def test_sizes_must_be_positive(name):
     sizes: dict[str, Any] = {"horizon": 1, "channels": 1, name: 0}
-    with pytest.raises(InputError, match=f"ForecastHead needs {name} >= 1, got 0"):
+    with pytest.raises(InputError, match=f"{name} must be a whole number >= 1, got 0"):
         ForecastHead(WindowSpec((1,)), FEATURES, space=(), rngs=nnx.Rngs(0), **sizes)
 
 
@@ -116,6 +122,6 @@ def test_a_feature_map_of_another_grid_is_refused():
         WindowSpec((4, 1)), FEATURES, space=(5,), horizon=2, channels=1, rngs=nnx.Rngs(0)
     )
     for shape in ((2, 3, 4, FEATURES), (2, 3, 5, 7), (2, 3, FEATURES)):
-        message = f"ForecastHead needs a feature map (batch, time, *(5,), 6), got shape {shape}"
+        message = f"the feature map must be (batch, time, *(5,), 6), got shape {shape}"
         with pytest.raises(InputError, match=re.escape(message)):
             head(jnp.zeros(shape))
