@@ -10,9 +10,10 @@ from matplotlib.image import imread
 from small_fields import small_field
 
 from stpatch_jax import WindowSpec, cli, cover_count
-from stpatch_jax.cli.patches import describe_patches, draw_patches, patch_summary
-from stpatch_jax.cli.patches import summary as summary_module
+from stpatch_jax.data.fields import describing
+from stpatch_jax.data.fields.describing import describe_patches, patch_summary
 from stpatch_jax.data.readers.lazy import LazyArray
+from stpatch_jax.plotting.patches_of_file import draw_patches
 from stpatch_jax.testing import reference_extract_patches
 
 CASES = {
@@ -67,12 +68,12 @@ def test_missing_values_are_counted(chunks, monkeypatch):
     field = small_field(missing=0.2)
     field.encoding["preferred_chunks"] = chunks
     spec = WindowSpec((4, 2, 2))
-    monkeypatch.setattr(summary_module, "_BOX_BYTES", 1000)
+    monkeypatch.setattr(describing, "_BOX_BYTES", 1000)
     whole = patch_summary(field, spec)
     assert whole["missing_share"] == pytest.approx(float(field.isnull().mean()))
     assert whole["counted_share"] == 1
     # A field of which only some boxes are read says so.
-    monkeypatch.setattr(summary_module, "_COUNTED_BYTES", field.nbytes // 2)
+    monkeypatch.setattr(describing, "_COUNTED_BYTES", field.nbytes // 2)
     some = patch_summary(field, spec)
     assert 0.3 < some["counted_share"] <= 0.5
     assert abs(some["missing_share"] - 0.2) < 0.05
@@ -139,6 +140,23 @@ def test_every_picture_shows_the_windows_that_there_are(name):
     (collection,) = (part for part in ax.collections if isinstance(part, PatchCollection))
     drawn = grid[::-1] if name == "panel" else grid[-2:]
     assert len(collection.get_paths()) == math.prod(drawn)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_picture_shows_how_many_windows_hold_each_cell(name):
+    field, spec = made(name)
+    axes = spec.axes(field.shape[:-1])
+    counts = cover_count(spec, field.shape[:-1])
+    for axis in axes[:-2] if len(axes) > 2 else ():
+        middle = axis.starts[axis.count // 2] + axis.window // 2 * axis.dilation
+        counts = counts[min(max(middle, 0), axis.size - 1)]
+    drawn = draw_patches(field, spec).axes[1]
+    if name == "series":
+        np.testing.assert_array_equal(drawn.get_lines()[0].get_ydata(), counts)
+    else:
+        shown = np.ma.filled(drawn.get_images()[0].get_array(), 0)
+        np.testing.assert_array_equal(shown, counts.T if name == "panel" else counts)
+    assert f"{100 * np.mean(counts == 0):.3g} % of the cells in no window" in drawn.get_title()
 
 
 def test_a_file_is_described_and_drawn(tmp_path, capsys):

@@ -7,8 +7,8 @@ from flax import nnx
 from small_fields import small_field
 
 from stpatch_jax import WindowSpec, cli
-from stpatch_jax.cli.patches import nearby_windows, window_cost, window_costs
 from stpatch_jax.nn import FlatPatchesConfig, PatchTransformerConfig
+from stpatch_jax.nn.costs import nearby_windows, window_cost, window_costs, windowed_backbones
 
 
 def test_the_cost_is_that_of_the_backbone():
@@ -52,7 +52,23 @@ def test_the_command_lists_costs(tmp_path, capsys):
     assert len(marked) == 1
     assert marked[0].split()[:10] == ["2", "x", "2", "x", "2"] * 2
     assert cli.main([*command, "--costs", "11"]) == 2
-    assert "--costs must be the time steps of an example" in capsys.readouterr().err
+    assert (
+        "--costs, the time steps of an example, must be in [1, 10], got 11"
+        in capsys.readouterr().err
+    )
+
+
+def test_every_backbone_that_cuts_windows_can_be_asked_for(tmp_path, capsys):
+    names = ("conv_recurrent", "flat_patches", "patch_cnn", "patch_transformer", "unet")
+    assert windowed_backbones().keys() >= set(names)
+    for name in names:
+        cost = window_cost((2, 4, 4), (2, 2, 2), windowed_backbones()[name].tiny)
+        assert cost.patches == 4
+    path = tmp_path / "small.npz"
+    np.savez(path, values=np.zeros((4, 4), np.float32))
+    command = ["patches", str(path), "--window", "2", "2", "--costs", "2", "--backbone", "scnn"]
+    assert cli.main([*command, "--dims", "time", "x"]) == 2
+    assert "--backbone must be 'conv_recurrent'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 import xarray as xr
 from matplotlib.figure import Figure
 
 from stpatch_jax.data import open_field
-from stpatch_jax.data.fields.describing import describe_patches, patch_summary
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.data.fields.describing import binary, describe_patches, patch_summary, product
+from stpatch_jax.errors import check_choice, check_range, require
+from stpatch_jax.files import replaced
 from stpatch_jax.nn.costs import (
-    BACKBONES,
     WindowCost,
-    describe_costs,
     nearby_windows,
     window_cost,
     window_costs,
+    windowed_backbones,
 )
 from stpatch_jax.patches.canonical import PaddingName
 from stpatch_jax.patches.windows import WindowSpec
@@ -42,8 +42,8 @@ class PatchesConfig:
         output: Picture of the patch grid to write, e.g. patches.png.
         costs: Time steps of an example that a model would see, to list what this window and those
             near it cost; none by default.
-        backbone: Whose costs: conv_recurrent, flat_patches, patch_cnn or patch_transformer, each at
-            its base size.
+        backbone: Whose costs, at its base size: that of any backbone that cuts windows, such as
+            conv_recurrent, flat_patches, patch_cnn, patch_transformer and unet.
     """
 
     file: tyro.conf.Positional[str]
@@ -55,9 +55,7 @@ class PatchesConfig:
     dims: tuple[str, ...] = ()
     output: Path | None = None
     costs: int | None = None
-    backbone: Literal["conv_recurrent", "flat_patches", "patch_cnn", "patch_transformer"] = (
-        "patch_transformer"
-    )
+    backbone: str = "patch_transformer"
 
 
 def inspect_patches(config: PatchesConfig) -> str:
@@ -91,53 +89,65 @@ def _one_or_each(values: Sequence[Any] | None) -> Any:
 
 
 def _costs(times: int, name: str, field: xr.DataArray, spec: WindowSpec) -> str:
-    require(
-        1 <= times <= len(field),
-        f"--costs must be the time steps of an example, 1 to {len(field)}, but it is {times}; "
-        "choose one of them",
-    )
+    check_range("--costs, the time steps of an example,", times, 1, len(field))
+    backbones = windowed_backbones()
+    check_choice("--backbone", name, sorted(backbones))
+    backbone = backbones[name].base
     shape, channels = (times, *field.shape[1:-1]), field.shape[-1]
     window = spec.window_shape(shape)
     stride = (step or cells for step, cells in zip(spec.stride, window, strict=True))
     spec = spec.replace(window=window, stride=tuple(stride))
-    chosen = window_cost(shape, spec, BACKBONES[name], channels=channels, memory=True)
+    asked = window_cost(shape, spec, backbone, channels=channels, memory=True)
     specs = dict.fromkeys([spec, *nearby_windows(spec, shape)])
-    costs = window_costs(shape, specs, BACKBONES[name], channels=channels)
-    return describe_costs(costs, chosen=chosen, name=name)
+    costs = window_costs(shape, specs, backbone, channels=channels)
+    return describe_costs(costs, asked=asked, name=name)
+
+
+def describe_costs(costs: Sequence[WindowCost], *, asked: WindowCost, name: str) -> str:
+    """A table of `window_costs`, beside the windows that were asked for.
+
+    Args:
+        costs: The list.
+        asked: The windows asked for, which are marked.
+        name: Name of the backbone.
+    """
+    memory = "" if asked.memory is None else f", {binary(asked.memory)} of memory on this platform"
+    grid = product(asked.grid)
+    lines = [
+        f"{name} with {product(asked.spec.window)}: {asked.patches:,} tokens ({grid}), "
+        f"{asked.parameters:,} parameters, {_amount(asked.flops)}FLOP a gradient of one example"
+        f"{memory}",
+        "",
+        f"{'window':>16} {'stride':>14} {'patches':>9} {'bytes':>10} {'parameters':>12} "
+        f"{'FLOP':>8} {'relative':>9}",
+    ]
+    for cost in costs:
+        mark = " <" if cost.spec == asked.spec else ""
+        relative = cost.flops / asked.flops if asked.flops else 1.0
+        lines.append(
+            f"{product(cost.spec.window):>16} {product(cost.spec.stride):>14} {cost.patches:>9,} "
+            f"{binary(cost.patch_bytes):>10} {cost.parameters:>12,} {_amount(cost.flops):>8} "
+            f"{relative:>9.2f}{mark}"
+        )
+    return "\n".join(lines)
+
+
+def _amount(number: int) -> str:
+    """A large number with the letter of its power of a thousand."""
+    value = float(number)
+    for letter in ("", "k", "M", "G", "T"):
+        if value < 1000:
+            return f"{value:.3g} {letter}"
+        value /= 1000
+    return f"{value:.3g} P"
 
 
 def _write(figure: Figure, path: Path) -> None:
-    """Writes a picture under a temporary name and renames it."""
     kinds = figure.canvas.get_supported_filetypes()
     require(
         path.suffix[1:].lower() in kinds,
         f"the picture must be a file of one of the types {', '.join(sorted(kinds))}, got "
         f"{path.name}; name it patches.png",
     )
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
+    with replaced(path) as part:
         figure.savefig(part, dpi=_DPI)
-        part.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"the picture {path} must be writable, but writing gave: {error.strerror or error}; "
-            "give a path in an existing folder with room"
-        ) from error
-    finally:
-        if part.exists():
-            part.unlink()
-
-
-__all__ = [
-    "BACKBONES",
-    "PatchesConfig",
-    "WindowCost",
-    "describe_costs",
-    "describe_patches",
-    "draw_patches",
-    "inspect_patches",
-    "nearby_windows",
-    "patch_summary",
-    "window_cost",
-    "window_costs",
-]

@@ -1,8 +1,10 @@
 """What windows cost before anything is trained: patches, parameters, arithmetic, memory."""
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,26 +12,31 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.data.fields.describing import binary, product
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError
 from stpatch_jax.flops import compiled_bytes, gradient_flops
-from stpatch_jax.nn import (
-    BackboneConfig,
-    ConvRecurrentConfig,
-    FlatPatchesConfig,
-    PatchCNNConfig,
-    PatchTransformerConfig,
-)
+from stpatch_jax.nn.layers import BackboneConfig
 from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.windows import WindowSpec
 
-BACKBONES: dict[str, Callable[[WindowSpec], BackboneConfig]] = {
-    "conv_recurrent": ConvRecurrentConfig.base,
-    "flat_patches": FlatPatchesConfig,
-    "patch_cnn": PatchCNNConfig.base,
-    "patch_transformer": PatchTransformerConfig.base,
-}
-"""Backbones whose windows can be chosen, by name, at their `base` size."""
+
+def windowed_backbones() -> dict[str, type[BackboneConfig]]:
+    """The configs of all backbones whose windows can be chosen, by name, a user's own included.
+
+    >>> import stpatch_jax.nn
+    >>> [name for name in sorted(windowed_backbones()) if name.startswith("p")]
+    ['patch_cnn', 'patch_transformer']
+    """
+    return {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__.removesuffix("Config")).lower(): kind
+        for kind in _subclasses(BackboneConfig)
+        if "spec" in {field.name for field in dataclasses.fields(kind)}
+    }
+
+
+def _subclasses(kind: type[BackboneConfig]) -> Iterator[type[BackboneConfig]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ def window_cost(
         InputError: Windows or backbone do not fit the shape.
 
     Examples:
+        >>> from stpatch_jax.nn import PatchTransformerConfig
         >>> cost = window_cost((8, 16, 16), (2, 8, 8), PatchTransformerConfig.tiny)
         >>> cost.patches, cost.values_per_patch, cost.parameters
         (16, 128, 6544)
@@ -95,10 +103,10 @@ def window_cost(
     x = jax.ShapeDtypeStruct((1, *shape, channels), jnp.float32)
     grid = spec.grid_shape(shape)
     values = math.prod(spec.window_shape(shape)) * channels
-    used = None
+    peak = None
     if memory:
         gradient = nnx.jit(nnx.grad(lambda model, x: _total(model, x)[0]))
-        used = compiled_bytes(gradient.lower(model, x).compile())
+        peak = compiled_bytes(gradient.lower(model, x).compile())
     return WindowCost(
         spec,
         grid,
@@ -106,7 +114,7 @@ def window_cost(
         4 * math.prod(grid) * values,
         sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))),
         gradient_flops(_total, model, x),
-        used,
+        peak,
     )
 
 
@@ -136,17 +144,18 @@ def window_costs(
         Sorted by FLOPs, then by the bytes of the patches.
 
     Examples:
-        >>> found = window_costs((8, 16), [(2, 2), (4, 4), (8, 32)], PatchTransformerConfig.tiny)
-        >>> [cost.spec.window for cost in found]
+        >>> from stpatch_jax.nn import PatchTransformerConfig
+        >>> costs = window_costs((8, 16), [(2, 2), (4, 4), (8, 32)], PatchTransformerConfig.tiny)
+        >>> [cost.spec.window for cost in costs]
         [(4, 4), (2, 2)]
     """
-    found = []
+    costs = []
     for spec in specs:
         try:
-            found.append(window_cost(shape, spec, backbone, channels=channels))
+            costs.append(window_cost(shape, spec, backbone, channels=channels))
         except InputError:
             continue
-    return sorted(found, key=lambda cost: (cost.flops, cost.patch_bytes))
+    return sorted(costs, key=lambda cost: (cost.flops, cost.patch_bytes))
 
 
 def nearby_windows(spec: WindowSpec, shape: Sequence[int]) -> list[WindowSpec]:
@@ -165,7 +174,7 @@ def nearby_windows(spec: WindowSpec, shape: Sequence[int]) -> list[WindowSpec]:
         [((2,), (2,)), ((2,), (1,)), ((4,), (4,)), ((4,), (2,)), ((8,), (8,)), ((8,), (4,))]
     """
     window = spec.window_shape(shape)
-    found: dict[WindowSpec, None] = {}
+    specs: dict[WindowSpec, None] = {}
     factors = (0.5, 1, 2)
     for in_time, in_space in itertools.product(factors, factors if len(window) > 1 else (1,)):
         scales = (in_time, *[in_space] * (len(window) - 1))
@@ -173,50 +182,5 @@ def nearby_windows(spec: WindowSpec, shape: Sequence[int]) -> list[WindowSpec]:
         if any(n > size for n, size in zip(cells, shape, strict=True)):
             continue
         for stride in (cells, [max(1, n // 2) for n in cells]):
-            found[spec.replace(window=tuple(cells), stride=tuple(stride))] = None
-    return list(found)
-
-
-def describe_costs(costs: Sequence[WindowCost], *, chosen: WindowCost, name: str) -> str:
-    """A table of `window_costs`, beside the windows that were asked for.
-
-    Args:
-        costs: The list.
-        chosen: The windows asked for, which are marked.
-        name: Name of the backbone.
-
-    Raises:
-        InputError: There is nothing to list.
-    """
-    require(bool(costs), "no window fits the example and the backbone; give a smaller one")
-    memory = (
-        "" if chosen.memory is None else f", {binary(chosen.memory)} of memory on this platform"
-    )
-    grid = product(chosen.grid)
-    lines = [
-        f"{name} with {product(chosen.spec.window)}: {chosen.patches:,} tokens ({grid}), "
-        f"{chosen.parameters:,} parameters, {_amount(chosen.flops)}FLOP a gradient of one example"
-        f"{memory}",
-        "",
-        f"{'window':>16} {'stride':>14} {'patches':>9} {'bytes':>10} {'parameters':>12} "
-        f"{'FLOP':>8} {'relative':>9}",
-    ]
-    for cost in costs:
-        mark = " <" if cost.spec == chosen.spec else ""
-        relative = cost.flops / chosen.flops if chosen.flops else 1.0
-        lines.append(
-            f"{product(cost.spec.window):>16} {product(cost.spec.stride):>14} {cost.patches:>9,} "
-            f"{binary(cost.patch_bytes):>10} {cost.parameters:>12,} {_amount(cost.flops):>8} "
-            f"{relative:>9.2f}{mark}"
-        )
-    return "\n".join(lines)
-
-
-def _amount(number: int) -> str:
-    """A large number with the letter of its power of a thousand."""
-    value = float(number)
-    for letter in ("", "k", "M", "G", "T"):
-        if value < 1000:
-            return f"{value:.3g} {letter}"
-        value /= 1000
-    return f"{value:.3g} P"
+            specs[spec.replace(window=tuple(cells), stride=tuple(stride))] = None
+    return list(specs)

@@ -12,7 +12,6 @@ from stpatch_jax.plotting.attributions import (
     importance_bars,
 )
 from stpatch_jax.plotting.boxes import detection_boxes
-from stpatch_jax.plotting.folding import blend_profile, cover_map, seams
 from stpatch_jax.plotting.forecasts import (
     error_by_lead_time,
     forecast_against_truth,
@@ -23,7 +22,7 @@ from stpatch_jax.plotting.maps import map_panel
 from stpatch_jax.plotting.style import MODEL, NAIVE, TRUTH, new_figure
 from stpatch_jax.plotting.text import attribution_over_text, text_rows
 from stpatch_jax.plotting.training import confusion_matrix, learning_curve
-from stpatch_jax.plotting.windows import patch_grid
+from stpatch_jax.plotting.windows import cover_map, patch_grid
 
 __all__ = [
     "MODEL",
@@ -33,7 +32,6 @@ __all__ = [
     "attribution_below_series",
     "attribution_over_frame",
     "attribution_over_text",
-    "blend_profile",
     "confusion_matrix",
     "cover_map",
     "deletion_curves",
@@ -47,6 +45,5 @@ __all__ = [
     "patch_grid",
     "quantile_bands",
     "returns_and_quantiles",
-    "seams",
     "text_rows",
 ]

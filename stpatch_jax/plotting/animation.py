@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, check_size, require
 from stpatch_jax.plotting.style import new_figure
 
 
@@ -38,7 +38,7 @@ def animate(
     """
     path = Path(path)
     require(path.suffix == ".gif", f"an animation must be a .gif, got {path.name}; name it so")
-    require(frames >= 1, f"an animation needs at least 1 frame, got {frames}; give more")
+    check_size("frames", frames)
     part = path.with_name(f".{path.stem}.part.gif")
     figure = new_figure(1, 1, size=size)
     writer = PillowWriter(fps=per_second)  # pyright: ignore[reportArgumentType]
@@ -51,8 +51,8 @@ def animate(
         part.replace(path)
     except OSError as error:
         raise InputError(
-            f"the animation {path} must be writable, but it is not ({error.strerror or error}); "
-            "give a path in an existing folder with room"
+            f"the animation {path} must be writable, got {error.strerror or error}; give a path in "
+            "an existing folder with room"
         ) from error
     finally:
         part.unlink(missing_ok=True)

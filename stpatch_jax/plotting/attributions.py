@@ -55,7 +55,7 @@ def attribution_over_frame(
     """
     require(
         frame.ndim == 2 and frame.dims == attribution.dims and frame.shape == attribution.shape,
-        f"frame and attribution must have the same two axes, but they are {dict(frame.sizes)} and "
+        f"frame and attribution must have the same two axes, got {dict(frame.sizes)} and "
         f"{dict(attribution.sizes)}; select one time and channel of both",
     )
     low, high = limits or colour_limits(attribution.values, diverging=True)
@@ -91,7 +91,7 @@ def attribution_below_series(
     """
     require(
         series.ndim == 1 and series.shape == attribution.shape,
-        f"series and attribution must be one row each of the same length, but they are "
+        f"series and attribution must be one row each of the same length, got "
         f"{series.shape} and {attribution.shape}; select one cell and channel of both",
     )
     (dim,) = series.dims

@@ -46,14 +46,14 @@ def detection_boxes(
     frame = np.asarray(frame)
     require(
         boxes.ndim == 2 and boxes.shape[1] == 4,
-        f"boxes must have the shape (n, 4), but it is {boxes.shape}; give (row, column, row, "
-        "column) for each",
+        f"boxes must have the shape (n, 4), got {boxes.shape}; give (row, column, row, column) for "
+        "each",
     )
-    for name, given in (("labels", labels), ("scores", scores)):
+    for name, values in (("labels", labels), ("scores", scores)):
         require(
-            given is None or len(given) == len(boxes),
-            f"{name} must be one for each of {len(boxes)} boxes, but they are "
-            f"{0 if given is None else len(given)}; give one each",
+            values is None or len(values) == len(boxes),
+            f"{name} must be one for each of {len(boxes)} boxes, got "
+            f"{0 if values is None else len(values)}; give one each",
         )
     frame = frame[..., 0] if frame.ndim == 3 and frame.shape[-1] == 1 else frame
     ax.imshow(frame, cmap="gray", interpolation="nearest")

@@ -143,8 +143,8 @@ def quantile_bands(
     """
     require(
         quantiles.shape == (len(times), len(levels)),
-        f"quantiles must have the shape (horizon, quantile) = {(len(times), len(levels))}, but it "
-        f"is {quantiles.shape}; give one for each time and level",
+        f"quantiles must have the shape (horizon, quantile) = {(len(times), len(levels))}, got "
+        f"{quantiles.shape}; give one for each time and level",
     )
     bands = len(levels) // 2
     for at in range(bands):

@@ -52,7 +52,7 @@ def map_panel(
     """
     require(
         values.ndim == 2,
-        f"a map must have two axes, but it has {values.dims}; select or average the others first",
+        f"a map must have two axes, got {values.dims}; select or average the others first",
     )
     rows, columns = (_edges(values, dim) for dim in values.dims)
     low, high = limits or colour_limits(values.values, diverging=diverging)

@@ -1,6 +1,8 @@
-"""A picture of the patch grid over a part of a field."""
+"""A picture of the patch grid over a part of a field, and of how often it covers each cell."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data.fields.describing import fitting_axes, product, told
 from stpatch_jax.data.fields.writers import channel_units
+from stpatch_jax.patches.folding import cover_count
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 
 # More windows than these along an axis of a picture would run into each other.
@@ -18,7 +21,7 @@ _SHOWN = 64
 
 
 def draw_patches(field: xr.DataArray, spec: WindowSpec) -> Figure:
-    """Draws the patch grid over a part of the field that shows single windows.
+    """Draws the patch grid over a part of the field that shows single windows, and its cover.
 
     Over a series without space, over time and space of a panel, over a frame of a map or video, and
     over a plane of a volume, in the middle of the axes that the picture has not. Only what is drawn
@@ -45,16 +48,39 @@ def draw_patches(field: xr.DataArray, spec: WindowSpec) -> Figure:
     unit = channel_units(field).get(str(field.channel.values[0]), "")
     if len(axes) == 2:
         values, unit = _standardised(values), "standard deviations from the row's mean"
-    figure = plotting.new_figure(1, 1, size=_size(values, shown))
+    labels = [f"{field.dims[axis]} ({'time steps' if axis == 0 else 'cells'})" for axis in drawn]
+    # A series runs over its cover; a frame has it on the right.
+    rows, columns = (2, 1) if len(shown) == 1 else (1, 2)
+    figure = plotting.new_figure(rows, columns, size=_size(values, shown))
+    grid, cover = figure.axes
     plotting.patch_grid(
         values,
         shown,
-        ax=figure.axes[0],
-        labels=[f"{field.dims[axis]} ({'time steps' if axis == 0 else 'cells'})" for axis in drawn],
+        ax=grid,
+        labels=labels,
         unit="" if picture else unit,
         title=_title(field, axes, drawn, picture=picture),
     )
+    counts = _cover(spec, axes, drawn)[tuple(slice(axis.size) for axis in shown)]
+    plotting.cover_map(counts, ax=cover, labels=labels, title="windows that hold each cell")
     return figure
+
+
+def _cover(spec: WindowSpec, axes: Sequence[AxisWindows], drawn: Sequence[int]) -> np.ndarray:
+    """How many windows hold each cell of the plane that is drawn, in the middle of the others."""
+    at = tuple(slice(None) if axis in drawn else _middle(axes[axis]) for axis in range(len(axes)))
+    if spec.footprint is not None:
+        counts = cover_count(spec, [axis.size for axis in axes])[at]
+        return counts.T if tuple(drawn) == (1, 0) else counts
+    # Boxes cover by axis, so a field of any length needs no counts of all its cells.
+    each = [_axis_cover(axis)[where] for axis, where in zip(axes, at, strict=True)]
+    rest = math.prod(int(each[axis]) for axis in range(len(axes)) if axis not in drawn)
+    return rest * functools.reduce(np.multiply.outer, [each[axis] for axis in drawn])
+
+
+def _axis_cover(axis: AxisWindows) -> np.ndarray:
+    cells = axis.source_cells()
+    return np.bincount(cells[cells >= 0], minlength=axis.size)
 
 
 def _first_windows(axis: AxisWindows) -> AxisWindows:
@@ -85,9 +111,9 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 def _size(values: np.ndarray, shown: Sequence[AxisWindows]) -> tuple[float, float]:
     """Inches of a picture; one of rows and columns keeps the shape of its cells."""
     if len(shown) == 1:
-        return 9.0, 4.0
+        return 9.0, 6.0
     rows, columns = values.shape[:2]
-    return 8.0, min(max(7.0 * rows / columns, 3.5), 9.0) + 0.9
+    return 15.0, min(max(7.0 * rows / columns, 3.5), 9.0) + 0.9
 
 
 def _title(

@@ -44,7 +44,7 @@ def attribution_over_text(
     """
     require(
         attribution.ndim == 1 and attribution.size == len(words),
-        f"an attribution of {len(words)} words must be one number each, but it is "
+        f"an attribution of {len(words)} words must be one number each, got "
         f"{dict(attribution.sizes)}; sum it over its other axes",
     )
     values = attribution.values

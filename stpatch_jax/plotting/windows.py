@@ -1,4 +1,4 @@
-"""Where windows lie: over a frame, or below a series."""
+"""Where windows lie, over a frame or below a series, and how many of them hold each cell."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
+from matplotlib.colors import BoundaryNorm
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from stpatch_jax.errors import require
 from stpatch_jax.patches.windows import AxisWindows
 from stpatch_jax.plotting.style import (
     MISSING,
@@ -59,6 +61,55 @@ def patch_grid(
     return ax
 
 
+def cover_map(counts: np.ndarray, *, ax: Axes, labels: Sequence[str] = (), title: str = "") -> Axes:
+    """Draws how many windows hold each cell; cells in none stand out.
+
+    Args:
+        counts: Counts [time], or those of a plane [row, column], see `cover_count`.
+        ax: Where to draw.
+        labels: Name and unit of each axis.
+        title: What is drawn.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        InputError: The counts have more than two axes.
+    """
+    require(
+        counts.ndim in (1, 2),
+        f"counts must be [time] or [row, column], got {counts.ndim} axes; cut out a plane",
+    )
+    if counts.ndim == 1:
+        cells = np.arange(len(counts))
+        ax.step(cells, counts, where="mid", color=MODEL)
+        ax.fill_between(cells, counts, step="mid", color=MODEL, alpha=0.2)
+        ax.set_ylim(0, counts.max() + 0.5)
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        levels = np.arange(1, max(int(counts.max()), 1) + 2) - 0.5
+        # From 1 up: a cell in no window is none of the colours.
+        norm = BoundaryNorm(levels, 256) if len(levels) <= 12 else None
+        style: dict[str, Any] = {"cmap": colour_map("cividis"), "norm": norm}
+        shown = np.ma.masked_equal(counts, 0)
+        image = ax.imshow(shown, interpolation="nearest", **style)
+        _proportion(ax, counts)
+        ticks = np.unique(counts[counts > 0]) if norm is not None else None
+        if ax.figure is not None:
+            ax.figure.colorbar(image, ax=ax, label="windows", ticks=ticks, shrink=0.85)
+    ax.set_ylabel(labels[0] if len(labels) > 1 else "windows")
+    ax.set_xlabel(labels[-1] if labels else "time (time steps)")
+    none = f"{100 * np.mean(counts == 0):.3g} % of the cells in no window"
+    ax.set_title(f"{title}\n{none}".strip(), fontsize="medium")
+    return ax
+
+
+def _proportion(ax: Axes, values: np.ndarray) -> None:
+    """Cells are squares, but stretched where they would be too narrow to be seen."""
+    ratio = values.shape[0] / values.shape[1]
+    ax.set_aspect("equal" if 0.3 < ratio < 3 else "auto")
+
+
 def _grid_over_frame(
     values: np.ndarray, axes: Sequence[AxisWindows], ax: Axes, unit: str
 ) -> list[Artist]:
@@ -67,13 +118,11 @@ def _grid_over_frame(
     if values.ndim == 2:
         style["vmin"], style["vmax"] = colour_limits(values)
     image = ax.imshow(values, interpolation="nearest", **style)
-    # Cells so narrow that they could not be seen are stretched.
-    ratio = values.shape[0] / values.shape[1]
-    ax.set_aspect("equal" if 0.3 < ratio < 3 else "auto")
+    _proportion(ax, values)
     boxes = [_box(row, column) for row in _spans(rows) for column in _spans(columns)]
     thin = 0.8 if max(rows.count, columns.count) <= 24 else 0.4
     ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor="white", linewidth=thin))
-    (up, one), (left, other) = _chosen(rows), _chosen(columns)
+    (up, one), (left, other) = _middle_windows(rows), _middle_windows(columns)
     ax.add_patch(_box(up, left, edgecolor=NAIVE, linewidth=2.2, label="one window"))
     for row, column in ((one, left), (up, other)):
         if (row, column) != (up, left):
@@ -102,7 +151,7 @@ def _grid_below_series(
 ) -> list[Artist]:
     (axis,) = axes
     ax.plot(np.arange(axis.size), values, color=TRUTH, linewidth=1.0, label="series")
-    (start, stop), following = _chosen(axis)
+    (start, stop), following = _middle_windows(axis)
     # Windows that overlap lie on lines of their own, in the lower quarter.
     lines = max(1, -(-axis.effective // axis.stride))
     height = 0.22 / lines
@@ -135,7 +184,7 @@ def _spans(axis: AxisWindows) -> list[tuple[int, int]]:
     return [(start, start + axis.effective) for start in axis.starts]
 
 
-def _chosen(axis: AxisWindows) -> tuple[tuple[int, int], tuple[int, int]]:
+def _middle_windows(axis: AxisWindows) -> tuple[tuple[int, int], tuple[int, int]]:
     """The window in the middle, and the one after it if there is one."""
     spans = _spans(axis)
     at = (len(spans) - 1) // 2

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import imread
 from PIL import Image
 
-from stpatch_jax import WindowSpec, blend_weights, cover_count, plotting
+from stpatch_jax import WindowSpec, cover_count, plotting
 from stpatch_jax.errors import InputError
 
 RANDOM = np.random.default_rng(0)
@@ -64,14 +64,9 @@ PLOTS = {
         ax=ax,
     ),
     "no boxes": lambda ax: plotting.detection_boxes(np.zeros((8, 10)), np.zeros((0, 4)), ax=ax),
-    "cover of a series": lambda ax: plotting.cover_map((4,), (21,), ax=ax),
-    "cover of a panel": lambda ax: plotting.cover_map((4, 2), (21, 5), ax=ax),
-    "cover of frames": lambda ax: plotting.cover_map(
-        WindowSpec((2, 4, 4), stride=(2, 1, 1)), (4, 16, 24), ax=ax
-    ),
-    "blend": lambda ax: plotting.blend_profile(WindowSpec((8,), stride=4), 32, ax=ax),
-    "seams": lambda ax: plotting.seams(
-        np.arange(20.0)[:, None], WindowSpec((5,)).axes((20,))[0], ax=ax, unit="K"
+    "cover of a series": lambda ax: plotting.cover_map(cover_count((4,), (21,)), ax=ax),
+    "cover of a frame": lambda ax: plotting.cover_map(
+        cover_count(WindowSpec((4, 4), stride=1), (16, 24)), ax=ax, labels=("height", "width")
     ),
     "bands": lambda ax: plotting.quantile_bands(
         TIMES[8:],
@@ -156,18 +151,6 @@ def test_a_text_is_written_on_the_colour_of_its_attributions(tmp_path):
         plotting.attribution_over_text(words[:2], values, ax=ax)
 
 
-def test_cover_and_blend_show_the_counts_and_weights():
-    ax = plotting.new_figure(1, 2, size=(4, 3)).axes
-    spec = WindowSpec((4,), stride=3)
-    line = plotting.cover_map(spec, (12,), ax=ax[0]).get_lines()[0]
-    np.testing.assert_array_equal(line.get_ydata(), cover_count(spec, (12,)))
-    lines = plotting.blend_profile(spec, 10, ax=ax[1], blend="linear").get_lines()
-    np.testing.assert_allclose(np.asarray(lines[-1].get_ydata()), 1)
-    np.testing.assert_allclose(
-        np.asarray(lines[1].get_ydata()), blend_weights(spec, (10,), blend="linear")[1]
-    )
-
-
 @pytest.mark.parametrize("shape", [(15, 32), (15,)])
 def test_windows_are_counted_in_whole_cells(shape):
     ax = plotting.new_figure(1, 1, size=(4, 3)).axes[0]
@@ -175,15 +158,6 @@ def test_windows_are_counted_in_whole_cells(shape):
     plotting.patch_grid(np.arange(np.prod(shape)).reshape(shape) / 7, axes, ax=ax, labels="tx")
     across = ax.get_xticks(), ax.get_yticks() if len(shape) > 1 else ()
     assert all(tick == round(tick) for ticks in across for tick in ticks)
-
-
-def test_seams_stick_out():
-    values = np.arange(20.0)
-    values[5:] += 9
-    ax = plotting.new_figure(1, 1, size=(4, 3)).axes[0]
-    plotting.seams(values[:, None], WindowSpec((5,)).axes((20,))[0], ax=ax)
-    assert np.asarray(ax.get_lines()[-1].get_ydata()).tolist() == [1, 1, 1, 1, 10] + [1] * 14
-    assert "at borders 4 times the jump elsewhere" in ax.get_title()
 
 
 def test_an_animation_has_its_frames(tmp_path):
