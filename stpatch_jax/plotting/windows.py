@@ -85,7 +85,6 @@ def cover_map(counts: np.ndarray, *, ax: Axes, labels: Sequence[str] = (), title
         ax.step(cells, counts, where="mid", color=MODEL)
         ax.fill_between(cells, counts, step="mid", color=MODEL, alpha=0.2)
         ax.set_ylim(0, counts.max() + 0.5)
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     else:
         levels = np.arange(1, max(int(counts.max()), 1) + 2) - 0.5
         # From 1 up: a cell in no window is none of the colours.
@@ -97,6 +96,8 @@ def cover_map(counts: np.ndarray, *, ax: Axes, labels: Sequence[str] = (), title
         ticks = np.unique(counts[counts > 0]) if norm is not None else None
         if ax.figure is not None:
             ax.figure.colorbar(image, ax=ax, label="windows", ticks=ticks, shrink=0.85)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(labels[0] if len(labels) > 1 else "windows")
     ax.set_xlabel(labels[-1] if labels else "time (time steps)")
     none = f"{100 * np.mean(counts == 0):.3g} % of the cells in no window"
