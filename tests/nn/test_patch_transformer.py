@@ -258,7 +258,9 @@ def test_packed_rows_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match='attention must be "joint" for packed rows, got "time"'):
         build((2, 2), attention="time").encode(tokens, positions, ids)
     model = build((2, 2))
-    with pytest.raises(InputError, match=r"tokens \(rows, length, 8\).*got shape \(2, 5, 4\)"):
+    with pytest.raises(
+        InputError, match=r"tokens must be \(rows, length, 8\) .* got shape \(2, 5, 4\)"
+    ):
         model.encode(tokens[..., :4], positions, ids)
     with pytest.raises(InputError, match=r"segment_ids must be \(2, 5, 2\) and \(2, 5\)"):
         model.encode(tokens, positions[..., :1], ids)

@@ -146,7 +146,9 @@ def test_shapes_that_do_not_fit_are_refused():
         InputError, match=re.escape("the feature map must be (batch, *(2, 3), 4), got")
     ):
         head(jnp.zeros((1, 2, 3, 5)))
-    with pytest.raises(InputError, match=re.escape("flattens a grid of (2, 3) cells, got (2, 4)")):
+    with pytest.raises(
+        InputError, match=re.escape("the grid must be (2, 3) to be flattened, got (2, 4)")
+    ):
         head(jnp.zeros((1, 2, 4, 4)))
     with pytest.raises(InputError, match="classes must be a whole number >= 2, got 1"):
         ClassificationHead((2, 3), 4, classes=1, rngs=nnx.Rngs(0))

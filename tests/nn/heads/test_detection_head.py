@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.nn import LayerOptions
 from stpatch_jax.nn.heads import DetectionHead, Detections, non_maximum_suppression
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -74,7 +75,7 @@ def test_boxes_are_in_cells_and_start_near_their_windows_at_a_low_score():
         (1, 4, 3), stride=(1, 2, 3), dilation=(1, 1, 2), padding=("VALID", "SAME", "VALID")
     )
     shape = (2, 6, 8)
-    head = build(spec, shape, hidden=(5,), dropout=0.5, dtype="bfloat16")
+    head = build(spec, shape, hidden=(5,), dropout=0.5, options=LayerOptions(dtype="bfloat16"))
     assert spec.grid_shape(shape) == (2, 3, 2)
     features = jnp.ones((2, 2, 3, 2, FEATURES), jnp.bfloat16)
     evaluate = nnx.view(head, deterministic=True)
