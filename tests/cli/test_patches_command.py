@@ -1,6 +1,7 @@
 """`stpatch patches`: its figures against the operators, its pictures, what it reads and refuses."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,8 @@ def test_every_picture_shows_how_many_windows_hold_each_cell(name):
     if name == "series":
         np.testing.assert_array_equal(drawn.get_lines()[0].get_ydata(), counts)
     else:
-        shown = np.ma.filled(drawn.get_images()[0].get_array(), 0)
+        image: Any = drawn.get_images()[0].get_array()
+        shown = np.ma.filled(image, 0)
         np.testing.assert_array_equal(shown, counts.T if name == "panel" else counts)
     assert f"{100 * np.mean(counts == 0):.3g} % of the cells in no window" in drawn.get_title()
 
@@ -189,7 +191,7 @@ def test_a_file_is_described_and_drawn(tmp_path, capsys):
             ["--window", "4", "3", "3", "--stride", "1", "2"],
             "stride must have one entry per window",
         ),
-        (["--window", "4", "3", "3", "--variable", "wind"], "there is no wind"),
+        (["--window", "4", "3", "3", "--variable", "wind"], "got wind; choose"),
         (["--window", "4", "3", "3", "--output", "{}/a.txt"], "must be a file of one of the types"),
         (["--window", "4", "3", "3", "--output", "{}/none/a.png"], "must be writable"),
     ],
