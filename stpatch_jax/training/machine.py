@@ -1,9 +1,7 @@
 """Metrics of a run that depend on the machine: times, throughput, share of peak, memory."""
 
 import contextlib
-import dataclasses
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +23,9 @@ PEAKS = {
 (NVIDIA's for the SXM forms)."""
 
 
-@dataclasses.dataclass
-class Clock:
-    """Adds up the seconds spent under each name."""
-
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Adds the seconds of a `with` block under a name."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
 def machine_metrics(
     mesh: Mesh,
-    clock: Clock,
+    seconds: Mapping[str, float],
     steps: int,
     *,
     examples: int,
@@ -62,7 +44,7 @@ def machine_metrics(
 
     Args:
         mesh: The mesh of the run.
-        clock: With the seconds of `step`, `compile`, `validation` and `save`.
+        seconds: Spent on `step`, `compile`, `validation` and `save`.
         steps: Those taken, the one of `compile` among them.
         examples: Of the global batch.
         patches: Of an example.
@@ -70,7 +52,7 @@ def machine_metrics(
         memory: Bytes of a step on one device.
     """
     device = mesh.devices.flat[0]
-    rate = (steps - 1) / clock.seconds["step"] if steps > 1 else None
+    rate = (steps - 1) / seconds["step"] if steps > 1 else None
     per_second = rate * flops if rate and flops else None
     peak = next((value for name, value in PEAKS.items() if name in device.device_kind), None)
     used = mesh.local_devices[0].memory_stats() or {}
@@ -79,10 +61,7 @@ def machine_metrics(
         "device_kind": device.device_kind,
         "devices": mesh.size,
         "processes": jax.process_count(),
-        **{
-            f"{name}_seconds": clock.seconds.get(name, 0.0)
-            for name in ("compile", "validation", "save")
-        },
+        **{f"{name}_seconds": seconds[name] for name in ("compile", "validation", "save")},
         "steps_per_second": rate,
         "samples_per_second": rate * examples if rate else None,
         "patches_per_second": rate * examples * patches if rate and patches else None,

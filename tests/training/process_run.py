@@ -27,6 +27,8 @@ HEARTBEAT_S = 20
 """How soon JAX notices a process that died; a survivor then still has to exit."""
 TIMEOUT_S = 10
 """How soon a process gives up a step in which another hangs; another's save must be quicker."""
+MEAN = np.arange(3) / 7
+"""What was fitted to the data; goes into every checkpoint."""
 CONFIG = TrainConfig(
     batch_size=8,
     seed=5,
@@ -71,7 +73,9 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
 
 def train(workdir: Path, config: TrainConfig) -> None:
     print("started", flush=True)
-    result = fit(Model, loss, batches, config, workdir=workdir, progress=False)
+    result = fit(
+        Model, loss, batches, config, workdir=workdir, arrays={"mean": MEAN}, progress=False
+    )
     answer = {"step": result.step, "interrupted": result.interrupted}
     print(json.dumps(answer | {"digest": digest(result.state)}), flush=True)
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from process_run import CONFIG, HEARTBEAT_S
+from process_run import CONFIG, HEARTBEAT_S, MEAN
 from small_panel import flags, write_table
 from small_run import UNREADABLE
 
+from stpatch_jax.training import Checkpoints
 from stpatch_jax.training.loop import most_steps_lost
 from stpatch_jax.training.watchdog import EXIT_CODE
 
@@ -112,6 +113,9 @@ def test_two_processes_train_as_one_does(tmp_path: Path, start: Any) -> None:
         sorted(p.name for p in (tmp_path / d / "checkpoints").iterdir()) for d in ("alone", "both")
     ]
     assert kept[0] == kept[1]
+    for folder in ("alone", "both"):
+        with Checkpoints(tmp_path / folder / "checkpoints") as checkpoints:
+            np.testing.assert_array_equal(checkpoints.arrays(12)["mean"], MEAN, strict=True)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
