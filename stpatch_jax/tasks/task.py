@@ -12,7 +12,7 @@ from flax import nnx
 
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
-from stpatch_jax.tasks.models import BackboneWithHead, Ensemble
+from stpatch_jax.tasks.models import Ensemble
 
 Batch = Mapping[str, Any]
 """Arrays by name, each [batch, ...]."""
@@ -153,7 +153,7 @@ class TaskBase:
             f"{self.inputs[0]} must have the axes (batch, time, *space, channel), got shape "
             f"{field}; give an axis of length 1 to what has none",
         )
-        built = []
+        built: list[Any] = []
         for _ in range(self.networks):
             body = backbone.build(field[-1], shape=field[1:-1], rngs=rngs)
             built.append(self.network(body, backbone, shapes, rngs=rngs))
@@ -168,8 +168,8 @@ class TaskBase:
 
     def network(
         self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
-    ) -> BackboneWithHead:
-        """Puts the head on a backbone.
+    ) -> nnx.Module:
+        """Puts the head on a backbone, such as a `BackboneWithHead`.
 
         Args:
             body: The backbone that was built.
