@@ -151,6 +151,7 @@ class SelfAttention(nnx.Module):
         y = self.out(y.reshape(batch, tokens, features))
         if mask is None:
             return y
+        # What a kernel makes of a token that may look at none is the kernel's own.
         looks = mask.any(-1)
         if causal:
             looks = (mask & jnp.tri(tokens, dtype=bool)[None]).any(-1)
@@ -188,6 +189,7 @@ def attention_kernel(
         return "xla"
     recent = float(device.compute_capability) >= 8.0
     short = jnp.dtype(dtype).itemsize == 2
+    # The limits of cuDNN's flash kernel; beyond them `dot_product_attention` would raise.
     fits = width % 8 == 0 and width <= 128 and not (masked and tokens % 2)
     return "cudnn" if recent and short and fits and tokens >= _FLASH_TOKENS else "xla"
 

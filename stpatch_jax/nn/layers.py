@@ -36,11 +36,6 @@ _FEW_CHANNELS = 32
 _MOST_TAPS = 27
 
 
-def is_size(value: object) -> bool:
-    """Whether a value is a positive integer, as every width, depth and length must be."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 def check_sizes(name: str, values: Sequence[int], *, least: int = 1) -> None:
     """Refuses what is not a row of positive whole numbers, at least `least` of them.
 
@@ -203,9 +198,9 @@ class BackboneConfig(LayerOptions, Generic[Network]):
             fields: The other settings.
         """
         spec = WindowSpec((1,) * (spec + 1)) if isinstance(spec, int) else WindowSpec.of(spec)
-        given = {"spec": spec, "space_axes": spec.rank - 1}
+        places = {"spec": spec, "space_axes": spec.rank - 1}
         names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: given[name] for name in given.keys() & names}, **fields)
+        return cls(**{name: places[name] for name in places.keys() & names}, **fields)
 
     @classmethod
     def tiny(cls, spec: Windows) -> Self:
@@ -335,6 +330,7 @@ def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Ar
 def add_bias(y: jax.Array, bias: nnx.Param[jax.Array]) -> jax.Array:
     """Adds a bias [features] to [..., features], in the dtype of the latter."""
     values = bias[...].astype(y.dtype)
+    # Of the same rank, since promotion of ranks may be set to raise.
     return y + values.reshape((1,) * (y.ndim - 1) + values.shape)
 
 
@@ -404,6 +400,7 @@ def _convolve_by_library(
 ) -> jax.Array:
     """Convolves by the library, with fewer axes where that is faster."""
     axes = len(padding)
+    # One axis less at a time: what is merged away comes back to `_convolve_merged`.
     few = on_cpu and axes > 1 and kernel.shape[0] * kernel.shape[-2] <= _FEW_CHANNELS
     if few or axes > (2 if on_cpu else 3):
         x, kernel = _taps_to_channels(x, kernel, padding[0])

@@ -258,6 +258,7 @@ def _scan_pushed(
         return carry, carry[1]
 
     carry = _zeros((*inputs.shape[1:-1], kernel.shape[-2]), inputs.dtype)
+    # A loop, not unrolled: a program that grows with the series compiles too long.
     return jax.lax.scan(step, carry, (inputs, push))[1]
 
 
@@ -270,9 +271,12 @@ def _scan_jvp(advance: Advance, primals: Any, tangents: Any) -> tuple[jax.Array,
     """
     kernel, inputs = primals
     kernel_tangent, inputs_tangent = tangents
+    # One linear map for both tangents: `push` stands where the kernel's would add to the gates, so
+    # that its transpose runs one loop back and hands out the cotangents of all steps at once.
     y, linear = jax.linearize(
         functools.partial(_scan_pushed, advance, kernel), inputs, jnp.zeros_like(inputs)
     )
+    # The output that each step saw: that of the step before, zeros at the first.
     last = jnp.moveaxis(jnp.concatenate([jnp.zeros_like(y[:1]), y[:-1]]), 0, 1)
     push = _at_all_steps(lambda h: convolve(h, kernel_tangent), last)
     return y, linear(inputs_tangent, jnp.moveaxis(push, 1, 0))
@@ -286,5 +290,6 @@ def _orthogonal_blocks(key: jax.Array, features: int, blocks: int) -> jax.Array:
     """Draws orthogonal matrices side by side, uniformly (Mezzadri 2007), in float32."""
     normal = jax.random.normal(key, (blocks * features, features))
     q, r = jnp.linalg.qr(normal.reshape(blocks, features, features))
+    # Without the signs of r the result would depend on how QR is computed, and not be uniform.
     q = q * jnp.sign(jnp.diagonal(r, axis1=1, axis2=2))[:, None, :]
     return jnp.moveaxis(q, 0, 1).reshape(features, blocks * features)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.dates import date2num
 from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
@@ -19,6 +19,7 @@ from stpatch_jax.plotting.style import (
     TRUTH,
     colour_limits,
     colour_map,
+    date_axis,
     labelled,
     legend_above,
 )
@@ -114,9 +115,7 @@ def attribution_below_series(
     ax.set_zorder(bars.get_zorder() + 1)
     ax.patch.set_visible(False)
     if at.dtype.kind == "M":
-        locator = AutoDateLocator(minticks=2, maxticks=6)
-        ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        date_axis(ax.xaxis)
     ax.set_xlabel(axis_label(series, dim))
     ax.set_ylabel(unit or str(series.attrs.get("units", "")))
     ax.set_title(title, fontsize="medium")
@@ -134,16 +133,16 @@ def deletion_curves(curves: Mapping[str, xr.Dataset], *, ax: Axes, title: str = 
     Returns:
         `ax`.
     """
-    for number, (name, found) in enumerate(curves.items()):
+    for number, (name, curve) in enumerate(curves.items()):
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.5}
-        at = found.share.values
-        label = f"{name.replace('_', ' ')} ({found.attrs['faithfulness']:.3g})"
-        ax.plot(at, found.deletion.values, linestyle=(0, (3, 1.5)), **style)
-        ax.plot(at, found.insertion.values, label=label, **style)
-        ax.set_ylabel(str(found.deletion.attrs.get("units", "score")))
+        at = curve.share.values
+        label = f"{name.replace('_', ' ')} ({curve.attrs['faithfulness']:.3g})"
+        ax.plot(at, curve.deletion.values, linestyle=(0, (3, 1.5)), **style)
+        ax.plot(at, curve.insertion.values, label=label, **style)
+        ax.set_ylabel(str(curve.deletion.attrs.get("units", "score")))
     ax.set_xlabel("share of the cells taken away (dashed) or put in")
-    told = f"{title}\nfaithfulness in brackets".strip()
-    ax.set_title(told, fontsize="medium", pad=24 if len(curves) <= 2 else 42)
+    title = f"{title}\nfaithfulness in brackets".strip()
+    ax.set_title(title, fontsize="medium", pad=24 if len(curves) <= 2 else 42)
     legend_above(ax, labelled(ax), columns=min(2, max(1, len(curves))))
     return ax
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
@@ -16,6 +16,7 @@ from stpatch_jax.plotting.style import (
     NAIVE,
     QUIET,
     TRUTH,
+    date_axis,
     labelled,
     legend_above,
     naive_style,
@@ -49,7 +50,7 @@ def forecast_against_truth(
         style = {"color": MODEL, "linewidth": 1.4} if name == "model" else naive_style()
         for number, (at, values) in enumerate(lines):
             ax.plot(at, values, label=name if number == 0 else None, **style)
-    _dates(ax)
+    date_axis(ax.xaxis)
     ax.set_title(title, fontsize="medium")
     ax.set_ylabel(unit, fontsize="small")
     ax.tick_params(labelsize="small")
@@ -159,7 +160,7 @@ def quantile_bands(
     if truth is not None:
         ax.plot(times, truth, color=NAIVE, linewidth=1.2, marker=".", label="truth")
     if np.asarray(times).dtype.kind == "M":
-        _dates(ax)
+        date_axis(ax.xaxis)
     else:
         ax.set_xlabel("lead time (time steps)")
     ax.set_ylabel(unit)
@@ -167,9 +168,3 @@ def quantile_bands(
     legend_above(ax, handles, columns=len(handles))
     ax.set_title(title, fontsize="medium", pad=24)
     return ax
-
-
-def _dates(ax: Axes) -> None:
-    locator = AutoDateLocator(minticks=2, maxticks=6)
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))

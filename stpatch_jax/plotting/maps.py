@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.dates import date2num
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
-from stpatch_jax.plotting.style import MISSING, colour_limits, colour_map, legend_above
+from stpatch_jax.plotting.style import MISSING, colour_limits, colour_map, date_axis, legend_above
 
 # Axes of cells, not of places: counted from the top, as in a picture.
 _FROM_TOP = ("height", "row", "y")
@@ -100,9 +100,7 @@ def _describe(ax: Axes, values: xr.DataArray) -> None:
             day = str(values[dim].values[0])[:16].removesuffix("T00:00")
             axis.set_ticks([date2num(values[dim].values[0])], [day])
         elif kind == "M":
-            locator = AutoDateLocator(minticks=2, maxticks=6)
-            axis.set_major_locator(locator)
-            axis.set_major_formatter(ConciseDateFormatter(locator))
+            date_axis(axis)
         elif kind in "UO":
             step = -(-values.sizes[dim] // _MOST_NAMES)
             names = [str(name) for name in values[dim].values[::step]]

@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import Colormap
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 MODEL, NAIVE, TRUTH = "#0072B2", "#D55E00", "#000000"
@@ -38,6 +40,13 @@ def legend_above(ax: Axes, handles: list[Any], *, columns: int) -> None:
     """A legend above the Axes, where nothing drawn can run through it."""
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
     ax.legend(handles=handles, frameon=False, fontsize="small", ncols=columns, **place)
+
+
+def date_axis(axis: Axis) -> None:
+    """Few dates on an axis, each as short as its neighbours allow."""
+    locator = AutoDateLocator(minticks=2, maxticks=6)
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def colour_map(name: str) -> Colormap:
