@@ -27,16 +27,14 @@ def require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
-def check_range(
-    name: str, value: float, low: float, high: float = math.inf, *, bounds: str = "[]"
-) -> None:
+def check_range(name: str, value: float, low: float, high: float, *, bounds: str = "[]") -> None:
     """Refuses a number outside a range.
 
     Args:
         name: What the number is called, in the reader's terms.
         value: The number; NaN lies in no range.
         low: Lower end.
-        high: Upper end.
+        high: Upper end, `math.inf` where there is none.
         bounds: Whether the ends belong to it: "[]" both, "()" none, "[)" and "(]" one of them.
 
     Raises:

@@ -1,6 +1,7 @@
 """Explanations by gradients: integrated gradients and SmoothGrad."""
 
 import functools
+import math
 import warnings
 
 import jax
@@ -135,7 +136,7 @@ def smooth_grad(
     field = as_field(field)
     score = as_score(fn, field)
     check_size("samples", samples)
-    check_range("noise", noise, 0)
+    check_range("noise", noise, 0, math.inf)
     x = values_of(field)
     deviation = np.float32(noise * np.ptp(x))
     total = np.zeros(x.shape)

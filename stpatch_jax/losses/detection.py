@@ -4,6 +4,8 @@ A box is `(lo..., hi...)`, one lower and one upper bound per space axis, 1 to 3 
 cell i of a grid reaches from i to i + 1. A box whose upper bound is below its lower one is empty.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -52,7 +54,7 @@ def focal(
     check_one_shape("logits, target and mask of focal", logits, target, mask)
     if target.dtype != jnp.bool_:
         raise InputError(f"target of focal must be bool, got {target.dtype}; compare it with 0.5")
-    check_range("gamma", gamma, 0)
+    check_range("gamma", gamma, 0, math.inf)
     check_range("alpha", alpha, 0, 1)
     if mask is not None:
         logits, target = jnp.where(mask, logits, 0), target & mask
@@ -143,7 +145,7 @@ def box_loss(
     >>> float(box_loss(jnp.array([[0.0, 1.0]]), jnp.array([[3.0, 4.0]]), smooth_l1=1.0))
     4.0
     """
-    check_range("smooth_l1", smooth_l1, 0)
+    check_range("smooth_l1", smooth_l1, 0, math.inf)
     bounds = None
     if mask is not None:
         if mask.shape != target.shape[:-1]:

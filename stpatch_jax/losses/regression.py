@@ -1,5 +1,7 @@
 """Losses of numbers: squares, absolute values, and Huber's mixture."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,7 +87,7 @@ def huber(
     >>> float(huber(jnp.array([0.0, 0.0]), jnp.array([1.0, 3.0]), delta=1.0))
     1.5
     """
-    check_range("delta", delta, 0, bounds="()")
+    check_range("delta", delta, 0, math.inf, bounds="()")
     error, count = masked_error("huber", prediction, target, mask)
     size = jnp.abs(error)
     # |e| clipped at delta makes both branches one polynomial, without a select in the gradient.

@@ -1,6 +1,7 @@
 """How like two images are: PSNR and SSIM, one for each image."""
 
 import functools
+import math
 import operator
 
 import jax
@@ -122,4 +123,4 @@ def _check_images(name: str, prediction: Array, target: Array, data_range: float
             f"images of {name} must have the axes (..., height, width, channel), got shape "
             f"{target.shape}; add the missing axes"
         )
-    check_range("data_range", data_range, 0, bounds="()")
+    check_range("data_range", data_range, 0, math.inf, bounds="()")

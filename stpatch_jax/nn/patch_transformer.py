@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal, Self, get_args
 
@@ -251,7 +252,13 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
             f"window axes, got features={self.features} and heads={self.heads}; use for example "
             f"features={2 * self.heads * self.spec.rank}",
         )
-        check_range(self.name_of("mlp_ratio"), self.mlp_ratio, 1 / (2 * self.features), bounds="(]")
+        check_range(
+            self.name_of("mlp_ratio"),
+            self.mlp_ratio,
+            1 / (2 * self.features),
+            math.inf,
+            bounds="(]",
+        )
         check_choice(self.name_of("attention"), self.attention, get_args(AttentionKind))
         require(
             self.spec.rank > 1 or self.attention in ("joint", "time"),

@@ -55,7 +55,7 @@ class ClassifyConfig(TaskConfig):
         check_size("members", self.members)
         if isinstance(self.class_weights, tuple):
             for weight in self.class_weights:
-                check_range("class_weights", weight, 0)
+                check_range("class_weights", weight, 0, math.inf)
         else:
             check_choice("class_weights", self.class_weights, ("balanced", None))
 

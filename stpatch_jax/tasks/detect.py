@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -60,7 +61,7 @@ class DetectConfig(TaskConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("gamma", "smooth_l1", "label_weight", "box_weight"):
-            check_range(name, getattr(self, name), 0)
+            check_range(name, getattr(self, name), 0, math.inf)
         for name in ("alpha", "score_threshold", "iou_threshold"):
             check_range(name, getattr(self, name), 0, 1)
         for name in ("candidates", "max_detections"):

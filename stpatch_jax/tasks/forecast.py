@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, Self, TypeVar, get_args
 
@@ -99,8 +100,8 @@ class ForecastConfig(TaskConfig):
         super().__post_init__()
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        check_range("huber_delta", self.huber_delta, 0, bounds="()")
-        check_range("l1", self.l1, 0)
+        check_range("huber_delta", self.huber_delta, 0, math.inf, bounds="()")
+        check_range("l1", self.l1, 0, math.inf)
         check_size("rollout_step", self.rollout_step)
         if self.model_weight != "data":
             check_range("model_weight", self.model_weight, 0, 1)

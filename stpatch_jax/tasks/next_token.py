@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
@@ -228,7 +229,7 @@ class NextToken(TaskBase):
         )
         check_ids("prompt", prompt, len(self.token_counts))
         check_size("length", length)
-        check_range("temperature", temperature, 0)
+        check_range("temperature", temperature, 0, math.inf)
         evaluated = nnx.view(model, deterministic=True, raise_if_not_found=False)
         start = jnp.asarray(prompt, jnp.int32)
         return _sample(evaluated, start, jnp.float32(temperature), key, length=length)

@@ -65,7 +65,7 @@ class ReconstructConfig(TaskConfig):
             f"window must have a space axis for tubes, got {self.window}; use masking random",
         )
         if self.data_range is not None:
-            check_range("data_range", self.data_range, 0, bounds="()")
+            check_range("data_range", self.data_range, 0, math.inf, bounds="()")
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Reconstruct:
         """The task of these settings, as in `TaskConfig.create`."""

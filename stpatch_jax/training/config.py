@@ -36,11 +36,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         flag = "train.optimizer."
         check_choice(flag + "name", self.name, ("adamw", "adam", "sgd"))
-        check_range(flag + "learning-rate", self.learning_rate, 0, bounds="()")
+        check_range(flag + "learning-rate", self.learning_rate, 0, math.inf, bounds="()")
         check_range(flag + "momentum", self.momentum, 0, 1, bounds="[)")
-        check_range(flag + "weight-decay", self.weight_decay, 0, bounds="[)")
+        check_range(flag + "weight-decay", self.weight_decay, 0, math.inf, bounds="[)")
         if self.clip_norm is not None:
-            check_range(flag + "clip-norm", self.clip_norm, 0, bounds="(]")
+            check_range(flag + "clip-norm", self.clip_norm, 0, math.inf, bounds="(]")
         check_size(flag + "warmup-steps", self.warmup_steps, least=0)
         check_choice(flag + "schedule", self.schedule, ("constant", "cosine"))
 
@@ -157,7 +157,7 @@ class TrainConfig:
         if self.ema is not None:
             check_range("train.ema", self.ema, 0, 1, bounds="()")
         if self.step_timeout is not None:
-            check_range("train.step-timeout", self.step_timeout, 0, bounds="()")
+            check_range("train.step-timeout", self.step_timeout, 0, math.inf, bounds="()")
         check_choice("train.on-nonfinite", self.on_nonfinite, ("abort", "skip", "rollback"))
         if self.keep_best is not None:
             order, _, name = self.keep_best.partition(":")

@@ -1,5 +1,6 @@
 """How the values of a field become inputs and targets of a model, and its outputs values again."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -53,7 +54,7 @@ class CleaningConfig:
             check_choice(f"steps[{at}]", step, get_args(StepName))
         if self.hampel_window:
             check_size("hampel_window, unless 0 turns it off,", self.hampel_window, least=3)
-        check_range("hampel_threshold", self.hampel_threshold, 0, bounds="(]")
+        check_range("hampel_threshold", self.hampel_threshold, 0, math.inf, bounds="(]")
         check_range("winsorize", self.winsorize, 0, 0.5, bounds="[)")
 
 
@@ -340,7 +341,7 @@ def hampel_filter(values: np.ndarray, *, window: int, threshold: float = 3.0) ->
         Hampel, The influence curve and its role in robust estimation, JASA 69 (1974).
     """
     check_size("window", window, least=3)
-    check_range("threshold", threshold, 0, bounds="(]")
+    check_range("threshold", threshold, 0, math.inf, bounds="(]")
     front = np.full((window - 1, *values.shape[1:]), np.nan, values.dtype)
     padded = np.concatenate([front, values])
     windows = np.stack([padded[lag : lag + len(values)] for lag in range(window)])

@@ -1,6 +1,7 @@
 """Lines of text of two classes, as evidence of their windows of words."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,7 @@ class LabelledTextConfig(DataConfig):
     def __post_init__(self) -> None:
         check_range("data.fold", self.fold, 0, self.folds, bounds="[)")
         check_range("data.validation_share", self.validation_share, 0, 1, bounds="()")
-        check_range("data.smoothing", self.smoothing, 0, bounds="()")
+        check_range("data.smoothing", self.smoothing, 0, math.inf, bounds="()")
         check_size("data.longest_window", self.longest_window)
         check_size("data.length", self.length, least=self.longest_window)
 

@@ -1,6 +1,7 @@
 """Problems on clips of moving digits: which frames come, what is shown, and where it is."""
 
 import abc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -201,7 +202,7 @@ class ClipClassesConfig(DigitClipsConfig):
         check_range("data.frames", self.frames, 1, int(1 / SPEED) + 1)
         check_choice("data.label", self.label, ("digit", "motion"))
         check_range("data.occlusion", self.occlusion, 0, self.canvas, bounds="[)")
-        check_range("data.noise", self.noise, 0)
+        check_range("data.noise", self.noise, 0, math.inf)
 
     def load(self) -> "ClipClasses":
         """Reads the digits, as `read_digits` does."""
