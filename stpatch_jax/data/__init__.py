@@ -17,19 +17,16 @@ from stpatch_jax.data.fields.slabs import SlabReader
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.fields.writers import forecast_dataset, write_csv, write_table
 from stpatch_jax.data.labelled.augmenting import Augmentation
-from stpatch_jax.data.labelled.clips import LabelledClips, LabelledClipsConfig
+from stpatch_jax.data.labelled.clips import LabelledClips, LabelledClipsConfig, resized
 from stpatch_jax.data.labelled.fields import (
     LabelledFields,
     LabelledSplit,
     UnlabelledFields,
     drawn_share,
+    k_fold,
 )
-from stpatch_jax.data.labelled.folds import k_fold
-from stpatch_jax.data.labelled.resizing import resized
-from stpatch_jax.data.labelled.series import LabelledSeriesConfig
-from stpatch_jax.data.labelled.volumes import LabelledVolumesConfig
-from stpatch_jax.data.prices.cleaning import mask_impossible
-from stpatch_jax.data.prices.problem import PanelConfig, PanelData
+from stpatch_jax.data.labelled.files import LabelledSeriesConfig, LabelledVolumesConfig
+from stpatch_jax.data.prices.problem import PanelConfig, PanelData, mask_impossible
 from stpatch_jax.data.prices.tables import PriceTable, read_price_table
 from stpatch_jax.data.protocols import (
     CATALOG_PREFIX,

@@ -181,21 +181,36 @@ def truth(data: ForecastData, index: np.ndarray) -> np.ndarray:
     Raises:
         InputError: A target row lies outside the data.
     """
-    index = np.asarray(index)
-    require(
-        index.ndim == 1 and np.issubdtype(index.dtype, np.integer),
-        f"index must be a list of rows, integers of shape (n,), got {index.dtype} of shape "
-        f"{index.shape}; give the index of the batch",
-    )
-    last = len(data.times) - data.horizon
-    require(
-        index.size > 0 and 0 <= index.min() <= index.max() <= last,
-        f"index must lie in 0..{last} for these {len(data.times)} rows, got {index}; give "
-        "rows of these data",
-    )
+    index = checked_rows(index, first=0, last=len(data.times) - data.horizon)
     first = int(index.min())
     rows = data.values(slice(first, int(index.max()) + data.horizon))
     return np.asarray(rows, np.float64)[index[:, None] - first + np.arange(data.horizon)]
+
+
+def checked_rows(index: np.ndarray, *, first: int, last: int) -> np.ndarray:
+    """Rows that name examples, as an array.
+
+    Args:
+        index: The rows [n], n at least 1.
+        first: Smallest row that an example may have.
+        last: Largest one.
+
+    Raises:
+        InputError: They are no integers of one axis, or one lies outside.
+    """
+    index = np.asarray(index)
+    whole = index.ndim == 1 and index.size > 0 and np.issubdtype(index.dtype, np.integer)
+    require(
+        whole,
+        f"index must be a list of rows, integers of shape (n,), got {index.dtype} of shape "
+        f"{index.shape}; give the index of the batch",
+    )
+    require(
+        bool(first <= index.min() <= index.max() <= last),
+        f"index must lie in {first}..{last} for these data, got {index.min()} to {index.max()}; "
+        "give rows of these data",
+    )
+    return index
 
 
 class LabelledData(Data, Protocol):

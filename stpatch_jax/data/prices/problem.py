@@ -7,10 +7,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from stpatch_jax.data.prices.cleaning import dropped_companies, mask_impossible
 from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
 from stpatch_jax.data.prices.tables import VOLUME, PriceTable, read_price_table
-from stpatch_jax.data.protocols import EVERYTHING, DataConfig, InputAxes, Problem, chosen_split
+from stpatch_jax.data.protocols import (
+    EVERYTHING,
+    DataConfig,
+    InputAxes,
+    Problem,
+    checked_rows,
+    chosen_split,
+)
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.sampling.splits import (
     check_shares,
@@ -108,16 +114,18 @@ class PanelConfig(DataConfig):
         target = channels.index(state["target_channels"][0])
         if self.representation == "log_return":
             values, _ = mask_impossible(values, channels)
-            found: Representation = LogReturns.restore(values, channels, target=target, state=state)
+            fitted: Representation = LogReturns.restore(
+                values, channels, target=target, state=state
+            )
         else:
-            found = Levels.restore(values, target=target, state=state)
-        first = self.context + found.lost_rows
+            fitted = Levels.restore(values, target=target, state=state)
+        first = self.context + fitted.lost_rows
         require(
             first <= len(values),
             f"{path} must have the {first} rows that a forecast needs, got {len(values)}; give a "
             "longer table",
         )
-        data = _data(self, table, values, companies, channels, target, found)
+        data = _data(self, table, values, companies, channels, target, fitted)
         return replace(data, splits={EVERYTHING: range(first, len(values) + self.horizon)})
 
 
@@ -201,7 +209,7 @@ class PanelData(Problem):
             InputError: If shapes or rows do not fit this panel.
         """
         values = np.asarray(values, np.float64)
-        index = self._check_index(index, last=len(self.times))
+        index = checked_rows(index, first=1, last=len(self.times))
         expected = (len(index), self.config.horizon, len(self.companies), 1)
         if values.shape != expected:
             raise InputError(
@@ -236,20 +244,6 @@ class PanelData(Problem):
         row = int(self.source(split)[number]["index"])
         coords = {"company": list(self.companies), "time": self.times[row - self.context : row]}
         return InputAxes(("company",), coords, self.channels)
-
-    def _check_index(self, index: np.ndarray, *, last: int) -> np.ndarray:
-        index = np.asarray(index)
-        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
-            raise InputError(
-                f"index must be a list of rows, integers of shape (n,), got {index.dtype} of "
-                f"shape {index.shape}; give the index of the batch"
-            )
-        if index.size and not 1 <= index.min() <= index.max() <= last:
-            raise InputError(
-                f"index must lie in 1..{last} for this table of {len(self.times)} rows, got "
-                f"{index.min()} to {index.max()}; give rows of this table"
-            )
-        return index
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,3 +364,41 @@ def _warn_dropped(dropped: Mapping[str, str], companies: Sequence[str]) -> None:
         warnings.warn(
             f"{len(dropped)} of {len(companies)} companies dropped: {reasons}", stacklevel=4
         )
+
+
+def mask_impossible(values: np.ndarray, channels: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Makes values that have no logarithm missing: prices <= 0 and volumes < 0.
+
+    Args:
+        values: Array [time, company, channel], NaN where missing.
+        channels: Names of the channels; `volume` may be 0, all other ones are prices.
+
+    Returns:
+        A new array with NaN in place of these values, and their number.
+    """
+    is_volume = np.array([channel == VOLUME for channel in channels])
+    impossible = np.where(is_volume, values < 0, values <= 0)
+    return np.where(impossible, np.nan, values), int(impossible.sum())
+
+
+def dropped_companies(
+    values: np.ndarray, companies: Sequence[str], *, minimum_share: float
+) -> dict[str, str]:
+    """Names the companies that have values in too few training rows.
+
+    Args:
+        values: The training rows of the target channel [time, company], NaN where missing.
+        companies: Names of the companies.
+        minimum_share: Share of the rows in which a company must have a value, in (0, 1].
+
+    Returns:
+        The reason for each company to drop, by its name, in the order of `companies`.
+    """
+    rows = len(values)
+    counts = np.isfinite(values).sum(axis=0)
+    return {
+        company: f"has values in {count} of the {rows} training rows, fewer than "
+        f"minimum_share {minimum_share:g} of them"
+        for company, count in zip(companies, counts.tolist(), strict=True)
+        if count < minimum_share * rows
+    }

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpatch_jax.data.labelled.folds import k_fold
+from stpatch_jax.data.labelled.fields import k_fold
 from stpatch_jax.errors import InputError
 
 labels = st.lists(st.integers(0, 2), min_size=4, max_size=30).filter(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stpatch_jax.data.labelled.resizing import resized
+from stpatch_jax.data.labelled.clips import resized
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 3)).astype(np.uint8)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import mstats
 
-from stpatch_jax.data.prices.cleaning import dropped_companies, mask_impossible
+from stpatch_jax.data.prices.problem import dropped_companies, mask_impossible
 from stpatch_jax.data.transforms.cleaning import forward_fill, nan_quantiles
 from stpatch_jax.data.transforms.steps import Winsorizer
 
