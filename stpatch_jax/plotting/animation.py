@@ -6,7 +6,8 @@ from pathlib import Path
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 
-from stpatch_jax.errors import InputError, check_size, require
+from stpatch_jax.errors import check_size, require
+from stpatch_jax.files import replaced
 from stpatch_jax.plotting.style import new_figure
 
 
@@ -39,21 +40,11 @@ def animate(
     path = Path(path)
     require(path.suffix == ".gif", f"an animation must be a .gif, got {path.name}; name it so")
     check_size("frames", frames)
-    part = path.with_name(f".{path.stem}.part.gif")
     figure = new_figure(1, 1, size=size)
     writer = PillowWriter(fps=per_second)  # pyright: ignore[reportArgumentType]
-    try:
-        with writer.saving(figure, str(part), dpi):
-            for number in range(frames):
-                figure.clear()
-                draw(figure.subplots(), number)
-                writer.grab_frame()
-        part.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"the animation {path} must be writable, got {error.strerror or error}; give a path in "
-            "an existing folder with room"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replaced(path) as part, writer.saving(figure, str(part), dpi):
+        for number in range(frames):
+            figure.clear()
+            draw(figure.subplots(), number)
+            writer.grab_frame()
     return path

@@ -4,10 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import numpy as np
 import tyro
+import xarray as xr
 
-from stpatch_jax.data import DataConfig
+from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.protocols import CATALOG_PREFIX
+from stpatch_jax.errors import require_members
 from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import TrainConfig
@@ -34,6 +37,28 @@ class RunConfig:
     task: TaskConfig
     train: TrainConfig
     start_from: str | None = None
+
+
+InMemory = xr.DataArray | xr.Dataset | np.ndarray | tuple
+"""Data that are there already: `DataConfig.of` makes a data set of them."""
+
+
+def data_of(config: RunConfig, data: Data | InMemory | None) -> Data:
+    """The data of a run.
+
+    Args:
+        config: Its configuration.
+        data: A data set, or what `config.data.of` makes one of; None loads `config.data`.
+
+    Raises:
+        InputError: The data cannot be used, or are no data set.
+    """
+    if data is None:
+        data = config.data.load()
+    elif isinstance(data, InMemory):
+        data = config.data.of(data)
+    require_members(data, Data, what="the data")
+    return data
 
 
 def resolved(config: RunConfig) -> RunConfig:

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import xarray as xr
 from flax import nnx
 
 import stpatch_jax
@@ -17,7 +16,7 @@ from stpatch_jax.data import Batch, Data, batch_iterator
 from stpatch_jax.errors import require_members
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone
-from stpatch_jax.runs.config import RunConfig, resolved
+from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
@@ -37,9 +36,6 @@ from stpatch_jax.training import (
 
 SPLITS = ("train", "validation", "test")
 
-InMemory = xr.DataArray | xr.Dataset | np.ndarray | tuple
-"""Data that are there already: `DataConfig.of` makes a data set of them."""
-
 
 class Run:
     """A configuration together with its data, its task and the mesh, ready to be trained.
@@ -55,7 +51,7 @@ class Run:
 
     def __init__(self, config: RunConfig, *, data: Data | InMemory | None = None):
         self.config = config
-        self.data = _data(config, data)
+        self.data = data_of(config, data)
         task: Task = config.task.create()
         require_members(task, Task, what="the task")
         self.task: Task = task.fitted(self.data)
@@ -192,17 +188,6 @@ class Run:
             seed=settings.seed,
             start_step=start_step,
         )
-
-
-def _data(config: RunConfig, given: Data | InMemory | None) -> Data:
-    if given is None:
-        data = config.data.load()
-    elif isinstance(given, InMemory):
-        data = config.data.of(given)
-    else:
-        data = given
-    require_members(data, Data, what="the data")
-    return data
 
 
 def train(

@@ -16,7 +16,7 @@ from flax import nnx
 from stpatch_jax.data import Data
 from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.runs.config import RunConfig, for_these_devices
+from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.values import difference, from_values, with_arrays
 from stpatch_jax.tasks import Task
@@ -107,19 +107,20 @@ class TrainedRun:
             parts.append(jax.device_get(self._answers(model, inputs)))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
 
-    def data(self, *, path: str | None = None) -> Data:
+    def data(self, *, path: str | None = None, values: Data | InMemory | None = None) -> Data:
         """The data that the run was trained on, or another file of the same kind.
 
         Args:
             path: The other file, folder or URL: a data set whose only split is `EVERYTHING`, with
                 what was fitted to the training rows.
+            values: The data of the run where they are in memory, as in `train`.
 
         Raises:
             InputError: The data cannot be read, or those of the run have changed since.
         """
         if path is not None:
             return self.config.data.restore(path, self.state)
-        data = self.config.data.load()
+        data = data_of(self.config, values)
         require_same_data(self.directory, data)
         return data
 

@@ -91,7 +91,7 @@ def test_an_unknown_flag_is_told_by_tyro(capsys, tmp_path):
         (["--data.path", "nowhere.csv"], ("nowhere.csv",)),
         (["--model.spec.window", "9", "1"], ("window must be no longer than the input", "time")),
         (["--data.context", "70"], ("80", "rows")),
-        (["--data.horizon", "0"], ("horizon", "at least 1")),
+        (["--data.horizon", "0"], ("horizon", ">= 1")),
         (["--data.minimum-share", "1.5"], ("minimum_share", "1.5")),
         (["--data.target-channel", "open"], ("target_channel", "price")),
         (["--model.spec.window", "0", "1"], ("window along time", "at least 1", "0")),

@@ -220,6 +220,8 @@ def test_evaluation_and_data_in_memory_say_the_same(run, path, tmp_path):
         st.train(CONFIG, data=data, workdir=tmp_path / name, progress=False)
         own = report_of(tmp_path / name)
         assert own["test"] == report["test"]
+    found = explain(tmp_path / "data", data=walks(0), method=("occlusion",))
+    xr.testing.assert_equal(found.input, explain(run, method=("occlusion",)).input)
     evaluate(tmp_path / "data", data=walks(0))
     with pytest.raises(InputError, match="must be what it was trained on, got another"):
         evaluate(tmp_path / "data", data=walks(1))

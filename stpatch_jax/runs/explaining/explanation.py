@@ -14,10 +14,12 @@ import xarray as xr
 from jax.tree_util import Partial
 
 from stpatch_jax import explain as methods
+from stpatch_jax.data import Data
 from stpatch_jax.errors import require
 from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced
 from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.config import InMemory
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.judging.judge import judges
 from stpatch_jax.runs.judging.question import Asked, Question, backbone_of, coordinate_text
@@ -75,17 +77,17 @@ def explain_run(config: ExplainConfig) -> str:
         InputError: The run, its data or a flag cannot be used; nothing was written.
     """
     run = load_run(config.run)
-    found = _explanation(run, config)
-    question, text = found.question, _markdown(run, found)
+    explanation = _explanation(run, config, None)
+    question, text = explanation.question, _markdown(run, explanation)
     with contextlib.ExitStack() as stack:
         data, maps, curves, lines = (
             stack.enter_context(replaced(config.run / name)) for name in _FILES
         )
-        found.dataset(run).to_netcdf(data)
-        draw_maps(question.shown, found.maps, title=question.title, place=question.place).savefig(
-            maps, dpi=_DPI
-        )
-        draw_scores(found.curves, found.tables, title=question.title).savefig(curves, dpi=_DPI)
+        explanation.dataset(run).to_netcdf(data)
+        title, place = question.title, question.place
+        figure = draw_maps(question.shown, explanation.maps, title=title, place=place)
+        figure.savefig(maps, dpi=_DPI)
+        draw_scores(explanation.curves, explanation.tables, title=title).savefig(curves, dpi=_DPI)
         lines.write_text(text + "\n")
     return text
 
@@ -93,6 +95,7 @@ def explain_run(config: ExplainConfig) -> str:
 def explain(
     run: TrainedRun | str | Path,
     *,
+    data: Data | InMemory | None = None,
     method: tuple[Method, ...] = (),
     split: str = "test",
     example: int = -1,
@@ -111,6 +114,7 @@ def explain(
 
     Args:
         run: The run, or its directory.
+        data: As in `train`, for a run that was trained on data in memory.
         method: Which methods, and so on for the others: see `ExplainConfig`.
         split: Split of the example.
         example: Its number.
@@ -131,7 +135,7 @@ def explain(
     config = ExplainConfig(
         trained.directory.path, method, split, example, target, lead, window, seed
     )
-    return _explanation(trained, config).dataset(trained)
+    return _explanation(trained, config, data).dataset(trained)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +160,16 @@ class _Explanation:
         return xr.Dataset({"input": self.question.shown, **maps, **self.tables}, attrs=attrs)
 
 
-def _explanation(run: TrainedRun, config: ExplainConfig) -> _Explanation:
+def _explanation(
+    run: TrainedRun, config: ExplainConfig, data: Data | InMemory | None
+) -> _Explanation:
     question = ask(
-        run, split=config.split, example=config.example, target=config.target, lead=config.lead
+        run,
+        data=data,
+        split=config.split,
+        example=config.example,
+        target=config.target,
+        lead=config.lead,
     )
     spec = hidden_windows(config.window, question)
     key = jax.random.key(config.seed)
@@ -178,6 +189,7 @@ def _explanation(run: TrainedRun, config: ExplainConfig) -> _Explanation:
 def ask(
     run: TrainedRun,
     *,
+    data: Data | InMemory | None = None,
     split: str,
     example: int,
     target: str | None = None,
@@ -187,6 +199,7 @@ def ask(
 
     Args:
         run: The run.
+        data: As in `train`, for a run that was trained on data in memory.
         split: Split of the example.
         example: Its number, from the end where negative.
         target: Name of what is asked about, None for the default; see `ExplainConfig`.
@@ -195,8 +208,8 @@ def ask(
     Raises:
         InputError: The data of the run have changed, or there is no such example, target or lead.
     """
-    data = run.data()
-    count = len(data.source(split))
+    known = run.data(values=data)
+    count = len(known.source(split))
     require(
         -count <= example < count,
         f"example must be one of the {count} of the {split} split, from {-count} to {count - 1}, "
@@ -204,9 +217,9 @@ def ask(
     )
     train = run.config.train
     mesh = make_mesh(**dataclasses.asdict(train.mesh))
-    judge = judges.of(run.task, data)(run.task, data, mesh, batch_size=train.batch_size)
+    judge = judges.of(run.task, known)(run.task, known, mesh, batch_size=train.batch_size)
     return judge.question(
-        Asked(run.model, run.task, data, split, example % count, target=target, lead=lead)
+        Asked(run.model, run.task, known, split, example % count, target=target, lead=lead)
     )
 
 
@@ -290,9 +303,10 @@ def _tables(question: Question, key: jax.Array) -> dict[str, xr.DataArray]:
     return tables
 
 
-def _markdown(run: TrainedRun, found: _Explanation) -> str:
+def _markdown(run: TrainedRun, explanation: _Explanation) -> str:
     """The explanations as a few lines."""
-    question, maps, curves, tests = found.question, found.maps, found.curves, found.tests
+    question, tests, tables = explanation.question, explanation.tests, explanation.tables
+    maps, curves = explanation.maps, explanation.curves
     field = question.field.values
     answer, nothing = np.asarray(scores(question.score, np.stack([field, np.zeros_like(field)])))
     lines = [
@@ -326,8 +340,8 @@ def _markdown(run: TrainedRun, found: _Explanation) -> str:
         ]
     best = max(maps, key=lambda name: curves[name].attrs["faithfulness"])
     lines += ["", f"What counts most, by {best}:", "", *_largest(maps[best])]
-    if "channel_importance" in found.tables:
-        worth = found.tables["channel_importance"].mean("repeat", keep_attrs=True)
+    if "channel_importance" in tables:
+        worth = tables["channel_importance"].mean("repeat", keep_attrs=True)
         order = np.argsort(-worth.values)[:_SHOWN]
         lines += ["", f"Loss without a channel ({worth.attrs['units']}):", ""]
         lines += [f"- {worth.channel.values[at]}: {worth.values[at]:.4g}" for at in order]

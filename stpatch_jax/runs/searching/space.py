@@ -51,11 +51,11 @@ class LogUniform:
         >>> LogUniform.parse("log_uniform(1e-4,1e-2)")
         LogUniform(low=0.0001, high=0.01)
         """
-        found = re.fullmatch(r"log_uniform\(([^,]*),([^,]*)\)", text.strip())
-        if not found:
+        match = re.fullmatch(r"log_uniform\(([^,]*),([^,]*)\)", text.strip())
+        if not match:
             return None
         ends: list[Any] = []
-        for end in found.groups():
+        for end in match.groups():
             try:
                 ends.append(float(end))
             except ValueError:
@@ -82,8 +82,8 @@ def read_space(entries: Sequence[str]) -> dict[str, Any]:
     space: dict[str, Any] = {}
     for entry in entries:
         name, equals, text = entry.partition("=")
-        found = {name: _listed(text)} if equals else _read_file(Path(entry))
-        space |= {name.replace("-", "_"): choice for name, choice in found.items()}
+        choices = {name: _listed(text)} if equals else _read_file(Path(entry))
+        space |= {name.replace("-", "_"): choice for name, choice in choices.items()}
     return space
 
 
@@ -139,13 +139,13 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
     if trials is not None:
         check_range("--trials", trials, 1, math.inf if drawn else combinations)
     if trials is None:
-        chosen: Any = range(combinations)
+        numbers: Any = range(combinations)
     elif drawn:
-        chosen = (random.integers(combinations) for _ in range(trials))
+        numbers = (random.integers(combinations) for _ in range(trials))
     else:
-        chosen = random.permutation(combinations)[:trials]
+        numbers = random.permutation(combinations)[:trials]
     rows = []
-    for number in chosen:
+    for number in numbers:
         picks = np.unravel_index(number, [len(choices) for choices in lists])
         values = (choices[pick] for choices, pick in zip(lists, picks, strict=True))
         rows.append(

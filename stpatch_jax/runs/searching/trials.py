@@ -11,9 +11,9 @@ from typing import Any
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.runs.config import RunConfig, resolved
+from stpatch_jax.runs.config import InMemory, RunConfig, resolved
 from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.run import InMemory, Run
+from stpatch_jax.runs.run import Run
 from stpatch_jax.runs.searching.space import Space, candidates, with_values
 from stpatch_jax.runs.values import to_values
 
@@ -119,11 +119,7 @@ def _finished(path: Path, config: RunConfig) -> dict[str, float] | None:
         saved = json.loads((path / RESULT).read_text())
     except (OSError, ValueError):
         return None
-    return saved["validation"] if saved["config"] == _plain(config) else None
-
-
-def _plain(config: RunConfig) -> Any:
-    return json.loads(json.dumps(to_values(config)))
+    return saved["validation"] if saved["config"] == to_values(config) else None
 
 
 def _checked_runs(
@@ -155,7 +151,7 @@ def _train(trial: Trial, run: Run, directory: RunDirectory, progress: bool) -> T
     validation = run.validate(result.model)
     if not all(map(math.isfinite, validation.values())):
         return dataclasses.replace(trial, error="its validation error is not finite")
-    record = {"config": _plain(run.config), "validation": validation}
+    record = {"config": to_values(run.config), "validation": validation}
     directory.write_json(directory.path / RESULT, record)
     return dataclasses.replace(trial, validation=validation)
 
