@@ -25,11 +25,11 @@ def _ratios(what: str, *peers: str) -> Callable[[Any], Figures]:
     """The mean ratio of each peer that is installed to ours."""
 
     def figures(answer: Any) -> Figures:
-        found = answer["summary"][what]
+        ratios = answer["summary"][what]
         return {
-            f"{peer} / ours, {what}": f"{found[peer]['geometric_mean']:.3g}"
+            f"{peer} / ours, {what}": f"{ratios[peer]['geometric_mean']:.3g}"
             for peer in peers
-            if peer in found
+            if peer in ratios
         }
 
     return figures
@@ -75,9 +75,9 @@ def _published(answer: Any) -> Figures:
 
 def _windows(answer: Any) -> Figures:
     return {
-        f"{study}, {label}: tokens": str(found["tokens"])
+        f"{study}, {label}: tokens": str(windows["tokens"])
         for study, answers in answer["studies"].items()
-        for label, found in answers.items()
+        for label, windows in answers.items()
     }
 
 

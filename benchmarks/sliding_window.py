@@ -324,13 +324,15 @@ def main() -> None:
         return
     answer: Answer = {"volumes": {}, "summary": {}}
     for blend, volume in given.cases.items():
-        found = measure(volume, repeats=given.repeats, small=given.small)
-        answer["volumes"][blend] = found
-        print_case(blend, found["ms"])
-        print(f"{blend}: {json.dumps({k: v for k, v in found.items() if k != 'ms'})}", flush=True)
-        ours = found["ms"]["ours"]["ms"]
+        measured = measure(volume, repeats=given.repeats, small=given.small)
+        answer["volumes"][blend] = measured
+        print_case(blend, measured["ms"])
+        print(
+            f"{blend}: {json.dumps({k: v for k, v in measured.items() if k != 'ms'})}", flush=True
+        )
+        ours = measured["ms"]["ours"]["ms"]
         answer["summary"][blend] = {
-            name: round(timing["ms"] / ours, 3) for name, timing in found["ms"].items()
+            name: round(timing["ms"] / ours, 3) for name, timing in measured["ms"].items()
         }
     if given.gigabytes:
         answer["file"] = measure_file(given.gigabytes)

@@ -302,11 +302,11 @@ def rewritten(text: str, folder: Path = RESULTS) -> str:
     Raises:
         ValueError: A question has no block.
     """
-    found = {match[2] for match in BLOCK.finditer(text)}
-    if found != set(QUESTIONS):
+    named = {match[2] for match in BLOCK.finditer(text)}
+    if named != set(QUESTIONS):
         raise ValueError(
-            f"the README must have one block per question ({', '.join(QUESTIONS)}), found "
-            f"{', '.join(sorted(found)) or 'none'}; add <!-- table: QUESTION --> and <!-- end -->"
+            f"the README must have one block per question ({', '.join(QUESTIONS)}), got "
+            f"{', '.join(sorted(named)) or 'none'}; add <!-- table: QUESTION --> and <!-- end -->"
         )
     return BLOCK.sub(lambda match: f"{match[1]}{blocks(match[2], folder)}{match[3]}", text)
 

@@ -102,13 +102,13 @@ def ratios(cases: Mapping[str, Mapping[str, Any]], ours: str) -> dict[str, dict[
 
     `cases` is `{case: {"ms": {function: timing}}}`; a function counts where it was measured.
     """
-    found: dict[str, dict[str, float]] = {}
+    by_name: dict[str, dict[str, float]] = {}
     for case, answer in cases.items():
         base = answer["ms"][ours]["ms"]
         for name, timing in answer["ms"].items():
             if name != ours:
-                found.setdefault(name, {})[case] = timing["ms"] / base
-    return {name: _summary(by_case) for name, by_case in found.items()}
+                by_name.setdefault(name, {})[case] = timing["ms"] / base
+    return {name: _summary(by_case) for name, by_case in by_name.items()}
 
 
 def _summary(by_case: Mapping[str, float]) -> dict[str, Any]:
@@ -149,9 +149,9 @@ def _kind(first: Any) -> str:
     if first.platform != "cpu":
         return first.device_kind
     with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        if found:
-            return found[1].strip()
+        match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        if match:
+            return match[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -164,11 +164,11 @@ def device_slug(described: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python, of JAX and NumPy, and of the peers that are installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in ("jax", "jaxlib", "numpy", *PEERS):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def in_a_process(module: str, *options: object) -> Answer:

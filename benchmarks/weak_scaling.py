@@ -40,14 +40,14 @@ BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1}
 
 def collectives(text: str) -> dict[str, dict[str, int]]:
     """Per kind of collective in a compiled program: how many, and the bytes of their results."""
-    found: dict[str, dict[str, int]] = {}
+    by_kind: dict[str, dict[str, int]] = {}
     for result, kind in re.findall(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", text):
-        entry = found.setdefault(kind, {"count": 0, "bytes": 0})
+        entry = by_kind.setdefault(kind, {"count": 0, "bytes": 0})
         entry["count"] += 1
         for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", result):
             sizes = [int(size) for size in shape.split(",") if size]
             entry["bytes"] += BYTES[dtype] * math.prod(sizes)
-    return found
+    return by_kind
 
 
 def parameters(model: nnx.Module) -> int:

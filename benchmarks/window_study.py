@@ -183,15 +183,15 @@ def draw(answers: Mapping[str, Mapping[str, Answer]], path: Path) -> None:
     figure, panels = plt.subplots(
         1, len(answers), figsize=(7 * len(answers), 5.5), layout="constrained", squeeze=False
     )
-    for ax, (name, found) in zip(panels[0], answers.items(), strict=True):
+    for ax, (name, choices) in zip(panels[0], answers.items(), strict=True):
         points = {
-            label: (answer["flops"] / 1e6, answer["error"]) for label, answer in found.items()
+            label: (answer["flops"] / 1e6, answer["error"]) for label, answer in choices.items()
         }
         errors = [error for _, error in points.values()]
         middle = statistics.median(cost for cost, _ in points.values())
         near = 0.15 * (max(errors) - min(errors))
         for label, (cost, error) in points.items():
-            ax.errorbar(cost, error, found[label]["std"], fmt="o", color=MODEL, capsize=3)
+            ax.errorbar(cost, error, choices[label]["std"], fmt="o", color=MODEL, capsize=3)
             # A name points outwards, and goes below its point where another one is close above.
             side = 1 if cost > middle else -1
             crowded = any(

@@ -149,7 +149,8 @@ class Checkpoints:
             state: A pytree of `jax.Array`, PRNG keys included.
             extras: What else is needed to go on; goes to JSON and comes back from `restore`.
             arrays: NumPy arrays by name, nested as one likes: of numbers, text or dates, such as
-                what was fitted to the data. They come back from `arrays`, bit for bit.
+                what was fitted to the data. They come back from `arrays`, bit for bit, and must
+                stay as they are until the save is committed.
             metrics: What validation measured at this step, for `metrics` and `best_step`.
 
         Raises:

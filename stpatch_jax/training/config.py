@@ -1,4 +1,4 @@
-"""What a training run is told: the optimiser, how long, how often, and with which seed."""
+"""The settings of a training run: the optimiser, how long, how often, and with which seed."""
 
 import dataclasses
 import math

@@ -89,8 +89,8 @@ def to_bytes(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         data = array.reshape(-1).view(np.uint8) if array.size else np.zeros(1, np.uint8)
         checksum = zlib.crc32(data.data, checksum)
         stored.append((data, [array.dtype.str, list(np.shape(leaf))]))
-    bytes_, arrays_ = (tree.unflatten([pair[side] for pair in stored]) for side in (0, 1))
-    return bytes_, {"arrays": arrays_, "checksum": checksum}
+    data, described = (tree.unflatten([pair[side] for pair in stored]) for side in (0, 1))
+    return data, {"arrays": described, "checksum": checksum}
 
 
 def from_bytes(stored: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
