@@ -44,11 +44,6 @@ class ShardConfig:
             )
 
     @classmethod
-    def none(cls) -> ShardConfig:
-        """No annotation at all, the default."""
-        return cls()
-
-    @classmethod
     def fsdp(cls) -> ShardConfig:
         """Every kernel split along `out` over the mesh axis `fsdp`, biases whole."""
         return cls(kernel_io=PartitionSpec(None, "fsdp"), bias_o=PartitionSpec())
@@ -72,7 +67,7 @@ class ShardConfig:
         return {"kernel_metadata": self.kernel(), "bias_metadata": self.bias()}
 
 
-UNANNOTATED = ShardConfig.none()
+UNANNOTATED = ShardConfig()
 
 
 def _metadata(spec: PartitionSpec) -> dict[str, Any]:
