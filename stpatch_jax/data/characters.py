@@ -56,15 +56,15 @@ class CharactersConfig(DataConfig):
         files = list(text_pair(str(self.path)).values()) or [path]
         lines = {file: read_lines(file, encoding=self.encoding) for file in files}
         parts: dict[str, list[Sequence[str]]] = {"train": [], "validation": [], "test": []}
-        for file, found in lines.items():
-            for name, part in self._split(found).items():
+        for file, own in lines.items():
+            for name, part in self._split(own).items():
                 require(
                     len(part) > 0,
-                    f"the {name} split of {file} must have a line, got none of {len(found)} "
+                    f"the {name} split of {file} must have a line, got none of {len(own)} "
                     "lines; use a longer text or other shares",
                 )
                 parts[name].append(part)
-        texts = {name: [self._bytes(part) for part in found] for name, found in parts.items()}
+        texts = {name: [self._bytes(part) for part in own] for name, own in parts.items()}
         report = {
             "source": files,
             "splits": {

@@ -111,10 +111,10 @@ def digest_of(state: Any) -> str:
     >>> digest_of({"mean": np.zeros(2)}) == digest_of({"mean": np.ones(2)})
     False
     """
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for part in _parts("", state):
-        found.update(part)
-    return found.hexdigest()[:16]
+        checksum.update(part)
+    return checksum.hexdigest()[:16]
 
 
 def _parts(name: str, value: Any) -> Iterator[bytes]:

@@ -296,13 +296,13 @@ def _require_values(
     reader: SlabReader, rows: range, channels: Sequence[str], block_bytes: int
 ) -> None:
     """Refuses a channel that is missing throughout, stopping at the first block without gaps."""
-    found = np.zeros(len(channels), bool)
+    filled = np.zeros(len(channels), bool)
     for block in time_blocks(reader, rows, block_bytes=block_bytes):
         known = np.isfinite(as_floats(reader.read(block)))
-        found |= known.reshape(-1, len(channels)).any(axis=0)
-        if found.all():
+        filled |= known.reshape(-1, len(channels)).any(axis=0)
+        if filled.all():
             return
-    missing = [name for name, there in zip(channels, found, strict=True) if not there]
+    missing = [name for name, there in zip(channels, filled, strict=True) if not there]
     require(
         False,
         f"every channel must have a value among the {len(rows)} training rows, got none for "

@@ -462,9 +462,9 @@ class FieldData(Problem):
         season = self.config.season
         rows = self.values(slice(max(row - season, 0), row))
         scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
-        found = np.zeros((season, *scaled.shape[1:]), np.float32)
-        found[season - len(scaled) :] = np.nan_to_num(scaled)
-        return found[np.arange(self.config.horizon) % season]
+        last = np.zeros((season, *scaled.shape[1:]), np.float32)
+        last[season - len(scaled) :] = np.nan_to_num(scaled)
+        return last[np.arange(self.config.horizon) % season]
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,17 +75,17 @@ def time_dim(dataset: xr.Dataset, dims: Sequence[Hashable], *, time: str | None 
         InputError: If no dim, or more than one, is a time.
     """
     if time is not None:
-        found = [dim for dim in dims if dim == time]
+        times = [dim for dim in dims if dim == time]
     else:
-        found = [dim for dim in dims if axis_of(dataset, dim) == "T"]
+        times = [dim for dim in dims if axis_of(dataset, dim) == "T"]
         # Forecasts have a time and a lead time; the conventions' own name decides.
-        found = [dim for dim in found if dim == "time"] or found
-    if len(found) != 1:
+        times = [dim for dim in times if dim == "time"] or times
+    if len(times) != 1:
         raise InputError(
             f"a field must have one time dim{f', {time}' if time else ''}, got "
-            f"{len(found) or 'none'} among {', '.join(map(str, dims))}; name it with time="
+            f"{len(times) or 'none'} among {', '.join(map(str, dims))}; name it with time="
         )
-    return found[0]
+    return times[0]
 
 
 def space_dims(dataset: xr.Dataset, dims: Sequence[Hashable]) -> list[Hashable]:

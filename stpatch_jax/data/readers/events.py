@@ -97,7 +97,7 @@ def read_events(
 
 def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> dict[str, int]:
     plain = [re.sub(r"[^a-z0-9]", "", column.lower()) for column in header]
-    found: dict[str, int] = {}
+    columns: dict[str, int] = {}
     for role, column in given.items():
         match = [at for at, word in enumerate(plain) if word in _WORDS[role]]
         if column is not None:
@@ -107,8 +107,8 @@ def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> 
                 f"the event table {name} must have a column of the {role}, got {column or 'none'} "
                 f"and the columns {', '.join(header)}; name it with {role}="
             )
-        found[role] = match[0]
-    return found
+        columns[role] = match[0]
+    return columns
 
 
 def _check_amounts(

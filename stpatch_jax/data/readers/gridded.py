@@ -88,8 +88,8 @@ def _files(path: str | Path) -> list[str]:
         return [str(path)]
     if not Path(path).exists():
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
-    found = [file for file in sorted(Path(path).glob("*")) if file.suffix in NETCDF_SUFFIXES]
-    return [str(file) for file in found] or [str(path)]
+    inside = [file for file in sorted(Path(path).glob("*")) if file.suffix in NETCDF_SUFFIXES]
+    return [str(file) for file in inside] or [str(path)]
 
 
 def _open(file: str, kind: str) -> xr.Dataset:
@@ -132,20 +132,20 @@ def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> lis
         return asked
     bounds = {coord.attrs.get("bounds") for coord in data.coords.values()}
     bounds |= {coord.encoding.get("bounds") for coord in data.coords.values()}
-    found = [
+    numeric = [
         str(variable)
         for variable, values in data.data_vars.items()
         if values.ndim and values.dtype.kind in "biuf" and variable not in bounds
     ]
     # Static fields such as a land mask stand beside those over time.
-    over_time = [variable for variable in found if _has_time(data, variable)]
-    if not found:
+    over_time = [variable for variable in numeric if _has_time(data, variable)]
+    if not numeric:
         raise InputError(
             f"{name} must hold a variable of numbers, got {_listed(data) or 'none'}; give another "
             "file"
         )
     # Sorted, as a zarr store lists its arrays in no order of its own.
-    return sorted(over_time or found)
+    return sorted(over_time or numeric)
 
 
 def _has_time(data: xr.Dataset, variable: str) -> bool:

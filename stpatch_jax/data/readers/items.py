@@ -104,14 +104,14 @@ def read_folder(path: str | Path) -> LabelledItems:
     folders = [e for e in sorted(root.iterdir()) if e.is_dir() and not e.name.startswith(".")]
     files = [[file for file in sorted(folder.iterdir()) if _is_item(file)] for folder in folders]
     if not folders or not all(files):
-        empty = [f.name for f, found in zip(folders, files, strict=True) if not found]
+        empty = [f.name for f, own in zip(folders, files, strict=True) if not own]
         kinds = ", ".join((*VIDEO_SUFFIXES, *_ARRAY_SUFFIXES))
         raise InputError(
             f"{path} must hold one folder of items for each class, got "
             f"{f'none of class {empty[0]}' if empty else 'no folders'}; items are {kinds}"
         )
-    labels = np.repeat(np.arange(len(folders), dtype=np.int32), [len(found) for found in files])
-    paths = tuple(file for found in files for file in found)
+    labels = np.repeat(np.arange(len(folders), dtype=np.int32), [len(own) for own in files])
+    paths = tuple(file for own in files for file in own)
     names = [f"{file.parent.name}/{file.name}" for file in paths]
     return LabelledItems(_Files(paths), labels, tuple(f.name for f in folders), names)
 
@@ -139,12 +139,12 @@ def read_labelled_arrays(
             f"{path} must hold the arrays {items} and {labels}, got {', '.join(arrays)}; "
             f"add {' and '.join(missing)}"
         )
-    found, stored = (load_array(Path(path), name) for name in (labels, items))
-    values = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+    marks, stored = (load_array(Path(path), name) for name in (labels, items))
+    values = marks[:, 0] if marks.ndim == 2 and marks.shape[1] == 1 else marks
     if values.shape != stored.shape[:1]:
         raise InputError(
             f"{labels} of {path} must be one label for each item of {items} {stored.shape}, "
-            f"got shape {found.shape}; correct the file"
+            f"got shape {marks.shape}; correct the file"
         )
     numbers, names = numbered(values, classes, str(path), first_line=None)
     return LabelledItems(stored, numbers, names)

@@ -61,7 +61,7 @@ def read_panel(
     """
     file = Path(path)
     check_choice("columns", columns, ("series", "channels"))
-    field, found, _ = read_table(
+    field, roles, _ = read_table(
         file,
         lambda header: _find(header, file.name, time, series, variables),
         kind="table",
@@ -69,7 +69,7 @@ def read_panel(
         wide_channel="value",
     )
     field.attrs = {"source": str(path)}
-    if found.series is None and columns == "channels":
+    if roles.series is None and columns == "channels":
         names = field.series.values
         field = field.isel(channel=0, drop=True).rename(series="channel")
         field = field.assign_coords(channel=names)

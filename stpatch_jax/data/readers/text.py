@@ -57,9 +57,9 @@ def read_labelled_lines(
         InputError: If a file is missing, empty, or of another encoding.
     """
     lines = {name: read_lines(path, encoding=encoding) for name, path in files.items()}
-    counts = [len(found) for found in lines.values()]
+    counts = [len(part) for part in lines.values()]
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    return LabelledItems([line for found in lines.values() for line in found], labels, tuple(files))
+    return LabelledItems([line for part in lines.values() for line in part], labels, tuple(files))
 
 
 _OPPOSITES = (("positive", "negative"), (".pos", ".neg"), ("_pos", "_neg"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.errors import InputError, check_size, require
+from stpatch_jax.errors import InputError, require
 
 
 def chronological_splits(
@@ -16,7 +16,6 @@ def chronological_splits(
     validation_share: float,
     test_share: float,
     first: int = 0,
-    gap: int = 0,
 ) -> dict[str, range]:
     """Cuts time into training, validation and test spans, in this order, by their target rows.
 
@@ -34,8 +33,6 @@ def chronological_splits(
         test_share: Share of the rows in the test span, in (0, 1).
         first: Rows at the start that are no use as context, e.g. 1 for returns, which need the
             row before.
-        gap: Rows left out at the end of the training and of the validation span, as targets and in
-            fitting, so that close neighbours in time do not lie on both sides of a border.
 
     Returns:
         The target rows of the splits `train`, `validation` and `test`.
@@ -49,34 +46,31 @@ def chronological_splits(
         ... )
         {'train': range(4, 12), 'validation': range(12, 16), 'test': range(16, 20)}
     """
-    extra = f" + {first} for the first return" if first else ""
-    check_size("gap", gap, least=0)
     needed = first + context + horizon
+    parts = f"context {context} + horizon {horizon}"
+    parts += f" + {first} for the first return" if first else ""
     if rows < needed:
         raise InputError(
-            f"the table must have at least {needed} rows (context {context} + horizon "
-            f"{horizon}{extra}), got {rows}; use a longer table or a shorter context or horizon"
+            f"the table must have at least {needed} rows ({parts}), got {rows}; use a longer table "
+            "or a shorter context or horizon"
         )
-    test = round(test_share * rows)
-    validation = round(validation_share * rows)
-    borders = (rows - test - validation, rows - test)
-    # What a gap takes is taken from the span before it.
-    train, validation = borders[0] - gap, validation - gap
-    sizes = {"training": (train, needed), "validation": (validation, horizon)}
-    without = f" without the gap of {gap}" if gap else ""
-    for name, (size, least) in {**sizes, "test": (test, horizon)}.items():
+    test, validation = round(test_share * rows), round(validation_share * rows)
+    train = rows - test - validation
+    for name, size, least, what in (
+        ("training", train, needed, parts),
+        ("validation", validation, horizon, f"horizon {horizon}"),
+        ("test", test, horizon, f"horizon {horizon}"),
+    ):
         if size < least:
-            parts = f"context {context} + horizon {horizon}{extra}"
             raise InputError(
-                f"the {name} split must hold at least {least} rows "
-                f"({parts if name == 'training' else f'horizon {horizon}'}), got {max(size, 0)} "
-                f"of the table's {rows}{without}; use a longer table, a shorter context or "
-                "horizon, or other shares"
+                f"the {name} split must hold at least {least} rows ({what}), got {max(size, 0)} of "
+                f"the table's {rows}; use a longer table, a shorter context or horizon, or other "
+                "shares"
             )
     return {
         "train": range(first + context, train),
-        "validation": range(borders[0], borders[0] + validation),
-        "test": range(borders[1], rows),
+        "validation": range(train, rows - test),
+        "test": range(rows - test, rows),
     }
 
 

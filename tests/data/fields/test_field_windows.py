@@ -91,9 +91,7 @@ def test_starts_cover_every_position_up_to_a_stride_of_the_window(size, window, 
 )
 def test_tiles_and_windows_cover_every_target_of_the_test_span_and_no_other(tile, step, stride):
     field = small_field()
-    splits = chronological_splits(
-        40, context=6, horizon=3, validation_share=0.2, test_share=0.2, gap=1
-    )
+    splits = chronological_splits(40, context=6, horizon=3, validation_share=0.2, test_share=0.2)
     step = tuple(min(pair) for pair in zip(tile, step, strict=True))
     source = windows(field, splits["test"], tile=tile, tile_stride=step, stride=stride)
     seen = np.zeros(field.shape[:-1], bool)

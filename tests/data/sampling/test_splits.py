@@ -107,21 +107,6 @@ def test_fractions_that_leave_no_training_rows_are_refused():
         chronological_splits(100, context=4, horizon=2, validation_share=0.6, test_share=0.6)
 
 
-@given(problems(), st.integers(0, 3))
-def test_a_gap_is_left_out_between_the_spans_and_nowhere_else(problem, gap):
-    rows, options, plain = problem
-    needed = options["context"] + options["horizon"] + options["first"] + gap
-    if plain["train"].stop < needed or len(plain["validation"]) < options["horizon"] + gap:
-        with pytest.raises(InputError, match="without the gap of"):
-            chronological_splits(rows, **options, gap=gap)
-        return
-    splits = chronological_splits(rows, **options, gap=gap)
-    assert splits["test"] == plain["test"]
-    assert splits["validation"].start == plain["validation"].start
-    assert splits["validation"].start - splits["train"].stop == gap
-    assert splits["test"].start - splits["validation"].stop == gap
-
-
 @given(
     st.lists(st.integers(0, 60), min_size=4, max_size=4).map(sorted),
     st.integers(0, 9),
@@ -147,8 +132,3 @@ def test_official_spans_keep_their_targets(borders, context, horizon):
 def test_official_spans_that_overlap_or_leave_the_table_are_refused(spans, message):
     with pytest.raises(InputError, match=message):
         split_by_rows(20, spans, context=1, horizon=1)
-
-
-def test_a_gap_is_no_less_than_none():
-    with pytest.raises(InputError, match="gap must be a whole number >= 0"):
-        chronological_splits(50, context=1, horizon=1, validation_share=0.2, test_share=0.2, gap=-1)
