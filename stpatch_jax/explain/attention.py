@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import require_members
 from stpatch_jax.explain.occlusion import patch_map
 from stpatch_jax.explain.score import FieldLike, as_field, values_of
 from stpatch_jax.patches.windows import WindowSpec
@@ -85,11 +85,7 @@ def rollout_matrix(backbone: AttentionModel, field: FieldLike) -> np.ndarray:
     Raises:
         InputError: The model tells no attention, or the field does not fit it.
     """
-    require(
-        isinstance(backbone, AttentionModel),
-        "a model of attention rollout must have token_spec and attention(x), got "
-        f"{type(backbone).__name__}; use occlusion",
-    )
+    require_members(backbone, AttentionModel, what="a model of attention rollout")
     field = as_field(field)
     grid = backbone.token_spec.grid_shape(field.shape[:-1])
     times, cells = grid[0], int(np.prod(grid[1:]))

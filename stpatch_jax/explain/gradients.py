@@ -41,9 +41,9 @@ def integrated_gradients(
     The attributions add up to `fn(x) - fn(b)` (completeness); that is checked.
 
     Args:
-        fn: What is explained, see `Score`; differentiable.
-        field: One field (time, *space, channel) as `fn` takes it, without NaN.
-        baseline: What stands for "nothing is known": one number, one per channel, or a field.
+        fn: What is explained, as in `occlusion` like the others; differentiable.
+        field: The field.
+        baseline: What stands for "nothing is known".
         points: Points of the quadrature; exact for polynomials of degree `2 * points`.
         tolerance: Share of the score's gain by which the sum may miss it; infinite for any.
         unit: Unit of the score.
@@ -110,8 +110,8 @@ def smooth_grad(
     answers a small change of each value, without what flickers from one point to the next.
 
     Args:
-        fn: What is explained, see `Score`; differentiable.
-        field: One field (time, *space, channel) as `fn` takes it, without NaN.
+        fn: What is explained, as in `occlusion` like the others; differentiable.
+        field: The field.
         key: Of the noise.
         samples: Noisy copies.
         noise: Deviation of the noise as a share of the range of the field; 0 for the gradient.

@@ -44,10 +44,10 @@ def deletion_insertion(
     random, and the more the better, so that explanations of one score can be compared.
 
     Args:
-        fn: What is explained, see `Score`.
-        field: One field (time, *space, channel) as `fn` takes it, without NaN.
+        fn: What is explained, as in `occlusion` like the others.
+        field: The field.
         attribution: (time, *space) or (time, *space, channel), such as `occlusion` gives.
-        baseline: What stands in place of missing cells, as in `occlusion`.
+        baseline: What stands in place of missing cells.
         shares: Number of equal shares that leave one after the other.
         unit: Unit of the score.
         batch_size: Fields per call of `fn`.

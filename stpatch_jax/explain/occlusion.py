@@ -42,7 +42,8 @@ def occlusion(
 
     Args:
         fn: What is explained, see `Score`.
-        field: One field (time, *space, channel) as `fn` takes it, without NaN.
+        field: One field (time, *space, channel) as `fn` takes it, without NaN: a DataArray, or an
+            array with axes in this order.
         spec: The windows, of any stride, dilation, padding and footprint.
         baseline: What stands in place of hidden cells: one number, one per channel, or a field.
         unit: Unit of the score.

@@ -39,7 +39,7 @@ def sliding_window_rollout(
         step: Time steps that `fn` forecasts at once.
         horizon: Time steps wanted; what the last turn forecasts beyond is cut off.
         blend: The taper of a window.
-        batch_size: Windows per call of `fn`; "auto" takes as many as keep a device busy.
+        batch_size: Windows per call of `fn`, as in `sliding_window_apply`.
 
     Returns:
         `[*batch, horizon, *space, channel]` in the dtype of the context, or float32.

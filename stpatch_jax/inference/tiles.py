@@ -54,12 +54,7 @@ class Layout:
 
 
 def make_layout(axes: Axes, scale: Scale, horizon: int | None) -> Layout:
-    """Where an output of a declared scale lies.
-
-    Args:
-        axes: The windows of the field; their dilation is 1.
-        scale: Output cells per input cell.
-        horizon: Number of lead times, or None.
+    """Where an output of a declared scale lies, for windows of dilation 1.
 
     Raises:
         InputError: A scale is not positive, or windows would begin between two output cells.
@@ -129,11 +124,11 @@ def layouts_of(
     """The layout of every output of a function, checked against the shapes it returns.
 
     Args:
-        output: What the function returns for a batch of windows, as shapes.
+        output: What the function returns for a batch of `windows` windows, as shapes.
         axes: The windows of the field.
         scale: One scale for all outputs, or one for each name of a dictionary.
         horizon: Number of lead times, or None.
-        windows: Number of windows in the batch.
+        windows: Number of windows.
 
     Raises:
         InputError: An output does not fit; the message names the axis.
@@ -278,10 +273,7 @@ def without_padding(padded: Any, axis: AxisWindows, position: int) -> Any:
 def used_windows(windows: Windows, region: np.ndarray | None, batch: int) -> np.ndarray:
     """The windows to predict, `[n, 1 + window axes]`: number of the example, place in the grid.
 
-    Args:
-        windows: The windows of the field.
-        region: Boolean (time, *space); windows without a True cell are left out. None takes all.
-        batch: Number of examples.
+    Of a batch of examples; those without a True cell of the region (time, *space) are left out.
 
     Raises:
         InputError: The region has another shape or no cell.

@@ -18,8 +18,6 @@ from stpatch_jax.metrics.sums import Array, Sums, divide, host_or_device
 class Confusion(Sums):
     """Counts of true against predicted classes, from which accuracy and its kin follow.
 
-    A pytree; `a + b` is the counts of both batches together.
-
     Attributes:
         counts: [classes, classes] integers; row is the true class, column the predicted one.
     """

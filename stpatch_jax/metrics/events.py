@@ -102,8 +102,6 @@ def brier_score(probability: Array, event: Array) -> Array:
 class EventCounts(Sums):
     """Counts of events that were foretold or not, and happened or not.
 
-    A pytree, so it may be returned from `jax.jit`; `a + b` is both batches together.
-
     Attributes:
         hits: Events foretold that happened, an integer scalar.
         misses: Events that happened but were not foretold.
@@ -127,9 +125,6 @@ class EventCounts(Sums):
             foretold: Bool, any shape, whether the event was forecast.
             happened: Bool, shape of `foretold`, whether it came.
             mask: Bool, shape of `foretold`, True where that is known; None means everywhere.
-
-        Returns:
-            NumPy counts if all arguments are NumPy arrays, else JAX int32 counts.
 
         Raises:
             InputError: If the arrays are not bool or of different shapes.

@@ -16,8 +16,7 @@ from stpatch_jax.metrics.sums import Array, Sums, divide, host_or_device
 class LeadTimeErrors(Sums):
     """Sums of forecast errors per lead time, from which MAE and RMSE follow.
 
-    A pytree, so it may be returned from `jax.jit`. `a + b` is the errors of both batches together:
-    the mean is over all real entries of all batches, not over batch means.
+    The mean is over all real entries of all batches, not over batch means.
 
     Attributes:
         absolute: [horizon] sum of absolute errors over batch, space and channel.
@@ -31,15 +30,12 @@ class LeadTimeErrors(Sums):
 
     @classmethod
     def of(cls, prediction: Array, target: Array, *, mask: Array | None = None) -> LeadTimeErrors:
-        """Sums the errors of one batch.
+        """Sums the errors of one batch, as `Sums` says.
 
         Args:
             prediction: [batch, horizon, *space, channel].
-            target: Shape of `prediction`; ignored where the mask is False, also if it is NaN.
+            target: Shape of `prediction`.
             mask: Bool, shape of `target`, True where the target is real; None means everywhere.
-
-        Returns:
-            NumPy float64 sums if all arguments are NumPy arrays, else JAX float32 sums.
 
         Raises:
             InputError: If the shapes differ or there is no lead-time axis.

@@ -30,7 +30,11 @@ def host_or_device(*arrays: Array | None) -> tuple[Any, Any]:
 
 
 class Sums:
-    """Base of the pytrees of sums over entries: those of two batches add up to those of both."""
+    """Base of the pytrees of sums over entries: those of two batches add up to those of both.
+
+    They may be returned from `jax.jit`. `of` makes those of one batch, in NumPy float64 if all
+    arguments are NumPy arrays, else in JAX float32; what is masked, NaN included, does not count.
+    """
 
     def __add__(self, other: Self) -> Self:
         return jax.tree.map(lambda a, b: a + b, self, other)
@@ -50,8 +54,7 @@ def _widened(array: np.ndarray) -> np.ndarray:
 class Mean(Sums):
     """The (weighted) mean of any score per entry, over all real entries of all batches.
 
-    A pytree, so it may be returned from `jax.jit`. It streams what the functions here return per
-    entry: CRPS, Brier score, coverage, PSNR, SSIM.
+    It streams what the functions here return per entry: CRPS, Brier score, coverage, PSNR, SSIM.
 
     Attributes:
         total: Sum of weighted scores, a scalar.
@@ -63,16 +66,13 @@ class Mean(Sums):
 
     @classmethod
     def of(cls, values: Array, *, mask: Array | None = None, weights: Array | None = None) -> Mean:
-        """Sums the scores of one batch.
+        """Sums the scores of one batch, as `Sums` says.
 
         Args:
-            values: Scores, any shape; ignored where the mask is False, also if NaN there.
+            values: Scores, any shape.
             mask: Bool, shape of `values`, True where the score is real; None means everywhere.
             weights: Weight >= 0 of each entry: the rank of `values`, each axis as long as theirs
                 or 1 (`losses.latitude_weights`); None means 1 everywhere.
-
-        Returns:
-            NumPy float64 sums if all arguments are NumPy arrays, else JAX float32 sums.
 
         Raises:
             InputError: If the shapes do not fit.

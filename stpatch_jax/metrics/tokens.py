@@ -16,8 +16,6 @@ from stpatch_jax.metrics.sums import Array, Sums, divide, host_or_device
 class TokenEntropy(Sums):
     """Cross-entropy of predicted tokens, summed over the real ones of all batches.
 
-    A pytree, so it may be returned from `jax.jit`; `a + b` is both batches together.
-
     Attributes:
         nats: Sum of `-log p[token]`, a scalar.
         count: Number of real tokens, an integer scalar.
@@ -28,17 +26,13 @@ class TokenEntropy(Sums):
 
     @classmethod
     def of(cls, logits: Array, token: Array, *, mask: Array | None = None) -> TokenEntropy:
-        """Sums the entropy of one batch.
+        """Sums the entropy of one batch, as `Sums` says.
 
         Args:
             logits: [*batch, vocabulary], any floating dtype.
             token: [*batch] the tokens that came, integers from 0 to vocabulary - 1; a real one
                 outside of that makes the sum NaN.
-            mask: Bool [*batch], True where the token is real; None means everywhere. What the
-                others hold, NaN included, does not count.
-
-        Returns:
-            NumPy float64 sums if all arguments are NumPy arrays, else JAX float32 sums.
+            mask: Bool [*batch], True where the token is real; None means everywhere.
 
         Raises:
             InputError: If the shapes do not fit.

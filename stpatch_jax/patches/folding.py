@@ -161,10 +161,6 @@ def cover_count(spec: Spec, shape: Sequence[int]) -> np.ndarray:
     often as it is read; with VALID and constant padding it is the number of windows that hit the
     cell, and the gradient of `extract_patches(x).sum()`.
 
-    Args:
-        spec: A `WindowSpec` or a bare window.
-        shape: The field's `(time, *space)`.
-
     Returns:
         Counts `[time, *space]`, 0 where no window reaches.
 
@@ -192,11 +188,6 @@ def blend_weights(spec: Spec, shape: Sequence[int], *, blend: Blend = "hann") ->
     * `gaussian`: `exp(-x^2 / 2)` with `x = (i - (w - 1) / 2) / (w / 8)`, at least 1e-3
 
     all strictly positive, multiplied over the axes, and divided by their own fold.
-
-    Args:
-        spec: A `WindowSpec` or a bare window.
-        shape: The field's `(time, *space)`.
-        blend: The taper.
 
     Returns:
         Float32 `[nt, *ns, *window]`; 0 outside the footprint and in constant padding.

@@ -57,14 +57,15 @@ def by_gather(x: jax.Array, axes: Axes) -> jax.Array:
 
     XLA reads the start of a run once and copies the run in a vectorised loop.
     """
-    rank = len(axes)
-    batch = x.ndim - rank - 1
+    batch = x.ndim - len(axes) - 1
     channels, padded = x.shape[-1], x.shape[batch:]
     if x.size == 0 or math.prod(padded) > np.iinfo(np.int32).max:  # starts would pass int32
         return by_blocks(x, axes)
     # With dilation the samples of the last axis do not touch, and a run is one sample.
     merged = axes[-1].dilation == 1
     starts = _run_starts(padded, axes, merged)
+    # Field and channels become one row of numbers, of which a run is a piece. One axis at a time,
+    # as in `by_blocks`.
     for _ in axes:
         x = x.reshape(*x.shape[:-2], -1)
     numbers = lax.GatherDimensionNumbers(
@@ -72,6 +73,7 @@ def by_gather(x: jax.Array, axes: Axes) -> jax.Array:
         collapsed_slice_dims=(),
         start_index_map=(batch,),
     )
+    # The whole batch is part of every slice: no axis of it is indexed, so none is gathered.
     run = axes[-1].window * channels if merged else channels
     # Every start is inside; "clip" only spares the select that the default mode would add.
     x = lax.gather(x, starts[..., None], numbers, (*x.shape[:-1], run), mode="clip")
@@ -83,12 +85,12 @@ def _run_starts(padded: tuple[int, ...], axes: Axes, merged: bool) -> jax.Array 
 
     Without the window's last axis where that is merged into the run.
     """
-    rank = len(axes)
-    pitches = [math.prod(padded[position + 1 :]) for position in range(rank)]
-    steps = [(axis.count, axis.stride * pitch) for axis, pitch in zip(axes, pitches, strict=True)]
-    steps += [
-        (axis.window, axis.dilation * pitch) for axis, pitch in zip(axes, pitches, strict=True)
-    ][: rank - merged]
+    # A start is a sum over the axes: the window's number in the grid and the sample's in the
+    # window, each times how far apart two of them lie in the row. `padded` ends with the channels.
+    pitched = [(axis, math.prod(padded[at + 1 :])) for at, axis in enumerate(axes)]
+    steps = [(axis.count, axis.stride * pitch) for axis, pitch in pitched]
+    samples = [(axis.window, axis.dilation * pitch) for axis, pitch in pitched]
+    steps += samples[:-1] if merged else samples
     entries = math.prod(count for count, _ in steps)
     # Small tables are constants of the program; large ones it computes, to stay small itself.
     numbers = np if entries <= _MAX_CONSTANT else jnp
@@ -112,6 +114,7 @@ def by_blocks(x: jax.Array, axes: Axes) -> jax.Array:
     channels = x.shape[-1]
     # With dilation the samples of the last axis are strided and cannot merge with the channels.
     merged = axes[-1].dilation == 1 and channels > 0
+    # Whole blocks; what lies behind the last window is cut off or made up, and never read.
     x = _resize(x, [axis.stride * _blocks_needed(axis) for axis in axes], batch)
     # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
     for position in reversed(range(rank)):
@@ -217,13 +220,14 @@ def _widen(x: jax.Array, axis: AxisWindows, grid: int, cells: int, unit: int) ->
                 lax.slice_in_dim(
                     lax.slice_in_dim(x, block, block + count, axis=grid),
                     first * unit,
-                    stop * unit if unit > 1 else stop,
+                    stop * unit,
                     stride=axis.dilation if stop - first > 1 else 1,
                     axis=cells,
                 )
                 for block, first, stop in _slices(window, axis)
             ]
         else:
+            # The second half is the first one, whole blocks later, cut where the window ends.
             shift = half * axis.dilation // axis.stride
             halves = windows(half, count + shift)
             later = lax.slice_in_dim(halves, shift, shift + count, axis=grid)
@@ -238,7 +242,7 @@ def _widen(x: jax.Array, axis: AxisWindows, grid: int, cells: int, unit: int) ->
 
 def _to_bytes(x: jax.Array) -> jax.Array:
     """The bytes of every number, `(*x.shape, bytes)` uint8."""
-    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):  # which XLA does not bitcast
         return jnp.concatenate([_to_bytes(x.real), _to_bytes(x.imag)], axis=-1)
     if x.dtype == jnp.bool_ or x.dtype.itemsize == 1:
         x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else lax.bitcast_convert_type(x, jnp.uint8)

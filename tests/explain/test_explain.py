@@ -376,5 +376,5 @@ def test_mistakes_are_told():
     with pytest.raises(InputError, match="an attribution must be finite"):
         deletion_insertion(score, field, field[0])
     other: Any = "a convolution"
-    with pytest.raises(InputError, match=r"must have token_spec and attention\(x\), got str"):
+    with pytest.raises(InputError, match="must have the members of AttentionModel, got str"):
         attention_rollout(other, field)

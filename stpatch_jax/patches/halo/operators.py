@@ -133,14 +133,14 @@ def sharded_fold_patches(
     its share of patches and field, and the halo.
 
     Args:
-        patches: Patches `[*batch, nt, *ns, *window, channel]`, any dtype.
-        spec: The `WindowSpec` (or bare window) they were cut with.
-        shape: The whole field's `(time, *space)`, without batch and channel.
+        patches: Patches, as in `fold_patches` like the others.
+        spec: The windows they were cut with.
+        shape: The whole field's `(time, *space)`.
         partition: How the *field* `[*batch, time, *space, channel]` lies on the mesh; the patches'
             batch, grid and channel lie likewise.
         mesh: The mesh; without it, that of the surrounding `jax.set_mesh`.
         reduce: `sum` or `mean`.
-        blend: The taper of a window, as in `fold_patches`.
+        blend: The taper of a window.
 
     Returns:
         Field `[*batch, time, *space, channel]`, partitioned by `partition`, of the dtype that
