@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +45,16 @@ def ensemble(predictions: Iterable[Any], *, quantiles: Sequence[float] = ()) -> 
         InputError: There is no member, or members or quantiles do not fit.
 
     Example:
-        >>> found = ensemble((jnp.array([x, 2 * x]) for x in (1.0, 2.0, 6.0)), quantiles=[0.5])
-        >>> found.mean.tolist(), found.quantiles.tolist()
+        >>> summary = ensemble((jnp.array([x, 2 * x]) for x in (1.0, 2.0, 6.0)), quantiles=[0.5])
+        >>> summary.mean.tolist(), summary.quantiles.tolist()
         ([3.0, 6.0], [[2.0, 4.0]])
 
     References:
         B. P. Welford, "Note on a method for calculating corrected sums of squares and products",
         Technometrics 4, 1962.
     """
-    if any(not 0 <= q <= 1 for q in quantiles):
-        raise InputError(f"quantiles must lie in [0, 1], got {list(quantiles)}; give probabilities")
+    for quantile in quantiles:
+        check_range("quantiles", quantile, 0, 1)
     count, mean, squares, held = 0, None, None, []
     for member in predictions:
         member = jax.tree.map(jnp.asarray, member)
@@ -69,13 +69,13 @@ def ensemble(predictions: Iterable[Any], *, quantiles: Sequence[float] = ()) -> 
     if not count:
         raise InputError("an ensemble must have at least one member, got none; give predictions")
     spread = jax.tree.map(lambda total: jnp.sqrt(total / max(count - 1, 1)), squares)
-    found = None
+    exact = None
     if quantiles:
-        probabilities = jnp.asarray(quantiles, jnp.float32)
-        found = jax.tree.map(
-            lambda *x: jnp.quantile(jnp.stack(x).astype(jnp.float32), probabilities, axis=0), *held
+        levels = jnp.asarray(quantiles, jnp.float32)
+        exact = jax.tree.map(
+            lambda *x: jnp.quantile(jnp.stack(x).astype(jnp.float32), levels, axis=0), *held
         )
-    return Ensemble(count, mean, spread, found)
+    return Ensemble(count, mean, spread, exact)
 
 
 def _require_like(member: Any, mean: Any, number: int) -> None:

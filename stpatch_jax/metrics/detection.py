@@ -82,36 +82,30 @@ class AveragePrecision:
         0.5
         """
         _check(thresholds)
-        found = _frames("detections", boxes, label, valid, classes)
-        truth = _frames("true objects", true_boxes, true_label, true_mask, classes)
-        frames, numbers = tuple(boxes.shape[:-2]), boxes.shape[-1]
-        if score.shape != label.shape or (*frames, numbers) != (
-            *true_boxes.shape[:-2],
-            true_boxes.shape[-1],
-        ):
+        shapes = boxes.shape, score.shape, true_boxes.shape
+        scored, alike = score.shape == label.shape, _space(boxes) == _space(true_boxes)
+        boxes, label, valid = _frames("detections", boxes, label, valid, classes)
+        true_boxes, true_label, real = _frames(
+            "true objects", true_boxes, true_label, true_mask, classes
+        )
+        if not (scored and alike):
             raise InputError(
                 "detections and true objects must be of the same frames and space axes, with a "
-                f"score for each detection, got boxes {boxes.shape}, scores {score.shape} and true "
-                f"boxes {true_boxes.shape}; reshape them"
+                f"score for each detection, got boxes {shapes[0]}, scores {shapes[1]} and true "
+                f"boxes {shapes[2]}; reshape them"
             )
         levels = np.asarray(thresholds, np.float64)
-        every = np.asarray(score, np.float64).reshape(found[2].shape)
-        hit = np.zeros((len(levels), *found[2].shape), bool)
-        for frame in np.flatnonzero(found[2].any(axis=1)):
-            own = np.flatnonzero(found[2][frame])
-            real = truth[2][frame]
+        score = np.asarray(score, np.float64).reshape(valid.shape)
+        hit = np.zeros((len(levels), *valid.shape), bool)
+        for frame in np.flatnonzero(valid.any(axis=1)):
+            own, there = np.flatnonzero(valid[frame]), real[frame]
             hit[:, frame, own] = _hits(
-                (found[0][frame, own], every[frame, own], found[1][frame, own]),
-                (truth[0][frame, real], truth[1][frame, real]),
+                (boxes[frame, own], score[frame, own], label[frame, own]),
+                (true_boxes[frame, there], true_label[frame, there]),
                 levels,
             )
-        return cls(
-            tuple(levels.tolist()),
-            every[found[2]],
-            found[1][found[2]],
-            hit[:, found[2]],
-            np.bincount(truth[1][truth[2]], minlength=classes),
-        )
+        objects = np.bincount(true_label[real], minlength=classes)
+        return cls(tuple(levels.tolist()), score[valid], label[valid], hit[:, valid], objects)
 
     def __add__(self, other: AveragePrecision) -> AveragePrecision:
         if self.thresholds != other.thresholds or len(self.objects) != len(other.objects):
@@ -158,6 +152,11 @@ def _check(thresholds: Sequence[float]) -> None:
         check_range("thresholds of the IoU", level, 0, 1, bounds="(]")
 
 
+def _space(boxes: Array) -> tuple[int, ...]:
+    """The frames of boxes [*frames, n, numbers], and how many numbers a box has."""
+    return (*boxes.shape[:-2], *boxes.shape[-1:])
+
+
 def _frames(
     name: str, boxes: Array, label: Array, mask: Array | None, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -183,12 +182,12 @@ def _frames(
 
 
 def _hits(
-    found: tuple[np.ndarray, np.ndarray, np.ndarray],
+    detections: tuple[np.ndarray, np.ndarray, np.ndarray],
     truth: tuple[np.ndarray, np.ndarray],
     levels: np.ndarray,
 ) -> np.ndarray:
     """Matches the detections (boxes, score, label) of one frame; bool [thresholds, detections]."""
-    boxes, score, label = found
+    boxes, score, label = detections
     # Ties are broken by the boxes, so that the order in which things are listed does not count.
     true_boxes, true_label = (a[np.lexsort(truth[0].T[::-1])] for a in truth)
     overlap = np.where(label[:, None] == true_label, _iou(boxes, true_boxes), -1.0)

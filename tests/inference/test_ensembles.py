@@ -51,7 +51,7 @@ def test_members_are_let_go():
             (),
             r"shapes \[\(2,\)\] of the first, got \[\(3,\)\] of number 2",
         ),
-        ([np.ones(2)], (1.5,), r"quantiles must lie in \[0, 1\]"),
+        ([np.ones(2)], (1.5,), r"quantiles must be in \[0, 1\]"),
     ],
 )
 def test_bad_members(members, quantiles, message):
