@@ -82,9 +82,12 @@ def test_thresholds_are_quantiles_of_the_training_rows():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"event": "frost"}, r"data\.alert\.event must be one of none, above, below"),
-        ({"quantile": True, "threshold": 90.0}, r"data\.alert\.threshold must lie between 0 and 1"),
-        ({"probability": 1.0}, r"data\.alert\.probability must lie between 0 and 1"),
+        ({"event": "frost"}, r"data\.alert\.event must be 'none', 'above' or 'below', got 'frost'"),
+        (
+            {"quantile": True, "threshold": 90.0},
+            r"data\.alert\.threshold, .* must be in \(0, 1\), got 90",
+        ),
+        ({"probability": 1.0}, r"data\.alert\.probability must be in \(0, 1\), got 1"),
     ],
 )
 def test_wrong_alerts_are_told_in_one_sentence(changes, told):
