@@ -309,7 +309,7 @@ def test_an_overlap_of_100_percent_is_refused():
 def test_a_model_of_other_channels_is_refused_by_name():
     # Shapes are enough: it is refused before anything is computed.
     model = nnx.eval_shape(lambda: Conv3DConfig.tiny(1).build(3, rngs=nnx.Rngs(0)))
-    with pytest.raises(InputError, match="needs 3 input channels, got 1"):
+    with pytest.raises(InputError, match="must have 3 channels, got 1"):
         sliding_window_apply(model, np.zeros((8, 8, 1), np.float32), (4, 4))
 
 
