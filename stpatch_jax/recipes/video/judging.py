@@ -56,10 +56,10 @@ class FramesJudge(Judge):
         }
 
     def shows(self, count: int) -> Mapping[str, Shows]:
-        """The frames of the first clips, seen, real and forecast."""
+        """The frames of the first clips: `context`, `target`, and the forecasts by rule."""
 
         def frames(batch: Batch, answers: Tree) -> Tree:
-            return {"seen": batch["context"], "came": batch["target"], "forecast": answers["model"]}
+            return {"context": batch["context"], "target": batch["target"], **answers}
 
         return {"frames": Shows(range(min(_SHOWN, count)), frames)}
 
@@ -136,14 +136,15 @@ def _by_lead(values: np.ndarray) -> dict[str, Any]:
 
 def _frames(shown: Mapping[str, np.ndarray]) -> Figure:
     """Three rows a clip: what was seen, what came, what was forecast; every other frame of many."""
-    clips = len(shown["came"])
-    steps = {name: _every(frames.shape[1]) for name, frames in shown.items()}
+    rows = {"seen": shown["context"], "came": shown["target"], "forecast": shown["model"]}
+    clips = len(rows["came"])
+    steps = {name: _every(frames.shape[1]) for name, frames in rows.items()}
     columns = max(map(len, steps.values()))
-    size = (0.95 * columns + 0.5, 0.95 * len(shown) * clips + 0.3)
-    figure = plotting.new_figure(len(shown) * clips, columns, size=size)
-    axes = np.array(figure.axes).reshape(clips, len(shown), columns)
+    size = (0.95 * columns + 0.5, 0.95 * len(rows) * clips + 0.3)
+    figure = plotting.new_figure(len(rows) * clips, columns, size=size)
+    axes = np.array(figure.axes).reshape(clips, len(rows), columns)
     for clip in range(clips):
-        for row, (name, frames) in enumerate(shown.items()):
+        for row, (name, frames) in enumerate(rows.items()):
             # What was seen is counted back from the last frame of it.
             last = frames.shape[1] if name == "seen" else 0
             for column, ax in enumerate(axes[clip, row]):

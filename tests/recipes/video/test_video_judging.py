@@ -57,7 +57,7 @@ def test_frames_are_judged_by_sums_over_a_frame_and_means_over_frames():
     assert report["clips"] == 9
     leads = report["scaled"]["model"]["mse"]
     assert np.mean(leads["per_lead"]) == pytest.approx(leads["all"])
-    np.testing.assert_array_equal(judged.shown["frames"]["came"], target[:3])
+    np.testing.assert_array_equal(judged.shown["frames"]["target"], target[:3])
 
 
 def test_detections_of_the_truth_are_perfect_and_others_are_counted():
