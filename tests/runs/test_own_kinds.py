@@ -112,7 +112,7 @@ class Length(TaskBase):
         return jnp.mean(error**2), {"bias": jnp.mean(error)}
 
     def baselines(self, batch: Any) -> dict[str, jax.Array]:
-        return {"mean": jnp.full(batch["length"].shape, self.mean, jnp.float32)}
+        return {"mean": jnp.full(batch["length"].shape, jnp.float32(self.mean))}
 
     def score(self, outputs: jax.Array, batch: Any) -> dict[str, jax.Array]:
         return {"mae": jnp.mean(jnp.abs(outputs - batch["length"]))}

@@ -153,7 +153,7 @@ def test_shapes_that_do_not_fit_are_refused():
 
     with pytest.raises(InputError, match=re.escape("over the same space, got (2, 8, 5, 3) and")):
         attempt((2, 8, 5, 3), (2, 3, 4, 1))
-    with pytest.raises(InputError, match="window .* along time"):
+    with pytest.raises(InputError, match=r"window .* along time"):
         attempt((2, 3, 5, 3), (2, 3, 5, 1))
     with pytest.raises(InputError, match="one entry per window axis"):
         attempt((2, 8, 3), (2, 3, 1))

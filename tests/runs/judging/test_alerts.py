@@ -16,7 +16,7 @@ from stpatch_jax.metrics import brier_score
 from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs import judges
-from stpatch_jax.runs.judging.alerts import PastErrors, alert_counts, alert_metrics
+from stpatch_jax.runs.judging.alerts import FieldJudge, PastErrors, alert_counts, alert_metrics
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import make_mesh
 
@@ -117,7 +117,8 @@ def test_every_rule_is_judged_on_the_test_split_by_its_errors_on_validation():
     task = ForecastConfig(residual="climatology").create()
     shapes = {name: (1, *x.shape) for name, x in data.source("train")[0].items()}
     model = task.build(FlatPatchesConfig(WindowSpec((None, 1))), shapes, rngs=nnx.Rngs(0))
-    judge = judges.of(task, data)(task, data, make_mesh(), batch_size=8)
+    assert judges.of(task, data) is FieldJudge
+    judge = FieldJudge(task, data, make_mesh(), batch_size=8)
     past = judge(model, "validation")
     judged = judge(model, "test", past=past)
     alerts = judged.rows["alerts"]
