@@ -60,8 +60,7 @@ class DefaultJudge(Judge):
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """The means over the examples, by rule."""
-        rules = sorted(judged.sums, key=lambda name: (name != "model", name))
-        means = {name: _means(judged.sums[name]) for name in rules}
+        means = {name: _means(of) for name, of in judged.sums.items()}
         return {
             "examples": judged.count,
             "scores": {

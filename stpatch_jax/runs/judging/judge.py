@@ -251,10 +251,12 @@ class _Collected:
         return Judged(
             split=split,
             count=self.count,
-            sums=functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), sums),
-            rows=_ordered([entry for _, rows, _ in parts for entry in rows]),
+            sums=_model_first(functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), sums)),
+            rows=_model_first(_ordered([entry for _, rows, _ in parts for entry in rows])),
             shown={
-                name: _ordered([entry for *_, shown in parts for entry in shown[name]])
+                name: _model_first(
+                    _ordered([entry for *_, shown in parts for entry in shown[name]])
+                )
                 for name in self.shows
             },
         )
@@ -267,6 +269,14 @@ def _ordered(entries: Sequence[tuple[np.ndarray, Tree]]) -> Tree:
     order = np.argsort(np.concatenate([numbers for numbers, _ in entries]))
     trees = [tree for _, tree in entries]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *trees)
+
+
+def _model_first(tree: Tree) -> Tree:
+    """The tree with `model` before the rules it is told beside: JAX sorts entries by name."""
+    if not isinstance(tree, dict):
+        return tree
+    names = sorted(tree, key=lambda name: name != "model")
+    return {name: _model_first(tree[name]) for name in names}
 
 
 def _of_processes(part: Tree) -> list[Tree]:
