@@ -43,20 +43,20 @@ InMemory = xr.DataArray | xr.Dataset | np.ndarray | tuple
 """Data that are there already: `DataConfig.of` makes a data set of them."""
 
 
-def data_of(config: RunConfig, data: Data | InMemory | None) -> Data:
+def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
     """The data of a run.
 
     Args:
         config: Its configuration.
-        data: A data set, or what `config.data.of` makes one of; None loads `config.data`.
+        given: A data set, or what `config.data.of` makes one of; None loads `config.data`.
 
     Raises:
         InputError: The data cannot be used, or are no data set.
     """
-    if data is None:
+    if given is None:
         data = config.data.load()
-    elif isinstance(data, InMemory):
-        data = config.data.of(data)
+    else:
+        data = config.data.of(given) if isinstance(given, InMemory) else given
     require_members(data, Data, what="the data")
     return data
 
