@@ -5,8 +5,6 @@ Every backbone maps `(batch, time, *space, channel)` to `(batch, time', *space',
 losses) is kept in float32.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -92,7 +90,7 @@ class LayerOptions:
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
     @property
-    def for_head(self) -> LayerOptions:
+    def for_head(self) -> "LayerOptions":
         """The same dtypes for the head behind a backbone.
 
         Of its shards nothing is said: how wide a head is depends on the data, so how it is split is
