@@ -134,7 +134,7 @@ class PatchTransformer(Backbone):
         for name in ("encoder", "temporal_encoder"):
             encoder = getattr(self, name)
             for at, block in enumerate(encoder.blocks if encoder else ()):
-                for number, axis in enumerate(block.axes):
+                for number, axis in enumerate(block.options.axes):
                     own = sown[name]["blocks"][at]["attentions"][number]["weights"].get_value()[0]
                     weights.append(("pooled" if name == "temporal_encoder" else along[axis], own))
         return weights
