@@ -69,7 +69,7 @@ def pretrain_stocks() -> RunConfig:
 
 @register("pretrain-movement")
 def pretrain_movement() -> RunConfig:
-    """Says whether a stock rises or falls, with the network of `pretrain_stocks`.
+    """Says whether a stock rises or falls, with the network of `pretrain-stocks`.
 
     `--data.train-from 2015-06-05` leaves the last tenth of the labelled days.
     """

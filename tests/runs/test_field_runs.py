@@ -100,3 +100,16 @@ def test_a_map_is_reported_beside_every_naive_forecast(tmp_path):
     kept = dataclasses.replace(config, train=dataclasses.replace(TRAIN, steps=6))
     assert (train(kept, workdir=tmp_path / "run", progress=False) or "").startswith("# map")
     assert read(tmp_path / "run")["step"] == 6
+
+
+def test_a_map_in_memory_is_drawn_by_the_numbers_of_its_rows(tmp_path):
+    config = RunConfig(
+        recipe="map",
+        data=FieldConfig(context=4, horizon=2),
+        model=PatchCNNConfig(WindowSpec((2, 2, 3)), features=(4,)),
+        task=ForecastConfig(),
+        train=TRAIN,
+    )
+    field = np.random.default_rng(0).normal(size=(60, 4, 6, 1))
+    train(config, data=field, workdir=tmp_path, progress=False)
+    assert (tmp_path / "plots/maps.png").exists()

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, FieldData
+from stpatch_jax.data.fields.describing import told
 from stpatch_jax.metrics import EventCounts, brier_score
 from stpatch_jax.plotting.style import colour_limits
 from stpatch_jax.runs.judging.forecast import ForecastJudge
@@ -194,7 +195,7 @@ class FieldJudge(ForecastJudge):
         for number, lead in enumerate(shown["lead"]):
             axes = figure.axes[3 * number : 3 * number + 3]
             time = self.data.times[shown["index"] + lead]
-            when = f"{np.datetime_as_string(time, 'm')}, lead {lead + 1}"
+            when = f"{told(time)}, lead {lead + 1}"
             _draw(real[number], axes[0], f"truth, {when}", limits=limits, **place)
             _draw(forecast[number], axes[1], "forecast", limits=limits, **place)
             error = forecast[number] - real[number]
