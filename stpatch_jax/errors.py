@@ -118,5 +118,5 @@ def _members(protocol: type) -> set[str]:
         for kind in protocol.__mro__
         if kind not in (object, typing.Generic, typing.Protocol)
         for name in (*vars(kind), *vars(kind).get("__annotations__", {}))
-        if not name.startswith("_")
+        if not name.startswith("_") or name in ("__len__", "__getitem__")
     }

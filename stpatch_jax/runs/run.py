@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 
 import stpatch_jax
-from stpatch_jax.data import Batch, Data, batch_iterator
-from stpatch_jax.errors import require_members
+from stpatch_jax.data import Batch, Data, Source, batch_iterator
+from stpatch_jax.errors import require, require_members
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
@@ -22,7 +22,7 @@ from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
 from stpatch_jax.runs.judging.report import draw_plots, summary
 from stpatch_jax.runs.trained import load_run, require_same_data
-from stpatch_jax.runs.values import to_values, without_arrays
+from stpatch_jax.runs.values import finite, plain, to_values, without_arrays
 from stpatch_jax.tasks import Task, transfer_backbone
 from stpatch_jax.training import (
     Checkpoints,
@@ -57,10 +57,12 @@ class Run:
         self.task: Task = task.fitted(self.data)
         self.mesh = make_mesh(**dataclasses.asdict(config.train.mesh))
         check_batch_size(config.train.batch_size, self.mesh)
-        self._example = {
-            name: np.asarray(values)[None] for name, values in self.data.source("train")[0].items()
-        }
+        self._example = _first_example(self.data)
         self.task.check_batch(self._example)
+        # What cannot be written is refused before anything is.
+        plain(self.task.facts, where="task.facts")
+        plain(without_arrays(self.data.state())[0], where="data.state()")
+        plain(self.data.report, where="data.report")
         self.shapes = {name: values.shape for name, values in self._example.items()}
         self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
         self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self._abstract, nnx.Param)))
@@ -101,8 +103,8 @@ class Run:
         """What a checkpoint holds beside state and arrays: what predictions of other files need."""
         return {
             "config": to_values(self.config),
-            "facts": dict(self.task.facts),
-            "state": without_arrays(self.data.state())[0],
+            "facts": plain(self.task.facts, where="task.facts"),
+            "state": plain(without_arrays(self.data.state())[0], where="data.state()"),
             "digests": {split: self.data.digest(split) for split in SPLITS},
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
         }
@@ -172,6 +174,7 @@ class Run:
             "test": self.judge.report(test),
             "machine": dict(machine),
         }
+        report = finite(plain(report, where="report"))
         text = summary(self.judge, report)
         if jax.process_index() == 0:
             draw_plots(directory, self.judge, test, report)
@@ -254,6 +257,26 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     return run.report(
         trained.directory, restored[0].averaged(), trained.step, before.get("machine", {})
     )
+
+
+def _first_example(data: Data) -> dict[str, np.ndarray]:
+    """The first training example, as a batch of one.
+
+    Raises:
+        InputError: A split is no source or is empty, or the example is not of numbers.
+    """
+    for split in SPLITS:
+        source = data.source(split)
+        require_members(source, Source, what=f"the {split} split")
+        require(len(source) > 0, f"the {split} split must have examples, got none; use more data")
+    example = {name: np.asarray(values)[None] for name, values in data.source("train")[0].items()}
+    for name, values in example.items():
+        require(
+            values.dtype.kind not in "OSUMm",
+            f"the arrays of an example must be of numbers, got {name} of dtype {values.dtype}; "
+            "leave it out, or tell it in names()",
+        )
+    return example
 
 
 def _patches(model: nnx.Module, field: tuple[int, ...]) -> int | None:

@@ -92,19 +92,35 @@ class TrainedRun:
 
         Returns:
             A tree of NumPy arrays [example, ...].
+
+        Raises:
+            InputError: The batch lacks an input or has no examples, or the network cannot be built
+                for its shapes.
         """
+        inputs = self.task.inputs
+        require(
+            all(name in batch for name in inputs),
+            f"the batch must have the inputs {', '.join(inputs)}, got {', '.join(batch) or 'none'}"
+            "; add the missing ones",
+        )
+        counts = {name: len(batch[name]) for name in inputs}
+        count = counts[inputs[0]]
+        require(
+            count > 0 and set(counts.values()) == {count},
+            f"the inputs must have equally many examples and one at least, got {counts}; give all "
+            "of one batch",
+        )
         shapes = {**self.shapes, **{name: np.shape(values) for name, values in batch.items()}}
         same = all(tuple(shapes[name][1:]) == tuple(self.shapes[name][1:]) for name in self.shapes)
         model = self.model if same else self.model_of(shapes)
-        count = len(next(iter(batch.values())))
         size = min(count, _BATCH)
         parts = []
         for start in range(0, count, size):
             # The last batch is filled up with its first example.
             rows = np.arange(start, start + size)
             rows = np.where(rows < count, rows, start)
-            inputs = {name: np.asarray(batch[name])[rows] for name in self.task.inputs}
-            parts.append(jax.device_get(self._answers(model, inputs)))
+            part = {name: np.asarray(batch[name])[rows] for name in inputs}
+            parts.append(jax.device_get(self._answers(model, part)))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
 
     def data(self, *, path: str | None = None, values: Data | InMemory | None = None) -> Data:

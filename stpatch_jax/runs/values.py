@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import inspect
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
@@ -19,6 +21,7 @@ TYPE = "type"
 """The entry that names the class of a configuration where its field takes more than one."""
 
 _OWN = f"{__name__.partition('.')[0]}."
+_SCRIPT = "__main__:"
 
 
 def to_values(config: Any, *, kind: Any = None) -> Any:
@@ -126,6 +129,11 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
     if isinstance(values, Mapping) and TYPE in values:
         kind = _named(kind, values[TYPE], where)
         values = {name: value for name, value in values.items() if name != TYPE}
+    if inspect.isabstract(kind):
+        raise InputError(
+            f"{where} must name the class it is of under {TYPE!r}, got {values!r:.60}; it was "
+            "written by another version, so train the run anew"
+        )
     names = {field.name for field in dataclasses.fields(kind)}
     if not isinstance(values, Mapping) or names != values.keys():
         entries = sorted(values) if isinstance(values, Mapping) else values
@@ -144,14 +152,22 @@ def _named(kind: type, name: Any, where: str) -> type:
 
     Nothing else is imported, so that a configuration of a stranger's runs none of his code.
     """
-    if isinstance(name, str) and name.startswith(_OWN):
+    name = str(name)
+    # A package's `__main__` runs its program where it is imported.
+    if name.startswith(_OWN) and "__main__" not in name:
         with contextlib.suppress(ImportError):
             importlib.import_module(name.partition(":")[0])
     classes = {_name(known): known for known in (kind, *_subclasses(kind))}
+    if name.startswith(_SCRIPT) and name not in classes:
+        # What a script defined is the one class of that name where the script was imported.
+        bare = name.removeprefix(_SCRIPT)
+        same = [known for known in classes.values() if known.__qualname__ == bare]
+        if len(same) == 1:
+            return same[0]
     if name not in classes:
         raise InputError(
             f"{where} must be a {kind.__name__} that is known here, got {name!r}; import the "
-            "module that defines it first, or train the run anew"
+            "module or script that defines it first, or train the run anew"
         )
     return classes[name]
 
@@ -192,6 +208,46 @@ def difference(before: Any, now: Any, *, where: str = "") -> tuple[str, Any, Any
     return None if before == now else (where, before, now)
 
 
+def plain(values: Any, *, where: str) -> Any:
+    """The JSON values of a tree; NumPy's numbers become those of Python.
+
+    Args:
+        values: Dicts and lists of numbers and strings.
+        where: What they are, for messages.
+
+    Raises:
+        InputError: Something else is among them.
+
+    Examples:
+        >>> plain({"mean": np.float32(2), "classes": ("a", "b")}, where="report")
+        {'mean': 2.0, 'classes': ['a', 'b']}
+    """
+    if isinstance(values, Mapping):
+        return {str(name): plain(value, where=f"{where}.{name}") for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [plain(value, where=f"{where}[{i}]") for i, value in enumerate(values)]
+    values = values.item() if isinstance(values, np.generic) else values
+    if not (values is None or isinstance(values, bool | int | float | str)):
+        raise InputError(
+            f"{where} must be a number, a string or a list of them, got {type(values).__name__}; "
+            "convert it"
+        )
+    return values
+
+
+def finite(values: Any) -> Any:
+    """The same JSON values with None in place of what is not finite, which JSON lacks.
+
+    >>> finite({"mae": [1.0, float("nan")]})
+    {'mae': [1.0, None]}
+    """
+    if isinstance(values, dict):
+        return {name: finite(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [finite(value) for value in values]
+    return None if isinstance(values, float) and not np.isfinite(values) else values
+
+
 def without_arrays(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits a tree of dicts into its JSON values and its arrays, of which each is a tree.
 
@@ -205,8 +261,8 @@ def without_arrays(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
             values[name], arrays[name] = without_arrays(value)
             if not arrays[name]:
                 del arrays[name]
-        elif isinstance(value, np.ndarray):
-            arrays[name] = value
+        elif isinstance(value, np.ndarray | jax.Array):
+            arrays[name] = np.asarray(value)
         else:
             values[name] = value
     return values, arrays

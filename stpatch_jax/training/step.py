@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from stpatch_jax.errors import require
 from stpatch_jax.flops import compiled_bytes
 from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
@@ -231,7 +232,17 @@ def make_train_step(
         `finite` (bool), `skipped` and `rollbacks` (so far): device scalars that nobody has waited
         for.
     """
-    loss = nnx.remat(loss_fn, policy=_kept_by_remat) if remat else loss_fn
+
+    def pair(model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
+        answer = loss_fn(model, batch)
+        require(
+            isinstance(answer, tuple) and len(answer) == 2,
+            f"a loss must give the pair (loss, metrics), got {type(answer).__name__}; return "
+            "loss, {} where nothing else is measured",
+        )
+        return answer
+
+    loss = nnx.remat(pair, policy=_kept_by_remat) if remat else pair
     gradient = nnx.value_and_grad(loss, has_aux=True)
     if accumulate > 1:
         gradient = accumulated(gradient, accumulate, mesh)

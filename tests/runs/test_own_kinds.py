@@ -316,3 +316,166 @@ def test_a_task_without_a_member_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(InputError, match="members of Task, got NoLoss without loss"):
         st.train(config, data=walks(0), workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+SHORT = dataclasses.replace(
+    CONFIG, train=dataclasses.replace(TRAIN, steps=2, checkpoint_every=2, evaluate_every=2)
+)
+
+
+def of_task(task: type[Length]) -> RunConfig:
+    """The settings of a short run of another task."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(LengthConfig):
+        def create(self, *, facts: Mapping[str, Any] | None = None) -> Length:
+            return task(self, **(facts or {}))
+
+    return dataclasses.replace(SHORT, task=Config())
+
+
+class Variant(Length):
+    """Another task of the same facts."""
+
+    def fitted(self, data: Any) -> "Variant":
+        return type(self)(self.config, mean=data.mean_length)
+
+
+def test_what_an_example_weighs_is_the_same_for_the_model_and_the_rules(tmp_path):
+    class Weighed(Variant):
+        def loss(self, model: Any, batch: Any) -> Any:
+            loss, metrics = super().loss(model, batch)
+            return loss, {**metrics, "weight": jnp.sum(batch["length"]), "divisor": 1}
+
+        def score(self, outputs: Any, batch: Any) -> Any:
+            # Of short tracks nothing is known.
+            long = batch["length"] > 8
+            share = jnp.sum(long * outputs) / jnp.sum(long)
+            return {"mean": share, "weight": jnp.sum(long)}
+
+    data = Tracks(walks(0), 1.0, SPLITS)
+    st.train(of_task(Weighed), data=data, workdir=tmp_path, progress=False)
+    scores = report_of(tmp_path)["test"]["scores"]
+    assert list(scores) == ["model", "mean"]
+    assert scores["model"].keys() == {"loss", "bias", "mean"}
+    assert scores["mean"]["mean"] == pytest.approx(data.mean_length, rel=1e-6)
+    test = data.source("test")
+    length = np.array([example["length"] for example in test])
+    long = length > 8
+    assert 0 < long.sum() < len(long)
+    answers = st.load_run(tmp_path).predict({"track": np.stack([x["track"] for x in test])})
+    assert scores["model"]["mean"] == pytest.approx(answers[long].mean(), rel=1e-5)
+    bias = np.average(answers - length, weights=length)
+    assert scores["model"]["bias"] == pytest.approx(bias, rel=1e-4)
+
+
+def test_what_was_never_measured_is_null(tmp_path):
+    class Nothing(Variant):
+        def score(self, outputs: Any, batch: Any) -> Any:
+            return {"mae": jnp.mean(outputs), "weight": 0}
+
+    st.train(of_task(Nothing), data=walks(0), workdir=tmp_path, progress=False)
+    assert report_of(tmp_path)["test"]["scores"]["mean"] == {"mae": None}
+    assert report_of(tmp_path)["validation"]["mae"] is None
+    assert "| mean | - | - | - |" in (tmp_path / "report.md").read_text()
+
+
+class Vector(Variant):
+    def score(self, outputs: Any, batch: Any) -> Any:
+        return {"mae": jnp.abs(outputs - batch["length"])}
+
+
+class Usurper(Variant):
+    def baselines(self, batch: Any) -> Any:
+        return {"model": batch["length"]}
+
+
+class OneForAll(Variant):
+    def baselines(self, batch: Any) -> Any:
+        return {"mean": self.mean}
+
+
+class LossAlone(Variant):
+    def loss(self, model: Any, batch: Any) -> Any:
+        return super().loss(model, batch)[0]
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Vector, r"must be scalars, got mae of shape \(1,\)"),
+        (Usurper, "must have a name of its own, got 'model'"),
+        (OneForAll, r"answers of mean must be of every example, .* got shapes \[\(\)\]"),
+        (LossAlone, r"must give the pair \(loss, metrics\), got"),
+    ],
+)
+def test_a_task_that_answers_otherwise_is_told_how(task, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        st.train(of_task(task), data=walks(0), workdir=tmp_path, progress=False)
+
+
+class Odd(Tracks):
+    """Data with one thing wrong."""
+
+    def __init__(self, wrong: str):
+        super().__init__(walks(0), 1.0, SPLITS)
+        self.wrong = wrong
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return {"splits": {}, "when": pd.Timestamp("2020")} if self.wrong == "report" else {}
+
+    def state(self) -> dict[str, Any]:
+        return {"when": pd.Timestamp("2020")} if self.wrong == "state" else {}
+
+    def source(self, split: str) -> Any:
+        examples = super().source(split)
+        if self.wrong == "iterator":
+            return iter(examples)
+        if self.wrong == "text":
+            return [{**example, "name": "a"} for example in examples]
+        return examples[:0] if self.wrong == split else examples
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("report", r"data\.report\.when must be a number, .* got Timestamp"),
+        ("state", r"data\.state\(\)\.when must be a number, .* got Timestamp"),
+        ("iterator", "members of Source, got list_iterator without __getitem__, __len__"),
+        ("text", "must be of numbers, got name of dtype <U1"),
+        ("train", "the train split must have examples, got none"),
+        ("test", "the test split must have examples, got none"),
+    ],
+)
+def test_data_that_no_run_can_end_with_are_refused_before_anything_is_written(
+    wrong, message, tmp_path
+):
+    with pytest.raises(InputError, match=message):
+        st.train(SHORT, data=Odd(wrong), workdir=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_of_numpy_and_arrays_of_jax_are_saved(tmp_path):
+    class OfNumpy(Tracks):
+        @property
+        def report(self) -> dict[str, Any]:
+            return {"splits": {}, "scale": np.float32(2), "gap": float("nan")}
+
+        def state(self) -> dict[str, Any]:
+            return {"count": np.int64(3), "mean": jnp.arange(2.0)}
+
+    data = OfNumpy(walks(0), 1.0, SPLITS)
+    st.train(SHORT, data=data, workdir=tmp_path, progress=False)
+    assert report_of(tmp_path)["data"] == {"splits": {}, "scale": 2.0, "gap": None}
+    state = st.load_run(tmp_path).state
+    assert state["count"] == 3
+    np.testing.assert_array_equal(state["mean"], [0, 1])
+
+
+def test_a_batch_to_predict_is_checked(run):
+    trained = st.load_run(run)
+    with pytest.raises(InputError, match="must have the inputs track, got length"):
+        trained.predict({"length": np.ones(2)})
+    with pytest.raises(InputError, match="and one at least, got"):
+        trained.predict({"track": np.zeros((0, 8, 2))})

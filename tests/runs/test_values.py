@@ -75,3 +75,28 @@ def test_values_of_another_type_are_refused(changes, told):
     with pytest.raises(InputError, match=told):
         from_values(Own, to_values(Own()) | changes, where="data")
     assert from_values(Own, to_values(Own()) | {"rate": 2}, where="data").rate == 2
+
+
+@pytest.mark.parametrize("name", [["a"], {}, "stpatch_jax.__main__:Own", "stpatch_jax..x:Own"])
+def test_a_name_that_is_none_is_refused_and_runs_nothing(name):
+    values = to_values(dataclasses.replace(recipe("stocks"), data=Own()))
+    values["data"]["type"] = name
+    with pytest.raises(InputError, match=r"config\.data must be a DataConfig that is known here"):
+        from_values(RunConfig, values)
+
+
+def test_a_class_must_be_named_where_there_are_several():
+    values = to_values(recipe("stocks"))
+    values["data"] = {"path": None}
+    with pytest.raises(InputError, match=r"config\.data must name the class it is of under 'type'"):
+        from_values(RunConfig, values)
+
+
+def test_a_class_of_a_script_is_found_where_the_script_is_imported():
+    config = dataclasses.replace(recipe("stocks"), data=Own())
+    values = to_values(config)
+    values["data"]["type"] = "__main__:Own"
+    assert from_values(RunConfig, values) == config
+    values["data"]["type"] = "__main__:Elsewhere"
+    with pytest.raises(InputError, match="import the module or script that defines it first"):
+        from_values(RunConfig, values)

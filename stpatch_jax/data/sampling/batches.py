@@ -205,4 +205,14 @@ def _check_size(source: Source, batch_size: int) -> None:
 
 
 def _stack(examples: Sequence[Batch]) -> Batch:
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+    try:
+        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+    except (KeyError, ValueError) as error:
+        shapes = [{name: np.shape(x) for name, x in example.items()} for example in examples]
+        other = next((of for of in shapes if of != shapes[0]), None)
+        if other is None:
+            raise
+        raise InputError(
+            f"all examples must have the same arrays of the same shapes, got {shapes[0]} and "
+            f"{other}; cut or fill them up, or leave some out"
+        ) from error

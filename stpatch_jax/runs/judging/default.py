@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from stpatch_jax.data import Batch
+from stpatch_jax.errors import require
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, finite, judges
 from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.training.accumulation import SCALES
 
 
 @judges(object, object)
@@ -24,35 +26,39 @@ class DefaultJudge(Judge):
     def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
         """The metrics of each example, by rule (`model` and the naive ones).
 
-        They are what `Task.score` gives, of the model also the loss and
-        its metrics, each [batch], and under `weight` what an example weighs.
+        They are what `Task.score` gives, of the model also the loss and its metrics: of each its
+        `sum`, weighed, and the `weight` of the example, both [batch].
         """
-        answers = {"model": self.task.predict(model, batch), **self.task.baselines(batch)}
+        rules = self.task.baselines(batch)
+        require(
+            "model" not in rules,
+            "a naive rule must have a name of its own, got 'model', under which the model is told; "
+            "rename it",
+        )
+        answers = {"model": self.task.predict(model, batch), **rules}
+        count = len(next(iter(batch.values())))
+        for name, of in answers.items():
+            require(
+                all(np.shape(leaf)[:1] == (count,) for leaf in jax.tree.leaves(of)),
+                f"the answers of {name} must be of every example, [batch, ...], got shapes "
+                f"{[np.shape(leaf) for leaf in jax.tree.leaves(of)]} for {count} examples; repeat "
+                "what holds for all of them",
+            )
 
         def one(example: Mapping[str, Any], answers: Tree) -> Tree:
             example, answers = jax.tree.map(lambda x: x[None], (dict(example), answers))
-            found = {name: dict(self.task.score(of, example)) for name, of in answers.items()}
+            found = {name: _weighed(self.task.score(of, example)) for name, of in answers.items()}
             loss, metrics = self.task.loss(model, example)
-            found["model"] = {"loss": loss, **metrics, **found["model"]}
-            return {
-                name: {"weight": jnp.float32(1), **jax.tree.map(jnp.float32, of)}
-                for name, of in found.items()
-            }
+            # The loss may weigh otherwise than the score, in which the rules are compared.
+            found["model"] = {**_weighed({"loss": loss, **metrics}), **found["model"]}
+            return found
 
         return jax.vmap(one)(dict(batch), answers)
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """Each metric times what its example weighs, and that weight."""
         del batch
-        return {
-            name: {
-                metric: (values if metric == "weight" else values * of["weight"]).sum(
-                    dtype=np.float64
-                )
-                for metric, values in of.items()
-            }
-            for name, of in answers.items()
-        }
+        return jax.tree.map(lambda values: values.sum(dtype=np.float64), answers)
 
     def validation(self, judged: Judged) -> dict[str, float]:
         """The loss and the metrics of the model."""
@@ -77,9 +83,27 @@ class DefaultJudge(Judge):
         return [f"Test: {test['examples']} examples.", "", *markdown_table(["", *metrics], rows)]
 
 
+def _weighed(metrics: Mapping[str, Any]) -> dict[str, dict[str, jax.Array]]:
+    """The metrics of one example times its weight, and that weight."""
+    weight = jnp.float32(metrics.get("weight", 1))
+    weighed = {}
+    for name in metrics.keys() - set(SCALES):
+        value = jnp.float32(metrics[name])
+        require(
+            value.shape == (),
+            f"the metrics of a task must be scalars, got {name} of shape {value.shape}; take its "
+            "mean over the examples",
+        )
+        # What weighs nothing may be 0 / 0.
+        weighed[name] = {"sum": jnp.where(weight == 0, 0, value * weight), "weight": weight}
+    return weighed
+
+
 def _means(of: Mapping[str, Any]) -> dict[str, float]:
     """Means out of weighted sums, the loss first."""
-    weight = float(of["weight"])
     # A compiled function returns its entries sorted by name.
-    names = sorted(of.keys() - {"weight"}, key=lambda name: (name != "loss", name))
-    return {name: float(of[name]) / weight if weight else math.nan for name in names}
+    names = sorted(of, key=lambda name: (name != "loss", name))
+    return {
+        name: float(of[name]["sum"] / of[name]["weight"]) if of[name]["weight"] else math.nan
+        for name in names
+    }

@@ -5,16 +5,16 @@ from typing import Any
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """The lines of a table; the first column is text, the others are numbers.
+    r"""The lines of a table; the first column is text, the others are numbers.
 
-    Floats have four digits, None is "-".
+    Floats have four digits, None is "-"; a bar in a text is escaped.
 
-    >>> markdown_table(["", "error"], [("model", 0.123456), ("rule", None)])
-    ['| | error |', '|---|---:|', '| model | 0.1235 |', '| rule | - |']
+    >>> markdown_table(["", "error"], [("model", 0.123456), ("a|b", None)])
+    ['| | error |', '|---|---:|', '| model | 0.1235 |', '| a\\|b | - |']
     """
     body = [" | ".join(_cell(value) for value in row) for row in rows]
     return [
-        f"| {' | '.join(heads)} |".replace("|  |", "| |", 1),
+        f"| {' | '.join(map(_cell, heads))} |".replace("|  |", "| |", 1),
         "|---|" + "---:|" * (len(heads) - 1),
         *(f"| {line} |" for line in body),
     ]
@@ -23,4 +23,4 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", r"\|")

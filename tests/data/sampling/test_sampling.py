@@ -149,3 +149,12 @@ def test_an_error_of_the_source_reaches_the_caller():
 
     with pytest.raises(OSError, match="the disk is gone"):
         next(batch_iterator(Broken(3), batch_size=2, seed=0, start_step=0))
+
+
+@pytest.mark.parametrize("other", [{"x": np.zeros(3)}, {"y": np.zeros(2)}])
+def test_examples_of_different_arrays_are_refused_in_one_sentence(other):
+    source = [{"x": np.zeros(2)}, other]
+    with pytest.raises(InputError, match="all examples must have the same arrays"):
+        next(sequential_batches(source, batch_size=2))
+    with pytest.raises(InputError, match="all examples must have the same arrays"):
+        next(batch_iterator(source, batch_size=2, seed=0, start_step=0))
