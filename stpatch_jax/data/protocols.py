@@ -4,7 +4,7 @@ import abc
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -305,6 +305,15 @@ class DataConfig(abc.ABC):
             f"data must be a data set for {type(self).__name__}, which reads files alone, got "
             f"{type(values).__name__}; give what its load() would give, or --data.path FILE"
         )
+
+    def for_inputs(self, inputs: Sequence[str]) -> Self:
+        """The settings for a task that reads only some arrays: what makes the others may be left.
+
+        Args:
+            inputs: Names of the arrays, `Task.inputs`.
+        """
+        del inputs
+        return self
 
     def restore(self, path: str, state: Mapping[str, Any]) -> Data:
         """Reads another file of the same kind for a trained run: nothing is fitted to it.

@@ -135,7 +135,7 @@ class TrainedRun:
             InputError: The data cannot be read, or those of the run have changed since.
         """
         if path is not None:
-            return self.config.data.restore(path, self.state)
+            return self.config.data.for_inputs(self.task.inputs).restore(path, self.state)
         data = data_of(self.config, values)
         require_same_data(self.directory, data)
         return data

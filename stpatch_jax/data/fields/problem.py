@@ -1,9 +1,9 @@
 """Forecast problems on fields of any kind: series, panels, maps, grids."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -113,6 +113,13 @@ class FieldConfig(DataConfig):
         """
         field = as_field(values)
         return FieldData.of(field if self.most_rows is None else field[: self.most_rows], self)
+
+    def for_inputs(self, inputs: Sequence[str]) -> Self:
+        """Without the naive forecasts that a model does not read: a file needs less for it."""
+        config = self if "seasonal_persistence" in inputs else replace(self, season=0)
+        if self.anomalies or self.climatology_channel or "climatology" in inputs:
+            return config
+        return replace(config, climatology=None)
 
     def restore(self, path: str, state: Mapping[str, Any]) -> "FieldData":
         """Opens another file for a trained run; nothing is fitted to it.
