@@ -220,9 +220,23 @@ class BackboneConfig(LayerOptions, Generic[Network]):
             rngs: Streams `params` and `dropout` (or a default stream).
 
         Raises:
-            InputError: If `shape` does not fit the config, or is needed and not given.
+            InputError: If `shape` does not fit the config, or is needed and not given; or the
+                network is no backbone.
         """
-        return self.module(self, in_features, shape=shape, rngs=rngs)
+        name = type(self).__name__
+        require(
+            hasattr(type(self), "module"),
+            f"{name} must name its network in its base class, got none; inherit "
+            "BackboneConfig[YourBackbone]",
+        )
+        module = self.module(self, in_features, shape=shape, rngs=rngs)
+        missing = [told for told in ("spec", "out_features") if not hasattr(module, told)]
+        require(
+            not missing,
+            f"the network of {name} must be a Backbone, got {type(module).__name__} without "
+            f"{', '.join(missing)}; inherit Backbone and call its __init__",
+        )
+        return module
 
 
 class Backbone(nnx.Module):

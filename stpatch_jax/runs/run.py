@@ -210,7 +210,7 @@ def train(
         data: The data where they are in memory: a data set (see `stpatch_jax.data.Data`), or an
             `xarray` object or arrays that `config.data.of` takes. By default `config.data` is
             loaded.
-        workdir: The run directory, by default `runs/RECIPE`.
+        workdir: The run directory, by default `runs/RECIPE` where there is a recipe.
         progress: Whether to show a bar on stderr.
 
     Returns:
@@ -220,6 +220,10 @@ def train(
         InputError: Configuration, data or directory cannot be used; nothing was overwritten.
     """
     config = resolved(config)
+    require(
+        workdir is not None or config.recipe != "",
+        "workdir must name a directory for a configuration that no recipe made, got none; give one",
+    )
     directory = RunDirectory(workdir or Path("runs") / config.recipe)
     run = Run(config, data=data)
     run.claim(directory)

@@ -13,7 +13,15 @@ import pytest
 from flax import nnx
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import SCNNConfig, SpaceTimeRNNConfig, convolve, layers, pool
+from stpatch_jax.nn import (
+    Backbone,
+    BackboneConfig,
+    SCNNConfig,
+    SpaceTimeRNNConfig,
+    convolve,
+    layers,
+    pool,
+)
 from stpatch_jax.runs.values import from_values, to_values
 
 
@@ -153,3 +161,20 @@ def test_backbones_refuse_what_they_were_not_built_for():
 
 def test_documented_examples_hold():
     assert doctest.testmod(layers).failed == 0
+
+
+def test_a_network_that_is_no_backbone_is_refused_in_one_sentence():
+    class Windowless(Backbone):
+        def __init__(self, config, in_features, *, shape, rngs):
+            self.out_features = in_features
+
+    class WindowlessConfig(BackboneConfig[Windowless]):
+        pass
+
+    class Nameless(BackboneConfig):
+        pass
+
+    with pytest.raises(InputError, match="must be a Backbone, got Windowless without spec"):
+        WindowlessConfig().build(1, rngs=nnx.Rngs(0))
+    with pytest.raises(InputError, match="Nameless must name its network in its base class"):
+        Nameless().build(1, rngs=nnx.Rngs(0))

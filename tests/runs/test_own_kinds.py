@@ -479,3 +479,13 @@ def test_a_batch_to_predict_is_checked(run):
         trained.predict({"length": np.ones(2)})
     with pytest.raises(InputError, match="and one at least, got"):
         trained.predict({"track": np.zeros((0, 8, 2))})
+
+
+def test_a_configuration_without_a_recipe_is_named_by_its_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(SHORT, recipe="")
+    with pytest.raises(InputError, match="workdir must name a directory"):
+        st.train(config, data=walks(0), progress=False)
+    assert not list(tmp_path.iterdir())
+    text = st.train(config, data=walks(0), workdir="run", progress=False)
+    assert str(text).startswith("# Length\n")

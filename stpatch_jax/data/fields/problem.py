@@ -220,7 +220,10 @@ def as_field(values: Any) -> xr.DataArray:
         f"{getattr(values, 'dims', type(values).__name__)}; rename its dims",
     )
     if "channel" not in values.dims:
+        unit = str(values.attrs.get("units", ""))
         values = values.expand_dims(channel=[str(values.name or "value")])
+        if "units" not in values.coords:
+            values = values.assign_coords(units=("channel", [unit]))
     counted = {
         dim: np.arange(values.sizes[dim]) if dim == "time" else _counted(values.sizes[dim])
         for dim in ("time", "channel")
@@ -316,7 +319,7 @@ class FieldData(Problem):
     def unit(self) -> str:
         """Unit of the field where it tells one for all channels."""
         units = set(map(str, self.field.units.values)) if "units" in self.field.coords else set()
-        return units.pop() if len(units) == 1 else "units of the file"
+        return (units.pop() if len(units) == 1 else "") or "units of the file"
 
     @property
     def series(self) -> dict[str, tuple[Any, ...]]:

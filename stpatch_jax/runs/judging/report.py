@@ -13,7 +13,7 @@ from stpatch_jax.runs.judging.judge import Judge, Judged
 def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     """The report as Markdown: the model beside the naive rules."""
     lines = [
-        f"# {report['recipe']}",
+        f"# {report['recipe'] or report['task']}",
         "",
         f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}.",
         *judge.markdown(report),

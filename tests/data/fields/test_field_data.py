@@ -159,3 +159,10 @@ def test_the_published_rows_of_repeat_come_out(data_dir, name, horizon):
     assert config.cleaning == CleaningConfig(per="cell")
     assert (errors**2).mean() == pytest.approx(REPEAT[name, horizon][0], abs=5.1e-4)
     assert np.abs(errors).mean() == pytest.approx(REPEAT[name, horizon][1], abs=5.1e-4)
+
+
+def test_the_unit_of_an_array_in_memory_is_told_as_that_of_a_file():
+    values = field().isel(channel=0, drop=True).assign_attrs(units="K")
+    config = FieldConfig(context=CONTEXT, horizon=HORIZON)
+    assert config.of(values).unit == config.of(values.to_dataset(name="load")).unit == "K"
+    assert config.of(values.drop_attrs()).unit == config.of(values.values[:, None]).unit
