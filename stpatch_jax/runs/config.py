@@ -10,7 +10,7 @@ import xarray as xr
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.protocols import CATALOG_PREFIX
-from stpatch_jax.errors import require_members
+from stpatch_jax.errors import require, require_members
 from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import TrainConfig
@@ -62,7 +62,16 @@ def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
 
 
 def resolved(config: RunConfig) -> RunConfig:
-    """Returns the configuration with paths that hold in any working directory."""
+    """Returns the configuration with paths that hold in any working directory.
+
+    Raises:
+        InputError: It is none.
+    """
+    require(
+        isinstance(config, RunConfig),
+        f"the configuration must be a RunConfig, got {config!r:.40}; give that of a recipe, such "
+        "as stpatch_jax.recipes.recipe('weather')",
+    )
     if config.start_from is not None:
         start = str(Path(config.start_from).absolute())
         config = dataclasses.replace(config, start_from=start)

@@ -489,3 +489,18 @@ def test_a_configuration_without_a_recipe_is_named_by_its_task(tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
     text = st.train(config, data=walks(0), workdir="run", progress=False)
     assert str(text).startswith("# Length\n")
+
+
+@pytest.mark.parametrize("config", ["weather", {"recipe": "weather"}])
+def test_what_is_no_configuration_is_refused(config, tmp_path):
+    with pytest.raises(InputError, match=r"must be a RunConfig, got .*; give that of a recipe"):
+        st.train(config, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_method_may_be_given_by_its_name(run):
+    one = explain(run, method="occlusion")
+    xr.testing.assert_identical(one, explain(run, method=("occlusion",)))
+    unknown: Any = ("lime",)
+    with pytest.raises(InputError, match=r"method must be 'occlusion', .* got 'lime'"):
+        explain(run, method=unknown)

@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from stpatch_jax import explain as methods
 from stpatch_jax.data import Data
-from stpatch_jax.errors import require
+from stpatch_jax.errors import check_choice, require
 from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced
 from stpatch_jax.patches.windows import WindowSpec
@@ -96,7 +96,7 @@ def explain(
     run: TrainedRun | str | Path,
     *,
     data: Data | InMemory | None = None,
-    method: tuple[Method, ...] = (),
+    method: Method | tuple[Method, ...] = (),
     split: str = "test",
     example: int = -1,
     target: str | None = None,
@@ -115,7 +115,7 @@ def explain(
     Args:
         run: The run, or its directory.
         data: As in `train`, for a run that was trained on data in memory.
-        method: Which methods, and so on for the others: see `ExplainConfig`.
+        method: Which method or methods, and so on for the others: see `ExplainConfig`.
         split: Split of the example.
         example: Its number.
         target: What is asked about.
@@ -132,8 +132,9 @@ def explain(
         InputError: The run, its data or an argument cannot be used.
     """
     trained = run if isinstance(run, TrainedRun) else load_run(run)
+    names = (method,) if isinstance(method, str) else tuple(method)
     config = ExplainConfig(
-        trained.directory.path, method, split, example, target, lead, window, seed
+        trained.directory.path, names, split, example, target, lead, window, seed
     )
     return _explanation(trained, config, data).dataset(trained)
 
@@ -264,6 +265,7 @@ def _fitting(wanted: tuple[Method, ...], question: Question) -> tuple[Method, ..
         unfit.setdefault("attention_rollout", ("a backbone that tells its attention", kind))
     fit = tuple(method for method in get_args(Method) if method not in unfit)
     for method in wanted:
+        check_choice("method", method, get_args(Method))
         need, there = unfit.get(method, ("", ""))
         require(method in fit, f"{method} must have {need}, got {there}; use {', '.join(fit)}")
     return wanted or fit
