@@ -58,6 +58,11 @@ class Run:
         self.mesh = make_mesh(**dataclasses.asdict(config.train.mesh))
         check_batch_size(config.train.batch_size, self.mesh)
         self._example = _first_example(self.data)
+        require(
+            set(self.task.inputs) <= self._example.keys(),
+            f"the inputs of the task must be arrays of the examples, got {self.task.inputs!r} for "
+            f"examples of {', '.join(self._example)}; name those",
+        )
         self.task.check_batch(self._example)
         # What cannot be written is refused before anything is.
         plain(self.task.facts, where="task.facts")

@@ -240,6 +240,12 @@ def make_train_step(
             f"a loss must give the pair (loss, metrics), got {type(answer).__name__}; return "
             "loss, {} where nothing else is measured",
         )
+        for name, value in {"loss": answer[0], **answer[1]}.items():
+            require(
+                jnp.size(value) == 1,
+                f"loss and metrics must be scalars, got {name} of shape {jnp.shape(value)}; take "
+                "its mean over the batch",
+            )
         return answer
 
     loss = nnx.remat(pair, policy=_kept_by_remat) if remat else pair

@@ -400,9 +400,26 @@ class LossAlone(Variant):
         return super().loss(model, batch)[0]
 
 
+class LossOfEach(Variant):
+    def loss(self, model: Any, batch: Any) -> Any:
+        return (self.predict(model, batch) - batch["length"]) ** 2, {}
+
+
+class MetricOfEach(Variant):
+    def loss(self, model: Any, batch: Any) -> Any:
+        return super().loss(model, batch)[0], {"errors": batch["length"]}
+
+
+class Elsewhere(Variant):
+    inputs = ("track", "tracks")
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [
+        (LossOfEach, r"must be scalars, got loss of shape \(8,\)"),
+        (MetricOfEach, r"must be scalars, got errors of shape \(8,\)"),
+        (Elsewhere, r"must be arrays of the examples, got \('track', 'tracks'\) for"),
         (Vector, r"must be scalars, got mae of shape \(1,\)"),
         (Usurper, "must have a name of its own, got 'model'"),
         (OneForAll, r"answers of mean must be of every example, .* got shapes \[\(\)\]"),
