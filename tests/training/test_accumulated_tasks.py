@@ -39,7 +39,8 @@ class Scaled(nnx.Module):
         self.output = output
         self.horizon = 2
 
-    def __call__(self, x: jax.Array, *_: jax.Array) -> Any:
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> Any:
+        del mask
         return self.output(x, self.weight[...])
 
     def mask_key(self) -> jax.Array:
