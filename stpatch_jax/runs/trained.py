@@ -18,7 +18,7 @@ from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.values import difference, from_values, with_arrays
+from stpatch_jax.runs.values import from_values, with_arrays
 from stpatch_jax.tasks import Task
 from stpatch_jax.training import Checkpoints, make_mesh, replicate, restore_state
 
@@ -189,7 +189,7 @@ def require_same_data(run: RunDirectory, data: Data) -> None:
     if (latest := _latest(run)) is None:
         return
     before = latest[1].get("digests", {})
-    changed = difference(before, {split: data.digest(split) for split in before})
+    changed = [split for split, digest in before.items() if data.digest(split) != digest]
     if changed:
         raise InputError(
             f"the data of the run in {run.path} must be what it was trained on, got another "
