@@ -60,14 +60,8 @@ from stpatch_jax.data.sampling.batches import (
     batch_iterator,
     sequential_batches,
 )
-from stpatch_jax.data.sampling.samplers import (
-    BlockShuffle,
-)
-from stpatch_jax.data.sampling.splits import (
-    chronological_splits,
-    split_by_rows,
-    window_starts,
-)
+from stpatch_jax.data.sampling.samplers import BlockShuffle
+from stpatch_jax.data.sampling.splits import chronological_splits, split_by_rows, window_starts
 from stpatch_jax.data.transforms.cleaning import nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline
 from stpatch_jax.data.transforms.steps import Affine, Log, Log1p, Transform, Winsorizer

@@ -20,9 +20,8 @@ def require_library(name: str, *, purpose: str, install: str) -> Any:
     Raises:
         InputError: If it is not installed.
 
-    Example:
-        >>> require_library("json", purpose="reading settings", install="json").loads("1")
-        1
+    >>> require_library("json", purpose="reading settings", install="json").loads("1")
+    1
     """
     try:
         return importlib.import_module(name)

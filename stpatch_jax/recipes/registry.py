@@ -37,9 +37,8 @@ def recipe(name: str) -> RunConfig:
     Raises:
         InputError: There is no such recipe; the message lists those there are.
 
-    Examples:
-        >>> recipe("stocks").data.horizon
-        6
+    >>> recipe("stocks").data.horizon
+    6
     """
     check_choice("the recipe", name, sorted(RECIPES))
     return RECIPES[name]()

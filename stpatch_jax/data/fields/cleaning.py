@@ -333,9 +333,8 @@ def hampel_filter(values: np.ndarray, *, window: int, threshold: float = 3.0) ->
     Raises:
         InputError: If window or threshold is out of range.
 
-    Example:
-        >>> hampel_filter(np.array([1.0, 2.0, 1.0, 50.0, 2.0]), window=4).tolist()
-        [1.0, 2.0, 1.0, 1.5, 2.0]
+    >>> hampel_filter(np.array([1.0, 2.0, 1.0, 50.0, 2.0]), window=4).tolist()
+    [1.0, 2.0, 1.0, 1.5, 2.0]
 
     References:
         Hampel, The influence curve and its role in robust estimation, JASA 69 (1974).

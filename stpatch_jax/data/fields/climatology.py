@@ -29,9 +29,8 @@ def interpolate(values: np.ndarray, *, times: np.ndarray | None = None) -> np.nd
     Returns:
         A new array of the same shape.
 
-    Example:
-        >>> interpolate(np.array([np.nan, 1.0, np.nan, 3.0, np.nan]))
-        array([nan,  1.,  2.,  3.,  3.])
+    >>> interpolate(np.array([np.nan, 1.0, np.nan, 3.0, np.nan]))
+    array([nan,  1.,  2.,  3.,  3.])
     """
     filled = forward_fill(values)
     gaps = np.isnan(values) & ~np.isnan(filled)
@@ -130,9 +129,8 @@ def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
     Raises:
         InputError: If the times are not datetime64 or the phase is not known.
 
-    Example:
-        >>> phase_numbers(np.array(["2024-03-01T05:30"], "datetime64[ns]"), phase="hour")
-        array([5])
+    >>> phase_numbers(np.array(["2024-03-01T05:30"], "datetime64[ns]"), phase="hour")
+    array([5])
     """
     _phases(phase)
     stamps = as_dates(times)

@@ -36,14 +36,13 @@ def patch_summary(field: xr.DataArray, spec: WindowSpec) -> dict[str, Any]:
     Raises:
         InputError: If the windows do not fit the field, or it cannot be read.
 
-    Example:
-        >>> field = xr.DataArray(
-        ...     np.zeros((8, 6, 1), np.float32), dims=("time", "company", "channel"),
-        ...     coords={"time": np.arange(8), "company": list("ABCDEF"), "channel": ["close"]},
-        ... )
-        >>> summary = patch_summary(field, WindowSpec((4, 3), stride=(2, 3)))
-        >>> summary["patch_grid"], summary["patch_bytes"], summary["cover_count"]["max"]
-        ([3, 2], 288, 2)
+    >>> field = xr.DataArray(
+    ...     np.zeros((8, 6, 1), np.float32), dims=("time", "company", "channel"),
+    ...     coords={"time": np.arange(8), "company": list("ABCDEF"), "channel": ["close"]},
+    ... )
+    >>> summary = patch_summary(field, WindowSpec((4, 3), stride=(2, 3)))
+    >>> summary["patch_grid"], summary["patch_bytes"], summary["cover_count"]["max"]
+    ([3, 2], 288, 2)
     """
     axes = fitting_axes(field, spec)
     grid = [axis.count for axis in axes]

@@ -28,10 +28,9 @@ def calendar_features(times: np.ndarray, *, features: Sequence[CalendarFeature])
     Raises:
         InputError: If the times are not datetime64 or a feature is not known.
 
-    Example:
-        >>> times = np.array(["2024-01-01T00", "2024-01-01T06"], "datetime64[ns]")
-        >>> calendar_features(times, features=("hour",)).round(3).tolist()
-        [[0.0, 1.0], [1.0, 0.0]]
+    >>> times = np.array(["2024-01-01T00", "2024-01-01T06"], "datetime64[ns]")
+    >>> calendar_features(times, features=("hour",)).round(3).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
     """
     stamps = as_dates(times)
     columns = [np.zeros((len(stamps), 0))]

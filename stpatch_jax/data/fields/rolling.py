@@ -42,10 +42,9 @@ def rolling_weight(
         16 (2000). Bates and Granger, "The combination of forecasts", Operational Research Quarterly
         20 (1969).
 
-    Example:
-        >>> walk = np.random.default_rng(0).normal(size=(900, 4)).cumsum(axis=0)
-        >>> bool(rolling_weight(walk, context=4, horizon=8) < 0.6)
-        True
+    >>> walk = np.random.default_rng(0).normal(size=(900, 4)).cumsum(axis=0)
+    >>> bool(rolling_weight(walk, context=4, horizon=8) < 0.6)
+    True
     """
 
     def blocks() -> Iterator[np.ndarray]:

@@ -57,16 +57,15 @@ class FieldWindows:
     Raises:
         InputError: If a window, tile, stride, channel or target row does not fit the field.
 
-    Example:
-        >>> field = xr.DataArray(
-        ...     np.arange(12.0)[:, None], dims=("time", "channel"),
-        ...     coords={"time": np.arange(12), "channel": ["load"]},
-        ... )
-        >>> from stpatch_jax.data.fields.cleaning import CleaningConfig
-        >>> cleaner = Cleaner.fit(field, range(8), CleaningConfig(steps=()))
-        >>> windows = FieldWindows(field, range(8, 12), cleaner, context=3, horizon=2)
-        >>> windows[0]["context"][:, 0].tolist(), windows[-1]["target"][:, 0].tolist()
-        ([5.0, 6.0, 7.0], [10.0, 11.0])
+    >>> field = xr.DataArray(
+    ...     np.arange(12.0)[:, None], dims=("time", "channel"),
+    ...     coords={"time": np.arange(12), "channel": ["load"]},
+    ... )
+    >>> from stpatch_jax.data.fields.cleaning import CleaningConfig
+    >>> cleaner = Cleaner.fit(field, range(8), CleaningConfig(steps=()))
+    >>> windows = FieldWindows(field, range(8, 12), cleaner, context=3, horizon=2)
+    >>> windows[0]["context"][:, 0].tolist(), windows[-1]["target"][:, 0].tolist()
+    ([5.0, 6.0, 7.0], [10.0, 11.0])
     """
 
     field: xr.DataArray
@@ -279,9 +278,8 @@ def covering_starts(size: int, *, window: int, stride: int) -> np.ndarray:
     Returns:
         int64 [windows], ascending.
 
-    Example:
-        >>> covering_starts(10, window=4, stride=4).tolist()
-        [0, 4, 6]
+    >>> covering_starts(10, window=4, stride=4).tolist()
+    [0, 4, 6]
     """
     starts = np.arange(0, size - window + 1, stride, dtype=np.int64)
     return starts if starts[-1] == size - window else np.append(starts, size - window)

@@ -38,14 +38,13 @@ def forecast_dataset(
     Raises:
         InputError: If shapes, rows or channels do not fit the field.
 
-    Example:
-        >>> field = xr.DataArray(
-        ...     np.zeros((4, 1)), dims=("time", "channel"),
-        ...     coords={"time": np.arange(4), "channel": ["load"]},
-        ... )
-        >>> forecast = forecast_dataset(np.ones((1, 2, 1)), field, index=np.array([2]))
-        >>> forecast["load"].dims, forecast.valid_time.values.tolist()
-        (('init_time', 'lead_time'), [[2, 3]])
+    >>> field = xr.DataArray(
+    ...     np.zeros((4, 1)), dims=("time", "channel"),
+    ...     coords={"time": np.arange(4), "channel": ["load"]},
+    ... )
+    >>> forecast = forecast_dataset(np.ones((1, 2, 1)), field, index=np.array([2]))
+    >>> forecast["load"].dims, forecast.valid_time.values.tolist()
+    (('init_time', 'lead_time'), [[2, 3]])
     """
     values = np.asarray(values)
     own = tuple(str(name) for name in field.channel.values)

@@ -339,10 +339,9 @@ def k_fold(
     Raises:
         InputError: If an item has no class, there are too few items, or too few of one class.
 
-    Example:
-        >>> train, test = k_fold([0, 0, 1, 1], 2, seed=0)[0]
-        >>> len(train), len(test)
-        (2, 2)
+    >>> train, test = k_fold([0, 0, 1, 1], 2, seed=0)[0]
+    >>> len(train), len(test)
+    (2, 2)
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 

@@ -28,12 +28,10 @@ class Representation(Protocol):
     @property
     def inputs(self) -> np.ndarray:
         """Scaled inputs [time, company, channel], float32, without NaN."""
-        ...
 
     @property
     def clipped(self) -> int:
         """Number of known inputs that were clipped as outliers."""
-        ...
 
     def targets(self, index: int, horizon: int, *, training: bool) -> tuple[np.ndarray, np.ndarray]:
         """Targets and persistence of the example whose first target row is `index`.
@@ -47,7 +45,6 @@ class Representation(Protocol):
             Scaled targets [horizon, company, 1], NaN where missing, and what persistence predicts
             [1, company, 1], without NaN.
         """
-        ...
 
     def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Turns scaled predictions [n, horizon, company, 1] into the units of the table.
@@ -56,11 +53,9 @@ class Representation(Protocol):
             values: Scaled predictions.
             index: First target row of each example [n].
         """
-        ...
 
     def state(self) -> dict[str, Any]:
         """Everything fitted, as a tree of dicts of arrays."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,14 +200,7 @@ class Levels:
     target_scaler: Affine
 
     @classmethod
-    def fit(
-        cls,
-        values: np.ndarray,
-        *,
-        target: int,
-        train_rows: int,
-        winsorize: float,
-    ) -> "Levels":
+    def fit(cls, values: np.ndarray, *, target: int, train_rows: int, winsorize: float) -> "Levels":
         """Fits to the first `train_rows` rows and transforms all of them.
 
         Args:

@@ -68,9 +68,8 @@ def read_price_table(path: str | Path | None) -> PriceTable:
         InputError: If the file is missing, unreadable or empty, lacks a column, holds a cell that
             is no number or no date, or has two different rows for one company and date.
 
-    Example:
-        >>> read_price_table(None).field.dims
-        ('time', 'company', 'channel')
+    >>> read_price_table(None).field.dims
+    ('time', 'company', 'channel')
     """
     file = _sample_file() if path is None else Path(path)
     field, columns, counts = read_table(

@@ -99,14 +99,13 @@ def open_field(
         InputError: If the file is missing or damaged or its format is unknown, a library is not
             installed, a variable is unknown, times repeat, or an option is none of the reader.
 
-    Example:
-        >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> file = Path(folder.name, "sales.csv")
-        >>> _ = file.write_text("date,store,sales\n2024-01-01,A,1\n2024-01-02,A,2\n")
-        >>> open_field(file).sizes
-        Frozen({'time': 2, 'series': 1, 'channel': 1})
-        >>> folder.cleanup()
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> file = Path(folder.name, "sales.csv")
+    >>> _ = file.write_text("date,store,sales\n2024-01-01,A,1\n2024-01-02,A,2\n")
+    >>> open_field(file).sizes
+    Frozen({'time': 2, 'series': 1, 'channel': 1})
+    >>> folder.cleanup()
     """
     kind = _guess(path) if format is None else format
     if kind not in _READERS:

@@ -40,9 +40,8 @@ def axis_of(dataset: xr.Dataset, dim: Hashable) -> str | None:
     The attributes `axis`, `standard_name`, `units` and `positive` of its coordinate decide, then
     its values, then its name.
 
-    Example:
-        >>> axis_of(xr.Dataset(coords={"a": ("a", [1.0], {"units": "degrees_north"})}), "a")
-        'Y'
+    >>> axis_of(xr.Dataset(coords={"a": ("a", [1.0], {"units": "degrees_north"})}), "a")
+    'Y'
     """
     name = str(dim).lower()
     by_name = next((axis for axis, names in _NAMES.items() if name in names), None)
@@ -127,9 +126,8 @@ def time_order(times: np.ndarray, *, name: str) -> np.ndarray | None:
     Raises:
         InputError: If a time is missing or stands there twice.
 
-    Example:
-        >>> time_order(np.asarray([3, 1, 2]), name="steps")
-        array([1, 2, 0])
+    >>> time_order(np.asarray([3, 1, 2]), name="steps")
+    array([1, 2, 0])
     """
     if (missing := pd.isna(times)).any():
         raise InputError(

@@ -95,12 +95,7 @@ class Columns:
 
 
 def read_table(
-    file: Path,
-    find: Callable[[Sequence[str]], Columns],
-    *,
-    kind: str,
-    noun: str,
-    wide_channel: str,
+    file: Path, find: Callable[[Sequence[str]], Columns], *, kind: str, noun: str, wide_channel: str
 ) -> tuple[xr.DataArray, Columns, dict[str, int]]:
     """Reads a table whose columns have the roles that a function of its header gives them.
 

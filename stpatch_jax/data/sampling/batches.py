@@ -22,11 +22,9 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Number of examples."""
-        ...
 
     def __getitem__(self, i: int, /) -> Batch:
         """Example `i`: arrays whose shapes and dtypes are the same for every `i`."""
-        ...
 
 
 @runtime_checkable
@@ -43,7 +41,6 @@ class AugmentedSource(Source, Protocol):
             i: Its number.
             random: What all is drawn from; it depends on the position in training alone.
         """
-        ...
 
 
 class Sampler(Protocol):
@@ -60,7 +57,6 @@ class Sampler(Protocol):
         Raises:
             InputError: If the sampler does not fit that number of examples.
         """
-        ...
 
 
 def batch_iterator(
@@ -99,11 +95,10 @@ def batch_iterator(
         InputError: If the source is empty, a number is out of range, or the batch does not divide
             by the processes.
 
-    Example:
-        >>> source = [{"x": np.array(i)} for i in range(4)]
-        >>> batches = batch_iterator(source, batch_size=4, seed=0, start_step=7)
-        >>> np.sort(next(batches)["x"])
-        array([0, 1, 2, 3])
+    >>> source = [{"x": np.array(i)} for i in range(4)]
+    >>> batches = batch_iterator(source, batch_size=4, seed=0, start_step=7)
+    >>> np.sort(next(batches)["x"])
+    array([0, 1, 2, 3])
     """
     _check_size(source, batch_size)
     index = jax.process_index() if process_index is None else process_index
@@ -158,10 +153,9 @@ def sequential_batches(
     Raises:
         InputError: The source is empty, or the batch size does not fit.
 
-    Example:
-        >>> source = [{"x": np.array(i)} for i in range(3)]
-        >>> [batch["x"].tolist() for batch in sequential_batches(source, batch_size=2)]
-        [[0, 1], [2, 2]]
+    >>> source = [{"x": np.array(i)} for i in range(3)]
+    >>> [batch["x"].tolist() for batch in sequential_batches(source, batch_size=2)]
+    [[0, 1], [2, 2]]
     """
     _check_size(source, batch_size)
     require(

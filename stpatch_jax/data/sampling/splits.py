@@ -40,11 +40,10 @@ def chronological_splits(
     Raises:
         InputError: If the table, or a split of it, cannot hold one window.
 
-    Example:
-        >>> chronological_splits(
-        ...     20, context=4, horizon=2, validation_share=0.2, test_share=0.2
-        ... )
-        {'train': range(4, 12), 'validation': range(12, 16), 'test': range(16, 20)}
+    >>> chronological_splits(
+    ...     20, context=4, horizon=2, validation_share=0.2, test_share=0.2
+    ... )
+    {'train': range(4, 12), 'validation': range(12, 16), 'test': range(16, 20)}
     """
     needed = first + context + horizon
     parts = f"context {context} + horizon {horizon}"
@@ -111,9 +110,8 @@ def split_by_rows(
         InputError: If spans overlap, leave the table, are not in order of time or cannot hold one
             window.
 
-    Example:
-        >>> split_by_rows(20, {"train": (0, 12), "test": (14, 20)}, context=4, horizon=2)
-        {'train': range(4, 12), 'test': range(14, 20)}
+    >>> split_by_rows(20, {"train": (0, 12), "test": (14, 20)}, context=4, horizon=2)
+    {'train': range(4, 12), 'test': range(14, 20)}
     """
     result: dict[str, range] = {}
     end = 0
@@ -146,9 +144,8 @@ def window_starts(targets: range, *, horizon: int) -> range:
     Returns:
         `len(targets) - horizon + 1` rows.
 
-    Example:
-        >>> window_starts(range(16, 20), horizon=2)
-        range(16, 19)
+    >>> window_starts(range(16, 20), horizon=2)
+    range(16, 19)
     """
     return range(targets.start, targets.stop - horizon + 1)
 

@@ -16,9 +16,8 @@ def forward_fill(values: np.ndarray) -> np.ndarray:
     Returns:
         A new array of the same shape.
 
-    Example:
-        >>> forward_fill(np.array([np.nan, 1.0, np.nan, 2.0]))
-        array([nan,  1.,  1.,  2.])
+    >>> forward_fill(np.array([np.nan, 1.0, np.nan, 2.0]))
+    array([nan,  1.,  1.,  2.])
     """
     rows = np.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1))
     last = np.maximum.accumulate(np.where(np.isnan(values), 0, rows), axis=0)

@@ -52,10 +52,9 @@ class Pipeline:
         Raises:
             InputError: If a step is not known or the share is out of range.
 
-        Example:
-            >>> pipeline = Pipeline.fit(np.array([[0.0], [1.0], [3.0]]), ("log1p", "min_max"))
-            >>> pipeline.transform(np.array([[3.0]])).tolist()
-            [[1.0]]
+        >>> pipeline = Pipeline.fit(np.array([[0.0], [1.0], [3.0]]), ("log1p", "min_max"))
+        >>> pipeline.transform(np.array([[3.0]])).tolist()
+        [[1.0]]
         """
         return cls.fit_chunks(lambda: [values], names, rows=len(values), winsorize=winsorize)
 

@@ -69,9 +69,8 @@ class Affine(Transform):
         Args:
             values: The training rows.
 
-        Example:
-            >>> Affine.standard(np.array([[1.0], [np.nan], [3.0]])).center
-            array([2.])
+        >>> Affine.standard(np.array([[1.0], [np.nan], [3.0]])).center
+        array([2.])
 
         References:
             Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample
