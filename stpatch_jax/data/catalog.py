@@ -156,16 +156,10 @@ CATALOG: dict[str, CatalogEntry] = {
 
 
 def locate(name: str) -> Path:
-    """The file of a named data set: in the folder `STPATCH_DATA`, else in the user's cache.
+    """The file of a data set of `CATALOG`: in the folder `STPATCH_DATA`, else in the user's cache.
 
     A file that is in neither place is fetched into the cache (`pooch.os_cache("stpatch_jax")`).
     Wherever it lies, its checksum is compared.
-
-    Args:
-        name: A name of `CATALOG`.
-
-    Returns:
-        Path of the file.
 
     Raises:
         InputError: If there is no such data set, it cannot be fetched, or its bytes are others.

@@ -14,9 +14,6 @@ def require_library(name: str, *, purpose: str, install: str) -> Any:
         purpose: What cannot be done without it, to begin the message.
         install: What `pip install` needs to be given.
 
-    Returns:
-        The module.
-
     Raises:
         InputError: If it is not installed.
 

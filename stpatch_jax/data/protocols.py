@@ -156,14 +156,9 @@ class ForecastData(Data, Protocol):
 
 
 def truth(data: ForecastData, index: np.ndarray) -> np.ndarray:
-    """What really came, in the units of the data.
+    """What really came, in the units of the data, float64 [n, horizon, *space, channel].
 
-    Args:
-        data: The data set.
-        index: Row of the first target of each example [n].
-
-    Returns:
-        float64 [n, horizon, *space, channel], NaN where missing.
+    NaN where missing; `index` holds the row of the first target of each example [n].
 
     Raises:
         InputError: A target row lies outside the data.
@@ -175,15 +170,10 @@ def truth(data: ForecastData, index: np.ndarray) -> np.ndarray:
 
 
 def checked_rows(index: np.ndarray, *, first: int, last: int) -> np.ndarray:
-    """Rows that name examples, as an array.
-
-    Args:
-        index: The rows [n], n at least 1.
-        first: Smallest row that an example may have.
-        last: Largest one.
+    """Rows [n] that name examples, as an array; all must lie in `first..last`, both included.
 
     Raises:
-        InputError: They are no integers of one axis, or one lies outside.
+        InputError: They are no integers of one axis, or none, or one lies outside.
     """
     index = np.asarray(index)
     whole = index.ndim == 1 and index.size > 0 and np.issubdtype(index.dtype, np.integer)
@@ -272,10 +262,7 @@ class DataConfig(abc.ABC):
         """
 
     def of(self, values: Any) -> Data:
-        """Builds the data set from what is in memory already, in place of a file.
-
-        Args:
-            values: An `xarray` object or arrays, as the subclass says.
+        """Builds the data set from an `xarray` object or arrays in memory, as the subclass says.
 
         Raises:
             InputError: Such data are read from files alone, or the values do not fit.
@@ -286,11 +273,7 @@ class DataConfig(abc.ABC):
         )
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
-        """The settings for a task that reads only some arrays: what makes the others may be left.
-
-        Args:
-            inputs: Names of the arrays, `Task.inputs`.
-        """
+        """The settings for a task that reads the arrays `inputs`: what makes others may be left."""
         del inputs
         return self
 

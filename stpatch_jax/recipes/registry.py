@@ -14,11 +14,7 @@ RECIPES: dict[str, Recipe] = {}
 
 
 def register(name: str) -> Callable[[Recipe], Recipe]:
-    """Makes a function a recipe: it is found by its name, which its configuration bears.
-
-    Args:
-        name: Words of lower case, joined by `-`.
-    """
+    """Makes a function a recipe by a name, words of lower case joined by `-`."""
 
     def registered(build: Recipe) -> Recipe:
         @functools.wraps(build)

@@ -21,9 +21,6 @@ class AlertConfig:
         quantile: Whether the threshold is such a level.
         probability: The forecast probability from which on an event is warned of, in (0, 1): what
             a false alarm costs in shares of what a miss costs, where that is known.
-
-    Raises:
-        InputError: If a number is out of range.
     """
 
     event: Event = "none"

@@ -120,11 +120,7 @@ class Climatology:
 
 
 def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
-    """The number of the phase that each time falls into, from 0.
-
-    Args:
-        times: Times [time], datetime64.
-        phase: What repeats; see `Climatology`.
+    """The number of the phase, see `Climatology`, that each time [time] falls into, from 0.
 
     Raises:
         InputError: If the times are not datetime64 or the phase is not known.

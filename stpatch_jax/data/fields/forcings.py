@@ -42,13 +42,10 @@ def calendar_features(times: np.ndarray, *, features: Sequence[CalendarFeature])
 
 
 def as_dates(times: np.ndarray) -> pd.DatetimeIndex:
-    """The times as a pandas index.
-
-    Args:
-        times: Times [time], datetime64.
+    """The times [time] as a pandas index.
 
     Raises:
-        InputError: If they are anything else, such as numbers of steps.
+        InputError: If they are no datetime64, but numbers of steps, for example.
     """
     times = np.asarray(times)
     require(

@@ -102,11 +102,7 @@ class FieldConfig(DataConfig):
         return self.of(self._opened(self.file()))
 
     def of(self, values: Any) -> "FieldData":
-        """The problem on a field in memory.
-
-        Args:
-            values: A `DataArray` or `Dataset` with a dim `time`, or an array
-                [time, *space, channel]; see `as_field`.
+        """The problem on a field in memory, all that `as_field` takes.
 
         Raises:
             InputError: If it is no field, or too short.
@@ -122,18 +118,11 @@ class FieldConfig(DataConfig):
         return replace(config, climatology=None)
 
     def restore(self, path: str, state: Mapping[str, Any]) -> "FieldData":
-        """Opens another file for a trained run; nothing is fitted to it.
+        """Opens another file for a trained run, see `DataConfig.restore`.
 
-        A model that was trained on all of space knows no other one. Only where nothing was fitted
-        cell by cell may the file have more cells, over which a model can be tiled.
-
-        Args:
-            path: The file, folder or URL, with the channels and series of the run.
-            state: What `FieldData.state` gave.
-
-        Returns:
-            A data set whose only split is `EVERYTHING`: every window that has a context, up to the
-            one whose targets follow the file.
+        It has every window with a context, up to the one whose targets follow the file. A model
+        that was trained on all of space knows no other one: only where nothing was fitted cell by
+        cell may the file have more cells, over which a model can be tiled.
 
         Raises:
             InputError: If it cannot be read, has other channels, series or cells, or too few rows
@@ -390,9 +379,6 @@ class FieldData(Problem):
     def event_frequency(self, times: np.ndarray) -> np.ndarray:
         """The share of events among the training rows of the same phase [time, *space, channel].
 
-        Args:
-            times: Times [time].
-
         Raises:
             InputError: The data have no climatology, whose phases these are.
         """
@@ -461,13 +447,10 @@ class FieldData(Problem):
         return Climatology(fitted.phase, np.nan_to_num(scaled))
 
     def last_season(self, row: int) -> np.ndarray:
-        """The values one season before the targets that begin at a row, scaled.
+        """The scaled values one season before the targets [horizon, *space, channel], float32.
 
-        Where the horizon is longer than a season, the last known season repeats. What is missing,
-        or lies before the first row, is 0, the training mean.
-
-        Returns:
-            float32 [horizon, *space, channel].
+        The targets begin at a row. Where the horizon is longer than a season, the last known season
+        repeats. What is missing, or lies before the first row, is 0, the training mean.
         """
         season = self.config.season
         rows = self.values(slice(max(row - season, 0), row))

@@ -43,10 +43,7 @@ class SlabReader:
         self._lock = threading.Lock()
 
     def read(self, *box: slice) -> np.ndarray:
-        """Reads a box.
-
-        Args:
-            *box: One slice per leading axis, with step 1; axes that are left out are whole.
+        """Reads a box: one slice with step 1 per leading axis; axes that are left out are whole.
 
         Returns:
             Array [time, *space, channel] of the box; a view of a kept chunk where it lies in one,
@@ -109,12 +106,9 @@ class SlabReader:
 
 
 def time_blocks(reader: SlabReader, rows: range, *, block_bytes: int) -> Iterator[slice]:
-    """Cuts rows into slices of at most about `block_bytes`, along the chunks where there are some.
+    """Cuts rows (in steps of 1) into slices of at most about `block_bytes`, along chunks if any.
 
-    Args:
-        reader: The reader of the field.
-        rows: The rows, in steps of 1.
-        block_bytes: Size of a block, in bytes; a block holds at least one row, or one chunk.
+    A block holds at least one row, or one chunk.
     """
     row_bytes = max(1, reader.field.nbytes // max(1, len(reader.field)))
     chunk = reader.chunks[0] if reader.chunks else 1
@@ -131,13 +125,8 @@ def cell_blocks(
 ) -> Iterator[tuple[slice, ...]]:
     """Cuts space into tiles of which all rows together take at most about `block_bytes`.
 
-    Args:
-        reader: The reader of the field.
-        rows: The rows that are read of each tile.
-        block_bytes: Size of a block, in bytes; a tile holds at least one cell, or one chunk.
-
-    Yields:
-        One slice per space axis; a single `()` where there are none.
+    A tile is one slice per space axis, `()` where there are none; it holds at least one cell, or
+    one chunk.
     """
     field = reader.field
     left = max(1, block_bytes // max(1, len(rows) * field.dtype.itemsize * field.shape[-1]))

@@ -176,13 +176,10 @@ class FieldWindows:
         return SlabReader(self.field, chunks=self.chunks, cache_bytes=self.cache_bytes)
 
     def chunk_order(self) -> np.ndarray:
-        """All examples in the order in which the store is read through just once.
+        """Numbers of all examples in the order in which the store is read through just once, int64.
 
         Tiles that begin in the same chunks of space belong together; within them time runs forward.
         Without chunks, or with a single tile, that is the order of their numbers.
-
-        Returns:
-            Numbers of the examples, int64 [len(self)].
         """
         chunks = self.reader.chunks
         numbers = np.arange(len(self)).reshape(len(self.starts), len(self.tiles))
@@ -270,13 +267,7 @@ class FieldWindows:
 def covering_starts(size: int, *, window: int, stride: int) -> np.ndarray:
     """First positions of windows, `stride` apart, and one more at the end if it is not reached.
 
-    Args:
-        size: Number of positions.
-        window: Length of a window, at most `size`.
-        stride: Distance of the starts; up to `window`, every position is covered.
-
-    Returns:
-        int64 [windows], ascending.
+    They ascend, int64 [windows]. With a stride up to `window` all `size` positions are covered.
 
     >>> covering_starts(10, window=4, stride=4).tolist()
     [0, 4, 6]

@@ -65,18 +65,10 @@ def forecast_dataset(
 
 
 def forecast_coords(field: xr.DataArray, *, index: np.ndarray, horizon: int) -> xr.Dataset:
-    """The coordinates of forecasts; see `forecast_dataset`.
-
-    Args:
-        field: The field (time, *space, channel).
-        index: Row of the first target of each window [window], ascending.
-        horizon: Number of predicted time steps.
-
-    Returns:
-        A data set without variables.
+    """The coordinates of forecasts, see `forecast_dataset`, as a data set without variables.
 
     Raises:
-        InputError: If a row lies outside the field.
+        InputError: If the rows `index` do not ascend or lie outside the field.
     """
     check_field(field)
     index = np.asarray(index)
@@ -122,9 +114,6 @@ def channel_units(field: xr.DataArray) -> dict[str, str]:
 
     They stand in the coordinate `units` along channel, or in the attribute `units`: a mapping from
     names, or one text for all channels.
-
-    Args:
-        field: The field (time, *space, channel).
     """
     names = [str(name) for name in field.channel.values]
     if "units" in field.coords and field.units.dims == ("channel",):
@@ -137,11 +126,7 @@ def channel_units(field: xr.DataArray) -> dict[str, str]:
 
 
 def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
-    """Writes forecasts as a long table: one row per initial time, lead time and place.
-
-    Args:
-        path: The `.csv` or `.csv.gz` file to make; replaced if it exists.
-        forecasts: What `forecast_dataset` returned.
+    """Writes what `forecast_dataset` gave as rows of initial time, lead time and place.
 
     Raises:
         InputError: If the file cannot be written; then nothing is changed.
@@ -152,11 +137,7 @@ def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
 
 
 def write_table(path: str | Path, table: Any) -> None:
-    """Writes a table of pandas, without its index.
-
-    Args:
-        path: The `.csv` or `.csv.gz` file to make; replaced if it exists.
-        table: The `pandas.DataFrame`.
+    """Writes a table of pandas, without its index, to a `.csv` or `.csv.gz` file, or replaces it.
 
     Raises:
         InputError: If the file cannot be written; then nothing is changed.

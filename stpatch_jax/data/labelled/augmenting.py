@@ -44,10 +44,7 @@ class Augmentation:
             check_range(f"data.augmentation.{name}", getattr(self, name), 0, most, bounds="[)")
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuses fields that cannot be changed so.
-
-        Args:
-            shape: `(time, *space, channel)`.
+        """Refuses fields of a shape `(time, *space, channel)` that cannot be changed so.
 
         Raises:
             InputError: An axis to flip is not there, or axes of different lengths would be turned.

@@ -204,15 +204,9 @@ class _DrawnClips(_Clips):
 
 
 def segments(length: int, count: int, *, random: np.random.Generator | None = None) -> np.ndarray:
-    """One time step of each of `count` equal segments of a clip.
+    """One time step of each of `count` equal segments of a clip, ascending [count], int64.
 
-    Args:
-        length: Number of time steps of the clip.
-        count: Number of segments; more than time steps repeat some.
-        random: What the step is drawn from; without it, it is the middle one.
-
-    Returns:
-        Ascending time steps [count], int64.
+    It is drawn where `random` is given, else the middle one. More segments than steps repeat some.
 
     >>> segments(10, 3).tolist()
     [1, 5, 8]

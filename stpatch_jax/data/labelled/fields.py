@@ -203,14 +203,8 @@ def split_off(
 ) -> tuple[LabelledSplit, LabelledSplit]:
     """Splits labelled items at random into training and validation, each class by the same share.
 
-    Args:
-        items: The items.
-        share: Share of the items in validation, in [0, 1). With 0 both parts are all items: what
-            was trained on is then validated on, for protocols without a validation set.
-        seed: Decides which.
-
-    Returns:
-        Training and validation.
+    With a share of 0, of [0, 1), both parts are all items: what was trained on is then validated
+    on, for protocols without a validation set.
 
     Raises:
         InputError: A class has too few items to be in both parts.
@@ -282,16 +276,10 @@ def labelled_arrays(
 def drawn_share(
     labels: np.ndarray, classes: Sequence[str], share: float, *, random: np.random.Generator
 ) -> np.ndarray:
-    """Draws the same share of each class.
-
-    Args:
-        labels: Number of the class of each item [item].
-        classes: Names of the classes.
-        share: Share of the items to draw, in (0, 1).
-        random: What is drawn from.
+    """Draws the same share, in (0, 1), of each class.
 
     Returns:
-        Bool [item], True for those drawn.
+        Bool [item], True for those drawn, of items whose classes are numbers `labels` [item].
 
     Raises:
         InputError: None of a class would be drawn, or all of it.

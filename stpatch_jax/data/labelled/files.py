@@ -72,10 +72,7 @@ class LabelledSeriesConfig(DataConfig):
         return LabelledFields.of(splits, train.classes, source=str(path))
 
     def of(self, values: Any) -> LabelledFields:
-        """The problem on series in memory, see `labelled_arrays`.
-
-        Args:
-            values: `(series, labels)`: [item, time, channel] and [item].
+        """The problem on `(series, labels)` in memory, see `labelled_arrays`.
 
         Raises:
             InputError: They do not fit each other, or a class has too few series.
@@ -151,10 +148,9 @@ class LabelledVolumesConfig(DataConfig):
         )
 
     def of(self, values: Any) -> LabelledFields:
-        """The problem on volumes in memory, see `labelled_arrays`.
+        """The problem on `(volumes, labels)` in memory, see `labelled_arrays`.
 
-        Args:
-            values: `(volumes, labels)`: [item, z, y, x] or [item, z, y, x, channel], and [item].
+        Volumes are [item, z, y, x] or [item, z, y, x, channel].
 
         Raises:
             InputError: They do not fit each other, or a class has too few volumes.

@@ -74,11 +74,8 @@ class PanelConfig(DataConfig):
     def load(self) -> "PanelData":
         """Reads the table, cleans it, splits it, and fits the representation to training rows.
 
-        Returns:
-            The forecast problem. Companies that were dropped stand in its report.
-
         Warns:
-            UserWarning: If companies are dropped.
+            UserWarning: If companies are dropped, which the report tells too.
 
         Raises:
             InputError: If the table cannot be used: see `read_price_table`; no such channel, no
@@ -87,15 +84,10 @@ class PanelConfig(DataConfig):
         return _build(self, read_price_table(None if self.path is None else self.file()))
 
     def restore(self, path: str, state: Mapping[str, Any]) -> "PanelData":
-        """Reads another table for a model of this problem; nothing is fitted to it.
+        """Reads another table for a model of this problem, see `DataConfig.restore`.
 
-        Args:
-            path: The table, with the channels and at least the companies of the run, in any order.
-            state: What `PanelData.state` gave.
-
-        Returns:
-            A problem whose only split is `EVERYTHING`: every window that has a context, up to the
-            one whose targets follow the table.
+        It has the channels and at least the companies of the run, in any order, and every window
+        with a context, up to the one whose targets follow the table.
 
         Raises:
             InputError: If the table cannot be read, or lacks a channel or a company.
@@ -185,9 +177,6 @@ class PanelData(Problem):
         targets are clipped at the outlier bounds, others never. In log_return a target is missing
         too where no earlier price exists to compare with.
 
-        Args:
-            split: `train`, `validation` or `test`.
-
         Raises:
             InputError: If there is no such split.
         """
@@ -195,15 +184,10 @@ class PanelData(Problem):
         return _PanelSource(self, starts, training=split == "train")
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Turns scaled predictions into the units of the table.
+        """Scaled predictions [n, horizon, company, 1] in the units of the table, float64.
 
-        Args:
-            values: Scaled predictions [n, horizon, company, 1].
-            index: Row of the first target of each example [n], as in `batch["index"]`; the number
-                of rows of the table itself stands for a forecast beyond its end.
-
-        Returns:
-            float64 [n, horizon, company, 1]; in log_return NaN where no earlier price exists.
+        In log_return they are NaN where no earlier price exists. `index` [n] is as in a batch; the
+        number of rows of the table itself stands for a forecast beyond its end.
 
         Raises:
             InputError: If shapes or rows do not fit this panel.
@@ -219,11 +203,9 @@ class PanelData(Problem):
         return self.representation.to_price(values, index)
 
     def values(self, rows: slice) -> np.ndarray:
-        """The values of the table in some rows, as they stand: never clipped, never filled.
+        """The table in some rows as it stands, float64 [rows, company, 1]: not clipped, not filled.
 
-        Returns:
-            float64 [rows, company, 1], NaN where missing (in log_return also where a price is not
-            positive).
+        NaN where missing, in log_return also where a price is not positive.
         """
         return self.prices[rows]
 
@@ -369,9 +351,7 @@ def _warn_dropped(dropped: Mapping[str, str], companies: Sequence[str]) -> None:
 def mask_impossible(values: np.ndarray, channels: Sequence[str]) -> tuple[np.ndarray, int]:
     """Makes values that have no logarithm missing: prices <= 0 and volumes < 0.
 
-    Args:
-        values: Array [time, company, channel], NaN where missing.
-        channels: Names of the channels; `volume` may be 0, all other ones are prices.
+    The channel `volume` holds volumes, all other ones are prices [time, company, channel].
 
     Returns:
         A new array with NaN in place of these values, and their number.
@@ -384,15 +364,9 @@ def mask_impossible(values: np.ndarray, channels: Sequence[str]) -> tuple[np.nda
 def dropped_companies(
     values: np.ndarray, companies: Sequence[str], *, minimum_share: float
 ) -> dict[str, str]:
-    """Names the companies that have values in too few training rows.
+    """Why companies have values in too few training rows [time, company], by name and in order.
 
-    Args:
-        values: The training rows of the target channel [time, company], NaN where missing.
-        companies: Names of the companies.
-        minimum_share: Share of the rows in which a company must have a value, in (0, 1].
-
-    Returns:
-        The reason for each company to drop, by its name, in the order of `companies`.
+    They need one in the share `minimum_share`, in (0, 1], of the rows; NaN is none.
     """
     rows = len(values)
     counts = np.isfinite(values).sum(axis=0)

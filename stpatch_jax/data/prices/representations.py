@@ -36,10 +36,7 @@ class Representation(Protocol):
     def targets(self, index: int, horizon: int, *, training: bool) -> tuple[np.ndarray, np.ndarray]:
         """Targets and persistence of the example whose first target row is `index`.
 
-        Args:
-            index: First target row; row `index - 1` is the last context row.
-            horizon: Number of predicted time steps.
-            training: Whether outliers among the targets are clipped.
+        Where it trains, outliers among the targets are clipped.
 
         Returns:
             Scaled targets [horizon, company, 1], NaN where missing, and what persistence predicts
@@ -47,11 +44,9 @@ class Representation(Protocol):
         """
 
     def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Turns scaled predictions [n, horizon, company, 1] into the units of the table.
+        """Scaled predictions [n, horizon, company, 1] in the units of the table.
 
-        Args:
-            values: Scaled predictions.
-            index: First target row of each example [n].
+        `index` holds the first target row of each example [n].
         """
 
     def state(self) -> dict[str, Any]:
@@ -127,13 +122,9 @@ class LogReturns:
     def restore(
         cls, values: np.ndarray, channels: Sequence[str], *, target: int, state: Mapping[str, Any]
     ) -> "LogReturns":
-        """Transforms a table by what was fitted to the training rows of this or another one.
+        """Transforms values as in `fit` by the `state` of this or another table's training rows.
 
-        Args:
-            values: As in `fit`.
-            channels: Names of the channels.
-            target: Number of the channel to predict.
-            state: What `state` returned; the series of the table are those it was fitted to.
+        The series of the table are those that the state was fitted to.
         """
         levels, filled, returns = _log_returns(values, channels)
         winsorizer = Winsorizer.from_dict(state["winsorizer"])
@@ -201,14 +192,7 @@ class Levels:
 
     @classmethod
     def fit(cls, values: np.ndarray, *, target: int, train_rows: int, winsorize: float) -> "Levels":
-        """Fits to the first `train_rows` rows and transforms all of them.
-
-        Args:
-            values: Values [time, company, channel], NaN where missing.
-            target: Number of the channel to predict.
-            train_rows: Number of training rows.
-            winsorize: Share clipped at each end, 0 for none.
-        """
+        """As `LogReturns.fit`; values need no logarithm."""
         winsorizer = Winsorizer.fit(values[:train_rows], winsorize)
         scaler = Affine.standard(winsorizer.transform(values[:train_rows]))
         state = {"scaler": scaler.to_dict(), "winsorizer": winsorizer.to_dict()}
@@ -218,14 +202,7 @@ class Levels:
     def restore(
         cls, values: np.ndarray, *, target: int, state: Mapping[str, Any], train_rows: int = 0
     ) -> "Levels":
-        """Transforms a table by what was fitted to the training rows of this or another one.
-
-        Args:
-            values: As in `fit`.
-            target: Number of the channel to predict.
-            state: What `state` returned; the series of the table are those it was fitted to.
-            train_rows: Number of its rows that are training rows, which are clipped.
-        """
+        """As `LogReturns.restore`; the first `train_rows` rows, trained on, are clipped."""
         winsorizer = Winsorizer.from_dict(state["winsorizer"])
         scaler = Affine.from_dict(state["scaler"])
         clipped = np.concatenate([winsorizer.transform(values[:train_rows]), values[train_rows:]])
@@ -284,12 +261,7 @@ def _frozen_float32(values: np.ndarray) -> np.ndarray:
 def log_levels(values: np.ndarray, channels: Sequence[str]) -> np.ndarray:
     """Logarithm of each value: `log(price)`, and `log(1 + volume)` as a volume may be 0.
 
-    Args:
-        values: Array [..., channel]; prices positive, volumes not negative, NaN where missing.
-        channels: Names of the channels.
-
-    Returns:
-        Array of the same shape.
+    Prices [..., channel] are positive, volumes not negative; NaN where missing.
     """
     return np.stack(
         [
@@ -301,12 +273,7 @@ def log_levels(values: np.ndarray, channels: Sequence[str]) -> np.ndarray:
 
 
 def from_log_levels(levels: np.ndarray, channels: Sequence[str]) -> np.ndarray:
-    """Undoes `log_levels` up to rounding.
-
-    Args:
-        levels: Array [..., channel].
-        channels: Names of the channels.
-    """
+    """Undoes `log_levels` up to rounding."""
     return np.stack(
         [
             np.expm1(levels[..., at]) if channel == VOLUME else np.exp(levels[..., at])

@@ -63,12 +63,7 @@ def axis_of(dataset: xr.Dataset, dim: Hashable) -> str | None:
 
 
 def time_dim(dataset: xr.Dataset, dims: Sequence[Hashable], *, time: str | None = None) -> Hashable:
-    """The dim of a variable that is its time.
-
-    Args:
-        dataset: The data set of the variable.
-        dims: Dims of the variable.
-        time: Name of the dim where the file does not tell.
+    """The dim of a variable, out of its dims, that is its time; `time` names it if nothing tells.
 
     Raises:
         InputError: If no dim, or more than one, is a time.
@@ -98,10 +93,6 @@ def time_values(coords: Sequence[xr.DataArray], *, name: str) -> tuple[np.ndarra
 
     Dates of the calendars noleap, all_leap and 360_day become the same dates of the standard
     calendar where all of them exist there.
-
-    Args:
-        coords: Time coordinate of each file, decoded by xarray.
-        name: Name of the source, for messages.
 
     Returns:
         Times [time] as datetime64, or numbers where the file gives no dates; and attributes: the

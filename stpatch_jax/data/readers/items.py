@@ -123,12 +123,9 @@ def read_labelled_arrays(
 
     Args:
         path: The file.
-        items: Name of the array of the items [item, ...].
+        items: Name of the array of the items [item, ...], which stay as stored.
         labels: Name of the array of the labels [item] or [item, 1]: whole numbers from 0.
         classes: Names of the classes; "0", "1", ... by default.
-
-    Returns:
-        The items as stored.
 
     Raises:
         InputError: If an array is missing, the lengths differ, or a label has no class.
@@ -155,12 +152,8 @@ def read_labelled_series(
 ) -> LabelledItems:
     """Reads series of equal length as the UCR archive stores them: the label, then its values.
 
-    Args:
-        path: File with one series a line, separated by tabs.
-        classes: Labels in the order of their numbers 0, 1, ...; those found, sorted, by default.
-
-    Returns:
-        The items [series, time, channel=1], float32.
+    Series stand one a line, separated by tabs, and become [series, time, channel=1], float32.
+    `classes` are the labels in the order of their numbers; those found, sorted, by default.
 
     Raises:
         InputError: If the file is missing, a line has another number of values or something that
@@ -202,13 +195,9 @@ def _is_item(path: Path) -> bool:
 def numbered(
     values: np.ndarray, classes: Sequence[str] | None, name: str, *, first_line: int | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as numbers of classes, and the classes: whole numbers count them, words name them.
+    """Labels [item] as numbers of classes, and the classes: whole numbers count, words name them.
 
-    Args:
-        values: The label of each item [item].
-        classes: Names of the classes; those found by default.
-        name: Where they stand, for messages.
-        first_line: Line of the first item, for messages; None counts items.
+    Classes are those found by default. Messages tell the line of an item where the first has one.
 
     Raises:
         InputError: A label has no class.

@@ -67,7 +67,7 @@ class StackedVariables(LazyArray):
         self.dtype = np.result_type(*(variable.dtype for piece in pieces for variable in piece))
 
     def read(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Reads the outer product of one slice or integer array for each axis.
+        """See `LazyArray.read`.
 
         Raises:
             InputError: If the file is damaged there.

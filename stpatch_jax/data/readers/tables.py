@@ -97,10 +97,7 @@ class Columns:
 def read_table(
     file: Path, find: Callable[[Sequence[str]], Columns], *, kind: str, noun: str, wide_channel: str
 ) -> tuple[xr.DataArray, Columns, dict[str, int]]:
-    """Reads a table whose columns have the roles that a function of its header gives them.
-
-    Rows are sorted by time; rows without any value and repetitions of a row are dropped and
-    counted.
+    """Reads a table as `read_panel` does; a function of the header gives columns their roles.
 
     Args:
         file: A `.csv` or `.csv.gz` file with commas and a header, or a `.parquet` file.
@@ -156,12 +153,7 @@ def read_table(
 def _tidy(
     cells: Cells, columns: Columns, values: pd.DataFrame, noun: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
-    """Drops rows without values and repeated rows; two different rows with one key are an error.
-
-    Returns:
-        Time and series of the rows that stay (the series is empty in a wide table), their values,
-        and the counts for the report.
-    """
+    """Drops rows without values and repeated rows; two different rows with one key are an error."""
     filled = values[values.notna().any(axis=1)]
     if filled.empty:
         raise InputError(

@@ -12,11 +12,7 @@ from stpatch_jax.errors import InputError
 
 
 def read_lines(path: str | Path, *, encoding: str = "utf-8") -> list[str]:
-    r"""Reads the lines of a text file, which end at "\n" only.
-
-    Args:
-        path: The file.
-        encoding: How its characters are stored, as "latin-1".
+    r"""Reads the lines of a text file, which end at "\n" only, in an encoding such as "latin-1".
 
     Raises:
         InputError: If the file is missing or empty, or holds bytes of another encoding.
@@ -44,14 +40,7 @@ def read_lines(path: str | Path, *, encoding: str = "utf-8") -> list[str]:
 def read_labelled_lines(
     files: Mapping[str, str | Path], *, encoding: str = "utf-8"
 ) -> LabelledItems:
-    """Reads one text file for each class.
-
-    Args:
-        files: File of each class, in the order of the labels 0, 1, ...
-        encoding: How the characters of the files are stored.
-
-    Returns:
-        The lines and their labels.
+    """Reads one text file for each class, in the order of the labels 0, 1, ...
 
     Raises:
         InputError: If a file is missing, empty, or of another encoding.

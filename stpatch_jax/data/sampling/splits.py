@@ -135,14 +135,7 @@ def split_by_rows(
 def window_starts(targets: range, *, horizon: int) -> range:
     """First target rows of all windows (stride 1) whose targets lie wholly inside a split.
 
-    Every row of the split is a target of at least one window.
-
-    Args:
-        targets: Target rows of the split.
-        horizon: Number of predicted time steps.
-
-    Returns:
-        `len(targets) - horizon + 1` rows.
+    These are `len(targets) - horizon + 1` rows; every row of the split is a target of a window.
 
     >>> window_starts(range(16, 20), horizon=2)
     range(16, 19)
@@ -155,10 +148,7 @@ def splits_report(
 ) -> dict[str, dict[str, Any]]:
     """What a report tells of each split: first and last target time, target rows and windows.
 
-    Args:
-        splits: Target rows by split.
-        times: Time of each row [time]; dates are told to the second.
-        horizon: Number of predicted time steps.
+    Splits are target rows, `times` those of all rows [time]; dates are told to the second.
 
     >>> splits_report({"test": range(4, 8)}, np.arange(8), horizon=2)["test"]["windows"]
     3

@@ -8,13 +8,8 @@ import numpy as np
 def forward_fill(values: np.ndarray) -> np.ndarray:
     """Carries the last known value forward in time: `out[t] = values[s]`, largest known `s <= t`.
 
-    Row `t` of the result depends on no later row. Values stay NaN where nothing precedes them.
-
-    Args:
-        values: Array [time, ...], NaN where missing.
-
-    Returns:
-        A new array of the same shape.
+    Row `t` of the result [time, ...] depends on no later row. Values stay NaN where nothing
+    precedes them.
 
     >>> forward_fill(np.array([np.nan, 1.0, np.nan, 2.0]))
     array([nan,  1.,  1.,  2.])
@@ -25,17 +20,10 @@ def forward_fill(values: np.ndarray) -> np.ndarray:
 
 
 def nan_quantiles(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-    """Quantiles along the first axis over the values that are there.
+    """Quantiles [quantile, ...] along the first axis over the values [row, ...] that are there.
 
     Equals `numpy.nanquantile(values, quantiles, axis=0)` (linear interpolation) up to rounding,
     without its loop over series and without its warning; NaN where a series has no value.
-
-    Args:
-        values: Array [row, ...], NaN where missing.
-        quantiles: Numbers in [0, 1].
-
-    Returns:
-        Array [quantile, ...].
     """
     # NaN sorts to the end, so the values that are there come first.
     ordered = np.sort(values, axis=0)

@@ -76,9 +76,9 @@ class Pipeline:
 
         Args:
             chunks: Yields the rows in parts [row, *series], from the start at every call.
-            names: Names of the steps, in order.
+            names: As in `fit`.
             rows: Number of all rows together.
-            winsorize: Share of the values beyond each bound of `winsorize`, in [0, 0.5).
+            winsorize: As in `fit`.
             sample: Number of values, over all series, that quantiles are taken from.
 
         Raises:
@@ -108,11 +108,9 @@ class Pipeline:
         return "winsorize" in self.names
 
     def transform(self, values: np.ndarray, *, clip: bool = True) -> np.ndarray:
-        """Applies the steps to values [..., *series]; NaN stays NaN.
+        """Applies the steps to values [..., *series] in the units of the field; NaN stays NaN.
 
-        Args:
-            values: Floats in the units of the field.
-            clip: Whether outliers are clipped; False for the targets of an evaluation.
+        Outliers are not clipped without `clip`, as in the targets of an evaluation.
         """
         for name, step in zip(self.names, self.steps, strict=True):
             if clip or name != "winsorize":
@@ -163,18 +161,10 @@ class Pipeline:
 
 
 def sampled_rows(parts: Iterable[np.ndarray], *, rows: int, sample: int) -> np.ndarray:
-    """At most about `sample` values out of rows that come in parts, or all of them.
+    """At most about `sample` values out of rows that come in parts [row, *series], or all of them.
 
     Where there are more values, the rows are cut into equal blocks and one row is drawn from each:
     no period of the data can hide between the blocks, and the same rows are drawn at every call.
-
-    Args:
-        parts: The rows in parts [row, *series].
-        rows: Number of all rows together.
-        sample: Number of values, over all series.
-
-    Returns:
-        Array [drawn row, *series].
     """
     return np.concatenate(list(_drawn(parts, rows, sample)))
 

@@ -66,9 +66,6 @@ class Affine(Transform):
 
         Parts need not fit into memory together.
 
-        Args:
-            values: The training rows.
-
         >>> Affine.standard(np.array([[1.0], [np.nan], [3.0]])).center
         array([2.])
 
@@ -98,8 +95,7 @@ class Affine(Transform):
     def robust(cls, values: np.ndarray | Iterable[np.ndarray]) -> Self:
         """Median and interquartile range, as scikit-learn's RobustScaler takes them.
 
-        Args:
-            values: The training rows; parts are put together, as quantiles need all of them.
+        Parts are put together, as quantiles need all of them.
         """
         rows = np.concatenate(list(_parts(values))).astype(np.float64)
         low, median, high = nan_quantiles(rows, (0.25, 0.5, 0.75))
@@ -107,11 +103,7 @@ class Affine(Transform):
 
     @classmethod
     def min_max(cls, values: np.ndarray | Iterable[np.ndarray]) -> Self:
-        """Smallest value and range, so that training values lie in [0, 1]; later ones may not.
-
-        Args:
-            values: The training rows.
-        """
+        """Smallest value and range, so that training values lie in [0, 1]; later ones may not."""
         low, high = np.asarray(np.inf), np.asarray(-np.inf)
         for part in _parts(values):
             known = np.isfinite(part)
@@ -154,11 +146,9 @@ class Winsorizer(Transform):
 
     @classmethod
     def fit(cls, values: np.ndarray, quantile: float) -> Self:
-        """Takes the bounds from training rows.
+        """Takes the bounds from training rows alone [row, ...], NaN where missing.
 
-        Args:
-            values: The training rows alone [row, ...], NaN where missing.
-            quantile: Share of the values beyond each bound, in [0, 0.5); 0 sets no bounds.
+        `quantile` is the share of the values beyond each bound, in [0, 0.5); 0 sets no bounds.
         """
         if quantile == 0:
             none = np.full(values.shape[1:], _NO_BOUND)

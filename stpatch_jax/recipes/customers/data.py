@@ -184,12 +184,9 @@ class Examples:
 
 
 def examples(history: PurchaseHistory, cut: int, stop: int) -> Examples:
-    """All customers who bought before a cut; targets are what they did from it to `stop`.
+    """All customers who bought before a cut, the first day that is not known.
 
-    Args:
-        history: The purchases.
-        cut: First day that is not known.
-        stop: Day behind the last one that is forecast.
+    Targets are what they did from it to before the day `stop`.
     """
     before, real = history.summary(0, cut), history.summary(cut, stop)
     customer = np.flatnonzero(before.count > 0)
@@ -206,10 +203,9 @@ def examples(history: PurchaseHistory, cut: int, stop: int) -> Examples:
 
 
 def scaling_of(features: np.ndarray) -> Pipeline:
-    """What brings features [example, channel] to mean 0 and deviation 1.
+    """Brings features [example, channel] to mean 0 and deviation 1, from inside of their range.
 
-    What lies outside of their range is first brought to its border: later cuts have older
-    customers.
+    What lies outside is first brought to its border: later cuts have older customers.
     """
     limits = Winsorizer(features.min(axis=0), features.max(axis=0))
     return Pipeline(("winsorize", "standard"), (limits, Affine.standard(features)))

@@ -58,12 +58,9 @@ class PurchaseHistory:
 
     @classmethod
     def of(cls, events: xr.DataArray, *, known: int, clip: float) -> "PurchaseHistory":
-        """The purchases in counts and amounts of every day.
+        """The purchases in counts and amounts [day, customer, channel], see `read_events`.
 
-        Args:
-            events: [day, customer, channel] of the channels count and amount, see `read_events`.
-            known: Number of days that the quantile is taken from, the first ones.
-            clip: Quantile of the amounts above which they are clipped.
+        Amounts are clipped above the quantile `clip` of those of the first `known` days.
         """
         count, amounts = (events.sel(channel=name).values for name in ("count", "amount"))
         day, customer = np.nonzero(count)

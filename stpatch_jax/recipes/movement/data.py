@@ -135,10 +135,7 @@ def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _market(features: np.ndarray, unknown: np.ndarray, lag: int) -> np.ndarray:
-    """The view of the market before each day and after the last [day + 1, 2 * channel].
-
-    It is zero before the first lag.
-    """
+    """The market before each day and after the last [day + 1, 2 * channel]; 0 in the first lag."""
     known = ~unknown[..., None]
     clipped = np.where(known, features, 0.0).clip(-_CLIP, _CLIP)
     mean = clipped.sum(axis=0) / np.maximum(known.sum(axis=0), 1)

@@ -72,15 +72,10 @@ class RiskConfig(DataConfig):
         return _build(self, read_price_table(None if self.path is None else self.file()))
 
     def restore(self, path: str | Path, state: Mapping[str, Any]) -> "RiskData":
-        """Reads another table for a model of this problem; nothing is fitted to it.
+        """Reads another table, of any companies, for a trained run; see `DataConfig.restore`.
 
-        Args:
-            path: The table, of any companies: the model is the same for all of them.
-            state: What `RiskData.state` gave.
-
-        Returns:
-            A problem whose only split, `EVERYTHING`, has an example for each row of the table as
-            origin; those whose return ends behind the table have no target.
+        It has an example for each row of the table as origin; those whose return ends behind the
+        table have no target.
 
         Raises:
             InputError: The table cannot be read, or has no highs and lows where the model needs
@@ -161,11 +156,8 @@ class RiskData(RiskFeatures, Problem):
         Each is a dict of `context` [1, company, channel] scaled features, 0 where missing, `target`
         [1, company, 1] scaled, 0 where missing, `target_mask` (same shape, bool) True where the
         target is real, `persistence` [1, company, 1] zeros, and `index`, an int64 scalar, the row
-        in which the return ends. Floats are float32.
-
-        Args:
-            split: `train`, `validation` or `test`, or `SINCE_VALIDATION`: validation, test and the
-                rows between them, for what is learned online.
+        in which the return ends. Floats are float32. The split `SINCE_VALIDATION` is validation,
+        test and the rows between them, for what is learned online.
 
         Raises:
             InputError: There is no such split.
@@ -184,9 +176,7 @@ class RiskData(RiskFeatures, Problem):
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, 1, company, 1] as log returns, float64; NaN where not known.
 
-        Args:
-            values: Scaled predictions.
-            index: Row in which each return ends [n].
+        `index` holds the row in which each return ends [n].
         """
         return np.asarray(values, np.float64) * self._at_origins(self.scale, index)
 
@@ -199,10 +189,7 @@ class RiskData(RiskFeatures, Problem):
 
         `historical_simulation` is the quantile of the returns over the same horizon that ended in
         the last 250 rows; `ewma_normal` that of a normal law with mean 0 and the deviation
-        `sigma * sqrt(horizon)`. NaN where a company is too young.
-
-        Args:
-            index: Row in which each return ends [n].
+        `sigma * sqrt(horizon)`. NaN where a company is too young. `index` is as in `in_units`.
         """
         return {name: self._at_origins(values, index) for name, values in self.rules.items()}
 

@@ -53,13 +53,7 @@ class RiskFeatures:
 
     @classmethod
     def of(cls, table: PriceTable, *, horizon: int, level: float) -> "RiskFeatures":
-        """Computes them.
-
-        Args:
-            table: The prices.
-            horizon: Number of rows that a return spans.
-            level: Level of the quantile.
-        """
+        """Computes them for returns over `horizon` rows and the quantile of a level."""
         channels = [str(name) for name in table.field.channel.values]
         values, impossible = mask_impossible(table.field.values, channels)
         prices = dict(zip(channels, np.moveaxis(values, -1, 0), strict=True))

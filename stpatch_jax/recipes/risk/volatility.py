@@ -47,17 +47,10 @@ def ewma_variance(returns: np.ndarray, *, decay: float = 0.94, start: int = 20) 
 
 
 def rolling_mean(values: np.ndarray, rows: int, *, least: int | None = None) -> np.ndarray:
-    """Mean of the known values among the last rows, this one included.
+    """Mean [time, ...] of the known values among the last `rows`, this one included, float64.
 
-    Of squared returns it is the historical variance (about a mean of 0).
-
-    Args:
-        values: Values [time, ...], NaN where missing.
-        rows: Length of the window, in rows.
-        least: Number of known values that a mean needs; all `rows` by default.
-
-    Returns:
-        float64 [time, ...], NaN where fewer are known.
+    Of squared returns it is the historical variance (about a mean of 0). NaN where fewer than
+    `least` values are known, all `rows` by default.
 
     Raises:
         InputError: `rows` or `least` is out of range.
@@ -80,19 +73,10 @@ def rolling_mean(values: np.ndarray, rows: int, *, least: int | None = None) -> 
 def rolling_quantile(
     values: np.ndarray, level: float, rows: int, *, least: int | None = None
 ) -> np.ndarray:
-    """Quantile of the known values among the last rows, this one included.
+    """Quantile of a level in [0, 1], else as `rolling_mean`.
 
     Of returns over one horizon it is *historical simulation*: what the past lost in the worst
     `level` of the cases. Linear interpolation, as in `numpy.nanquantile`.
-
-    Args:
-        values: Values [time, ...], NaN where missing.
-        level: Level of the quantile, in [0, 1].
-        rows: Length of the window, in rows.
-        least: Number of known values that a quantile needs; all `rows` by default.
-
-    Returns:
-        float64 [time, ...], NaN where fewer are known.
 
     Raises:
         InputError: `rows` or `least` is out of range.
@@ -118,14 +102,10 @@ def rolling_quantile(
 
 
 def parkinson_variance(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Variance of one row's log price from its highest and lowest price.
+    """Variance of one row's log price from its highest and lowest price, positive or NaN.
 
     `ln(high / low)**2 / (4 ln 2)`, unbiased for a Brownian motion without drift, and some five
     times as precise as one squared return.
-
-    Args:
-        high: Highest prices, any shape, positive or NaN.
-        low: Lowest prices, the same shape.
 
     References:
         Parkinson, "The extreme value method for estimating the variance of the rate of return",

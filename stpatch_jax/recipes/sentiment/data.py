@@ -154,14 +154,9 @@ class WindowCounts:
         return np.stack([np.bincount(ids, minlength=self.size) for ids in counts])
 
     def ratios(self, *, smoothing: float, without: np.ndarray | None = None) -> np.ndarray:
-        """The log-count ratio of each window, for class 1 against class 0.
+        """The log-count ratio of each window, for class 1 against class 0, float64 [window].
 
-        Args:
-            smoothing: What is added to each count.
-            without: Numbers of training lines that are not counted; None counts all.
-
-        Returns:
-            float64 [window], 0 for windows that are not counted.
+        Training lines `without` are not counted; a window that no other line holds has 0.
         """
         counts = self._counts - (0 if without is None else self._counted(without))
         ratios = np.zeros(self.size)
@@ -173,15 +168,9 @@ class WindowCounts:
         return ratios
 
     def evidence(self, line: Words, ratios: np.ndarray, *, length: int) -> np.ndarray:
-        """The ratios of the windows of a line, each at its last word and once.
+        """What `ratios` gave for the windows of a line's first `length` words, float32.
 
-        Args:
-            line: The words.
-            ratios: What `ratios` gave.
-            length: Number of words of the result.
-
-        Returns:
-            float32 [length, longest].
+        Each stands at its last word and once [length, longest].
         """
         evidence = np.zeros((length, self.longest), np.float32)
         # Backwards, so that of a repeated window the first place stays.

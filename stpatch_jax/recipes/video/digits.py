@@ -44,10 +44,7 @@ class Digits:
     def splits(self, *, seed: int) -> dict[str, "Digits"]:
         """Deals the images of each class to training (70 %), validation and test (10 and 20 %).
 
-        No image is in two of them.
-
-        Args:
-            seed: Decides which.
+        No image is in two of them; the seed decides which.
 
         Raises:
             InputError: A class has fewer than 10 images.
@@ -126,14 +123,7 @@ def read_digits(path: str | None, *, size: int) -> Digits:
 
 
 def read_idx(path: str | Path, *, axes: int) -> np.ndarray:
-    """Reads an array of bytes from a file in the IDX format, plain or gzipped.
-
-    Args:
-        path: The file.
-        axes: Number of axes that it must have.
-
-    Returns:
-        uint8 with that many axes.
+    """Reads an array of uint8 with so many axes from a file in the IDX format, plain or gzipped.
 
     Raises:
         InputError: There is no such file, or it is none of that format.
@@ -165,11 +155,9 @@ def _resized(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def ink_bounds(images: np.ndarray, *, least: float = 0.25) -> np.ndarray:
-    """Bounds of what is seen in each image: of the cells above a value.
+    """Bounds of the cells above a value in each image [image, height, width] from 0 to 1.
 
-    Args:
-        images: [image, height, width] from 0 to 1.
-        least: Fainter cells are background; of an image without others, all count.
+    Of an image without such cells, all count.
 
     Returns:
         [image, 4] `(first row, first column, last row + 1, last column + 1)`, integers.

@@ -87,12 +87,9 @@ class MovingDigits:
     def straight(
         self, number: int, *, label: int | None = None, heading: int | None = None
     ) -> Clip:
-        """The clip of a number, its digits heading for one direction.
+        """The clip of a number, its digits heading for one direction of `HEADINGS`.
 
-        Args:
-            number: The clip's.
-            label: Class of the digits; None draws it.
-            heading: Number of the direction in `HEADINGS`; None draws it.
+        Label and heading are drawn where they are None.
         """
         random = np.random.default_rng((*self.key, number))
         heading = int(random.integers(len(HEADINGS))) if heading is None else heading
@@ -156,12 +153,7 @@ def bounce(start: np.ndarray, velocity: np.ndarray, frames: int, *, room: float)
 
 @dataclass(frozen=True, eq=False)
 class ClipSource:
-    """Examples made of clips, as many as wanted.
-
-    Attributes:
-        example: `number -> example`.
-        examples: How many.
-    """
+    """As many `examples` as wanted, made of clips by `example(number)`."""
 
     example: Callable[[int], Batch]
     examples: int
