@@ -50,6 +50,7 @@ class Data(Protocol):
     @property
     def report(self) -> Mapping[str, Any]:
         """What was read, dropped and clipped, and under `splits` where they lie; JSON-able."""
+        ...
 
     def source(self, split: str) -> Source:
         """The examples of `train`, `validation` or `test`, in order.
@@ -57,21 +58,26 @@ class Data(Protocol):
         Raises:
             InputError: There is no such split.
         """
+        ...
 
     def state(self) -> Mapping[str, Any]:
         """What was fitted to the training rows, to be saved with a model.
 
         A tree of dicts whose leaves are arrays, or numbers, strings and lists of these.
         """
+        ...
 
     def digest(self, split: str) -> str:
         """A short name of the examples of a split, by which a run knows them again."""
+        ...
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """What is known of the axes of the input of an example, for explanations."""
+        ...
 
     def names(self, split: str) -> Mapping[str, Sequence[Any] | np.ndarray]:
         """What tells examples apart in tables, by column [example]; {} counts them."""
+        ...
 
 
 class Problem:
@@ -95,6 +101,22 @@ class Problem:
         """The examples are only counted."""
         del split
         return {}
+
+
+class WindowProblem(Problem):
+    """Base of data sets of windows whose configuration tells how long these are."""
+
+    config: Any
+
+    @property
+    def context(self) -> int:
+        """Number of input time steps."""
+        return self.config.context
+
+    @property
+    def horizon(self) -> int:
+        """Number of predicted time steps."""
+        return self.config.horizon
 
 
 def digest_of(state: Any) -> str:
@@ -131,28 +153,35 @@ class ForecastData(Data, Protocol):
     @property
     def context(self) -> int:
         """Number of input time steps."""
+        ...
 
     @property
     def horizon(self) -> int:
         """Number of predicted time steps."""
+        ...
 
     @property
     def times(self) -> np.ndarray:
         """Time of each row [time]."""
+        ...
 
     @property
     def unit(self) -> str:
         """Unit of the targets, for reports."""
+        ...
 
     @property
     def series(self) -> Mapping[str, tuple[Any, ...]]:
         """Names for reports, and where each lies in an array [n, horizon, *space, channel]."""
+        ...
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, horizon, *space, channel] in the units of the data, float64."""
+        ...
 
     def values(self, rows: slice) -> np.ndarray:
         """Targets as they stand in the data [rows, *space, channel], NaN where missing."""
+        ...
 
 
 def truth(data: ForecastData, index: np.ndarray) -> np.ndarray:
@@ -196,26 +225,21 @@ class LabelledData(Data, Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
+        ...
 
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Number of training examples of each class."""
+        ...
 
 
-class ObjectData(Data, Protocol):
-    """A data set whose examples are fields with objects in every frame, each of one class."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """Number of training objects of each class."""
+class ObjectData(LabelledData, Protocol):
+    """A data set whose examples are fields with objects in every frame: these are counted."""
 
     @property
     def mean_box(self) -> tuple[float, ...]:
         """Mean bounds `(lo..., hi...)` of the training objects, in cells."""
+        ...
 
 
 class TextData(Data, Protocol):
@@ -224,12 +248,15 @@ class TextData(Data, Protocol):
     @property
     def token_counts(self) -> tuple[int, ...]:
         """How often each token of the vocabulary occurs in the training texts."""
+        ...
 
     def decode(self, tokens: np.ndarray) -> str:
         """The text of token ids [time]."""
+        ...
 
     def symbols(self, tokens: np.ndarray) -> list[str]:
         """The sign of each of some token ids [time], as people see it."""
+        ...
 
 
 def chosen_split(splits: Mapping[str, Rows], name: str) -> Rows:

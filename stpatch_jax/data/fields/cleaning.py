@@ -33,9 +33,6 @@ class CleaningConfig:
         steps: The transforms, in order; see `Pipeline`.
         winsorize: Share of the training values beyond each bound of the step `winsorize`.
         per: Whether transforms are fitted per `channel`, over all cells, or per `cell` and channel.
-
-    Raises:
-        InputError: If a choice is not known or a number is out of range.
     """
 
     missing: MissingRule = "forward_fill"

@@ -20,7 +20,13 @@ from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
-from stpatch_jax.data.protocols import EVERYTHING, DataConfig, InputAxes, Problem, chosen_split
+from stpatch_jax.data.protocols import (
+    EVERYTHING,
+    DataConfig,
+    InputAxes,
+    WindowProblem,
+    chosen_split,
+)
 from stpatch_jax.data.readers import open_field
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.splits import check_shares, split_by_rows, splits_report
@@ -59,9 +65,6 @@ class FieldConfig(DataConfig):
             advance, becomes input channels: its departure from its mean over all phases.
         space_means: Whether the mean of each input channel over space becomes one more channel.
         alert: Events whose forecasts are scored as alerts.
-
-    Raises:
-        InputError: If a number is out of range.
     """
 
     variables: tuple[str, ...] | None = None
@@ -243,7 +246,7 @@ def _short(names: list[str]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class FieldData(Problem):
+class FieldData(WindowProblem):
     """Everything of one forecast problem on a field; made by `FieldConfig.load`.
 
     Attributes:
@@ -281,16 +284,6 @@ class FieldData(Problem):
         report = _report(values.attrs.get("source", config.path), values)
         report["splits"] = splits_report(splits, values.time.values, horizon=config.horizon)
         return cls(config, values, cleaner, splits, report)
-
-    @property
-    def context(self) -> int:
-        """Number of input time steps."""
-        return self.config.context
-
-    @property
-    def horizon(self) -> int:
-        """Number of predicted time steps."""
-        return self.config.horizon
 
     @property
     def times(self) -> np.ndarray:

@@ -60,12 +60,12 @@ def rolling_weight(
     length = context + horizon
     known: dict[int, np.ndarray] = {}
     for windows in blocks():
-        fitted = 0
-        for origin in _origins(len(windows) + length - 1, context, horizon):
+        fitted, rows = 0, len(windows) + length - 1
+        for origin in range(round(_FIRST_SHARE * rows), rows - horizon + 1, _step(rows)):
             # Windows whose last target lies before the origin may be fitted to.
             ready = max(fitted, origin - length + 1)
-            rows = _complete(windows[fitted:ready])
-            known[origin] = known.get(origin, 0.0) + rows[:, :context].T @ rows
+            past = _complete(windows[fitted:ready])
+            known[origin] = known.get(origin, 0.0) + past[:, :context].T @ past
             fitted = ready
     maps = dict(zip(known, map(_linear_map, itertools.accumulate(known.values())), strict=True))
     agreed, spread = 0.0, 0.0
@@ -85,10 +85,6 @@ def rolling_weight(
 def _step(rows: int) -> int:
     """Rows between origins."""
     return max(1, rows // _ORIGINS)
-
-
-def _origins(rows: int, context: int, horizon: int) -> range:
-    return range(round(_FIRST_SHARE * rows), rows - horizon + 1, _step(rows))
 
 
 def _linear_map(products: np.ndarray) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from stpatch_jax.data.labelled.fields import (
     split_off,
 )
 from stpatch_jax.data.protocols import DataConfig, located
-from stpatch_jax.data.readers import LabelledItems, read_labelled_arrays, read_labelled_series
+from stpatch_jax.data.readers import read_labelled_arrays, read_labelled_series
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.errors import check_range, require
 
@@ -126,11 +126,12 @@ class LabelledVolumesConfig(DataConfig):
                 size.
         """
         path = Path(self.file())
-        train = _items(path, "train", classes=())
-        splits = {
-            name: _volumes(_items(path, prefix, classes=train.classes), path)
-            for name, prefix in _SPLITS.items()
-        }
+        splits, classes = {}, None
+        for name, prefix in _SPLITS.items():
+            arrays = {"items": f"{prefix}_images", "labels": f"{prefix}_labels"}
+            items = read_labelled_arrays(path, **arrays, classes=classes)
+            fields, classes = _fields(items.items, path), items.classes
+            splits[name] = LabelledSplit(fields, items.labels, np.arange(len(items)))
         for name, split in splits.items():
             shapes = split.fields.shape[1:], splits["train"].fields.shape[1:]
             require(
@@ -141,10 +142,10 @@ class LabelledVolumesConfig(DataConfig):
         if self.train_share < 1:
             random = np.random.default_rng(self.seed)
             labels = splits["train"].labels
-            drawn = drawn_share(labels, train.classes, self.train_share, random=random)
+            drawn = drawn_share(labels, classes or (), self.train_share, random=random)
             splits["train"] = splits["train"][drawn]
         return LabelledFields.of(
-            splits, train.classes, source=str(path), augmentation=self.augmentation
+            splits, classes or (), source=str(path), augmentation=self.augmentation
         )
 
     def of(self, values: Any) -> LabelledFields:
@@ -175,16 +176,6 @@ class LabelledVolumesConfig(DataConfig):
         fields = _fields(load_array(Path(path), name), Path(path))
         numbers = {"item": np.arange(len(fields))}
         return UnlabelledFields(fields, numbers, state, {"source": path})
-
-
-def _items(path: Path, prefix: str, *, classes: tuple[str, ...]) -> LabelledItems:
-    return read_labelled_arrays(
-        path, items=f"{prefix}_images", labels=f"{prefix}_labels", classes=classes or None
-    )
-
-
-def _volumes(items: LabelledItems, path: Path) -> LabelledSplit:
-    return LabelledSplit(_fields(items.items, path), items.labels, np.arange(len(items)))
 
 
 def _fields(volumes: np.ndarray, path: Path | str) -> np.ndarray:

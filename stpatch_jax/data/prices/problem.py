@@ -13,7 +13,7 @@ from stpatch_jax.data.protocols import (
     EVERYTHING,
     DataConfig,
     InputAxes,
-    Problem,
+    WindowProblem,
     checked_rows,
     chosen_split,
 )
@@ -49,9 +49,6 @@ class PanelConfig(DataConfig):
             (0, 1]; other companies are dropped.
         winsorize: Share of the training values beyond each outlier bound of a series, in
             [0, 0.5); 0 clips nothing.
-
-    Raises:
-        InputError: If a value is out of range.
     """
 
     context: int = 24
@@ -122,7 +119,7 @@ class PanelConfig(DataConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class PanelData(Problem):
+class PanelData(WindowProblem):
     """Everything of one forecast problem on a panel; made by `PanelConfig.load`.
 
     Rows of the table count from 0; an example is named by the row of its first target.
@@ -150,16 +147,6 @@ class PanelData(Problem):
     report: dict[str, Any]
     prices: np.ndarray
     representation: Representation
-
-    @property
-    def context(self) -> int:
-        """Number of input time steps."""
-        return self.config.context
-
-    @property
-    def horizon(self) -> int:
-        """Number of predicted time steps."""
-        return self.config.horizon
 
     @property
     def series(self) -> dict[str, tuple[slice, ...]]:

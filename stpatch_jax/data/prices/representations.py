@@ -28,10 +28,12 @@ class Representation(Protocol):
     @property
     def inputs(self) -> np.ndarray:
         """Scaled inputs [time, company, channel], float32, without NaN."""
+        ...
 
     @property
     def clipped(self) -> int:
         """Number of known inputs that were clipped as outliers."""
+        ...
 
     def targets(self, index: int, horizon: int, *, training: bool) -> tuple[np.ndarray, np.ndarray]:
         """Targets and persistence of the example whose first target row is `index`.
@@ -42,15 +44,18 @@ class Representation(Protocol):
             Scaled targets [horizon, company, 1], NaN where missing, and what persistence predicts
             [1, company, 1], without NaN.
         """
+        ...
 
     def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, horizon, company, 1] in the units of the table.
 
         `index` holds the first target row of each example [n].
         """
+        ...
 
     def state(self) -> dict[str, Any]:
         """Everything fitted, as a tree of dicts of arrays."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,21 +268,11 @@ def log_levels(values: np.ndarray, channels: Sequence[str]) -> np.ndarray:
 
     Prices [..., channel] are positive, volumes not negative; NaN where missing.
     """
-    return np.stack(
-        [
-            np.log1p(values[..., at]) if channel == VOLUME else np.log(values[..., at])
-            for at, channel in enumerate(channels)
-        ],
-        axis=-1,
-    )
+    logs = [np.log1p if channel == VOLUME else np.log for channel in channels]
+    return np.stack([log(values[..., at]) for at, log in enumerate(logs)], axis=-1)
 
 
 def from_log_levels(levels: np.ndarray, channels: Sequence[str]) -> np.ndarray:
     """Undoes `log_levels` up to rounding."""
-    return np.stack(
-        [
-            np.expm1(levels[..., at]) if channel == VOLUME else np.exp(levels[..., at])
-            for at, channel in enumerate(channels)
-        ],
-        axis=-1,
-    )
+    powers = [np.expm1 if channel == VOLUME else np.exp for channel in channels]
+    return np.stack([power(levels[..., at]) for at, power in enumerate(powers)], axis=-1)

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
+from stpatch_jax.data.libraries import one_line
 from stpatch_jax.errors import InputError
 
 _MISSING = ["", "-", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none"]
@@ -148,7 +149,7 @@ def read_cells(
             frame = pd.DataFrame()
         except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
             text.seek(0)
-            told = _too_long(text, first_line, len(names), comma) or f"it gave: {_one_line(error)}"
+            told = _too_long(text, first_line, len(names), comma) or f"it gave: {one_line(error)}"
             raise InputError(
                 f"every line of {file.name} must have the {len(names)} cells of its header, got "
                 f"{told}; correct it"
@@ -198,7 +199,7 @@ def _open_text(file: Path, kind: str, suffixes: tuple[str, ...]) -> Iterator[Tex
             yield text
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"the {kind} {file} must be readable text, got {_one_line(error)}; restore the file "
+            f"the {kind} {file} must be readable text, got {one_line(error)}; restore the file "
             "or save it again as UTF-8"
         ) from error
 
@@ -224,7 +225,3 @@ def _iso_date(text: str) -> str:
         return ""
     year, _, month, day, hour, rest = match.groups()
     return f"{year}-{month:0>2}-{day:0>2}" + (f"T{hour:0>2}:{rest}" if hour else "")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stpatch_jax.data.readers.cells import Cells, read_cells
+from stpatch_jax.data.readers.cells import read_cells
 from stpatch_jax.errors import InputError
 
 # The columns of the published CDNOW files are found without being named.
@@ -74,7 +74,15 @@ def read_events(
     for column in (at["customer"], at["date"]):
         empty &= (cells.frame[column].fillna("").str.strip() == "").to_numpy()
     filled = cells.frame.index[~empty]
-    _check_amounts(cells, amounts, filled, missing_allowed=allow_missing_amounts)
+    if not len(filled):
+        raise InputError(
+            f"the event table {cells.name} must have events, got none; give another file"
+        )
+    if (missing := np.isnan(amounts[filled])).any() and not allow_missing_amounts:
+        raise InputError(
+            f"every event of {cells.name} must have an amount, got none in line "
+            f"{cells.line(filled[missing.argmax()])}; fill it in or remove the line"
+        )
     dates = cells.dates(at["date"], filled)
     names = cells.names(at["customer"], filled, noun="customer")
     starts, where = _periods(dates, period, start)
@@ -109,20 +117,6 @@ def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> 
             )
         columns[role] = match[0]
     return columns
-
-
-def _check_amounts(
-    cells: Cells, amounts: np.ndarray, rows: pd.Index, *, missing_allowed: bool
-) -> None:
-    if not len(rows):
-        raise InputError(
-            f"the event table {cells.name} must have events, got none; give another file"
-        )
-    if (missing := np.isnan(amounts[rows])).any() and not missing_allowed:
-        raise InputError(
-            f"every event of {cells.name} must have an amount, got none in line "
-            f"{cells.line(rows[missing.argmax()])}; fill it in or remove the line"
-        )
 
 
 def _periods(dates: pd.Series, period: str, start: str | None) -> tuple[np.ndarray, np.ndarray]:

@@ -22,9 +22,11 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Number of examples."""
+        ...
 
     def __getitem__(self, i: int, /) -> Batch:
         """Example `i`: arrays whose shapes and dtypes are the same for every `i`."""
+        ...
 
 
 @runtime_checkable
@@ -41,6 +43,7 @@ class AugmentedSource(Source, Protocol):
             i: Its number.
             random: What all is drawn from; it depends on the position in training alone.
         """
+        ...
 
 
 class Sampler(Protocol):
@@ -57,6 +60,7 @@ class Sampler(Protocol):
         Raises:
             InputError: If the sampler does not fit that number of examples.
         """
+        ...
 
 
 def batch_iterator(

@@ -23,9 +23,6 @@ class BlockShuffle:
         order: All examples so that neighbours share chunks, e.g. `FieldWindows.chunk_order()`.
         block: Examples per block.
         mixed: Number of blocks that are shuffled into each other.
-
-    Raises:
-        InputError: If a number is below 1 or the order is empty.
     """
 
     order: np.ndarray
@@ -52,19 +49,13 @@ class BlockShuffle:
 @lru_cache(maxsize=2)
 def _shuffled_blocks(sampler: BlockShuffle, seed: int, number: int) -> np.ndarray:
     """The order of one pass."""
-    generator = _generator(seed, number)
+    # The pass is the counter's second word: a stream would need 2**64 draws to reach the next.
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, number, 0, 0]))
     count = -(-len(sampler.order) // sampler.block)
     blocks = generator.permutation(count)
     parts = []
     for first in range(0, count, sampler.mixed):
-        chosen = blocks[first : first + sampler.mixed]
-        starts = chosen * sampler.block
+        starts = blocks[first : first + sampler.mixed] * sampler.block
         examples = np.concatenate([sampler.order[at : at + sampler.block] for at in starts])
         parts.append(generator.permutation(examples))
     return np.concatenate(parts)
-
-
-def _generator(seed: int, position: int) -> np.random.Generator:
-    """Random numbers of one position; those of different positions do not overlap."""
-    # The position is the counter's second word: a stream would need 2**64 draws to reach the next.
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, position, 0, 0]))

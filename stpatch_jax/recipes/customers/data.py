@@ -115,6 +115,21 @@ class CustomersConfig(DataConfig):
                 f"the {name} split of {self.path} must have a customer, got none; use more "
                 "customers or another data.validation_share",
             )
+        dates = [str(day)[:10] for day in events.time.values]
+        first = {"train": cuts[0], "validation": cuts[0], "test": known}
+        report = {
+            "source": self.path,
+            **history.report,
+            "training_cuts": [dates[cut] for cut in cuts],
+            "splits": {
+                name: {
+                    "examples": len(splits[name].customer),
+                    "first_target": dates[at],
+                    "last_target": dates[-1 if name == "test" else known - 1],
+                }
+                for name, at in first.items()
+            },
+        }
         return Customers(
             history=history,
             known=known,
@@ -122,33 +137,8 @@ class CustomersConfig(DataConfig):
             customers=tuple(map(str, events.customer.values)),
             splits=splits,
             scaling=scaling_of(splits["train"].features),
-            report=self._report(events, history, splits, cuts, known),
+            report=report,
         )
-
-    def _report(
-        self,
-        events: xr.DataArray,
-        history: PurchaseHistory,
-        splits: Mapping[str, "Examples"],
-        cuts: list[int],
-        known: int,
-    ) -> dict[str, Any]:
-        dates = [str(day)[:10] for day in events.time.values]
-        spans = {"train": (cuts[0], known), "validation": (cuts[0], known)}
-        spans["test"] = (known, len(dates))
-        return {
-            "source": self.path,
-            **history.report,
-            "training_cuts": [dates[cut] for cut in cuts],
-            "splits": {
-                name: {
-                    "examples": len(splits[name].customer),
-                    "first_target": dates[first],
-                    "last_target": dates[stop - 1],
-                }
-                for name, (first, stop) in spans.items()
-            },
-        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Whether a stock rises or falls on a day, from the days before it."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,14 +74,10 @@ class MovementConfig(DataConfig):
             f"each split must have a day of {path}, which holds {days[0]} to {days[-1]}, got "
             f"splits that begin at {', '.join(map(str, begins))}; give other dates",
         )
-        spans = zip(
-            ("train", "validation", "test"),
-            ((max(first, self.lag), borders[0]), (borders[0], borders[1]), (borders[1], len(days))),
-            strict=True,
-        )
+        spans = itertools.pairwise((max(first, self.lag), *borders, len(days)))
         splits = {
             name: _examples(features, label, unknown, range(*span), self.lag)[0]
-            for name, span in spans
+            for name, span in zip(("train", "validation", "test"), spans, strict=True)
         }
         if self.view == "market":
             market = _market(features, unknown, self.lag)

@@ -19,6 +19,7 @@ from stpatch_jax.data import (
     chronological_splits,
     read_price_table,
 )
+from stpatch_jax.data.sampling.splits import splits_report
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.recipes.risk.features import LEAST_RULE_ROWS, RULE_ROWS, WARM_UP, RiskFeatures
 
@@ -45,9 +46,6 @@ class RiskConfig(DataConfig):
         level: Level of the quantile, in (0, 0.5); the task must forecast it.
         validation_share: Share of the rows in the validation span, in (0, 1).
         test_share: Share of the rows in the test span, in (0, 1), the last ones.
-
-    Raises:
-        InputError: A value is out of range.
     """
 
     path: str | None = "catalog:stocks"
@@ -241,7 +239,8 @@ def _build(config: RiskConfig, prices: PriceTable) -> RiskData:
     )
     scaling = {"mean": rows.mean(axis=0), "deviation": rows.std(axis=0) + 1e-9}
     _check_judged(splits, table, config.horizon)
-    table.report.update(training_targets=len(rows), splits=_split_report(splits, table.times))
+    report = splits_report(splits, table.times, horizon=1)
+    table.report.update(training_targets=len(rows), splits=report)
     return RiskData.scaled(config, table, splits, scaling)
 
 
@@ -275,15 +274,3 @@ def _check_judged(splits: Mapping[str, range], table: RiskFeatures, horizon: int
             f"the price table must have a company with {LEAST_RULE_ROWS} returns in {RULE_ROWS} "
             f"rows for its {name} split, got none; use a longer table or one with fewer gaps",
         )
-
-
-def _split_report(splits: Mapping[str, range], times: np.ndarray) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "first_target": str(times[rows[0]].astype("datetime64[s]")),
-            "last_target": str(times[rows[-1]].astype("datetime64[s]")),
-            "target_rows": len(rows),
-            "windows": len(rows),
-        }
-        for name, rows in splits.items()
-    }

@@ -103,10 +103,7 @@ class RiskJudge(ForecastJudge):
         quantiles = {
             "model": tail * factors[:, None],
             WITHOUT_LEVEL: tail,
-            **{
-                name: values[:, 0, :, 0]
-                for name, values in self.data.naive_quantiles(index).items()
-            },
+            **{name: x[:, 0, :, 0] for name, x in self.data.naive_quantiles(index).items()},
         }
         known = np.logical_and.reduce([np.isfinite(values) for values in quantiles.values()])
         own = np.isin(index, judged.rows["index"])
@@ -170,11 +167,7 @@ class RiskJudge(ForecastJudge):
         ]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
-        """The error by lead time, and the quantiles under the returns of a company."""
-        return {"errors": error_figure(report["test"]), "quantile": self._quantiles(judged)}
-
-    def _quantiles(self, judged: Judged) -> Figure:
-        """The quantiles of the company with most scored returns, under these returns."""
+        """The error by lead time, and the quantiles under most scored returns of a company."""
         tails = self.tails(judged)
         company = int(tails.scored.sum(axis=0).argmax())
         last = slice(-_MOST_ROWS, None)
@@ -191,7 +184,7 @@ class RiskJudge(ForecastJudge):
             title=f"{self.data.companies[company]}: {self.level:.3g} quantile",
             unit=self.data.unit,
         )
-        return figure
+        return {"errors": error_figure(report["test"]), "quantile": figure}
 
 
 def online_factors(

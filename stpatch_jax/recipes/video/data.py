@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stpatch_jax.data import Batch, DataConfig, InputAxes, Problem, Source, chosen_split
+from stpatch_jax.data.protocols import WindowProblem
 from stpatch_jax.errors import check_choice, check_range, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
 from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, ClipSource, MovingDigits
@@ -50,11 +51,7 @@ class DigitClipsConfig(DataConfig):
     @property
     def clips(self) -> dict[str, int]:
         """Number of clips of each split."""
-        return {
-            "train": self.train_clips,
-            "validation": self.validation_clips,
-            "test": self.test_clips,
-        }
+        return {name: getattr(self, f"{name}_clips") for name in ("train", "validation", "test")}
 
     def _generators(self, **options: Any) -> dict[str, MovingDigits]:
         digits = read_digits(self.path, size=self.digit)
@@ -148,18 +145,8 @@ class NextFramesConfig(DigitClipsConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class NextFrames(DigitClips):
+class NextFrames(DigitClips, WindowProblem):
     """Clips of bouncing digits to forecast the end of from the beginning."""
-
-    @property
-    def context(self) -> int:
-        """Number of frames seen."""
-        return self.config.context
-
-    @property
-    def horizon(self) -> int:
-        """Number of frames to forecast."""
-        return self.config.horizon
 
     def example(self, split: str, number: int) -> Batch:
         """A clip in two: as a batch of `Forecast`, all targets real, and its number as `index`."""
