@@ -61,7 +61,12 @@ from stpatch_jax.data.sampling.batches import (
     sequential_batches,
 )
 from stpatch_jax.data.sampling.samplers import BlockShuffle
-from stpatch_jax.data.sampling.splits import chronological_splits, split_by_rows, window_starts
+from stpatch_jax.data.sampling.splits import (
+    chronological_splits,
+    split_by_rows,
+    splits_report,
+    window_starts,
+)
 from stpatch_jax.data.transforms.cleaning import nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline
 from stpatch_jax.data.transforms.steps import Affine, Log, Log1p, Transform, Winsorizer
@@ -136,6 +141,7 @@ __all__ = [
     "rolling_weight",
     "sequential_batches",
     "split_by_rows",
+    "splits_report",
     "truth",
     "window_starts",
     "with_climatology",

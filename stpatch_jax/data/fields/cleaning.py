@@ -156,10 +156,10 @@ class Cleaner:
         clip: bool,
         cells: tuple[slice, ...] = (),
     ) -> np.ndarray:
-        """Values as they are in scaled units: nothing is filled.
+        """Values [time, *space, channel] as they are in scaled units: nothing is filled.
 
         Args:
-            values: Rows of the field [time, *space, channel].
+            values: Rows of the field, of all of space or of the tile `cells`.
             channels: Numbers of the channels to return.
             clip: Whether outliers are clipped.
             cells: The tile that the values are.
@@ -184,15 +184,9 @@ class Cleaner:
         channels: Sequence[str] | None = None,
         cells: tuple[slice, ...] = (),
     ) -> np.ndarray:
-        """Scaled predictions in the units of the field.
+        """Scaled predictions [..., *space, channel] in the units of the field, float64.
 
-        Args:
-            values: [..., *space, channel].
-            channels: Names of its channels; all channels of the field by default.
-            cells: The tile that the values are.
-
-        Returns:
-            float64 of the same shape.
+        Their channels are all of the field by default; `cells` as in `inputs`.
 
         Raises:
             InputError: If the field has no such channel.

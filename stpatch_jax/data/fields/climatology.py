@@ -16,18 +16,12 @@ _PHASES = {"hour": 24, "workday_hour": 2 * 24, "weekday_hour": 7 * 24, "day_of_y
 
 
 def interpolate(values: np.ndarray, *, times: np.ndarray | None = None) -> np.ndarray:
-    """Fills gaps linearly in time between the known values on either side.
+    """Fills gaps linearly in time between the known values on either side; a new array [time, ...].
 
     After its last known value a series keeps that value; before the first one it stays NaN. A row
     depends on later rows *of the array it is given*: give one context at a time, and no value
-    leaks from the targets that follow.
-
-    Args:
-        values: Array [time, ...], NaN where missing.
-        times: Times of the rows [time], ascending, numbers or datetime64; evenly spaced by default.
-
-    Returns:
-        A new array of the same shape.
+    leaks from the targets that follow. Times [time], numbers or datetime64, ascend; rows are
+    evenly spaced without.
 
     >>> interpolate(np.array([np.nan, 1.0, np.nan, 3.0, np.nan]))
     array([nan,  1.,  2.,  3.,  3.])
@@ -71,15 +65,10 @@ class Climatology:
     def fit(
         cls, values: np.ndarray, times: np.ndarray, *, phase: ClimatologyPhase
     ) -> "Climatology":
-        """Takes the means from training rows.
-
-        Args:
-            values: The training rows alone [time, *series], NaN where missing.
-            times: Their times [time], datetime64.
-            phase: What repeats.
+        """Takes the means from training rows alone [time, *series], NaN where missing.
 
         Raises:
-            InputError: If the times are not datetime64 or the phase is not known.
+            InputError: If their times [time] are not datetime64 or the phase is not known.
         """
         return cls.fit_chunks([(values, times)], phase=phase)
 

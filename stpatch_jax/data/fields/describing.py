@@ -19,11 +19,9 @@ _BOX_BYTES = 2**26
 
 
 def patch_summary(field: xr.DataArray, spec: WindowSpec) -> dict[str, Any]:
-    """The figures of a field and of its patches; of the values, only missing ones are counted.
+    """The figures of a field (time, *space, channel), lazy or in memory, and of its patches.
 
-    Args:
-        field: The field (time, *space, channel), lazy or in memory.
-        spec: The windows.
+    Of the values, only missing ones are counted.
 
     Returns:
         JSON-able: `source`, `dims`, `dtype`, `units` of the channels, `coordinates` (`first`,

@@ -16,11 +16,8 @@ def calendar_features(times: np.ndarray, *, features: Sequence[CalendarFeature])
 
     Each feature is an angle `2 pi * phase`: `hour` is the share of the day that has passed,
     `weekday` the share of the week (from Monday 0:00), `day_of_year` the share of the year, which
-    has 365 or 366 days. All of them run on within a day.
-
-    Args:
-        times: Times [time], datetime64, in UTC or in the local time that the features shall follow.
-        features: Names of the features.
+    has 365 or 366 days. All of them run on within a day. Times [time] are datetime64, in UTC or in
+    the local time that the features shall follow.
 
     Returns:
         float32 [time, 2 * features], sine before cosine, in the order of `features`.

@@ -62,14 +62,10 @@ class Augmentation:
         )
 
     def __call__(self, field: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Changes one field.
+        """Changes one field [time, *space, channel] of about mean 0 and variance 1, float32.
 
-        Args:
-            field: [time, *space, channel], scaled to about mean 0 and variance 1, float32.
-            random: What all is drawn from: the same generator, the same changes.
-
-        Returns:
-            A new array of the same shape and dtype, or the field itself where nothing is changed.
+        The same generator gives the same changes. What comes is a new array of the same shape and
+        dtype, or the field itself where nothing is changed.
 
         >>> Augmentation(flip=(0,))(np.array([[[1.0], [2.0]]]), np.random.default_rng(2)).ravel()
         array([2., 1.])

@@ -220,14 +220,7 @@ def split_off(
 def class_splits(
     labels: np.ndarray, classes: Sequence[str], *, validation: float, test: float, seed: int
 ) -> dict[str, np.ndarray]:
-    """Splits items at random, each class by the same shares.
-
-    Args:
-        labels: Number of the class of each item [item].
-        classes: Names of the classes.
-        validation: Share of the items to validate on.
-        test: Share of the items to test on.
-        seed: Decides which.
+    """Splits items of classes `labels` [item] at random, each class by the same shares.
 
     Returns:
         Numbers of the items of `train`, `validation` and `test`, ascending.
@@ -247,11 +240,8 @@ def labelled_arrays(
 ) -> LabelledFields:
     """A problem on labelled fields in memory, of which a fifth validates and a fifth tests.
 
-    Args:
-        fields: [item, time, *space, channel].
-        labels: Class of each item [item]: whole numbers from 0, or names.
-        seed: Decides which items of each class train.
-        augmentation: How training examples are changed.
+    Fields are [item, time, *space, channel], labels [item] whole numbers from 0, or names; the seed
+    decides which items of each class train.
 
     Raises:
         InputError: The arrays do not fit each other, or a class has too few items.
@@ -309,17 +299,11 @@ def as_split(items: LabelledItems) -> LabelledSplit:
 def k_fold(
     labels: Sequence[object] | np.ndarray, folds: int, *, seed: int, stratified: bool = True
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Splits items into folds; every item is tested exactly once.
+    """Splits items of classes `labels` [item] into folds; every item is tested exactly once.
 
     scikit-learn's `StratifiedKFold`, or `KFold`, with shuffling: the same folds for the same seed.
     For windows of one series use `chronological_splits`, as neighbours in time are no independent
-    items.
-
-    Args:
-        labels: The class of each item [items].
-        folds: Number of folds, at least 2.
-        seed: Seed of the shuffle, not negative.
-        stratified: Whether every fold has about the same share of each class.
+    items. In stratified folds each class has about the same share.
 
     Returns:
         For each fold the numbers of its training items and of its test items, int64, ascending.

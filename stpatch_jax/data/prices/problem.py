@@ -125,10 +125,8 @@ class PanelData(WindowProblem):
     Rows of the table count from 0; an example is named by the row of its first target.
 
     Attributes:
-        config: The configuration it was made from.
         times: Time of each row, datetime64 [time].
         companies: Names of the companies that stay; their order carries no meaning.
-        channels: Names of the input channels.
         target_channels: Name of the predicted channel, a tuple of one.
         unit: Unit of the predicted channel, for reports.
         splits: Target rows of `train`, `validation` and `test`.

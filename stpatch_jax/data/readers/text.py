@@ -55,14 +55,10 @@ _OPPOSITES = (("positive", "negative"), (".pos", ".neg"), ("_pos", "_neg"))
 
 
 def text_pair(path: str) -> dict[str, str]:
-    """The files of both classes, where a file is one of a pair.
+    """The files of `negative` and `positive` lines, where a file is one of a pair; else none.
 
-    Args:
-        path: One of two files whose names differ in `positive` and `negative`, or in `pos` and
-            `neg` behind a dot or an underscore; also as `catalog:NAME`.
-
-    Returns:
-        The files of `negative` and `positive` lines; empty where the name is none of a pair.
+    Their names, or those of `catalog:NAME`, differ in `positive` and `negative`, or in `pos` and
+    `neg` behind a dot or an underscore.
 
     >>> text_pair("reviews/movies.pos")
     {'negative': 'reviews/movies.neg', 'positive': 'reviews/movies.pos'}

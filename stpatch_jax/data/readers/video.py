@@ -16,14 +16,11 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
 
 
 def open_video(path: str | Path) -> xr.DataArray:
-    """Opens a video file as a field that is decoded where it is used.
+    """Opens a video file as a field that is decoded where it is used, its first stream by FFmpeg.
 
     Opening it reads the times of all frames and decodes none. Frames are decoded from the last key
     frame before the first one asked for, so that reading a short range does not decode what comes
     before it; containers that do not tell when frames are shown are decoded from their start.
-
-    Args:
-        path: A file whose first video stream FFmpeg can decode.
 
     Returns:
         Field [time, height, width, channel], uint8 from 0 to 255, with the time in seconds since

@@ -39,9 +39,7 @@ class AugmentedSource(Source, Protocol):
     def drawn(self, i: int, random: np.random.Generator, /) -> Batch:
         """Example `i`, changed at random: arrays of the same shapes and dtypes as `self[i]`.
 
-        Args:
-            i: Its number.
-            random: What all is drawn from; it depends on the position in training alone.
+        What it is drawn from depends on the position in training alone.
         """
         ...
 
@@ -50,15 +48,10 @@ class Sampler(Protocol):
     """An endless order of examples, in place of the global shuffle; see `samplers`."""
 
     def example(self, position: int, *, seed: int, examples: int) -> int:
-        """The number of the example at a position.
-
-        Args:
-            position: Position in the endless order, from 0.
-            seed: Seed of the order.
-            examples: Number of examples of the source.
+        """The number of the example at a position, from 0, of the endless order of a seed.
 
         Raises:
-            InputError: If the sampler does not fit that number of examples.
+            InputError: If the sampler does not fit a source of so many `examples`.
         """
         ...
 
@@ -138,16 +131,10 @@ def batch_iterator(
 def sequential_batches(
     source: Source, *, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[Batch]:
-    """Batches for evaluation: every example once, in order.
+    """Batches for evaluation: every example once, in order; arguments as in `batch_iterator`.
 
     All batches have one shape: the last one is filled up with its last example. Of each global
     batch process `p` of `P` reads and yields the p-th part, so the processes share the work.
-
-    Args:
-        source: The examples.
-        batch_size: Size of each global batch, in examples; a multiple of `process_count`.
-        process_index: This process.
-        process_count: Number of processes.
 
     Returns:
         An iterator over `ceil(len(source) / batch_size)` batches, the examples' arrays stacked to

@@ -91,20 +91,11 @@ def check_shares(**shares: float) -> None:
 def split_by_rows(
     rows: int, spans: Mapping[str, tuple[int, int]], *, context: int, horizon: int, first: int = 0
 ) -> dict[str, range]:
-    """Official splits: the target rows lie in given spans.
+    """Official splits: the target rows of each lie in a span, its first row and the one behind.
 
     A context may reach back across the border of its span; the targets of a span that begins
-    before the first context begin after it. Rows between the spans belong to no split.
-
-    Args:
-        rows: Number of rows of the table.
-        spans: First row, and row after the last, of each split, by its name, in order of time.
-        context: Length of the context, in time steps.
-        horizon: Number of predicted time steps.
-        first: Rows at the start that are no use as context.
-
-    Returns:
-        The target rows of each split.
+    before the first context begin after it. Spans are in order of time; rows between them belong
+    to no split. The other arguments are those of `chronological_splits`.
 
     Raises:
         InputError: If spans overlap, leave the table, are not in order of time or cannot hold one

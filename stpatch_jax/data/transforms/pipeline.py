@@ -44,10 +44,8 @@ class Pipeline:
     ) -> "Pipeline":
         """Fits each step to what the steps before it make of the training rows.
 
-        Args:
-            values: The training rows alone [row, *series], floats, NaN where missing.
-            names: Names of the steps, in order.
-            winsorize: Share of the values beyond each bound of `winsorize`, in [0, 0.5).
+        These are floats [row, *series], NaN where missing; `winsorize` is the share of the values
+        beyond each bound of the step of that name, in [0, 0.5).
 
         Raises:
             InputError: If a step is not known or the share is out of range.
@@ -132,10 +130,7 @@ class Pipeline:
     ) -> "Pipeline":
         """The pipeline of some channels, of a tile in space, or in another precision.
 
-        Args:
-            channels: Numbers of the channels, on the last axis of the series.
-            cells: The tile, one slice per space axis; a pipeline without space ignores it.
-            dtype: Dtype of what was fitted.
+        A tile is one slice per space axis; a pipeline without space ignores it.
         """
 
         def pick(array: np.ndarray) -> np.ndarray:

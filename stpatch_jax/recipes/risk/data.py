@@ -18,8 +18,8 @@ from stpatch_jax.data import (
     chosen_split,
     chronological_splits,
     read_price_table,
+    splits_report,
 )
-from stpatch_jax.data.sampling.splits import splits_report
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.recipes.risk.features import LEAST_RULE_ROWS, RULE_ROWS, WARM_UP, RiskFeatures
 

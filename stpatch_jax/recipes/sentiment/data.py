@@ -121,12 +121,9 @@ class LabelledTextConfig(DataConfig):
 
 
 class WindowCounts:
-    """How many training lines of each class hold each window of words.
+    """How many training lines of each class, 0 or 1 [line], hold each window of words.
 
-    Args:
-        lines: The training lines as words.
-        labels: Class of each line, 0 or 1 [line].
-        longest: Number of words of the longest windows; all shorter ones are counted too.
+    The longest windows have `longest` words; all shorter ones are counted too.
     """
 
     def __init__(self, lines: Sequence[Words], labels: np.ndarray, longest: int):

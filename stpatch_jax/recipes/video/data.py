@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from stpatch_jax.data import Batch, DataConfig, InputAxes, Problem, Source, chosen_split
-from stpatch_jax.data.protocols import WindowProblem
 from stpatch_jax.errors import check_choice, check_range, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
 from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, ClipSource, MovingDigits
@@ -145,8 +144,18 @@ class NextFramesConfig(DigitClipsConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class NextFrames(DigitClips, WindowProblem):
+class NextFrames(DigitClips):
     """Clips of bouncing digits to forecast the end of from the beginning."""
+
+    @property
+    def context(self) -> int:
+        """Number of frames seen."""
+        return self.config.context
+
+    @property
+    def horizon(self) -> int:
+        """Number of frames to forecast."""
+        return self.config.horizon
 
     def example(self, split: str, number: int) -> Batch:
         """A clip in two: as a batch of `Forecast`, all targets real, and its number as `index`."""
