@@ -66,25 +66,17 @@ def locate(name: str) -> Path:
             f"made from the published one ({entry.source}), got none there; set STPATCH_DATA to "
             "the folder that has it"
         )
-    return _fetched(name, entry, entry.url)
-
-
-def _fetched(name: str, entry: CatalogEntry, url: str) -> Path:
-    """The file in the user's cache; pooch fetches to a temporary name and compares checksums."""
+    # pooch fetches to a temporary name and compares checksums.
     pooch = require_library("pooch", purpose=f"fetching {name}", install="stpatch_jax[catalog]")
-    cache = Path(pooch.os_cache("stpatch_jax"))
-    path = cache / entry.file
+    path = Path(pooch.os_cache("stpatch_jax"), entry.file)
+    place = {"fname": path.name, "path": path.parent}
     pooch.get_logger().setLevel("WARNING")
     try:
-        return Path(
-            pooch.retrieve(
-                url, entry.sha256, fname=path.name, path=path.parent, downloader=_download
-            )
-        )
+        return Path(pooch.retrieve(entry.url, entry.sha256, **place, downloader=_download))
     # Whatever the network library raises, all of it derives from OSError.
     except (OSError, ValueError) as error:
         raise InputError(
-            f"the data set {name} must be fetched whole from {url}, got "
+            f"the data set {name} must be fetched whole from {entry.url}, got "
             f"{' '.join(str(error).split())[:300]}; try again, or put the file into the folder "
             f"STPATCH_DATA as {entry.file}"
         ) from error

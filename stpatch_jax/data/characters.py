@@ -98,7 +98,6 @@ class Characters(Problem):
     """The texts of one problem by split; made by `CharactersConfig.load`.
 
     Attributes:
-        config: The configuration it was made from.
         texts: The texts of `train`, `validation` and `test`, uint8 each [character]; the first
             character of a text is given and not predicted.
         report: How many lines and predicted characters the splits hold; JSON-able.
@@ -118,9 +117,6 @@ class Characters(Problem):
 
         Training examples begin at every character. Those of the other splits follow each other so
         that the mask is True at each character but the first of its text in one of them.
-
-        Raises:
-            InputError: If there is no such split.
         """
         texts = chosen_split(self.texts, split)
         window, step = self.config.window, self.config.window - self.config.context

@@ -9,10 +9,7 @@ from stpatch_jax.errors import InputError
 def require_library(name: str, *, purpose: str, install: str) -> Any:
     """Imports a library that is not installed with the package itself.
 
-    Args:
-        name: Name of the module to import.
-        purpose: What cannot be done without it, to begin the message.
-        install: What `pip install` needs to be given.
+    Its absence is told as what cannot be done without it and what `pip install` needs to be given.
 
     Raises:
         InputError: If it is not installed.

@@ -307,12 +307,8 @@ class DataConfig(abc.ABC):
     def restore(self, path: str, state: Mapping[str, Any]) -> Data:
         """Reads another file of the same kind for a trained run: nothing is fitted to it.
 
-        Args:
-            path: The file, folder or URL.
-            state: What `Data.state` gave for the training data.
-
-        Returns:
-            A data set whose only split is `EVERYTHING`.
+        With what `Data.state` gave for the training data it makes a data set whose only split is
+        `EVERYTHING`.
 
         Raises:
             InputError: Such data cannot be read from another file, or this one does not fit.

@@ -60,7 +60,6 @@ class Cleaner:
     """Cleaning and scaling of one field, fitted to its training rows.
 
     Attributes:
-        config: The settings.
         channels: Names of the channels, in order.
         pipeline: The fitted transforms.
         climatology: Training means by phase, in the units of the field, where the rule needs them.
@@ -75,13 +74,9 @@ class Cleaner:
     def fit(
         cls, values: xr.DataArray, rows: range, config: CleaningConfig, *, block_bytes: int = 2**26
     ) -> "Cleaner":
-        """Fits to some rows of a field, reading a block of rows at a time.
+        """Fits to some rows of a field (time, *space, channel): its training rows.
 
-        Args:
-            values: The field (time, *space, channel).
-            rows: Its training rows, e.g. `range(splits["train"].stop)`.
-            config: The settings.
-            block_bytes: Size of the blocks, in bytes, which bounds the memory that is needed.
+        It reads a block of rows at a time, of about `block_bytes`, which bounds the memory needed.
 
         Raises:
             InputError: If the field is no such field, the rows are not its own, or a channel has
@@ -306,20 +301,13 @@ _MAD_TO_STD = 1.4826
 
 
 def hampel_filter(values: np.ndarray, *, window: int, threshold: float = 3.0) -> np.ndarray:
-    """Replaces outliers by the median of the steps that lead up to them.
+    """Replaces outliers [time, ...] by the median of the steps that lead up to them.
 
     With `m` the median and `d` the median absolute deviation of the known values among the last
-    `window` time steps, the present one included, `x` is an outlier where
+    `window` time steps (at least 3), the present one included, `x` is an outlier where
     `|x - m| > threshold * 1.4826 d`, and becomes `m`. Where `d` is 0 (most of the values are equal)
-    nothing is an outlier. Row `t` of the result depends on no later row. NaN stays NaN.
-
-    Args:
-        values: Array [time, ...], NaN where missing.
-        window: Length of the window, in time steps, at least 3; it holds fewer at the start.
-        threshold: Bound in scaled median absolute deviations, above 0. Infinity replaces nothing.
-
-    Returns:
-        A new array of the same shape and dtype. Memory is `window` times that of `values`.
+    nothing is an outlier, nor at an infinite threshold. Row `t` of the result depends on no later
+    row. NaN stays NaN. Memory is `window` times that of `values`.
 
     Raises:
         InputError: If window or threshold is out of range.

@@ -141,7 +141,7 @@ def _phases(phase: str) -> int:
 def with_climatology(
     example: Batch, means: Climatology, times: np.ndarray, *, anomalies: bool, outlook: bool
 ) -> Batch:
-    """Adds the climatology to one example.
+    """Adds the climatology to one example, as the naive forecast `climatology` too, float32.
 
     Args:
         example: What `FieldWindows` gives: `context` [context, *space, channels], whose first
@@ -152,9 +152,6 @@ def with_climatology(
         outlook: Whether the climatology of one horizon later, less its mean over all phases,
             becomes channels behind the others: what stands there at the last row of the context
             belongs to the last target.
-
-    Returns:
-        The example with the naive forecast `climatology` [horizon, *space, channel], float32.
 
     >>> means = Climatology("hour", np.arange(24.0)[:, None])
     >>> times = np.datetime64("2024-01-01T05", "ns") + np.arange(3) * np.timedelta64(1, "h")

@@ -110,23 +110,17 @@ def fitting_axes(field: xr.DataArray, spec: WindowSpec) -> tuple[AxisWindows, ..
     return spec.axes(field.shape[:-1])
 
 
+def _along(spec: WindowSpec, axis: int) -> WindowSpec:
+    names = ("window", "stride", "dilation", "padding", "padding_mode")
+    settings: dict[str, Any] = {name: (getattr(spec, name)[axis],) for name in names}
+    return WindowSpec(**settings)
+
+
 def _cover(spec: WindowSpec, shape: Sequence[int]) -> dict[str, Any]:
     """Least, largest and no cover; without a footprint these are products over the axes."""
-    counts = [
-        cover_count(
-            WindowSpec(
-                (spec.window[axis],),
-                stride=(spec.stride[axis],),
-                dilation=(spec.dilation[axis],),
-                padding=(spec.padding[axis],),
-                padding_mode=(spec.padding_mode[axis],),
-            ),
-            (size,),
-        )
-        for axis, size in enumerate(shape)
-    ]
-    if spec.footprint is not None:
-        counts = [cover_count(spec, shape)]
+    counts = [cover_count(spec, shape)]
+    if spec.footprint is None:
+        counts = [cover_count(_along(spec, axis), (size,)) for axis, size in enumerate(shape)]
     return {
         "min": math.prod(int(count.min()) for count in counts),
         "max": math.prod(int(count.max()) for count in counts),

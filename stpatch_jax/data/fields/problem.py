@@ -216,16 +216,10 @@ def as_field(values: Any) -> xr.DataArray:
         values = values.expand_dims(channel=[str(values.name or "value")])
         if "units" not in values.coords:
             values = values.assign_coords(units=("channel", [unit]))
-    counted = {
-        dim: np.arange(values.sizes[dim]) if dim == "time" else _counted(values.sizes[dim])
-        for dim in ("time", "channel")
-        if dim not in values.coords
-    }
+    rows, channels = (np.arange(values.sizes[dim]) for dim in ("time", "channel"))
+    counted = {"time": rows, "channel": list(map(str, channels))}
+    counted = {dim: names for dim, names in counted.items() if dim not in values.coords}
     return values.assign_coords(counted).transpose("time", ..., "channel")
-
-
-def _counted(count: int) -> list[str]:
-    return [str(number) for number in range(count)]
 
 
 def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
@@ -250,7 +244,6 @@ class FieldData(WindowProblem):
     """Everything of one forecast problem on a field; made by `FieldConfig.load`.
 
     Attributes:
-        config: The configuration it was made from.
         field: The field (time, *space, channel).
         cleaner: Cleaning and scaling, fitted to the training rows.
         splits: Target rows of `train`, `validation` and `test`.
@@ -317,11 +310,7 @@ class FieldData(WindowProblem):
         }
 
     def source(self, split: str) -> "_WithNaive":
-        """The windows of a split, see `FieldWindows`, with the naive forecasts of the config.
-
-        Raises:
-            InputError: If there is no such split.
-        """
+        """The windows of a split, see `FieldWindows`, with the naive forecasts of the config."""
         training = split == "train"
         windows = FieldWindows(
             self.field,

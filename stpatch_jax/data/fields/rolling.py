@@ -21,8 +21,8 @@ def rolling_weight(
     origins on the rows before each (ridge regression), and forecasts the windows up to the next
     origin. Over all of them the weight w of `p + w (model - p)` with the least squared error is
     `sum((y - p)(m - p)) / sum((m - p)^2)`, clipped to [0, 1], for targets y, forecasts m and
-    persistence p. Near 0 the past says that no level comes back; one block of validation, which
-    drifts one way only, cannot tell that.
+    persistence p; it is 1 where no origin has a window on both sides. Near 0 the past says that no
+    level comes back; one block of validation, which drifts one way only, cannot tell that.
 
     Args:
         values: Training and validation rows alone [row, *series], scaled, NaN where missing; or
@@ -30,9 +30,6 @@ def rolling_weight(
             into memory together.
         context: Number of values that the map sees, in time steps.
         horizon: Number of predicted time steps.
-
-    Returns:
-        The weight; 1 where no origin has a window on both sides.
 
     Raises:
         InputError: There are too few rows for one window.

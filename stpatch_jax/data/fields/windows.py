@@ -112,7 +112,8 @@ class FieldWindows:
         if coming := self.context + self.horizon - len(slab):
             behind = [(0, coming), *[(0, 0)] * (slab.ndim - 1)]
             slab = np.pad(as_floats(slab), behind, constant_values=np.nan)
-        times = self.field.time.values[first:row] if self._needs_times else self._steps[first:row]
+        needed = self.cleaner.config.missing in ("interpolate", "climatology")
+        times = self.field.time.values[first:row] if needed else np.arange(first, row)
         inputs, known = self.cleaner.inputs(slab[: self.context], times=times, cells=cells)
         past, target = self._scaled(slab, cells)
         mask = np.isfinite(target)
@@ -162,11 +163,8 @@ class FieldWindows:
         tile = self.tile or sizes
         stride = self.tile_stride or tile
         axes = [
-            [
-                slice(int(at), int(at) + cells)
-                for at in covering_starts(size, window=cells, stride=by)
-            ]
-            for size, cells, by in zip(sizes, tile, stride, strict=True)
+            [slice(at, at + n) for at in covering_starts(size, window=n, stride=by).tolist()]
+            for size, n, by in zip(sizes, tile, stride, strict=True)
         ]
         return tuple(itertools.product(*axes))
 
@@ -203,15 +201,6 @@ class FieldWindows:
         if not np.isfinite(past).all():
             past = forward_fill(self.cleaner.scaled(slab[: self.context], **choice))[-1:]
         return past, target
-
-    @cached_property
-    def _needs_times(self) -> bool:
-        config = self.cleaner.config
-        return config.missing in ("interpolate", "climatology")
-
-    @cached_property
-    def _steps(self) -> np.ndarray:
-        return np.arange(len(self.field))
 
     def _with_channels(
         self, inputs: np.ndarray, known: np.ndarray, first: int, last: int

@@ -126,7 +126,7 @@ def channel_units(field: xr.DataArray) -> dict[str, str]:
 
 
 def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
-    """Writes what `forecast_dataset` gave as rows of initial time, lead time and place.
+    """Writes forecasts, see `forecast_dataset`, as one row per initial time, lead time and place.
 
     Raises:
         InputError: If the file cannot be written; then nothing is changed.

@@ -144,9 +144,6 @@ class LabelledClips(Problem):
 
         Each is a dict of `field` [time, height, width, channel], scaled, float32, and `label` and
         `group` (the number of the file), int32 scalars.
-
-        Raises:
-            InputError: If there is no such split.
         """
         rows = chosen_split(self.rows, split)
         return (_DrawnClips if split == "train" else _Clips)(self, rows)
@@ -220,12 +217,8 @@ def resized(frames: np.ndarray, corner: tuple[float, float], side: float, size: 
 
     A pixel of the result is the mean of the pixels of the frame under a triangle around its place,
     which reaches to the next pixels of the result, or of the frame where those are wider apart.
-
-    Args:
-        frames: [time, height, width, channel], numbers of any kind.
-        corner: Top and left edge of the square in pixels of the frame, which may be fractions.
-        side: Its height and width in pixels.
-        size: Height and width of the result.
+    Frames are [time, height, width, channel], numbers of any kind; top and left edge `corner` and
+    side of the square are in pixels of the frame and may be fractions.
 
     Returns:
         float32 [time, size, size, channel].

@@ -43,7 +43,6 @@ class UnlabelledFields(Problem):
         fields: [item, time, *space, channel], unscaled.
         items: What tells the items apart, by the name of its column [item].
         trained: What `LabelledFields.state` gave.
-        report: What was read; JSON-able.
     """
 
     fields: np.ndarray
@@ -57,11 +56,7 @@ class UnlabelledFields(Problem):
         return tuple(self.trained["classes"])
 
     def source(self, split: str) -> Source:
-        """The examples of the only split, `EVERYTHING`: each a dict of `field` alone, scaled.
-
-        Raises:
-            InputError: If there is no such split.
-        """
+        """The examples of the only split, `EVERYTHING`: each a dict of `field` alone, scaled."""
         fields = chosen_split({EVERYTHING: self.fields}, split)
         return [{"field": field} for field in _scaled(fields, Affine.from_dict(self.trained))]
 
@@ -80,12 +75,10 @@ class LabelledFields(Problem):
 
     Attributes:
         splits: Unscaled fields and class numbers of `train`, `validation` and `test`.
-        classes: Names of the classes.
         scaler: Mean and standard deviation of each channel, of the training fields.
         report: What was read, and how many examples of each class the splits hold; JSON-able.
         augmentation: How training examples are changed each time they are trained on.
         words: Of texts the words that stand at the times of each example, by split.
-        channels: Names of the channels, where they have any.
     """
 
     splits: Mapping[str, LabelledSplit]
@@ -138,9 +131,6 @@ class LabelledFields(Problem):
         Each is a dict of `field` [time, *space, channel], scaled, NaN as 0, float32, and `label`
         and `group`, int32 scalars. Those of `train` are an `AugmentedSource` where there is an
         augmentation.
-
-        Raises:
-            InputError: If there is no such split.
         """
         examples = chosen_split(self.splits, split)
         scaled = _scaled(examples.fields, self.scaler)

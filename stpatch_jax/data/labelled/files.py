@@ -122,8 +122,7 @@ class LabelledVolumesConfig(DataConfig):
         """Reads the file.
 
         Raises:
-            InputError: The file cannot be read, lacks an array, or does not hold volumes of one
-                size.
+            InputError: The file cannot be read, lacks an array, or its volumes differ in size.
         """
         path = Path(self.file())
         splits, classes = {}, None

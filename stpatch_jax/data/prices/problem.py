@@ -101,11 +101,10 @@ class PanelConfig(DataConfig):
                 )
         values = table.field.sel(company=list(companies), channel=list(channels)).values
         target = channels.index(state["target_channels"][0])
+        fitted: Representation
         if self.representation == "log_return":
             values, _ = mask_impossible(values, channels)
-            fitted: Representation = LogReturns.restore(
-                values, channels, target=target, state=state
-            )
+            fitted = LogReturns.restore(values, channels, target=target, state=state)
         else:
             fitted = Levels.restore(values, target=target, state=state)
         first = self.context + fitted.lost_rows
@@ -161,9 +160,6 @@ class PanelData(WindowProblem):
         `index`, an int64 scalar, the row of the first target. Floats are float32. Training
         targets are clipped at the outlier bounds, others never. In log_return a target is missing
         too where no earlier price exists to compare with.
-
-        Raises:
-            InputError: If there is no such split.
         """
         starts = window_starts(chosen_split(self.splits, split), horizon=self.config.horizon)
         return _PanelSource(self, starts, training=split == "train")
@@ -264,11 +260,8 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     _warn_dropped(dropped, companies)
     values = values[:, [name not in dropped for name in companies]]
     companies = tuple(name for name in companies if name not in dropped)
-    fit: dict[str, Any] = {
-        "target": target,
-        "train_rows": train_rows,
-        "winsorize": config.winsorize,
-    }
+    fit: dict[str, Any] = {"target": target, "train_rows": train_rows}
+    fit["winsorize"] = config.winsorize
     representation = (
         LogReturns.fit(values, channels, horizon=config.horizon, **fit)
         if returns

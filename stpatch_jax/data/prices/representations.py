@@ -1,8 +1,6 @@
 """What a model of prices reads and predicts: standardised log returns or standardised levels.
 
-Both classes hold arrays computed once for the whole table and give `targets` of one example by
-slicing them. Everything fitted (outlier bounds, scales) is fitted on the training rows; apart from
-that, row `t` of an array depends on no later row of the table.
+All that is fitted is fitted to training rows; else row `t` depends on no later row of the table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,13 +95,8 @@ class LogReturns:
     ) -> "LogReturns":
         """Fits to the first `train_rows` rows and transforms all of them.
 
-        Args:
-            values: Values [time, company, channel], NaN where missing; all have a logarithm.
-            channels: Names of the channels.
-            target: Number of the channel to predict.
-            train_rows: Number of training rows.
-            horizon: Number of predicted time steps.
-            winsorize: Share clipped at each end, 0 for none.
+        Values [time, company, channel] are NaN where missing and all have a logarithm; `target` is
+        the number of the channel to predict, `winsorize` the share clipped at each end, 0 for none.
         """
         levels, filled, returns = _log_returns(values, channels)
         winsorizer = Winsorizer.fit(returns[:train_rows], winsorize)

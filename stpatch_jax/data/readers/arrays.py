@@ -81,7 +81,15 @@ def open_arrays(
         )
     field = _field(values, names, tuple(dims))
     for dim, key in given.items():
-        field = field.assign_coords({dim: _coordinate(arrays, key, dim, field, file.name)})
+        marks = arrays[key]
+        if dim not in field.dims or marks.shape != (field.sizes[dim],):
+            raise InputError(
+                f"array {key} of {file.name} must have one entry for each of the "
+                f"{field.sizes.get(dim, 0)} along {dim} to be its coordinate, got shape "
+                f"{marks.shape}; correct coords= or dims="
+            )
+        dates = marks.dtype.kind == "M"
+        field = field.assign_coords({dim: marks.astype("datetime64[ns]") if dates else marks})
     if "time" not in given:
         field = field.assign_coords(time=np.arange(field.sizes["time"]))
     if missing is not None:
@@ -217,16 +225,3 @@ def _field(
     field = field.transpose("time", *space, "channel")
     steps = {dim: np.arange(field.sizes[dim]) for dim in space}
     return field.assign_coords({**steps, "channel": labels})
-
-
-def _coordinate(
-    arrays: Mapping[str, np.ndarray], key: str, dim: str, field: xr.DataArray, name: str
-) -> np.ndarray:
-    if dim not in field.dims or arrays[key].shape != (field.sizes[dim],):
-        raise InputError(
-            f"array {key} of {name} must have one entry for each of the {field.sizes.get(dim, 0)} "
-            f"along {dim} to be its coordinate, got shape {arrays[key].shape}; correct coords= or "
-            "dims="
-        )
-    values = arrays[key]
-    return values.astype("datetime64[ns]") if values.dtype.kind == "M" else values

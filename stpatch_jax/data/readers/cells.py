@@ -112,15 +112,9 @@ def read_cells(
     """Reads header and cells of a text file with commas, or of one with white space between them.
 
     Lines that start with `#` above the header are comments. A line that ends early has missing
-    cells. White space separates the cells of files other than `.csv` and `.csv.gz`.
-
-    Args:
-        file: The file.
-        words: Tells from the header which columns hold words and dates; they are read as text,
-            all other ones as numbers.
-        kind: What the file is, for messages.
-        header: Names of the columns of a file without a header.
-        suffixes: How the name of the file may end.
+    cells. White space separates the cells of files other than `.csv` and `.csv.gz`. Of the header,
+    which may be given, `words` tells the columns of words and dates; they are read as text, all
+    other ones as numbers. `kind` is what messages call the file.
 
     Raises:
         InputError: If the file is missing or unreadable, has no header or no rows, or a line has

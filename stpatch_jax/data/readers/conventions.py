@@ -59,7 +59,8 @@ def axis_of(dataset: xr.Dataset, dim: Hashable) -> str | None:
             return axis
     if attrs.get("positive") in ("up", "down"):
         return "Z"
-    return "T" if _holds_times(coord) else by_name
+    times = np.issubdtype(coord.dtype, np.datetime64) or coord.dtype == object
+    return "T" if times else by_name
 
 
 def time_dim(dataset: xr.Dataset, dims: Sequence[Hashable], *, time: str | None = None) -> Hashable:
@@ -89,14 +90,10 @@ def space_dims(dataset: xr.Dataset, dims: Sequence[Hashable]) -> list[Hashable]:
 
 
 def time_values(coords: Sequence[xr.DataArray], *, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """The times of one or more files, one after the other, as one array.
+    """The times [time] of one or more files, one after the other, and the calendar as an attribute.
 
     Dates of the calendars noleap, all_leap and 360_day become the same dates of the standard
-    calendar where all of them exist there.
-
-    Returns:
-        Times [time] as datetime64, or numbers where the file gives no dates; and attributes: the
-        calendar, where it was another one.
+    calendar, datetime64, where all of them exist there; numbers stay where a file gives no dates.
 
     Raises:
         InputError: If the calendars differ, or a date exists in its own calendar only.
@@ -128,21 +125,12 @@ def time_order(times: np.ndarray, *, name: str) -> np.ndarray | None:
     order = np.argsort(times, kind="stable")
     if (repeated := times[order][1:] == times[order][:-1]).any():
         first = times[order][1:][repeated][0]
+        dates = isinstance(first, np.datetime64)
         raise InputError(
-            f"{name} must have every time once, got {_text(first)} more than once; remove the "
-            "repeated times"
+            f"{name} must have every time once, got {str(first).split('.')[0] if dates else first} "
+            "more than once; remove the repeated times"
         )
     return None if (order[1:] > order[:-1]).all() else order
-
-
-def _text(time: Any) -> str:
-    """A time without the digits that say nothing."""
-    text = str(time)
-    return text.split(".")[0] if isinstance(time, np.datetime64) else text
-
-
-def _holds_times(coord: xr.DataArray) -> bool:
-    return np.issubdtype(coord.dtype, np.datetime64) or coord.dtype == object
 
 
 def _calendar(coord: xr.DataArray) -> str:

@@ -33,8 +33,8 @@ def read_events(
     """Reads a table of events (customer, date, amount) as counts and sums for each period.
 
     A period holds its first moment and not its last one. Every row is one event, equal rows too;
-    empty rows are none.
-    The last period may have begun only.
+    empty rows are none. The last period may have begun only. Columns without a name given are found
+    by words such as customer, user_id; date, time, day; amount, dollar_value, price.
 
     Args:
         path: A `.csv` or `.csv.gz` file with commas, or a `.txt`, `.tsv` or `.dat` file with white
@@ -42,11 +42,9 @@ def read_events(
         period: Length of a period: fixed as "7D" or "12h", counted from `start`, or of the
             calendar as "W" (Monday to Sunday), "M" or "Q".
         header: Names of the columns, for a file without a header.
-        customer: Column of the customer; by default one called customer, customer_id, user or the
-            like.
-        date: Column of the date, year first; by default one called date, time, day or the like.
-        amount: Column of the amount; by default one called amount, dollar_value, price or the
-            like.
+        customer: Column of the customer.
+        date: Column of the date, year first.
+        amount: Column of the amount.
         start: First day of the first period; by default the day of the first event.
         allow_missing_amounts: Whether an event may lack its amount; the sum of its period is NaN.
 

@@ -63,7 +63,9 @@ def open_gridded(
     time_name = time_dim(datasets[0], dims, time=time)
     space = space_dims(datasets[0], [dim for dim in dims if dim != time_name])
     _check_alike(datasets, files, names, [time_name, *space])
-    times, attrs = _times(datasets, time_name, name)
+    times, attrs = np.arange(sum(data.sizes[time_name] for data in datasets)), {}
+    if all(time_name in data.coords for data in datasets):
+        times, attrs = time_values([data[time_name] for data in datasets], name=name)
     pieces = [[data[variable].variable for variable in names] for data in datasets]
     coords = _coords(datasets[0], [time_name, *space], time_name)
     units = [str(datasets[0][variable].attrs.get("units", "")) for variable in names]
@@ -193,14 +195,6 @@ def _check_alike(
             f"all files of a folder must continue {Path(files[0]).name} in time, got "
             f"{Path(file).name}, which {what}; remove it or read it alone"
         )
-
-
-def _times(
-    datasets: Sequence[xr.Dataset], dim: Hashable, name: str
-) -> tuple[np.ndarray, dict[str, Any]]:
-    if any(dim not in data.coords for data in datasets):
-        return np.arange(sum(data.sizes[dim] for data in datasets)), {}
-    return time_values([data[dim] for data in datasets], name=name)
 
 
 def _coords(data: xr.Dataset, dims: Sequence[Hashable], time: Hashable) -> dict[Hashable, Any]:

@@ -23,7 +23,6 @@ class LabelledItems:
         items: What `items[number]` gives an item of: an array, lines, or files that are read where
             they are used.
         labels: Number of the class of each item [item], int32.
-        classes: Names of the classes.
         names: Name of each item for messages, where it has one.
     """
 
@@ -79,16 +78,11 @@ class _Files:
 
 
 def read_folder(path: str | Path) -> LabelledItems:
-    """Reads a folder that holds one folder of items for each class.
+    """Reads a folder of `class/file`, where a file is a clip, or a volume or clip as one array.
 
-    Args:
-        path: Folder of `class/file`, where a file is a clip (`.mp4`, `.avi`, ...) or a volume or
-            clip as one array (`.npy`, `.npz`). Classes and files are sorted by name; names that
-            start with a dot and other kinds of files are left out.
-
-    Returns:
-        The items, read where they are used: clips [time, height, width, channel], arrays as
-        stored. They may differ in length and size.
+    Clips are `.mp4`, `.avi`, ..., arrays `.npy` and `.npz`. Classes and files are sorted by name;
+    names that start with a dot and other kinds of files are left out. Items are read where they
+    are used, clips as [time, height, width, channel]; they may differ in length and size.
 
     Raises:
         InputError: If there are no classes, a class has no items, or an item lies in no class.

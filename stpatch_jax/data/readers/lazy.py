@@ -13,14 +13,10 @@ from stpatch_jax.errors import InputError
 
 
 class LazyArray(BackendArray):
-    """An array of xarray whose parts are read when they are used.
+    """An array of xarray, of a shape and dtype, whose parts are read when they are used.
 
     Subclasses implement `read`. They hold what is needed to open the file and no open decoder, so
     that they may be used from several threads.
-
-    Attributes:
-        shape: Shape of the whole array.
-        dtype: Type of its values.
     """
 
     shape: tuple[int, ...]

@@ -99,12 +99,8 @@ def read_table(
 ) -> tuple[xr.DataArray, Columns, dict[str, int]]:
     """Reads a table as `read_panel` does; a function of the header gives columns their roles.
 
-    Args:
-        file: A `.csv` or `.csv.gz` file with commas and a header, or a `.parquet` file.
-        find: Gives the columns of a header; raises `InputError` where one is missing.
-        kind: What the file is, for messages.
-        noun: What a series is, for messages and as the name of its axis.
-        wide_channel: Name of the one channel of a wide table.
+    `kind` is what messages call the file, `noun` a series, after which its axis is named, and
+    `wide_channel` the one channel of a wide table.
 
     Returns:
         Values [time, series, channel], float64, NaN where missing, the columns, and the counts of

@@ -31,16 +31,12 @@ def open_video(path: str | Path) -> xr.DataArray:
         InputError: If the file is missing, damaged or ends early, or holds no video.
     """
     frames = VideoFrames(path)
-    time = ("time", frames.times, {"units": "s"})
-    _, height, width, _ = frames.shape
-    coords: dict[Any, Any] = {
-        "time": time,
-        "height": np.arange(height),
-        "width": np.arange(width),
-        "channel": ["red", "green", "blue"],
-    }
-    field = frames.field(("time", "height", "width", "channel"), coords)
-    return field.assign_attrs(source=str(path))
+    coords: dict[Any, Any] = {"time": ("time", frames.times, {"units": "s"})}
+    coords |= {dim: np.arange(frames.shape[at]) for at, dim in ((1, "height"), (2, "width"))}
+    coords["channel"] = ["red", "green", "blue"]
+    return frames.field(("time", "height", "width", "channel"), coords).assign_attrs(
+        source=str(path)
+    )
 
 
 class VideoFrames(LazyArray):

@@ -20,22 +20,19 @@ def chronological_splits(
     """Cuts time into training, validation and test spans, in this order, by their target rows.
 
     The test span is the last `round(test_share * rows)` rows, the validation span the
-    `round(validation_share * rows)` rows before it. A target row belongs to one split only.
-    The context of a validation or test window may reach back across the border, so every row of
-    these spans is a target row; training targets begin after the first context. What is fitted to
-    the data may see the training rows alone, that is rows before `["train"].stop`.
+    `round(validation_share * rows)` rows before it, shares in (0, 1). A target row belongs to one
+    split only. The context of a validation or test window may reach back across the border, so
+    every row of these spans is a target row; training targets begin after the first context. What
+    is fitted to the data may see the training rows alone, that is rows before `["train"].stop`.
 
     Args:
         rows: Number of rows of the table.
         context: Length of the context, in time steps.
         horizon: Number of predicted time steps.
-        validation_share: Share of the rows in the validation span, in (0, 1).
-        test_share: Share of the rows in the test span, in (0, 1).
+        validation_share: Share of the rows in the validation span.
+        test_share: Share of the rows in the test span.
         first: Rows at the start that are no use as context, e.g. 1 for returns, which need the
             row before.
-
-    Returns:
-        The target rows of the splits `train`, `validation` and `test`.
 
     Raises:
         InputError: If the table, or a split of it, cannot hold one window.

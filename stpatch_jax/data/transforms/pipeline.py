@@ -29,10 +29,8 @@ SAMPLE = 2**22
 class Pipeline:
     """Fitted transforms in the order in which they apply.
 
-    Attributes:
-        names: Names of the steps: `log`, `log1p` (see `Log`, `Log1p`), `winsorize` (see
-            `Winsorizer`), `standard`, `robust` and `min_max` (see `Affine`).
-        steps: The fitted transform of each.
+    Their names are `log`, `log1p` (see `Log`, `Log1p`), `winsorize` (see `Winsorizer`), `standard`,
+    `robust` and `min_max` (see `Affine`).
     """
 
     names: tuple[StepName, ...]
@@ -68,16 +66,10 @@ class Pipeline:
     ) -> "Pipeline":
         """As `fit`, with one pass over the rows for each step that has something to fit.
 
-        Mean, standard deviation and range are those of all rows. Quantiles (`winsorize`, `robust`)
-        are those of at most `sample` values: exact where the rows hold no more, else of a random
-        row out of each of equal blocks of rows, always the same ones.
-
-        Args:
-            chunks: Yields the rows in parts [row, *series], from the start at every call.
-            names: As in `fit`.
-            rows: Number of all rows together.
-            winsorize: As in `fit`.
-            sample: Number of values, over all series, that quantiles are taken from.
+        At every call `chunks` yields the rows in parts [row, *series] from the start. Mean,
+        standard deviation and range are those of all rows. Quantiles (`winsorize`, `robust`) are
+        those of at most `sample` values over all series: exact where the rows hold no more, else of
+        a random row out of each of equal blocks of rows, always the same ones.
 
         Raises:
             InputError: If a step is not known or the share is out of range.
@@ -99,11 +91,6 @@ class Pipeline:
                 step = _CLASSES[name]()
             done = cls((*done.names, name), (*done.steps, step))
         return done
-
-    @property
-    def clips(self) -> bool:
-        """Whether a step clips outliers."""
-        return "winsorize" in self.names
 
     def transform(self, values: np.ndarray, *, clip: bool = True) -> np.ndarray:
         """Applies the steps to values [..., *series] in the units of the field; NaN stays NaN.

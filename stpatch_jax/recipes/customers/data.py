@@ -206,10 +206,8 @@ class Customers(Problem):
     """Everything of one problem of purchases; made by `CustomersConfig.load`.
 
     Attributes:
-        history: The purchases.
         known: Number of days of the calibration.
         horizon_days: Number of days of the test span.
-        customers: Names of the customers.
         splits: The examples of `train`, `validation` and `test`.
         scaling: How features are scaled, fitted to the training examples.
         report: What was read, clipped and left out, and the dates of the splits; JSON-able.
@@ -230,9 +228,6 @@ class Customers(Problem):
         spending over their scale, `target_mask` (same shape) True, `persistence` [1, 2] as many as
         before, over the scale, `weights` [1, 2] of the targets, and `index`, an int64 scalar, the
         number of the example in `splits`. Floats are float32.
-
-        Raises:
-            InputError: There is no such split.
         """
         examples = chosen_split(self.splits, split)
         # Counts vary as their mean does, so ratios to it vary as its inverse.

@@ -45,7 +45,6 @@ class PurchaseHistory:
         customer: Number of the customer [purchase].
         paid: Money spent, NaN where it is not known [purchase].
         limit: What amounts are clipped at where a customer's mean is taken.
-        customers: Number of customers.
         report: What was read, clipped and left out; JSON-able.
     """
 

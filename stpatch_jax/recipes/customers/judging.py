@@ -34,7 +34,6 @@ class CustomerForecasts:
         by_rule: By name (`model` and the naive rules), each [customer, 2].
         real: What they really did [customer, 2].
         before: Purchases after the first one, and spending at them, before the cut [customer, 2].
-        names: Names of the customers.
     """
 
     by_rule: Mapping[str, np.ndarray]

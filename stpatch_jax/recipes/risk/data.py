@@ -100,7 +100,6 @@ class RiskData(RiskFeatures, Problem):
     the whole horizon. The order of the companies carries no meaning.
 
     Attributes (beside those of `RiskFeatures`):
-        config: The configuration it was made from.
         splits: Target rows of `train`, `validation` and `test`, or of `EVERYTHING`.
         scaling: Mean and standard deviation of each feature over the training rows.
         inputs: Scaled features by origin [time, company, channel], float32, 0 where missing.
@@ -156,9 +155,6 @@ class RiskData(RiskFeatures, Problem):
         target is real, `persistence` [1, company, 1] zeros, and `index`, an int64 scalar, the row
         in which the return ends. Floats are float32. The split `SINCE_VALIDATION` is validation,
         test and the rows between them, for what is learned online.
-
-        Raises:
-            InputError: There is no such split.
         """
         if split == SINCE_VALIDATION:
             rows = range(self.splits["validation"].start, self.splits["test"].stop)

@@ -33,8 +33,6 @@ class RiskFeatures:
 
     Attributes:
         times: Time of each row, datetime64 [time].
-        companies: Names of the companies.
-        features: Names of the features.
         unscaled: Features [time, company, feature], NaN where missing.
         scale: `sigma * sqrt(horizon)` [time, company], NaN where missing.
         returns: Log returns by the row in which they end [time, company], NaN where missing.

@@ -209,12 +209,9 @@ def online_factors(
         quantiles: Quantiles [row, ...] of consecutive rows, NaN where not known.
         returns: What came [row, ...], NaN where missing.
         level: Level of the quantiles.
-        lag: Number of rows after which a return is known: the horizon.
+        lag: Number of rows after which a return is known: the horizon; the first ones have 1.
         rate: How fast theta moves.
         most: Largest share that counts, so that one crash does not decide for months.
-
-    Returns:
-        float64 [row], 1 in the first `lag` rows.
 
     References:
         Gibbs and Candes, "Adaptive conformal inference under distribution shift", NeurIPS 2021.

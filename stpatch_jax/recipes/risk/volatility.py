@@ -10,12 +10,8 @@ def ewma_variance(returns: np.ndarray, *, decay: float = 0.94, start: int = 20) 
     """Exponentially weighted mean of squared returns, each row from the rows up to it.
 
     `v[t] = decay * v[t - 1] + (1 - decay) * r[t]**2`, begun at the `start`-th known return of a
-    series with the mean of its squares so far. A missing return leaves the variance as it was.
-
-    Args:
-        returns: Returns [time, ...], NaN where missing.
-        decay: Weight of the past, in (0, 1); 0.94 is that of RiskMetrics for daily returns.
-        start: Number of known returns that begin a series.
+    series with the mean of its squares so far. A missing return leaves the variance as it was. The
+    `decay` in (0, 1) of 0.94 is that of RiskMetrics for daily returns [time, ...].
 
     Returns:
         float64 [time, ...], NaN before a series has begun and in the row in which it begins.

@@ -62,12 +62,7 @@ class DigitClipsConfig(DataConfig):
 
 @dataclass(frozen=True, eq=False)
 class DigitClips(Problem, abc.ABC):
-    """Clips of moving digits by split, as `Data`; made by a config's `load`.
-
-    Attributes:
-        config: What they are.
-        generators: What makes the clips of each split.
-    """
+    """Clips of moving digits by split, whose `generators` make them; made by a config's `load`."""
 
     config: Any
     generators: Mapping[str, MovingDigits]
@@ -77,11 +72,7 @@ class DigitClips(Problem, abc.ABC):
         """The example of a split with a number."""
 
     def source(self, split: str) -> Source:
-        """The examples of a split, each made when it is asked for.
-
-        Raises:
-            InputError: There is no such split.
-        """
+        """The examples of a split, each made when it is asked for."""
         chosen_split(self.generators, split)
         return ClipSource(partial(self.example, split), self.config.clips[split])
 

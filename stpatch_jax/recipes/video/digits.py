@@ -17,12 +17,9 @@ _SHARES = {"validation": 0.1, "test": 0.2}
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """Images of one class each.
+    """Images [image, side, side] of one class each, float32 from 0 (background) to 1.
 
-    Attributes:
-        images: [image, side, side] float32 from 0 (background) to 1.
-        labels: Class of each image [image], integers from 0.
-        source: Where they come from.
+    Their labels [image] are integers from 0; the source is where they come from.
     """
 
     images: np.ndarray
@@ -157,10 +154,8 @@ def _resized(images: np.ndarray, size: int) -> np.ndarray:
 def ink_bounds(images: np.ndarray, *, least: float = 0.25) -> np.ndarray:
     """Bounds of the cells above a value in each image [image, height, width] from 0 to 1.
 
-    Of an image without such cells, all count.
-
-    Returns:
-        [image, 4] `(first row, first column, last row + 1, last column + 1)`, integers.
+    They are `(first row, first column, last row + 1, last column + 1)` [image, 4], integers; of an
+    image without such cells, all count.
 
     >>> image = np.zeros((1, 4, 4))
     >>> image[0, 1, 2:] = 1.0

@@ -133,13 +133,8 @@ class MovingDigits:
 def bounce(start: np.ndarray, velocity: np.ndarray, frames: int, *, room: float) -> np.ndarray:
     """Places of points between two walls that throw them back, `|x|` of which never changes speed.
 
-    `x_t = room - |room - ((x_0 + v t) mod 2 room)|`, along every axis.
-
-    Args:
-        start: [..., axis] in 0..room.
-        velocity: Cells per frame, shape of `start`.
-        frames: Number of frames.
-        room: Distance of the walls, > 0, in cells.
+    `x_t = room - |room - ((x_0 + v t) mod 2 room)|`, along every axis, for starts [..., axis] in
+    0..room, the distance of the walls in cells, and velocities in cells per frame.
 
     Returns:
         [frames, ..., axis] in 0..room; the start is the first.
