@@ -238,11 +238,7 @@ class TransformerBlock(nnx.Module):
         self.dropout = nnx.Dropout(options.dropout, rngs=rngs)
 
     def __call__(
-        self,
-        x: jax.Array,
-        *,
-        segment_ids: jax.Array | None = None,
-        times: jax.Array | None = None,
+        self, x: jax.Array, *, segment_ids: jax.Array | None = None, times: jax.Array | None = None
     ) -> jax.Array:
         """Maps [batch, *tokens, features] to the same shape, in `dtype`.
 

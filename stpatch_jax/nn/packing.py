@@ -74,11 +74,7 @@ class PackedClips:
 
 
 def pack_clips(
-    clips: Sequence[ArrayLike],
-    window: Sequence[int],
-    *,
-    row_length: int,
-    rows: int | None = None,
+    clips: Sequence[ArrayLike], window: Sequence[int], *, row_length: int, rows: int | None = None
 ) -> PackedClips:
     """Cuts clips of different size into non-overlapping windows and packs them into rows.
 

@@ -9,14 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.nn.layers import (
-    FLOAT32,
-    LayerOptions,
-    Shape,
-    add_bias,
-    cut_patches,
-    known_window,
-)
+from stpatch_jax.nn.layers import FLOAT32, LayerOptions, Shape, add_bias, cut_patches, known_window
 from stpatch_jax.patches.windows import WindowSpec
 
 

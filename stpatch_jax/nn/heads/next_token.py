@@ -28,12 +28,7 @@ class NextTokenHead(nnx.Module):
     """
 
     def __init__(
-        self,
-        in_features: int,
-        *,
-        vocabulary: int,
-        options: LayerOptions = FLOAT32,
-        rngs: nnx.Rngs,
+        self, in_features: int, *, vocabulary: int, options: LayerOptions = FLOAT32, rngs: nnx.Rngs
     ):
         check_size("vocabulary", vocabulary, least=2)
         self.in_features = in_features
