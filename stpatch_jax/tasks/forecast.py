@@ -245,7 +245,7 @@ class Forecast(TaskBase):
         return ForecastModel(body, head, horizon=target[1])
 
     def check_batch(self, batch: Batch) -> None:
-        """Refuses a batch that does not suit the options; for data on the host, before training.
+        """Refuses a batch that does not suit the options, as in `Task.check_batch`.
 
         Raises:
             InputError: If the batch lacks a naive forecast that is used, or the task rolls out and
@@ -266,10 +266,7 @@ class Forecast(TaskBase):
         )
 
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
-        """Forecasts a batch.
-
-        Give `nnx.view(model, deterministic=True)` outside of training. Only `inputs` are used; a
-        rollout takes the context's last row for persistence.
+        """Forecasts a batch; a rollout takes the context's last row for persistence.
 
         Returns:
             [batch, horizon, *space, channel'], float32, in scaled units; with quantiles
@@ -345,11 +342,7 @@ class Forecast(TaskBase):
         return by_name[self.config.loss](prediction, target, **options)
 
     def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
-        """Metrics of a forecast over all lead times.
-
-        Args:
-            outputs: The model's or a rule's, quantiles or points.
-            batch: The batch.
+        """Metrics of a forecast, of quantiles or points, over all lead times.
 
         Returns:
             `mae` and `rmse` of the point forecast over the real targets, unweighted and in scaled
