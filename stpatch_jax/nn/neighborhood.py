@@ -82,10 +82,11 @@ class NeighborhoodOperator(Backbone):
         reach = [(max(0, -min(along)), max(0, *along)) for along in zip(*offsets, strict=True)]
         widths = [(0, 0), (0, 0), *reach, (0, 0)]
         padded = jnp.pad(x, widths, mode=self.config.padding_mode)
-        shifted = [
-            padded[(slice(None), slice(None), *_window(offset, reach, x.shape[2:-1]))]
-            for offset in offsets
-        ]
+        shifted = []
+        for offset in offsets:
+            starts = [along + before for along, (before, _) in zip(offset, reach, strict=True)]
+            cells = [slice(at, at + n) for at, n in zip(starts, x.shape[2:-1], strict=True)]
+            shifted.append(padded[:, :, *cells])
         neighbors = jnp.concatenate(shifted, axis=-1)
         steps = x.shape[1] - lags + 1
         past = [neighbors[:, lags - lag : lags - lag + steps] for lag in range(1, lags + 1)]
@@ -160,11 +161,3 @@ class NeighborhoodConfig(BackboneConfig[NeighborhoodOperator]):
     def base(cls, spec: Windows) -> Self:
         """An MLP with one hidden layer of 64 over 8 lags, 64 out."""
         return cls.for_windows(spec, lags=8, features=64, hidden=(64,))
-
-
-def _window(
-    offset: Offset, reach: Sequence[tuple[int, int]], lengths: Sequence[int]
-) -> list[slice]:
-    """Returns where the grid displaced by an offset lies in the padded field."""
-    starts = [before + along for along, (before, _) in zip(offset, reach, strict=True)]
-    return [slice(start, start + n) for start, n in zip(starts, lengths, strict=True)]

@@ -42,17 +42,13 @@ class PatchCNN(Backbone):
         super().__init__(config.spec, in_features, config.features[-1], shape=shape)
         self.config = config
         self.window = known_window(config.spec, shape)
-        cells, width, stages = self.window, in_features, []
+        cells, width, stages = list(self.window), in_features, []
         for features in config.features:
-            extents = [
-                min(config.kernel_size, 2 * n - 1) if convolved else 1
-                for n, convolved in zip(cells, config.convolved, strict=True)
-            ]
+            extents = [1] * len(cells)
+            for axis, n in enumerate(cells):
+                if config.convolved[axis]:
+                    extents[axis], cells[axis] = min(config.kernel_size, 2 * n - 1), -(-n // 2)
             stages.append(Convolution(extents, width, features, options=config, rngs=rngs))
-            cells = tuple(
-                -(-n // 2) if convolved else n
-                for n, convolved in zip(cells, config.convolved, strict=True)
-            )
             width = features
         self.stages = nnx.List(stages)
         rest = math.prod(cells)

@@ -142,10 +142,7 @@ class RecurrentCell(nnx.Module):
         return add_bias(convolve(x.astype(self.dtype), self.kernel[...]), self.bias)
 
     def initial_carry(self, lead: Sequence[int]) -> Carry:
-        """Returns `(memory, output)`, zeros [*lead, features], for `lead = (batch, *space)`.
-
-        Memory, to which every step adds, is float32; the output is in `dtype`.
-        """
+        """Returns `(memory, output)`, zeros [*lead, features], for `lead = (batch, *space)`."""
         return _zeros((*lead, self.features), self.dtype)
 
     @staticmethod

@@ -58,13 +58,11 @@ class UNet(Backbone):
         )
         extents = (1, *[config.kernel_size] * axes)
         widths = (*config.features, *config.features[-2::-1])
-        self.scales = nnx.List(
-            nnx.List(
-                ResidualBlock(extents, width, options=config, rngs=rngs)
-                for _ in range(config.depth)
-            )
+        blocks = [
+            [ResidualBlock(extents, width, options=config, rngs=rngs) for _ in range(config.depth)]
             for width in widths
-        )
+        ]
+        self.scales = nnx.List(map(nnx.List, blocks))
         self.norm = nnx.LayerNorm(config.features[0], rngs=rngs, **config.dtypes)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 

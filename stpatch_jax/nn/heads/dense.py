@@ -66,9 +66,8 @@ class DenseHead(nnx.Module):
         self.grid = self.spec.grid_shape(self.shape)
         self.patch_shape = (*self.spec.window_shape(self.shape), channels)
         zeros, values = nnx.initializers.zeros_init(), math.prod(self.patch_shape)
-        self.dense = options.linear(
-            in_features, values, use_bias=bias, kernel_init=zeros, rngs=rngs
-        )
+        init = {"use_bias": bias, "kernel_init": zeros}
+        self.dense = options.linear(in_features, values, rngs=rngs, **init)
         uncovered = int((cover_count(self.spec, self.shape) == 0).sum())
         require(
             uncovered == 0,

@@ -133,13 +133,11 @@ class DetectionHead(nnx.Module):
         self.layers = nnx.List(
             options.linear(*width, rngs=rngs) for width in itertools.pairwise(widths)
         )
-        self.readout = options.linear(
-            widths[-1],
-            self.offsets * values,
-            kernel_init=nnx.initializers.normal(0.01),
-            bias_init=_score_prior(self.offsets, values),
-            rngs=rngs,
-        )
+        inits = {
+            "kernel_init": nnx.initializers.normal(0.01),
+            "bias_init": _score_prior(self.offsets, values),
+        }
+        self.readout = options.linear(widths[-1], self.offsets * values, rngs=rngs, **inits)
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> DetectionMap:
@@ -230,23 +228,16 @@ def _best(detections: Detections, count: int) -> Detections:
     """Returns the valid detections of the best scores, by falling score, then invalid ones."""
     ranked = jnp.where(detections.valid, detections.score, -jnp.inf)
     _, index = jax.lax.top_k(ranked, min(count, ranked.shape[-1]))
-
-    def take(values: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(values, index, axis=-1)
-
-    return Detections(
-        jnp.take_along_axis(detections.boxes, index[..., None], axis=-2),
-        take(detections.score),
-        take(detections.label),
-        take(detections.valid),
+    score, label, valid = (
+        jnp.take_along_axis(values, index, axis=-1)
+        for values in (detections.score, detections.label, detections.valid)
     )
+    boxes = jnp.take_along_axis(detections.boxes, index[..., None], axis=-2)
+    return Detections(boxes, score, label, valid)
 
 
 def _answering(time: AxisWindows) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which grid time answers for each frame, [time], and for which of its frames, [time].
-
-    The second counts from 0, the first frame that any window answers for, seen from the window.
-    """
+    """Returns which grid time answers for each frame, and for which of its frames, from 0 on."""
     starts, frames = np.asarray(time.starts), np.arange(time.size)
     if time.lo >= time.effective - 1:
         own = starts + time.effective - 1
