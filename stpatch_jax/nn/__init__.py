@@ -1,4 +1,8 @@
-"""Backbones and heads in Flax NNX: every backbone takes a field and gives a feature map."""
+"""Backbones and heads in Flax NNX: every backbone takes a field and gives a feature map.
+
+The `options` of a module say how it computes, stores and splits its parameters, see `LayerOptions`;
+its `rngs` have a stream `params`, and `dropout` where it drops features, or a default stream.
+"""
 
 from stpatch_jax.nn.attention import (
     SelfAttention,

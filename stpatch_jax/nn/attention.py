@@ -94,8 +94,6 @@ class SelfAttention(nnx.Module):
     Args:
         features: Width of a token, a multiple of `heads`.
         heads: Number of heads.
-        options: How it computes, stores and splits its parameters.
-        rngs: Stream `params`.
 
     Raises:
         InputError: If `features` is not a multiple of `heads`.
@@ -213,8 +211,7 @@ class TransformerOptions(LayerOptions):
 class TransformerBlock(nnx.Module):
     """Pre-norm block: attention along one or more token axes in turn, then a GELU MLP.
 
-    `x = x + attention(norm(x))` per axis, then `x = x + mlp(norm(x))`. `rngs` has the streams
-    `params` and `dropout`.
+    `x = x + attention(norm(x))` per axis, then `x = x + mlp(norm(x))`.
     """
 
     def __init__(self, options: TransformerOptions, *, rngs: nnx.Rngs):

@@ -52,16 +52,6 @@ def check_sizes(name: str, values: Sequence[int], *, least: int = 1) -> None:
         check_size(f"{name}[{at}]", value)
 
 
-def check_odd(name: str, value: int) -> None:
-    """Refuses an extent without a cell in its middle.
-
-    Raises:
-        InputError: It is not an odd positive whole number.
-    """
-    check_size(name, value)
-    require(value % 2 == 1, f"{name} must be odd, got {value}; use {value + 1}, which has a centre")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerOptions:
     """How layers compute, store and split their parameters; each backbone's config is one.
@@ -91,11 +81,8 @@ class LayerOptions:
 
     @property
     def for_head(self) -> "LayerOptions":
-        """The same dtypes for the head behind a backbone.
-
-        Of its shards nothing is said: how wide a head is depends on the data, so how it is split is
-        left to whoever places it.
-        """
+        """The same dtypes for the head behind a backbone."""
+        # How wide a head is depends on the data: how it is split is left to whoever places it.
         return LayerOptions(**self.dtypes)
 
     def linear(
@@ -185,15 +172,18 @@ class BackboneConfig(LayerOptions, Generic[Network]):
             check = check_sizes if isinstance(value, tuple) else check_size
             check(self.name_of(field), value)
         for field in odd:
-            check_odd(self.name_of(field), getattr(self, field))
+            name, value = self.name_of(field), getattr(self, field)
+            check_size(name, value)
+            require(
+                value % 2 == 1,
+                f"{name} must be odd, got {value}; use {value + 1}, which has a centre",
+            )
 
     @classmethod
     def for_windows(cls, spec: Windows, **fields: Any) -> Self:
         """Settings for windows, of which a network that cuts none takes the number of space axes.
 
-        Args:
-            spec: The windows, or a number of space axes, which stands for windows of one cell.
-            fields: The other settings.
+        That number may stand for the windows too, as for those of one cell.
         """
         spec = WindowSpec((1,) * (spec + 1)) if isinstance(spec, int) else WindowSpec.of(spec)
         places = {"spec": spec, "space_axes": spec.rank - 1}
@@ -315,15 +305,9 @@ def known_window(spec: WindowSpec, shape: Shape) -> tuple[int, ...]:
 
 
 def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Array:
-    """Cuts the patches of a network whose weights are made for one extent of the window.
+    """Cuts the patches of a network that was built for one extent of window, see `known_window`.
 
-    Args:
-        x: [batch, time, *space, channel].
-        spec: The windows.
-        window: Their extent when the network was built, see `known_window`.
-
-    Returns:
-        [batch, nt, *ns, *window, channel].
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, *window, channel].
 
     Raises:
         InputError: If an axis whose window is None has another length than then.

@@ -133,10 +133,7 @@ class NeighborhoodConfig(BackboneConfig[NeighborhoodOperator]):
     def forward(cls, space_axes: int, *, axes: Sequence[int] | None = None, **fields: Any) -> Self:
         """The cell itself and the next one along each of the given space axes.
 
-        Args:
-            space_axes: Number of space axes of the field.
-            axes: Which of them count, from 0; () is time only, None all of them.
-            fields: The other settings.
+        Of `axes`, counted from 0, () is time only and None all of them.
         """
         ahead = range(space_axes) if axes is None else axes
         require(

@@ -182,8 +182,7 @@ def _first_fit_decreasing(
     them as it takes, then the next, so one pass over the rows per distinct count is enough.
     """
     row_of, starts, segments = (np.empty(len(counts), np.int64) for _ in range(3))
-    used = np.zeros(0, np.int64)
-    clips_in = np.zeros(0, np.int64)
+    used = clips_in = np.zeros(0, np.int64)
     order = np.argsort(-counts, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(counts[order])) + 1):
         count = counts[members[0]]
@@ -205,10 +204,7 @@ def _first_fit_decreasing(
 def _patchify(
     clip: np.ndarray, window: tuple[int, ...], grid: tuple[int, ...], out: np.ndarray
 ) -> None:
-    """Writes the windows of [time, *space, channel] to [tokens, prod(window) * channel] in place.
-
-    Behind the clip's end stand zeros.
-    """
+    """Writes the windows of a clip, and zeros behind its end, to [tokens, values] in place."""
     tail = [
         (0, cells * count - size)
         for size, cells, count in zip(clip.shape, window, grid, strict=False)

@@ -102,8 +102,6 @@ class RecurrentCell(nnx.Module):
         extents: Odd extent of the kernels along each space axis; empty without space.
         in_features: Number of input channels.
         features: Number of output channels.
-        options: How it computes, stores and splits its parameters.
-        rngs: Stream `params`.
     """
 
     gates: int
@@ -214,15 +212,9 @@ class ConvGRUCell(RecurrentCell):
 def scan_time(cell: RecurrentCell, x: jax.Array) -> jax.Array:
     """Runs a cell over time, from a memory of zeros.
 
-    The input's part of the gates is one convolution for all steps, outside the recurrence; so is
-    the derivative with respect to the recurrent weights.
-
-    Args:
-        cell: The cell, any of this module's.
-        x: [batch, time, *space, in].
-
-    Returns:
-        [batch, time, *space, features] in the cell's dtype.
+    Maps [batch, time, *space, in] to [batch, time, *space, features] in the cell's dtype. The
+    input's part of the gates is one convolution for all steps, outside the recurrence; so is the
+    derivative with respect to the recurrent weights.
     """
     inputs = _at_all_steps(cell.gate_inputs, x)
     kernel = cell.recurrent_kernel[...].astype(inputs.dtype)

@@ -27,8 +27,6 @@ class TubeletEmbedding(nnx.Module):
         in_features: Number of input channels.
         features: Width of a token.
         shape: `(time, *space)` of the inputs to come; needed if a window entry is None.
-        options: How it computes, stores and splits its parameters.
-        rngs: Stream `params`.
 
     Raises:
         InputError: If a window entry is None and `shape` is not given.

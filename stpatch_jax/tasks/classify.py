@@ -70,7 +70,6 @@ class CountedClasses(Protocol):
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Number of training examples of each class."""
-        ...
 
 
 class Classify(TaskBase):

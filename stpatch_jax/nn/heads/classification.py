@@ -31,8 +31,6 @@ class ClassificationHead(nnx.Module):
         reduce: "flatten" lines up all grid cells as one vector, so that it counts where a feature
             is; "mean" averages over them, which needs fewer weights and takes any grid.
         dropout: Probability that an input or hidden feature is dropped in training.
-        options: How the dense layers compute, store and split their parameters.
-        rngs: Streams `params` and `dropout`.
 
     Raises:
         InputError: If a size is not positive or `reduce` is not known.
@@ -95,8 +93,6 @@ class NextTokenHead(nnx.Module):
     Args:
         in_features: Number of channels of the feature map.
         vocabulary: Number of tokens.
-        options: How the dense layer computes, stores and splits its parameters.
-        rngs: Stream `params`.
 
     Raises:
         InputError: If the vocabulary has less than 2 tokens.

@@ -34,9 +34,7 @@ class DenseHead(nnx.Module):
         bias: Whether a constant is added to each value; without, features of 0 give 0.
         blend: Taper of the average, see `fold_patches`: "uniform", or "linear", "hann", "gaussian",
             which weigh a window's centre more than its rim and so hide seams.
-        options: How the dense layer computes, stores and splits its parameters; the fold
-            accumulates in float32.
-        rngs: Stream `params`.
+        options: Those of the dense layer; the fold accumulates in float32.
 
     Raises:
         InputError: If `channels` is not positive, the blend is not known, the spec does not fit the

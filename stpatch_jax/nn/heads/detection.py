@@ -46,12 +46,9 @@ class DetectionMap:
     def flat(self) -> DetectionMap:
         """Returns the map with the axes `*ns` of the patch grid merged into one, row by row."""
         lead = self.score.shape[:2]
-        return DetectionMap(
-            self.score.reshape(*lead, -1),
-            self.label.reshape(*lead, -1, self.label.shape[-1]),
-            self.box.reshape(*lead, -1, self.box.shape[-1]),
-            self.window.reshape(-1, self.window.shape[-1]),
-        )
+        label, box = (x.reshape(*lead, -1, x.shape[-1]) for x in (self.label, self.box))
+        window = self.window.reshape(-1, self.window.shape[-1])
+        return DetectionMap(self.score.reshape(*lead, -1), label, box, window)
 
 
 @jax.tree_util.register_dataclass
@@ -94,8 +91,6 @@ class DetectionHead(nnx.Module):
         classes: Number of classes.
         hidden: Width of each hidden layer, with ReLU; empty for a linear head.
         dropout: Probability that an input or hidden feature is dropped in training.
-        options: How the dense layers compute, store and split their parameters.
-        rngs: Streams `params` and `dropout`.
 
     Raises:
         InputError: If there is no space axis, a size is not positive or the windows do not fit.
