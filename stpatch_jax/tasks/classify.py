@@ -70,6 +70,7 @@ class CountedClasses(Protocol):
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Number of training examples of each class."""
+        ...
 
 
 class Classify(TaskBase):

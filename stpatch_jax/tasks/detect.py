@@ -78,10 +78,12 @@ class CountedObjects(Protocol):
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Number of training objects of each class."""
+        ...
 
     @property
     def mean_box(self) -> tuple[float, ...]:
         """Mean bounds `(lo..., hi...)` of the training objects, in cells."""
+        ...
 
 
 class Detect(TaskBase):

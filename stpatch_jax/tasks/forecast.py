@@ -133,6 +133,7 @@ class WeighsModels(Protocol):
 
     def model_weight(self) -> float:
         """Weight of a model's forecast against a naive one, from 0 to 1."""
+        ...
 
 
 class ForecastModel(BackboneWithHead):

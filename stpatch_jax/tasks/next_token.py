@@ -47,6 +47,7 @@ class CountedTokens(Protocol):
     @property
     def token_counts(self) -> tuple[int, ...]:
         """How often each token of the vocabulary occurs in the training texts."""
+        ...
 
 
 class NextToken(TaskBase):

@@ -35,10 +35,12 @@ class Task(Protocol):
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the arrays of a batch that `predict` reads, the field of the backbone first."""
+        ...
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """What `fitted` took from the data, JSON-able: `TaskConfig.create` takes it back."""
+        ...
 
     def fitted(self, data: Any) -> "Task":
         """The task with what only its data know, such as how many classes there are.
@@ -46,6 +48,7 @@ class Task(Protocol):
         Raises:
             InputError: The data do not know it.
         """
+        ...
 
     def build(self, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs) -> nnx.Module:
         """Builds the network for batches of the given shapes; the batch size does not matter.
@@ -53,6 +56,7 @@ class Task(Protocol):
         Raises:
             InputError: The shapes do not fit the backbone.
         """
+        ...
 
     def check_batch(self, batch: Batch) -> None:
         """Refuses a batch that the task cannot learn from; for data on the host, before training.
@@ -60,18 +64,22 @@ class Task(Protocol):
         Raises:
             InputError: Saying what is wrong with it.
         """
+        ...
 
     def loss(self, model: Any, batch: Batch) -> tuple[jax.Array, Metrics]:
         """The scalar to minimise, and metrics beside it; `weight` is what it was divided by."""
+        ...
 
     def predict(self, model: Any, batch: Batch) -> Any:
         """What the model answers, a tree of [batch, ...]; reads `inputs` alone.
 
         Give `nnx.view(model, deterministic=True)` outside of training.
         """
+        ...
 
     def baselines(self, batch: Batch) -> Mapping[str, Any]:
         """What the naive rules answer, by name: trees as `predict` gives."""
+        ...
 
     def score(self, outputs: Any, batch: Batch) -> Metrics:
         """How good answers are, the model's or a rule's: means over the batch's real examples.
@@ -79,6 +87,7 @@ class Task(Protocol):
         The default judge prints these of the model beside those of the rules, weighed by `weight`
         where it is among them.
         """
+        ...
 
 
 class TaskBase:
