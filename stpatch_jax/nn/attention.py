@@ -119,16 +119,13 @@ class SelfAttention(nnx.Module):
     def __call__(
         self, x: jax.Array, *, mask: jax.Array | None = None, causal: bool = False
     ) -> jax.Array:
-        """Lets every token look at the tokens that the mask allows.
+        """Lets every token look at the tokens that the mask allows; gives the shape of `x`.
 
         Args:
             x: [batch, tokens, features].
             mask: Bool [batch, tokens, tokens], query before key, with batch or 1 rows; a token
                 that may look at none comes out as 0.
             causal: Whether a token sees those before it in the row and itself only.
-
-        Returns:
-            [batch, tokens, features] in `dtype`.
         """
         batch, tokens, features = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, features // self.heads)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args, get_origin
 
 import jax
@@ -22,6 +22,7 @@ from stpatch_jax.patches.extraction import extract_patches
 from stpatch_jax.patches.windows import WindowSpec
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
+Fields = Mapping[str, Any]
 Shape = Sequence[int] | None
 Windows = WindowSpec | Sequence[int | None] | int
 Network = TypeVar("Network", bound="Backbone", covariant=True)
@@ -136,6 +137,9 @@ class BackboneConfig(LayerOptions, Generic[Network]):
     """
 
     module: ClassVar[Callable[..., Any]]
+    # What `tiny` and `base` set otherwise than the defaults.
+    tiny_fields: ClassVar[Fields] = {}
+    base_fields: ClassVar[Fields] = {}
     dropout: float = 0.0
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -193,12 +197,12 @@ class BackboneConfig(LayerOptions, Generic[Network]):
     @classmethod
     def tiny(cls, spec: Windows) -> Self:
         """Small settings for tests and first trials; windows as in `for_windows`."""
-        return cls.for_windows(spec)
+        return cls.for_windows(spec, **cls.tiny_fields)
 
     @classmethod
     def base(cls, spec: Windows) -> Self:
         """Settings of common size; windows as in `for_windows`."""
-        return cls.for_windows(spec)
+        return cls.for_windows(spec, **cls.base_fields)
 
     def build(self, in_features: int, *, shape: Shape = None, rngs: nnx.Rngs) -> Network:
         """Builds the network, as `Network(config, in_features, shape=shape, rngs=rngs)`.
@@ -483,9 +487,6 @@ def pool(x: jax.Array, axes: Sequence[int], *, reduce: Literal["max", "average"]
         x: Any shape.
         axes: Axes to halve, non-negative.
         reduce: "max", or "average".
-
-    Returns:
-        The pooled array, in the dtype of `x`.
 
     >>> pool(jnp.array([1.0, 5.0, 2.0]), (0,), reduce="average").tolist()
     [3.0, 2.0]

@@ -52,11 +52,8 @@ class PackedClips:
     def unpack(self, values: ArrayLike) -> list[np.ndarray]:
         """Returns what rows hold for each clip, in the order in which the clips came.
 
-        Args:
-            values: [rows, length, *rest], one entry per place, such as a network's features.
-
-        Returns:
-            One array [*grid, *rest] per clip, in the dtype of `values`.
+        Values [rows, length, *rest], one entry per place, such as a network's features, become one
+        array [*grid, *rest] per clip, in their dtype.
 
         Raises:
             InputError: If `values` has other rows or another length.
@@ -89,9 +86,6 @@ def pack_clips(
         row_length: Number of tokens in a row.
         rows: Number of rows, where shapes must not change from call to call; rows left over are
             padding. None: as many as are needed.
-
-    Returns:
-        The packed clips; clips come back by `unpack`.
 
     Raises:
         InputError: If a clip has more tokens than a row, the rows do not suffice, or the clips

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 from flax import nnx
@@ -14,8 +14,8 @@ from stpatch_jax.nn.layers import (
     Backbone,
     BackboneConfig,
     Convolution,
+    Fields,
     Shape,
-    Windows,
     cut_patches,
     known_window,
     pool,
@@ -85,6 +85,7 @@ class PatchCNNConfig(BackboneConfig[PatchCNN]):
         pooling: "max" or "average"; an axis of one cell is not pooled further.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": (8, 16)}
     spec: WindowSpec
     axes: ConvolvedAxes = "auto"
     features: tuple[int, ...] = (64, 128, 256)
@@ -102,11 +103,6 @@ class PatchCNNConfig(BackboneConfig[PatchCNN]):
             f'the window must have a space axis for axes="space", got {self.spec.window}; use '
             'axes="time"',
         )
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """Two narrow stages, 8 and 16."""
-        return cls.for_windows(spec, features=(8, 16))
 
     @property
     def convolved(self) -> tuple[bool, ...]:

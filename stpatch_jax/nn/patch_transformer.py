@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.nn.attention import TransformerEncoder, TransformerOptions
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, Windows
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape
 from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -225,6 +225,7 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
         causal: Whether a token looks at none of a later time.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": 16, "depth": 2, "heads": 2, "mlp_ratio": 2.0}
     spec: WindowSpec
     features: int = 256
     depth: int = 6
@@ -259,11 +260,6 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
         return round(self.mlp_ratio * self.features)
 
     @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """Two blocks of width 16, two heads."""
-        return cls.for_windows(spec, features=16, depth=2, heads=2, mlp_ratio=2.0)
-
-    @classmethod
     def vivit_factorised_encoder(cls) -> Self:
         """ViViT-B/16x2 with factorised encoder: 12 blocks over space, 4 over time, width 768.
 
@@ -273,7 +269,7 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
         References:
             Arnab et al. (2021), "ViViT: a video vision transformer", model 2.
         """
-        width = {"features": 768, "depth": 12, "heads": 12, "temporal_depth": 4}
+        width: dict[str, Any] = {"features": 768, "depth": 12, "heads": 12, "temporal_depth": 4}
         return cls(WindowSpec((2, 16, 16)), attention="factorised_encoder", **width)
 
     @classmethod

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ from stpatch_jax.nn.layers import (
     FLOAT32,
     Backbone,
     BackboneConfig,
+    Fields,
     LayerOptions,
     Shape,
-    Windows,
     add_bias,
     convolve,
 )
@@ -75,6 +75,7 @@ class SpaceTimeRNNConfig(BackboneConfig[SpaceTimeRNN]):
             in a panel of companies is arbitrary.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": 8}
     space_axes: int
     cell: Cell = "lstm"
     features: int = 128
@@ -85,11 +86,6 @@ class SpaceTimeRNNConfig(BackboneConfig[SpaceTimeRNN]):
         super().__post_init__()
         check_choice(self.name_of("cell"), self.cell, get_args(Cell))
         self.check(sizes=("features", "depth"), odd=("spatial_kernel_size",))
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """One LSTM layer of width 8."""
-        return cls.for_windows(spec, features=8)
 
 
 class RecurrentCell(nnx.Module):

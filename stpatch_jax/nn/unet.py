@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -15,9 +15,9 @@ from stpatch_jax.nn.layers import (
     Backbone,
     BackboneConfig,
     Convolution,
+    Fields,
     LayerOptions,
     Shape,
-    Windows,
 )
 from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.patches.folding import fold_patches
@@ -129,6 +129,8 @@ class UNetConfig(BackboneConfig[UNet]):
         kernel_size: Odd extent of the convolutions along each space axis.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": (8, 16)}
+    base_fields: ClassVar[Fields] = {"features": (64, 128, 256), "depth": 2}
     spec: WindowSpec
     features: tuple[int, ...] = (32, 64, 128)
     depth: int = 1
@@ -142,13 +144,3 @@ class UNetConfig(BackboneConfig[UNet]):
             "ConvRecurrentBackbone for series",
         )
         self.check(sizes=("features", "depth"), odd=("kernel_size",))
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """Two scales of widths 8 and 16."""
-        return cls.for_windows(spec, features=(8, 16))
-
-    @classmethod
-    def base(cls, spec: Windows) -> Self:
-        """Three scales of widths 64, 128 and 256, two blocks each."""
-        return cls.for_windows(spec, features=(64, 128, 256), depth=2)

@@ -34,6 +34,7 @@ _CHOICES = {
     "normalize": get_args(Normalize),
     "time": get_args(ForecastTime),
 }
+Step = Callable[[Any, jax.Array], jax.Array]
 Prediction = TypeVar("Prediction", jax.Array, np.ndarray)
 _NAIVE = ("seasonal_persistence", "climatology")
 # Whether each network sees its context with mean 0 and variance 1.
@@ -371,18 +372,11 @@ class Forecast(TaskBase):
         }
 
 
-def _rollout(
-    step: Callable[[Any, jax.Array], jax.Array],
-    model: nnx.Module,
-    context: jax.Array,
-    *,
-    horizon: int,
-) -> jax.Array:
+def _rollout(step: Step, model: nnx.Module, context: jax.Array, *, horizon: int) -> jax.Array:
     """Forecasts a few steps at a time, `step(model, context)`, and feeds them back as context.
 
     One compiled loop, through which reverse mode differentiates, and in which dropout draws anew at
-    each turn: a model's state is threaded through it. (`inference.sliding_window_rollout` blends
-    the windows of a large field at each turn, without state.)
+    each turn. (`inference.sliding_window_rollout` blends windows of a large field, without state.)
     """
     length = context.shape[1]
     graphdef, streams, rest = nnx.split(model, nnx.RngState, ...)

@@ -99,15 +99,10 @@ class MaskedModel(BackboneWithHead):
         return _evaluation_key() if self.deterministic else self.masks()
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Reconstructs a field of which a part is hidden.
+        """Reconstructs a field of which a part is hidden, [batch, time, *space, channel] float32.
 
-        Args:
-            x: [batch, time, *space, channel].
-            mask: Bool [batch, time, *space], True where a cell is hidden; None hides nothing.
-
-        Returns:
-            [batch, time, *space, channel] in float32; what `x` holds where it is hidden does not
-            count.
+        The mask is bool [batch, time, *space], True where a cell is hidden, whose value does not
+        count; None hides nothing.
         """
         if mask is None:
             return super().__call__(x)
