@@ -28,6 +28,7 @@ from stpatch_jax.nn.layers import (
     BackboneConfig,
     Convolution,
     LayerOptions,
+    TubeletEmbedding,
     convolve,
     pool,
 )
@@ -44,7 +45,6 @@ from stpatch_jax.nn.recurrent import (
 )
 from stpatch_jax.nn.scnn import SCNN, SCNNConfig
 from stpatch_jax.nn.sharding import ShardConfig
-from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.nn.unet import UNet, UNetConfig
 
 __all__ = [

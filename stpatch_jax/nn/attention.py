@@ -31,10 +31,7 @@ def sinusoidal_positions(positions: ArrayLike, features: int) -> jax.Array:
 
     Args:
         positions: [..., axes] integer coordinates in the patch grid, such as (t, h, w).
-        features: Width of a token, even and at least 2 per axis.
-
-    Returns:
-        [..., features] float32.
+        features: Width of a token, even and at least 2 per axis; the result is [..., features].
 
     Examples:
         >>> features = sinusoidal_positions(jnp.array([[0, 0], [3, 0]]), 4)
@@ -163,15 +160,9 @@ def attention_kernel(
 ) -> Literal["xla", "cudnn"]:
     """Which kernel runs an attention: `jax.nn.dot_product_attention` itself never picks cuDNN's.
 
-    Args:
-        device: A device of the platform that computes.
-        shape: `(batch, tokens, heads, head width)` of the queries.
-        dtype: Their dtype.
-        masked: Whether there is a mask; the flash kernel then trains on even lengths only.
-
-    Returns:
-        "cudnn" for 16-bit floats on an NVIDIA GPU of compute capability 8 or later, where head
-        width and length are ones that its flash kernel takes; "xla" otherwise.
+    "cudnn" for 16-bit floats on an NVIDIA GPU of compute capability 8 or later, where the queries'
+    shape `(batch, tokens, heads, head width)` is one that its flash kernel takes, which with a mask
+    trains on even lengths only; "xla" otherwise.
     """
     _, tokens, _, width = shape
     if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():

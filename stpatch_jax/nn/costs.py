@@ -145,12 +145,8 @@ def window_costs(
 def nearby_windows(spec: WindowSpec, shape: Sequence[int]) -> list[WindowSpec]:
     """Windows of half, the same and twice the extent, in time and in space.
 
-    Args:
-        spec: The windows to begin with; their dilation and padding stay.
-        shape: `(time, *space)` of an example; windows that are longer are left out.
-
-    Returns:
-        Each once, with strides of a whole window and of half of it.
+    Each once, with strides of a whole window and of half of it. Dilation and padding stay; windows
+    longer than an example, of shape `(time, *space)`, are left out.
 
     Examples:
         >>> near = nearby_windows(WindowSpec((4,)), (8,))

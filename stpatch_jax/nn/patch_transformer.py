@@ -15,8 +15,7 @@ from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.nn.attention import TransformerEncoder, TransformerOptions
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape
-from stpatch_jax.nn.tubelets import TubeletEmbedding
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape, TubeletEmbedding
 from stpatch_jax.patches.windows import WindowSpec
 
 AttentionKind = Literal["joint", "factorised", "factorised_encoder", "time"]

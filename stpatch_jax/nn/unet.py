@@ -18,8 +18,8 @@ from stpatch_jax.nn.layers import (
     Fields,
     LayerOptions,
     Shape,
+    TubeletEmbedding,
 )
-from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.patches.folding import fold_patches
 from stpatch_jax.patches.windows import WindowSpec
 

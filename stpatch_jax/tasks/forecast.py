@@ -327,8 +327,8 @@ class Forecast(TaskBase):
             a `model_weight`.
         """
         members = self._members(model, batch)
-        options = {"mask": real_entries(batch["target_mask"], batch)}
-        options["weights"] = batch.get("weights")
+        mask = real_entries(batch["target_mask"], batch)
+        options = {"mask": mask, "weights": batch.get("weights")}
         loss = _mean([self._loss(member, batch["target"], options) for member in members])
         if self.config.l1:
             loss += self.config.l1 * losses.l1_penalty(nnx.state(model, nnx.Param))
@@ -339,8 +339,8 @@ class Forecast(TaskBase):
             return losses.pinball(prediction, target, quantiles=self.config.quantiles, **options)
         if self.config.loss == "huber":
             return losses.huber(prediction, target, delta=self.config.huber_delta, **options)
-        by_name = {"mse": losses.mse, "mae": losses.mae}
-        return by_name[self.config.loss](prediction, target, **options)
+        loss = losses.mse if self.config.loss == "mse" else losses.mae
+        return loss(prediction, target, **options)
 
     def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
         """Metrics of a forecast, of quantiles or points, over all lead times.

@@ -122,7 +122,18 @@ class NextToken(TaskBase):
         """
         assert isinstance(backbone, TokenEmbeddingConfig)  # by check_shapes
         assert isinstance(body, TokenEmbedding)
-        _check_causal(backbone, body, shapes["tokens"][1] - 1)
+        time = shapes["tokens"][1] - 1
+        (axis,), grid = body.spec.axes((time,)), body.grid_shape((time,))
+        aligned = grid == (time,) and axis.stride == 1
+        require(
+            aligned
+            and axis.lo == axis.effective - 1
+            and getattr(backbone.backbone, "causal", True),
+            f"the backbone of NextToken must be causal with one output per token, got "
+            f"{type(body.backbone).__name__} with {body.spec}, which has {grid[0]} for {time} "
+            "tokens or looks ahead; use stride 1, CAUSAL padding in time, and causal=True where "
+            "the config has it",
+        )
         options: Any = {"vocabulary": len(self.token_counts), "options": backbone.for_head}
         return BackboneWithHead(body, NextTokenHead(body.out_features, rngs=rngs, **options))
 
@@ -232,16 +243,3 @@ def _sample(
     first = prompt.shape[1]
     buffer = jnp.pad(prompt, ((0, 0), (0, length)))
     return jax.lax.fori_loop(first, first + length, add_token, buffer)
-
-
-def _check_causal(config: TokenEmbeddingConfig, body: TokenEmbedding, time: int) -> None:
-    """Refuses a backbone that could see the token it is to predict."""
-    (axis,) = body.spec.axes((time,))
-    aligned = body.grid_shape((time,)) == (time,) and axis.stride == 1
-    require(
-        aligned and axis.lo == axis.effective - 1 and getattr(config.backbone, "causal", True),
-        f"the backbone of NextToken must be causal with one output per token, got "
-        f"{type(body.backbone).__name__} with {body.spec}, which has "
-        f"{body.grid_shape((time,))[0]} for {time} tokens or looks ahead; use stride 1, CAUSAL "
-        "padding in time, and causal=True where the config has it",
-    )

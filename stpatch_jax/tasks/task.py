@@ -14,14 +14,9 @@ from stpatch_jax.errors import check_size, require, require_members
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
 from stpatch_jax.tasks.models import Ensemble
 
-Batch = Mapping[str, Any]
-"""Arrays by name, each [batch, ...]."""
-
-Metrics = dict[str, jax.Array]
-"""Scalars by name."""
-
-Shapes = Mapping[str, Sequence[int]]
-"""Shapes of the arrays of a batch, by name."""
+Batch = Mapping[str, Any]  # arrays by name, each [batch, ...]
+Metrics = dict[str, jax.Array]  # scalars by name
+Shapes = Mapping[str, Sequence[int]]  # of the arrays of a batch, by name
 
 
 class Task(Protocol):

@@ -248,8 +248,4 @@ def _score_prior(offsets: int, values: int) -> nnx.Initializer:
     """Initialises the bias: the prior for the scores, zero for the rest."""
     bias = np.zeros((offsets, values))
     bias[:, 0] = -math.log((1 - _PRIOR) / _PRIOR)
-
-    def init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype) -> jax.Array:
-        return jnp.asarray(bias.reshape(shape), dtype)
-
-    return init
+    return lambda key, shape, dtype: jnp.asarray(bias.reshape(shape), dtype)
