@@ -125,10 +125,9 @@ class NextToken(TaskBase):
         time = shapes["tokens"][1] - 1
         (axis,), grid = body.spec.axes((time,)), body.grid_shape((time,))
         aligned = grid == (time,) and axis.stride == 1
+        looks_back = axis.lo == axis.effective - 1 and getattr(backbone.backbone, "causal", True)
         require(
-            aligned
-            and axis.lo == axis.effective - 1
-            and getattr(backbone.backbone, "causal", True),
+            aligned and looks_back,
             f"the backbone of NextToken must be causal with one output per token, got "
             f"{type(body.backbone).__name__} with {body.spec}, which has {grid[0]} for {time} "
             "tokens or looks ahead; use stride 1, CAUSAL padding in time, and causal=True where "
