@@ -1,4 +1,8 @@
-"""Backbones and heads in Flax NNX: every backbone takes a field and gives a feature map."""
+"""Backbones and heads in Flax NNX: every backbone takes a field and gives a feature map.
+
+The `options` of a module say how it computes, stores and splits its parameters, see `LayerOptions`;
+its `rngs` have a stream `params`, and `dropout` where it drops features, or a default stream.
+"""
 
 from stpatch_jax.nn.attention import (
     SelfAttention,
@@ -24,6 +28,7 @@ from stpatch_jax.nn.layers import (
     BackboneConfig,
     Convolution,
     LayerOptions,
+    TubeletEmbedding,
     convolve,
     pool,
 )
@@ -40,7 +45,6 @@ from stpatch_jax.nn.recurrent import (
 )
 from stpatch_jax.nn.scnn import SCNN, SCNNConfig
 from stpatch_jax.nn.sharding import ShardConfig
-from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.nn.unet import UNet, UNetConfig
 
 __all__ = [

@@ -31,10 +31,7 @@ def sinusoidal_positions(positions: ArrayLike, features: int) -> jax.Array:
 
     Args:
         positions: [..., axes] integer coordinates in the patch grid, such as (t, h, w).
-        features: Width of a token, even and at least 2 per axis.
-
-    Returns:
-        [..., features] float32.
+        features: Width of a token, even and at least 2 per axis; the result is [..., features].
 
     Examples:
         >>> features = sinusoidal_positions(jnp.array([[0, 0], [3, 0]]), 4)
@@ -94,8 +91,6 @@ class SelfAttention(nnx.Module):
     Args:
         features: Width of a token, a multiple of `heads`.
         heads: Number of heads.
-        options: How it computes, stores and splits its parameters.
-        rngs: Stream `params`.
 
     Raises:
         InputError: If `features` is not a multiple of `heads`.
@@ -121,29 +116,22 @@ class SelfAttention(nnx.Module):
     def __call__(
         self, x: jax.Array, *, mask: jax.Array | None = None, causal: bool = False
     ) -> jax.Array:
-        """Lets every token look at the tokens that the mask allows.
+        """Lets every token look at the tokens that the mask allows; gives the shape of `x`.
 
         Args:
             x: [batch, tokens, features].
             mask: Bool [batch, tokens, tokens], query before key, with batch or 1 rows; a token
                 that may look at none comes out as 0.
             causal: Whether a token sees those before it in the row and itself only.
-
-        Returns:
-            [batch, tokens, features] in `dtype`.
         """
         batch, tokens, features = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, features // self.heads)
         query, keys, values = (qkv[:, :, part] for part in range(3))
+        masked, device = mask is not None, jax.devices()[0]
+        kernel = attention_kernel(device, query.shape, query.dtype, masked=masked)
+        per_head = None if mask is None else mask[:, None]
         y = jax.nn.dot_product_attention(
-            query,
-            keys,
-            values,
-            mask=None if mask is None else mask[:, None],
-            is_causal=causal,
-            implementation=attention_kernel(
-                jax.devices()[0], query.shape, query.dtype, masked=mask is not None
-            ),
+            query, keys, values, mask=per_head, is_causal=causal, implementation=kernel
         )
         # Only `nnx.capture` sets it; nobody else pays for the weights.
         if hasattr(self, "__captures__"):
@@ -152,10 +140,8 @@ class SelfAttention(nnx.Module):
         if mask is None:
             return y
         # What a kernel makes of a token that may look at none is the kernel's own.
-        looks = mask.any(-1)
-        if causal:
-            looks = (mask & jnp.tri(tokens, dtype=bool)[None]).any(-1)
-        return jnp.where(looks[..., None], y, jnp.zeros((), y.dtype))
+        seen = mask & jnp.tri(tokens, dtype=bool)[None] if causal else mask
+        return jnp.where(seen.any(-1)[..., None], y, jnp.zeros((), y.dtype))
 
 
 def _weights(query: jax.Array, keys: jax.Array, mask: jax.Array | None, causal: bool) -> jax.Array:
@@ -174,15 +160,9 @@ def attention_kernel(
 ) -> Literal["xla", "cudnn"]:
     """Which kernel runs an attention: `jax.nn.dot_product_attention` itself never picks cuDNN's.
 
-    Args:
-        device: A device of the platform that computes.
-        shape: `(batch, tokens, heads, head width)` of the queries.
-        dtype: Their dtype.
-        masked: Whether there is a mask; the flash kernel then trains on even lengths only.
-
-    Returns:
-        "cudnn" for 16-bit floats on an NVIDIA GPU of compute capability 8 or later, where head
-        width and length are ones that its flash kernel takes; "xla" otherwise.
+    "cudnn" for 16-bit floats on an NVIDIA GPU of compute capability 8 or later, where the queries'
+    shape `(batch, tokens, heads, head width)` is one that its flash kernel takes, which with a mask
+    trains on even lengths only; "xla" otherwise.
     """
     _, tokens, _, width = shape
     if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
@@ -220,10 +200,6 @@ class TransformerBlock(nnx.Module):
     """Pre-norm block: attention along one or more token axes in turn, then a GELU MLP.
 
     `x = x + attention(norm(x))` per axis, then `x = x + mlp(norm(x))`.
-
-    Args:
-        options: Its settings.
-        rngs: Streams `params` and `dropout`.
     """
 
     def __init__(self, options: TransformerOptions, *, rngs: nnx.Rngs):
@@ -232,17 +208,13 @@ class TransformerBlock(nnx.Module):
         self.attentions = nnx.List(
             SelfAttention(features, options.heads, options=options, rngs=rngs) for _ in options.axes
         )
-        self.norms = nnx.List(_norm(options, rngs) for _ in range(len(options.axes) + 1))
+        self.norms = nnx.List(_norm(options, rngs) for _ in (*options.axes, "mlp"))
         self.expand = options.linear(features, options.hidden, rngs=rngs)
         self.contract = options.linear(options.hidden, features, rngs=rngs)
         self.dropout = nnx.Dropout(options.dropout, rngs=rngs)
 
     def __call__(
-        self,
-        x: jax.Array,
-        *,
-        segment_ids: jax.Array | None = None,
-        times: jax.Array | None = None,
+        self, x: jax.Array, *, segment_ids: jax.Array | None = None, times: jax.Array | None = None
     ) -> jax.Array:
         """Maps [batch, *tokens, features] to the same shape, in `dtype`.
 
@@ -252,42 +224,25 @@ class TransformerBlock(nnx.Module):
             times: [batch or 1, tokens] for tokens in one row: with `causal`, their times, where
                 they do not stand one time after the other.
         """
+        causal = self.options.causal
         for position, axis in enumerate(self.options.axes):
-            y = self.norms[position](x).astype(self.options.dtype)
-            x = x + self.dropout(self._attend(position, y, axis, segment_ids, times))
+            # The other token axes are folded into the batch.
+            y = jnp.moveaxis(self.norms[position](x).astype(self.options.dtype), axis, -2)
+            rows, segments = y.reshape(-1, *y.shape[-2:]), segment_ids
+            if segments is not None:
+                segments = jnp.moveaxis(segments, axis, -1).reshape(rows.shape[:2])
+            # Rows in the order of time need no mask of times: the kernel has a causal form.
+            in_order = causal and axis == 1 and times is None
+            mask = attention_mask(segment_ids=segments, times=times if causal else None)
+            rows = self.attentions[position](rows, mask=mask, causal=in_order)
+            x = x + self.dropout(jnp.moveaxis(rows.reshape(y.shape), -2, axis))
         y = self.norms[-1](x).astype(self.options.dtype)
         y = self.dropout(jax.nn.gelu(self.expand(y)))
         return x + self.dropout(self.contract(y))
 
-    def _attend(
-        self,
-        position: int,
-        x: jax.Array,
-        axis: int,
-        segment_ids: jax.Array | None,
-        times: jax.Array | None,
-    ) -> jax.Array:
-        """Attends along one axis, the other token axes folded into the batch."""
-        x = jnp.moveaxis(x, axis, -2)
-        rows = x.reshape(-1, *x.shape[-2:])
-        if segment_ids is not None:
-            segment_ids = jnp.moveaxis(segment_ids, axis, -1).reshape(rows.shape[:2])
-        causal = self.options.causal
-        # Rows in the order of time need no mask of times: the kernel has a causal form of its own.
-        in_order = causal and axis == 1 and times is None
-        mask = attention_mask(segment_ids=segment_ids, times=times if causal else None)
-        y = self.attentions[position](rows, mask=mask, causal=in_order)
-        return jnp.moveaxis(y.reshape(x.shape), -2, axis)
-
 
 class TransformerEncoder(nnx.Module):
-    """Positions, `depth` blocks of the same settings, and a last normalisation.
-
-    Args:
-        depth: Number of blocks.
-        options: Settings of each.
-        rngs: Streams `params` and `dropout`.
-    """
+    """Positions, `depth` blocks of the same settings, and a last normalisation."""
 
     def __init__(self, depth: int, options: TransformerOptions, *, rngs: nnx.Rngs):
         self.dtype = options.dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Self
+from typing import ClassVar, Self
 
 import jax
 from flax import nnx
@@ -14,8 +14,8 @@ from stpatch_jax.nn.layers import (
     Backbone,
     BackboneConfig,
     Convolution,
+    Fields,
     Shape,
-    Windows,
     check_sizes,
     pool,
 )
@@ -72,6 +72,8 @@ class Conv3DConfig(BackboneConfig[Conv3DBackbone]):
             before the first stage, for a fraction of the cost; None leaves the input as it is.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": (8,)}
+    base_fields: ClassVar[Fields] = {"features": (64, 128)}
     space_axes: int = 2
     features: tuple[int, ...] = (64,)
     kernel_size: int = 3
@@ -91,16 +93,6 @@ class Conv3DConfig(BackboneConfig[Conv3DBackbone]):
     def cut(self) -> tuple[int, ...]:
         """The windows whose cells become channels, ones where there are none."""
         return self.window or (1,) * (self.space_axes + 1)
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """One stage of width 8."""
-        return cls.for_windows(spec, features=(8,))
-
-    @classmethod
-    def base(cls, spec: Windows) -> Self:
-        """Two stages, 64 and 128."""
-        return cls.for_windows(spec, features=(64, 128))
 
     @classmethod
     def conv3d_64(cls) -> Self:

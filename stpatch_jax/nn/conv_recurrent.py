@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Self
+from typing import ClassVar
 
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, Windows
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape
 from stpatch_jax.nn.patch_cnn import ConvolvedAxes, PatchCNNConfig, Pooling
 from stpatch_jax.nn.recurrent import Cell, SpaceTimeRNNConfig
 from stpatch_jax.nn.scnn import SCNNConfig
@@ -62,6 +62,12 @@ class ConvRecurrentConfig(BackboneConfig[ConvRecurrentBackbone]):
             is a ConvLSTM or ConvGRU, see `SpaceTimeRNNConfig.spatial_kernel_size`.
     """
 
+    tiny_fields: ClassVar[Fields] = {
+        "patch_features": (8, 16),
+        "grid_features": 8,
+        "grid_depth": 1,
+        "recurrent_features": 16,
+    }
     spec: WindowSpec
     axes: ConvolvedAxes = "auto"
     patch_features: tuple[int, ...] = (64, 128, 256)
@@ -81,12 +87,6 @@ class ConvRecurrentConfig(BackboneConfig[ConvRecurrentBackbone]):
         super().__post_init__()
         # The parts check their own fields, at once and not only when the network is built.
         self.parts()
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """Widths 8, 16 - 8 - 16, one pair of grid convolutions."""
-        widths = {"patch_features": (8, 16), "grid_features": 8, "recurrent_features": 16}
-        return cls.for_windows(spec, grid_depth=1, **widths)
 
     def parts(self) -> tuple[PatchCNNConfig, SCNNConfig, SpaceTimeRNNConfig]:
         """Returns the configs of the three parts, in the order of the chain."""

@@ -5,7 +5,6 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -39,7 +38,7 @@ def _subclasses(kind: type[BackboneConfig]) -> Iterator[type[BackboneConfig]]:
         yield from _subclasses(child)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class WindowCost:
     """What one window costs.
 
@@ -98,7 +97,6 @@ def window_cost(
     """
     spec, shape = WindowSpec.of(spec), tuple(shape)
     config = backbone(spec)
-
     model: Any = nnx.eval_shape(lambda: config.build(channels, shape=shape, rngs=nnx.Rngs(0)))
     x = jax.ShapeDtypeStruct((1, *shape, channels), jnp.float32)
     grid = spec.grid_shape(shape)
@@ -107,15 +105,9 @@ def window_cost(
     if memory:
         gradient = nnx.jit(nnx.grad(lambda model, x: _total(model, x)[0]))
         peak = compiled_bytes(gradient.lower(model, x).compile())
-    return WindowCost(
-        spec,
-        grid,
-        values,
-        4 * math.prod(grid) * values,
-        sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))),
-        gradient_flops(_total, model, x),
-        peak,
-    )
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    flops, patch_bytes = gradient_flops(_total, model, x), 4 * math.prod(grid) * values
+    return WindowCost(spec, grid, values, patch_bytes, parameters, flops, peak)
 
 
 def _total(model: Any, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
@@ -132,16 +124,8 @@ def window_costs(
 ) -> list[WindowCost]:
     """Lists windows and strides by what they cost a backbone, the cheapest first.
 
-    Windows that do not fit the example or the backbone are left out.
-
-    Args:
-        shape: `(time, *space)` of an example.
-        specs: The windows, such as `nearby_windows` gives.
-        backbone: Config of the backbone for given windows.
-        channels: Input channels.
-
-    Returns:
-        Sorted by FLOPs, then by the bytes of the patches.
+    Sorted by FLOPs, then by the bytes of the patches. Windows, such as `nearby_windows` gives, that
+    do not fit the example or the backbone are left out. The other arguments are `window_cost`'s.
 
     Examples:
         >>> from stpatch_jax.nn import PatchTransformerConfig
@@ -161,12 +145,8 @@ def window_costs(
 def nearby_windows(spec: WindowSpec, shape: Sequence[int]) -> list[WindowSpec]:
     """Windows of half, the same and twice the extent, in time and in space.
 
-    Args:
-        spec: The windows to begin with; their dilation and padding stay.
-        shape: `(time, *space)` of an example; windows that are longer are left out.
-
-    Returns:
-        Each once, with strides of a whole window and of half of it.
+    Each once, with strides of a whole window and of half of it. Dilation and padding stay; windows
+    longer than an example, of shape `(time, *space)`, are left out.
 
     Examples:
         >>> near = nearby_windows(WindowSpec((4,)), (8,))

@@ -91,14 +91,8 @@ class TokenEmbedding(Backbone):
 def window_buckets(ids: jax.Array, config: TokenEmbeddingConfig) -> list[jax.Array]:
     """The buckets of the windows of 2, 3, ... tokens that end with each token of a text.
 
-    Windows that begin before the text are windows of their own, as of one more token there.
-
-    Args:
-        ids: Token ids [batch, time], int32.
-        config: Says how long windows get, and how many buckets there are.
-
-    Returns:
-        Of each length int32 [batch, time], from 0 to buckets - 1.
+    Windows that begin before the text are windows of their own, as of one more token there. Of ids
+    [batch, time] int32, each length has int32 [batch, time] from 0 to buckets - 1.
 
     References:
         Knuth, The Art of Computer Programming 3, section 6.4 (multiplicative hashing).

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args, get_origin
 
 import jax
@@ -22,6 +22,7 @@ from stpatch_jax.patches.extraction import extract_patches
 from stpatch_jax.patches.windows import WindowSpec
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
+Fields = Mapping[str, Any]
 Shape = Sequence[int] | None
 Windows = WindowSpec | Sequence[int | None] | int
 Network = TypeVar("Network", bound="Backbone", covariant=True)
@@ -50,16 +51,6 @@ def check_sizes(name: str, values: Sequence[int], *, least: int = 1) -> None:
     )
     for at, value in enumerate(values):
         check_size(f"{name}[{at}]", value)
-
-
-def check_odd(name: str, value: int) -> None:
-    """Refuses an extent without a cell in its middle.
-
-    Raises:
-        InputError: It is not an odd positive whole number.
-    """
-    check_size(name, value)
-    require(value % 2 == 1, f"{name} must be odd, got {value}; use {value + 1}, which has a centre")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,11 +82,8 @@ class LayerOptions:
 
     @property
     def for_head(self) -> "LayerOptions":
-        """The same dtypes for the head behind a backbone.
-
-        Of its shards nothing is said: how wide a head is depends on the data, so how it is split is
-        left to whoever places it.
-        """
+        """The same dtypes for the head behind a backbone."""
+        # How wide a head is depends on the data: how it is split is left to whoever places it.
         return LayerOptions(**self.dtypes)
 
     def linear(
@@ -149,6 +137,9 @@ class BackboneConfig(LayerOptions, Generic[Network]):
     """
 
     module: ClassVar[Callable[..., Any]]
+    # What `tiny` and `base` set otherwise than the defaults.
+    tiny_fields: ClassVar[Fields] = {}
+    base_fields: ClassVar[Fields] = {}
     dropout: float = 0.0
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -185,15 +176,18 @@ class BackboneConfig(LayerOptions, Generic[Network]):
             check = check_sizes if isinstance(value, tuple) else check_size
             check(self.name_of(field), value)
         for field in odd:
-            check_odd(self.name_of(field), getattr(self, field))
+            name, value = self.name_of(field), getattr(self, field)
+            check_size(name, value)
+            require(
+                value % 2 == 1,
+                f"{name} must be odd, got {value}; use {value + 1}, which has a centre",
+            )
 
     @classmethod
     def for_windows(cls, spec: Windows, **fields: Any) -> Self:
         """Settings for windows, of which a network that cuts none takes the number of space axes.
 
-        Args:
-            spec: The windows, or a number of space axes, which stands for windows of one cell.
-            fields: The other settings.
+        That number may stand for the windows too, as for those of one cell.
         """
         spec = WindowSpec((1,) * (spec + 1)) if isinstance(spec, int) else WindowSpec.of(spec)
         places = {"spec": spec, "space_axes": spec.rank - 1}
@@ -203,12 +197,12 @@ class BackboneConfig(LayerOptions, Generic[Network]):
     @classmethod
     def tiny(cls, spec: Windows) -> Self:
         """Small settings for tests and first trials; windows as in `for_windows`."""
-        return cls.for_windows(spec)
+        return cls.for_windows(spec, **cls.tiny_fields)
 
     @classmethod
     def base(cls, spec: Windows) -> Self:
         """Settings of common size; windows as in `for_windows`."""
-        return cls.for_windows(spec)
+        return cls.for_windows(spec, **cls.base_fields)
 
     def build(self, in_features: int, *, shape: Shape = None, rngs: nnx.Rngs) -> Network:
         """Builds the network, as `Network(config, in_features, shape=shape, rngs=rngs)`.
@@ -315,15 +309,9 @@ def known_window(spec: WindowSpec, shape: Shape) -> tuple[int, ...]:
 
 
 def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Array:
-    """Cuts the patches of a network whose weights are made for one extent of the window.
+    """Cuts the patches of a network that was built for one extent of window, see `known_window`.
 
-    Args:
-        x: [batch, time, *space, channel].
-        spec: The windows.
-        window: Their extent when the network was built, see `known_window`.
-
-    Returns:
-        [batch, nt, *ns, *window, channel].
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, *window, channel].
 
     Raises:
         InputError: If an axis whose window is None has another length than then.
@@ -489,6 +477,66 @@ class Convolution(nnx.Module):
         return add_bias(y, self.bias)
 
 
+class TubeletEmbedding(nnx.Module):
+    """Embeds each window of a field as one token: `token = values @ kernel + bias`.
+
+    Non-overlapping windows are cut by a reshape alone; overlap, dilation, padding and footprints
+    go through `extract_patches`, with the same parameters. Weights start as LeCun's normal.
+
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, features] in `dtype`, where
+    `(nt, *ns) = spec.grid_shape((time, *space))`.
+
+    Args:
+        spec: The windows that are cut; a bare tuple means non-overlapping windows.
+        in_features: Number of input channels.
+        features: Width of a token.
+        shape: `(time, *space)` of the inputs to come; needed if a window entry is None.
+
+    Raises:
+        InputError: If a window entry is None and `shape` is not given.
+
+    References:
+        Arnab et al. (2021), "ViViT: a video vision transformer", section 3.2.
+    """
+
+    def __init__(
+        self,
+        spec: WindowSpec | Sequence[int | None],
+        in_features: int,
+        features: int,
+        *,
+        shape: Shape = None,
+        options: LayerOptions = FLOAT32,
+        rngs: nnx.Rngs,
+    ):
+        self.spec = WindowSpec.of(spec)
+        self.window = known_window(self.spec, shape)
+        self.dtype = options.dtype
+        self.values = math.prod(self.window) * in_features
+        init = nnx.initializers.lecun_normal()
+        matrix = init(rngs.params(), (self.values, features), jnp.dtype(options.param_dtype))
+        self.kernel = options.kernel(matrix.reshape(*self.window, in_features, features))
+        self.bias = options.bias(features)
+
+    def patches(self, x: jax.Array) -> jax.Array:
+        """Cuts [batch, time, *space, channel] to [batch, nt, *ns, prod(window) * channel].
+
+        Raises:
+            InputError: If a window does not fit, or is not the one that the kernel was made for.
+        """
+        patches = cut_patches(x.astype(self.dtype), self.spec, self.window)
+        return patches.reshape(*patches.shape[: x.ndim - 1], self.values)
+
+    def project(self, values: jax.Array) -> jax.Array:
+        """Maps what is inside windows, [..., prod(window) * channel], to tokens [..., features]."""
+        kernel = self.kernel[...].astype(self.dtype)
+        return add_bias(values.astype(self.dtype) @ kernel.reshape(self.values, -1), self.bias)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, time, *space, channel] to [batch, nt, *ns, features]."""
+        return self.project(self.patches(x))
+
+
 def pool(x: jax.Array, axes: Sequence[int], *, reduce: Literal["max", "average"]) -> jax.Array:
     """Halves the given axes by pooling pairs of neighbours; an axis of size 1 stays as it is.
 
@@ -499,9 +547,6 @@ def pool(x: jax.Array, axes: Sequence[int], *, reduce: Literal["max", "average"]
         x: Any shape.
         axes: Axes to halve, non-negative.
         reduce: "max", or "average".
-
-    Returns:
-        The pooled array, in the dtype of `x`.
 
     >>> pool(jnp.array([1.0, 5.0, 2.0]), (0,), reduce="average").tolist()
     [3.0, 2.0]

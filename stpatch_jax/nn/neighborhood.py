@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import check_choice, require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, Windows, check_sizes
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape, Windows, check_sizes
 from stpatch_jax.patches.canonical import PADDING_MODES, PaddingMode
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -73,19 +73,19 @@ class NeighborhoodOperator(Backbone):
         return self.layers[-1](y)
 
     def neighbors(self, x: jax.Array) -> jax.Array:
-        """Stacks what f sees of a field [batch, time, *space, channel].
+        """Stacks what f sees of a field [batch, time, *space, channel], the latest lag first.
 
-        Returns:
-            [batch, time - lags + 1, *space, lags * offsets * in_features], the latest lag first.
+        That is [batch, time - lags + 1, *space, lags * offsets * in_features].
         """
         offsets, lags = self.config.offsets, self.config.lags
         reach = [(max(0, -min(along)), max(0, *along)) for along in zip(*offsets, strict=True)]
         widths = [(0, 0), (0, 0), *reach, (0, 0)]
         padded = jnp.pad(x, widths, mode=self.config.padding_mode)
-        shifted = [
-            padded[(slice(None), slice(None), *_window(offset, reach, x.shape[2:-1]))]
-            for offset in offsets
-        ]
+        shifted = []
+        for offset in offsets:
+            starts = [along + before for along, (before, _) in zip(offset, reach, strict=True)]
+            cells = [slice(at, at + n) for at, n in zip(starts, x.shape[2:-1], strict=True)]
+            shifted.append(padded[:, :, *cells])
         neighbors = jnp.concatenate(shifted, axis=-1)
         steps = x.shape[1] - lags + 1
         past = [neighbors[:, lags - lag : lags - lag + steps] for lag in range(1, lags + 1)]
@@ -107,6 +107,8 @@ class NeighborhoodConfig(BackboneConfig[NeighborhoodOperator]):
             "wrap".
     """
 
+    tiny_fields: ClassVar[Fields] = {"lags": 2}
+    base_fields: ClassVar[Fields] = {"lags": 8, "features": 64, "hidden": (64,)}
     offsets: tuple[Offset, ...]
     lags: int = 4
     features: int = 1
@@ -132,10 +134,7 @@ class NeighborhoodConfig(BackboneConfig[NeighborhoodOperator]):
     def forward(cls, space_axes: int, *, axes: Sequence[int] | None = None, **fields: Any) -> Self:
         """The cell itself and the next one along each of the given space axes.
 
-        Args:
-            space_axes: Number of space axes of the field.
-            axes: Which of them count, from 0; () is time only, None all of them.
-            fields: The other settings.
+        Of `axes`, counted from 0, () is time only and None all of them.
         """
         ahead = range(space_axes) if axes is None else axes
         require(
@@ -150,21 +149,3 @@ class NeighborhoodConfig(BackboneConfig[NeighborhoodOperator]):
         """As in `BackboneConfig.for_windows`, of the `forward` neighbours."""
         space_axes = spec if isinstance(spec, int) else WindowSpec.of(spec).rank - 1
         return cls.forward(space_axes, **fields)
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """Linear, 2 lags."""
-        return cls.for_windows(spec, lags=2)
-
-    @classmethod
-    def base(cls, spec: Windows) -> Self:
-        """An MLP with one hidden layer of 64 over 8 lags, 64 out."""
-        return cls.for_windows(spec, lags=8, features=64, hidden=(64,))
-
-
-def _window(
-    offset: Offset, reach: Sequence[tuple[int, int]], lengths: Sequence[int]
-) -> list[slice]:
-    """Returns where the grid displaced by an offset lies in the padded field."""
-    starts = [before + along for along, (before, _) in zip(offset, reach, strict=True)]
-    return [slice(start, start + n) for start, n in zip(starts, lengths, strict=True)]

@@ -52,11 +52,8 @@ class PackedClips:
     def unpack(self, values: ArrayLike) -> list[np.ndarray]:
         """Returns what rows hold for each clip, in the order in which the clips came.
 
-        Args:
-            values: [rows, length, *rest], one entry per place, such as a network's features.
-
-        Returns:
-            One array [*grid, *rest] per clip, in the dtype of `values`.
+        Values [rows, length, *rest], one entry per place, such as a network's features, become one
+        array [*grid, *rest] per clip, in their dtype.
 
         Raises:
             InputError: If `values` has other rows or another length.
@@ -74,11 +71,7 @@ class PackedClips:
 
 
 def pack_clips(
-    clips: Sequence[ArrayLike],
-    window: Sequence[int],
-    *,
-    row_length: int,
-    rows: int | None = None,
+    clips: Sequence[ArrayLike], window: Sequence[int], *, row_length: int, rows: int | None = None
 ) -> PackedClips:
     """Cuts clips of different size into non-overlapping windows and packs them into rows.
 
@@ -93,9 +86,6 @@ def pack_clips(
         row_length: Number of tokens in a row.
         rows: Number of rows, where shapes must not change from call to call; rows left over are
             padding. None: as many as are needed.
-
-    Returns:
-        The packed clips; clips come back by `unpack`.
 
     Raises:
         InputError: If a clip has more tokens than a row, the rows do not suffice, or the clips
@@ -186,8 +176,7 @@ def _first_fit_decreasing(
     them as it takes, then the next, so one pass over the rows per distinct count is enough.
     """
     row_of, starts, segments = (np.empty(len(counts), np.int64) for _ in range(3))
-    used = np.zeros(0, np.int64)
-    clips_in = np.zeros(0, np.int64)
+    used = clips_in = np.zeros(0, np.int64)
     order = np.argsort(-counts, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(counts[order])) + 1):
         count = counts[members[0]]
@@ -209,10 +198,7 @@ def _first_fit_decreasing(
 def _patchify(
     clip: np.ndarray, window: tuple[int, ...], grid: tuple[int, ...], out: np.ndarray
 ) -> None:
-    """Writes the windows of [time, *space, channel] to [tokens, prod(window) * channel] in place.
-
-    Behind the clip's end stand zeros.
-    """
+    """Writes the windows of a clip, and zeros behind its end, to [tokens, values] in place."""
     tail = [
         (0, cells * count - size)
         for size, cells, count in zip(clip.shape, window, grid, strict=False)

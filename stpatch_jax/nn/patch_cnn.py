@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 from flax import nnx
@@ -14,8 +14,8 @@ from stpatch_jax.nn.layers import (
     Backbone,
     BackboneConfig,
     Convolution,
+    Fields,
     Shape,
-    Windows,
     cut_patches,
     known_window,
     pool,
@@ -42,17 +42,13 @@ class PatchCNN(Backbone):
         super().__init__(config.spec, in_features, config.features[-1], shape=shape)
         self.config = config
         self.window = known_window(config.spec, shape)
-        cells, width, stages = self.window, in_features, []
+        cells, width, stages = list(self.window), in_features, []
         for features in config.features:
-            extents = [
-                min(config.kernel_size, 2 * n - 1) if convolved else 1
-                for n, convolved in zip(cells, config.convolved, strict=True)
-            ]
+            extents = [1] * len(cells)
+            for axis, n in enumerate(cells):
+                if config.convolved[axis]:
+                    extents[axis], cells[axis] = min(config.kernel_size, 2 * n - 1), -(-n // 2)
             stages.append(Convolution(extents, width, features, options=config, rngs=rngs))
-            cells = tuple(
-                -(-n // 2) if convolved else n
-                for n, convolved in zip(cells, config.convolved, strict=True)
-            )
             width = features
         self.stages = nnx.List(stages)
         rest = math.prod(cells)
@@ -89,6 +85,7 @@ class PatchCNNConfig(BackboneConfig[PatchCNN]):
         pooling: "max" or "average"; an axis of one cell is not pooled further.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": (8, 16)}
     spec: WindowSpec
     axes: ConvolvedAxes = "auto"
     features: tuple[int, ...] = (64, 128, 256)
@@ -106,11 +103,6 @@ class PatchCNNConfig(BackboneConfig[PatchCNN]):
             f'the window must have a space axis for axes="space", got {self.spec.window}; use '
             'axes="time"',
         )
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """Two narrow stages, 8 and 16."""
-        return cls.for_windows(spec, features=(8, 16))
 
     @property
     def convolved(self) -> tuple[bool, ...]:

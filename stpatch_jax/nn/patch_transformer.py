@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,7 @@ from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.nn.attention import TransformerEncoder, TransformerOptions
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, Windows
-from stpatch_jax.nn.tubelets import TubeletEmbedding
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape, TubeletEmbedding
 from stpatch_jax.patches.windows import WindowSpec
 
 AttentionKind = Literal["joint", "factorised", "factorised_encoder", "time"]
@@ -54,14 +53,8 @@ class PatchTransformer(Backbone):
         )
         # Tokens are [batch, tokens, features] for "joint", [batch, time, cell, features] otherwise.
         axes = {"joint": (1,), "factorised": (2, 1), "factorised_encoder": (2,), "time": (1,)}
-        options = TransformerOptions(
-            features=config.features,
-            heads=config.heads,
-            hidden=config.hidden,
-            axes=axes[config.attention],
-            causal=config.causal,
-            **config.common,
-        )
+        width = {name: getattr(config, name) for name in ("features", "heads", "hidden", "causal")}
+        options = TransformerOptions(axes=axes[config.attention], **width, **config.common)
         self.encoder = TransformerEncoder(config.depth, options, rngs=rngs)
         in_time = dataclasses.replace(options, axes=(1,))
         self.temporal_encoder = (
@@ -148,11 +141,9 @@ class PatchTransformer(Backbone):
         places = np.moveaxis(np.indices(grid, dtype=np.int32), 0, -1)
         places = places.reshape(1, times, -1, len(grid))
         kind = self.config.attention
-        if kind == "factorised":
-            return self.encoder(tokens, jnp.asarray(places), segment_ids=segment_ids)
-        if kind == "time":
-            time = jnp.asarray(places[:, :, :1, :1])
-            return self.encoder(tokens, time, segment_ids=segment_ids)
+        if kind in ("factorised", "time"):
+            seen = places if kind == "factorised" else places[:, :, :1, :1]
+            return self.encoder(tokens, jnp.asarray(seen), segment_ids=segment_ids)
         if kind == "factorised_encoder":
             space = jnp.asarray(places[:, :1, :, 1:])
             tokens = self.encoder(tokens, space, segment_ids=segment_ids)
@@ -233,6 +224,7 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
         causal: Whether a token looks at none of a later time.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": 16, "depth": 2, "heads": 2, "mlp_ratio": 2.0}
     spec: WindowSpec
     features: int = 256
     depth: int = 6
@@ -252,13 +244,8 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
             f"window axes, got features={self.features} and heads={self.heads}; use for example "
             f"features={2 * self.heads * self.spec.rank}",
         )
-        check_range(
-            self.name_of("mlp_ratio"),
-            self.mlp_ratio,
-            1 / (2 * self.features),
-            math.inf,
-            bounds="(]",
-        )
+        lowest = 1 / (2 * self.features)
+        check_range(self.name_of("mlp_ratio"), self.mlp_ratio, lowest, math.inf, bounds="(]")
         check_choice(self.name_of("attention"), self.attention, get_args(AttentionKind))
         require(
             self.spec.rank > 1 or self.attention in ("joint", "time"),
@@ -272,11 +259,6 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
         return round(self.mlp_ratio * self.features)
 
     @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """Two blocks of width 16, two heads."""
-        return cls.for_windows(spec, features=16, depth=2, heads=2, mlp_ratio=2.0)
-
-    @classmethod
     def vivit_factorised_encoder(cls) -> Self:
         """ViViT-B/16x2 with factorised encoder: 12 blocks over space, 4 over time, width 768.
 
@@ -286,14 +268,8 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
         References:
             Arnab et al. (2021), "ViViT: a video vision transformer", model 2.
         """
-        return cls(
-            WindowSpec((2, 16, 16)),
-            features=768,
-            depth=12,
-            heads=12,
-            attention="factorised_encoder",
-            temporal_depth=4,
-        )
+        width: dict[str, Any] = {"features": 768, "depth": 12, "heads": 12, "temporal_depth": 4}
+        return cls(WindowSpec((2, 16, 16)), attention="factorised_encoder", **width)
 
     @classmethod
     def patch_tst(cls) -> Self:
@@ -330,10 +306,7 @@ def _whole_space(spec: WindowSpec) -> WindowSpec:
 def _mean_over_space(
     tokens: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Averages the real tokens of each time in float32, and marks the times that hold any by 1.
-
-    Tokens are [batch, nt, cells, features], 0 where the mask [batch, nt, cells] is False.
-    """
+    """Averages the real tokens of each time in float32, and marks the times that hold any by 1."""
     wide = tokens.astype(jnp.float32)
     if mask is None:
         return wide.mean(2), None

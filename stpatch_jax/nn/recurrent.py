@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ from stpatch_jax.nn.layers import (
     FLOAT32,
     Backbone,
     BackboneConfig,
+    Fields,
     LayerOptions,
     Shape,
-    Windows,
     add_bias,
     convolve,
 )
@@ -75,6 +75,7 @@ class SpaceTimeRNNConfig(BackboneConfig[SpaceTimeRNN]):
             in a panel of companies is arbitrary.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": 8}
     space_axes: int
     cell: Cell = "lstm"
     features: int = 128
@@ -85,11 +86,6 @@ class SpaceTimeRNNConfig(BackboneConfig[SpaceTimeRNN]):
         super().__post_init__()
         check_choice(self.name_of("cell"), self.cell, get_args(Cell))
         self.check(sizes=("features", "depth"), odd=("spatial_kernel_size",))
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """One LSTM layer of width 8."""
-        return cls.for_windows(spec, features=8)
 
 
 class RecurrentCell(nnx.Module):
@@ -102,8 +98,6 @@ class RecurrentCell(nnx.Module):
         extents: Odd extent of the kernels along each space axis; empty without space.
         in_features: Number of input channels.
         features: Number of output channels.
-        options: How it computes, stores and splits its parameters.
-        rngs: Stream `params`.
     """
 
     gates: int
@@ -142,10 +136,7 @@ class RecurrentCell(nnx.Module):
         return add_bias(convolve(x.astype(self.dtype), self.kernel[...]), self.bias)
 
     def initial_carry(self, lead: Sequence[int]) -> Carry:
-        """Returns `(memory, output)`, zeros [*lead, features], for `lead = (batch, *space)`.
-
-        Memory, to which every step adds, is float32; the output is in `dtype`.
-        """
+        """Returns `(memory, output)`, zeros [*lead, features], for `lead = (batch, *space)`."""
         return _zeros((*lead, self.features), self.dtype)
 
     @staticmethod
@@ -217,15 +208,9 @@ class ConvGRUCell(RecurrentCell):
 def scan_time(cell: RecurrentCell, x: jax.Array) -> jax.Array:
     """Runs a cell over time, from a memory of zeros.
 
-    The input's part of the gates is one convolution for all steps, outside the recurrence; so is
-    the derivative with respect to the recurrent weights.
-
-    Args:
-        cell: The cell, any of this module's.
-        x: [batch, time, *space, in].
-
-    Returns:
-        [batch, time, *space, features] in the cell's dtype.
+    Maps [batch, time, *space, in] to [batch, time, *space, features] in the cell's dtype. The
+    input's part of the gates is one convolution for all steps, outside the recurrence; so is the
+    derivative with respect to the recurrent weights.
     """
     inputs = _at_all_steps(cell.gate_inputs, x)
     kernel = cell.recurrent_kernel[...].astype(inputs.dtype)

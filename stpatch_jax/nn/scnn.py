@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, Shape, Windows
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, Fields, Shape
 from stpatch_jax.patches.windows import WindowSpec
 
 
@@ -63,6 +63,7 @@ class SCNNConfig(BackboneConfig[SCNN]):
         causal: Whether the temporal convolutions look back only.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": 8, "depth": 1}
     space_axes: int
     features: int = 64
     depth: int = 2
@@ -73,8 +74,3 @@ class SCNNConfig(BackboneConfig[SCNN]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(sizes=("features", "depth"), odd=("temporal_kernel_size", "spatial_kernel_size"))
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """One pair of width 8."""
-        return cls.for_windows(spec, features=8, depth=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -15,11 +15,11 @@ from stpatch_jax.nn.layers import (
     Backbone,
     BackboneConfig,
     Convolution,
+    Fields,
     LayerOptions,
     Shape,
-    Windows,
+    TubeletEmbedding,
 )
-from stpatch_jax.nn.tubelets import TubeletEmbedding
 from stpatch_jax.patches.folding import fold_patches
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -58,13 +58,11 @@ class UNet(Backbone):
         )
         extents = (1, *[config.kernel_size] * axes)
         widths = (*config.features, *config.features[-2::-1])
-        self.scales = nnx.List(
-            nnx.List(
-                ResidualBlock(extents, width, options=config, rngs=rngs)
-                for _ in range(config.depth)
-            )
+        blocks = [
+            [ResidualBlock(extents, width, options=config, rngs=rngs) for _ in range(config.depth)]
             for width in widths
-        )
+        ]
+        self.scales = nnx.List(map(nnx.List, blocks))
         self.norm = nnx.LayerNorm(config.features[0], rngs=rngs, **config.dtypes)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
@@ -131,6 +129,8 @@ class UNetConfig(BackboneConfig[UNet]):
         kernel_size: Odd extent of the convolutions along each space axis.
     """
 
+    tiny_fields: ClassVar[Fields] = {"features": (8, 16)}
+    base_fields: ClassVar[Fields] = {"features": (64, 128, 256), "depth": 2}
     spec: WindowSpec
     features: tuple[int, ...] = (32, 64, 128)
     depth: int = 1
@@ -144,13 +144,3 @@ class UNetConfig(BackboneConfig[UNet]):
             "ConvRecurrentBackbone for series",
         )
         self.check(sizes=("features", "depth"), odd=("kernel_size",))
-
-    @classmethod
-    def tiny(cls, spec: Windows) -> Self:
-        """Two scales of widths 8 and 16."""
-        return cls.for_windows(spec, features=(8, 16))
-
-    @classmethod
-    def base(cls, spec: Windows) -> Self:
-        """Three scales of widths 64, 128 and 256, two blocks each."""
-        return cls.for_windows(spec, features=(64, 128, 256), depth=2)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import check_choice, check_range, check_size, require, require_members
+from stpatch_jax.errors import check_choice, check_range, check_size, require
 from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
@@ -89,6 +89,7 @@ class Classify(TaskBase):
         InputError: The counts are none, or the class weights do not fit them.
     """
 
+    asks = CountedClasses
     config: ClassifyConfig
 
     def __init__(self, config: ClassifyConfig, *, class_counts: Sequence[int] = ()):
@@ -110,15 +111,6 @@ class Classify(TaskBase):
     def class_counts(self) -> tuple[int, ...]:
         """Number of training examples of each class, once `fitted`."""
         return self.fact("class_counts")
-
-    def fitted(self, data: CountedClasses) -> Self:
-        """The task with the class counts of the data.
-
-        Raises:
-            InputError: The data have none, or they do not fit the class weights.
-        """
-        require_members(data, CountedClasses, what="the data of Classify")
-        return type(self)(self.config, class_counts=data.class_counts)
 
     @property
     def networks(self) -> int:
@@ -142,11 +134,7 @@ class Classify(TaskBase):
         return BackboneWithHead(body, head)
 
     def check_batch(self, batch: Batch) -> None:
-        """Refuses labels that are no class of this task; for data on the host, before training.
-
-        Raises:
-            InputError: If a label is not an integer from 0 to classes - 1.
-        """
+        """Refuses labels that are no class of this task, as in `Task.check_batch`."""
         check_ids("label", batch["label"], len(self.class_counts))
 
     def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
@@ -160,32 +148,22 @@ class Classify(TaskBase):
         if weights == "balanced":
             weights = tuple(sum(counts) / (len(counts) * count) for count in counts)
         weighing: Any = {"mask": batch.get("example_mask"), "class_weights": weights}
-        smoothing = self.config.label_smoothing
+        options = {"label_smoothing": self.config.label_smoothing, **weighing}
         members = [member(batch["field"]) for member in members_of(model)]
-        each = [
-            losses.cross_entropy(logits, label, label_smoothing=smoothing, **weighing)
-            for logits in members
-        ]
+        each = [losses.cross_entropy(logits, label, **options) for logits in members]
         weight = jnp.sum(losses.label_weights(label, **weighing))
         metrics = {**self.score(_together(members), batch), "weight": weight}
         return jnp.mean(jnp.stack(each)), metrics
 
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
-        """Returns the probability of each class, [batch, classes] in float32.
-
-        Give `nnx.view(model, deterministic=True)` outside of training.
-        """
+        """Returns the probability of each class, [batch, classes] in float32."""
         members = [member(batch["field"]) for member in members_of(model)]
         return jax.nn.softmax(_together(members), axis=-1)
 
     def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
         """The accuracy of probabilities or logits [batch, classes]."""
-        counts = Confusion.of(
-            jnp.argmax(outputs, axis=-1),
-            batch["label"],
-            classes=len(self.class_counts),
-            mask=batch.get("example_mask"),
-        )
+        label, mask, classes = batch["label"], batch.get("example_mask"), len(self.class_counts)
+        counts = Confusion.of(jnp.argmax(outputs, axis=-1), label, classes=classes, mask=mask)
         return {"accuracy": jnp.asarray(counts.accuracy())}
 
     def baselines(self, batch: Batch) -> dict[str, jax.Array]:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import check_range, check_size, require, require_members
+from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.nn.heads import DetectionHead, Detections, non_maximum_suppression
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
 from stpatch_jax.tasks.models import BackboneWithHead
@@ -112,6 +112,7 @@ class Detect(TaskBase):
         InputError: Counts or box are none.
     """
 
+    asks = CountedObjects
     config: DetectConfig
 
     def __init__(
@@ -133,38 +134,6 @@ class Detect(TaskBase):
             f"axes, got {mean_box}; give the mean bounds of the training objects",
         )
 
-    @classmethod
-    def of(
-        cls,
-        config: DetectConfig,
-        boxes: np.ndarray,
-        label: np.ndarray,
-        *,
-        object_mask: np.ndarray,
-        classes: int,
-    ) -> Detect:
-        """Builds the task from the objects of the training data.
-
-        Args:
-            config: Settings.
-            boxes: [..., 2 * space axes] bounds, in cells.
-            label: [...] classes.
-            object_mask: Bool [...], True where there is an object.
-            classes: Number of classes.
-
-        Raises:
-            InputError: If there is no object, or an object does not fit.
-        """
-        boxes, label = boxes[object_mask], label[object_mask]
-        require(
-            len(boxes) > 0,
-            "the training data must have at least one object, got none; use data with objects",
-        )
-        _check_objects(boxes, label, classes)
-        counts = np.bincount(label.astype(int), minlength=classes)
-        mean_box = boxes.astype(np.float64).mean(axis=0)
-        return cls(config, class_counts=counts.tolist(), mean_box=mean_box.tolist())
-
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Number of training objects of each class, once `fitted`."""
@@ -174,15 +143,6 @@ class Detect(TaskBase):
     def mean_box(self) -> tuple[float, ...]:
         """Mean bounds of the training objects, once `fitted`."""
         return self.fact("mean_box")
-
-    def fitted(self, data: CountedObjects) -> Self:
-        """The task with the class counts and the mean box of the data.
-
-        Raises:
-            InputError: The data have none.
-        """
-        require_members(data, CountedObjects, what="the data of Detect")
-        return type(self)(self.config, class_counts=data.class_counts, mean_box=data.mean_box)
 
     def check_shapes(self, backbone: BackboneConfig, shapes: Shapes) -> None:
         """Refuses fields and boxes whose axes do not fit each other or the mean box.
@@ -215,15 +175,21 @@ class Detect(TaskBase):
         return BackboneWithHead(body, head)
 
     def check_batch(self, batch: Batch) -> None:
-        """Refuses objects this task cannot learn; for data on the host, before training.
+        """Refuses objects whose label is no class, or whose box is not finite or ends too early.
 
         Raises:
-            InputError: If an object's label is no class, or its box is not finite or ends before it
-                begins.
+            InputError: Naming the first one.
         """
         real = np.asarray(batch["object_mask"])
-        boxes, label = np.asarray(batch["boxes"])[real], np.asarray(batch["label"])[real]
-        _check_objects(boxes, label, len(self.class_counts))
+        check_ids("label", np.asarray(batch["label"])[real], len(self.class_counts))
+        boxes = np.asarray(batch["boxes"])[real]
+        lo, hi = np.split(boxes, 2, axis=-1)
+        wrong = boxes[~(np.isfinite(boxes).all(axis=-1) & (lo <= hi).all(axis=-1))]
+        require(
+            wrong.size == 0,
+            "boxes must be of finite bounds (lo..., hi...) with lo <= hi, got "
+            f"{wrong[:1].tolist()}; sort the bounds or mask the object",
+        )
 
     def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Computes focal loss + cross-entropy of the classes + box loss of a batch.
@@ -272,7 +238,7 @@ class Detect(TaskBase):
 
         Every window says one box with its most probable class; its score is the probability of an
         object times that of the class. Then `non_maximum_suppression`. Boxes may reach outside of
-        the field. Give `nnx.view(model, deterministic=True)` outside of training.
+        the field.
 
         Returns:
             [batch, time, detections] each, by falling score, where detections is the smallest of
@@ -320,17 +286,6 @@ def _check_boxes(boxes: tuple[int, ...], field: tuple[int, ...], numbers: int) -
     )
 
 
-def _check_objects(boxes: np.ndarray, label: np.ndarray, classes: int) -> None:
-    check_ids("label", label, classes)
-    lo, hi = np.split(boxes, 2, axis=-1)
-    wrong = boxes[~(np.isfinite(boxes).all(axis=-1) & (lo <= hi).all(axis=-1))]
-    require(
-        wrong.size == 0,
-        f"boxes must be of finite bounds (lo..., hi...) with lo <= hi, got {wrong[:1].tolist()}; "
-        "sort the bounds or mask the object",
-    )
-
-
 def _objects(batch: Batch, numbers: int) -> tuple[jax.Array, jax.Array]:
     """Returns which objects are real and their boxes, 0 where there is none."""
     boxes, mask = batch["boxes"], batch["object_mask"]
@@ -345,13 +300,7 @@ def _objects(batch: Batch, numbers: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _assign(boxes: jax.Array, window: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns each object's window, and whether it is the object that is learnt there.
-
-    Args:
-        boxes: [batch, time, objects, 2 * space axes].
-        window: [cells, 2 * space axes].
-        real: Bool [batch, time, objects].
-    """
+    """Returns each object's window, of [cells, bounds], and whether the object is learnt there."""
     axes = window.shape[-1] // 2
     middle, own = window[:, :axes] + window[:, axes:], boxes[..., :axes] + boxes[..., axes:]
     distance = own[..., None, :] - middle.reshape(1, 1, 1, *middle.shape)

@@ -34,6 +34,7 @@ _CHOICES = {
     "normalize": get_args(Normalize),
     "time": get_args(ForecastTime),
 }
+Step = Callable[[Any, jax.Array], jax.Array]
 Prediction = TypeVar("Prediction", jax.Array, np.ndarray)
 _NAIVE = ("seasonal_persistence", "climatology")
 # Whether each network sees its context with mean 0 and variance 1.
@@ -245,7 +246,7 @@ class Forecast(TaskBase):
         return ForecastModel(body, head, horizon=target[1])
 
     def check_batch(self, batch: Batch) -> None:
-        """Refuses a batch that does not suit the options; for data on the host, before training.
+        """Refuses a batch that does not suit the options, as in `Task.check_batch`.
 
         Raises:
             InputError: If the batch lacks a naive forecast that is used, or the task rolls out and
@@ -266,10 +267,7 @@ class Forecast(TaskBase):
         )
 
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
-        """Forecasts a batch.
-
-        Give `nnx.view(model, deterministic=True)` outside of training. Only `inputs` are used; a
-        rollout takes the context's last row for persistence.
+        """Forecasts a batch; a rollout takes the context's last row for persistence.
 
         Returns:
             [batch, horizon, *space, channel'], float32, in scaled units; with quantiles
@@ -329,8 +327,8 @@ class Forecast(TaskBase):
             a `model_weight`.
         """
         members = self._members(model, batch)
-        options = {"mask": real_entries(batch["target_mask"], batch)}
-        options["weights"] = batch.get("weights")
+        mask = real_entries(batch["target_mask"], batch)
+        options = {"mask": mask, "weights": batch.get("weights")}
         loss = _mean([self._loss(member, batch["target"], options) for member in members])
         if self.config.l1:
             loss += self.config.l1 * losses.l1_penalty(nnx.state(model, nnx.Param))
@@ -341,15 +339,11 @@ class Forecast(TaskBase):
             return losses.pinball(prediction, target, quantiles=self.config.quantiles, **options)
         if self.config.loss == "huber":
             return losses.huber(prediction, target, delta=self.config.huber_delta, **options)
-        by_name = {"mse": losses.mse, "mae": losses.mae}
-        return by_name[self.config.loss](prediction, target, **options)
+        loss = losses.mse if self.config.loss == "mse" else losses.mae
+        return loss(prediction, target, **options)
 
     def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
-        """Metrics of a forecast over all lead times.
-
-        Args:
-            outputs: The model's or a rule's, quantiles or points.
-            batch: The batch.
+        """Metrics of a forecast, of quantiles or points, over all lead times.
 
         Returns:
             `mae` and `rmse` of the point forecast over the real targets, unweighted and in scaled
@@ -378,18 +372,11 @@ class Forecast(TaskBase):
         }
 
 
-def _rollout(
-    step: Callable[[Any, jax.Array], jax.Array],
-    model: nnx.Module,
-    context: jax.Array,
-    *,
-    horizon: int,
-) -> jax.Array:
+def _rollout(step: Step, model: nnx.Module, context: jax.Array, *, horizon: int) -> jax.Array:
     """Forecasts a few steps at a time, `step(model, context)`, and feeds them back as context.
 
     One compiled loop, through which reverse mode differentiates, and in which dropout draws anew at
-    each turn: a model's state is threaded through it. (`inference.sliding_window_rollout` blends
-    the windows of a large field at each turn, without state.)
+    each turn. (`inference.sliding_window_rollout` blends windows of a large field, without state.)
     """
     length = context.shape[1]
     graphdef, streams, rest = nnx.split(model, nnx.RngState, ...)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import InputError, check_range, check_size, require, require_members
+from stpatch_jax.errors import InputError, check_range, check_size, require
 from stpatch_jax.metrics import bits_per_token
 from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
 from stpatch_jax.nn.heads import NextTokenHead
@@ -73,6 +73,7 @@ class NextToken(TaskBase):
     """
 
     inputs = ("tokens",)
+    asks = CountedTokens
     config: NextTokenConfig
 
     def __init__(self, config: NextTokenConfig, *, token_counts: Sequence[int] = ()):
@@ -83,15 +84,6 @@ class NextToken(TaskBase):
     def token_counts(self) -> tuple[int, ...]:
         """How often each token occurs in the training texts, once `fitted`."""
         return self.fact("token_counts")
-
-    def fitted(self, data: CountedTokens) -> Self:
-        """The task with the token counts of the data.
-
-        Raises:
-            InputError: The data have none.
-        """
-        require_members(data, CountedTokens, what="the data of NextToken")
-        return type(self)(self.config, token_counts=data.token_counts)
 
     def check_shapes(self, backbone: BackboneConfig, shapes: Shapes) -> None:
         """Refuses texts of one token, and backbones that do not embed the vocabulary.
@@ -130,28 +122,28 @@ class NextToken(TaskBase):
         """
         assert isinstance(backbone, TokenEmbeddingConfig)  # by check_shapes
         assert isinstance(body, TokenEmbedding)
-        _check_causal(backbone, body, shapes["tokens"][1] - 1)
-        vocabulary = len(self.token_counts)
-        head = NextTokenHead(
-            body.out_features, vocabulary=vocabulary, rngs=rngs, options=backbone.for_head
+        time = shapes["tokens"][1] - 1
+        (axis,), grid = body.spec.axes((time,)), body.grid_shape((time,))
+        aligned = grid == (time,) and axis.stride == 1
+        looks_back = axis.lo == axis.effective - 1 and getattr(backbone.backbone, "causal", True)
+        require(
+            aligned and looks_back,
+            f"the backbone of NextToken must be causal with one output per token, got "
+            f"{type(body.backbone).__name__} with {body.spec}, which has {grid[0]} for {time} "
+            "tokens or looks ahead; use stride 1, CAUSAL padding in time, and causal=True where "
+            "the config has it",
         )
-        return BackboneWithHead(body, head)
+        options: Any = {"vocabulary": len(self.token_counts), "options": backbone.for_head}
+        return BackboneWithHead(body, NextTokenHead(body.out_features, rngs=rngs, **options))
 
     def check_batch(self, batch: Batch) -> None:
-        """Refuses tokens that the vocabulary has not; for data on the host, before training.
-
-        Raises:
-            InputError: If a token is not an integer from 0 to vocabulary - 1.
-        """
+        """Refuses tokens that the vocabulary has not, as in `Task.check_batch`."""
         check_ids("tokens", batch["tokens"], len(self.token_counts))
 
     def predict(self, model: nnx.Module, batch: Batch) -> jax.Array:
         """Returns the log probabilities of the tokens 1, 2, ... of each text, given all before.
 
-        Give `nnx.view(model, deterministic=True)` outside of training.
-
-        Returns:
-            [batch, time - 1, vocabulary] float32, in nats.
+        They are [batch, time - 1, vocabulary] float32, in nats.
         """
         return jax.nn.log_softmax(model(batch["tokens"][:, :-1, None]), axis=-1)
 
@@ -164,12 +156,7 @@ class NextToken(TaskBase):
         return self._loss(self.predict(model, batch), batch)
 
     def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
-        """`bits_per_token` over the real tokens, and `weight`, their number.
-
-        Args:
-            outputs: Log probabilities [batch, time - 1, vocabulary].
-            batch: The batch.
-        """
+        """`bits_per_token` of outputs as of `predict`, and `weight`, the number of real tokens."""
         return self._loss(outputs, batch)[1]
 
     def _loss(self, outputs: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
@@ -190,8 +177,7 @@ class NextToken(TaskBase):
         """
         counts = np.asarray(self.token_counts, np.float64) + 1
         frequencies = jnp.asarray(np.log(counts / counts.sum()), jnp.float32)
-        batch_size, time = batch["tokens"].shape
-        shape = (batch_size, time - 1, len(counts))
+        shape = (*batch["tokens"][:, 1:].shape, len(counts))
         return {"unigram": jnp.broadcast_to(frequencies.reshape(1, 1, -1), shape)}
 
     def sample(
@@ -256,16 +242,3 @@ def _sample(
     first = prompt.shape[1]
     buffer = jnp.pad(prompt, ((0, 0), (0, length)))
     return jax.lax.fori_loop(first, first + length, add_token, buffer)
-
-
-def _check_causal(config: TokenEmbeddingConfig, body: TokenEmbedding, time: int) -> None:
-    """Refuses a backbone that could see the token it is to predict."""
-    (axis,) = body.spec.axes((time,))
-    aligned = body.grid_shape((time,)) == (time,) and axis.stride == 1
-    require(
-        aligned and axis.lo == axis.effective - 1 and getattr(config.backbone, "causal", True),
-        f"the backbone of NextToken must be causal with one output per token, got "
-        f"{type(body.backbone).__name__} with {body.spec}, which has "
-        f"{body.grid_shape((time,))[0]} for {time} tokens or looks ahead; use stride 1, CAUSAL "
-        "padding in time, and causal=True where the config has it",
-    )

@@ -90,11 +90,7 @@ class MaskedModel(BackboneWithHead):
         self.deterministic = False
 
     def set_view(self, *, deterministic: bool | None = None) -> None:
-        """Chooses, for `nnx.view`, between masks that are drawn anew and fixed ones.
-
-        Args:
-            deterministic: If True, masks are always the same.
-        """
+        """Chooses, for `nnx.view`, between masks that are drawn anew and the same one always."""
         if deterministic is not None:
             self.deterministic = deterministic
 
@@ -103,15 +99,10 @@ class MaskedModel(BackboneWithHead):
         return _evaluation_key() if self.deterministic else self.masks()
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Reconstructs a field of which a part is hidden.
+        """Reconstructs a field of which a part is hidden, [batch, time, *space, channel] float32.
 
-        Args:
-            x: [batch, time, *space, channel].
-            mask: Bool [batch, time, *space], True where a cell is hidden; None hides nothing.
-
-        Returns:
-            [batch, time, *space, channel] in float32; what `x` holds where it is hidden does not
-            count.
+        The mask is bool [batch, time, *space], True where a cell is hidden, whose value does not
+        count; None hides nothing.
         """
         if mask is None:
             return super().__call__(x)
@@ -149,13 +140,9 @@ class Reconstruct(TaskBase):
     def network(
         self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
     ) -> MaskedModel:
-        """Puts a `DenseHead` on a backbone; it is zero before training.
+        """Puts a `DenseHead`, zero before training, on a backbone whose windows cover the field.
 
-        Args:
-            body: The backbone that was built; its windows must cover the field.
-            backbone: Its config.
-            shapes: As in `build`.
-            rngs: Streams `params` and `mask`.
+        `rngs` has the streams `params` and `mask`.
         """
         field = tuple(shapes["field"])
         head = DenseHead(
@@ -170,11 +157,7 @@ class Reconstruct(TaskBase):
         return MaskedModel(body, head, channels=field[-1], rngs=rngs)
 
     def check_batch(self, batch: Batch) -> None:
-        """Refuses fields that hold something else than numbers; for data on the host.
-
-        Raises:
-            InputError: If a value is NaN or infinite.
-        """
+        """Refuses fields that hold NaN or infinity, as in `Task.check_batch`."""
         require(
             bool(np.isfinite(batch["field"]).all()),
             "field must be finite, got NaN or infinity; fill what is missing and say so in "
@@ -202,12 +185,8 @@ class Reconstruct(TaskBase):
     def mask(self, shape: Sequence[int], *, key: jax.Array) -> jax.Array:
         """Draws which cells are hidden: exactly as many patches in every example.
 
-        Args:
-            shape: Shape of the field, (batch, time, *space, channel).
-            key: PRNG key.
-
-        Returns:
-            Bool [batch, time, *space], True where a cell is hidden.
+        Of a field of shape (batch, time, *space, channel) bool [batch, time, *space], True where a
+        cell is hidden.
         """
         batch, cells = shape[0], tuple(shape[1:-1])
         grid, window, hidden = self._hidden(cells)
@@ -225,13 +204,7 @@ class Reconstruct(TaskBase):
         return self.mask(batch["field"].shape, key=_evaluation_key())
 
     def predict(self, model: MaskedModel, batch: Batch) -> jax.Array:
-        """Reconstructs a batch under its `evaluation_mask`.
-
-        Give `nnx.view(model, deterministic=True)` outside of training.
-
-        Returns:
-            [batch, time, *space, channel] in float32.
-        """
+        """Reconstructs a batch under its `evaluation_mask`: the field in float32."""
         return model(batch["field"], mask=self.evaluation_mask(batch))
 
     def loss(self, model: MaskedModel, batch: Batch) -> tuple[jax.Array, Metrics]:
@@ -245,10 +218,6 @@ class Reconstruct(TaskBase):
 
     def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
         """Metrics of a reconstruction over the real values that the `evaluation_mask` hides.
-
-        Args:
-            outputs: [batch, time, *space, channel], the model's or a rule's.
-            batch: The batch.
 
         Returns:
             `mse`, with a `data_range` R `psnr`, `10 log10(R^2 / mse)` in decibels, and `weight`,
@@ -267,12 +236,7 @@ class Reconstruct(TaskBase):
     def judged(self, batch: Batch, mask: jax.Array) -> jax.Array:
         """Where a reconstruction is judged: hidden values that are real, in real examples.
 
-        Args:
-            batch: The batch.
-            mask: Bool [batch, time, *space], True where a cell is hidden.
-
-        Returns:
-            Bool [batch, time, *space, channel].
+        Of a mask as `mask` gives, bool [batch, time, *space, channel].
         """
         judged = jnp.broadcast_to(mask[..., None], batch["field"].shape)
         if "field_mask" in batch:

@@ -10,18 +10,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.errors import check_size, require
+from stpatch_jax.errors import check_size, require, require_members
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
 from stpatch_jax.tasks.models import Ensemble
 
-Batch = Mapping[str, Any]
-"""Arrays by name, each [batch, ...]."""
-
-Metrics = dict[str, jax.Array]
-"""Scalars by name."""
-
-Shapes = Mapping[str, Sequence[int]]
-"""Shapes of the arrays of a batch, by name."""
+Batch = Mapping[str, Any]  # arrays by name, each [batch, ...]
+Metrics = dict[str, jax.Array]  # scalars by name
+Shapes = Mapping[str, Sequence[int]]  # of the arrays of a batch, by name
 
 
 class Task(Protocol):
@@ -71,7 +66,10 @@ class Task(Protocol):
         ...
 
     def predict(self, model: Any, batch: Batch) -> Any:
-        """What the model answers, a tree of [batch, ...]; reads `inputs` alone."""
+        """What the model answers, a tree of [batch, ...]; reads `inputs` alone.
+
+        Give `nnx.view(model, deterministic=True)` outside of training.
+        """
         ...
 
     def baselines(self, batch: Batch) -> Mapping[str, Any]:
@@ -97,6 +95,8 @@ class TaskBase:
 
     inputs: tuple[str, ...] = ("field",)
     config: Any = None
+    # The members of this protocol are the facts that `fitted` takes from the data.
+    asks: type | None = None
     _facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, config: Any, **facts: Any):
@@ -125,9 +125,16 @@ class TaskBase:
         return self._facts[name]
 
     def fitted(self, data: Any) -> Self:
-        """The task as it is."""
-        del data
-        return self
+        """The task with what it `asks` of the data; as it is, where that is nothing.
+
+        Raises:
+            InputError: The data do not know it, or it does not fit the config.
+        """
+        if self.asks is None:
+            return self
+        require_members(data, self.asks, what=f"the data of {type(self).__name__}")
+        names = [name for name in vars(self.asks) if not name.startswith("_")]
+        return type(self)(self.config, **{name: getattr(data, name) for name in names})
 
     @property
     def networks(self) -> int:
@@ -137,10 +144,8 @@ class TaskBase:
     def build(self, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs) -> nnx.Module:
         """Builds backbone and head for batches of the given shapes, or several of both.
 
-        Args:
-            backbone: Config of the backbone; its dropout and dtypes hold for the head too.
-            shapes: Shapes of the arrays of a batch, by name; the batch size does not matter.
-            rngs: Streams `params` and `dropout`, and those of the task.
+        The backbone's dropout and dtypes hold for the head too; `rngs` has the streams `params` and
+        `dropout`, and those of the task.
 
         Raises:
             InputError: The shapes do not fit each other, the backbone or the task; or the task was
@@ -169,14 +174,7 @@ class TaskBase:
     def network(
         self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
     ) -> nnx.Module:
-        """Puts the head on a backbone, such as a `BackboneWithHead`.
-
-        Args:
-            body: The backbone that was built.
-            backbone: Its config.
-            shapes: As in `build`.
-            rngs: As in `build`.
-        """
+        """Puts the head on a backbone that was built of its config, as a `BackboneWithHead`."""
         raise NotImplementedError
 
     def check_batch(self, batch: Batch) -> None:
@@ -184,12 +182,10 @@ class TaskBase:
 
     def baselines(self, batch: Batch) -> Mapping[str, Any]:
         """No naive rules."""
-        del batch
         return {}
 
     def score(self, outputs: Any, batch: Batch) -> Metrics:
         """No metrics but those of the loss."""
-        del outputs, batch
         return {}
 
 

@@ -1,6 +1,10 @@
 """Heads: from a feature map to the output of a task."""
 
-from stpatch_jax.nn.heads.classification import ClassificationHead, ClassificationReduce
+from stpatch_jax.nn.heads.classification import (
+    ClassificationHead,
+    ClassificationReduce,
+    NextTokenHead,
+)
 from stpatch_jax.nn.heads.dense import DenseHead
 from stpatch_jax.nn.heads.detection import (
     DetectionHead,
@@ -9,7 +13,6 @@ from stpatch_jax.nn.heads.detection import (
     non_maximum_suppression,
 )
 from stpatch_jax.nn.heads.forecast import ForecastHead, ForecastTime
-from stpatch_jax.nn.heads.next_token import NextTokenHead
 
 __all__ = [
     "ClassificationHead",

@@ -1,4 +1,4 @@
-"""ClassificationHead: one class for a whole field."""
+"""Heads of classes: one for a whole field, or the next token at every position of a sequence."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ class ClassificationHead(nnx.Module):
         reduce: "flatten" lines up all grid cells as one vector, so that it counts where a feature
             is; "mean" averages over them, which needs fewer weights and takes any grid.
         dropout: Probability that an input or hidden feature is dropped in training.
-        options: How the dense layers compute, store and split their parameters.
-        rngs: Streams `params` and `dropout`.
 
     Raises:
         InputError: If a size is not positive or `reduce` is not known.
@@ -83,3 +81,36 @@ class ClassificationHead(nnx.Module):
         for layer in self.layers[:-1]:
             y = jax.nn.relu(layer(self.dropout(y)))
         return self.layers[-1](self.dropout(y)).astype(jnp.float32)
+
+
+class NextTokenHead(nnx.Module):
+    """One logit per token of the vocabulary at every position, by one dense layer.
+
+    Its weights start at zero, so an untrained head holds all tokens for equally likely.
+
+    Maps [batch, nt, features] to logits [batch, nt, vocabulary] in float32.
+
+    Args:
+        in_features: Number of channels of the feature map.
+        vocabulary: Number of tokens.
+
+    Raises:
+        InputError: If the vocabulary has less than 2 tokens.
+    """
+
+    def __init__(
+        self, in_features: int, *, vocabulary: int, options: LayerOptions = FLOAT32, rngs: nnx.Rngs
+    ):
+        check_size("vocabulary", vocabulary, least=2)
+        self.in_features = in_features
+        zeros = nnx.initializers.zeros_init()
+        self.dense = options.linear(in_features, vocabulary, kernel_init=zeros, rngs=rngs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Maps [batch, nt, features] to logits [batch, nt, vocabulary] in float32."""
+        require(
+            features.ndim == 3 and features.shape[-1] == self.in_features,
+            f"the feature map must be (batch, time, {self.in_features}) without space, got shape "
+            f"{features.shape}; build the head with the backbone's out_features",
+        )
+        return self.dense(features).astype(jnp.float32)

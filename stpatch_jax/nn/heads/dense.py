@@ -34,9 +34,7 @@ class DenseHead(nnx.Module):
         bias: Whether a constant is added to each value; without, features of 0 give 0.
         blend: Taper of the average, see `fold_patches`: "uniform", or "linear", "hann", "gaussian",
             which weigh a window's centre more than its rim and so hide seams.
-        options: How the dense layer computes, stores and splits its parameters; the fold
-            accumulates in float32.
-        rngs: Stream `params`.
+        options: Those of the dense layer; the fold accumulates in float32.
 
     Raises:
         InputError: If `channels` is not positive, the blend is not known, the spec does not fit the
@@ -66,9 +64,8 @@ class DenseHead(nnx.Module):
         self.grid = self.spec.grid_shape(self.shape)
         self.patch_shape = (*self.spec.window_shape(self.shape), channels)
         zeros, values = nnx.initializers.zeros_init(), math.prod(self.patch_shape)
-        self.dense = options.linear(
-            in_features, values, use_bias=bias, kernel_init=zeros, rngs=rngs
-        )
+        init = {"use_bias": bias, "kernel_init": zeros}
+        self.dense = options.linear(in_features, values, rngs=rngs, **init)
         uncovered = int((cover_count(self.spec, self.shape) == 0).sum())
         require(
             uncovered == 0,

@@ -46,12 +46,9 @@ class DetectionMap:
     def flat(self) -> DetectionMap:
         """Returns the map with the axes `*ns` of the patch grid merged into one, row by row."""
         lead = self.score.shape[:2]
-        return DetectionMap(
-            self.score.reshape(*lead, -1),
-            self.label.reshape(*lead, -1, self.label.shape[-1]),
-            self.box.reshape(*lead, -1, self.box.shape[-1]),
-            self.window.reshape(-1, self.window.shape[-1]),
-        )
+        label, box = (x.reshape(*lead, -1, x.shape[-1]) for x in (self.label, self.box))
+        window = self.window.reshape(-1, self.window.shape[-1])
+        return DetectionMap(self.score.reshape(*lead, -1), label, box, window)
 
 
 @jax.tree_util.register_dataclass
@@ -94,8 +91,6 @@ class DetectionHead(nnx.Module):
         classes: Number of classes.
         hidden: Width of each hidden layer, with ReLU; empty for a linear head.
         dropout: Probability that an input or hidden feature is dropped in training.
-        options: How the dense layers compute, store and split their parameters.
-        rngs: Streams `params` and `dropout`.
 
     Raises:
         InputError: If there is no space axis, a size is not positive or the windows do not fit.
@@ -133,13 +128,11 @@ class DetectionHead(nnx.Module):
         self.layers = nnx.List(
             options.linear(*width, rngs=rngs) for width in itertools.pairwise(widths)
         )
-        self.readout = options.linear(
-            widths[-1],
-            self.offsets * values,
-            kernel_init=nnx.initializers.normal(0.01),
-            bias_init=_score_prior(self.offsets, values),
-            rngs=rngs,
-        )
+        inits = {
+            "kernel_init": nnx.initializers.normal(0.01),
+            "bias_init": _score_prior(self.offsets, values),
+        }
+        self.readout = options.linear(widths[-1], self.offsets * values, rngs=rngs, **inits)
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> DetectionMap:
@@ -230,23 +223,16 @@ def _best(detections: Detections, count: int) -> Detections:
     """Returns the valid detections of the best scores, by falling score, then invalid ones."""
     ranked = jnp.where(detections.valid, detections.score, -jnp.inf)
     _, index = jax.lax.top_k(ranked, min(count, ranked.shape[-1]))
-
-    def take(values: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(values, index, axis=-1)
-
-    return Detections(
-        jnp.take_along_axis(detections.boxes, index[..., None], axis=-2),
-        take(detections.score),
-        take(detections.label),
-        take(detections.valid),
+    score, label, valid = (
+        jnp.take_along_axis(values, index, axis=-1)
+        for values in (detections.score, detections.label, detections.valid)
     )
+    boxes = jnp.take_along_axis(detections.boxes, index[..., None], axis=-2)
+    return Detections(boxes, score, label, valid)
 
 
 def _answering(time: AxisWindows) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which grid time answers for each frame, [time], and for which of its frames, [time].
-
-    The second counts from 0, the first frame that any window answers for, seen from the window.
-    """
+    """Returns which grid time answers for each frame, and for which of its frames, from 0 on."""
     starts, frames = np.asarray(time.starts), np.arange(time.size)
     if time.lo >= time.effective - 1:
         own = starts + time.effective - 1
@@ -262,8 +248,4 @@ def _score_prior(offsets: int, values: int) -> nnx.Initializer:
     """Initialises the bias: the prior for the scores, zero for the rest."""
     bias = np.zeros((offsets, values))
     bias[:, 0] = -math.log((1 - _PRIOR) / _PRIOR)
-
-    def init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype) -> jax.Array:
-        return jnp.asarray(bias.reshape(shape), dtype)
-
-    return init
+    return lambda key, shape, dtype: jnp.asarray(bias.reshape(shape), dtype)

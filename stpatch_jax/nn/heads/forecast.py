@@ -34,10 +34,8 @@ class ForecastHead(DenseHead):
     quantiles to [batch, horizon, *space, channels, quantile].
 
     Args:
-        spec: The backbone's `spec`. Only its space part counts: window, stride, dilation and
-            padding. Of padding modes "wrap" is kept, so windows over the seam reach round the ring;
-            values that fall into other padding are dropped. A footprint does not restrict which
-            cells are forecast.
+        spec: The backbone's `spec`, as in `DenseHead`. Only its space part counts: window, stride,
+            dilation and padding.
         in_features: Number of channels of the feature map.
         space: Lengths of the space axes to forecast.
         horizon: Number of time steps to forecast.
@@ -48,9 +46,7 @@ class ForecastHead(DenseHead):
             which needs more weights and inputs of one length.
         grid_time: `nt` of the feature map, needed to flatten.
         bias: Whether a constant is added at each lead time, cell of the window and channel.
-        options: How the dense layer computes, stores and splits its parameters; the fold
-            accumulates in float32.
-        rngs: Stream `params`.
+        options: As in `DenseHead`.
 
     Raises:
         InputError: If a size is not positive, the quantiles do not increase in (0, 1), or the
