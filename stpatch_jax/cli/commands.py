@@ -108,9 +108,8 @@ def _train(arguments: list[str]) -> int:
     flags = _of_recipe(_Train, "train", arguments)
     if flags is None:
         return 0
-    with processes(
-        flags.coordinator, process_count=flags.process_count, process_index=flags.process_index
-    ):
+    count, index = flags.process_count, flags.process_index
+    with processes(flags.coordinator, process_count=count, process_index=index):
         text = train(flags.config, workdir=flags.workdir)
         if jax.process_index() > 0:
             return 0
@@ -144,13 +143,8 @@ def _search(arguments: list[str]) -> int:
     if flags is None:
         return 0
     directory = flags.workdir or Path("runs") / f"{flags.config.recipe}-search"
-    trials = search(
-        flags.config,
-        read_space(flags.space),
-        workdir=directory,
-        trials=flags.trials,
-        seed=flags.seed,
-    )
+    space = read_space(flags.space)
+    trials = search(flags.config, space, workdir=directory, trials=flags.trials, seed=flags.seed)
     rows = None if trials is None else table(trials, directory)
     return _ended(directory, rows and f"{rows}\ntable: {directory / 'search.md'}")
 
@@ -179,34 +173,21 @@ def _of_recipe(
         "recipes` describes them",
     )
     default = kind(recipe(name))
-    return _parsed(
-        type(default), f"{command} {name}", flags, default, inspect.getdoc(RECIPES[name])
-    )
+    options = {"default": default, "description": inspect.getdoc(RECIPES[name])}
+    return _parsed(type(default), f"{command} {name}", flags, **options)
 
 
-def _parsed(
-    kind: type[Flags],
-    command: str,
-    arguments: list[str],
-    default: Any = None,
-    description: str | None = None,
-) -> Flags:
+def _parsed(kind: type[Flags], command: str, arguments: list[str], **options: Any) -> Flags:
     """Reads flags; what a config refuses leaves as the sentence it said.
 
     tyro wraps such a sentence in a box of its own and exits, so what it prints is held back until
     it is known whether one of ours stands behind the exit.
     """
     held = io.StringIO()
-    options = {} if default is None else {"default": default, "description": description}
+    options |= {"prog": f"stpatch {command}", "config": (tyro.conf.FlagConversionOff,)}
     try:
         with contextlib.redirect_stderr(held), _without_shardings():
-            return tyro.cli(
-                kind,
-                args=arguments,
-                prog=f"stpatch {command}",
-                config=(tyro.conf.FlagConversionOff,),
-                **options,
-            )
+            return tyro.cli(kind, args=arguments, **options)
     except SystemExit as exit_:
         error: BaseException | None = exit_
         while error is not None and not isinstance(error, InputError):
@@ -270,16 +251,9 @@ class _Predict:
 
 
 def _predict(arguments: list[str]) -> int:
-    flags = _parsed(_Predict, "predict", arguments)
-    written = predict(
-        flags.run,
-        flags.input,
-        flags.output,
-        every=flags.every,
-        process_index=flags.process_index,
-        process_count=flags.process_count,
-    )
-    print(written)
+    flags = {**vars(_parsed(_Predict, "predict", arguments))}
+    run, source, target = (flags.pop(name) for name in ("run", "input", "output"))
+    print(predict(run, source, target, **flags))
     return 0
 
 
@@ -294,12 +268,5 @@ def _patches(arguments: list[str]) -> int:
     return 0
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "recipes": _recipes,
-    "train": _train,
-    "search": _search,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "explain": _explain,
-    "patches": _patches,
-}
+_EACH = (_recipes, _train, _search, _evaluate, _predict, _explain, _patches)
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {each.__name__[1:]: each for each in _EACH}

@@ -24,11 +24,7 @@ Place = Sequence[tuple[float, float]]
 
 
 def draw_maps(
-    field: xr.DataArray,
-    maps: Mapping[str, xr.DataArray],
-    *,
-    title: str,
-    place: Place | None = None,
+    field: xr.DataArray, maps: Mapping[str, xr.DataArray], *, title: str, place: Place | None = None
 ) -> Figure:
     """Draws every explanation over the field, one row a method.
 

@@ -14,7 +14,7 @@ from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.question import Asked, Question
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Reconstruct
 
 _UNMASKED = ("a model that is shown its whole input", "one with hidden parts")
@@ -80,12 +80,10 @@ class ReconstructionJudge(Judge):
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside the naive rules."""
         test = report["test"]
-        rows = ([name, of["rmse"], of["mae"]] for name, of in test["scaled"].items())
         return [
             f"Test: the hidden patches of {test['examples']} fields, in scaled units.",
             "",
-            *markdown_table(["", "RMSE", "MAE"], rows),
-            "",
+            *metric_table("", {"rmse": "RMSE", "mae": "MAE"}, test["scaled"]),
         ]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
