@@ -51,10 +51,9 @@ def accumulated(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
             return (nnx.state(one, nnx.Not(nnx.Param)), total, count + divisor), None
 
         first = {name: array[0] for name, array in cut(batch, parts, mesh).items()}
-        shapes = nnx.eval_shape(
+        (loss, metrics), grads = nnx.eval_shape(
             lambda: gradient(nnx.merge(graphdef, weights, rest, copy=True), first)
         )
-        (loss, metrics), grads = shapes
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (loss, metrics, grads))
         (rest, total, count), _ = jax.lax.scan(
             body, (rest, zeros, jnp.float32(0)), cut(batch, parts, mesh)

@@ -36,11 +36,7 @@ class _Policy:
 
 
 def _silence_orbax() -> Callable[[], object]:
-    """Drops the stack traces that Orbax logs for failures which are raised here as well.
-
-    Returns:
-        What ends that.
-    """
+    """Drops stack traces that Orbax logs of what is raised here too; returns what ends that."""
     logger = logging.getLogger("absl")
 
     # A filter for each `Checkpoints`: a logger takes one only once, and the first to close would
@@ -167,11 +163,7 @@ class Checkpoints:
             self._orbax.save_checkpointables_async(step, items, custom_metadata=record)
 
     def wait(self) -> None:
-        """Waits until every save is committed.
-
-        Raises:
-            InputError: If one could not be written.
-        """
+        """Waits until every save is committed; an InputError tells that one could not be."""
         with self._writing():
             self._orbax.wait()
 
@@ -242,11 +234,7 @@ class Checkpoints:
         return self._metrics.get(step, {})
 
     def best_step(self, criterion: str) -> int | None:
-        """Returns the step with the best validation metric, None where none was measured.
-
-        Args:
-            criterion: `min:NAME` or `max:NAME`. The earliest wins a tie.
-        """
+        """Returns the earliest best step by `min:NAME` or `max:NAME`, None without measurements."""
         return self._best_of(criterion, self.steps)
 
     def _best_of(self, criterion: str, steps: Sequence[int]) -> int | None:

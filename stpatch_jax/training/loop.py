@@ -46,11 +46,7 @@ PATIENCE = 10
 
 
 def most_steps_lost(checkpoint_every: int) -> int:
-    """How many steps a kill can cost: an interval, and those that a save may take to be committed.
-
-    >>> most_steps_lost(100)
-    125
-    """
+    """How many steps a kill can cost: an interval, and those beside a save, see `fit`."""
     return checkpoint_every + _longest_save(checkpoint_every)
 
 
@@ -96,10 +92,8 @@ def restore_state(
 ) -> tuple[TrainState, int, dict[str, Any]] | None:
     """Restores a committed checkpoint, by default the latest, onto any mesh.
 
-    What to judge and to use of it is `state.averaged()`.
-
-    Returns:
-        The state, its global step and the extras saved with it; None where nothing was saved.
+    Returns the state, of which `state.averaged()` is to be judged and used, its global step and the
+    extras saved with it; None where nothing was saved.
 
     Raises:
         InputError: If the checkpoint is damaged, or `create_model` and `config` make another state.
@@ -199,12 +193,8 @@ def fit(
         loss_fn, mesh, accumulate=config.accumulate, remat=config.remat, ema=config.ema
     )
     # Left last to first: the watchdog also watches the last save being committed.
-    with (
-        Watchdog(config.step_timeout) as watchdog,
-        sigterm(mesh) as stop,
-        jax.set_mesh(mesh),
-        checkpoints,
-    ):
+    watchdog = Watchdog(config.step_timeout)
+    with watchdog, sigterm(mesh) as stop, jax.set_mesh(mesh), checkpoints:
         phase = _Phases(watchdog)
         start = checkpoints.latest_step or 0
         require(
@@ -226,15 +216,9 @@ def fit(
             checkpoints.wait()
         best = checkpoints.best_step(config.keep_best) if config.keep_best else None
         validation = checkpoints.metrics(end) or None
-    machine = machine_metrics(
-        mesh,
-        phase.seconds,
-        end - start,
-        examples=config.batch_size,
-        patches=patches,
-        flops=gradient_flops(loss_fn, state.model, run.shapes) if run.shapes else None,
-        memory=run.memory,
-    )
+    flops = gradient_flops(loss_fn, state.model, run.shapes) if run.shapes else None
+    cost = {"examples": config.batch_size, "patches": patches, "flops": flops, "memory": run.memory}
+    machine = machine_metrics(mesh, phase.seconds, end - start, **cost)
     return FitResult(state, end, end < config.steps, validation, best, machine)
 
 
@@ -326,10 +310,8 @@ class _Run:
         return back
 
     def _settle(self, step: int, metrics: Metrics, saves: bool) -> None:
-        """Waits for a step, then validates, logs and saves it where that is due.
-
-        In this order, so that whatever a checkpoint stands for is in the log before it.
-        """
+        """Waits for a step, then validates, logs and saves it where that is due."""
+        # In this order, so that whatever a checkpoint stands for is in the log before it.
         with self.phase("step"):
             jax.block_until_ready(metrics)
         values, _ = self._fetch(step, metrics)
@@ -371,10 +353,8 @@ class _Run:
         )
 
     def _roll_back(self, step: int, rollbacks: int) -> dict[str, int]:
-        """Goes back to the last checkpoint due before a step, but not back in the data.
-
-        Not simply to the last checkpoint: one that SIGTERM left must not change what comes out.
-        """
+        """Goes back to the last checkpoint due before a step, but not back in the data."""
+        # Not simply to the last checkpoint: one that SIGTERM left must not change what comes out.
         due = (step - 1) // self.config.checkpoint_every * self.config.checkpoint_every
         with self.phase("save"):
             self.checkpoints.wait()

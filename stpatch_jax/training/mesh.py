@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import require
 from stpatch_jax.training.config import MeshConfig
 
 Batch = Mapping[str, Any]
@@ -26,11 +26,8 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
     The axis types are Auto: the compiler places the collectives. `space` is the innermost axis, so
     the devices that share an example are neighbours.
 
-    Args:
-        data: Size of the axis `data`; here and below, one -1 takes the devices that are left.
-        fsdp: Size of the axis `fsdp`.
-        space: Size of the axis `space`; must divide the devices of one process, which loads whole
-            examples.
+    The arguments are the sizes of the axes, as in `MeshConfig`; `space` must divide the devices of
+    one process, which loads whole examples.
 
     Raises:
         InputError: If the sizes do not multiply to the number of devices.
@@ -144,14 +141,13 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> Non
     """
     shares = mesh.size // mesh.shape.get("space", 1)
     unit = shares * accumulate
-    if batch_size % unit:
-        above = -(-batch_size // unit) * unit
-        below = above - unit
-        parts = f" in {accumulate} parts" if accumulate > 1 else ""
-        raise InputError(
-            f"the global batch size must be a multiple of {unit}, got {batch_size} on "
-            f"{shares} devices{parts}; use {f'{below} or {above}' if below else above}"
-        )
+    below = batch_size // unit * unit
+    parts = f" in {accumulate} parts" if accumulate > 1 else ""
+    require(
+        batch_size == below,
+        f"the global batch size must be a multiple of {unit}, got {batch_size} on {shares} "
+        f"devices{parts}; use {f'{below} or ' * bool(below)}{below + unit}",
+    )
 
 
 def shard_local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
@@ -181,13 +177,7 @@ def shard_global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
 
     Row `i` of the result is row `i` of the input, wherever the mesh has the devices of a process;
     `shard_local_batch` takes the parts that each process has read, in an order of its own.
-
-    Args:
-        batch: Arrays `(global batch, ...)`, the same in every process.
-        mesh: The mesh of `make_mesh`.
-
-    Returns:
-        As `shard_local_batch`.
+    Otherwise as there.
 
     Raises:
         InputError: If the batch does not split evenly over the devices.

@@ -98,11 +98,9 @@ def _pin(state: TrainState, mesh: Mesh) -> None:
 def _with_whole_weights(
     gradient: Callable[[nnx.Module], tuple[Any, nnx.State]], model: nnx.Module, mesh: Mesh
 ) -> tuple[Any, nnx.State]:
-    """Takes the gradient on gathered weights and leaves both split as the weights were.
-
-    Left to itself the compiler moves activations where a weight is split, and in a recurrence it
-    does so at every time step; here each weight is gathered once and each gradient reduced once.
-    """
+    """Takes the gradient on gathered weights and leaves both split as the weights were."""
+    # Left to itself the compiler moves activations where a weight is split, and in a recurrence it
+    # does so at every time step; here each weight is gathered once and each gradient reduced once.
     weights = nnx.as_pure(nnx.state(model, nnx.Param))
     whole = NamedSharding(mesh, PartitionSpec())
     nnx.update(model, jax.lax.with_sharding_constraint(weights, whole))
@@ -124,10 +122,7 @@ def create_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> 
 def abstract_state(
     create_model: CreateModel, config: TrainConfig, mesh: Mesh
 ) -> tuple[nnx.GraphDef[TrainState], nnx.State]:
-    """Returns the structure of `create_state` and its shapes with their shardings, at no cost.
-
-    This is what a checkpoint is restored into.
-    """
+    """Returns the structure and sharded shapes of `create_state`, to restore checkpoints into."""
     with jax.set_mesh(mesh):
         shapes = nnx.eval_shape(lambda: _new_state(create_model, config, mesh))
     graphdef, state = nnx.split(shapes)

@@ -142,10 +142,8 @@ def _entitle(figure: Figure, title: str) -> None:
 
 def _plane(maps: Mapping[str, xr.DataArray]) -> int:
     """The plane of a volume that counts most."""
-    total = sum(
-        np.abs(values.values) / (np.abs(values.values).max() or 1) for values in maps.values()
-    )
-    return int(np.argmax(np.sum(total, axis=(0, 2, 3))))
+    sizes = (np.abs(values.values) for values in maps.values())
+    return int(np.argmax(np.sum(sum(x / (x.max() or 1) for x in sizes), axis=(0, 2, 3))))
 
 
 def _outline(ax: Axes, rows: tuple[float, float], columns: tuple[float, float]) -> None:

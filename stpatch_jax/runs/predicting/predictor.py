@@ -102,11 +102,7 @@ class Predictor:
         return np.arange(0, count, every) if every else np.array([count - 1])
 
     def refuse_every(self) -> None:
-        """Refuses `--every`, where the examples have no order of time.
-
-        Raises:
-            InputError: It is given.
-        """
+        """Refuses `--every`, by an InputError, where the examples have no order of time."""
         require(
             self.request.every is None,
             f"--every must be left out of a run that forecasts nothing, got {self.request.every}; "

@@ -1,5 +1,6 @@
 """What a search tries: fields of a configuration by dotted name, and the values for each."""
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -54,12 +55,10 @@ class LogUniform:
         match = re.fullmatch(r"log_uniform\(([^,]*),([^,]*)\)", text.strip())
         if not match:
             return None
-        ends: list[Any] = []
-        for end in match.groups():
-            try:
-                ends.append(float(end))
-            except ValueError:
-                ends.append(end)
+        ends: list[Any] = list(match.groups())
+        for at, end in enumerate(match.groups()):
+            with contextlib.suppress(ValueError):  # The class refuses what is no number.
+                ends[at] = float(end)
         return cls(*ends)
 
 
@@ -146,14 +145,9 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
         numbers = random.permutation(combinations)[:trials]
     rows = []
     for number in numbers:
-        picks = np.unravel_index(number, [len(choices) for choices in lists])
-        values = (choices[pick] for choices, pick in zip(lists, picks, strict=True))
-        rows.append(
-            {
-                name: value.draw(random) if isinstance(value, LogUniform) else value
-                for name, value in zip(space, values, strict=True)
-            }
-        )
+        picks = np.unravel_index(number, list(map(len, lists)))
+        row = {name: of[at] for name, of, at in zip(space, lists, picks, strict=True)}
+        rows.append({k: x.draw(random) if isinstance(x, LogUniform) else x for k, x in row.items()})
     return rows
 
 
