@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -164,12 +164,9 @@ def shard_local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     Raises:
         InputError: If the global batch does not split evenly over the devices.
     """
-
-    def place(array: Any) -> jax.Array:
-        local, sharding = _placement(array, mesh, parts=jax.process_count())
-        return jax.make_array_from_process_local_data(sharding, local)
-
-    return {name: place(array) for name, array in batch.items()}
+    make = jax.make_array_from_process_local_data
+    parts = _placements(batch, mesh, jax.process_count())
+    return {name: make(sharding, local) for name, local, sharding in parts}
 
 
 def shard_global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
@@ -182,17 +179,17 @@ def shard_global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     Raises:
         InputError: If the batch does not split evenly over the devices.
     """
-
-    def place(array: Any) -> jax.Array:
-        whole, sharding = _placement(array, mesh, parts=1)
-        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
-
-    return {name: place(array) for name, array in batch.items()}
+    make = jax.make_array_from_callback
+    whole = _placements(batch, mesh, 1)
+    return {name: make(x.shape, sharding, x.__getitem__) for name, x, sharding in whole}
 
 
-def _placement(array: Any, mesh: Mesh, *, parts: int) -> tuple[np.ndarray, NamedSharding]:
-    """One of so many parts of an array of a batch, in the dtype and sharding of the whole."""
-    array = np.asarray(array)
-    check_batch_size(len(array) * parts, mesh)
-    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
-    return array, batch_sharding(mesh, shape=array.shape)
+def _placements(
+    batch: Batch, mesh: Mesh, parts: int
+) -> Iterator[tuple[str, np.ndarray, NamedSharding]]:
+    """Each array of one of so many parts of a batch, in the dtype and sharding of the whole."""
+    for name, values in batch.items():
+        array = np.asarray(values)
+        check_batch_size(len(array) * parts, mesh)
+        array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+        yield name, array, batch_sharding(mesh, shape=array.shape)

@@ -80,7 +80,6 @@ class ClassJudge(Judge):
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """The confusion matrix."""
-        del judged
         figure = plotting.new_figure(1, 1, size=(4.5, 4))
         confused = report["test"]["confusion"]
         plotting.confusion_matrix(confused, self.data.classes, ax=figure.axes[0])

@@ -57,7 +57,6 @@ class DefaultJudge(Judge):
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """Each metric times what its example weighs, and that weight."""
-        del batch
         return jax.tree.map(lambda values: values.sum(dtype=np.float64), answers)
 
     def validation(self, judged: Judged) -> dict[str, float]:

@@ -160,7 +160,6 @@ class ForecastJudge(Judge):
 
     def before_errors(self, test: Mapping[str, Any]) -> list[str]:
         """Lines before the tables of errors, for judges that have more to tell."""
-        del test
         return []
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
@@ -256,23 +255,16 @@ def _metrics(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
     pooled = {name: error.pooled() for name, error in errors.items()}
 
     def measured(of: Mapping[str, LeadTimeErrors], name: str, metric: str) -> np.ndarray:
-        return np.asarray(getattr(of[name], metric)())
+        if name != "skill":
+            return np.asarray(getattr(of[name], metric)())
+        rules = (measured(of, rule, metric) for rule in ("model", "persistence"))
+        return np.asarray(skill(*rules))
 
-    def gained(of: Mapping[str, LeadTimeErrors], metric: str) -> np.ndarray:
-        return np.asarray(skill(measured(of, "model", metric), measured(of, "persistence", metric)))
+    def entry(name: str, metric: str) -> dict[str, Any]:
+        per_lead, (over_all, *_) = (measured(of, name, metric) for of in (errors, pooled))
+        return {"per_lead": [finite(x) for x in per_lead], "all": finite(over_all)}
 
-    def entry(per_lead: np.ndarray, over_all: np.ndarray) -> dict[str, Any]:
-        return {"per_lead": [finite(x) for x in per_lead], "all": finite(over_all[0])}
-
-    by_rule = {
-        name: {
-            metric: entry(measured(errors, name, metric), measured(pooled, name, metric))
-            for metric in _METRICS
-        }
-        for name in errors
-    }
-    gains = {metric: entry(gained(errors, metric), gained(pooled, metric)) for metric in _METRICS}
-    return {**by_rule, "skill": gains}
+    return {name: {m: entry(name, m) for m in _METRICS} for name in (*errors, "skill")}
 
 
 def _error_table(errors: Mapping[str, Any], name: str) -> list[str]:

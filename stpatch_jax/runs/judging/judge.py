@@ -98,7 +98,6 @@ class Judge(abc.ABC):
 
         Judges that go by past errors take `past`, what came out of the validation split.
         """
-        del past
         count = len(self.data.source(split))
         collected = _Collected(count, self.shows(count))
         for batch, outputs in self.predicted(model, split):
@@ -122,22 +121,18 @@ class Judge(abc.ABC):
 
     def answers(self, batch: Batch, outputs: Tree) -> Tree:
         """What all of the following goes by [example, ...]: outputs and rules, in their units."""
-        del batch
         return outputs
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """What adds up over examples, of the real examples of a batch; float64 and integers."""
-        del batch, answers
         return {}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """What every example is kept of: a few numbers [example, ...], never a field."""
-        del batch, answers
         return {}
 
     def shows(self, count: int) -> Mapping[str, Shows]:
         """What plots show of which of the `count` examples of a split."""
-        del count
         return {}
 
     def header(self) -> dict[str, Any]:
@@ -158,7 +153,6 @@ class Judge(abc.ABC):
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """The pictures by name, beside the learning curve."""
-        del judged, report
         return {}
 
     def question(self, asked: Asked) -> Question:

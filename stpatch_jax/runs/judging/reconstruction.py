@@ -56,7 +56,6 @@ class ReconstructionJudge(Judge):
 
     def shows(self, count: int) -> Mapping[str, Shows]:
         """The first field."""
-        del count
 
         def first(batch: Batch, answers: Tree) -> Tree:
             return {"field": batch["field"], "hidden": answers["hidden"], "made": answers["made"]}
@@ -88,7 +87,6 @@ class ReconstructionJudge(Judge):
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """A slice of the first field, what is shown of it, what is made of that."""
-        del report
         shown = {name: values[0] for name, values in judged.shown["first"].items()}
         field, hidden = shown["field"][..., 0], shown["hidden"]
         pictures = {

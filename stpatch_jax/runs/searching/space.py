@@ -125,7 +125,18 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
     >>> candidates({"a": [1, 2], "b": [3]}, None, 0)
     [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
     """
-    _check_space(space)
+    require(
+        bool(space),
+        "the search space must name a field with its values, got none; give for example "
+        "--space model.patch_kernel_size=3,5",
+    )
+    for name, choice in space.items():
+        listed = isinstance(choice, Sequence) and not isinstance(choice, str)
+        require(
+            isinstance(choice, LogUniform) or (listed and bool(choice)),
+            f"the search space must have a list of values or a log_uniform for {name}, got "
+            f"{choice!r}; give at least one value",
+        )
     drawn = sorted(name for name, choice in space.items() if isinstance(choice, LogUniform))
     require(
         trials is not None or not drawn,
@@ -149,21 +160,6 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
         row = {name: of[at] for name, of, at in zip(space, lists, picks, strict=True)}
         rows.append({k: x.draw(random) if isinstance(x, LogUniform) else x for k, x in row.items()})
     return rows
-
-
-def _check_space(space: Space) -> None:
-    require(
-        bool(space),
-        "the search space must name a field with its values, got none; give for example "
-        "--space model.patch_kernel_size=3,5",
-    )
-    for name, choice in space.items():
-        listed = isinstance(choice, Sequence) and not isinstance(choice, str)
-        require(
-            isinstance(choice, LogUniform) or (listed and bool(choice)),
-            f"the search space must have a list of values or a log_uniform for {name}, got "
-            f"{choice!r}; give at least one value",
-        )
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
