@@ -49,9 +49,10 @@ def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
     Raises:
         InputError: The data cannot be used, or are no data set.
     """
-    data = config.data.load() if given is None else given
     if isinstance(given, InMemory):
         data = config.data.of(given)
+    else:
+        data = config.data.load() if given is None else given
     require_members(data, Data, what="the data")
     return data
 

@@ -185,8 +185,8 @@ class Run:
 
     def _batches(self, start_step: int) -> Iterator[Batch]:
         source, train = self.data.source("train"), self.config.train
-        order = {"batch_size": train.batch_size, "seed": train.seed}
-        return batch_iterator(source, start_step=start_step, **order)
+        size, seed = train.batch_size, train.seed
+        return batch_iterator(source, batch_size=size, seed=seed, start_step=start_step)
 
 
 def train(

@@ -22,6 +22,7 @@ TYPE = "type"
 
 _OWN = f"{__name__.partition('.')[0]}."
 _SCRIPT = "__main__:"
+_hints = functools.cache(get_type_hints)
 
 
 def to_values(config: Any, *, kind: Any = None) -> Any:
@@ -174,11 +175,6 @@ def _name(kind: type) -> str:
 
 def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 def _subclasses(kind: type) -> Iterator[type]:

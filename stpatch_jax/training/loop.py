@@ -128,14 +128,12 @@ def fit(
     number of CPU cores). The whole run is under `jax.set_mesh`, `validate` included.
 
     A save goes on beside the steps after it. A quarter of `config.checkpoint_every` (rounded up) of
-    them may begin, then the loop waits until it is committed: a kill costs at most those steps and
-    one interval.
+    them may begin, then the loop waits until it is committed: a kill costs those and one interval.
 
     Files: `workdir/checkpoints/STEP` every `config.checkpoint_every` steps and at the last;
-    `workdir/metrics.jsonl`, one object a step with `step`, `loss`, `grad_norm`, `skipped` and
-    `rollbacks` (so far), the metrics of `loss_fn` and, where validated, those as `validation/NAME`;
-    the same for TensorBoard in `workdir/tensorboard` where tensorboardX is installed; with
-    `config.profile`, `workdir/profile`.
+    `workdir/metrics.jsonl` and, as `MetricsLog` says, `workdir/tensorboard`: at each step `loss`,
+    `grad_norm`, `skipped` and `rollbacks` (so far), the metrics of `loss_fn` and, where validated,
+    those as `validation/NAME`; with `config.profile`, `workdir/profile`.
 
     A run that rolls back goes on after the step that was not finite, with the state of the last
     checkpoint due before it; all batches since that checkpoint count as skipped. The spike of a
@@ -178,12 +176,9 @@ def fit(
     abstract_state(create_model, config, mesh)
     to_bytes(arrays or {})
     workdir = Path(workdir).absolute()
-    checkpoints = Checkpoints(
-        workdir / "checkpoints",
-        keep=config.keep_checkpoints,
-        best=config.keep_best,
-        every=config.checkpoint_every if config.on_nonfinite == "rollback" else None,
-    )
+    every = config.checkpoint_every if config.on_nonfinite == "rollback" else None
+    keep, best = config.keep_checkpoints, config.keep_best
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep, best=best, every=every)
 
     def state_at(step: int) -> TrainState:
         restored = step and restore_state(create_model, config, checkpoints, mesh, step=step)

@@ -136,12 +136,8 @@ def _read_through(directory: Path) -> None:
 
 def make_record(state: Any, **entries: Any) -> dict[str, Any]:
     """The metadata of a checkpoint: version, structure, fingerprint, JSON entries, checksum."""
-    record = {
-        "version": stpatch_jax.__version__,
-        "structure": structure(state),
-        "fingerprint": int(fingerprint(state)),
-        **json.loads(json.dumps(entries)),
-    }
+    told = {"structure": structure(state), "fingerprint": int(fingerprint(state))}
+    record = {"version": stpatch_jax.__version__, **told, **json.loads(json.dumps(entries))}
     return {"record": record, "checksum": _checksum(record)}
 
 

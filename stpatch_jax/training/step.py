@@ -264,12 +264,7 @@ def make_train_step(
         state.skipped[...] += jnp.where(finite, 0, 1)
         _pin(state, mesh)
         metrics = {name: value for name, value in metrics.items() if name not in SCALES}
-        return metrics | {
-            "loss": loss,
-            "grad_norm": grad_norm,
-            "finite": finite,
-            "skipped": state.skipped[...],
-            "rollbacks": state.rollbacks[...],
-        }
+        metrics |= {"loss": loss, "grad_norm": grad_norm, "finite": finite}
+        return metrics | {"skipped": state.skipped[...], "rollbacks": state.rollbacks[...]}
 
     return TrainStep(update)

@@ -168,14 +168,12 @@ def draw_scores(
     plotting.deletion_curves(curves, ax=axes[0])
     for ax, (name, values) in zip(axes[1:], tables.items(), strict=True):
         if name == "channel_importance":
-            plotting.importance_bars(
-                values.mean("repeat").values.tolist(),
-                list(map(str, values.channel.values)),
-                ax=ax,
-                spread=values.std("repeat").values.tolist(),
-                unit=str(values.attrs["units"]),
-                title="loss without a channel",
+            means, spread = (
+                of.values.tolist() for of in (values.mean("repeat"), values.std("repeat"))
             )
+            names, unit = list(map(str, values.channel.values)), str(values.attrs["units"])
+            style = {"unit": unit, "title": "loss without a channel"}
+            plotting.importance_bars(means, names, ax=ax, spread=spread, **style)
         else:
             shares = values.sum("channel", keep_attrs=True)
             plotting.map_panel(shares, ax=ax, title="lags and neighbours in use")

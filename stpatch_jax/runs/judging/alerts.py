@@ -77,20 +77,16 @@ class FieldJudge(ForecastJudge):
         event = alert.happened(real, self.thresholds)
         scored = np.isfinite(real) & np.isfinite(self.thresholds)
         axes = tuple(range(2, event.ndim))
-        probabilities = {
-            name: self._probability(name, values) for name, values in answers["units"].items()
-        }
+        probabilities = {k: self._probability(k, x) for k, x in answers["units"].items()}
         if self.data.config.climatology is not None:
             rows = batch["index"][:, None] + np.arange(self.data.horizon)
             frequency = self.data.event_frequency(self.data.times[rows.ravel()])
             probabilities["frequency"] = frequency.reshape(event.shape)
         known = np.isfinite(real)
+        errors = {k: np.where(known, x - real, 0.0) for k, x in answers["units"].items()}
         return {
             "known": known.sum(axes),
-            "squares": {
-                name: np.square(np.where(known, values - real, 0.0)).sum(axes)
-                for name, values in answers["units"].items()
-            },
+            "squares": {name: np.square(values).sum(axes) for name, values in errors.items()},
             "scored": scored.sum(axes),
             "events": (event & scored).sum(axes),
             "rules": {

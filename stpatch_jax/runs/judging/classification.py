@@ -118,9 +118,5 @@ def confusion(rows: Tree, name: str) -> Confusion:
 def _metrics(rows: Tree, name: str) -> dict[str, float | None]:
     counts, values = confusion(rows, name), rows["probabilities"][name]
     score = values[:, 1] if values.shape[-1] == 2 else values
-    return {
-        "accuracy": finite(counts.accuracy()),
-        "mcc": finite(counts.mcc()),
-        "macro_f1": finite(counts.macro_f1()),
-        "auc": finite(roc_auc(score, rows["label"])),
-    }
+    metrics = {name: finite(getattr(counts, name)()) for name in ("accuracy", "mcc", "macro_f1")}
+    return {**metrics, "auc": finite(roc_auc(score, rows["label"]))}

@@ -186,13 +186,12 @@ def _truth(box: np.ndarray, frame: int, example: Batch, classes: Sequence[str]) 
 
 def total(clips: Sequence[AveragePrecision] | np.ndarray) -> AveragePrecision:
     """Some clips together, each of them once or several times."""
-    return AveragePrecision(
-        clips[0].thresholds,
-        np.concatenate([clip.score for clip in clips]),
-        np.concatenate([clip.label for clip in clips]),
-        np.concatenate([clip.hit for clip in clips], axis=1),
-        np.sum([clip.objects for clip in clips], axis=0),
+    score, label, hit = (
+        np.concatenate([getattr(clip, name) for clip in clips], axis=-1)
+        for name in ("score", "label", "hit")
     )
+    objects = np.sum([clip.objects for clip in clips], axis=0)
+    return AveragePrecision(clips[0].thresholds, score, label, hit, objects)
 
 
 def _precision_recall(of: AveragePrecision) -> dict[str, np.ndarray]:

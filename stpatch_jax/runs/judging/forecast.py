@@ -14,7 +14,7 @@ from stpatch_jax.data import Batch, ForecastData, truth
 from stpatch_jax.metrics import LeadTimeErrors, skill
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.question import Asked, Question, coordinate_text
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import markdown_table, metric_table
 from stpatch_jax.tasks import Forecast
 
 _MOST_SERIES = 9
@@ -136,6 +136,7 @@ class ForecastJudge(Judge):
         test, data = report["test"], report["data"]
         span = data["splits"]["test"]
         unit = test["original"]["unit"]
+        rules = {"model": f"MAE model ({unit})", "persistence": "MAE persistence"}
         dropped = data.get("companies_dropped", {})
         return [
             f"{report['context']} rows in, {report['horizon']} rows out. "
@@ -151,11 +152,7 @@ class ForecastJudge(Judge):
             "",
             *_rule_table(test["scaled"]),
             *_rules_by_lead(test["original"]),
-            *markdown_table(
-                ["series", f"MAE model ({unit})", "MAE persistence"],
-                ((name, mae["model"], mae["persistence"]) for name, mae in test["series"].items()),
-            ),
-            "",
+            *metric_table("series", rules, test["series"]),
         ]
 
     def before_errors(self, test: Mapping[str, Any]) -> list[str]:

@@ -68,13 +68,11 @@ class ReconstructionJudge(Judge):
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """RMSE and MAE of the hidden values by rule, in scaled units."""
-        return {
-            "examples": judged.count,
-            "scaled": {
-                name: {"rmse": finite(errors.rmse()[0]), "mae": finite(errors.mae()[0])}
-                for name, errors in judged.sums.items()
-            },
+        scaled = {
+            name: {"rmse": finite(errors.rmse()[0]), "mae": finite(errors.mae()[0])}
+            for name, errors in judged.sums.items()
         }
+        return {"examples": judged.count, "scaled": scaled}
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside the naive rules."""
