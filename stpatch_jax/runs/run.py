@@ -39,9 +39,7 @@ SPLITS = ("train", "validation", "test")
 class Run:
     """A configuration together with its data, its task and the mesh, ready to be trained.
 
-    Args:
-        config: The configuration.
-        data: A data set, or what `config.data.of` makes one of, in place of `config.data.load()`.
+    A data set, or what `config.data.of` makes one of, stands in place of `config.data.load()`.
 
     Raises:
         InputError: The data cannot be used, or model, data and devices do not fit each other;
@@ -127,10 +125,7 @@ class Run:
         require_same_data(directory, self.data)
 
     def fit(self, directory: RunDirectory, *, progress: bool = True) -> FitResult:
-        """Trains to the end in a claimed directory, or goes on there.
-
-        Nothing of the test split is read.
-        """
+        """Trains to the end in a claimed directory, or goes on there, without the test split."""
         return fit(
             self.create_start,
             self.task.loss,

@@ -34,11 +34,7 @@ class MetricsLog:
 
     The cut writes a new file and renames it over the old one. Only the first process writes. Where
     tensorboardX is installed, the numbers also go to TensorBoard, in `tensorboard/` beside the
-    file; there a cut hides what comes after it.
-
-    Args:
-        path: The file; made where it is missing.
-        step: The last step to keep, 0 for none.
+    file; there a cut hides what comes after it. A missing file is made.
 
     Raises:
         InputError: If the file cannot be written.

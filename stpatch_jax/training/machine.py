@@ -60,11 +60,7 @@ def machine_metrics(
 
 
 class Profile:
-    """A profile of the steps 3 to 5 of a process, for TensorBoard or Perfetto.
-
-    Args:
-        folder: Where it goes; None takes none.
-    """
+    """A profile of the steps 3 to 5 of a process, for TensorBoard or Perfetto; None takes none."""
 
     def __init__(self, folder: Path | None):
         self._folder, self._steps, self._open = folder, 0, contextlib.ExitStack()

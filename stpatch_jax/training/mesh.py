@@ -56,14 +56,8 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     parameters of a backbone, and the moments of the optimiser inherit it) lies as that says. Of the
     others, those of `SMALLEST_SPLIT` elements or more are split over `fsdp` along their longest
     axis that its size divides, the last of them if there are several. Whatever is left, and any
-    axis that its share of the mesh does not divide, lies whole on every device.
-
-    Args:
-        state: A state of `nnx.state`, concrete, traced or of shapes.
-        mesh: The mesh of `make_mesh`.
-
-    Returns:
-        The tree of `state` with a `NamedSharding` in the place of each array.
+    axis that its share of the mesh does not divide, lies whole on every device. The state is one of
+    `nnx.state`, concrete, traced or of shapes; a `NamedSharding` takes the place of each array.
 
     Raises:
         InputError: If an annotation names an axis that the mesh does not have.
@@ -119,11 +113,7 @@ def batch_sharding(mesh: Mesh, *, shape: Sequence[int] = ()) -> NamedSharding:
 
     The first axis is split over `data` and `fsdp`. Where the mesh has more than one device along
     `space`, arrays `(batch, time, *space, channel)` of four axes or more are split over it along
-    their first space axis, if it divides that.
-
-    Args:
-        mesh: The mesh.
-        shape: The shape of the array; without it the rule of the first axis alone.
+    their first space axis, if it divides that. Without a shape it is the rule of the first axis.
     """
     batch = tuple(name for name in mesh.axis_names if name != "space")
     spatial = len(shape) >= 4 and mesh.shape.get("space", 1) > 1
@@ -153,13 +143,9 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> Non
 def shard_local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's part of a global batch on its devices.
 
-    Args:
-        batch: Arrays `(global batch / processes, ...)`; in a single process the whole batch.
-            64-bit numbers become 32-bit ones unless JAX's x64 mode is on.
-        mesh: The mesh of `make_mesh`.
-
-    Returns:
-        Global arrays `(global batch, ...)`, sharded by `batch_sharding`.
+    Arrays `(global batch / processes, ...)`, in a single process the whole batch, become global
+    ones `(global batch, ...)`, sharded by `batch_sharding`. 64-bit numbers become 32-bit ones
+    unless JAX's x64 mode is on.
 
     Raises:
         InputError: If the global batch does not split evenly over the devices.

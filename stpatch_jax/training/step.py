@@ -149,10 +149,7 @@ class TrainStep:
     validates, saves or rolls back would have to bring them up to date. Here the state is walked at
     the first call with it, the compiled function is handed a flat list of its arrays, and the new
     ones are put in their places. So a state must not change in structure once it was stepped; its
-    values may.
-
-    Args:
-        update: `(state, batch) -> metrics`, to be traced; it mutates the state.
+    values may. What is traced, `(state, batch) -> metrics`, mutates the state.
     """
 
     def __init__(self, update: Callable[[TrainState, Batch], Metrics]):

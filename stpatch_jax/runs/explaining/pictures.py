@@ -158,22 +158,22 @@ def draw_scores(
 ) -> Figure:
     """Draws how faithful the explanations are, and what channels, lags and neighbours count.
 
-    Args:
-        curves: What `deletion_insertion` gave, by method.
-        tables: `channel_importance` and `neighborhood_weights`, where they are known.
-        title: What is explained.
+    That is what `deletion_insertion` gave, by method, and `channel_importance` and
+    `neighborhood_weights`, where they are known.
     """
     figure = plotting.new_figure(1, 1 + len(tables), size=(5.5 * (1 + len(tables)), 4.6))
     axes = list(figure.axes)
     plotting.deletion_curves(curves, ax=axes[0])
     for ax, (name, values) in zip(axes[1:], tables.items(), strict=True):
         if name == "channel_importance":
-            means, spread = (
-                of.values.tolist() for of in (values.mean("repeat"), values.std("repeat"))
+            plotting.importance_bars(
+                values.mean("repeat").values.tolist(),
+                list(map(str, values.channel.values)),
+                ax=ax,
+                spread=values.std("repeat").values.tolist(),
+                unit=str(values.attrs["units"]),
+                title="loss without a channel",
             )
-            names, unit = list(map(str, values.channel.values)), str(values.attrs["units"])
-            style = {"unit": unit, "title": "loss without a channel"}
-            plotting.importance_bars(means, names, ax=ax, spread=spread, **style)
         else:
             shares = values.sum("channel", keep_attrs=True)
             plotting.map_panel(shares, ax=ax, title="lags and neighbours in use")

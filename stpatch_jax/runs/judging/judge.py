@@ -72,13 +72,8 @@ class Judge(abc.ABC):
 
     It gives `sums` for what is added up, `rows` where a score needs every example (ranks,
     intervals), `shows` for what is drawn, and `validation` and `report` out of these. A task
-    without one of its own is judged by `DefaultJudge`.
-
-    Args:
-        task: The task.
-        data: The data.
-        mesh: The mesh of the run.
-        batch_size: Examples of a global batch, a multiple of the number of devices.
+    without one of its own is judged by `DefaultJudge`. Global batches have `batch_size` examples, a
+    multiple of the number of devices.
 
     Raises:
         InputError: Task or data lack a member that is asked of them.

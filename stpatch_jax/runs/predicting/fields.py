@@ -59,10 +59,8 @@ class FieldPredictor(Predictor):
             f"--process-count must be 1 for all but a .zarr output, got {request.process_count} "
             f"for {target}; choose a .zarr",
         )
-        with (
-            replaced(target) as part,
-            tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder,
-        ):
+        beside = tempfile.TemporaryDirectory
+        with replaced(target) as part, beside(dir=target.parent, prefix=".") as folder:
             self._forecast(field, store := Path(folder, "forecasts.zarr"), every)
             with xr.open_zarr(store, chunks=None) as forecasts:
                 whole = forecasts.load()

@@ -39,10 +39,7 @@ class Predictor:
         @predictors(MyTask, MyData)
         class MyPredictor(Predictor): ...
 
-    Args:
-        run: The run.
-        data: What its data configuration restored from the file.
-        request: What is to be predicted.
+    Its `data` are what the data configuration of the run restored from the file.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz")

@@ -163,11 +163,9 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """Returns a configuration in which the named fields have other values.
+    """Returns a configuration in which fields have other values, by their dotted names.
 
-    Args:
-        config: The configuration.
-        values: By dotted name, fields of `model`, `task` and `train`, and `data.context`.
+    They are fields of `model`, `task` and `train`, and `data.context`.
 
     Raises:
         InputError: A field is not there or may not be searched, or a value does not fit it.
