@@ -53,10 +53,7 @@ def to_values(config: Any, *, kind: Any = None) -> Any:
 def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Config:
     """Builds the configuration of a type that `to_values` described.
 
-    Args:
-        kind: The type: a dataclass, or whatever a field of one is declared with.
-        values: JSON values.
-        where: What they are, for messages.
+    The type is a dataclass, or whatever a field of one is declared with; messages call it `where`.
 
     Raises:
         InputError: An entry is missing, unknown or of another type, or names a class that is not

@@ -166,12 +166,8 @@ class Checkpoints:
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
         """Restores a checkpoint onto the devices that `abstract` names, whatever wrote it.
 
-        Args:
-            step: A committed step.
-            abstract: The pytree of `jax.ShapeDtypeStruct`, each with a sharding on real devices.
-
-        Returns:
-            The state and the extras it was saved with.
+        That is a pytree of `jax.ShapeDtypeStruct`, each with a sharding on real devices. What comes
+        back is the state and the extras it was saved with.
 
         Raises:
             InputError: If the checkpoint is damaged, `arrays` included, holds another state than

@@ -68,10 +68,7 @@ class ExplainConfig:
 
 
 def explain_run(config: ExplainConfig) -> str:
-    """Explains one answer as `explain` does and writes it into the run directory.
-
-    Returns:
-        What `explanation.md` holds.
+    """Explains one answer as `explain` does, writes it and returns what `explanation.md` holds.
 
     Raises:
         InputError: The run, its data or a flag cannot be used; nothing was written.

@@ -92,11 +92,9 @@ class ForecastJudge(Judge):
         last = max(_MOST_ROWS, 4 * self.data.horizon)
 
         def lines(batch: Batch, answers: Tree) -> Tree:
-            units = {name: answers["units"][name] for name in _DRAWN if name in answers["units"]}
-            return {
-                "index": batch["index"],
-                "lines": {name: self._middles(values) for name, values in units.items()},
-            }
+            units = answers["units"].items()
+            lines = {name: self._middles(values) for name, values in units if name in _DRAWN}
+            return {"index": batch["index"], "lines": lines}
 
         return {"lines": Shows(range(max(0, count - last), count), lines)}
 

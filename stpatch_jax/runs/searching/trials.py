@@ -58,11 +58,11 @@ def search(
 
     The test split is never read: `stpatch evaluate` on the best trial's directory reports on it,
     once. What counts is the first figure of the task's summary, such as the MAE of a forecast,
-    after the last step. Every trial is a run directory of its own,
-    named by its values, so the same call resumes and trains nothing twice, more `trials` keep the
-    first ones, and another space those that it shares. After each trial `search.json` and
-    `search.md` in `workdir` hold the table so far. A run that fails (its loss is not finite, say)
-    stands in the table with the reason, and the next call tries it again.
+    after the last step. Every trial is a run directory of its own, named by its values, so the same
+    call resumes and trains nothing twice, more `trials` keep the first ones, and another space
+    those that it shares. After each trial `search.json` and `search.md` in `workdir` hold the table
+    so far. A run that fails (its loss is not finite, say) stands in the table with the reason, and
+    the next call tries it again.
 
     Args:
         config: What holds for every trial; of it only `train.steps` may grow between calls.
@@ -174,8 +174,7 @@ def table(trials: Sequence[Trial], workdir: Path) -> str:
     Best is t with a = 3; `stpatch evaluate s/t` reports it on the test split.
     <BLANKLINE>
     """
-    fields = list(trials[0].values)
-    measured = list(trials[0].validation or {})
+    fields, measured = list(trials[0].values), list(trials[0].validation or {})
     rows = [["trial", *fields, *measured]]
     for trial in trials:
         figures = trial.validation or {}
