@@ -19,6 +19,7 @@ from stpatch_jax.nn import Backbone
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judged, judges
+from stpatch_jax.runs.judging.registry import kind_of
 from stpatch_jax.runs.judging.report import draw_plots, summary
 from stpatch_jax.runs.trained import load_run, require_same_data
 from stpatch_jax.runs.values import finite, plain, to_values, without_arrays
@@ -158,7 +159,7 @@ class Run:
         report = {
             "recipe": self.config.recipe,
             "version": stpatch_jax.__version__,
-            "task": type(self.task).__name__,
+            "task": kind_of(self.task),
             "step": step,
             "parameters": self.parameters,
             "patches": self.patches,

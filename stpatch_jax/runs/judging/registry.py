@@ -55,3 +55,8 @@ class Registry(Generic[Served]):
             f"{type(task).__name__} on {type(data).__name__}; register one, as there are for "
             f"{known}"
         )
+
+
+def kind_of(thing: Any) -> str:
+    """The name of the class of a task or a data set, for reports."""
+    return type(thing).__name__
