@@ -66,21 +66,23 @@ def _run(arguments: list[str]) -> int:
         return 0 if arguments else 2
     command, *rest = arguments
     check_choice("the command", command, tuple(_COMMANDS))
-    return _COMMANDS[command](rest)
+    text = _COMMANDS[command](rest)
+    if text is not None:
+        print(text)
+    return 0
 
 
 def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _recipes(arguments: list[str]) -> int:
+def _recipes(arguments: list[str]) -> str:
     require(
         not arguments or arguments[0] in _HELP,
         f"`stpatch recipes` must have no arguments, got {' '.join(arguments)!r}; leave them out",
     )
-    for name, build in sorted(RECIPES.items()):
-        print(f"{name}: {inspect.getdoc(build)}\n")
-    return 0
+    described = (f"{name}: {inspect.getdoc(build)}\n" for name, build in sorted(RECIPES.items()))
+    return "\n".join(described)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,16 +106,15 @@ class _Train:
     process_index: int | None = None
 
 
-def _train(arguments: list[str]) -> int:
+def _train(arguments: list[str]) -> str | None:
     flags = _of_recipe(_Train, "train", arguments)
     if flags is None:
-        return 0
-    with processes(
-        flags.coordinator, process_count=flags.process_count, process_index=flags.process_index
-    ):
+        return None
+    count, index = flags.process_count, flags.process_index
+    with processes(flags.coordinator, process_count=count, process_index=index):
         text = train(flags.config, workdir=flags.workdir)
         if jax.process_index() > 0:
-            return 0
+            return None
     directory = flags.workdir or Path("runs") / flags.config.recipe
     return _ended(directory, text and f"{text}\nreport and plots: {directory}")
 
@@ -139,29 +140,22 @@ class _Search:
     workdir: Path | None = None
 
 
-def _search(arguments: list[str]) -> int:
+def _search(arguments: list[str]) -> str | None:
     flags = _of_recipe(_Search, "search", arguments)
     if flags is None:
-        return 0
+        return None
     directory = flags.workdir or Path("runs") / f"{flags.config.recipe}-search"
-    trials = search(
-        flags.config,
-        read_space(flags.space),
-        workdir=directory,
-        trials=flags.trials,
-        seed=flags.seed,
-    )
+    space = read_space(flags.space)
+    trials = search(flags.config, space, workdir=directory, trials=flags.trials, seed=flags.seed)
     rows = None if trials is None else table(trials, directory)
     return _ended(directory, rows and f"{rows}\ntable: {directory / 'search.md'}")
 
 
-def _ended(directory: Path, text: str | None) -> int:
-    """Prints what came out; None where SIGTERM ended it."""
+def _ended(directory: Path, text: str | None) -> str | None:
+    """What came out; None where SIGTERM ended it, which is told."""
     if text is None:
         print(f"stopped by SIGTERM; the same command goes on from {directory}", file=sys.stderr)
-    else:
-        print(text)
-    return 0
+    return text
 
 
 def _of_recipe(
@@ -179,34 +173,21 @@ def _of_recipe(
         "recipes` describes them",
     )
     default = kind(recipe(name))
-    return _parsed(
-        type(default), f"{command} {name}", flags, default, inspect.getdoc(RECIPES[name])
-    )
+    options = {"default": default, "description": inspect.getdoc(RECIPES[name])}
+    return _parsed(type(default), f"{command} {name}", flags, **options)
 
 
-def _parsed(
-    kind: type[Flags],
-    command: str,
-    arguments: list[str],
-    default: Any = None,
-    description: str | None = None,
-) -> Flags:
+def _parsed(kind: type[Flags], command: str, arguments: list[str], **options: Any) -> Flags:
     """Reads flags; what a config refuses leaves as the sentence it said.
 
     tyro wraps such a sentence in a box of its own and exits, so what it prints is held back until
     it is known whether one of ours stands behind the exit.
     """
     held = io.StringIO()
-    options = {} if default is None else {"default": default, "description": description}
+    options |= {"prog": f"stpatch {command}", "config": (tyro.conf.FlagConversionOff,)}
     try:
         with contextlib.redirect_stderr(held), _without_shardings():
-            return tyro.cli(
-                kind,
-                args=arguments,
-                prog=f"stpatch {command}",
-                config=(tyro.conf.FlagConversionOff,),
-                **options,
-            )
+            return tyro.cli(kind, args=arguments, **options)
     except SystemExit as exit_:
         error: BaseException | None = exit_
         while error is not None and not isinstance(error, InputError):
@@ -242,9 +223,8 @@ class _Evaluate:
     run: tyro.conf.Positional[Path]
 
 
-def _evaluate(arguments: list[str]) -> int:
-    print(evaluate(_parsed(_Evaluate, "evaluate", arguments).run))
-    return 0
+def _evaluate(arguments: list[str]) -> str:
+    return evaluate(_parsed(_Evaluate, "evaluate", arguments).run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,37 +249,22 @@ class _Predict:
     process_index: int | None = None
 
 
-def _predict(arguments: list[str]) -> int:
-    flags = _parsed(_Predict, "predict", arguments)
-    written = predict(
-        flags.run,
-        flags.input,
-        flags.output,
-        every=flags.every,
-        process_index=flags.process_index,
-        process_count=flags.process_count,
-    )
-    print(written)
-    return 0
+def _predict(arguments: list[str]) -> str:
+    flags = {**vars(_parsed(_Predict, "predict", arguments))}
+    run, source, target = (flags.pop(name) for name in ("run", "input", "output"))
+    return predict(run, source, target, **flags)
 
 
-def _explain(arguments: list[str]) -> int:
+def _explain(arguments: list[str]) -> str:
     config = _parsed(ExplainConfig, "explain", arguments)
-    print(f"{explain_run(config)}\n\nmaps and figures: {config.run / 'explanation.nc'}, .png")
-    return 0
+    return f"{explain_run(config)}\n\nmaps and figures: {config.run / 'explanation.nc'}, .png"
 
 
-def _patches(arguments: list[str]) -> int:
-    print(inspect_patches(_parsed(PatchesConfig, "patches", arguments)))
-    return 0
+def _patches(arguments: list[str]) -> str:
+    return inspect_patches(_parsed(PatchesConfig, "patches", arguments))
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "recipes": _recipes,
-    "train": _train,
-    "search": _search,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "explain": _explain,
-    "patches": _patches,
+_EACH = (_recipes, _train, _search, _evaluate, _predict, _explain, _patches)
+_COMMANDS: dict[str, Callable[[list[str]], str | None]] = {
+    each.__name__[1:]: each for each in _EACH
 }

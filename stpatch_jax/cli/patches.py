@@ -13,13 +13,7 @@ from stpatch_jax.data import open_field
 from stpatch_jax.data.fields.describing import binary, describe_patches, patch_summary, product
 from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.files import replaced
-from stpatch_jax.nn.costs import (
-    WindowCost,
-    nearby_windows,
-    window_cost,
-    window_costs,
-    windowed_backbones,
-)
+from stpatch_jax.nn.costs import nearby_windows, window_cost, window_costs, windowed_backbones
 from stpatch_jax.patches.canonical import PaddingName
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.plotting.patches_of_file import draw_patches
@@ -65,16 +59,11 @@ def inspect_patches(config: PatchesConfig) -> str:
         InputError: If the file cannot be read, the windows do not fit it, or the picture cannot be
             written; then nothing is.
     """
-    spec = WindowSpec(
-        config.window,
-        stride=_one_or_each(config.stride),
-        dilation=_one_or_each(config.dilation),
-        padding=_one_or_each(config.padding),
-    )
+    others = ("stride", "dilation", "padding")
+    spec = WindowSpec(config.window, **{n: _one_or_each(getattr(config, n)) for n in others})
     options: dict[str, Any] = {"dims": config.dims} if config.dims else {}
-    field = open_field(
-        config.file, variables=None if config.variable is None else [config.variable], **options
-    )
+    variables = None if config.variable is None else [config.variable]
+    field = open_field(config.file, variables=variables, **options)
     lines = describe_patches(patch_summary(field, spec))
     if config.costs is not None:
         lines += "\n\n" + _costs(config.costs, config.backbone, field, spec)
@@ -89,6 +78,7 @@ def _one_or_each(values: Sequence[Any] | None) -> Any:
 
 
 def _costs(times: int, name: str, field: xr.DataArray, spec: WindowSpec) -> str:
+    """A table of what the windows and those near them cost; the windows asked for are marked."""
     check_range("--costs, the time steps of an example,", times, 1, len(field))
     backbones = windowed_backbones()
     check_choice("--backbone", name, sorted(backbones))
@@ -100,17 +90,6 @@ def _costs(times: int, name: str, field: xr.DataArray, spec: WindowSpec) -> str:
     asked = window_cost(shape, spec, backbone, channels=channels, memory=True)
     specs = dict.fromkeys([spec, *nearby_windows(spec, shape)])
     costs = window_costs(shape, specs, backbone, channels=channels)
-    return describe_costs(costs, asked=asked, name=name)
-
-
-def describe_costs(costs: Sequence[WindowCost], *, asked: WindowCost, name: str) -> str:
-    """A table of `window_costs`, beside the windows that were asked for.
-
-    Args:
-        costs: The list.
-        asked: The windows asked for, which are marked.
-        name: Name of the backbone.
-    """
     memory = "" if asked.memory is None else f", {binary(asked.memory)} of memory on this platform"
     grid = product(asked.grid)
     lines = [

@@ -10,26 +10,6 @@ from stpatch_jax.runs.run import Run, evaluate, train
 from stpatch_jax.runs.searching import search
 from stpatch_jax.runs.trained import TrainedRun, load_run
 
-__all__ = [
-    "Asked",
-    "DefaultJudge",
-    "Judge",
-    "Judged",
-    "Predictor",
-    "Question",
-    "Registry",
-    "Run",
-    "RunConfig",
-    "RunDirectory",
-    "Shows",
-    "TrainedRun",
-    "ask",
-    "evaluate",
-    "explain",
-    "judges",
-    "load_run",
-    "predict",
-    "predictors",
-    "search",
-    "train",
-]
+__all__ = ["Asked", "DefaultJudge", "Judge", "Judged", "Predictor", "Question", "Registry", "Run"]
+__all__ += ["RunConfig", "RunDirectory", "Shows", "TrainedRun", "ask", "evaluate", "explain"]
+__all__ += ["judges", "load_run", "predict", "predictors", "search", "train"]

@@ -44,19 +44,15 @@ InMemory = xr.DataArray | xr.Dataset | np.ndarray | tuple
 
 
 def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
-    """The data of a run.
-
-    Args:
-        config: Its configuration.
-        given: A data set, or what `config.data.of` makes one of; None loads `config.data`.
+    """The data of a run: a data set, or what `config.data.of` makes one of; None loads them.
 
     Raises:
         InputError: The data cannot be used, or are no data set.
     """
-    if given is None:
-        data = config.data.load()
+    if isinstance(given, InMemory):
+        data = config.data.of(given)
     else:
-        data = config.data.of(given) if isinstance(given, InMemory) else given
+        data = config.data.load() if given is None else given
     require_members(data, Data, what="the data")
     return data
 

@@ -62,8 +62,7 @@ class RunDirectory:
         if train.get("steps", 0) <= now["steps"]:
             free["steps"] = now["steps"]
         before = {**before, "train": {**train, **free}}
-        changed = difference(before, config)
-        if changed:
+        if changed := difference(before, config):
             name, old, new = changed
             raise InputError(
                 f"the run in {self.path} must go on with {name} = {old!r}, got {new!r}; repeat its "

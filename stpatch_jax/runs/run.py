@@ -40,9 +40,7 @@ SPLITS = ("train", "validation", "test")
 class Run:
     """A configuration together with its data, its task and the mesh, ready to be trained.
 
-    Args:
-        config: The configuration.
-        data: A data set, or what `config.data.of` makes one of, in place of `config.data.load()`.
+    A data set, or what `config.data.of` makes one of, stands in place of `config.data.load()`.
 
     Raises:
         InputError: The data cannot be used, or model, data and devices do not fit each other;
@@ -72,9 +70,8 @@ class Run:
         self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
         self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self._abstract, nnx.Param)))
         self.patches = _patches(self._abstract, self.shapes[self.task.inputs[0]])
-        self.judge = judges.of(self.task, self.data)(
-            self.task, self.data, self.mesh, batch_size=config.train.batch_size
-        )
+        judge, size = judges.of(self.task, self.data), config.train.batch_size
+        self.judge = judge(self.task, self.data, self.mesh, batch_size=size)
         self._validated: Judged | None = None
 
     def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -129,10 +126,7 @@ class Run:
         require_same_data(directory, self.data)
 
     def fit(self, directory: RunDirectory, *, progress: bool = True) -> FitResult:
-        """Trains to the end in a claimed directory, or goes on there.
-
-        Nothing of the test split is read.
-        """
+        """Trains to the end in a claimed directory, or goes on there, without the test split."""
         return fit(
             self.create_start,
             self.task.loss,
@@ -154,12 +148,9 @@ class Run:
     def report(
         self, directory: RunDirectory, model: nnx.Module, step: int, machine: Mapping[str, Any]
     ) -> str:
-        """Judges a model on the test split, and writes its report and its plots.
+        """Judges a model on the test split, writes its plots and its report, and returns the text.
 
         The model is the one that was validated last, if any was: that is not done again.
-
-        Returns:
-            The report as Markdown text.
         """
         if self._validated is None:
             self.validate(model)
@@ -189,13 +180,9 @@ class Run:
         return text
 
     def _batches(self, start_step: int) -> Iterator[Batch]:
-        settings = self.config.train
-        return batch_iterator(
-            self.data.source("train"),
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            start_step=start_step,
-        )
+        source, train = self.data.source("train"), self.config.train
+        size, seed = train.batch_size, train.seed
+        return batch_iterator(source, batch_size=size, seed=seed, start_step=start_step)
 
 
 def train(
@@ -242,14 +229,9 @@ def train(
 
 
 def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str:
-    """Computes the report of a run anew from its latest checkpoint and writes it.
+    """Computes the report of a run anew from its latest checkpoint, writes and returns it.
 
-    Args:
-        workdir: The run directory.
-        data: As in `train`, for a run that was trained on data in memory.
-
-    Returns:
-        The report as Markdown text.
+    `workdir` is the run directory, `data` as in `train`, for a run of data in memory.
 
     Raises:
         InputError: The directory is no run, or has no checkpoint yet.
@@ -257,23 +239,16 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     trained = load_run(workdir)
     run = Run(trained.config, data=data)
     require_same_data(trained.directory, run.data)
-    with Checkpoints(trained.directory.checkpoints) as checkpoints:
-        restored = restore_state(
-            run.create_model, run.config.train, checkpoints, run.mesh, step=trained.step
-        )
+    directory, step, settings = trained.directory, trained.step, run.config.train
+    with Checkpoints(directory.checkpoints) as checkpoints:
+        restored = restore_state(run.create_model, settings, checkpoints, run.mesh, step=step)
     assert restored is not None  # the run has that checkpoint
-    before = trained.directory.report() or {}
-    return run.report(
-        trained.directory, restored[0].averaged(), trained.step, before.get("machine", {})
-    )
+    machine = (directory.report() or {}).get("machine", {})
+    return run.report(directory, restored[0].averaged(), step, machine)
 
 
 def _first_example(data: Data) -> dict[str, np.ndarray]:
-    """The first training example, as a batch of one.
-
-    Raises:
-        InputError: A split is no source or is empty, or the example is not of numbers.
-    """
+    """The first training example, as a batch of one."""
     for split in SPLITS:
         source = data.source(split)
         require_members(source, Source, what=f"the {split} split")

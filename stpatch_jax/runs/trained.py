@@ -142,10 +142,7 @@ class TrainedRun:
 
 
 def load_run(directory: str | Path) -> TrainedRun:
-    """Opens the latest checkpoint of a run; its data are not needed.
-
-    Args:
-        directory: The run directory.
+    """Opens the latest checkpoint of a run directory; the data of the run are not needed.
 
     Raises:
         InputError: It is no run directory, has no whole checkpoint yet, or one of another version.
@@ -165,19 +162,10 @@ def load_run(directory: str | Path) -> TrainedRun:
     )
     state = with_arrays(extras["state"], arrays)
     named = json.dumps(extras, sort_keys=True) + digest_of(state)
-    return TrainedRun(
-        directory=run,
-        config=config,
-        step=step,
-        task=config.task.create(facts=extras["facts"]),
-        state=state,
-        shapes=extras["shapes"],
-        identity={
-            "recipe": config.recipe,
-            "step": str(step),
-            "run": hashlib.sha256(named.encode()).hexdigest()[:16],
-        },
-    )
+    digest = hashlib.sha256(named.encode()).hexdigest()[:16]
+    identity = {"recipe": config.recipe, "step": str(step), "run": digest}
+    task = config.task.create(facts=extras["facts"])
+    return TrainedRun(run, config, step, task, state, extras["shapes"], identity)
 
 
 def require_same_data(run: RunDirectory, data: Data) -> None:
@@ -186,14 +174,12 @@ def require_same_data(run: RunDirectory, data: Data) -> None:
     Raises:
         InputError: They have changed.
     """
-    if (latest := _latest(run)) is None:
-        return
-    before = latest[1].get("digests", {})
-    changed = [split for split, digest in before.items() if data.digest(split) != digest]
-    if changed:
-        raise InputError(
+    _, extras, _ = _latest(run) or (0, {}, {})
+    for split, digest in extras.get("digests", {}).items():
+        require(
+            data.digest(split) == digest,
             f"the data of the run in {run.path} must be what it was trained on, got another "
-            f"{changed[0]} split; restore the data or choose another --workdir"
+            f"{split} split; restore the data or choose another --workdir",
         )
 
 

@@ -22,6 +22,7 @@ TYPE = "type"
 
 _OWN = f"{__name__.partition('.')[0]}."
 _SCRIPT = "__main__:"
+_hints = functools.cache(get_type_hints)
 
 
 def to_values(config: Any, *, kind: Any = None) -> Any:
@@ -29,11 +30,7 @@ def to_values(config: Any, *, kind: Any = None) -> Any:
 
     A `PartitionSpec` becomes the list of its entries, a number that JSON lacks its text. Where a
     field is declared with a base class, as `RunConfig.model` is, an entry `type` names the class
-    that it holds, `module:name`.
-
-    Args:
-        config: The configuration.
-        kind: The type it is declared with; its own by default.
+    that it holds, `module:name`; of `config` itself that is where it is not of its declared `kind`.
 
     Examples:
         >>> from stpatch_jax import WindowSpec
@@ -56,10 +53,7 @@ def to_values(config: Any, *, kind: Any = None) -> Any:
 def from_values(kind: type[Config], values: Any, *, where: str = "config") -> Config:
     """Builds the configuration of a type that `to_values` described.
 
-    Args:
-        kind: The type: a dataclass, or whatever a field of one is declared with.
-        values: JSON values.
-        where: What they are, for messages.
+    The type is a dataclass, or whatever a field of one is declared with; messages call it `where`.
 
     Raises:
         InputError: An entry is missing, unknown or of another type, or names a class that is not
@@ -106,13 +100,14 @@ def _read(kind: Any, values: Any, where: str) -> Any:
 
 def _one_of(kind: Any, values: Any, where: str) -> Any:
     """The first type of a union that the values fit; what a dataclass says of them is passed on."""
+    configs = [x for x in get_args(kind) if dataclasses.is_dataclass(x)]
+    configs = configs if isinstance(values, Mapping) else []
     for entry in get_args(kind):
-        if not (dataclasses.is_dataclass(entry) and isinstance(values, Mapping)):
+        if entry not in configs:
             with contextlib.suppress(InputError):
                 return _read(entry, values, where)
-    for entry in get_args(kind):
-        if dataclasses.is_dataclass(entry) and isinstance(values, Mapping):
-            return _read(entry, values, where)
+    if configs:
+        return _read(configs[0], values, where)
     raise InputError(f"{where} must be {_type_name(kind)}, got {values!r}; correct it")
 
 
@@ -142,9 +137,8 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
             "another version, so train the run anew"
         )
     hints = _hints(kind)
-    return kind(
-        **{name: _read(hints[name], values[name], f"{where}.{name}") for name in sorted(names)}
-    )
+    read = {name: _read(hints[name], values[name], f"{where}.{name}") for name in sorted(names)}
+    return kind(**read)
 
 
 def _named(kind: type, name: Any, where: str) -> type:
@@ -180,11 +174,6 @@ def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
 
 
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _subclasses(kind: type) -> Iterator[type]:
     for found in kind.__subclasses__():
         yield found
@@ -201,19 +190,14 @@ def difference(before: Any, now: Any, *, where: str = "") -> tuple[str, Any, Any
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in sorted(before.keys() | now.keys()):
             inner = f"{where}.{name}" if where else name
-            found = difference(before.get(name), now.get(name), where=inner)
-            if found:
-                return found
+            if changed := difference(before.get(name), now.get(name), where=inner):
+                return changed
         return None
     return None if before == now else (where, before, now)
 
 
 def plain(values: Any, *, where: str) -> Any:
-    """The JSON values of a tree; NumPy's numbers become those of Python.
-
-    Args:
-        values: Dicts and lists of numbers and strings.
-        where: What they are, for messages.
+    """The JSON values of a tree of dicts and lists; NumPy's numbers become those of Python.
 
     Raises:
         InputError: Something else is among them.

@@ -19,31 +19,8 @@ from stpatch_jax.training.prefetch import prefetch_to_mesh
 from stpatch_jax.training.record import fingerprint
 from stpatch_jax.training.step import TrainState, create_state, make_train_step
 
-__all__ = [
-    "Checkpoints",
-    "FitResult",
-    "MeshConfig",
-    "OptimizerConfig",
-    "TrainConfig",
-    "TrainState",
-    "batch_sharding",
-    "check_batch_size",
-    "create_state",
-    "export_weights",
-    "fingerprint",
-    "first_process_first",
-    "fit",
-    "learning_rate_schedule",
-    "load_weights",
-    "make_mesh",
-    "make_optimizer",
-    "make_train_step",
-    "prefetch_to_mesh",
-    "processes",
-    "replicate",
-    "restore_state",
-    "shard_global_batch",
-    "shard_local_batch",
-    "state_sharding",
-    "to_host",
-]
+__all__ = ["Checkpoints", "FitResult", "MeshConfig", "OptimizerConfig", "TrainConfig", "TrainState"]
+__all__ += ["batch_sharding", "check_batch_size", "create_state", "export_weights", "fingerprint"]
+__all__ += ["first_process_first", "fit", "learning_rate_schedule", "load_weights", "make_mesh"]
+__all__ += ["make_optimizer", "make_train_step", "prefetch_to_mesh", "processes", "replicate"]
+__all__ += ["restore_state", "shard_global_batch", "shard_local_batch", "state_sharding", "to_host"]

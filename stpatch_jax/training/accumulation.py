@@ -26,13 +26,8 @@ def accumulated(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
     that is divided by a count only where there is something to count (`Detect`) also has the metric
     `divisor`, that count, and becomes `sum(w x) / sum(divisor)`, by 1 if that is 0. Metrics of a
     part of weight 0 mean nothing and are left out. What else the model holds passes from part to
-    part: each draws its own dropout, and each moves batch statistics.
-
-    Args:
-        gradient: Of one part.
-        parts: Their number.
-        mesh: The mesh that the batch lies on. Each device cuts its own examples into parts, so
-            nothing moves between devices.
+    part: each draws its own dropout, and each moves batch statistics. Each device of the mesh cuts
+    its own examples into parts, so nothing moves between devices.
     """
 
     def accumulated(model: Any, batch: Batch) -> Any:
@@ -51,10 +46,9 @@ def accumulated(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
             return (nnx.state(one, nnx.Not(nnx.Param)), total, count + divisor), None
 
         first = {name: array[0] for name, array in cut(batch, parts, mesh).items()}
-        shapes = nnx.eval_shape(
+        (loss, metrics), grads = nnx.eval_shape(
             lambda: gradient(nnx.merge(graphdef, weights, rest, copy=True), first)
         )
-        (loss, metrics), grads = shapes
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (loss, metrics, grads))
         (rest, total, count), _ = jax.lax.scan(
             body, (rest, zeros, jnp.float32(0)), cut(batch, parts, mesh)

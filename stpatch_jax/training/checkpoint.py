@@ -1,11 +1,11 @@
 """Checkpoints: Orbax behind one small file, which takes neither half nor foreign arrays."""
 
 import contextlib
-import dataclasses
 import logging
 import math
+import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,34 +13,17 @@ from orbax.checkpoint import v1 as ocp
 
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.training.record import (
-    first_line,
     load_arrays,
     load_bytes,
     make_record,
     read_record,
     to_bytes,
+    writing,
 )
 
 
-@dataclasses.dataclass
-class _Policy:
-    """What Orbax asks which checkpoints stay."""
-
-    staying: Callable[[list[int]], set[int]]
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        staying = self.staying(steps)
-        return [step in staying for step in steps]
-
-
 def _silence_orbax() -> Callable[[], object]:
-    """Drops the stack traces that Orbax logs for failures which are raised here as well.
-
-    Returns:
-        What ends that.
-    """
+    """Drops stack traces that Orbax logs of what is raised here too; returns what ends that."""
     logger = logging.getLogger("absl")
 
     # A filter for each `Checkpoints`: a logger takes one only once, and the first to close would
@@ -96,7 +79,7 @@ class Checkpoints:
                 str(self.directory),
                 context=context,
                 save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
-                preservation_policy=_Policy(self._staying),
+                preservation_policy=types.SimpleNamespace(should_preserve=self._stay),
                 cleanup_tmp_directories=keep is not None,
             )
         except OSError as error:
@@ -123,13 +106,14 @@ class Checkpoints:
         """The committed steps, in order."""
         return [checkpoint.step for checkpoint in self._orbax.checkpoints]
 
-    def _staying(self, steps: list[int]) -> set[int]:
-        """Those of some steps that stay on disk."""
-        steps = sorted(steps)
-        staying = steps[-self._keep :] if self._keep else steps
+    def _stay(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """What Orbax asks: which checkpoints stay on disk."""
+        steps = sorted(checkpoint.step for checkpoint in checkpoints)
+        staying = steps[-self._keep :] if self._keep else [*steps]
         if self._every:
             staying += [step for step in steps if step % self._every == 0][-1:]
-        return {*staying, self._best and self._best_of(self._best, steps)} - {None}
+        best = self._best and self._best_of(self._best, steps)
+        return [one.step == best or one.step in staying for one in checkpoints]
 
     def save(
         self,
@@ -162,46 +146,28 @@ class Checkpoints:
         finite = {name: x if math.isfinite(x) else None for name, x in metrics.items()}
         record = make_record(state, step=step, extras=extras, metrics=finite, arrays=layout)
         self._metrics[step] = metrics
-        with self._writing():
+        with writing(self.directory):
             items = {"state": state, **({"arrays": stored} if stored else {})}
             self._orbax.save_checkpointables_async(step, items, custom_metadata=record)
 
     def wait(self) -> None:
-        """Waits until every save is committed.
-
-        Raises:
-            InputError: If one could not be written.
-        """
-        with self._writing():
+        """Waits until every save is committed; an InputError tells that one could not be."""
+        with writing(self.directory):
             self._orbax.wait()
 
     def close(self) -> None:
         """Waits as `wait` does, and ends the writing."""
         try:
-            with self._writing():
+            with writing(self.directory):
                 self._orbax.close()
         finally:
             self._let_orbax_log()
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
-            raise InputError(
-                f"{self.directory} must be writable, got {first_line(error)!r}; make room or make "
-                "it writable and run again, what was committed before is untouched"
-            ) from error
-
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
         """Restores a checkpoint onto the devices that `abstract` names, whatever wrote it.
 
-        Args:
-            step: A committed step.
-            abstract: The pytree of `jax.ShapeDtypeStruct`, each with a sharding on real devices.
-
-        Returns:
-            The state and the extras it was saved with.
+        That is a pytree of `jax.ShapeDtypeStruct`, each with a sharding on real devices. What comes
+        back is the state and the extras it was saved with.
 
         Raises:
             InputError: If the checkpoint is damaged, `arrays` included, holds another state than
@@ -242,11 +208,7 @@ class Checkpoints:
         return self._metrics.get(step, {})
 
     def best_step(self, criterion: str) -> int | None:
-        """Returns the step with the best validation metric, None where none was measured.
-
-        Args:
-            criterion: `min:NAME` or `max:NAME`. The earliest wins a tie.
-        """
+        """Returns the earliest best step by `min:NAME` or `max:NAME`, None without measurements."""
         return self._best_of(criterion, self.steps)
 
     def _best_of(self, criterion: str, steps: Sequence[int]) -> int | None:

@@ -78,14 +78,7 @@ def processes(
 def check_processes(
     coordinator: str | None, *, process_count: int | None, process_index: int | None
 ) -> None:
-    """Checks how a process is to meet the others, see `processes`.
-
-    Raises:
-        InputError: If the coordinator is no `HOST:PORT` or the numbers do not go with it.
-
-    Examples:
-        >>> check_processes("node0:8476", process_count=2, process_index=1)
-    """
+    """Raises an InputError where a process cannot meet the others like this, see `processes`."""
     numbers = (process_count, process_index)
     if coordinator in (None, AUTO):
         require(
@@ -113,15 +106,12 @@ def check_processes(
 
 
 def _meet(options: dict[str, Any], start_timeout: float, where: str, who: str) -> None:
-    """Starts JAX's distributed runtime.
-
-    When its own timeout is over JAX aborts the process from C++, so it gets a longer one and is
-    waited for here.
-    """
+    """Starts JAX's distributed runtime."""
     failed: list[Exception] = []
 
     def start() -> None:
         try:
+            # After its own timeout JAX aborts the process from C++: it is waited for below.
             jax.distributed.initialize(initialization_timeout=int(start_timeout) + 3600, **options)
         except Exception as error:
             failed.append(error)

@@ -18,11 +18,7 @@ def export_weights(path: str | Path, model: nnx.Module) -> None:
     """Writes what a forward pass of a model reads: parameters and batch statistics.
 
     PRNG keys, moments and averages stay behind; for averaged weights give `FitResult.model`. The
-    folder appears under its name when it is whole, and any Orbax reads it.
-
-    Args:
-        path: A folder that does not exist yet.
-        model: On any mesh.
+    folder, a new one, appears under its name when it is whole, and any Orbax reads it.
 
     Raises:
         InputError: If the folder exists or cannot be written.
@@ -42,9 +38,7 @@ def export_weights(path: str | Path, model: nnx.Module) -> None:
 def load_weights(path: str | Path, model: nnx.Module) -> None:
     """Puts exported weights into a model of the same configuration, on the devices it lies on.
 
-    Args:
-        path: What `export_weights` wrote, on whatever mesh.
-        model: Its parameters and batch statistics are replaced; dtypes and shapes must agree.
+    Its parameters and batch statistics are replaced; dtypes and shapes must agree.
 
     Raises:
         InputError: If there is no such export, it is damaged or of another model.

@@ -13,8 +13,8 @@ from typing import Any, Self
 import jax
 from tqdm import tqdm
 
-from stpatch_jax.errors import InputError
 from stpatch_jax.files import replaced
+from stpatch_jax.training.record import writing
 
 SummaryWriter: Any = None
 with contextlib.suppress(ImportError):
@@ -34,11 +34,7 @@ class MetricsLog:
 
     The cut writes a new file and renames it over the old one. Only the first process writes. Where
     tensorboardX is installed, the numbers also go to TensorBoard, in `tensorboard/` beside the
-    file; there a cut hides what comes after it.
-
-    Args:
-        path: The file; made where it is missing.
-        step: The last step to keep, 0 for none.
+    file; there a cut hides what comes after it. A missing file is made.
 
     Raises:
         InputError: If the file cannot be written.
@@ -70,26 +66,16 @@ class MetricsLog:
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
                 for name, value in record.items()
             }
-            with self._writing():
-                self._file.write(json.dumps(finite) + "\n")
+            line = json.dumps(finite) + "\n"
+            with writing(self._path):
+                self._file.write(line)
             self._draw(finite)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"{self._path} must be writable, got {error.strerror or error}; make room or make "
-                "it writable and run again, what was committed before is untouched"
-            ) from error
 
     def _draw(self, record: Mapping[str, Any]) -> None:
         if self._board is None and SummaryWriter is not None:
             # Not before there is something to draw: a finished run writes nothing.
-            self._board = SummaryWriter(
-                str(self._path.with_name("tensorboard")), purge_step=self._step + 1
-            )
+            folder = str(self._path.with_name("tensorboard"))
+            self._board = SummaryWriter(folder, purge_step=self._step + 1)
         if self._board is not None:
             for name, value in record.items():
                 if name != "step" and value is not None:
@@ -98,7 +84,7 @@ class MetricsLog:
     def sync(self) -> None:
         """Forces the lines to disk, so that no checkpoint is ahead of them."""
         if self._file is not None:
-            with self._writing():
+            with writing(self._path):
                 self._file.flush()
                 os.fsync(self._file.fileno())
 

@@ -46,11 +46,7 @@ PATIENCE = 10
 
 
 def most_steps_lost(checkpoint_every: int) -> int:
-    """How many steps a kill can cost: an interval, and those that a save may take to be committed.
-
-    >>> most_steps_lost(100)
-    125
-    """
+    """How many steps a kill can cost: an interval, and those beside a save, see `fit`."""
     return checkpoint_every + _longest_save(checkpoint_every)
 
 
@@ -96,10 +92,8 @@ def restore_state(
 ) -> tuple[TrainState, int, dict[str, Any]] | None:
     """Restores a committed checkpoint, by default the latest, onto any mesh.
 
-    What to judge and to use of it is `state.averaged()`.
-
-    Returns:
-        The state, its global step and the extras saved with it; None where nothing was saved.
+    Returns the state, of which `state.averaged()` is to be judged and used, its global step and the
+    extras saved with it; None where nothing was saved.
 
     Raises:
         InputError: If the checkpoint is damaged, or `create_model` and `config` make another state.
@@ -134,14 +128,12 @@ def fit(
     number of CPU cores). The whole run is under `jax.set_mesh`, `validate` included.
 
     A save goes on beside the steps after it. A quarter of `config.checkpoint_every` (rounded up) of
-    them may begin, then the loop waits until it is committed: a kill costs at most those steps and
-    one interval.
+    them may begin, then the loop waits until it is committed: a kill costs those and one interval.
 
     Files: `workdir/checkpoints/STEP` every `config.checkpoint_every` steps and at the last;
-    `workdir/metrics.jsonl`, one object a step with `step`, `loss`, `grad_norm`, `skipped` and
-    `rollbacks` (so far), the metrics of `loss_fn` and, where validated, those as `validation/NAME`;
-    the same for TensorBoard in `workdir/tensorboard` where tensorboardX is installed; with
-    `config.profile`, `workdir/profile`.
+    `workdir/metrics.jsonl` and, as `MetricsLog` says, `workdir/tensorboard`: at each step `loss`,
+    `grad_norm`, `skipped` and `rollbacks` (so far), the metrics of `loss_fn` and, where validated,
+    those as `validation/NAME`; with `config.profile`, `workdir/profile`.
 
     A run that rolls back goes on after the step that was not finite, with the state of the last
     checkpoint due before it; all batches since that checkpoint count as skipped. The spike of a
@@ -184,12 +176,9 @@ def fit(
     abstract_state(create_model, config, mesh)
     to_bytes(arrays or {})
     workdir = Path(workdir).absolute()
-    checkpoints = Checkpoints(
-        workdir / "checkpoints",
-        keep=config.keep_checkpoints,
-        best=config.keep_best,
-        every=config.checkpoint_every if config.on_nonfinite == "rollback" else None,
-    )
+    every = config.checkpoint_every if config.on_nonfinite == "rollback" else None
+    keep, best = config.keep_checkpoints, config.keep_best
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep, best=best, every=every)
 
     def state_at(step: int) -> TrainState:
         restored = step and restore_state(create_model, config, checkpoints, mesh, step=step)
@@ -199,12 +188,8 @@ def fit(
         loss_fn, mesh, accumulate=config.accumulate, remat=config.remat, ema=config.ema
     )
     # Left last to first: the watchdog also watches the last save being committed.
-    with (
-        Watchdog(config.step_timeout) as watchdog,
-        sigterm(mesh) as stop,
-        jax.set_mesh(mesh),
-        checkpoints,
-    ):
+    watchdog = Watchdog(config.step_timeout)
+    with watchdog, sigterm(mesh) as stop, jax.set_mesh(mesh), checkpoints:
         phase = _Phases(watchdog)
         start = checkpoints.latest_step or 0
         require(
@@ -226,15 +211,9 @@ def fit(
             checkpoints.wait()
         best = checkpoints.best_step(config.keep_best) if config.keep_best else None
         validation = checkpoints.metrics(end) or None
-    machine = machine_metrics(
-        mesh,
-        phase.seconds,
-        end - start,
-        examples=config.batch_size,
-        patches=patches,
-        flops=gradient_flops(loss_fn, state.model, run.shapes) if run.shapes else None,
-        memory=run.memory,
-    )
+    flops = gradient_flops(loss_fn, state.model, run.shapes) if run.shapes else None
+    cost = {"examples": config.batch_size, "patches": patches, "flops": flops, "memory": run.memory}
+    machine = machine_metrics(mesh, phase.seconds, end - start, **cost)
     return FitResult(state, end, end < config.steps, validation, best, machine)
 
 
@@ -326,10 +305,8 @@ class _Run:
         return back
 
     def _settle(self, step: int, metrics: Metrics, saves: bool) -> None:
-        """Waits for a step, then validates, logs and saves it where that is due.
-
-        In this order, so that whatever a checkpoint stands for is in the log before it.
-        """
+        """Waits for a step, then validates, logs and saves it where that is due."""
+        # In this order, so that whatever a checkpoint stands for is in the log before it.
         with self.phase("step"):
             jax.block_until_ready(metrics)
         values, _ = self._fetch(step, metrics)
@@ -371,10 +348,8 @@ class _Run:
         )
 
     def _roll_back(self, step: int, rollbacks: int) -> dict[str, int]:
-        """Goes back to the last checkpoint due before a step, but not back in the data.
-
-        Not simply to the last checkpoint: one that SIGTERM left must not change what comes out.
-        """
+        """Goes back to the last checkpoint due before a step, but not back in the data."""
+        # Not simply to the last checkpoint: one that SIGTERM left must not change what comes out.
         due = (step - 1) // self.config.checkpoint_every * self.config.checkpoint_every
         with self.phase("save"):
             self.checkpoints.wait()

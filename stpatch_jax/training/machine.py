@@ -8,17 +8,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-PEAKS = {
-    "H100": 989e12,
-    "H200": 989e12,
-    "A100": 312e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-}
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+PEAKS |= {"TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5p": 459e12}
+PEAKS |= {"TPU v6 lite": 918e12, "TPU v6e": 918e12}
 """Dense bfloat16 FLOP/s of one device, by part of its `device_kind`; from the makers' data sheets
 (NVIDIA's for the SXM forms)."""
 
@@ -42,14 +34,9 @@ def machine_metrics(
     and its `share_of_peak`; `step_memory_bytes` (what the compiled step needs on one device) and
     `memory_peak_bytes` (what one device held at most).
 
-    Args:
-        mesh: The mesh of the run.
-        seconds: Spent on `step`, `compile`, `validation` and `save`.
-        steps: Those taken, the one of `compile` among them.
-        examples: Of the global batch.
-        patches: Of an example.
-        flops: Of a step over all devices.
-        memory: Bytes of a step on one device.
+    It takes the seconds spent on `step`, `compile`, `validation` and `save`; the steps taken, that
+    of `compile` among them; the examples of the global batch, the patches of an example, the FLOP
+    of a step over all devices and its bytes of memory on one.
     """
     device = mesh.devices.flat[0]
     rate = (steps - 1) / seconds["step"] if steps > 1 else None
@@ -73,11 +60,7 @@ def machine_metrics(
 
 
 class Profile:
-    """A profile of the steps 3 to 5 of a process, for TensorBoard or Perfetto.
-
-    Args:
-        folder: Where it goes; None takes none.
-    """
+    """A profile of the steps 3 to 5 of a process, for TensorBoard or Perfetto; None takes none."""
 
     def __init__(self, folder: Path | None):
         self._folder, self._steps, self._open = folder, 0, contextlib.ExitStack()

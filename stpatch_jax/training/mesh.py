@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import require
 from stpatch_jax.training.config import MeshConfig
 
 Batch = Mapping[str, Any]
@@ -26,11 +26,8 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
     The axis types are Auto: the compiler places the collectives. `space` is the innermost axis, so
     the devices that share an example are neighbours.
 
-    Args:
-        data: Size of the axis `data`; here and below, one -1 takes the devices that are left.
-        fsdp: Size of the axis `fsdp`.
-        space: Size of the axis `space`; must divide the devices of one process, which loads whole
-            examples.
+    The arguments are the sizes of the axes, as in `MeshConfig`; `space` must divide the devices of
+    one process, which loads whole examples.
 
     Raises:
         InputError: If the sizes do not multiply to the number of devices.
@@ -59,14 +56,8 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     parameters of a backbone, and the moments of the optimiser inherit it) lies as that says. Of the
     others, those of `SMALLEST_SPLIT` elements or more are split over `fsdp` along their longest
     axis that its size divides, the last of them if there are several. Whatever is left, and any
-    axis that its share of the mesh does not divide, lies whole on every device.
-
-    Args:
-        state: A state of `nnx.state`, concrete, traced or of shapes.
-        mesh: The mesh of `make_mesh`.
-
-    Returns:
-        The tree of `state` with a `NamedSharding` in the place of each array.
+    axis that its share of the mesh does not divide, lies whole on every device. The state is one of
+    `nnx.state`, concrete, traced or of shapes; a `NamedSharding` takes the place of each array.
 
     Raises:
         InputError: If an annotation names an axis that the mesh does not have.
@@ -122,11 +113,7 @@ def batch_sharding(mesh: Mesh, *, shape: Sequence[int] = ()) -> NamedSharding:
 
     The first axis is split over `data` and `fsdp`. Where the mesh has more than one device along
     `space`, arrays `(batch, time, *space, channel)` of four axes or more are split over it along
-    their first space axis, if it divides that.
-
-    Args:
-        mesh: The mesh.
-        shape: The shape of the array; without it the rule of the first axis alone.
+    their first space axis, if it divides that. Without a shape it is the rule of the first axis.
     """
     batch = tuple(name for name in mesh.axis_names if name != "space")
     spatial = len(shape) >= 4 and mesh.shape.get("space", 1) > 1
@@ -144,36 +131,28 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> Non
     """
     shares = mesh.size // mesh.shape.get("space", 1)
     unit = shares * accumulate
-    if batch_size % unit:
-        above = -(-batch_size // unit) * unit
-        below = above - unit
-        parts = f" in {accumulate} parts" if accumulate > 1 else ""
-        raise InputError(
-            f"the global batch size must be a multiple of {unit}, got {batch_size} on "
-            f"{shares} devices{parts}; use {f'{below} or {above}' if below else above}"
-        )
+    below = batch_size // unit * unit
+    parts = f" in {accumulate} parts" if accumulate > 1 else ""
+    require(
+        batch_size == below,
+        f"the global batch size must be a multiple of {unit}, got {batch_size} on {shares} "
+        f"devices{parts}; use {f'{below} or ' * bool(below)}{below + unit}",
+    )
 
 
 def shard_local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's part of a global batch on its devices.
 
-    Args:
-        batch: Arrays `(global batch / processes, ...)`; in a single process the whole batch.
-            64-bit numbers become 32-bit ones unless JAX's x64 mode is on.
-        mesh: The mesh of `make_mesh`.
-
-    Returns:
-        Global arrays `(global batch, ...)`, sharded by `batch_sharding`.
+    Arrays `(global batch / processes, ...)`, in a single process the whole batch, become global
+    ones `(global batch, ...)`, sharded by `batch_sharding`. 64-bit numbers become 32-bit ones
+    unless JAX's x64 mode is on.
 
     Raises:
         InputError: If the global batch does not split evenly over the devices.
     """
-
-    def place(array: Any) -> jax.Array:
-        local, sharding = _placement(array, mesh, parts=jax.process_count())
-        return jax.make_array_from_process_local_data(sharding, local)
-
-    return {name: place(array) for name, array in batch.items()}
+    make = jax.make_array_from_process_local_data
+    parts = _placements(batch, mesh, jax.process_count())
+    return {name: make(sharding, local) for name, local, sharding in parts}
 
 
 def shard_global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
@@ -181,28 +160,22 @@ def shard_global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
 
     Row `i` of the result is row `i` of the input, wherever the mesh has the devices of a process;
     `shard_local_batch` takes the parts that each process has read, in an order of its own.
-
-    Args:
-        batch: Arrays `(global batch, ...)`, the same in every process.
-        mesh: The mesh of `make_mesh`.
-
-    Returns:
-        As `shard_local_batch`.
+    Otherwise as there.
 
     Raises:
         InputError: If the batch does not split evenly over the devices.
     """
-
-    def place(array: Any) -> jax.Array:
-        whole, sharding = _placement(array, mesh, parts=1)
-        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
-
-    return {name: place(array) for name, array in batch.items()}
+    make = jax.make_array_from_callback
+    whole = _placements(batch, mesh, 1)
+    return {name: make(x.shape, sharding, x.__getitem__) for name, x, sharding in whole}
 
 
-def _placement(array: Any, mesh: Mesh, *, parts: int) -> tuple[np.ndarray, NamedSharding]:
-    """One of so many parts of an array of a batch, in the dtype and sharding of the whole."""
-    array = np.asarray(array)
-    check_batch_size(len(array) * parts, mesh)
-    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
-    return array, batch_sharding(mesh, shape=array.shape)
+def _placements(
+    batch: Batch, mesh: Mesh, parts: int
+) -> Iterator[tuple[str, np.ndarray, NamedSharding]]:
+    """Each array of one of so many parts of a batch, in the dtype and sharding of the whole."""
+    for name, values in batch.items():
+        array = np.asarray(values)
+        check_batch_size(len(array) * parts, mesh)
+        array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+        yield name, array, batch_sharding(mesh, shape=array.shape)

@@ -14,19 +14,15 @@ from stpatch_jax.training.mesh import Batch, shard_local_batch
 def prefetch_to_mesh(
     batches: Iterable[Batch], mesh: Mesh, *, depth: int = 2
 ) -> Generator[dict[str, jax.Array], None, None]:
-    """Places batches on a mesh ahead of their use, in a thread of its own.
+    """Iterates over batches as `shard_local_batch` places them, ahead of their use, in a thread.
 
     The order is that of `batches`. An error of theirs is raised where its batch would have come.
     Closing the iterator, or dropping it, waits for the batch in the making and ends the thread.
 
     Args:
-        batches: This process's part of each global batch, see `shard_local_batch`; read from the
-            thread alone.
+        batches: This process's part of each global batch; read from the thread alone.
         mesh: The mesh of `make_mesh`.
         depth: Most batches that wait on the devices beside the one in use.
-
-    Returns:
-        An iterator over the batches as `shard_local_batch` places them.
 
     Raises:
         InputError: If `depth` is below 1, or, at its turn, a batch does not split over the devices.

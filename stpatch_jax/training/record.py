@@ -1,10 +1,11 @@
 """What is saved with arrays to tell damage, another model and another version from the truth."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +136,8 @@ def _read_through(directory: Path) -> None:
 
 def make_record(state: Any, **entries: Any) -> dict[str, Any]:
     """The metadata of a checkpoint: version, structure, fingerprint, JSON entries, checksum."""
-    record = {
-        "version": stpatch_jax.__version__,
-        "structure": structure(state),
-        "fingerprint": int(fingerprint(state)),
-        **json.loads(json.dumps(entries)),
-    }
+    told = {"structure": structure(state), "fingerprint": int(fingerprint(state))}
+    record = {"version": stpatch_jax.__version__, **told, **json.loads(json.dumps(entries))}
     return {"record": record, "checksum": _checksum(record)}
 
 
@@ -222,6 +219,18 @@ def load_bytes(path: Path, name: str, layout: Mapping[str, Any], *, advice: Advi
 
 def _damaged(path: Path, what: str, advice: Advice) -> InputError:
     return InputError(f"checkpoint {path} must be whole, got {what}; {advice.damaged}")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tells in one sentence that a file or folder of a run cannot be written."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
+        raise InputError(
+            f"{path} must be writable, got {first_line(error)!r}; make room or make it writable "
+            "and run again, what was committed before is untouched"
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -98,11 +98,9 @@ def _pin(state: TrainState, mesh: Mesh) -> None:
 def _with_whole_weights(
     gradient: Callable[[nnx.Module], tuple[Any, nnx.State]], model: nnx.Module, mesh: Mesh
 ) -> tuple[Any, nnx.State]:
-    """Takes the gradient on gathered weights and leaves both split as the weights were.
-
-    Left to itself the compiler moves activations where a weight is split, and in a recurrence it
-    does so at every time step; here each weight is gathered once and each gradient reduced once.
-    """
+    """Takes the gradient on gathered weights and leaves both split as the weights were."""
+    # Left to itself the compiler moves activations where a weight is split, and in a recurrence it
+    # does so at every time step; here each weight is gathered once and each gradient reduced once.
     weights = nnx.as_pure(nnx.state(model, nnx.Param))
     whole = NamedSharding(mesh, PartitionSpec())
     nnx.update(model, jax.lax.with_sharding_constraint(weights, whole))
@@ -124,10 +122,7 @@ def create_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> 
 def abstract_state(
     create_model: CreateModel, config: TrainConfig, mesh: Mesh
 ) -> tuple[nnx.GraphDef[TrainState], nnx.State]:
-    """Returns the structure of `create_state` and its shapes with their shardings, at no cost.
-
-    This is what a checkpoint is restored into.
-    """
+    """Returns the structure and sharded shapes of `create_state`, to restore checkpoints into."""
     with jax.set_mesh(mesh):
         shapes = nnx.eval_shape(lambda: _new_state(create_model, config, mesh))
     graphdef, state = nnx.split(shapes)
@@ -154,10 +149,7 @@ class TrainStep:
     validates, saves or rolls back would have to bring them up to date. Here the state is walked at
     the first call with it, the compiled function is handed a flat list of its arrays, and the new
     ones are put in their places. So a state must not change in structure once it was stepped; its
-    values may.
-
-    Args:
-        update: `(state, batch) -> metrics`, to be traced; it mutates the state.
+    values may. What is traced, `(state, batch) -> metrics`, mutates the state.
     """
 
     def __init__(self, update: Callable[[TrainState, Batch], Metrics]):
@@ -269,12 +261,7 @@ def make_train_step(
         state.skipped[...] += jnp.where(finite, 0, 1)
         _pin(state, mesh)
         metrics = {name: value for name, value in metrics.items() if name not in SCALES}
-        return metrics | {
-            "loss": loss,
-            "grad_norm": grad_norm,
-            "finite": finite,
-            "skipped": state.skipped[...],
-            "rollbacks": state.rollbacks[...],
-        }
+        metrics |= {"loss": loss, "grad_norm": grad_norm, "finite": finite}
+        return metrics | {"skipped": state.skipped[...], "rollbacks": state.rollbacks[...]}
 
     return TrainStep(update)

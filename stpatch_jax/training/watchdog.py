@@ -19,9 +19,7 @@ class Watchdog:
     A thread looks at the clock, so a step costs nothing more. Where something takes too long it
     writes the stacks of all threads and one sentence to stderr and ends the process with
     `EXIT_CODE`, without any clean-up: a hung collective or file system would hold that up as well.
-
-    Args:
-        timeout: Seconds that a step may take; None watches nothing.
+    Without a timeout, the seconds that a step may take, it watches nothing.
     """
 
     def __init__(self, timeout: float | None):

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -68,10 +68,7 @@ class ExplainConfig:
 
 
 def explain_run(config: ExplainConfig) -> str:
-    """Explains one answer as `explain` does and writes it into the run directory.
-
-    Returns:
-        What `explanation.md` holds.
+    """Explains one answer as `explain` does, writes it and returns what `explanation.md` holds.
 
     Raises:
         InputError: The run, its data or a flag cannot be used; nothing was written.
@@ -112,16 +109,8 @@ def explain(
     texts of them are explained by occlusion only. A class of a text that is given as the evidence
     of its windows of words is explained by those that end with each word.
 
-    Args:
-        run: The run, or its directory.
-        data: As in `train`, for a run that was trained on data in memory.
-        method: Which method or methods, and so on for the others: see `ExplainConfig`.
-        split: Split of the example.
-        example: Its number.
-        target: What is asked about.
-        lead: Lead time, frame or character that is asked about.
-        window: Cells hidden at a time.
-        seed: Of noise, permutations and random weights.
+    `run` is a run or its directory, `data` as in `train`, for a run that was trained on data in
+    memory; all others are the fields of `ExplainConfig`, of which one method may be given alone.
 
     Returns:
         The `input` (time, *space, channel) and, by the name of each method, what its cells count;
@@ -133,9 +122,8 @@ def explain(
     """
     trained = run if isinstance(run, TrainedRun) else load_run(run)
     names = (method,) if isinstance(method, str) else tuple(method)
-    config = ExplainConfig(
-        trained.directory.path, names, split, example, target, lead, window, seed
-    )
+    path = trained.directory.path
+    config = ExplainConfig(path, names, split, example, target, lead, window, seed)
     return _explanation(trained, config, data).dataset(trained)
 
 
@@ -150,13 +138,13 @@ class _Explanation:
     tables: Mapping[str, xr.DataArray]
 
     def dataset(self, run: TrainedRun) -> xr.Dataset:
-        maps = {
-            name: values.assign_attrs(
-                faithfulness=self.curves[name].attrs["faithfulness"],
-                correlation=self.tests[name].correlation,
+        maps = {}
+        for name, values in self.maps.items():
+            faithful, correlation = (
+                self.curves[name].attrs["faithfulness"],
+                self.tests[name].correlation,
             )
-            for name, values in self.maps.items()
-        }
+            maps[name] = values.assign_attrs(faithfulness=faithful, correlation=correlation)
         attrs = {**run.identity, "explained": self.question.title}
         return xr.Dataset({"input": self.question.shown, **maps, **self.tables}, attrs=attrs)
 
@@ -164,14 +152,8 @@ class _Explanation:
 def _explanation(
     run: TrainedRun, config: ExplainConfig, data: Data | InMemory | None
 ) -> _Explanation:
-    question = ask(
-        run,
-        data=data,
-        split=config.split,
-        example=config.example,
-        target=config.target,
-        lead=config.lead,
-    )
+    asked: Any = {name: getattr(config, name) for name in ("split", "example", "target", "lead")}
+    question = ask(run, data=data, **asked)
     spec = hidden_windows(config.window, question)
     key = jax.random.key(config.seed)
     maps, curves, tests = {}, {}, {}
@@ -198,13 +180,7 @@ def ask(
 ) -> Question:
     """Asks a run about one example of its data; what, its judge says.
 
-    Args:
-        run: The run.
-        data: As in `train`, for a run that was trained on data in memory.
-        split: Split of the example.
-        example: Its number, from the end where negative.
-        target: Name of what is asked about, None for the default; see `ExplainConfig`.
-        lead: Lead time, frame or token that is asked about, from 1, None likewise.
+    The arguments are those of `explain`.
 
     Raises:
         InputError: The data of the run have changed, or there is no such example, target or lead.
@@ -227,9 +203,7 @@ def ask(
 def hidden_windows(window: tuple[int, ...] | None, question: Question) -> WindowSpec:
     """The windows that occlusion hides; they cover every cell, and are not too many to try.
 
-    Args:
-        window: Cells along (time, *space), None for those of the backbone.
-        question: What is explained.
+    `window` counts cells along (time, *space); None takes the windows of the backbone.
     """
     shape = question.field.shape[:-1]
     if window is not None:
@@ -281,9 +255,8 @@ def _maker(
         if name == "occlusion":
             return methods.occlusion(score, field, spec, unit=unit)
         if name == "integrated_gradients":
-            return methods.integrated_gradients(
-                score, field, points=64, tolerance=np.inf, unit=unit
-            )
+            exact = {"points": 64, "tolerance": np.inf}
+            return methods.integrated_gradients(score, field, unit=unit, **exact)
         if name == "smooth_grad":
             return methods.smooth_grad(score, field, key=key, unit=unit)
         return methods.attention_rollout(backbone_of(score), field, time=question.reads)
@@ -311,35 +284,25 @@ def _markdown(run: TrainedRun, explanation: _Explanation) -> str:
     maps, curves = explanation.maps, explanation.curves
     field = question.field.values
     answer, nothing = np.asarray(scores(question.score, np.stack([field, np.zeros_like(field)])))
+    faithful = {name: float(curves[name].attrs["faithfulness"]) for name in maps}
+    unit = question.unit
+    heads = ["method", f"faithfulness ({unit})", "correlation with random weights", "test"]
+    rows = ([name, value, *_passed(tests[name])] for name, value in faithful.items())
     lines = [
         f"# {run.config.recipe}: one answer explained",
         "",
-        f"Step {run.step}, {question.title}: {answer:.4g} {question.unit}, and {nothing:.4g} where "
+        f"Step {run.step}, {question.title}: {answer:.4g} {unit}, and {nothing:.4g} where "
         f"nothing is known ({question.zero} in place of every input).",
         "",
-        *markdown_table(
-            [
-                "method",
-                f"faithfulness ({question.unit})",
-                "correlation with random weights",
-                "test",
-            ],
-            (
-                [name, float(curves[name].attrs["faithfulness"]), *_passed(tests[name])]
-                for name in maps
-            ),
-        ),
+        *markdown_table(heads, rows),
         "",
         f"From a correlation of {next(iter(tests.values())).limit:g} on, a map shows the input, "
         "not the model: failed.",
     ]
     if "integrated_gradients" in maps:
         attrs = maps["integrated_gradients"].attrs
-        lines += [
-            "",
-            f"Integrated gradients miss the gain of {attrs['score_gain']:.4g} by "
-            f"{attrs['completeness_gap']:.2g}.",
-        ]
+        gain, gap = f"{attrs['score_gain']:.4g}", f"{attrs['completeness_gap']:.2g}"
+        lines += ["", f"Integrated gradients miss the gain of {gain} by {gap}."]
     best = max(maps, key=lambda name: curves[name].attrs["faithfulness"])
     lines += ["", f"What counts most, by {best}:", "", *_largest(maps[best])]
     if "channel_importance" in tables:

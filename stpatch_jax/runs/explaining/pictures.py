@@ -24,11 +24,7 @@ Place = Sequence[tuple[float, float]]
 
 
 def draw_maps(
-    field: xr.DataArray,
-    maps: Mapping[str, xr.DataArray],
-    *,
-    title: str,
-    place: Place | None = None,
+    field: xr.DataArray, maps: Mapping[str, xr.DataArray], *, title: str, place: Place | None = None
 ) -> Figure:
     """Draws every explanation over the field, one row a method.
 
@@ -146,10 +142,8 @@ def _entitle(figure: Figure, title: str) -> None:
 
 def _plane(maps: Mapping[str, xr.DataArray]) -> int:
     """The plane of a volume that counts most."""
-    total = sum(
-        np.abs(values.values) / (np.abs(values.values).max() or 1) for values in maps.values()
-    )
-    return int(np.argmax(np.sum(total, axis=(0, 2, 3))))
+    sizes = (np.abs(values.values) for values in maps.values())
+    return int(np.argmax(np.sum(sum(x / (x.max() or 1) for x in sizes), axis=(0, 2, 3))))
 
 
 def _outline(ax: Axes, rows: tuple[float, float], columns: tuple[float, float]) -> None:
@@ -164,10 +158,8 @@ def draw_scores(
 ) -> Figure:
     """Draws how faithful the explanations are, and what channels, lags and neighbours count.
 
-    Args:
-        curves: What `deletion_insertion` gave, by method.
-        tables: `channel_importance` and `neighborhood_weights`, where they are known.
-        title: What is explained.
+    That is what `deletion_insertion` gave, by method, and `channel_importance` and
+    `neighborhood_weights`, where they are known.
     """
     figure = plotting.new_figure(1, 1 + len(tables), size=(5.5 * (1 + len(tables)), 4.6))
     axes = list(figure.axes)

@@ -11,21 +11,6 @@ from stpatch_jax.runs.judging.reconstruction import ReconstructionJudge
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.judging.tables import markdown_table
 
-__all__ = [
-    "ClassJudge",
-    "DefaultJudge",
-    "DetectionJudge",
-    "FieldJudge",
-    "ForecastJudge",
-    "Judge",
-    "Judged",
-    "ReconstructionJudge",
-    "Registry",
-    "Shows",
-    "TextJudge",
-    "Tree",
-    "error_figure",
-    "finite",
-    "judges",
-    "markdown_table",
-]
+__all__ = ["ClassJudge", "DefaultJudge", "DetectionJudge", "FieldJudge", "ForecastJudge", "Judge"]
+__all__ += ["Judged", "ReconstructionJudge", "Registry", "Shows", "TextJudge", "Tree"]
+__all__ += ["error_figure", "finite", "judges", "markdown_table"]

@@ -19,7 +19,7 @@ from stpatch_jax.metrics import EventCounts, brier_score
 from stpatch_jax.plotting.style import colour_limits
 from stpatch_jax.runs.judging.forecast import ForecastJudge
 from stpatch_jax.runs.judging.judge import Judged, Shows, Tree, finite, judges
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Forecast
 
 _MOST_LEADS = 3
@@ -77,20 +77,16 @@ class FieldJudge(ForecastJudge):
         event = alert.happened(real, self.thresholds)
         scored = np.isfinite(real) & np.isfinite(self.thresholds)
         axes = tuple(range(2, event.ndim))
-        probabilities = {
-            name: self._probability(name, values) for name, values in answers["units"].items()
-        }
+        probabilities = {k: self._probability(k, x) for k, x in answers["units"].items()}
         if self.data.config.climatology is not None:
             rows = batch["index"][:, None] + np.arange(self.data.horizon)
             frequency = self.data.event_frequency(self.data.times[rows.ravel()])
             probabilities["frequency"] = frequency.reshape(event.shape)
         known = np.isfinite(real)
+        errors = {k: np.where(known, x - real, 0.0) for k, x in answers["units"].items()}
         return {
             "known": known.sum(axes),
-            "squares": {
-                name: np.square(np.where(known, values - real, 0.0)).sum(axes)
-                for name, values in answers["units"].items()
-            },
+            "squares": {name: np.square(values).sum(axes) for name, values in errors.items()},
             "scored": scored.sum(axes),
             "events": (event & scored).sum(axes),
             "rules": {
@@ -109,14 +105,12 @@ class FieldJudge(ForecastJudge):
         return above if self.data.config.alert.event == "above" else 1 - above
 
     def _fitted(self, past: Tree) -> dict[str, list["PastErrors"]]:
-        real = past["real"]
-        return {
-            name: [
-                PastErrors.fit(values[:, lead], real[:, lead] - values[:, lead])
-                for lead in range(values.shape[1])
-            ]
-            for name, values in past["values"].items()
-        }
+        real = np.moveaxis(past["real"], 1, 0)
+        fitted = {}
+        for name, values in past["values"].items():
+            leads = zip(real, np.moveaxis(values, 1, 0), strict=True)
+            fitted[name] = [PastErrors.fit(of, came - of) for came, of in leads]
+        return fitted
 
     def shows(self, count: int) -> Mapping[str, Shows]:
         """As in `ForecastJudge`; a window in the middle for the maps, and past errors."""
@@ -170,11 +164,7 @@ class FieldJudge(ForecastJudge):
             f"from the training rows), and from {found['probability']:g} on there is a warning. "
             "Of the Brier score less is better; CSI = hits / (hits + misses + false alarms).",
             "",
-            *markdown_table(
-                ["alerts", *_COLUMNS.values()],
-                ([name, *(of[key] for key in _COLUMNS)] for name, of in found["rules"].items()),
-            ),
-            "",
+            *metric_table("alerts", _COLUMNS, found["rules"]),
         ]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
@@ -263,13 +253,7 @@ class PastErrors:
 
     @classmethod
     def fit(cls, forecasts: np.ndarray, errors: np.ndarray, *, bins: int = 20) -> "PastErrors":
-        """Sorts past forecasts into bins.
-
-        Args:
-            forecasts: Past forecasts, any shape.
-            errors: What came less these forecasts, the same shape, NaN where missing.
-            bins: Number of bins.
-        """
+        """Sorts past forecasts of any shape into bins; errors of them are NaN where missing."""
         known = np.isfinite(errors)
         forecasts, errors = forecasts[known], errors[known]
         edges = np.unique(np.quantile(forecasts, np.linspace(0, 1, bins + 1)[1:-1]))
@@ -277,15 +261,11 @@ class PastErrors:
         return cls(edges, [np.sort(errors[homes == home]) for home in range(len(edges) + 1)])
 
     def exceedance(self, forecast: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-        """Probability that the truth exceeds a threshold.
+        """Probability that the truth exceeds a threshold, float64 [window, *series].
 
         Args:
             forecast: Forecasts [window, *series].
-            threshold: The threshold of each series [*series]; NaN gives a probability that means
-                nothing.
-
-        Returns:
-            float64, shape of `forecast`.
+            threshold: Of each series [*series]; NaN gives a probability that means nothing.
         """
         flat, needed = forecast.ravel(), (threshold - forecast).ravel()
         homes = np.searchsorted(self.edges, flat, side="right")

@@ -13,7 +13,7 @@ from stpatch_jax.data import Batch, LabelledData
 from stpatch_jax.metrics import Confusion, roc_auc
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, finite, judges
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Classify
 
 _METRICS = {"accuracy": "accuracy", "mcc": "MCC", "macro_f1": "macro F1", "auc": "AUC"}
@@ -69,27 +69,17 @@ class ClassJudge(Judge):
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside the naive rules, then class by class."""
-        test = report["test"]
-        rules = [name for name in test if name not in ("examples", "classes", "confusion")]
-        classes = test["classes"].items()
+        test, others = report["test"], ("examples", "classes", "confusion")
+        rules = {name: of for name, of in test.items() if name not in others}
         return [
             f"Test: {test['examples']} examples.",
             "",
-            *markdown_table(
-                ["", *_METRICS.values()],
-                ([name, *(test[name][metric] for metric in _METRICS)] for name in rules),
-            ),
-            "",
-            *markdown_table(
-                ["class", *_OF_CLASS.values()],
-                ([name, *(of[metric] for metric in _OF_CLASS)] for name, of in classes),
-            ),
-            "",
+            *metric_table("", _METRICS, rules),
+            *metric_table("class", _OF_CLASS, test["classes"]),
         ]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """The confusion matrix."""
-        del judged
         figure = plotting.new_figure(1, 1, size=(4.5, 4))
         confused = report["test"]["confusion"]
         plotting.confusion_matrix(confused, self.data.classes, ax=figure.axes[0])
@@ -128,9 +118,5 @@ def confusion(rows: Tree, name: str) -> Confusion:
 def _metrics(rows: Tree, name: str) -> dict[str, float | None]:
     counts, values = confusion(rows, name), rows["probabilities"][name]
     score = values[:, 1] if values.shape[-1] == 2 else values
-    return {
-        "accuracy": finite(counts.accuracy()),
-        "mcc": finite(counts.mcc()),
-        "macro_f1": finite(counts.macro_f1()),
-        "auc": finite(roc_auc(score, rows["label"])),
-    }
+    metrics = {name: finite(getattr(counts, name)()) for name in ("accuracy", "mcc", "macro_f1")}
+    return {**metrics, "auc": finite(roc_auc(score, rows["label"]))}

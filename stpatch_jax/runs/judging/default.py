@@ -38,11 +38,11 @@ class DefaultJudge(Judge):
         answers = {"model": self.task.predict(model, batch), **rules}
         count = len(next(iter(batch.values())))
         for name, of in answers.items():
+            shapes = [np.shape(leaf) for leaf in jax.tree.leaves(of)]
             require(
-                all(np.shape(leaf)[:1] == (count,) for leaf in jax.tree.leaves(of)),
+                all(shape[:1] == (count,) for shape in shapes),
                 f"the answers of {name} must be of every example, [batch, ...], got shapes "
-                f"{[np.shape(leaf) for leaf in jax.tree.leaves(of)]} for {count} examples; repeat "
-                "what holds for all of them",
+                f"{shapes} for {count} examples; repeat what holds for all of them",
             )
 
         def one(example: Mapping[str, Any], answers: Tree) -> Tree:
@@ -57,7 +57,6 @@ class DefaultJudge(Judge):
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """Each metric times what its example weighs, and that weight."""
-        del batch
         return jax.tree.map(lambda values: values.sum(dtype=np.float64), answers)
 
     def validation(self, judged: Judged) -> dict[str, float]:
@@ -66,14 +65,11 @@ class DefaultJudge(Judge):
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """The means over the examples, by rule."""
-        means = {name: _means(of) for name, of in judged.sums.items()}
-        return {
-            "examples": judged.count,
-            "scores": {
-                name: {metric: finite(value) for metric, value in of.items()}
-                for name, of in means.items()
-            },
+        scores = {
+            name: {metric: finite(value) for metric, value in _means(of).items()}
+            for name, of in judged.sums.items()
         }
+        return {"examples": judged.count, "scores": scores}
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """One table of all metrics."""
@@ -102,8 +98,5 @@ def _weighed(metrics: Mapping[str, Any]) -> dict[str, dict[str, jax.Array]]:
 def _means(of: Mapping[str, Any]) -> dict[str, float]:
     """Means out of weighted sums, the loss first."""
     # A compiled function returns its entries sorted by name.
-    names = sorted(of, key=lambda name: (name != "loss", name))
-    return {
-        name: float(of[name]["sum"] / of[name]["weight"]) if of[name]["weight"] else math.nan
-        for name in names
-    }
+    entries = sorted(of.items(), key=lambda entry: (entry[0] != "loss", entry[0]))
+    return {k: float(x["sum"] / x["weight"]) if x["weight"] else math.nan for k, x in entries}

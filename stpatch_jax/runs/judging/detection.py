@@ -15,7 +15,7 @@ from stpatch_jax.losses import box_iou
 from stpatch_jax.metrics import AveragePrecision
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Detect
 
 _SHOWN = 3
@@ -57,9 +57,7 @@ class DetectionJudge(Judge):
         for clip in range(len(clips)):
             at = slice(clip, clip + 1)
             clips[clip] = AveragePrecision.of(
-                of["boxes"][at],
-                of["score"][at],
-                of["label"][at],
+                *(of[key][at] for key in ("boxes", "score", "label")),
                 valid=of["valid"][at],
                 true_boxes=batch["boxes"][at],
                 true_label=batch["label"][at],
@@ -94,34 +92,23 @@ class DetectionJudge(Judge):
             "sure": SURE,
             **{name: _metrics(of) for name, of in totals.items()},
             "classes": {
-                label: {
-                    **{name: finite(values[at]) for name, values in per_class.items()},
-                    "objects": int(model.objects[at]),
-                }
+                label: {name: finite(values[at]) for name, values in per_class.items()}
+                | {"objects": int(model.objects[at])}
                 for at, label in enumerate(self.data.classes)
             },
         }
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside the naive rules, then class by class."""
-        test = report["test"]
-        rules = [n for n in test if n not in ("clips", "objects", "iou", "sure", "classes")]
-        classes = test["classes"].items()
+        test, others = report["test"], ("clips", "objects", "iou", "sure", "classes")
+        rules = {name: of for name, of in test.items() if name not in others}
         return [
             f"Test: {test['clips']} clips, {test['objects']} objects. A detection is a hit from an "
             f"IoU of {test['iou']:g} on; precision and recall are of those scored "
             f"{test['sure']:g} or more.",
             "",
-            *markdown_table(
-                ["", *_METRICS.values()],
-                ([name, *(test[name][metric] for metric in _METRICS)] for name in rules),
-            ),
-            "",
-            *markdown_table(
-                ["class", *_OF_CLASS.values()],
-                ([name, *(of[metric] for metric in _OF_CLASS)] for name, of in classes),
-            ),
-            "",
+            *metric_table("", _METRICS, rules),
+            *metric_table("class", _OF_CLASS, test["classes"]),
         ]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
@@ -149,9 +136,8 @@ class DetectionJudge(Judge):
         """The confidence in one object, as log-odds: in its window, whatever box that gives."""
         example, classes = asked.example, list(self.data.classes)
         frames = len(example["field"])
-        windows = nnx.jit(lambda model, field: model(field).flat())(
-            asked.model, example["field"][None]
-        )
+        flat = nnx.jit(lambda model, field: model(field).flat())
+        windows = flat(asked.model, example["field"][None])
         confidence = jax.nn.sigmoid(windows.score)[..., None] * jax.nn.softmax(windows.label, -1)
         sure = np.asarray(confidence)[0]
         if asked.target is not None:
@@ -200,13 +186,12 @@ def _truth(box: np.ndarray, frame: int, example: Batch, classes: Sequence[str]) 
 
 def total(clips: Sequence[AveragePrecision] | np.ndarray) -> AveragePrecision:
     """Some clips together, each of them once or several times."""
-    return AveragePrecision(
-        clips[0].thresholds,
-        np.concatenate([clip.score for clip in clips]),
-        np.concatenate([clip.label for clip in clips]),
-        np.concatenate([clip.hit for clip in clips], axis=1),
-        np.sum([clip.objects for clip in clips], axis=0),
+    score, label, hit = (
+        np.concatenate([getattr(clip, name) for clip in clips], axis=-1)
+        for name in ("score", "label", "hit")
     )
+    objects = np.sum([clip.objects for clip in clips], axis=0)
+    return AveragePrecision(clips[0].thresholds, score, label, hit, objects)
 
 
 def _precision_recall(of: AveragePrecision) -> dict[str, np.ndarray]:

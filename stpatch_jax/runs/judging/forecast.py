@@ -14,7 +14,7 @@ from stpatch_jax.data import Batch, ForecastData, truth
 from stpatch_jax.metrics import LeadTimeErrors, skill
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.question import Asked, Question, coordinate_text
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import markdown_table, metric_table
 from stpatch_jax.tasks import Forecast
 
 _MOST_SERIES = 9
@@ -58,21 +58,16 @@ class ForecastJudge(Judge):
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """Errors by rule and lead time, `scaled` and in `units`, the latter by series too."""
-        real, mask = answers["real"], answers["mask"]
+        real, mask, units = answers["real"], answers["mask"], answers["units"].items()
         target, known = batch["target"], batch["target_mask"]
         return {
             "scaled": {
                 name: LeadTimeErrors.of(values, target, mask=known)
                 for name, values in answers["scaled"].items()
             },
-            "units": {
-                name: _errors(values, real, mask) for name, values in answers["units"].items()
-            },
+            "units": {name: _errors(values, real, mask) for name, values in units},
             "series": {
-                series: {
-                    name: _errors(values[at], real[at], mask[at]).pooled()
-                    for name, values in answers["units"].items()
-                }
+                series: {name: _errors(x[at], real[at], mask[at]).pooled() for name, x in units}
                 for series, at in self.data.series.items()
             },
         }
@@ -97,11 +92,9 @@ class ForecastJudge(Judge):
         last = max(_MOST_ROWS, 4 * self.data.horizon)
 
         def lines(batch: Batch, answers: Tree) -> Tree:
-            units = {name: answers["units"][name] for name in _DRAWN if name in answers["units"]}
-            return {
-                "index": batch["index"],
-                "lines": {name: self._middles(values) for name, values in units.items()},
-            }
+            units = answers["units"].items()
+            lines = {name: self._middles(values) for name, values in units if name in _DRAWN}
+            return {"index": batch["index"], "lines": lines}
 
         return {"lines": Shows(range(max(0, count - last), count), lines)}
 
@@ -117,12 +110,9 @@ class ForecastJudge(Judge):
     def validation(self, judged: Judged) -> dict[str, float]:
         """MAE and RMSE over all lead times in scaled units, and the skill against persistence."""
         pooled = {name: errors.pooled() for name, errors in judged.sums["scaled"].items()}
-        gained = skill(pooled["model"].mae(), pooled["persistence"].mae())
-        return {
-            "mae": float(pooled["model"].mae()[0]),
-            "rmse": float(pooled["model"].rmse()[0]),
-            "skill": float(gained[0]),
-        }
+        mae, rmse = pooled["model"].mae(), pooled["model"].rmse()
+        gained = skill(mae, pooled["persistence"].mae())
+        return {"mae": float(mae[0]), "rmse": float(rmse[0]), "skill": float(gained[0])}
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Errors per lead time and over all, scaled and in the data's units, and by series."""
@@ -130,10 +120,8 @@ class ForecastJudge(Judge):
         return {
             "windows": judged.count,
             "targets": int(units["model"].count.sum()),
-            "scaled": {
-                "unit": "standard deviations of the training rows",
-                **_metrics(judged.sums["scaled"]),
-            },
+            "scaled": {"unit": "standard deviations of the training rows"}
+            | _metrics(judged.sums["scaled"]),
             "original": {"unit": self.data.unit, **_metrics(units)},
             "series": {
                 name: {rule: finite(errors.mae()[0]) for rule, errors in of.items()}
@@ -146,6 +134,7 @@ class ForecastJudge(Judge):
         test, data = report["test"], report["data"]
         span = data["splits"]["test"]
         unit = test["original"]["unit"]
+        rules = {"model": f"MAE model ({unit})", "persistence": "MAE persistence"}
         dropped = data.get("companies_dropped", {})
         return [
             f"{report['context']} rows in, {report['horizon']} rows out. "
@@ -161,16 +150,11 @@ class ForecastJudge(Judge):
             "",
             *_rule_table(test["scaled"]),
             *_rules_by_lead(test["original"]),
-            *markdown_table(
-                ["series", f"MAE model ({unit})", "MAE persistence"],
-                ((name, mae["model"], mae["persistence"]) for name, mae in test["series"].items()),
-            ),
-            "",
+            *metric_table("series", rules, test["series"]),
         ]
 
     def before_errors(self, test: Mapping[str, Any]) -> list[str]:
         """Lines before the tables of errors, for judges that have more to tell."""
-        del test
         return []
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
@@ -226,22 +210,20 @@ class ForecastJudge(Judge):
         """One panel a series: the truth, and a forecast from every origin one horizon apart."""
         data, shown = self.data, judged.shown["lines"]
         series = list(itertools.islice(data.series, _MOST_SERIES))
-        columns = min(3, len(series))
-        rows = -(-len(series) // columns)
+        rows, columns = -(-len(series) // 3), min(3, len(series))
         figure = plotting.new_figure(rows, columns, size=(4.2 * columns, 2.6 * rows + 0.4))
-        index = shown["index"]
+        index, step = shown["index"], data.horizon
+        spans = [data.times[row : row + step] for row in index[::step]]
         span = slice(max(0, int(index[0]) - data.context), int(index[-1]) + data.horizon)
         # By blocks of rows, of which a cell is kept: the field of all of them may be large.
-        truth = np.concatenate(
-            [
-                self._middles(data.values(slice(row, min(row + _BLOCK, span.stop)))[None])
-                for row in range(span.start, span.stop, _BLOCK)
-            ],
-            axis=-1,
-        )
+        blocks = [
+            slice(row, min(row + _BLOCK, span.stop)) for row in range(span.start, span.stop, _BLOCK)
+        ]
+        truth = np.concatenate([self._middles(data.values(at)[None]) for at in blocks], axis=-1)
         for number, name in enumerate(series):
+            # Of origins one horizon apart, so that the lines do not overlap.
             lines = {
-                rule: list(_lines(data, index, values[:, number]))
+                rule: list(zip(spans, values[::step, number], strict=True))
                 for rule, values in shown["lines"].items()
             }
             plotting.forecast_against_truth(
@@ -268,36 +250,23 @@ def _metrics(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
     pooled = {name: error.pooled() for name, error in errors.items()}
 
     def measured(of: Mapping[str, LeadTimeErrors], name: str, metric: str) -> np.ndarray:
-        return np.asarray(getattr(of[name], metric)())
+        if name != "skill":
+            return np.asarray(getattr(of[name], metric)())
+        rules = (measured(of, rule, metric) for rule in ("model", "persistence"))
+        return np.asarray(skill(*rules))
 
-    def gained(of: Mapping[str, LeadTimeErrors], metric: str) -> np.ndarray:
-        return np.asarray(skill(measured(of, "model", metric), measured(of, "persistence", metric)))
+    def entry(name: str, metric: str) -> dict[str, Any]:
+        per_lead, (over_all, *_) = (measured(of, name, metric) for of in (errors, pooled))
+        return {"per_lead": [finite(x) for x in per_lead], "all": finite(over_all)}
 
-    def entry(per_lead: np.ndarray, over_all: np.ndarray) -> dict[str, Any]:
-        return {"per_lead": [finite(x) for x in per_lead], "all": finite(over_all[0])}
-
-    by_rule = {
-        name: {
-            metric: entry(measured(errors, name, metric), measured(pooled, name, metric))
-            for metric in _METRICS
-        }
-        for name in errors
-    }
-    gains = {metric: entry(gained(errors, metric), gained(pooled, metric)) for metric in _METRICS}
-    return {**by_rule, "skill": gains}
+    return {name: {m: entry(name, m) for m in _METRICS} for name in (*errors, "skill")}
 
 
 def _error_table(errors: Mapping[str, Any], name: str) -> list[str]:
-    """MAE and RMSE per lead time of model and persistence, then the skill, over all leads last.
-
-    Of a long horizon every so many lead times; `report.json` has them all.
-    """
+    """MAE and RMSE per lead time of model and persistence, then the skill, over all leads last."""
     columns = [errors[who][m] for m in _METRICS for who in ("model", "persistence", "skill")]
-    heads = [
-        head
-        for metric in map(str.upper, _METRICS)
-        for head in (f"{metric} model", f"{metric} persistence", "skill")
-    ]
+    names = ([f"{m} model", f"{m} persistence", "skill"] for m in map(str.upper, _METRICS))
+    heads = itertools.chain.from_iterable(names)
     return [
         f"Errors in {name} units ({errors['unit']}); skill = 1 - error / error of persistence.",
         "",
@@ -341,24 +310,12 @@ def _middle(values: Values) -> Values:
     return values[(slice(None), slice(None), *(size // 2 for size in values.shape[2:]))]
 
 
-def _lines(
-    data: ForecastData, index: np.ndarray, values: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Forecast lines from origins one horizon apart, so that they do not overlap."""
-    step = data.horizon
-    for row, forecast in zip(index[::step], values[::step], strict=True):
-        yield data.times[row : row + step], forecast
-
-
 def error_figure(test: Mapping[str, Any]) -> Figure:
     """MAE of every rule by lead time, in the data's units and in scaled ones."""
     figure = plotting.new_figure(1, 2, size=(9, 3.6))
     units = {"original": test["original"]["unit"], "scaled": "scaled units"}
     for ax, name in zip(figure.axes, units, strict=True):
-        errors = {
-            rule: of["mae"]["per_lead"]
-            for rule, of in test[name].items()
-            if rule not in ("unit", "skill")
-        }
+        rules = test[name].keys() - {"unit", "skill"}
+        errors = {rule: of["mae"]["per_lead"] for rule, of in test[name].items() if rule in rules}
         plotting.error_by_lead_time(errors, ax=ax, metric="MAE", unit=units[name])
     return figure

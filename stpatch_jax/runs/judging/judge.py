@@ -10,7 +10,7 @@ import functools
 import math
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -72,13 +72,8 @@ class Judge(abc.ABC):
 
     It gives `sums` for what is added up, `rows` where a score needs every example (ranks,
     intervals), `shows` for what is drawn, and `validation` and `report` out of these. A task
-    without one of its own is judged by `DefaultJudge`.
-
-    Args:
-        task: The task.
-        data: The data.
-        mesh: The mesh of the run.
-        batch_size: Examples of a global batch, a multiple of the number of devices.
+    without one of its own is judged by `DefaultJudge`. Global batches have `batch_size` examples, a
+    multiple of the number of devices.
 
     Raises:
         InputError: Task or data lack a member that is asked of them.
@@ -96,14 +91,10 @@ class Judge(abc.ABC):
     def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
         """Goes through a split, without dropout.
 
-        Args:
-            model: The model.
-            split: Name of the split.
-            past: What came out of the validation split, for judges that go by past errors.
+        Judges that go by past errors take `past`, what came out of the validation split.
         """
-        del past
-        source = self.data.source(split)
-        collected = _Collected(len(source), self.shows(len(source)))
+        count = len(self.data.source(split))
+        collected = _Collected(count, self.shows(count))
         for batch, outputs in self.predicted(model, split):
             real = batch.pop("example_mask")
             batch, outputs = jax.tree.map(lambda x, real=real: x[real], (batch, outputs))
@@ -125,26 +116,18 @@ class Judge(abc.ABC):
 
     def answers(self, batch: Batch, outputs: Tree) -> Tree:
         """What all of the following goes by [example, ...]: outputs and rules, in their units."""
-        del batch
         return outputs
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """What adds up over examples, of the real examples of a batch; float64 and integers."""
-        del batch, answers
         return {}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """What every example is kept of: a few numbers [example, ...], never a field."""
-        del batch, answers
         return {}
 
     def shows(self, count: int) -> Mapping[str, Shows]:
-        """What plots show of which examples.
-
-        Args:
-            count: Number of examples of the split.
-        """
-        del count
+        """What plots show of which of the `count` examples of a split."""
         return {}
 
     def header(self) -> dict[str, Any]:
@@ -161,15 +144,10 @@ class Judge(abc.ABC):
 
     @abc.abstractmethod
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
-        """The lines of `report.md` after its first ones.
-
-        Args:
-            report: What `report.json` holds.
-        """
+        """The lines of `report.md` after its first ones, out of what `report.json` holds."""
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """The pictures by name, beside the learning curve."""
-        del judged, report
         return {}
 
     def question(self, asked: Asked) -> Question:
@@ -202,13 +180,9 @@ class Judge(abc.ABC):
 
     def _inputs(self, split: str, waiting: deque[Batch]) -> Iterator[Batch]:
         """The arrays for the devices; whole batches are left in `waiting`, in the same order."""
-        batches = sequential_batches(
-            self.data.source(split),
-            batch_size=self.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        for batch in batches:
+        own = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        source = self.data.source(split)
+        for batch in sequential_batches(source, batch_size=self.batch_size, **own):
             waiting.append(batch)
             names = batch.keys() - {"example_number"} if self.inputs is None else self.inputs
             yield {name: batch[name] for name in names}
@@ -248,27 +222,20 @@ class _Collected:
         parts = _of_processes((self._sums, self._rows, self._shown))
         # Added in the order of the processes, so that all of them get the same bits.
         sums = [sums for sums, _, _ in parts if sums is not None]
-        return Judged(
-            split=split,
-            count=self.count,
-            sums=_model_first(functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), sums)),
-            rows=_model_first(_ordered([entry for _, rows, _ in parts for entry in rows])),
-            shown={
-                name: _model_first(
-                    _ordered([entry for *_, shown in parts for entry in shown[name]])
-                )
-                for name in self.shows
-            },
-        )
+        sums = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), sums)
+        rows = _ordered(rows for _, rows, _ in parts)
+        shown = {name: _ordered(shown[name] for *_, shown in parts) for name in self.shows}
+        return Judged(split, self.count, _model_first(sums), rows, shown)
 
 
-def _ordered(entries: Sequence[tuple[np.ndarray, Tree]]) -> Tree:
-    """Arrays of batches as one tree, in the order of their examples."""
+def _ordered(parts: Iterable[list[tuple[np.ndarray, Tree]]]) -> Tree:
+    """Arrays of the batches of all processes as one tree, in the order of their examples."""
+    entries = [entry for part in parts for entry in part]
     if not entries:
         return {}
-    order = np.argsort(np.concatenate([numbers for numbers, _ in entries]))
-    trees = [tree for _, tree in entries]
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *trees)
+    numbers, trees = zip(*entries, strict=True)
+    order = np.argsort(np.concatenate(numbers))
+    return _model_first(jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *trees))
 
 
 def _model_first(tree: Tree) -> Tree:

@@ -13,7 +13,7 @@ from flax import nnx
 from stpatch_jax.data import Batch, TextData
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question, with_words
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import NextToken
 from stpatch_jax.training import replicate
 
@@ -73,20 +73,15 @@ class TextJudge(Judge):
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside the naive rules, then what it wrote."""
         test = report["test"]
-        rules = [name for name in test if name not in ("characters", "lines")]
-        rows = ([name, test[name]["bits_per_char"], test[name]["perplexity"]] for name in rules)
+        rules = {name: of for name, of in test.items() if name not in ("characters", "lines")}
+        metrics = {"bits_per_char": "bits per character", "perplexity": "perplexity"}
         return [
             f"Test: {test['characters']:,} characters; of bits per character less is better.",
             "",
-            *markdown_table(["", "bits per character", "perplexity"], rows),
-            "",
+            *metric_table("", metrics, rules),
             "Lines that the model wrote:",
             "",
-            *(
-                f"- temperature {temperature}: {line}"
-                for temperature, lines in test["lines"].items()
-                for line in lines
-            ),
+            *(f"- temperature {heat}: {line}" for heat, of in test["lines"].items() for line in of),
             "",
         ]
 
@@ -123,10 +118,9 @@ class TextJudge(Judge):
         for temperature, count in SAMPLES.items():
             # The end of a line is what a line begins after.
             prompt = np.full((count, 1), ord("\n"))
+            how: Any = {"length": _LONGEST_LINE, "temperature": temperature, "key": key}
             with jax.set_mesh(self.mesh):
-                tokens = self.task.sample(
-                    whole, prompt, length=_LONGEST_LINE, temperature=temperature, key=key
-                )
+                tokens = self.task.sample(whole, prompt, **how)
             lines[temperature] = [self.data.decode(row) for row in np.asarray(tokens)[:, 1:]]
         return lines
 

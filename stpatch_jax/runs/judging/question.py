@@ -151,11 +151,7 @@ class Asked:
         return name
 
     def lead_of(self, most: int, what: str) -> int | None:
-        """The lead that is asked about, if any.
-
-        Args:
-            most: The last one.
-            what: What it is, for messages.
+        """The lead that is asked about, if any, up to the last; messages say what it is.
 
         Raises:
             InputError: It is out of range.
@@ -167,28 +163,20 @@ class Asked:
         return self.lead
 
     def refuse(self, *flags: Literal["target", "lead"], what: str) -> None:
-        """Refuses flags that say nothing of what is asked.
-
-        Args:
-            *flags: The flags.
-            what: What is asked of, for messages.
+        """Refuses flags that say nothing of what is asked; messages say what that is.
 
         Raises:
             InputError: One is given.
         """
         for flag in flags:
-            value = {"target": self.target, "lead": self.lead}[flag]
+            value = getattr(self, flag)
             require(
                 value is None,
                 f"{flag} must be left out of a question on {what}, got {value!r}; leave it out",
             )
 
     def field(self, values: np.ndarray) -> xr.DataArray:
-        """The input of the example with its coordinates; axes of which nothing is known count.
-
-        Args:
-            values: [time, *space, channel].
-        """
+        """The input [time, *space, channel] with its coordinates; axes that have none count."""
         axes = self.axes
         dims = _SPACE[values.ndim - 2] if axes.dims is None else axes.dims
         names = ("time", *dims, "channel")
@@ -225,10 +213,8 @@ class Asked:
         model = Partial(functools.partial(nnx.merge, graphdef), state)
 
         def of_field(answer: Answer, model: Any, fixed: Any, fields: jax.Array) -> jax.Array:
-            others = {
-                key: jnp.broadcast_to(values, (len(fields), *values.shape[1:]))
-                for key, values in fixed.items()
-            }
+            count = len(fields)
+            others = {k: jnp.broadcast_to(x, (count, *x.shape[1:])) for k, x in fixed.items()}
             return answer(model(), {**others, name: fields})
 
         alone = {key: np.asarray(values)[None] for key, values in (fixed or {}).items()}
@@ -301,12 +287,7 @@ def log_odds(logits: jax.Array, number: int) -> jax.Array:
 
 
 def with_words(field: xr.DataArray, words: Sequence[str]) -> xr.DataArray:
-    """A text with the words or signs at its times as its coordinate `word`.
-
-    Args:
-        field: The text (time, channel).
-        words: They; longer ones are cut, shorter ones filled up with nothing.
-    """
+    """A text (time, channel) with the words or signs at its times, cut or filled, as `word`."""
     filled = [*words, *[""] * len(field)][: len(field)]
     return field.assign_coords(word=("time", filled))
 

@@ -14,7 +14,7 @@ from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.question import Asked, Question
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Reconstruct
 
 _UNMASKED = ("a model that is shown its whole input", "one with hidden parts")
@@ -56,7 +56,6 @@ class ReconstructionJudge(Judge):
 
     def shows(self, count: int) -> Mapping[str, Shows]:
         """The first field."""
-        del count
 
         def first(batch: Batch, answers: Tree) -> Tree:
             return {"field": batch["field"], "hidden": answers["hidden"], "made": answers["made"]}
@@ -69,28 +68,23 @@ class ReconstructionJudge(Judge):
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """RMSE and MAE of the hidden values by rule, in scaled units."""
-        return {
-            "examples": judged.count,
-            "scaled": {
-                name: {"rmse": finite(errors.rmse()[0]), "mae": finite(errors.mae()[0])}
-                for name, errors in judged.sums.items()
-            },
+        scaled = {
+            name: {"rmse": finite(errors.rmse()[0]), "mae": finite(errors.mae()[0])}
+            for name, errors in judged.sums.items()
         }
+        return {"examples": judged.count, "scaled": scaled}
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside the naive rules."""
         test = report["test"]
-        rows = ([name, of["rmse"], of["mae"]] for name, of in test["scaled"].items())
         return [
             f"Test: the hidden patches of {test['examples']} fields, in scaled units.",
             "",
-            *markdown_table(["", "RMSE", "MAE"], rows),
-            "",
+            *metric_table("", {"rmse": "RMSE", "mae": "MAE"}, test["scaled"]),
         ]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """A slice of the first field, what is shown of it, what is made of that."""
-        del report
         shown = {name: values[0] for name, values in judged.shown["first"].items()}
         field, hidden = shown["field"][..., 0], shown["hidden"]
         pictures = {

@@ -13,10 +13,8 @@ class Registry(Generic[Served]):
     """Finds what serves a task on its data; a subclass of either is served as its base is.
 
     The pair whose task is nearest in the method resolution order wins, among those the one whose
-    data are nearest. Any class may be registered, also one of a user's own.
-
-    Args:
-        what: What is registered, for messages.
+    data are nearest. Any class may be registered, also one of a user's own. Messages call what is
+    registered `what`.
 
     >>> rooms = Registry("room")
     >>> @rooms(int, object)

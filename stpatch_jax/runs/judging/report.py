@@ -12,13 +12,9 @@ from stpatch_jax.runs.judging.judge import Judge, Judged
 
 def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     """The report as Markdown: the model beside the naive rules."""
-    lines = [
-        f"# {report['recipe'] or report['task']}",
-        "",
-        f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}.",
-        *judge.markdown(report),
-    ]
-    return "\n".join(lines)
+    head = f"# {report['recipe'] or report['task']}"
+    size = f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}."
+    return "\n".join([head, "", size, *judge.markdown(report)])
 
 
 def _cost(report: Mapping[str, Any]) -> str:
@@ -31,22 +27,14 @@ def _cost(report: Mapping[str, Any]) -> str:
 def draw_plots(
     directory: RunDirectory, judge: Judge, judged: Judged, report: Mapping[str, Any]
 ) -> None:
-    """Writes the pictures of the judge, and `plots/learning.png`.
-
-    Args:
-        directory: The run directory.
-        judge: The judge of the run.
-        judged: What it found on the test split.
-        report: The report.
-    """
+    """Writes the pictures of a judge of what it found on the test split, and the learning curve."""
     directory.plots.mkdir(exist_ok=True)
     metrics = [json.loads(line) for line in directory.metrics_file.read_text().splitlines()]
     figures = judge.figures(judged, report)
     figures["learning"] = plotting.new_figure(1, 1, size=(7, 4))
     decides = next(iter(report["validation"]))
-    plotting.learning_curve(
-        metrics, ax=figures["learning"].axes[0], validation=f"validation/{decides}"
-    )
+    ax = figures["learning"].axes[0]
+    plotting.learning_curve(metrics, ax=ax, validation=f"validation/{decides}")
     for name, figure in figures.items():
         with replaced(directory.plots / f"{name}.png") as part:
             figure.savefig(part, dpi=120, format="png")

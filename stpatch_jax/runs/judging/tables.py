@@ -1,6 +1,6 @@
 """Tables of reports, as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -18,6 +18,12 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[
         "|---|" + "---:|" * (len(heads) - 1),
         *(f"| {line} |" for line in body),
     ]
+
+
+def metric_table(head: str, metrics: Mapping[str, str], rows: Mapping[str, Any]) -> list[str]:
+    """A table of some metrics, under their headings, of each row by its name; then a blank line."""
+    cells = ([name, *(of[metric] for metric in metrics)] for name, of in rows.items())
+    return [*markdown_table([head, *metrics.values()], cells), ""]
 
 
 def _cell(value: Any) -> str:

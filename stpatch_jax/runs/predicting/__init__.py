@@ -70,13 +70,5 @@ def predict(
     return kind(trained, data, request).write()
 
 
-__all__ = [
-    "ClassPredictor",
-    "FieldPredictor",
-    "Predictor",
-    "PricePredictor",
-    "Request",
-    "long_table",
-    "predict",
-    "predictors",
-]
+__all__ = ["ClassPredictor", "FieldPredictor", "Predictor", "PricePredictor", "Request"]
+__all__ += ["long_table", "predict", "predictors"]

@@ -59,10 +59,8 @@ class FieldPredictor(Predictor):
             f"--process-count must be 1 for all but a .zarr output, got {request.process_count} "
             f"for {target}; choose a .zarr",
         )
-        with (
-            replaced(target) as part,
-            tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder,
-        ):
+        beside = tempfile.TemporaryDirectory
+        with replaced(target) as part, beside(dir=target.parent, prefix=".") as folder:
             self._forecast(field, store := Path(folder, "forecasts.zarr"), every)
             with xr.open_zarr(store, chunks=None) as forecasts:
                 whole = forecasts.load()
@@ -81,6 +79,7 @@ class FieldPredictor(Predictor):
         return self.data.splits[EVERYTHING].start
 
     def _forecast(self, field: xr.DataArray, store: Path, every: int) -> bool:
+        same = ("process_index", "process_count", "progress")
         return predict_field(
             self._function(),
             field,
@@ -90,9 +89,7 @@ class FieldPredictor(Predictor):
             prepare=self._inputs(every),
             restore=self.data.cleaner.inverse,
             attrs=self.run.identity,
-            process_index=self.request.process_index,
-            process_count=self.request.process_count,
-            progress=self.request.progress,
+            **{name: getattr(self.request, name) for name in same},
         )
 
     def _windows(self, field: xr.DataArray, every: int) -> WindowSpec:
@@ -120,14 +117,10 @@ class FieldPredictor(Predictor):
             last = int(np.searchsorted(timeline, times[-1])) + 1
             values = as_floats(values)
             unknown = np.full((horizon, *values.shape[1:]), np.nan, values.dtype)
-            field = xr.DataArray(
-                np.concatenate([values, unknown]),
-                dims=("time", *(f"axis_{at}" for at in range(values.ndim - 2)), "channel"),
-                coords={
-                    "time": np.concatenate([times, timeline[last : last + horizon]]),
-                    "channel": list(data.cleaner.channels),
-                },
-            )
+            whole = np.concatenate([times, timeline[last : last + horizon]])
+            dims = ("time", *(f"axis_{at}" for at in range(values.ndim - 2)), "channel")
+            coords = {"time": whole, "channel": list(data.cleaner.channels)}
+            field = xr.DataArray(np.concatenate([values, unknown]), coords, dims)
             splits = {EVERYTHING: range(self._past, len(field))}
             part = FieldData(data.config, field, data.cleaner, splits, {}, data.means)
             examples = part.source(EVERYTHING)

@@ -39,10 +39,7 @@ class Predictor:
         @predictors(MyTask, MyData)
         class MyPredictor(Predictor): ...
 
-    Args:
-        run: The run.
-        data: What its data configuration restored from the file.
-        request: What is to be predicted.
+    Its `data` are what the data configuration of the run restored from the file.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz")
@@ -102,11 +99,7 @@ class Predictor:
         return np.arange(0, count, every) if every else np.array([count - 1])
 
     def refuse_every(self) -> None:
-        """Refuses `--every`, where the examples have no order of time.
-
-        Raises:
-            InputError: It is given.
-        """
+        """Refuses `--every`, by an InputError, where the examples have no order of time."""
         require(
             self.request.every is None,
             f"--every must be left out of a run that forecasts nothing, got {self.request.every}; "

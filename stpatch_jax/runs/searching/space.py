@@ -1,5 +1,6 @@
 """What a search tries: fields of a configuration by dotted name, and the values for each."""
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -54,12 +55,10 @@ class LogUniform:
         match = re.fullmatch(r"log_uniform\(([^,]*),([^,]*)\)", text.strip())
         if not match:
             return None
-        ends: list[Any] = []
-        for end in match.groups():
-            try:
-                ends.append(float(end))
-            except ValueError:
-                ends.append(end)
+        ends: list[Any] = list(match.groups())
+        for at, end in enumerate(match.groups()):
+            with contextlib.suppress(ValueError):  # The class refuses what is no number.
+                ends[at] = float(end)
         return cls(*ends)
 
 
@@ -126,7 +125,18 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
     >>> candidates({"a": [1, 2], "b": [3]}, None, 0)
     [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
     """
-    _check_space(space)
+    require(
+        bool(space),
+        "the search space must name a field with its values, got none; give for example "
+        "--space model.patch_kernel_size=3,5",
+    )
+    for name, choice in space.items():
+        listed = isinstance(choice, Sequence) and not isinstance(choice, str)
+        require(
+            isinstance(choice, LogUniform) or (listed and bool(choice)),
+            f"the search space must have a list of values or a log_uniform for {name}, got "
+            f"{choice!r}; give at least one value",
+        )
     drawn = sorted(name for name, choice in space.items() if isinstance(choice, LogUniform))
     require(
         trials is not None or not drawn,
@@ -146,38 +156,16 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
         numbers = random.permutation(combinations)[:trials]
     rows = []
     for number in numbers:
-        picks = np.unravel_index(number, [len(choices) for choices in lists])
-        values = (choices[pick] for choices, pick in zip(lists, picks, strict=True))
-        rows.append(
-            {
-                name: value.draw(random) if isinstance(value, LogUniform) else value
-                for name, value in zip(space, values, strict=True)
-            }
-        )
+        picks = np.unravel_index(number, list(map(len, lists)))
+        row = {name: of[at] for name, of, at in zip(space, lists, picks, strict=True)}
+        rows.append({k: x.draw(random) if isinstance(x, LogUniform) else x for k, x in row.items()})
     return rows
 
 
-def _check_space(space: Space) -> None:
-    require(
-        bool(space),
-        "the search space must name a field with its values, got none; give for example "
-        "--space model.patch_kernel_size=3,5",
-    )
-    for name, choice in space.items():
-        listed = isinstance(choice, Sequence) and not isinstance(choice, str)
-        require(
-            isinstance(choice, LogUniform) or (listed and bool(choice)),
-            f"the search space must have a list of values or a log_uniform for {name}, got "
-            f"{choice!r}; give at least one value",
-        )
-
-
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """Returns a configuration in which the named fields have other values.
+    """Returns a configuration in which fields have other values, by their dotted names.
 
-    Args:
-        config: The configuration.
-        values: By dotted name, fields of `model`, `task` and `train`, and `data.context`.
+    They are fields of `model`, `task` and `train`, and `data.context`.
 
     Raises:
         InputError: A field is not there or may not be searched, or a value does not fit it.

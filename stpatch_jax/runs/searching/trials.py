@@ -58,11 +58,11 @@ def search(
 
     The test split is never read: `stpatch evaluate` on the best trial's directory reports on it,
     once. What counts is the first figure of the task's summary, such as the MAE of a forecast,
-    after the last step. Every trial is a run directory of its own,
-    named by its values, so the same call resumes and trains nothing twice, more `trials` keep the
-    first ones, and another space those that it shares. After each trial `search.json` and
-    `search.md` in `workdir` hold the table so far. A run that fails (its loss is not finite, say)
-    stands in the table with the reason, and the next call tries it again.
+    after the last step. Every trial is a run directory of its own, named by its values, so the same
+    call resumes and trains nothing twice, more `trials` keep the first ones, and another space
+    those that it shares. After each trial `search.json` and `search.md` in `workdir` hold the table
+    so far. A run that fails (its loss is not finite, say) stands in the table with the reason, and
+    the next call tries it again.
 
     Args:
         config: What holds for every trial; of it only `train.steps` may grow between calls.
@@ -92,10 +92,9 @@ def search(
         for name, config in configs.items()
         if (validation := _finished(workdir / name, config))
     ]
-    waiting = configs.keys() - {trial.name for trial in done}
-    runs = _checked_runs(
-        {name: configs[name] for name in configs if name in waiting}, workdir, data
-    )
+    finished = {trial.name for trial in done}
+    waiting = {name: config for name, config in configs.items() if name not in finished}
+    runs = _checked_runs(waiting, workdir, data)
     _write(workdir, done)
     for name, run in runs.items():
         if progress:
@@ -157,13 +156,10 @@ def _train(trial: Trial, run: Run, directory: RunDirectory, progress: bool) -> T
 
 
 def _write(workdir: Path, done: Sequence[Trial]) -> None:
-    if not done:
-        return
-    done = sorted(done, key=lambda trial: trial.loss)
-    directory = RunDirectory(workdir)
-    rows = [dataclasses.asdict(trial) for trial in done]
-    directory.write_json(workdir / "search.json", rows)
-    directory.write_text(workdir / "search.md", table(done, workdir))
+    if done := sorted(done, key=lambda trial: trial.loss):
+        directory = RunDirectory(workdir)
+        directory.write_json(workdir / "search.json", list(map(dataclasses.asdict, done)))
+        directory.write_text(workdir / "search.md", table(done, workdir))
 
 
 def table(trials: Sequence[Trial], workdir: Path) -> str:
@@ -178,22 +174,15 @@ def table(trials: Sequence[Trial], workdir: Path) -> str:
     Best is t with a = 3; `stpatch evaluate s/t` reports it on the test split.
     <BLANKLINE>
     """
-    fields = list(trials[0].values)
-    measured = list(trials[0].validation or {})
-    lines = [
-        f"| trial | {' | '.join([*fields, *measured])} |",
-        f"|---|{'---|' * len(fields)}{'---:|' * len(measured)}",
-    ]
+    fields, measured = list(trials[0].values), list(trials[0].validation or {})
+    rows = [["trial", *fields, *measured]]
     for trial in trials:
         figures = trial.validation or {}
-        cells = [
-            trial.name,
-            *map(json.dumps, trial.values.values()),
-            *(f"{figures[name]:.4g}" if figures else "" for name in measured),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *_told(trials, workdir), ""]
-    return "\n".join(lines)
+        numbers = (f"{figures[name]:.4g}" if figures else "" for name in measured)
+        rows.append([trial.name, *map(json.dumps, trial.values.values()), *numbers])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, f"|---|{'---|' * len(fields)}{'---:|' * len(measured)}")
+    return "\n".join([*lines, "", *_told(trials, workdir), ""])
 
 
 def _told(trials: Sequence[Trial], workdir: Path) -> list[str]:
