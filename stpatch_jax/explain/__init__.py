@@ -1,11 +1,7 @@
 """Explanations: which patches, channels, lags and neighbours an answer came from."""
 
 from stpatch_jax.explain.attention import AttentionModel, attention_rollout, rollout_matrix
-from stpatch_jax.explain.channels import (
-    NeighborModel,
-    neighborhood_weights,
-    permutation_importance,
-)
+from stpatch_jax.explain.channels import NeighborModel, neighborhood_weights, permutation_importance
 from stpatch_jax.explain.gradients import integrated_gradients, smooth_grad
 from stpatch_jax.explain.judging import (
     Randomization,

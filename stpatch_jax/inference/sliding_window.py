@@ -22,13 +22,7 @@ from stpatch_jax.inference.memory import (
     usual_batch_size,
 )
 from stpatch_jax.inference.program import Function, Program, run
-from stpatch_jax.inference.tiles import (
-    Scale,
-    layouts_of,
-    region_of,
-    used_windows,
-    weight_factors,
-)
+from stpatch_jax.inference.tiles import Scale, layouts_of, region_of, used_windows, weight_factors
 from stpatch_jax.patches.extraction import Spec, windows_of
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec

@@ -73,10 +73,7 @@ def cross_entropy(
 
 
 def label_weights(
-    label: jax.Array,
-    *,
-    mask: jax.Array | None = None,
-    class_weights: Sequence[float] | None = None,
+    label: jax.Array, *, mask: jax.Array | None = None, class_weights: Sequence[float] | None = None
 ) -> jax.Array:
     """Returns how much each label counts in `cross_entropy`, which divides by the sum of it all.
 

@@ -9,11 +9,7 @@ from stpatch_jax.patches.extraction import (
     valid_share,
 )
 from stpatch_jax.patches.folding import blend_weights, cover_count, fold_patches
-from stpatch_jax.patches.halo import (
-    halo_exchange,
-    sharded_extract_patches,
-    sharded_fold_patches,
-)
+from stpatch_jax.patches.halo import halo_exchange, sharded_extract_patches, sharded_fold_patches
 from stpatch_jax.patches.windows import WindowSpec
 
 __all__ = [

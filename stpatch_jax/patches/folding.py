@@ -11,12 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError, check_choice
-from stpatch_jax.patches.extraction import (
-    Spec,
-    accumulator,
-    along_channels,
-    linear_extract,
-)
+from stpatch_jax.patches.extraction import Spec, accumulator, along_channels, linear_extract
 from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
 
 Reduce = Literal["sum", "mean"]
