@@ -13,18 +13,8 @@ from stpatch_jax.explain.occlusion import occlusion
 from stpatch_jax.explain.score import Score
 
 __all__ = [
-    "AttentionModel",
-    "NeighborModel",
-    "Randomization",
-    "Score",
-    "attention_rollout",
-    "deletion_insertion",
-    "integrated_gradients",
-    "neighborhood_weights",
-    "occlusion",
-    "permutation_importance",
-    "randomization_test",
-    "rank_correlation",
-    "rollout_matrix",
+    "AttentionModel", "NeighborModel", "Randomization", "Score", "attention_rollout",
+    "deletion_insertion", "integrated_gradients", "neighborhood_weights", "occlusion",
+    "permutation_importance", "randomization_test", "rank_correlation", "rollout_matrix",
     "smooth_grad",
-]
+]  # fmt: skip

@@ -15,13 +15,11 @@ from stpatch_jax.errors import check_range, check_size
 from stpatch_jax.explain.score import (
     FieldLike,
     Score,
-    as_field,
-    as_score,
     baseline_of,
     batches,
     on_grid,
+    prepared,
     scores,
-    values_of,
 )
 
 
@@ -41,7 +39,7 @@ def integrated_gradients(
     The attributions add up to `fn(x) - fn(b)` (completeness); that is checked.
 
     Args:
-        fn: What is explained, as in `occlusion` like the others; differentiable.
+        fn: What is explained; differentiable. This and the others as in `occlusion`.
         field: The field.
         baseline: What stands for "nothing is known".
         points: Points of the quadrature; exact for polynomials of degree `2 * points`.
@@ -68,10 +66,9 @@ def integrated_gradients(
     References:
         Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML 2017.
     """
-    field = as_field(field)
-    score = as_score(fn, field)
+    score, field, x = prepared(fn, field)
     check_size("points", points)
-    x, start = values_of(field), baseline_of(baseline, field)
+    start = baseline_of(baseline, field)
     nodes, weights = np.polynomial.legendre.leggauss(points)
     total = np.zeros(x.shape)
     for numbers, real in batches(points, batch_size):
@@ -133,11 +130,9 @@ def smooth_grad(
     References:
         Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
     """
-    field = as_field(field)
-    score = as_score(fn, field)
+    score, field, x = prepared(fn, field)
     check_size("samples", samples)
     check_range("noise", noise, 0, math.inf)
-    x = values_of(field)
     deviation = np.float32(noise * np.ptp(x))
     total = np.zeros(x.shape)
     for number, (numbers, real) in enumerate(batches(samples, batch_size)):

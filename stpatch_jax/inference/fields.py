@@ -132,16 +132,8 @@ def predict_field(
 class _Job:
     """A prediction by regions: where they lie, and what is done for one.
 
-    Attributes:
-        fn: The function of windows.
-        field: What it is applied to.
-        options: Taper, scale and horizon, as `sliding_window_apply` takes them.
-        prepare: What the host does before, or None.
-        restore: What the host does after, or None.
-        regions: The pieces.
-        layout: Where windows lie in the result.
-        names: The predicted channels.
-        dtype: Of the result.
+    `options` are taper, scale and horizon as `sliding_window_apply` takes them, `layout` says where
+    windows lie in the result, `names` are the predicted channels and `dtype` is the result's.
     """
 
     fn: Predict

@@ -22,11 +22,9 @@ class AxisRegions:
     whole axis. Windows beyond, that make up the number, do not touch it.
 
     Attributes:
-        axis: The windows of the axis.
         size: Length of what is cut: cells, or windows along time where forecasts are made.
         extent: Length of a piece.
         factor: Output cells per cell.
-        of_windows: Whether pieces are of windows.
         whole: Whether the axis is one piece with the padding of its spec, as a ring must be.
     """
 
@@ -139,17 +137,8 @@ def make_regions(
 ) -> Regions:
     """Cuts a field into regions.
 
-    Args:
-        spec: The windows.
-        axes: The same, resolved against the field.
-        factors: Output cells per cell, for each axis.
-        horizon: Number of lead times, or None.
-        extents: Cells of a region along (time, *space), None for a whole axis; rounded up to whole
-            strides. With a horizon the first counts windows. None chooses.
-        most: Cells of the largest slab to choose.
-
-    Raises:
-        InputError: The extents are none of the field's axes.
+    `extents` are the cells of a region along (time, *space), None for a whole axis, rounded up to
+    whole strides; with a horizon the first counts windows. None chooses, up to slabs of `most`.
     """
     # With a horizon, pieces along time are of windows (each one forecast), not of cells.
     units = [1 if horizon and not at else axis.stride for at, axis in enumerate(axes)]

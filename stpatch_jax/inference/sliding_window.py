@@ -126,13 +126,8 @@ def memory_plan(
     The program is compiled, and its compiler asked; what a library takes while it runs (the
     workspace of a convolution) may come on top.
 
-    Args:
-        fn: As in `sliding_window_apply`, like all that is not said otherwise.
-        x: Field, or its shape and dtype as `jax.ShapeDtypeStruct`.
-        spec: The windows.
-        batch_size: Windows per call, or `"auto"`.
-        memory_budget: Bytes that may be used with `"auto"`.
-        **options: `blend`, `scale`, `horizon`, `region` and `mesh`.
+    Arguments as there, `options` being `blend`, `scale`, `horizon`, `region` and `mesh`; the field
+    may be its shape and dtype, a `jax.ShapeDtypeStruct`.
 
     Returns:
         Bytes on one device, and the batch size.

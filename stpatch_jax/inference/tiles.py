@@ -54,16 +54,9 @@ class Layout:
 
 
 def make_layout(axes: Axes, scale: Scale, horizon: int | None) -> Layout:
-    """Where an output of a declared scale lies, for windows of dilation 1.
-
-    Raises:
-        InputError: A scale is not positive, or windows would begin between two output cells.
-    """
+    """Where an output of a declared scale lies, for windows of dilation 1."""
     factors = factors_of(scale, len(axes))
-    scaled = [
-        _scaled(at, axis, factor)
-        for at, (axis, factor) in enumerate(zip(axes, factors, strict=True))
-    ]
+    scaled = list(map(_scaled, range(len(axes)), axes, factors))
     if horizon is None:
         return Layout(tuple(scaled), None)
     check_size("horizon", horizon)
@@ -73,11 +66,7 @@ def make_layout(axes: Axes, scale: Scale, horizon: int | None) -> Layout:
 
 
 def factors_of(scale: Scale, rank: int) -> list[Fraction]:
-    """Output cells per input cell for each of `rank` axes.
-
-    Raises:
-        InputError: A scale is not positive, or there is another number of them.
-    """
+    """Output cells per input cell for each of `rank` axes."""
     scales = list(scale) if isinstance(scale, Sequence | np.ndarray) else [scale] * rank
     try:
         # A third is no binary number; nobody means a denominator beyond a thousand.
@@ -121,18 +110,7 @@ def layouts_of(
     *,
     windows: int,
 ) -> tuple[Layout, ...]:
-    """The layout of every output of a function, checked against the shapes it returns.
-
-    Args:
-        output: What the function returns for a batch of `windows` windows, as shapes.
-        axes: The windows of the field.
-        scale: One scale for all outputs, or one for each name of a dictionary.
-        horizon: Number of lead times, or None.
-        windows: Number of windows.
-
-    Raises:
-        InputError: An output does not fit; the message names the axis.
-    """
+    """The layout of every output, checked against the shapes returned for some `windows`."""
     layouts = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(output):
         name = jax.tree_util.keystr(path)
@@ -191,9 +169,6 @@ def weight_factors(
     Returns:
         Factors that broadcast to the output of a window and to the result, both without lead times
         (an axis of extent 1 in their place), float64.
-
-    Raises:
-        InputError: Cells lie in no window, or weights do not fit.
     """
     axes = layout.axes
     if isinstance(blend, str) and mask is None:
@@ -274,9 +249,6 @@ def used_windows(windows: Windows, region: np.ndarray | None, batch: int) -> np.
     """The windows to predict, `[n, 1 + window axes]`: number of the example, place in the grid.
 
     Of a batch of examples; those without a True cell of the region (time, *space) are left out.
-
-    Raises:
-        InputError: The region has another shape or no cell.
     """
     used = np.ones(windows.grid, bool)
     if region is not None:

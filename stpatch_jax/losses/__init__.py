@@ -14,17 +14,6 @@ from stpatch_jax.losses.regression import huber, mae, mse
 from stpatch_jax.losses.regularization import l1_penalty
 
 __all__ = [
-    "box_giou",
-    "box_iou",
-    "box_loss",
-    "cross_entropy",
-    "entry_weights",
-    "focal",
-    "huber",
-    "l1_penalty",
-    "label_weights",
-    "latitude_weights",
-    "mae",
-    "mse",
-    "pinball",
-]
+    "box_giou", "box_iou", "box_loss", "cross_entropy", "entry_weights", "focal", "huber",
+    "l1_penalty", "label_weights", "latitude_weights", "mae", "mse", "pinball",
+]  # fmt: skip

@@ -94,9 +94,7 @@ def box_giou(a: jax.Array, b: jax.Array) -> jax.Array:
     `IoU - (H - U) / H` with the volumes U of the union and H of the smallest box around both, so
     that boxes that do not touch still have a gradient towards each other.
 
-    Args:
-        a: Boxes, as in `box_iou`.
-        b: Like `a`.
+    Arguments as in `box_iou`.
 
     Returns:
         [*batch] float32; 0 where the box around both has no volume, with finite gradients

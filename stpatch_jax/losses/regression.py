@@ -69,7 +69,7 @@ def huber(
     """Mean Huber loss: `e^2 / 2` where `|e| <= delta`, `delta (|e| - delta / 2)` beyond it.
 
     Args:
-        prediction: As in `mse`, like the others.
+        prediction: As in `mse`, like all but `delta`.
         target: Shape of `prediction`.
         mask: Where the target is real.
         weights: The weight of each entry in the mean.

@@ -81,7 +81,9 @@ class AveragePrecision:
         >>> matched.mean()
         0.5
         """
-        _check(thresholds)
+        require(len(thresholds) > 0, "thresholds must be at least one, got none; use (0.5,)")
+        for level in thresholds:
+            check_range("thresholds of the IoU", level, 0, 1, bounds="(]")
         shapes = boxes.shape, score.shape, true_boxes.shape
         scored, alike = score.shape == label.shape, _space(boxes) == _space(true_boxes)
         boxes, label, valid = _frames("detections", boxes, label, valid, classes)
@@ -130,11 +132,10 @@ class AveragePrecision:
         objects; what was detected of it then counts nowhere.
         """
         result = np.full((len(self.thresholds), len(self.objects)), np.nan)
-        for label, objects in enumerate(self.objects):
+        for label in np.flatnonzero(self.objects):
             own = self.label == label
             for row, hit in enumerate(self.hit[:, own]):
-                if objects:
-                    result[row, label] = _area(self.score[own], hit, objects)
+                result[row, label] = _area(self.score[own], hit, self.objects[label])
         return result
 
     def mean(self) -> float:
@@ -144,12 +145,6 @@ class AveragePrecision:
         """
         values = self.average_precision()[:, self.objects > 0]
         return float(divide(values.sum(), np.asarray(values.size)))
-
-
-def _check(thresholds: Sequence[float]) -> None:
-    require(len(thresholds) > 0, "thresholds must be at least one, got none; use (0.5,)")
-    for level in thresholds:
-        check_range("thresholds of the IoU", level, 0, 1, bounds="(]")
 
 
 def _space(boxes: Array) -> tuple[int, ...]:

@@ -13,18 +13,7 @@ from stpatch_jax.patches.halo import halo_exchange, sharded_extract_patches, sha
 from stpatch_jax.patches.windows import WindowSpec
 
 __all__ = [
-    "PaddingMode",
-    "PaddingName",
-    "WindowSpec",
-    "blend_weights",
-    "cover_count",
-    "extract_patches",
-    "fold_patches",
-    "gather_patches",
-    "halo_exchange",
-    "patchify",
-    "sharded_extract_patches",
-    "sharded_fold_patches",
-    "unpatchify",
-    "valid_share",
-]
+    "PaddingMode", "PaddingName", "WindowSpec", "blend_weights", "cover_count",
+    "extract_patches", "fold_patches", "gather_patches", "halo_exchange", "patchify",
+    "sharded_extract_patches", "sharded_fold_patches", "unpatchify", "valid_share",
+]  # fmt: skip

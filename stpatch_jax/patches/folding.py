@@ -248,7 +248,7 @@ def _folded_weights(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.n
     program has to hold.
     """
     if windows.mask is None:
-        return list(np.ix_(*map(_fold_axis, windows.axes, tapers)))
+        return list(np.ix_(*map(fold_axis, windows.axes, tapers)))
     weights = outer(tapers) * windows.mask
     cells = [axis.source_cells() for axis in windows.axes]
     field = np.zeros(windows.shape, weights.dtype)
@@ -258,7 +258,7 @@ def _folded_weights(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.n
     return [field]
 
 
-def _fold_axis(axis: AxisWindows, taper: np.ndarray) -> np.ndarray:
+def fold_axis(axis: AxisWindows, taper: np.ndarray) -> np.ndarray:
     """Adds the taper of every window along one axis to the cells it reads."""
     cells = axis.source_cells()
     inside = cells >= 0

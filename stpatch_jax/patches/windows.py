@@ -193,12 +193,12 @@ class WindowSpec:
                 "give one extent per axis"
             )
         parsers = {
-            "stride": canonical.positive_or_none,
-            "dilation": canonical.positive,
+            "stride": canonical.integer_or_none,
+            "dilation": canonical.integer,
             "padding": canonical.padding,
             "padding_mode": canonical.padding_mode,
         }
-        values = {"window": canonical.entries(window, rank, "window", canonical.positive_or_none)}
+        values = {"window": canonical.entries(window, rank, "window", canonical.integer_or_none)}
         for name, parse in parsers.items():
             values[name] = canonical.entries(getattr(self, name), rank, name, parse)
         numbers = {
@@ -252,7 +252,7 @@ class WindowSpec:
                 f"the shape must have one entry per window axis (time, *space) of the window "
                 f"{self.window}, got {shape!r}; leave out batch and channel"
             )
-        shape = canonical.entries(tuple(shape), self.rank, "the shape", canonical.positive)
+        shape = canonical.entries(tuple(shape), self.rank, "the shape", canonical.integer)
         axes = tuple(self._axis(axis, size, shape) for axis, size in enumerate(shape))
         return Windows(axes, self.footprint)
 

@@ -48,9 +48,6 @@ def attribution_over_frame(
         title: What is drawn.
         colorbar: Whether to explain the colours.
 
-    Returns:
-        `ax`.
-
     Raises:
         InputError: Frame and attribution have not the same two axes.
     """
@@ -86,9 +83,6 @@ def attribution_below_series(
         ax: Where to draw; the bars get an axis of their own on the right.
         title: What is drawn.
         unit: Unit of the values; by default their attribute `units`.
-
-    Returns:
-        `ax`.
     """
     require(
         series.ndim == 1 and series.shape == attribution.shape,
@@ -129,9 +123,6 @@ def deletion_curves(curves: Mapping[str, xr.Dataset], *, ax: Axes, title: str = 
         curves: What `deletion_insertion` gave, by the name of the explanation.
         ax: Where to draw.
         title: What is drawn.
-
-    Returns:
-        `ax`.
     """
     for number, (name, curve) in enumerate(curves.items()):
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.5}
@@ -165,9 +156,6 @@ def importance_bars(
         spread: Standard deviation of each value [n].
         unit: Unit of the values.
         title: What is drawn.
-
-    Returns:
-        `ax`.
     """
     order = [int(at) for at in np.argsort(values)[-20:]]
     errors = None if spread is None else np.asarray(spread)[order]

@@ -41,9 +41,6 @@ def forecast_against_truth(
         ax: Where to draw.
         title: Name of the series.
         unit: Unit of the values.
-
-    Returns:
-        `ax`.
     """
     ax.plot(times, truth, color=TRUTH, linewidth=1.2, label="truth")
     for name, lines in forecasts.items():
@@ -94,9 +91,6 @@ def returns_and_quantiles(
         ax: Where to draw.
         title: What is drawn.
         unit: Unit of the returns.
-
-    Returns:
-        `ax`.
     """
     ax.plot(times, returns, ".", color=QUIET, markersize=4, label="returns")
     below = returns < quantiles["model"]
@@ -135,9 +129,6 @@ def quantile_bands(
         truth: What came [horizon], NaN where missing.
         title: Name of the series.
         unit: Unit of the values.
-
-    Returns:
-        `ax`.
 
     Raises:
         InputError: There is not one quantile for each level.

@@ -36,9 +36,6 @@ def attribution_over_text(
         chosen: Number of a word to put into a box, if any.
         title: What is drawn.
 
-    Returns:
-        `ax`.
-
     Raises:
         InputError: There is not one attribution for each word.
     """

@@ -16,9 +16,6 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], *,
         counts: Rows are true classes, columns predicted ones.
         classes: Names of the classes.
         ax: Where to draw.
-
-    Returns:
-        `ax`.
     """
     table = np.asarray(counts)
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -42,9 +39,6 @@ def learning_curve(
         metrics: The lines of `metrics.jsonl`.
         ax: Where to draw; the validation metric gets an axis of its own on the right.
         validation: Name of the validation metric.
-
-    Returns:
-        `ax`.
     """
     step = [line["step"] for line in metrics]
     loss = np.array([line["loss"] for line in metrics], float)

@@ -48,9 +48,6 @@ def patch_grid(
         labels: Name and unit of each axis.
         unit: Unit of the values.
         title: What is drawn.
-
-    Returns:
-        `ax`.
     """
     draw = _grid_below_series if len(axes) == 1 else _grid_over_frame
     handles = draw(values, axes, ax, unit)
@@ -69,9 +66,6 @@ def cover_map(counts: np.ndarray, *, ax: Axes, labels: Sequence[str] = (), title
         ax: Where to draw.
         labels: Name and unit of each axis.
         title: What is drawn.
-
-    Returns:
-        `ax`.
 
     Raises:
         InputError: The counts have more than two axes.
