@@ -13,9 +13,8 @@ import jax
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.windows import WindowSpec
-
-Spec = WindowSpec | int | Sequence[int | None]
 
 
 def reference_extract_patches(x: jax.Array | np.ndarray, spec: Spec) -> np.ndarray:

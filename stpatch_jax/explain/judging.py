@@ -35,14 +35,8 @@ def deletion_insertion(
     mean of the insertion curve minus that of the deletion curve: 0 on average for an order that is
     random, and the more the better, so that explanations of one score can be compared.
 
-    Args:
-        fn: What is explained, as in `occlusion` like the others.
-        field: The field.
-        attribution: (time, *space) or (time, *space, channel), such as `occlusion` gives.
-        baseline: What stands in place of missing cells.
-        shares: Number of equal shares that leave one after the other.
-        unit: Unit of the score.
-        batch_size: Fields per call of `fn`.
+    The attribution is (time, *space) or (time, *space, channel), such as `occlusion` gives; it
+    leaves in `shares` equal shares. Other arguments as in `occlusion`.
 
     Returns:
         `deletion` and `insertion` (share), the score at each share of the cells from 0 to 1,

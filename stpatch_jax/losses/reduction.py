@@ -6,9 +6,12 @@ import numpy as np
 
 from stpatch_jax.errors import InputError, check_range
 
+Mask = jax.Array | None
+Weights = jax.Array | np.ndarray | None
+
 
 def masked_error(
-    name: str, prediction: jax.Array, target: jax.Array, mask: jax.Array | None
+    name: str, prediction: jax.Array, target: jax.Array, mask: Mask
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the error, 0 where masked, and the number of real entries, both in float32."""
     check_one_shape(f"prediction, target and mask of {name}", prediction, target, mask)
@@ -25,12 +28,7 @@ def masked_mean(values: jax.Array, total: jax.Array) -> jax.Array:
 
 
 def weighted_mean(
-    name: str,
-    values: jax.Array,
-    count: jax.Array,
-    *,
-    mask: jax.Array | None,
-    weights: jax.Array | np.ndarray | None,
+    name: str, values: jax.Array, count: jax.Array, *, mask: Mask, weights: Weights
 ) -> jax.Array:
     """Returns `sum(weights * values) / sum(weights)` over the `count` real entries; 0 without any.
 
@@ -44,9 +42,7 @@ def weighted_mean(
     return masked_mean(weight * values, jnp.sum(weight))
 
 
-def entry_weights(
-    mask: jax.Array | np.ndarray, *, weights: jax.Array | np.ndarray | None = None
-) -> jax.Array:
+def entry_weights(mask: jax.Array | np.ndarray, *, weights: Weights = None) -> jax.Array:
     """Returns how much each entry counts in a masked mean, whose divisor is the sum of it all.
 
     Args:

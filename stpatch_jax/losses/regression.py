@@ -4,18 +4,13 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from stpatch_jax.errors import check_range
-from stpatch_jax.losses.reduction import masked_error, weighted_mean
+from stpatch_jax.losses.reduction import Mask, Weights, masked_error, weighted_mean
 
 
 def mse(
-    prediction: jax.Array,
-    target: jax.Array,
-    *,
-    mask: jax.Array | None = None,
-    weights: jax.Array | np.ndarray | None = None,
+    prediction: jax.Array, target: jax.Array, *, mask: Mask = None, weights: Weights = None
 ) -> jax.Array:
     """Mean squared error, `sum(w * mask * (prediction - target)^2) / sum(w * mask)`.
 
@@ -41,11 +36,7 @@ def mse(
 
 
 def mae(
-    prediction: jax.Array,
-    target: jax.Array,
-    *,
-    mask: jax.Array | None = None,
-    weights: jax.Array | np.ndarray | None = None,
+    prediction: jax.Array, target: jax.Array, *, mask: Mask = None, weights: Weights = None
 ) -> jax.Array:
     """Mean absolute error, `sum(w * mask * |prediction - target|) / sum(w * mask)`.
 
@@ -62,18 +53,13 @@ def huber(
     prediction: jax.Array,
     target: jax.Array,
     *,
-    mask: jax.Array | None = None,
-    weights: jax.Array | np.ndarray | None = None,
+    mask: Mask = None,
+    weights: Weights = None,
     delta: float = 1.0,
 ) -> jax.Array:
     """Mean Huber loss: `e^2 / 2` where `|e| <= delta`, `delta (|e| - delta / 2)` beyond it.
 
-    Args:
-        prediction: As in `mse`, like all but `delta`.
-        target: Shape of `prediction`.
-        mask: Where the target is real.
-        weights: The weight of each entry in the mean.
-        delta: Error, in the target's units, at which squares turn into absolute values; > 0.
+    `delta > 0` is an error in the target's units. Other arguments as in `mse`.
 
     Returns:
         Scalar, float32: the mean over the real entries; 0 if nothing is real.

@@ -132,15 +132,9 @@ def sharded_fold_patches(
     `reduce="sum"` is the exact transpose of `sharded_extract_patches`. No device holds more than
     its share of patches and field, and the halo.
 
-    Args:
-        patches: Patches, as in `fold_patches` like the others.
-        spec: The windows they were cut with.
-        shape: The whole field's `(time, *space)`.
-        partition: How the *field* `[*batch, time, *space, channel]` lies on the mesh; the patches'
-            batch, grid and channel lie likewise.
-        mesh: The mesh; without it, that of the surrounding `jax.set_mesh`.
-        reduce: `sum` or `mean`.
-        blend: The taper of a window.
+    Arguments as in `fold_patches`; `partition` says how the *field* `[*batch, time, *space,
+    channel]` lies on the mesh, as in `sharded_extract_patches`, and the patches' batch, grid and
+    channel lie likewise.
 
     Returns:
         Field `[*batch, time, *space, channel]`, partitioned by `partition`, of the dtype that
@@ -193,11 +187,8 @@ def _fold(
 
     def weights(tapers: Sequence[np.ndarray], dtype: jnp.dtype) -> list[jax.Array]:
         if windows.mask is None:
-            factors = enumerate(divisors(windows, tapers))
-            return [
-                _own_part(jnp.asarray(factor, dtype), axis, over[axis], cells[axis])
-                for axis, factor in factors
-            ]
+            factors = [jnp.asarray(factor, dtype) for factor in divisors(windows, tapers)]
+            return list(map(_own_part, factors, range(rank), over, cells))
         # With a footprint the weights are a field, folded as the patches are: no device holds it
         # whole.
         taper = outer(tapers).astype(jnp.finfo(dtype).dtype)[..., None]
