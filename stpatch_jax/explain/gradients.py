@@ -101,7 +101,7 @@ def smooth_grad(
     `a = mean of grad fn(x + e)`, e normal with deviation `noise * (max x - min x)`: how the score
     answers a small change of each value, without what flickers from one point to the next.
 
-    There are `samples` noisy copies, drawn by `key`; `noise=0` gives the gradient. Other arguments as in
+    `key` draws `samples` noisy copies; `noise=0` gives the gradient. Other arguments as in
     `occlusion`; `fn` must be differentiable.
 
     Returns:

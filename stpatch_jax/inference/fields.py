@@ -268,14 +268,17 @@ def _dtype(field: xr.DataArray) -> np.dtype:
 
 def _slab(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
     """Reads what a region is predicted from, padding included."""
-    picked, outside = {}, []
+    spans, places, outside = {}, [], []
     for dim, (axis, piece) in zip(field.dims, regions.pieces(number), strict=False):
         cells, constant = field_cells(axis, axis.cells(piece))
-        runs = np.array_equal(cells, np.arange(cells[0], cells[0] + len(cells)))
-        picked[dim] = slice(int(cells[0]), int(cells[-1]) + 1) if runs else cells
+        spans[dim] = slice(int(cells.min()), int(cells.max()) + 1)
+        places.append(cells - cells.min())
         outside.append(constant)
     # Cells that are read twice are read from the file once.
-    slab = _read(field, picked)
+    slab = field.isel(spans).to_numpy()
+    for position, cells in enumerate(places):
+        if not np.array_equal(cells, np.arange(slab.shape[position])):
+            slab = slab.take(cells, position)
     for position, constant in enumerate(outside):
         if constant.any():
             slab = slab.copy() if not slab.flags.writeable else slab
@@ -287,23 +290,6 @@ def _times(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
     """The times of the rows that a region is predicted from."""
     axis, piece = next(regions.pieces(number))
     return field.time.values[field_cells(axis, axis.cells(piece))[0]]
-
-
-def _read(field: xr.DataArray, picked: Mapping[Any, Any]) -> np.ndarray:
-    spans, places = {}, []
-    for dim in field.dims[:-1]:
-        cells = picked[dim]
-        if isinstance(cells, slice):
-            spans[dim] = cells
-            places.append(None)
-        else:
-            spans[dim] = slice(int(cells.min()), int(cells.max()) + 1)
-            places.append(cells - cells.min())
-    values = field.isel(spans).to_numpy()
-    for position, cells in enumerate(places):
-        if cells is not None:
-            values = values.take(cells, position)
-    return values
 
 
 def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:

@@ -156,20 +156,12 @@ def _require_output(
 def weight_factors(
     layout: Layout, blend: Blend | np.ndarray, mask: np.ndarray | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The weights of a window and what they add up to in the result.
+    """Float64 factors of a window's weights, and of what they add up to in the result.
 
-    Without a footprint or an array of weights both are products of one factor per axis, and small
-    factors are all that a compiled program has to hold.
-
-    Args:
-        layout: Where the output lies.
-        blend: The name of a taper, or weights of the shape of an output.
-        mask: Footprint (time, *space) of the input's windows, or None.
-
-    Returns:
-        Factors that broadcast to the output of a window and to the result, both without lead times
-        (an axis of extent 1 in their place), float64.
+    They broadcast to the output of a window and to the result, with an axis of 1 for lead times.
+    `blend` may be weights of the shape of an output; `mask` is the input's footprint.
     """
+    # Without weights or footprint, one small factor per axis is all that a program has to hold.
     axes = layout.axes
     if isinstance(blend, str) and mask is None:
         # Tapers are positive: a sum of 0 is a cell that no window reaches.

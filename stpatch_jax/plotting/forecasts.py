@@ -9,18 +9,7 @@ from matplotlib.dates import ConciseDateFormatter
 from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
-from stpatch_jax.plotting.style import (
-    COLOURS,
-    MISSING,
-    MODEL,
-    NAIVE,
-    QUIET,
-    TRUTH,
-    date_axis,
-    labelled,
-    legend_above,
-    naive_style,
-)
+from stpatch_jax.plotting import style
 
 
 def forecast_against_truth(
@@ -42,12 +31,12 @@ def forecast_against_truth(
         title: Name of the series.
         unit: Unit of the values.
     """
-    ax.plot(times, truth, color=TRUTH, linewidth=1.2, label="truth")
+    ax.plot(times, truth, color=style.TRUTH, linewidth=1.2, label="truth")
     for name, lines in forecasts.items():
-        style = {"color": MODEL, "linewidth": 1.4} if name == "model" else naive_style()
+        looks = {"color": style.MODEL, "linewidth": 1.4} if name == "model" else style.naive_style()
         for number, (at, values) in enumerate(lines):
-            ax.plot(at, values, label=name if number == 0 else None, **style)
-    date_axis(ax.xaxis)
+            ax.plot(at, values, label=name if number == 0 else None, **looks)
+    style.date_axis(ax.xaxis)
     ax.set_title(title, fontsize="medium")
     ax.set_ylabel(unit, fontsize="small")
     ax.tick_params(labelsize="small")
@@ -58,13 +47,13 @@ def error_by_lead_time(
     errors: Mapping[str, Sequence[float | None]], *, ax: Axes, metric: str, unit: str
 ) -> Axes:
     """Draws one line of errors per forecast over the lead time, in time steps."""
-    colours = iter(COLOURS[1:])
+    colours = iter(style.COLOURS[1:])
     for name, values in errors.items():
-        style: dict[str, Any] = {"color": MODEL}
+        looks: dict[str, Any] = {"color": style.MODEL}
         if name != "model":
-            style = naive_style() | {"color": next(colours)}
+            looks = style.naive_style() | {"color": next(colours)}
         lead = np.arange(1, len(values) + 1)
-        ax.plot(lead, np.array(values, float), marker="o", markersize=4, label=name, **style)
+        ax.plot(lead, np.array(values, float), marker="o", markersize=4, label=name, **looks)
     ax.set_xlabel("lead time (time steps)")
     ax.set_ylabel(f"{metric} ({unit})")
     ax.set_ylim(bottom=0)
@@ -92,16 +81,18 @@ def returns_and_quantiles(
         title: What is drawn.
         unit: Unit of the returns.
     """
-    ax.plot(times, returns, ".", color=QUIET, markersize=4, label="returns")
+    ax.plot(times, returns, ".", color=style.QUIET, markersize=4, label="returns")
     below = returns < quantiles["model"]
-    ax.plot(times[below], returns[below], "x", color=TRUTH, markersize=6, label="below the model")
-    styles = [{"color": MODEL, "linewidth": 1.4}, naive_style(), {"color": MISSING}]
-    for (name, values), style in zip(quantiles.items(), styles, strict=False):
-        ax.plot(times, values, label=name, **style)
+    crosses: dict[str, Any] = {"color": style.TRUTH, "markersize": 6, "label": "below the model"}
+    ax.plot(times[below], returns[below], "x", **crosses)
+    model = {"color": style.MODEL, "linewidth": 1.4}
+    lines = [model, style.naive_style(), {"color": style.MISSING}]
+    for (name, values), looks in zip(quantiles.items(), lines, strict=False):
+        ax.plot(times, values, label=name, **looks)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
     ax.set_title(title, fontsize="medium", pad=26)
     ax.set_ylabel(unit)
-    legend_above(ax, labelled(ax), columns=len(quantiles) + 2)
+    style.legend_above(ax, style.labelled(ax), columns=len(quantiles) + 2)
     return ax
 
 
@@ -141,21 +132,21 @@ def quantile_bands(
     bands = len(levels) // 2
     for at in range(bands):
         label = f"{levels[at]:g} to {levels[-1 - at]:g}"
-        style: dict[str, Any] = {"color": MODEL, "alpha": 0.18 + 0.2 * at, "linewidth": 0}
-        ax.fill_between(times, quantiles[:, at], quantiles[:, -1 - at], label=label, **style)
+        looks: dict[str, Any] = {"color": style.MODEL, "alpha": 0.18 + 0.2 * at, "linewidth": 0}
+        ax.fill_between(times, quantiles[:, at], quantiles[:, -1 - at], label=label, **looks)
     if len(levels) % 2:
         name = "median" if levels[bands] == 0.5 else f"quantile {levels[bands]:g}"
-        ax.plot(times, quantiles[:, bands], color=MODEL, linewidth=1.6, label=name)
+        ax.plot(times, quantiles[:, bands], color=style.MODEL, linewidth=1.6, label=name)
     if past is not None:
-        ax.plot(*past, color=TRUTH, linewidth=1.2, label="context")
+        ax.plot(*past, color=style.TRUTH, linewidth=1.2, label="context")
     if truth is not None:
-        ax.plot(times, truth, color=NAIVE, linewidth=1.2, marker=".", label="truth")
+        ax.plot(times, truth, color=style.NAIVE, linewidth=1.2, marker=".", label="truth")
     if np.asarray(times).dtype.kind == "M":
-        date_axis(ax.xaxis)
+        style.date_axis(ax.xaxis)
     else:
         ax.set_xlabel("lead time (time steps)")
     ax.set_ylabel(unit)
-    handles = labelled(ax)
-    legend_above(ax, handles, columns=len(handles))
+    handles = style.labelled(ax)
+    style.legend_above(ax, handles, columns=len(handles))
     ax.set_title(title, fontsize="medium", pad=24)
     return ax

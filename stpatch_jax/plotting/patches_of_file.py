@@ -27,10 +27,6 @@ def draw_patches(field: xr.DataArray, spec: WindowSpec) -> Figure:
     over a plane of a volume, in the middle of the axes that the picture has not. Only what is drawn
     is read.
 
-    Args:
-        field: The field (time, *space, channel), lazy or in memory.
-        spec: The windows.
-
     Raises:
         InputError: If the windows do not fit the field, or it cannot be read.
     """
