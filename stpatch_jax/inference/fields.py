@@ -109,12 +109,11 @@ def predict_field(
         channels=channels,
         extents=region,
     )
-    attrs = dict(attrs or {})
-    described = _described(job, attrs)
+    described = _described(job, dict(attrs or {}))
     store = RegionStore(Path(target), described)
     if store.is_complete():
         return True
-    store.begin(lambda folder: _create(folder, job, units or {}, attrs, described))
+    store.begin(lambda folder: _create(folder, job, units or {}, described))
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
     check_range("process_index", index, 0, count - 1)
@@ -308,37 +307,22 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _create(
-    folder: Path,
-    job: _Job,
-    units: Mapping[str, str],
-    attrs: Mapping[str, str],
-    described: Mapping[str, Any],
-) -> None:
+def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[str, Any]) -> None:
     """Writes coordinates and makes the arrays, without any chunk yet."""
     zarr = require_library("zarr", purpose="a predicted field", install="stpatch_jax[zarr]")
-    coords = _coords(job)
     # Format 2: it has texts as coordinates and is read by every library.
-    coords.to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
+    _coords(job).to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
     group = zarr.open_group(str(folder), mode="r+")
-    group.attrs.update({**attrs, LAYOUT: json.dumps(described)})
-    dims = [str(dim) for dim in job.field.dims[:-1]]
+    group.attrs.update({**described["attrs"], LAYOUT: json.dumps(described)})
+    dims, times = [str(dim) for dim in job.field.dims[:-1]], {}
     if job.layout.lead is not None:
-        dims = ["init_time", "lead_time", *dims[1:]]
+        dims, times = ["init_time", "lead_time", *dims[1:]], {"coordinates": "valid_time"}
     known = {**channel_units(job.field), **units}
+    form: dict[str, Any] = {"shape": job.shape, "chunks": job.chunks, "dtype": job.dtype}
     for name in job.names:
-        group.create_array(
-            name,
-            shape=job.shape,
-            chunks=job.chunks,
-            dtype=job.dtype,
-            fill_value=np.nan,
-            attributes={
-                "_ARRAY_DIMENSIONS": dims,
-                **({"units": known[name]} if name in known else {}),
-                **({"coordinates": "valid_time"} if job.layout.lead is not None else {}),
-            },
-        )
+        unit = {"units": known[name]} if name in known else {}
+        attributes = {"_ARRAY_DIMENSIONS": dims, **unit, **times}
+        group.create_array(name, **form, fill_value=np.nan, attributes=attributes)
     zarr.consolidate_metadata(str(folder), zarr_format=2)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -22,7 +22,7 @@ from stpatch_jax.inference.memory import (
     usual_batch_size,
 )
 from stpatch_jax.inference.program import Function, Program, run
-from stpatch_jax.inference.tiles import Scale, layouts_of, region_of, used_windows, weight_factors
+from stpatch_jax.inference.tiles import Scales, layouts_of, region_of, used_windows, weight_factors
 from stpatch_jax.patches.extraction import Spec, windows_of
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
@@ -37,7 +37,7 @@ def sliding_window_apply(
     spec: Spec,
     *,
     blend: Blend | np.ndarray = "hann",
-    scale: Scale | Mapping[str, Scale] = 1,
+    scale: Scales = 1,
     horizon: int | None = None,
     region: np.ndarray | None = None,
     batch_size: int | Literal["auto"] = "auto",
@@ -164,7 +164,7 @@ class _Job:
         spec: Spec,
         *,
         blend: Blend | np.ndarray = "hann",
-        scale: Scale | Mapping[str, Scale] = 1,
+        scale: Scales = 1,
         horizon: int | None = None,
         region: np.ndarray | None = None,
         mesh: Mesh | None = None,

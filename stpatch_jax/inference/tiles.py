@@ -19,6 +19,7 @@ from stpatch_jax.patches.windows import AxisWindows, Windows
 
 Scale = int | float | Fraction | Sequence[int | float | Fraction]
 """Output cells per input cell: one number for all window axes or one for each."""
+Scales = Scale | Mapping[str, Scale]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +104,7 @@ def _scaled(position: int, axis: AxisWindows, factor: Fraction) -> AxisWindows:
 
 
 def layouts_of(
-    output: Any,
-    axes: Axes,
-    scale: Scale | Mapping[str, Scale],
-    horizon: int | None,
-    *,
-    windows: int,
+    output: Any, axes: Axes, scale: Scales, horizon: int | None, *, windows: int
 ) -> tuple[Layout, ...]:
     """The layout of every output, checked against the shapes returned for some `windows`."""
     layouts = []
@@ -122,7 +118,7 @@ def layouts_of(
     return tuple(layouts)
 
 
-def _declared(scale: Scale | Mapping[str, Scale], path: Sequence[Any]) -> Scale:
+def _declared(scale: Scales, path: Sequence[Any]) -> Scale:
     """The scale of one output."""
     if not isinstance(scale, Mapping):
         return scale

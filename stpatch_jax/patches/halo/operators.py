@@ -21,6 +21,8 @@ from stpatch_jax.patches.halo.exchange import Halo, Names, Ring, exchange, slice
 from stpatch_jax.patches.lowerings import Axes, choose
 from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
 
+AnyMesh = Mesh | AbstractMesh
+Splits = tuple[Names, ...]  # the mesh axes that split each array axis
 Partition = PartitionSpec | Sequence[str | Sequence[str] | None]
 
 
@@ -35,7 +37,7 @@ class Share:
 
 
 def sharded_extract_patches(
-    x: ArrayLike, spec: Spec, *, partition: Partition, mesh: Mesh | AbstractMesh | None = None
+    x: ArrayLike, spec: Spec, *, partition: Partition, mesh: AnyMesh | None = None
 ) -> jax.Array:
     """Extracts patches of a field split over devices, by neighbour exchange; nothing is gathered.
 
@@ -80,9 +82,7 @@ def sharded_extract_patches(
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "names", "mesh"), inline=True)
-def _extract(
-    x: jax.Array, spec: WindowSpec, *, names: tuple[Names, ...], mesh: Mesh | AbstractMesh
-) -> jax.Array:
+def _extract(x: jax.Array, spec: WindowSpec, *, names: Splits, mesh: AnyMesh) -> jax.Array:
     windows = extraction.windows_of(x.shape, spec)
     require_even(x.shape, windows.axes, names, mesh)
     local, shares = plan(windows, names, mesh)
@@ -111,7 +111,7 @@ def sharded_fold_patches(
     shape: Sequence[int],
     *,
     partition: Partition,
-    mesh: Mesh | AbstractMesh | None = None,
+    mesh: AnyMesh | None = None,
     reduce: Reduce = "mean",
     blend: Blend = "uniform",
 ) -> jax.Array:
@@ -160,8 +160,8 @@ def _fold(
     patches: jax.Array,
     windows: Windows,
     *,
-    names: tuple[Names, ...],
-    mesh: Mesh | AbstractMesh,
+    names: Splits,
+    mesh: AnyMesh,
     reduce: Reduce,
     blend: Blend,
 ) -> jax.Array:
@@ -205,9 +205,7 @@ def _linear(x: jax.Array, local: Windows, shares: Sequence[Share]) -> jax.Array:
     return extraction.linear_extract(neighbourhood(x, shares, np.zeros((), x.dtype)), local)
 
 
-def plan(
-    windows: Windows, names: tuple[Names, ...], mesh: Mesh | AbstractMesh
-) -> tuple[Windows, list[Share]]:
+def plan(windows: Windows, names: Splits, mesh: AnyMesh) -> tuple[Windows, list[Share]]:
     """The windows of one device along every axis, and what it reads along the split ones."""
     local, shares = [], []
     for position, axis in enumerate(windows.axes):
@@ -245,9 +243,7 @@ def _share(axis: AxisWindows, ring: Ring, *, place: int, name: str) -> Share:
     return Share(Halo(place, ring, before, after, axis.mode), before - axis.lo, drift, cells)
 
 
-def require_even(
-    shape: tuple[int, ...], axes: Axes, names: tuple[Names, ...], mesh: Mesh | AbstractMesh
-) -> None:
+def require_even(shape: tuple[int, ...], axes: Axes, names: Splits, mesh: AnyMesh) -> None:
     """Refuses a field, or a patch grid, that does not split into equal shards."""
     first = len(shape) - 1 - len(axes)
     for place, (size, over) in enumerate(zip(shape, names, strict=True)):
@@ -268,17 +264,17 @@ def require_even(
             )
 
 
-def shard_count(names: Names, mesh: Mesh | AbstractMesh) -> int:
+def shard_count(names: Names, mesh: AnyMesh) -> int:
     """Number of parts that an array axis is split into over some mesh axes."""
     return math.prod(mesh.shape[name] for name in names)
 
 
-def patches_partition(names: tuple[Names, ...], rank: int) -> PartitionSpec:
+def patches_partition(names: Splits, rank: int) -> PartitionSpec:
     """How patches lie on the mesh when their field lies by `names`."""
     return PartitionSpec(*names[:-1], *[None] * rank, names[-1])
 
 
-def known_mesh(mesh: Mesh | AbstractMesh | None) -> Mesh | AbstractMesh:
+def known_mesh(mesh: AnyMesh | None) -> AnyMesh:
     """The mesh that was given, or else that of the surrounding `jax.set_mesh`."""
     mesh = jax.sharding.get_abstract_mesh() if mesh is None else mesh
     if mesh.empty:
@@ -289,7 +285,7 @@ def known_mesh(mesh: Mesh | AbstractMesh | None) -> Mesh | AbstractMesh:
     return mesh
 
 
-def split_names(partition: Partition, ndim: int, mesh: Mesh | AbstractMesh) -> tuple[Names, ...]:
+def split_names(partition: Partition, ndim: int, mesh: AnyMesh) -> Splits:
     """The mesh axes that split every array axis."""
     entries = tuple(partition)
     if len(entries) > ndim:
