@@ -97,8 +97,7 @@ def batches(count: int, size: int) -> list[tuple[np.ndarray, int]]:
     [([0, 1, 2], 3), ([3, 4, 4], 2)]
     """
     size = min(size, count)
-    starts = range(0, count, size)
     return [
         (np.minimum(np.arange(start, start + size), count - 1), min(size, count - start))
-        for start in starts
+        for start in range(0, count, size)
     ]

@@ -20,9 +20,8 @@ from stpatch_jax.patches.windows import Windows, WindowSpec
 class Function:
     """A function apart from its arrays, so that those are arguments of the compiled program.
 
-    Attributes:
-        tree: The structure of a callable that is a pytree (a model); of any other, a leaf.
-        fixed: Its leaves, with None in the place of each array.
+    `tree` is the structure of a callable that is a pytree (a model), of any other a leaf; `fixed`
+    are its leaves, with None in the place of each array.
     """
 
     tree: Any

@@ -169,10 +169,8 @@ def make_regions(
     while math.prod((regions := cut(chosen)).slab) > most:
         # Halved until a slab fits. Time first: files keep it in pieces more often than space; then
         # the axis with most strides, since compact slabs read the fewest cells twice.
-        strides = [
-            0 if ring else -(-extent // unit)
-            for extent, unit, ring in zip(chosen, units, rings, strict=True)
-        ]
+        counted = zip(chosen, units, rings, strict=True)
+        strides = [0 if ring else -(-extent // unit) for extent, unit, ring in counted]
         if max(strides) < 2:
             break  # one stride of each axis: nothing is left to halve
         at = 0 if strides[0] > 1 else int(np.argmax(strides))

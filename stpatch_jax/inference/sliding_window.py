@@ -229,13 +229,9 @@ class _Job:
 
     def plan(self, field: Any) -> MemoryPlan:
         use = self.compiled(field).memory_analysis()
-        return MemoryPlan(
-            self.program.batch_size,
-            len(self.grid),
-            use.argument_size_in_bytes,
-            use.output_size_in_bytes - use.alias_size_in_bytes,
-            use.temp_size_in_bytes,
-        )
+        results = use.output_size_in_bytes - use.alias_size_in_bytes
+        sizes = use.argument_size_in_bytes, results, use.temp_size_in_bytes
+        return MemoryPlan(self.program.batch_size, len(self.grid), *sizes)
 
 
 def _run_halving(job: _Job, field: jax.Array) -> Any:

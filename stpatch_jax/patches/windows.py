@@ -1,9 +1,4 @@
-"""What a window is and where windows lie: plain Python and NumPy, nothing traced.
-
-`WindowSpec` is the one static object that drives extraction, folding, training and tiled inference.
-Resolved against a field's `(time, *space)` shape it becomes one `AxisWindows` per axis, and every
-operator of the library is written in terms of those.
-"""
+"""What a window is and where windows lie: plain Python and NumPy, nothing traced."""
 
 import dataclasses
 import functools

@@ -113,11 +113,9 @@ def _title(
     ]
     name = "" if picture else str(field.channel.values[0])
     parts = [f"patch grid {product([axis.count for axis in axes])}"]
-    parts += [
-        f"first {_SHOWN} of {axes[number].count} windows along {field.dims[number]}"
-        for number in drawn
-        if axes[number].count > _SHOWN
-    ]
+    for dim, count in ((field.dims[number], axes[number].count) for number in drawn):
+        if count > _SHOWN:
+            parts.append(f"first {_SHOWN} of {count} windows along {dim}")
     return ", ".join(filter(None, [name, *planes])) + "\n" + ", ".join(parts)
 
 
