@@ -218,7 +218,8 @@ class _Job:
         if self.prepare is None:
             x = x.astype(_dtype(self.field), copy=False)
         else:
-            x = self.prepare(x, _times(self.field, self.regions, number))
+            axis, piece = next(self.regions.pieces(number))
+            x = self.prepare(x, self.field.time.values[field_cells(axis, axis.cells(piece))[0]])
         values = np.asarray(
             sliding_window_apply(self.fn, x, spec, memory_budget=memory_budget, **self.options)
         )
@@ -283,12 +284,6 @@ def _slab(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
             slab = slab.copy() if not slab.flags.writeable else slab
             slab[(*(slice(None),) * position, constant)] = regions.spec.fill_value
     return slab
-
-
-def _times(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
-    """The times of the rows that a region is predicted from."""
-    axis, piece = next(regions.pieces(number))
-    return field.time.values[field_cells(axis, axis.cells(piece))[0]]
 
 
 def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:

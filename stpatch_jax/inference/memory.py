@@ -22,7 +22,6 @@ class MemoryPlan:
 
     Attributes:
         batch_size: Windows per call of the function.
-        windows: Number of windows.
         arguments: The field, the arrays of the function and the weights.
         results: The predicted field.
         scratch: Windows, what the function holds meanwhile, sums, a padded copy of the field.

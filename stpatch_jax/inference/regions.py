@@ -95,13 +95,10 @@ class Regions:
     def __len__(self) -> int:
         return math.prod(axis.count for axis in self.axes)
 
-    def numbers(self, region: int) -> tuple[int, ...]:
-        """The piece of every axis that a region is made of."""
-        return tuple(map(int, np.unravel_index(region, [axis.count for axis in self.axes])))
-
     def pieces(self, region: int) -> Iterator[tuple[AxisRegions, int]]:
         """Every axis with the piece of a region."""
-        return zip(self.axes, self.numbers(region), strict=True)
+        numbers = np.unravel_index(region, [axis.count for axis in self.axes])
+        return zip(self.axes, map(int, numbers), strict=True)
 
     @property
     def slab(self) -> tuple[int, ...]:

@@ -14,13 +14,8 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.inference.memory import (
-    MemoryPlan,
-    default_budget,
-    fitted,
-    rounded_up,
-    usual_batch_size,
-)
+from stpatch_jax.inference import memory
+from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.program import Function, Program, run
 from stpatch_jax.inference.tiles import Scales, layouts_of, region_of, used_windows, weight_factors
 from stpatch_jax.patches.extraction import Spec, windows_of
@@ -183,7 +178,7 @@ class _Job:
                 f"the field must hold at least one example, got shape {x.shape}; give a field"
             )
         function, arrays = Function.split(fn)
-        size = usual_batch_size(windows.window, len(grid), 1 if mesh is None else mesh.size)
+        size = memory.usual_batch_size(windows.window, len(grid), 1 if mesh is None else mesh.size)
         batch = jax.ShapeDtypeStruct((size, *windows.window, x.shape[-1]), x.dtype)
         output = jax.eval_shape(function, arrays, batch)
         layouts = layouts_of(output, windows.axes, scale, horizon, windows=size)
@@ -202,16 +197,16 @@ class _Job:
 
     def batched(self, batch_size: int) -> "_Job":
         """The same job with another batch size; no larger than there are windows."""
-        size = rounded_up(min(batch_size, len(self.grid)), self.devices)
+        size = memory.rounded_up(min(batch_size, len(self.grid)), self.devices)
         return dataclasses.replace(self, program=dataclasses.replace(self.program, batch_size=size))
 
     def sized(self, field: Any, batch_size: int | Literal["auto"], budget: int | None) -> "_Job":
         """The same job with the batch size asked for, or with one that fits a budget."""
         if batch_size == "auto":
-            budget = default_budget() if budget is None else budget
+            budget = memory.default_budget() if budget is None else budget
             usual = self.program.batch_size
             return self.batched(
-                fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
+                memory.fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
             )
         if batch_size < 1 or batch_size % self.devices:
             raise InputError(

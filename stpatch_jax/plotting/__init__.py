@@ -1,7 +1,7 @@
 """Plots with matplotlib: every function draws on one Axes, with units, and returns it.
 
-Colours are those of Okabe and Ito, colour maps cividis, viridis and PuOr: colour-blind readers can
-tell them apart.
+`ax` is where to draw, `title` what is drawn, and `unit` that of the values. Colours are those of
+Okabe and Ito, colour maps cividis, viridis and PuOr: colour-blind readers can tell them apart.
 """
 
 from stpatch_jax.plotting.animation import animate

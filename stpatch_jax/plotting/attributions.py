@@ -66,12 +66,8 @@ def attribution_below_series(
 ) -> Axes:
     """Draws a series, and below it the attribution of each of its time steps as bars.
 
-    Args:
-        series: Values [time].
-        attribution: Attributions [time], with `units`.
-        ax: Where to draw; the bars get an axis of their own on the right.
-        title: What is drawn.
-        unit: Unit of the values; by default their attribute `units`.
+    Both are [time] and have `units`, which `unit` replaces for the series; the bars get an axis of
+    their own on the right.
     """
     require(
         series.ndim == 1 and series.shape == attribution.shape,
@@ -108,10 +104,7 @@ def attribution_below_series(
 def deletion_curves(curves: Mapping[str, xr.Dataset], *, ax: Axes, title: str = "") -> Axes:
     """Draws the deletion and insertion curves of explanations, one colour each.
 
-    Args:
-        curves: What `deletion_insertion` gave, by the name of the explanation.
-        ax: Where to draw.
-        title: What is drawn.
+    They are what `deletion_insertion` gave, by the name of the explanation.
     """
     for number, (name, curve) in enumerate(curves.items()):
         colour = style.COLOURS[number % len(style.COLOURS)]
@@ -139,13 +132,7 @@ def importance_bars(
 ) -> Axes:
     """Draws how much each of some things counts, as bars with their names, the largest on top.
 
-    Args:
-        values: How much [n].
-        names: Of what [n].
-        ax: Where to draw.
-        spread: Standard deviation of each value [n].
-        unit: Unit of the values.
-        title: What is drawn.
+    Values and names are [n], and so is `spread`, the standard deviation of each value.
     """
     order = [int(at) for at in np.argsort(values)[-20:]]
     errors = None if spread is None else np.asarray(spread)[order]

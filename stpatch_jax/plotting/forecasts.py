@@ -23,13 +23,8 @@ def forecast_against_truth(
 ) -> Axes:
     """Draws the truth as a line and every forecast as a short line from its origin.
 
-    Args:
-        times: Times of the truth [n], datetime64.
-        truth: Values [n], NaN where missing.
-        forecasts: By name (`model`, or a naive rule), pairs of times and values.
-        ax: Where to draw.
-        title: Name of the series.
-        unit: Unit of the values.
+    Times [n] are datetime64, the truth [n] is NaN where missing, and forecasts are pairs of times
+    and values by name: `model`, or a naive rule.
     """
     ax.plot(times, truth, color=style.TRUTH, linewidth=1.2, label="truth")
     for name, lines in forecasts.items():
@@ -73,13 +68,8 @@ def returns_and_quantiles(
 ) -> Axes:
     """Draws returns as dots, each quantile as a line, and those below the model's as crosses.
 
-    Args:
-        times: Times of the returns [n], datetime64.
-        returns: Values [n], NaN where missing.
-        quantiles: Values [n] by name: `model`, then the naive rules.
-        ax: Where to draw.
-        title: What is drawn.
-        unit: Unit of the returns.
+    Times [n] are datetime64, returns [n] NaN where missing, and quantiles [n] go by name: `model`,
+    then the naive rules.
     """
     ax.plot(times, returns, ".", color=style.QUIET, markersize=4, label="returns")
     below = returns < quantiles["model"]
@@ -109,17 +99,10 @@ def quantile_bands(
 ) -> Axes:
     """Draws one forecast as bands between pairs of quantiles, with what came before and what came.
 
-    Args:
-        times: Time of each lead [horizon], or the lead times themselves.
-        quantiles: Forecast [horizon, quantile].
-        levels: Probability of each quantile, increasing; the first and the last bound the widest
-            band, the second and the last but one the next, and so on. One left over in the middle
-            is drawn as a line.
-        ax: Where to draw.
-        past: Times and values of the context.
-        truth: What came [horizon], NaN where missing.
-        title: Name of the series.
-        unit: Unit of the values.
+    Times are those of each lead [horizon], or the lead times themselves; quantiles are [horizon,
+    quantile]; levels increase. The first and the last level bound the widest band, the second and
+    the last but one the next, and so on; one left over in the middle is drawn as a line. `past` are
+    times and values of the context, `truth` is what came [horizon], NaN where missing.
 
     Raises:
         InputError: There is not one quantile for each level.

@@ -30,14 +30,9 @@ def patch_grid(
     One window in the middle and the next ones along each axis stand out; where windows are dilated,
     dots are the samples of the one in the middle.
 
-    Args:
-        values: Frame [row, column], picture [row, column, 3] from 0 to 255, or series [time]; NaN
-            where missing.
-        axes: The windows along each of these axes, see `WindowSpec.axes`.
-        ax: Where to draw.
-        labels: Name and unit of each axis.
-        unit: Unit of the values.
-        title: What is drawn.
+    Values are a frame [row, column], a picture [row, column, 3] from 0 to 255, or a series [time],
+    NaN where missing; `axes` are the windows along each of these axes, see `WindowSpec.axes`, and
+    `labels` their names and units.
     """
     draw = _grid_below_series if len(axes) == 1 else _grid_over_frame
     handles = draw(values, axes, ax, unit)
@@ -51,11 +46,8 @@ def patch_grid(
 def cover_map(counts: np.ndarray, *, ax: Axes, labels: Sequence[str] = (), title: str = "") -> Axes:
     """Draws how many windows hold each cell; cells in none stand out.
 
-    Args:
-        counts: Counts [time], or those of a plane [row, column], see `cover_count`.
-        ax: Where to draw.
-        labels: Name and unit of each axis.
-        title: What is drawn.
+    Counts are [time], or those of a plane [row, column], see `cover_count`; labels are the name and
+    unit of each axis.
 
     Raises:
         InputError: The counts have more than two axes.
