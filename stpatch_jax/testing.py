@@ -5,17 +5,16 @@ The references share no index arithmetic with the operators: windows come from
 They are slow and meant for small arrays.
 """
 
-import fractions
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import jax
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.windows import WindowSpec
-
-Spec = WindowSpec | int | Sequence[int | None]
 
 
 def reference_extract_patches(x: jax.Array | np.ndarray, spec: Spec) -> np.ndarray:
@@ -181,10 +180,7 @@ def _footprint(spec: WindowSpec, window: Sequence[int]) -> np.ndarray:
     mask = np.zeros(window, bool)
     for sample in np.ndindex(*window):
         # Exact, because on the rim a rounded radius would make a lopsided ball.
-        centre = [
-            fractions.Fraction(2 * i + 1 - extent, extent)
-            for i, extent in zip(sample, window, strict=True)
-        ]
+        centre = [Fraction(2 * i + 1 - n, n) for i, n in zip(sample, window, strict=True)]
         if spec.footprint == "cylinder":
             centre = centre[1:]
         mask[sample] = sum(c * c for c in centre) <= 1

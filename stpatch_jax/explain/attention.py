@@ -74,9 +74,7 @@ def rollout_matrix(backbone: AttentionModel, field: FieldLike) -> np.ndarray:
     the heads; all of them are multiplied. Axis by axis where the attention is, and through the mean
     over space of "factorised_encoder".
 
-    Args:
-        backbone: The transformer, see `AttentionModel`.
-        field: One field (time, *space, channel).
+    Arguments as in `attention_rollout`.
 
     Returns:
         [output tokens, patches] float64, rows that sum to one; the tokens are those of the feature

@@ -150,10 +150,5 @@ def neighborhood_weights(operator: NeighborModel, field: FieldLike) -> xr.DataAr
         coords["channel"] = field.channel.values
     shape = config.lags, len(config.offsets), operator.in_features
     attrs = {"units": "share", "long_name": "use of lags and neighbours"}
-    return xr.DataArray(
-        shares.reshape(shape),
-        coords,
-        dims=("lag", "neighbor", "channel"),
-        name="neighborhood_weights",
-        attrs=attrs,
-    )
+    dims, name = ("lag", "neighbor", "channel"), "neighborhood_weights"
+    return xr.DataArray(shares.reshape(shape), coords, dims=dims, name=name, attrs=attrs)

@@ -15,13 +15,11 @@ from stpatch_jax.errors import check_range, check_size
 from stpatch_jax.explain.score import (
     FieldLike,
     Score,
-    as_field,
-    as_score,
     baseline_of,
     batches,
     on_grid,
+    prepared,
     scores,
-    values_of,
 )
 
 
@@ -40,14 +38,9 @@ def integrated_gradients(
     `a = (x - b) * integral of grad fn(b + s (x - b)) ds` from 0 to 1, by Gauss-Legendre quadrature.
     The attributions add up to `fn(x) - fn(b)` (completeness); that is checked.
 
-    Args:
-        fn: What is explained, as in `occlusion` like the others; differentiable.
-        field: The field.
-        baseline: What stands for "nothing is known".
-        points: Points of the quadrature; exact for polynomials of degree `2 * points`.
-        tolerance: Share of the score's gain by which the sum may miss it; infinite for any.
-        unit: Unit of the score.
-        batch_size: Fields per call of `fn`.
+    The quadrature has `points`, exact for polynomials of degree `2 * points`. The sum may miss the
+    gain by the share `tolerance` of it; infinite allows any. Other arguments as in `occlusion`;
+    `fn` must be differentiable.
 
     Returns:
         (time, *space, channel) in units of the score. Its attributes tell `score_gain`, what is
@@ -68,10 +61,9 @@ def integrated_gradients(
     References:
         Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML 2017.
     """
-    field = as_field(field)
-    score = as_score(fn, field)
+    score, field, x = prepared(fn, field)
     check_size("points", points)
-    x, start = values_of(field), baseline_of(baseline, field)
+    start = baseline_of(baseline, field)
     nodes, weights = np.polynomial.legendre.leggauss(points)
     total = np.zeros(x.shape)
     for numbers, real in batches(points, batch_size):
@@ -109,14 +101,8 @@ def smooth_grad(
     `a = mean of grad fn(x + e)`, e normal with deviation `noise * (max x - min x)`: how the score
     answers a small change of each value, without what flickers from one point to the next.
 
-    Args:
-        fn: What is explained, as in `occlusion` like the others; differentiable.
-        field: The field.
-        key: Of the noise.
-        samples: Noisy copies.
-        noise: Deviation of the noise as a share of the range of the field; 0 for the gradient.
-        unit: Unit of the score.
-        batch_size: Fields per call of `fn`.
+    `key` draws `samples` noisy copies; `noise=0` gives the gradient. Other arguments as in
+    `occlusion`; `fn` must be differentiable.
 
     Returns:
         (time, *space, channel) in units of the score per unit of the field.
@@ -133,18 +119,16 @@ def smooth_grad(
     References:
         Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
     """
-    field = as_field(field)
-    score = as_score(fn, field)
+    score, field, x = prepared(fn, field)
     check_size("samples", samples)
     check_range("noise", noise, 0, math.inf)
-    x = values_of(field)
     deviation = np.float32(noise * np.ptp(x))
     total = np.zeros(x.shape)
     for number, (numbers, real) in enumerate(batches(samples, batch_size)):
         slopes = _noisy_gradients(score, x, deviation, key, number, count=len(numbers))
         total += np.asarray(slopes)[:real].sum(axis=0, dtype=np.float64)
-    per_unit = f"{unit} per unit of input"
-    return on_grid(total / samples, field, name="smooth_grad", unit=per_unit)
+    unit = f"{unit} per unit of input"
+    return on_grid(total / samples, field, name="smooth_grad", unit=unit)
 
 
 @jax.jit
@@ -155,13 +139,7 @@ def _gradients(score: Partial, fields: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="count")
 def _noisy_gradients(
-    score: Partial,
-    x: jax.Array,
-    deviation: jax.Array,
-    key: jax.Array,
-    number: jax.Array,
-    *,
-    count: int,
+    score: Partial, x: jax.Array, scale: jax.Array, key: jax.Array, number: jax.Array, *, count: int
 ) -> jax.Array:
     noise = jax.random.normal(jax.random.fold_in(key, number), (count, *x.shape))
-    return _gradients(score, x[None] + deviation * noise)
+    return _gradients(score, x[None] + scale * noise)

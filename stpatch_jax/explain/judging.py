@@ -12,15 +12,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_size, require
-from stpatch_jax.explain.score import (
-    FieldLike,
-    Score,
-    as_field,
-    as_score,
-    baseline_of,
-    batches,
-    values_of,
-)
+from stpatch_jax.explain.score import FieldLike, Score, baseline_of, batches, prepared
 
 _FEWEST = 3
 
@@ -43,14 +35,8 @@ def deletion_insertion(
     mean of the insertion curve minus that of the deletion curve: 0 on average for an order that is
     random, and the more the better, so that explanations of one score can be compared.
 
-    Args:
-        fn: What is explained, as in `occlusion` like the others.
-        field: The field.
-        attribution: (time, *space) or (time, *space, channel), such as `occlusion` gives.
-        baseline: What stands in place of missing cells.
-        shares: Number of equal shares that leave one after the other.
-        unit: Unit of the score.
-        batch_size: Fields per call of `fn`.
+    The attribution is (time, *space) or (time, *space, channel), such as `occlusion` gives; it
+    leaves in `shares` equal shares. Other arguments as in `occlusion`.
 
     Returns:
         `deletion` and `insertion` (share), the score at each share of the cells from 0 to 1,
@@ -70,8 +56,7 @@ def deletion_insertion(
         Petsiuk, Das and Saenko, "RISE: randomized input sampling for explanation of black-box
         models", BMVC 2018.
     """
-    field = as_field(field)
-    score = as_score(fn, field)
+    score, field, x = prepared(fn, field)
     values = np.asarray(attribution, np.float64)
     require(
         values.shape in (field.shape[:-1], field.shape) and bool(np.isfinite(values).all()),
@@ -85,14 +70,13 @@ def deletion_insertion(
     rank = rank.reshape(values.shape)
     rank = rank if values.ndim == field.ndim else rank[..., None]
     counts = np.round(np.linspace(0, values.size, shares + 1)).astype(np.int32)
-    x, empty = values_of(field), baseline_of(baseline, field)
+    empty = baseline_of(baseline, field)
 
     def curve(first: np.ndarray, then: np.ndarray) -> np.ndarray:
-        parts = [
-            np.asarray(_replaced(score, first, then, rank, counts[numbers]), np.float64)[:real]
-            for numbers, real in batches(len(counts), batch_size)
-        ]
-        return np.concatenate(parts)
+        parts = []
+        for numbers, real in batches(len(counts), batch_size):
+            parts.append(np.asarray(_replaced(score, first, then, rank, counts[numbers]))[:real])
+        return np.concatenate(parts).astype(np.float64)
 
     curves = {"deletion": curve(x, empty), "insertion": curve(empty, x)}
     means = {name: np.trapezoid(curve, dx=1 / shares) for name, curve in curves.items()}

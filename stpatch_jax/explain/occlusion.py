@@ -10,16 +10,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_size
-from stpatch_jax.explain.score import (
-    FieldLike,
-    Score,
-    as_field,
-    as_score,
-    baseline_of,
-    batches,
-    on_grid,
-    values_of,
-)
+from stpatch_jax.explain.score import FieldLike, Score, baseline_of, batches, on_grid, prepared
 from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.folding import fold_patches
 from stpatch_jax.patches.windows import WindowSpec
@@ -63,32 +54,29 @@ def occlusion(
     References:
         Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
     """
-    field = as_field(field)
-    score = as_score(fn, field)
+    score, field, x = prepared(fn, field)
     windows = WindowSpec.of(spec).resolve(field.shape[:-1])
     check_size("batch_size", batch_size)
-    axes, grid = windows.axes, windows.grid
+    grid, tables = windows.grid, []
     # Cells that do not exist, in padding, are one past the end, where writing is dropped. So are
     # all cells of the window behind the last one, which hides nothing and gives `fn(x)`.
-    tables = []
-    for axis in axes:
+    for axis in windows.axes:
         cells = axis.source_cells()
         tables.append(np.where(cells < 0, axis.size, cells))
     places = np.stack(np.unravel_index(np.arange(np.prod(grid)), grid), axis=-1)
-    arrays = values_of(field), baseline_of(baseline, field), windows.mask
+    arrays = x, baseline_of(baseline, field), windows.mask
     parts = []
     for numbers, real in batches(len(places) + 1, batch_size):
         hides = (numbers < len(places))[:, None]
         chosen = places[np.minimum(numbers, len(places) - 1)]
         cells = tuple(
             np.where(hides, table[chosen[:, at]], axis.size)
-            for at, (table, axis) in enumerate(zip(tables, axes, strict=True))
+            for at, (table, axis) in enumerate(zip(tables, windows.axes, strict=True))
         )
         parts.append(np.asarray(_without(score, *arrays, cells), np.float64)[:real])
-    values = np.concatenate(parts)
-    return patch_map(
-        values[-1] - values[:-1].reshape(grid), spec, field, name="occlusion", unit=unit
-    )
+    *without, whole = np.concatenate(parts)
+    falls = whole - np.reshape(without, grid)
+    return patch_map(falls, spec, field, name="occlusion", unit=unit)
 
 
 def patch_map(

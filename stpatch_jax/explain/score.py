@@ -23,11 +23,7 @@ FieldLike = xr.DataArray | np.ndarray | jax.Array
 
 
 def as_field(field: FieldLike) -> xr.DataArray:
-    """The field as a DataArray; the space axes of an array are called space_1, space_2, ...
-
-    Raises:
-        InputError: It has other dims or axes.
-    """
+    """The field as a DataArray; the space axes of an array are called space_1, space_2, ..."""
     if not isinstance(field, xr.DataArray):
         space = [f"space_{number}" for number in range(1, np.ndim(field) - 1)]
         require(
@@ -46,11 +42,7 @@ def as_field(field: FieldLike) -> xr.DataArray:
 
 
 def as_score(fn: Score, field: xr.DataArray) -> Partial:
-    """The function as a pytree, checked against the field.
-
-    Raises:
-        InputError: The function does not give one number per field.
-    """
+    """The function as a pytree, refused unless it gives one number per field."""
     score = fn if isinstance(fn, Partial) else Partial(fn)
     result = jax.eval_shape(score, jax.ShapeDtypeStruct((2, *field.shape), np.float32))
     require(
@@ -61,17 +53,19 @@ def as_score(fn: Score, field: xr.DataArray) -> Partial:
     return score
 
 
+def prepared(fn: Score, field: FieldLike) -> tuple[Partial, xr.DataArray, np.ndarray]:
+    """The function as a pytree, the field that it fits, and the field's values."""
+    field = as_field(field)
+    return as_score(fn, field), field, values_of(field)
+
+
 def values_of(field: xr.DataArray) -> np.ndarray:
     """The values of a field [time, *space, channel], float32."""
     return np.asarray(field.values, np.float32)
 
 
 def baseline_of(baseline: ArrayLike, field: xr.DataArray) -> np.ndarray:
-    """What stands for "nothing is known" in every cell [time, *space, channel], float32.
-
-    Raises:
-        InputError: It does not fit the field.
-    """
+    """What stands for "nothing is known" in every cell [time, *space, channel], float32."""
     try:
         return np.broadcast_to(np.asarray(baseline, np.float32), field.shape)
     except ValueError as error:
@@ -103,8 +97,7 @@ def batches(count: int, size: int) -> list[tuple[np.ndarray, int]]:
     [([0, 1, 2], 3), ([3, 4, 4], 2)]
     """
     size = min(size, count)
-    starts = range(0, count, size)
     return [
         (np.minimum(np.arange(start, start + size), count - 1), min(size, count - start))
-        for start in starts
+        for start in range(0, count, size)
     ]

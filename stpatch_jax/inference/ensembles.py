@@ -15,8 +15,7 @@ class Ensemble:
     """What the members of an ensemble say together.
 
     Attributes:
-        members: Number of members.
-        mean: Their mean, like a member.
+        mean: The members' mean, like a member.
         spread: Their standard deviation (divisor `members - 1`), like a member; 0 for one member.
         quantiles: Like a member with the quantiles as first axis; None where none were asked for.
     """

@@ -109,12 +109,11 @@ def predict_field(
         channels=channels,
         extents=region,
     )
-    attrs = dict(attrs or {})
-    described = _described(job, attrs)
+    described = _described(job, dict(attrs or {}))
     store = RegionStore(Path(target), described)
     if store.is_complete():
         return True
-    store.begin(lambda folder: _create(folder, job, units or {}, attrs, described))
+    store.begin(lambda folder: _create(folder, job, units or {}, described))
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
     check_range("process_index", index, 0, count - 1)
@@ -132,16 +131,8 @@ def predict_field(
 class _Job:
     """A prediction by regions: where they lie, and what is done for one.
 
-    Attributes:
-        fn: The function of windows.
-        field: What it is applied to.
-        options: Taper, scale and horizon, as `sliding_window_apply` takes them.
-        prepare: What the host does before, or None.
-        restore: What the host does after, or None.
-        regions: The pieces.
-        layout: Where windows lie in the result.
-        names: The predicted channels.
-        dtype: Of the result.
+    `options` are taper, scale and horizon as `sliding_window_apply` takes them, `layout` says where
+    windows lie in the result, `names` are the predicted channels and `dtype` is the result's.
     """
 
     fn: Predict
@@ -227,7 +218,8 @@ class _Job:
         if self.prepare is None:
             x = x.astype(_dtype(self.field), copy=False)
         else:
-            x = self.prepare(x, _times(self.field, self.regions, number))
+            axis, piece = next(self.regions.pieces(number))
+            x = self.prepare(x, self.field.time.values[field_cells(axis, axis.cells(piece))[0]])
         values = np.asarray(
             sliding_window_apply(self.fn, x, spec, memory_budget=memory_budget, **self.options)
         )
@@ -276,42 +268,22 @@ def _dtype(field: xr.DataArray) -> np.dtype:
 
 def _slab(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
     """Reads what a region is predicted from, padding included."""
-    picked, outside = {}, []
+    spans, places, outside = {}, [], []
     for dim, (axis, piece) in zip(field.dims, regions.pieces(number), strict=False):
         cells, constant = field_cells(axis, axis.cells(piece))
-        runs = np.array_equal(cells, np.arange(cells[0], cells[0] + len(cells)))
-        picked[dim] = slice(int(cells[0]), int(cells[-1]) + 1) if runs else cells
+        spans[dim] = slice(int(cells.min()), int(cells.max()) + 1)
+        places.append(cells - cells.min())
         outside.append(constant)
     # Cells that are read twice are read from the file once.
-    slab = _read(field, picked)
+    slab = field.isel(spans).to_numpy()
+    for position, cells in enumerate(places):
+        if not np.array_equal(cells, np.arange(slab.shape[position])):
+            slab = slab.take(cells, position)
     for position, constant in enumerate(outside):
         if constant.any():
             slab = slab.copy() if not slab.flags.writeable else slab
             slab[(*(slice(None),) * position, constant)] = regions.spec.fill_value
     return slab
-
-
-def _times(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
-    """The times of the rows that a region is predicted from."""
-    axis, piece = next(regions.pieces(number))
-    return field.time.values[field_cells(axis, axis.cells(piece))[0]]
-
-
-def _read(field: xr.DataArray, picked: Mapping[Any, Any]) -> np.ndarray:
-    spans, places = {}, []
-    for dim in field.dims[:-1]:
-        cells = picked[dim]
-        if isinstance(cells, slice):
-            spans[dim] = cells
-            places.append(None)
-        else:
-            spans[dim] = slice(int(cells.min()), int(cells.max()) + 1)
-            places.append(cells - cells.min())
-    values = field.isel(spans).to_numpy()
-    for position, cells in enumerate(places):
-        if cells is not None:
-            values = values.take(cells, position)
-    return values
 
 
 def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
@@ -330,37 +302,22 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _create(
-    folder: Path,
-    job: _Job,
-    units: Mapping[str, str],
-    attrs: Mapping[str, str],
-    described: Mapping[str, Any],
-) -> None:
+def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[str, Any]) -> None:
     """Writes coordinates and makes the arrays, without any chunk yet."""
     zarr = require_library("zarr", purpose="a predicted field", install="stpatch_jax[zarr]")
-    coords = _coords(job)
     # Format 2: it has texts as coordinates and is read by every library.
-    coords.to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
+    _coords(job).to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
     group = zarr.open_group(str(folder), mode="r+")
-    group.attrs.update({**attrs, LAYOUT: json.dumps(described)})
-    dims = [str(dim) for dim in job.field.dims[:-1]]
+    group.attrs.update({**described["attrs"], LAYOUT: json.dumps(described)})
+    dims, times = [str(dim) for dim in job.field.dims[:-1]], {}
     if job.layout.lead is not None:
-        dims = ["init_time", "lead_time", *dims[1:]]
+        dims, times = ["init_time", "lead_time", *dims[1:]], {"coordinates": "valid_time"}
     known = {**channel_units(job.field), **units}
+    form: dict[str, Any] = {"shape": job.shape, "chunks": job.chunks, "dtype": job.dtype}
     for name in job.names:
-        group.create_array(
-            name,
-            shape=job.shape,
-            chunks=job.chunks,
-            dtype=job.dtype,
-            fill_value=np.nan,
-            attributes={
-                "_ARRAY_DIMENSIONS": dims,
-                **({"units": known[name]} if name in known else {}),
-                **({"coordinates": "valid_time"} if job.layout.lead is not None else {}),
-            },
-        )
+        unit = {"units": known[name]} if name in known else {}
+        attributes = {"_ARRAY_DIMENSIONS": dims, **unit, **times}
+        group.create_array(name, **form, fill_value=np.nan, attributes=attributes)
     zarr.consolidate_metadata(str(folder), zarr_format=2)
 
 

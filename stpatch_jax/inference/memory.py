@@ -22,7 +22,6 @@ class MemoryPlan:
 
     Attributes:
         batch_size: Windows per call of the function.
-        windows: Number of windows.
         arguments: The field, the arrays of the function and the weights.
         results: The predicted field.
         scratch: Windows, what the function holds meanwhile, sums, a padded copy of the field.
@@ -62,17 +61,7 @@ def rounded_up(batch_size: int, devices: int) -> int:
 
 
 def fitted(plan: Callable[[int], MemoryPlan], batch_size: int, budget: int, least: int) -> int:
-    """The largest batch size up to a given one whose plan fits a budget, by few plans.
-
-    Args:
-        plan: The plan for a batch size; costs a compilation.
-        batch_size: The first to try.
-        budget: Bytes.
-        least: The smallest to try, of which every one is a multiple.
-
-    Raises:
-        InputError: Not even the smallest fits.
-    """
+    """The largest multiple of `least` up to a batch size whose plan fits a budget, by few plans."""
     while True:
         need = plan(batch_size)
         if need.total <= budget:

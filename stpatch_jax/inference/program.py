@@ -20,9 +20,8 @@ from stpatch_jax.patches.windows import Windows, WindowSpec
 class Function:
     """A function apart from its arrays, so that those are arguments of the compiled program.
 
-    Attributes:
-        tree: The structure of a callable that is a pytree (a model); of any other, a leaf.
-        fixed: Its leaves, with None in the place of each array.
+    `tree` is the structure of a callable that is a pytree (a model), of any other a leaf; `fixed`
+    are its leaves, with None in the place of each array.
     """
 
     tree: Any
@@ -48,14 +47,8 @@ class Function:
 class Program:
     """What a compiled program depends on besides its arguments; hashable.
 
-    Attributes:
-        function: The function without its arrays.
-        spec: The windows.
-        windows: The same, resolved against the field.
-        layouts: Where every output goes.
-        tree: The structure of the outputs.
-        batch_size: Windows per call of the function.
-        mesh: Devices among which the windows of a batch are split, or None.
+    `windows` are those of `spec` resolved against the field, `layouts` say where every output goes,
+    `tree` is the structure of the outputs, and `mesh` has the devices that share a batch.
     """
 
     function: Function
@@ -76,18 +69,10 @@ def run(
     weights: Sequence[tuple[list[Any], list[Any]]],
     regions: list[Any] | None,
 ) -> Any:
-    """Predicts a field.
+    """Predicts a field [*batch, time, *space, channel]; lead times of outputs are behind time.
 
-    Args:
-        program: What is compiled.
-        arrays: The arrays of the function.
-        x: Field [*batch, time, *space, channel].
-        grid: The windows to predict, `[n, 1 + window axes]` (see `used_windows`).
-        weights: For each output the factors of `weight_factors`.
-        regions: For each output the cells that are kept (see `region_of`), or None for all.
-
-    Returns:
-        The outputs, each [*batch, time, *space, channel], with lead times behind time.
+    `grid` has the windows of `used_windows`, `weights` for each output what `weight_factors` gives,
+    and `regions` what `region_of` gives, or None for all cells.
     """
     axes, fill = program.windows.axes, fill_scalar(program.spec.fill_value, x.dtype)
     batch = x.shape[: x.ndim - len(axes) - 1]
@@ -149,23 +134,14 @@ def _predict(
 
     fill = fill_scalar(program.spec.fill_value, x.dtype)
     windows = masked(lax.map(cut, places), program.windows.mask, fill)
-    outputs = jax.tree.leaves(program.function(arrays, _split(windows, program.mesh)))
-    return [_whole(output, program.mesh) for output in outputs]
-
-
-def _split(windows: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """Splits the windows of a batch among all devices."""
+    mesh = program.mesh
     if mesh is None:
-        return windows
-    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    return lax.with_sharding_constraint(windows, sharding)
-
-
-def _whole(outputs: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """Brings the outputs to every device, so that all add them in the same order."""
-    if mesh is None:
-        return outputs
-    return lax.with_sharding_constraint(outputs, NamedSharding(mesh, PartitionSpec()))
+        return jax.tree.leaves(program.function(arrays, windows))
+    # Outputs come to every device, so that all add them in the same order.
+    split, whole = (NamedSharding(mesh, PartitionSpec(*on)) for on in ([mesh.axis_names], ()))
+    windows = lax.with_sharding_constraint(windows, split)
+    outputs = jax.tree.leaves(program.function(arrays, windows))
+    return [lax.with_sharding_constraint(output, whole) for output in outputs]
 
 
 def _add(
@@ -178,9 +154,8 @@ def _add(
 ) -> jax.Array:
     """Adds the weighted output of one window to the sum, in place."""
     axes = layout.axes
-    update = output.astype(total.dtype).reshape(
-        1, *(() if layout.lead is None else (1,)), *output.shape
-    )
+    ones = (1,) if layout.lead is None else (1, 1)
+    update = output.astype(total.dtype).reshape(*ones, *output.shape)
     for factor in weights[0]:
         factor = _along(factor, layout).astype(total.dtype)
         # Where a weight is zero even a NaN counts nothing.
@@ -194,15 +169,9 @@ def _add(
     numbers = lax.ScatterDimensionNumbers(every, (), every)
     # One window at a time has every index once: no atomics, and a gradient that is a copy, where
     # that of dynamic_update_slice would pass over the whole field.
-    return lax.scatter_add(
-        total,
-        start,
-        update,
-        numbers,
-        indices_are_sorted=True,
-        unique_indices=True,
-        mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-    )
+    once: dict[str, Any] = {"indices_are_sorted": True, "unique_indices": True}
+    once["mode"] = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return lax.scatter_add(total, start, update, numbers, **once)
 
 
 def _along(values: Any, layout: Layout) -> Any:

@@ -22,11 +22,9 @@ class AxisRegions:
     whole axis. Windows beyond, that make up the number, do not touch it.
 
     Attributes:
-        axis: The windows of the axis.
         size: Length of what is cut: cells, or windows along time where forecasts are made.
         extent: Length of a piece.
         factor: Output cells per cell.
-        of_windows: Whether pieces are of windows.
         whole: Whether the axis is one piece with the padding of its spec, as a ring must be.
     """
 
@@ -97,13 +95,10 @@ class Regions:
     def __len__(self) -> int:
         return math.prod(axis.count for axis in self.axes)
 
-    def numbers(self, region: int) -> tuple[int, ...]:
-        """The piece of every axis that a region is made of."""
-        return tuple(map(int, np.unravel_index(region, [axis.count for axis in self.axes])))
-
     def pieces(self, region: int) -> Iterator[tuple[AxisRegions, int]]:
         """Every axis with the piece of a region."""
-        return zip(self.axes, self.numbers(region), strict=True)
+        numbers = np.unravel_index(region, [axis.count for axis in self.axes])
+        return zip(self.axes, map(int, numbers), strict=True)
 
     @property
     def slab(self) -> tuple[int, ...]:
@@ -139,17 +134,8 @@ def make_regions(
 ) -> Regions:
     """Cuts a field into regions.
 
-    Args:
-        spec: The windows.
-        axes: The same, resolved against the field.
-        factors: Output cells per cell, for each axis.
-        horizon: Number of lead times, or None.
-        extents: Cells of a region along (time, *space), None for a whole axis; rounded up to whole
-            strides. With a horizon the first counts windows. None chooses.
-        most: Cells of the largest slab to choose.
-
-    Raises:
-        InputError: The extents are none of the field's axes.
+    `extents` are the cells of a region along (time, *space), None for a whole axis, rounded up to
+    whole strides; with a horizon the first counts windows. None chooses, up to slabs of `most`.
     """
     # With a horizon, pieces along time are of windows (each one forecast), not of cells.
     units = [1 if horizon and not at else axis.stride for at, axis in enumerate(axes)]
@@ -180,10 +166,8 @@ def make_regions(
     while math.prod((regions := cut(chosen)).slab) > most:
         # Halved until a slab fits. Time first: files keep it in pieces more often than space; then
         # the axis with most strides, since compact slabs read the fewest cells twice.
-        strides = [
-            0 if ring else -(-extent // unit)
-            for extent, unit, ring in zip(chosen, units, rings, strict=True)
-        ]
+        counted = zip(chosen, units, rings, strict=True)
+        strides = [0 if ring else -(-extent // unit) for extent, unit, ring in counted]
         if max(strides) < 2:
             break  # one stride of each axis: nothing is left to halve
         at = 0 if strides[0] > 1 else int(np.argmax(strides))

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -14,21 +14,10 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.inference.memory import (
-    MemoryPlan,
-    default_budget,
-    fitted,
-    rounded_up,
-    usual_batch_size,
-)
+from stpatch_jax.inference import memory
+from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.program import Function, Program, run
-from stpatch_jax.inference.tiles import (
-    Scale,
-    layouts_of,
-    region_of,
-    used_windows,
-    weight_factors,
-)
+from stpatch_jax.inference.tiles import Scales, layouts_of, region_of, used_windows, weight_factors
 from stpatch_jax.patches.extraction import Spec, windows_of
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
@@ -43,7 +32,7 @@ def sliding_window_apply(
     spec: Spec,
     *,
     blend: Blend | np.ndarray = "hann",
-    scale: Scale | Mapping[str, Scale] = 1,
+    scale: Scales = 1,
     horizon: int | None = None,
     region: np.ndarray | None = None,
     batch_size: int | Literal["auto"] = "auto",
@@ -132,13 +121,8 @@ def memory_plan(
     The program is compiled, and its compiler asked; what a library takes while it runs (the
     workspace of a convolution) may come on top.
 
-    Args:
-        fn: As in `sliding_window_apply`, like all that is not said otherwise.
-        x: Field, or its shape and dtype as `jax.ShapeDtypeStruct`.
-        spec: The windows.
-        batch_size: Windows per call, or `"auto"`.
-        memory_budget: Bytes that may be used with `"auto"`.
-        **options: `blend`, `scale`, `horizon`, `region` and `mesh`.
+    Arguments as there, `options` being `blend`, `scale`, `horizon`, `region` and `mesh`; the field
+    may be its shape and dtype, a `jax.ShapeDtypeStruct`.
 
     Returns:
         Bytes on one device, and the batch size.
@@ -175,7 +159,7 @@ class _Job:
         spec: Spec,
         *,
         blend: Blend | np.ndarray = "hann",
-        scale: Scale | Mapping[str, Scale] = 1,
+        scale: Scales = 1,
         horizon: int | None = None,
         region: np.ndarray | None = None,
         mesh: Mesh | None = None,
@@ -194,7 +178,7 @@ class _Job:
                 f"the field must hold at least one example, got shape {x.shape}; give a field"
             )
         function, arrays = Function.split(fn)
-        size = usual_batch_size(windows.window, len(grid), 1 if mesh is None else mesh.size)
+        size = memory.usual_batch_size(windows.window, len(grid), 1 if mesh is None else mesh.size)
         batch = jax.ShapeDtypeStruct((size, *windows.window, x.shape[-1]), x.dtype)
         output = jax.eval_shape(function, arrays, batch)
         layouts = layouts_of(output, windows.axes, scale, horizon, windows=size)
@@ -213,16 +197,16 @@ class _Job:
 
     def batched(self, batch_size: int) -> "_Job":
         """The same job with another batch size; no larger than there are windows."""
-        size = rounded_up(min(batch_size, len(self.grid)), self.devices)
+        size = memory.rounded_up(min(batch_size, len(self.grid)), self.devices)
         return dataclasses.replace(self, program=dataclasses.replace(self.program, batch_size=size))
 
     def sized(self, field: Any, batch_size: int | Literal["auto"], budget: int | None) -> "_Job":
         """The same job with the batch size asked for, or with one that fits a budget."""
         if batch_size == "auto":
-            budget = default_budget() if budget is None else budget
+            budget = memory.default_budget() if budget is None else budget
             usual = self.program.batch_size
             return self.batched(
-                fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
+                memory.fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
             )
         if batch_size < 1 or batch_size % self.devices:
             raise InputError(
@@ -240,13 +224,9 @@ class _Job:
 
     def plan(self, field: Any) -> MemoryPlan:
         use = self.compiled(field).memory_analysis()
-        return MemoryPlan(
-            self.program.batch_size,
-            len(self.grid),
-            use.argument_size_in_bytes,
-            use.output_size_in_bytes - use.alias_size_in_bytes,
-            use.temp_size_in_bytes,
-        )
+        results = use.output_size_in_bytes - use.alias_size_in_bytes
+        sizes = use.argument_size_in_bytes, results, use.temp_size_in_bytes
+        return MemoryPlan(self.program.batch_size, len(self.grid), *sizes)
 
 
 def _run_halving(job: _Job, field: jax.Array) -> Any:

@@ -22,14 +22,8 @@ class RegionStore:
     """A store in the making, in the folder `.NAME.part` beside its path.
 
     A file of the folder `regions` for each finished region is made after the region is on disk, by
-    rename, so that what it says is true whenever a process is killed.
-
-    Args:
-        path: The store to make.
-        layout: What makes a prediction the same one, as JSON values.
-
-    Raises:
-        InputError: If another prediction, or anything else, is at the path.
+    rename, so that what it says is true whenever a process is killed. Anything at the path but
+    a prediction of the same `layout`, which is JSON, is refused.
     """
 
     def __init__(self, path: Path, layout: Mapping[str, Any]):
@@ -45,11 +39,7 @@ class RegionStore:
         return True
 
     def begin(self, create: Callable[[Path], None]) -> None:
-        """Makes the folder, or finds that of an earlier or another process.
-
-        Args:
-            create: Writes the store without its regions into a folder.
-        """
+        """Makes the folder, or finds another process's; `create` writes all but the regions."""
         with self._writable():
             if not self.part.exists():
                 folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.part.parent))
@@ -73,14 +63,7 @@ class RegionStore:
     def write(
         self, region: int, where: Sequence[slice], values: np.ndarray, names: Sequence[str]
     ) -> None:
-        """Writes a region and remembers it.
-
-        Args:
-            region: Number of the region.
-            where: Where it lies, one slice for each axis.
-            values: Its values, with the variables along the last axis.
-            names: The variables.
-        """
+        """Writes a region, with its variables along the last axis, and remembers it."""
         with self._writable():
             for at, name in enumerate(names):
                 array = self._group[name]

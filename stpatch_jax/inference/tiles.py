@@ -19,6 +19,7 @@ from stpatch_jax.patches.windows import AxisWindows, Windows
 
 Scale = int | float | Fraction | Sequence[int | float | Fraction]
 """Output cells per input cell: one number for all window axes or one for each."""
+Scales = Scale | Mapping[str, Scale]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +55,9 @@ class Layout:
 
 
 def make_layout(axes: Axes, scale: Scale, horizon: int | None) -> Layout:
-    """Where an output of a declared scale lies, for windows of dilation 1.
-
-    Raises:
-        InputError: A scale is not positive, or windows would begin between two output cells.
-    """
+    """Where an output of a declared scale lies, for windows of dilation 1."""
     factors = factors_of(scale, len(axes))
-    scaled = [
-        _scaled(at, axis, factor)
-        for at, (axis, factor) in enumerate(zip(axes, factors, strict=True))
-    ]
+    scaled = list(map(_scaled, range(len(axes)), axes, factors))
     if horizon is None:
         return Layout(tuple(scaled), None)
     check_size("horizon", horizon)
@@ -73,11 +67,7 @@ def make_layout(axes: Axes, scale: Scale, horizon: int | None) -> Layout:
 
 
 def factors_of(scale: Scale, rank: int) -> list[Fraction]:
-    """Output cells per input cell for each of `rank` axes.
-
-    Raises:
-        InputError: A scale is not positive, or there is another number of them.
-    """
+    """Output cells per input cell for each of `rank` axes."""
     scales = list(scale) if isinstance(scale, Sequence | np.ndarray) else [scale] * rank
     try:
         # A third is no binary number; nobody means a denominator beyond a thousand.
@@ -114,25 +104,9 @@ def _scaled(position: int, axis: AxisWindows, factor: Fraction) -> AxisWindows:
 
 
 def layouts_of(
-    output: Any,
-    axes: Axes,
-    scale: Scale | Mapping[str, Scale],
-    horizon: int | None,
-    *,
-    windows: int,
+    output: Any, axes: Axes, scale: Scales, horizon: int | None, *, windows: int
 ) -> tuple[Layout, ...]:
-    """The layout of every output of a function, checked against the shapes it returns.
-
-    Args:
-        output: What the function returns for a batch of `windows` windows, as shapes.
-        axes: The windows of the field.
-        scale: One scale for all outputs, or one for each name of a dictionary.
-        horizon: Number of lead times, or None.
-        windows: Number of windows.
-
-    Raises:
-        InputError: An output does not fit; the message names the axis.
-    """
+    """The layout of every output, checked against the shapes returned for some `windows`."""
     layouts = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(output):
         name = jax.tree_util.keystr(path)
@@ -144,7 +118,7 @@ def layouts_of(
     return tuple(layouts)
 
 
-def _declared(scale: Scale | Mapping[str, Scale], path: Sequence[Any]) -> Scale:
+def _declared(scale: Scales, path: Sequence[Any]) -> Scale:
     """The scale of one output."""
     if not isinstance(scale, Mapping):
         return scale
@@ -178,23 +152,12 @@ def _require_output(
 def weight_factors(
     layout: Layout, blend: Blend | np.ndarray, mask: np.ndarray | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The weights of a window and what they add up to in the result.
+    """Float64 factors of a window's weights, and of what they add up to in the result.
 
-    Without a footprint or an array of weights both are products of one factor per axis, and small
-    factors are all that a compiled program has to hold.
-
-    Args:
-        layout: Where the output lies.
-        blend: The name of a taper, or weights of the shape of an output.
-        mask: Footprint (time, *space) of the input's windows, or None.
-
-    Returns:
-        Factors that broadcast to the output of a window and to the result, both without lead times
-        (an axis of extent 1 in their place), float64.
-
-    Raises:
-        InputError: Cells lie in no window, or weights do not fit.
+    They broadcast to the output of a window and to the result, with an axis of 1 for lead times.
+    `blend` may be weights of the shape of an output; `mask` is the input's footprint.
     """
+    # Without weights or footprint, one small factor per axis is all that a program has to hold.
     axes = layout.axes
     if isinstance(blend, str) and mask is None:
         # Tapers are positive: a sum of 0 is a cell that no window reaches.
@@ -274,9 +237,6 @@ def used_windows(windows: Windows, region: np.ndarray | None, batch: int) -> np.
     """The windows to predict, `[n, 1 + window axes]`: number of the example, place in the grid.
 
     Of a batch of examples; those without a True cell of the region (time, *space) are left out.
-
-    Raises:
-        InputError: The region has another shape or no cell.
     """
     used = np.ones(windows.grid, bool)
     if region is not None:

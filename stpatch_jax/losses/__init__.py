@@ -8,23 +8,11 @@ number, that of the real positive targets.
 
 from stpatch_jax.losses.classification import cross_entropy, label_weights
 from stpatch_jax.losses.detection import box_giou, box_iou, box_loss, focal
-from stpatch_jax.losses.quantile import pinball
 from stpatch_jax.losses.reduction import entry_weights, latitude_weights
-from stpatch_jax.losses.regression import huber, mae, mse
+from stpatch_jax.losses.regression import huber, mae, mse, pinball
 from stpatch_jax.losses.regularization import l1_penalty
 
 __all__ = [
-    "box_giou",
-    "box_iou",
-    "box_loss",
-    "cross_entropy",
-    "entry_weights",
-    "focal",
-    "huber",
-    "l1_penalty",
-    "label_weights",
-    "latitude_weights",
-    "mae",
-    "mse",
-    "pinball",
-]
+    "box_giou", "box_iou", "box_loss", "cross_entropy", "entry_weights", "focal", "huber",
+    "l1_penalty", "label_weights", "latitude_weights", "mae", "mse", "pinball",
+]  # fmt: skip

@@ -73,17 +73,11 @@ def cross_entropy(
 
 
 def label_weights(
-    label: jax.Array,
-    *,
-    mask: jax.Array | None = None,
-    class_weights: Sequence[float] | None = None,
+    label: jax.Array, *, mask: jax.Array | None = None, class_weights: Sequence[float] | None = None
 ) -> jax.Array:
     """Returns how much each label counts in `cross_entropy`, which divides by the sum of it all.
 
-    Args:
-        label: [*batch] integers.
-        mask: Bool [*batch], True where the label is real; None means everywhere.
-        class_weights: One weight >= 0 per class; None means 1 for all.
+    Arguments as in `cross_entropy`.
 
     Returns:
         [*batch] float32: the weight of the label's class, 0 where it is not real.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from stpatch_jax.errors import InputError, check_range
-from stpatch_jax.losses.reduction import check_one_shape, masked_error, masked_mean
+from stpatch_jax.losses.reduction import Mask, check_one_shape, masked_error, masked_mean
 
 # Below this a volume counts as 0: the square of its inverse is no float32 any more.
 _SMALLEST_VOLUME = 1e-15
@@ -20,7 +20,7 @@ def focal(
     logits: jax.Array,
     target: jax.Array,
     *,
-    mask: jax.Array | None = None,
+    mask: Mask = None,
     gamma: float = 2.0,
     alpha: float = 0.25,
 ) -> jax.Array:
@@ -94,9 +94,7 @@ def box_giou(a: jax.Array, b: jax.Array) -> jax.Array:
     `IoU - (H - U) / H` with the volumes U of the union and H of the smallest box around both, so
     that boxes that do not touch still have a gradient towards each other.
 
-    Args:
-        a: Boxes, as in `box_iou`.
-        b: Like `a`.
+    Arguments as in `box_iou`.
 
     Returns:
         [*batch] float32; 0 where the box around both has no volume, with finite gradients
@@ -116,11 +114,7 @@ def box_giou(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def box_loss(
-    prediction: jax.Array,
-    target: jax.Array,
-    *,
-    mask: jax.Array | None = None,
-    smooth_l1: float = 0.0,
+    prediction: jax.Array, target: jax.Array, *, mask: Mask = None, smooth_l1: float = 0.0
 ) -> jax.Array:
     """Mean of `1 - GIoU + smooth_l1 * L` over the real boxes.
 

@@ -6,15 +6,14 @@ import numpy as np
 
 from stpatch_jax.errors import InputError, check_range
 
+Mask = jax.Array | None
+Weights = jax.Array | np.ndarray | None
+
 
 def masked_error(
-    name: str, prediction: jax.Array, target: jax.Array, mask: jax.Array | None
+    name: str, prediction: jax.Array, target: jax.Array, mask: Mask
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the error, 0 where masked, and the number of real entries, both in float32.
-
-    Raises:
-        InputError: If the shapes differ; `name` is the loss that the message names.
-    """
+    """Returns the error, 0 where masked, and the number of real entries, both in float32."""
     check_one_shape(f"prediction, target and mask of {name}", prediction, target, mask)
     error = prediction.astype(jnp.float32) - target.astype(jnp.float32)
     if mask is None:
@@ -29,24 +28,11 @@ def masked_mean(values: jax.Array, total: jax.Array) -> jax.Array:
 
 
 def weighted_mean(
-    name: str,
-    values: jax.Array,
-    count: jax.Array,
-    *,
-    mask: jax.Array | None,
-    weights: jax.Array | np.ndarray | None,
+    name: str, values: jax.Array, count: jax.Array, *, mask: Mask, weights: Weights
 ) -> jax.Array:
-    """Returns `sum(weights * values) / sum(weights)` over the real entries; 0 without any.
+    """Returns `sum(weights * values) / sum(weights)` over the `count` real entries; 0 without any.
 
-    Args:
-        name: The loss, which a message names.
-        values: Float32, 0 where masked.
-        count: Number of real entries.
-        mask: Shape of `values`, or None.
-        weights: Rank of `values`, each axis as long as theirs or 1; None means 1 everywhere.
-
-    Raises:
-        InputError: If the weights do not fit the values.
+    `values` are 0 where masked; weights have their rank, each axis as long as theirs or 1.
     """
     if weights is None:
         return masked_mean(values, count)
@@ -56,9 +42,7 @@ def weighted_mean(
     return masked_mean(weight * values, jnp.sum(weight))
 
 
-def entry_weights(
-    mask: jax.Array | np.ndarray, *, weights: jax.Array | np.ndarray | None = None
-) -> jax.Array:
+def entry_weights(mask: jax.Array | np.ndarray, *, weights: Weights = None) -> jax.Array:
     """Returns how much each entry counts in a masked mean, whose divisor is the sum of it all.
 
     Args:
@@ -103,10 +87,8 @@ def check_weights(name: str, weights: tuple[int, ...], shape: tuple[int, ...]) -
     They have the target's rank and each of their axes has its length or 1, so that every axis is
     named by its place and none is guessed.
     """
-    fits = len(weights) == len(shape) and all(
-        have in (1, want) for have, want in zip(weights, shape, strict=True)
-    )
-    if not fits:
+    pairs = zip(weights, shape, strict=False)
+    if len(weights) != len(shape) or any(have not in (1, want) for have, want in pairs):
         raise InputError(
             f"weights of {name} must have the target's rank, each axis as long as in {shape} or 1, "
             f"got {weights}; reshape them, latitudes for instance to (1, 1, lat, 1, 1)"

@@ -18,21 +18,7 @@ from stpatch_jax.metrics.sums import Mean
 from stpatch_jax.metrics.tokens import TokenEntropy, bits_per_token
 
 __all__ = [
-    "COCO_THRESHOLDS",
-    "AveragePrecision",
-    "Confusion",
-    "EventCounts",
-    "LeadTimeErrors",
-    "Mean",
-    "TokenEntropy",
-    "bits_per_token",
-    "brier_score",
-    "covered",
-    "crps_from_ensemble",
-    "crps_from_quantiles",
-    "exceedance_probability",
-    "psnr",
-    "roc_auc",
-    "skill",
-    "ssim",
-]
+    "COCO_THRESHOLDS", "AveragePrecision", "Confusion", "EventCounts", "LeadTimeErrors", "Mean",
+    "TokenEntropy", "bits_per_token", "brier_score", "covered", "crps_from_ensemble",
+    "crps_from_quantiles", "exceedance_probability", "psnr", "roc_auc", "skill", "ssim",
+]  # fmt: skip

@@ -24,7 +24,6 @@ class AveragePrecision:
     together; it keeps a few numbers per detection.
 
     Attributes:
-        thresholds: IoU thresholds.
         score: [detections] confidence of every valid detection, float64.
         label: [detections] its class.
         hit: Bool [thresholds, detections], whether it is a hit.
@@ -81,14 +80,18 @@ class AveragePrecision:
         >>> matched.mean()
         0.5
         """
-        _check(thresholds)
+        require(len(thresholds) > 0, "thresholds must be at least one, got none; use (0.5,)")
+        for level in thresholds:
+            check_range("thresholds of the IoU", level, 0, 1, bounds="(]")
         shapes = boxes.shape, score.shape, true_boxes.shape
-        scored, alike = score.shape == label.shape, _space(boxes) == _space(true_boxes)
+        # The frames of boxes [*frames, n, numbers], and how many numbers a box has.
+        ours, true = ((*shape[:-2], *shape[-1:]) for shape in (shapes[0], shapes[2]))
+        fits = score.shape == label.shape and ours == true
         boxes, label, valid = _frames("detections", boxes, label, valid, classes)
         true_boxes, true_label, real = _frames(
             "true objects", true_boxes, true_label, true_mask, classes
         )
-        if not (scored and alike):
+        if not fits:
             raise InputError(
                 "detections and true objects must be of the same frames and space axes, with a "
                 f"score for each detection, got boxes {shapes[0]}, scores {shapes[1]} and true "
@@ -130,11 +133,10 @@ class AveragePrecision:
         objects; what was detected of it then counts nowhere.
         """
         result = np.full((len(self.thresholds), len(self.objects)), np.nan)
-        for label, objects in enumerate(self.objects):
+        for label in np.flatnonzero(self.objects):
             own = self.label == label
             for row, hit in enumerate(self.hit[:, own]):
-                if objects:
-                    result[row, label] = _area(self.score[own], hit, objects)
+                result[row, label] = _area(self.score[own], hit, self.objects[label])
         return result
 
     def mean(self) -> float:
@@ -144,17 +146,6 @@ class AveragePrecision:
         """
         values = self.average_precision()[:, self.objects > 0]
         return float(divide(values.sum(), np.asarray(values.size)))
-
-
-def _check(thresholds: Sequence[float]) -> None:
-    require(len(thresholds) > 0, "thresholds must be at least one, got none; use (0.5,)")
-    for level in thresholds:
-        check_range("thresholds of the IoU", level, 0, 1, bounds="(]")
-
-
-def _space(boxes: Array) -> tuple[int, ...]:
-    """The frames of boxes [*frames, n, numbers], and how many numbers a box has."""
-    return (*boxes.shape[:-2], *boxes.shape[-1:])
 
 
 def _frames(

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.losses.quantile import check_quantiles
 from stpatch_jax.losses.reduction import check_one_shape
+from stpatch_jax.losses.regression import check_quantiles
 from stpatch_jax.metrics.sums import Array, Sums, divide, host_or_device
 
 

@@ -57,11 +57,8 @@ class LeadTimeErrors(Sums):
             mask = xp.ones(target.shape, bool)
         error = xp.where(mask, prediction.astype(dtype) - target.astype(dtype), 0)
         axes = (0, *range(2, error.ndim))
-        return cls(
-            absolute=xp.sum(xp.abs(error), axis=axes),
-            squared=xp.sum(xp.square(error), axis=axes),
-            count=xp.sum(mask, axis=axes),
-        )
+        absolute, squared = xp.sum(xp.abs(error), axis=axes), xp.sum(xp.square(error), axis=axes)
+        return cls(absolute, squared, xp.sum(mask, axis=axes))
 
     def pooled(self) -> LeadTimeErrors:
         """The same errors with all lead times taken together, [1]."""

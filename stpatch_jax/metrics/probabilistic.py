@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.losses.quantile import check_quantiles, tilted
 from stpatch_jax.losses.reduction import check_last_axis, check_one_shape
+from stpatch_jax.losses.regression import check_quantiles, tilted
 from stpatch_jax.metrics.sums import Array, host_or_device
 
 

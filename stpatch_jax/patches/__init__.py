@@ -9,26 +9,11 @@ from stpatch_jax.patches.extraction import (
     valid_share,
 )
 from stpatch_jax.patches.folding import blend_weights, cover_count, fold_patches
-from stpatch_jax.patches.halo import (
-    halo_exchange,
-    sharded_extract_patches,
-    sharded_fold_patches,
-)
+from stpatch_jax.patches.halo import halo_exchange, sharded_extract_patches, sharded_fold_patches
 from stpatch_jax.patches.windows import WindowSpec
 
 __all__ = [
-    "PaddingMode",
-    "PaddingName",
-    "WindowSpec",
-    "blend_weights",
-    "cover_count",
-    "extract_patches",
-    "fold_patches",
-    "gather_patches",
-    "halo_exchange",
-    "patchify",
-    "sharded_extract_patches",
-    "sharded_fold_patches",
-    "unpatchify",
-    "valid_share",
-]
+    "PaddingMode", "PaddingName", "WindowSpec", "blend_weights", "cover_count",
+    "extract_patches", "fold_patches", "gather_patches", "halo_exchange", "patchify",
+    "sharded_extract_patches", "sharded_fold_patches", "unpatchify", "valid_share",
+]  # fmt: skip

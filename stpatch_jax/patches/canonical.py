@@ -36,17 +36,13 @@ def entries(value: Any, rank: int, name: str, parse: Callable[[Any, str], Any]) 
     return tuple(parse(entry, f"{name} along {axis_name(at)}") for at, entry in enumerate(value))
 
 
-def positive(value: Any, name: str) -> int:
-    """An integer of at least 1."""
-    return _integer(value, name, least=1)
-
-
-def positive_or_none(value: Any, name: str) -> int | None:
+def integer_or_none(value: Any, name: str) -> int | None:
     """An integer of at least 1, or None."""
-    return None if value is None else positive(value, name)
+    return None if value is None else integer(value, name)
 
 
-def _integer(value: Any, name: str, *, least: int) -> int:
+def integer(value: Any, name: str, *, least: int = 1) -> int:
+    """An integer of at least `least`."""
     _refuse_tracer(value, name)
     try:
         number = operator.index(value)
@@ -77,7 +73,7 @@ def padding(value: Any, name: str) -> Padding:
             f"{name} must be one of {', '.join(get_args(PaddingName))} or a pair (lo, hi) of "
             f"cells, got {value!r}; choose one for each axis"
         )
-    lo, hi = (_integer(width, name, least=0) for width in value)
+    lo, hi = (integer(width, name, least=0) for width in value)
     return lo, hi
 
 
@@ -117,10 +113,8 @@ def footprint(value: Any, window: tuple) -> Footprint | None:
             f"footprint must be a boolean array of the window's shape, got {value!r}; give one "
             "boolean per sample of the window"
         )
-    fits = mask.ndim == len(window) and all(
-        extent is None or extent == cells for extent, cells in zip(window, mask.shape, strict=True)
-    )
-    if not fits:
+    pairs = zip(window, mask.shape, strict=False)
+    if mask.ndim != len(window) or any(extent not in (None, cells) for extent, cells in pairs):
         refuse_footprint(window, mask.shape)
     if not mask.any():
         raise InputError("footprint must hold at least one sample, got none; set one to True")

@@ -208,8 +208,7 @@ def patchify(x: ArrayLike, window: Spec) -> jax.Array:
     """
     x = jnp.asarray(x)
     spec = _tiling(window)
-    windows = windows_of(x.shape, spec)
-    _require_tiled(windows)
+    windows = _tiled(windows_of(x.shape, spec))
     patches = _extract(x, spec, lowering="reshape")
     batch, tokens = x.shape[: x.ndim - spec.rank - 1], math.prod(windows.grid)
     # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
@@ -232,8 +231,7 @@ def unpatchify(tokens: ArrayLike, window: Spec, shape: Sequence[int]) -> jax.Arr
         InputError: The tokens do not fit the window and shape.
     """
     tokens = jnp.asarray(tokens)
-    windows = _tiling(window).resolve(shape)
-    _require_tiled(windows)
+    windows = _tiled(_tiling(window).resolve(shape))
     grid, cells = windows.grid, windows.window
     count, samples = math.prod(grid), math.prod(cells)
     if tokens.ndim < 2 or tokens.shape[-2] != count or tokens.shape[-1] % samples:
@@ -265,12 +263,13 @@ def _tiling(window: Spec) -> WindowSpec:
     return plain
 
 
-def _require_tiled(windows: Windows) -> None:
+def _tiled(windows: Windows) -> Windows:
     if any(axis.size % axis.window for axis in windows.axes):
         raise InputError(
             f"every axis must be a multiple of its window, got (time, *space) {windows.shape} for "
             f"window {windows.window}; crop or pad the field, or use extract_patches"
         )
+    return windows
 
 
 def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:

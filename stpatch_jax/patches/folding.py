@@ -11,12 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError, check_choice
-from stpatch_jax.patches.extraction import (
-    Spec,
-    accumulator,
-    along_channels,
-    linear_extract,
-)
+from stpatch_jax.patches.extraction import Spec, accumulator, along_channels, linear_extract
 from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
 
 Reduce = Literal["sum", "mean"]
@@ -129,10 +124,7 @@ def _folded_dtype(dtype: jnp.dtype, *, exact: bool) -> jnp.dtype:
 def transposed(
     extract: Callable[[jax.Array], jax.Array], patches: jax.Array, shape: Sequence[int]
 ) -> jax.Array:
-    """Applies the transpose, taken by JAX, of a linear extraction from `(time, *space)` `shape`.
-
-    So a fold is the adjoint of its extraction by construction.
-    """
+    """The transpose of a linear extraction from `(time, *space)` `shape`, taken by JAX: exact."""
     rank = len(shape)
     # Only the type of the field is used. It is made from the patches so that it has theirs inside
     # shard_map and on a mesh of explicit axes, where sharding is part of the type.
@@ -219,11 +211,7 @@ def blend_weights(spec: Spec, shape: Sequence[int], *, blend: Blend = "hann") ->
 
 
 def window_taper(window: int, blend: Blend) -> np.ndarray:
-    """The taper of one axis before normalisation, float64 `[window]` (see `blend_weights`).
-
-    Raises:
-        InputError: The blend is not known.
-    """
+    """The taper of one axis before normalisation, float64 `[window]` (see `blend_weights`)."""
     check_choice("blend", blend, BLEND_NAMES)
     sample = np.arange(window)
     if blend == "uniform":
@@ -247,13 +235,10 @@ def divisors(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.ndarray]
 
 
 def _folded_weights(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Factors, broadcastable to `(time, *space)`, whose product is the folded taper.
-
-    Without a footprint the fold separates, and one small factor per axis is all that a compiled
-    program has to hold.
-    """
+    """Factors, broadcastable to `(time, *space)`, whose product is the folded taper."""
+    # Without a footprint the fold separates: a compiled program holds one small factor per axis.
     if windows.mask is None:
-        return list(np.ix_(*map(_fold_axis, windows.axes, tapers)))
+        return list(np.ix_(*map(fold_axis, windows.axes, tapers)))
     weights = outer(tapers) * windows.mask
     cells = [axis.source_cells() for axis in windows.axes]
     field = np.zeros(windows.shape, weights.dtype)
@@ -263,7 +248,7 @@ def _folded_weights(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.n
     return [field]
 
 
-def _fold_axis(axis: AxisWindows, taper: np.ndarray) -> np.ndarray:
+def fold_axis(axis: AxisWindows, taper: np.ndarray) -> np.ndarray:
     """Adds the taper of every window along one axis to the cells it reads."""
     cells = axis.source_cells()
     inside = cells >= 0

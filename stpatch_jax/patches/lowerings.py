@@ -28,11 +28,7 @@ _MAX_CONSTANT = 1 << 18
 
 
 def choose(lowering: Lowering, axes: Axes) -> Callable[[jax.Array, Axes], jax.Array]:
-    """Returns the function of a lowering by name; `auto` picks by platform and shape.
-
-    Raises:
-        InputError: The name is not known, or `reshape` is asked for windows that overlap or skip.
-    """
+    """Returns the function of a lowering by name; `auto` picks by platform and shape."""
     check_choice("lowering", lowering, get_args(Lowering))
     tiled = all(axis.stride == axis.window and axis.dilation == 1 for axis in axes)
     if lowering == "auto":
@@ -81,10 +77,7 @@ def by_gather(x: jax.Array, axes: Axes) -> jax.Array:
 
 
 def _run_starts(padded: tuple[int, ...], axes: Axes, merged: bool) -> jax.Array | np.ndarray:
-    """Where the runs of a flattened `(*padded, channel)` start, int32 `(*grid, *window)`.
-
-    Without the window's last axis where that is merged into the run.
-    """
+    """Where runs start in a flat `(*padded, channel)`, `(*grid, *window less a merged axis)`."""
     # A start is a sum over the axes: the window's number in the grid and the sample's in the
     # window, each times how far apart two of them lie in the row. `padded` ends with the channels.
     pitched = [(axis, math.prod(padded[at + 1 :])) for at, axis in enumerate(axes)]
@@ -125,7 +118,9 @@ def by_blocks(x: jax.Array, axes: Axes) -> jax.Array:
     for position in reversed(range(rank)):
         unit = channels if merged and position == rank - 1 else 1
         x = _widen(x, axes[position], batch + 2 * position, batch + 2 * position + 1, unit)
-    x = x.transpose(_grid_before_window(batch, rank, x.ndim))
+    grid = [batch + 2 * position for position in range(rank)]
+    rest = range(batch + 2 * rank, x.ndim)
+    x = x.transpose(*range(batch), *grid, *(axis + 1 for axis in grid), *rest)
     return x.reshape(*x.shape[:-1], axes[-1].window, channels) if merged else x
 
 
@@ -146,29 +141,20 @@ def by_conv(x: jax.Array, axes: Axes) -> jax.Array:
     bytes_each = planes.shape[-1]
     features = channels * bytes_each
     planes = planes.reshape(math.prod(batch_shape), *x.shape[len(batch_shape) : -1], features)
-    spatial = "THWD"[:rank]
+    spatial, window = "THWD"[:rank], [axis.window for axis in axes]
     patches = lax.conv_general_dilated_patches(
         planes.astype(jnp.float32),
-        filter_shape=[axis.window for axis in axes],
+        filter_shape=window,
         window_strides=[axis.stride for axis in axes],
         padding="VALID",
         rhs_dilation=[axis.dilation for axis in axes],
         dimension_numbers=(f"N{spatial}C", f"OI{spatial}", f"N{spatial}C"),
     )
     # The operator's features are channel-major: (channel, byte, *window).
-    window = [axis.window for axis in axes]
     patches = patches.reshape(*patches.shape[:-1], channels, bytes_each, *window)
     patches = jnp.moveaxis(patches, (1 + rank, 2 + rank), (-2, -1)).astype(jnp.uint8)
-    return _from_bytes(patches, x.dtype).reshape(
-        *batch_shape, *(axis.count for axis in axes), *window, channels
-    )
-
-
-def _grid_before_window(batch: int, rank: int, ndim: int) -> list[int]:
-    """Permutation from `(*batch, g1, w1, g2, w2, ..., c)` to `(*batch, *grid, *window, c)`."""
-    grid = [batch + 2 * position for position in range(rank)]
-    rest = range(batch + 2 * rank, ndim)
-    return [*range(batch), *grid, *(axis + 1 for axis in grid), *rest]
+    grid = [axis.count for axis in axes]
+    return _from_bytes(patches, x.dtype).reshape(*batch_shape, *grid, *window, channels)
 
 
 def _resize(x: jax.Array, sizes: Sequence[int], first: int) -> jax.Array:
@@ -181,19 +167,16 @@ def _resize(x: jax.Array, sizes: Sequence[int], first: int) -> jax.Array:
 
 def _slices(window: int, axis: AxisWindows) -> list[tuple[int, int, int]]:
     """The runs of window samples that lie in one block: `(block, first cell, one past last)`."""
-    cells = [divmod(sample * axis.dilation, axis.stride) for sample in range(window)]
     runs: dict[int, list[int]] = {}
-    for block, cell in cells:
+    for sample in range(window):
+        block, cell = divmod(sample * axis.dilation, axis.stride)
         runs.setdefault(block, []).append(cell)
     return [(block, run[0], run[-1] + 1) for block, run in runs.items()]
 
 
 def _half(window: int, axis: AxisWindows) -> int:
-    """Samples of the half window that a window is built from, or all of them to slice directly.
-
-    A half starts a whole number of blocks after the other only at multiples of
-    `stride / gcd(stride, dilation)` samples.
-    """
+    """Samples of the half window that a window is built from, or all of them to slice directly."""
+    # Only at multiples of this many samples is one half whole blocks behind the other.
     aligned = axis.stride // math.gcd(axis.stride, axis.dilation)
     half = -(-window // (2 * aligned)) * aligned
     direct = window * min(axis.dilation, axis.stride) <= _MAX_SLICES * axis.stride
@@ -216,25 +199,18 @@ def _widen(x: jax.Array, axis: AxisWindows, grid: int, cells: int, unit: int) ->
     def windows(window: int, count: int) -> jax.Array:
         half = _half(window, axis)
         if half == window:
-            parts = [
-                lax.slice_in_dim(
-                    lax.slice_in_dim(x, block, block + count, axis=grid),
-                    first * unit,
-                    stop * unit,
-                    stride=axis.dilation if stop - first > 1 else 1,
-                    axis=cells,
-                )
-                for block, first, stop in _slices(window, axis)
-            ]
+            parts = []
+            for block, first, stop in _slices(window, axis):
+                step = axis.dilation if stop - first > 1 else 1
+                part = lax.slice_in_dim(x, block, block + count, axis=grid)
+                parts.append(lax.slice_in_dim(part, first * unit, stop * unit, step, cells))
         else:
             # The second half is the first one, whole blocks later, cut where the window ends.
             shift = half * axis.dilation // axis.stride
             halves = windows(half, count + shift)
+            first = lax.slice_in_dim(halves, 0, count, axis=grid)
             later = lax.slice_in_dim(halves, shift, shift + count, axis=grid)
-            parts = [
-                lax.slice_in_dim(halves, 0, count, axis=grid),
-                lax.slice_in_dim(later, 0, (window - half) * unit, axis=cells),
-            ]
+            parts = [first, lax.slice_in_dim(later, 0, (window - half) * unit, axis=cells)]
         return parts[0] if len(parts) == 1 else lax.concatenate(parts, cells)
 
     return windows(axis.window, axis.count)

@@ -1,9 +1,4 @@
-"""What a window is and where windows lie: plain Python and NumPy, nothing traced.
-
-`WindowSpec` is the one static object that drives extraction, folding, training and tiled inference.
-Resolved against a field's `(time, *space)` shape it becomes one `AxisWindows` per axis, and every
-operator of the library is written in terms of those.
-"""
+"""What a window is and where windows lie: plain Python and NumPy, nothing traced."""
 
 import dataclasses
 import functools
@@ -77,12 +72,7 @@ def source_cell(cells: Any, size: int, mode: PaddingMode) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """A spec resolved against a field of known shape; hashable.
-
-    Attributes:
-        axes: The windows along each axis `(time, *space)`.
-        footprint: Which samples belong to a window, as the spec has it.
-    """
+    """A spec resolved against a field of known shape: `axes` are (time, *space); hashable."""
 
     axes: tuple[AxisWindows, ...]
     footprint: Footprint | None
@@ -104,11 +94,7 @@ class Windows:
 
     @functools.cached_property
     def mask(self) -> np.ndarray | None:
-        """Boolean array `(*window)` of the samples that belong to a window; None when all do.
-
-        Raises:
-            InputError: The footprint array has another shape than the window.
-        """
+        """Boolean array `(*window)` of the samples that belong to a window; None when all do."""
         if self.footprint is None:
             return None
         mask = _footprint_array(self.footprint, self.window)
@@ -193,19 +179,17 @@ class WindowSpec:
                 "give one extent per axis"
             )
         parsers = {
-            "stride": canonical.positive_or_none,
-            "dilation": canonical.positive,
+            "stride": canonical.integer_or_none,
+            "dilation": canonical.integer,
             "padding": canonical.padding,
             "padding_mode": canonical.padding_mode,
         }
-        values = {"window": canonical.entries(window, rank, "window", canonical.positive_or_none)}
+        values = {"window": canonical.entries(window, rank, "window", canonical.integer_or_none)}
         for name, parse in parsers.items():
             values[name] = canonical.entries(getattr(self, name), rank, name, parse)
-        numbers = {
-            "fill_value": canonical.fill_value(self.fill_value),
-            "footprint": canonical.footprint(self.footprint, window),
-        }
-        for name, value in (values | numbers).items():
+        fill_value = canonical.fill_value(self.fill_value)
+        footprint = canonical.footprint(self.footprint, window)
+        for name, value in {**values, "fill_value": fill_value, "footprint": footprint}.items():
             object.__setattr__(self, name, value)
         for axis, (extent, step) in enumerate(zip(self.window, self.dilation, strict=True)):
             if extent is None and step != 1:
@@ -252,7 +236,7 @@ class WindowSpec:
                 f"the shape must have one entry per window axis (time, *space) of the window "
                 f"{self.window}, got {shape!r}; leave out batch and channel"
             )
-        shape = canonical.entries(tuple(shape), self.rank, "the shape", canonical.positive)
+        shape = canonical.entries(tuple(shape), self.rank, "the shape", canonical.integer)
         axes = tuple(self._axis(axis, size, shape) for axis, size in enumerate(shape))
         return Windows(axes, self.footprint)
 
@@ -261,10 +245,9 @@ class WindowSpec:
         return self.resolve(shape).axes
 
     def _axis(self, axis: int, size: int, shape: tuple[int, ...]) -> AxisWindows:
-        window = self.window[axis]
-        window = size if window is None else window
-        stride = self.stride[axis]
-        stride = window if stride is None else stride
+        # An extent or a stride is None or at least 1.
+        window = self.window[axis] or size
+        stride = self.stride[axis] or window
         dilation, mode = self.dilation[axis], self.padding_mode[axis]
         lo, hi = _pad_widths(self.padding[axis], size, effective_window(window, dilation), stride)
         if mode == "reflect" and max(lo, hi) > size - 1:

@@ -1,7 +1,7 @@
 """Plots with matplotlib: every function draws on one Axes, with units, and returns it.
 
-Colours are those of Okabe and Ito, colour maps cividis, viridis and PuOr: colour-blind readers can
-tell them apart.
+`ax` is where to draw, `title` what is drawn, and `unit` that of the values. Colours are those of
+Okabe and Ito, colour maps cividis, viridis and PuOr: colour-blind readers can tell them apart.
 """
 
 from stpatch_jax.plotting.animation import animate
@@ -25,25 +25,9 @@ from stpatch_jax.plotting.training import confusion_matrix, learning_curve
 from stpatch_jax.plotting.windows import cover_map, patch_grid
 
 __all__ = [
-    "MODEL",
-    "NAIVE",
-    "TRUTH",
-    "animate",
-    "attribution_below_series",
-    "attribution_over_frame",
-    "attribution_over_text",
-    "confusion_matrix",
-    "cover_map",
-    "deletion_curves",
-    "detection_boxes",
-    "error_by_lead_time",
-    "forecast_against_truth",
-    "importance_bars",
-    "learning_curve",
-    "map_panel",
-    "new_figure",
-    "patch_grid",
-    "quantile_bands",
-    "returns_and_quantiles",
-    "text_rows",
-]
+    "MODEL", "NAIVE", "TRUTH", "animate", "attribution_below_series", "attribution_over_frame",
+    "attribution_over_text", "confusion_matrix", "cover_map", "deletion_curves",
+    "detection_boxes", "error_by_lead_time", "forecast_against_truth", "importance_bars",
+    "learning_curve", "map_panel", "new_figure", "patch_grid", "quantile_bands",
+    "returns_and_quantiles", "text_rows",
+]  # fmt: skip

@@ -10,21 +10,10 @@ from matplotlib.dates import date2num
 from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
+from stpatch_jax.plotting import style
 from stpatch_jax.plotting.maps import axis_label, map_panel
-from stpatch_jax.plotting.style import (
-    COLOURS,
-    HIDDEN,
-    MODEL,
-    NAIVE,
-    TRUTH,
-    colour_limits,
-    colour_map,
-    date_axis,
-    labelled,
-    legend_above,
-)
 
-_SIGN = {True: MODEL, False: NAIVE}
+_SIGN = {True: style.MODEL, False: style.NAIVE}
 
 
 def attribution_over_frame(
@@ -48,9 +37,6 @@ def attribution_over_frame(
         title: What is drawn.
         colorbar: Whether to explain the colours.
 
-    Returns:
-        `ax`.
-
     Raises:
         InputError: Frame and attribution have not the same two axes.
     """
@@ -59,7 +45,7 @@ def attribution_over_frame(
         f"frame and attribution must have the same two axes, got {dict(frame.sizes)} and "
         f"{dict(attribution.sizes)}; select one time and channel of both",
     )
-    low, high = limits or colour_limits(attribution.values, diverging=True)
+    low, high = limits or style.colour_limits(attribution.values, diverging=True)
     map_panel(
         attribution, ax=ax, limits=(low, high), diverging=True, title=title, colorbar=colorbar
     )
@@ -70,7 +56,7 @@ def attribution_over_frame(
     coloured.set_alpha(opaque)
     corners = coloured.get_coordinates()
     edges = corners[0, :, 0], corners[:, 0, 1]
-    gray = colour_map("gray").with_extremes(bad=HIDDEN)
+    gray = style.colour_map("gray").with_extremes(bad=style.HIDDEN)
     ax.pcolormesh(*edges, frame.values, cmap=gray, zorder=coloured.zorder - 1)
     return ax
 
@@ -80,15 +66,8 @@ def attribution_below_series(
 ) -> Axes:
     """Draws a series, and below it the attribution of each of its time steps as bars.
 
-    Args:
-        series: Values [time].
-        attribution: Attributions [time], with `units`.
-        ax: Where to draw; the bars get an axis of their own on the right.
-        title: What is drawn.
-        unit: Unit of the values; by default their attribute `units`.
-
-    Returns:
-        `ax`.
+    Both are [time] and have `units`, which `unit` replaces for the series; the bars get an axis of
+    their own on the right.
     """
     require(
         series.ndim == 1 and series.shape == attribution.shape,
@@ -108,14 +87,14 @@ def attribution_below_series(
     bars.set_ylim(-1.1 * most, 4.5 * most)
     bars.axhline(0, color="#666666", linewidth=0.6)
     bars.set_ylabel(f"attribution ({attribution.attrs.get('units', 'score')})", fontsize="small")
-    ax.plot(at, series.values, color=TRUTH, linewidth=1.3)
+    ax.plot(at, series.values, color=style.TRUTH, linewidth=1.3)
     low, high = float(np.nanmin(series.values)), float(np.nanmax(series.values))
     room = (high - low) or 1.0
     ax.set_ylim(low - 0.65 * room, high + 0.08 * room)
     ax.set_zorder(bars.get_zorder() + 1)
     ax.patch.set_visible(False)
     if at.dtype.kind == "M":
-        date_axis(ax.xaxis)
+        style.date_axis(ax.xaxis)
     ax.set_xlabel(axis_label(series, dim))
     ax.set_ylabel(unit or str(series.attrs.get("units", "")))
     ax.set_title(title, fontsize="medium")
@@ -125,25 +104,20 @@ def attribution_below_series(
 def deletion_curves(curves: Mapping[str, xr.Dataset], *, ax: Axes, title: str = "") -> Axes:
     """Draws the deletion and insertion curves of explanations, one colour each.
 
-    Args:
-        curves: What `deletion_insertion` gave, by the name of the explanation.
-        ax: Where to draw.
-        title: What is drawn.
-
-    Returns:
-        `ax`.
+    They are what `deletion_insertion` gave, by the name of the explanation.
     """
     for number, (name, curve) in enumerate(curves.items()):
-        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.5}
+        colour = style.COLOURS[number % len(style.COLOURS)]
+        looks: dict[str, Any] = {"color": colour, "linewidth": 1.5}
         at = curve.share.values
         label = f"{name.replace('_', ' ')} ({curve.attrs['faithfulness']:.3g})"
-        ax.plot(at, curve.deletion.values, linestyle=(0, (3, 1.5)), **style)
-        ax.plot(at, curve.insertion.values, label=label, **style)
+        ax.plot(at, curve.deletion.values, linestyle=(0, (3, 1.5)), **looks)
+        ax.plot(at, curve.insertion.values, label=label, **looks)
         ax.set_ylabel(str(curve.deletion.attrs.get("units", "score")))
     ax.set_xlabel("share of the cells taken away (dashed) or put in")
     title = f"{title}\nfaithfulness in brackets".strip()
     ax.set_title(title, fontsize="medium", pad=24 if len(curves) <= 2 else 42)
-    legend_above(ax, labelled(ax), columns=min(2, max(1, len(curves))))
+    style.legend_above(ax, style.labelled(ax), columns=min(2, max(1, len(curves))))
     return ax
 
 
@@ -158,16 +132,7 @@ def importance_bars(
 ) -> Axes:
     """Draws how much each of some things counts, as bars with their names, the largest on top.
 
-    Args:
-        values: How much [n].
-        names: Of what [n].
-        ax: Where to draw.
-        spread: Standard deviation of each value [n].
-        unit: Unit of the values.
-        title: What is drawn.
-
-    Returns:
-        `ax`.
+    Values and names are [n], and so is `spread`, the standard deviation of each value.
     """
     order = [int(at) for at in np.argsort(values)[-20:]]
     errors = None if spread is None else np.asarray(spread)[order]

@@ -36,9 +36,6 @@ def detection_boxes(
         true_boxes: [m, 4] bounds of what is really there, drawn dashed.
         title: What is drawn.
 
-    Returns:
-        `ax`.
-
     Raises:
         InputError: If the shapes do not fit each other.
     """
@@ -84,13 +81,5 @@ def _score(ax: Axes, box: np.ndarray, score: float, colour: str) -> None:
     """The score in the upper left corner of its box, never outside of the frame."""
     back: dict[str, Any] = {"facecolor": colour, "edgecolor": "none", "pad": 1, "alpha": 0.85}
     top, left = max(box[0], 0) - 0.3, max(box[1], 0) - 0.3
-    ax.text(
-        left,
-        top,
-        f"{score:.2f}",
-        va="top",
-        fontsize="x-small",
-        color="white",
-        bbox=back,
-        clip_on=True,
-    )
+    ink: dict[str, Any] = {"va": "top", "fontsize": "x-small", "color": "white"}
+    ax.text(left, top, f"{score:.2f}", bbox=back, clip_on=True, **ink)

@@ -9,18 +9,7 @@ from matplotlib.dates import ConciseDateFormatter
 from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
-from stpatch_jax.plotting.style import (
-    COLOURS,
-    MISSING,
-    MODEL,
-    NAIVE,
-    QUIET,
-    TRUTH,
-    date_axis,
-    labelled,
-    legend_above,
-    naive_style,
-)
+from stpatch_jax.plotting import style
 
 
 def forecast_against_truth(
@@ -34,23 +23,15 @@ def forecast_against_truth(
 ) -> Axes:
     """Draws the truth as a line and every forecast as a short line from its origin.
 
-    Args:
-        times: Times of the truth [n], datetime64.
-        truth: Values [n], NaN where missing.
-        forecasts: By name (`model`, or a naive rule), pairs of times and values.
-        ax: Where to draw.
-        title: Name of the series.
-        unit: Unit of the values.
-
-    Returns:
-        `ax`.
+    Times [n] are datetime64, the truth [n] is NaN where missing, and forecasts are pairs of times
+    and values by name: `model`, or a naive rule.
     """
-    ax.plot(times, truth, color=TRUTH, linewidth=1.2, label="truth")
+    ax.plot(times, truth, color=style.TRUTH, linewidth=1.2, label="truth")
     for name, lines in forecasts.items():
-        style = {"color": MODEL, "linewidth": 1.4} if name == "model" else naive_style()
+        looks = {"color": style.MODEL, "linewidth": 1.4} if name == "model" else style.naive_style()
         for number, (at, values) in enumerate(lines):
-            ax.plot(at, values, label=name if number == 0 else None, **style)
-    date_axis(ax.xaxis)
+            ax.plot(at, values, label=name if number == 0 else None, **looks)
+    style.date_axis(ax.xaxis)
     ax.set_title(title, fontsize="medium")
     ax.set_ylabel(unit, fontsize="small")
     ax.tick_params(labelsize="small")
@@ -61,13 +42,13 @@ def error_by_lead_time(
     errors: Mapping[str, Sequence[float | None]], *, ax: Axes, metric: str, unit: str
 ) -> Axes:
     """Draws one line of errors per forecast over the lead time, in time steps."""
-    colours = iter(COLOURS[1:])
+    colours = iter(style.COLOURS[1:])
     for name, values in errors.items():
-        style: dict[str, Any] = {"color": MODEL}
+        looks: dict[str, Any] = {"color": style.MODEL}
         if name != "model":
-            style = naive_style() | {"color": next(colours)}
+            looks = style.naive_style() | {"color": next(colours)}
         lead = np.arange(1, len(values) + 1)
-        ax.plot(lead, np.array(values, float), marker="o", markersize=4, label=name, **style)
+        ax.plot(lead, np.array(values, float), marker="o", markersize=4, label=name, **looks)
     ax.set_xlabel("lead time (time steps)")
     ax.set_ylabel(f"{metric} ({unit})")
     ax.set_ylim(bottom=0)
@@ -87,27 +68,21 @@ def returns_and_quantiles(
 ) -> Axes:
     """Draws returns as dots, each quantile as a line, and those below the model's as crosses.
 
-    Args:
-        times: Times of the returns [n], datetime64.
-        returns: Values [n], NaN where missing.
-        quantiles: Values [n] by name: `model`, then the naive rules.
-        ax: Where to draw.
-        title: What is drawn.
-        unit: Unit of the returns.
-
-    Returns:
-        `ax`.
+    Times [n] are datetime64, returns [n] NaN where missing, and quantiles [n] go by name: `model`,
+    then the naive rules.
     """
-    ax.plot(times, returns, ".", color=QUIET, markersize=4, label="returns")
+    ax.plot(times, returns, ".", color=style.QUIET, markersize=4, label="returns")
     below = returns < quantiles["model"]
-    ax.plot(times[below], returns[below], "x", color=TRUTH, markersize=6, label="below the model")
-    styles = [{"color": MODEL, "linewidth": 1.4}, naive_style(), {"color": MISSING}]
-    for (name, values), style in zip(quantiles.items(), styles, strict=False):
-        ax.plot(times, values, label=name, **style)
+    crosses: dict[str, Any] = {"color": style.TRUTH, "markersize": 6, "label": "below the model"}
+    ax.plot(times[below], returns[below], "x", **crosses)
+    model = {"color": style.MODEL, "linewidth": 1.4}
+    lines = [model, style.naive_style(), {"color": style.MISSING}]
+    for (name, values), looks in zip(quantiles.items(), lines, strict=False):
+        ax.plot(times, values, label=name, **looks)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
     ax.set_title(title, fontsize="medium", pad=26)
     ax.set_ylabel(unit)
-    legend_above(ax, labelled(ax), columns=len(quantiles) + 2)
+    style.legend_above(ax, style.labelled(ax), columns=len(quantiles) + 2)
     return ax
 
 
@@ -124,20 +99,10 @@ def quantile_bands(
 ) -> Axes:
     """Draws one forecast as bands between pairs of quantiles, with what came before and what came.
 
-    Args:
-        times: Time of each lead [horizon], or the lead times themselves.
-        quantiles: Forecast [horizon, quantile].
-        levels: Probability of each quantile, increasing; the first and the last bound the widest
-            band, the second and the last but one the next, and so on. One left over in the middle
-            is drawn as a line.
-        ax: Where to draw.
-        past: Times and values of the context.
-        truth: What came [horizon], NaN where missing.
-        title: Name of the series.
-        unit: Unit of the values.
-
-    Returns:
-        `ax`.
+    Times are those of each lead [horizon], or the lead times themselves; quantiles are [horizon,
+    quantile]; levels increase. The first and the last level bound the widest band, the second and
+    the last but one the next, and so on; one left over in the middle is drawn as a line. `past` are
+    times and values of the context, `truth` is what came [horizon], NaN where missing.
 
     Raises:
         InputError: There is not one quantile for each level.
@@ -150,21 +115,21 @@ def quantile_bands(
     bands = len(levels) // 2
     for at in range(bands):
         label = f"{levels[at]:g} to {levels[-1 - at]:g}"
-        style: dict[str, Any] = {"color": MODEL, "alpha": 0.18 + 0.2 * at, "linewidth": 0}
-        ax.fill_between(times, quantiles[:, at], quantiles[:, -1 - at], label=label, **style)
+        looks: dict[str, Any] = {"color": style.MODEL, "alpha": 0.18 + 0.2 * at, "linewidth": 0}
+        ax.fill_between(times, quantiles[:, at], quantiles[:, -1 - at], label=label, **looks)
     if len(levels) % 2:
         name = "median" if levels[bands] == 0.5 else f"quantile {levels[bands]:g}"
-        ax.plot(times, quantiles[:, bands], color=MODEL, linewidth=1.6, label=name)
+        ax.plot(times, quantiles[:, bands], color=style.MODEL, linewidth=1.6, label=name)
     if past is not None:
-        ax.plot(*past, color=TRUTH, linewidth=1.2, label="context")
+        ax.plot(*past, color=style.TRUTH, linewidth=1.2, label="context")
     if truth is not None:
-        ax.plot(times, truth, color=NAIVE, linewidth=1.2, marker=".", label="truth")
+        ax.plot(times, truth, color=style.NAIVE, linewidth=1.2, marker=".", label="truth")
     if np.asarray(times).dtype.kind == "M":
-        date_axis(ax.xaxis)
+        style.date_axis(ax.xaxis)
     else:
         ax.set_xlabel("lead time (time steps)")
     ax.set_ylabel(unit)
-    handles = labelled(ax)
-    legend_above(ax, handles, columns=len(handles))
+    handles = style.labelled(ax)
+    style.legend_above(ax, handles, columns=len(handles))
     ax.set_title(title, fontsize="medium", pad=24)
     return ax

@@ -44,9 +44,6 @@ def map_panel(
         unit: Unit of the values; by default their attribute `units`.
         colorbar: Whether to explain the colours.
 
-    Returns:
-        `ax`.
-
     Raises:
         InputError: If the values have not two axes.
     """

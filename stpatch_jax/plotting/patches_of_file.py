@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data.fields.describing import fitting_axes, product, told
 from stpatch_jax.data.fields.writers import channel_units
-from stpatch_jax.patches.folding import cover_count
+from stpatch_jax.patches.folding import cover_count, fold_axis
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 
 # More windows than these along an axis of a picture would run into each other.
@@ -26,10 +26,6 @@ def draw_patches(field: xr.DataArray, spec: WindowSpec) -> Figure:
     Over a series without space, over time and space of a panel, over a frame of a map or video, and
     over a plane of a volume, in the middle of the axes that the picture has not. Only what is drawn
     is read.
-
-    Args:
-        field: The field (time, *space, channel), lazy or in memory.
-        spec: The windows.
 
     Raises:
         InputError: If the windows do not fit the field, or it cannot be read.
@@ -53,14 +49,8 @@ def draw_patches(field: xr.DataArray, spec: WindowSpec) -> Figure:
     rows, columns = (2, 1) if len(shown) == 1 else (1, 2)
     figure = plotting.new_figure(rows, columns, size=_size(values, shown))
     grid, cover = figure.axes
-    plotting.patch_grid(
-        values,
-        shown,
-        ax=grid,
-        labels=labels,
-        unit="" if picture else unit,
-        title=_title(field, axes, drawn, picture=picture),
-    )
+    unit, title = "" if picture else unit, _title(field, axes, drawn, picture=picture)
+    plotting.patch_grid(values, shown, ax=grid, labels=labels, unit=unit, title=title)
     counts = _cover(spec, axes, drawn)[tuple(slice(axis.size) for axis in shown)]
     plotting.cover_map(counts, ax=cover, labels=labels, title="windows that hold each cell")
     return figure
@@ -73,14 +63,10 @@ def _cover(spec: WindowSpec, axes: Sequence[AxisWindows], drawn: Sequence[int]) 
         counts = cover_count(spec, [axis.size for axis in axes])[at]
         return counts.T if tuple(drawn) == (1, 0) else counts
     # Boxes cover by axis, so a field of any length needs no counts of all its cells.
-    each = [_axis_cover(axis)[where] for axis, where in zip(axes, at, strict=True)]
+    ones = [np.ones(axis.window, np.int64) for axis in axes]
+    each = [fold_axis(axes[n], ones[n])[at[n]] for n in range(len(axes))]
     rest = math.prod(int(each[axis]) for axis in range(len(axes)) if axis not in drawn)
     return rest * functools.reduce(np.multiply.outer, [each[axis] for axis in drawn])
-
-
-def _axis_cover(axis: AxisWindows) -> np.ndarray:
-    cells = axis.source_cells()
-    return np.bincount(cells[cells >= 0], minlength=axis.size)
 
 
 def _first_windows(axis: AxisWindows) -> AxisWindows:
@@ -127,11 +113,9 @@ def _title(
     ]
     name = "" if picture else str(field.channel.values[0])
     parts = [f"patch grid {product([axis.count for axis in axes])}"]
-    parts += [
-        f"first {_SHOWN} of {axes[number].count} windows along {field.dims[number]}"
-        for number in drawn
-        if axes[number].count > _SHOWN
-    ]
+    for dim, count in ((field.dims[number], axes[number].count) for number in drawn):
+        if count > _SHOWN:
+            parts.append(f"first {_SHOWN} of {count} windows along {dim}")
     return ", ".join(filter(None, [name, *planes])) + "\n" + ", ".join(parts)
 
 

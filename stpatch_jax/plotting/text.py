@@ -29,15 +29,8 @@ def attribution_over_text(
 ) -> Axes:
     """Writes a text on a ground that is coloured by the attribution of each of its words.
 
-    Args:
-        words: The words or signs [time]; an empty one is not drawn.
-        attribution: Attributions [time], with `units`.
-        ax: Where to draw.
-        chosen: Number of a word to put into a box, if any.
-        title: What is drawn.
-
-    Returns:
-        `ax`.
+    Words or signs are [time], an empty one is not drawn; attributions are [time] with `units`. The
+    `chosen` word is put into a box.
 
     Raises:
         InputError: There is not one attribution for each word.

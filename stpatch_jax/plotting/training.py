@@ -12,13 +12,7 @@ from stpatch_jax.plotting.style import MODEL, NAIVE, QUIET, legend_above
 def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], *, ax: Axes) -> Axes:
     """Draws counts of true against predicted classes, shaded by their share of the true class.
 
-    Args:
-        counts: Rows are true classes, columns predicted ones.
-        classes: Names of the classes.
-        ax: Where to draw.
-
-    Returns:
-        `ax`.
+    Rows are true classes, columns predicted ones; `classes` are their names.
     """
     table = np.asarray(counts)
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -38,13 +32,8 @@ def learning_curve(
 ) -> Axes:
     """Draws training loss per step and a validation metric where it was measured.
 
-    Args:
-        metrics: The lines of `metrics.jsonl`.
-        ax: Where to draw; the validation metric gets an axis of its own on the right.
-        validation: Name of the validation metric.
-
-    Returns:
-        `ax`.
+    `metrics` are the lines of `metrics.jsonl`, `validation` names one that gets an axis of its own
+    on the right.
     """
     step = [line["step"] for line in metrics]
     loss = np.array([line["loss"] for line in metrics], float)

@@ -13,17 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
 from stpatch_jax.patches.windows import AxisWindows
-from stpatch_jax.plotting.style import (
-    MISSING,
-    MODEL,
-    NAIVE,
-    PADDING,
-    TRUTH,
-    colour_limits,
-    colour_map,
-    labelled,
-    legend_above,
-)
+from stpatch_jax.plotting import style
 
 
 def patch_grid(
@@ -40,38 +30,24 @@ def patch_grid(
     One window in the middle and the next ones along each axis stand out; where windows are dilated,
     dots are the samples of the one in the middle.
 
-    Args:
-        values: Frame [row, column], picture [row, column, 3] from 0 to 255, or series [time]; NaN
-            where missing.
-        axes: The windows along each of these axes, see `WindowSpec.axes`.
-        ax: Where to draw.
-        labels: Name and unit of each axis.
-        unit: Unit of the values.
-        title: What is drawn.
-
-    Returns:
-        `ax`.
+    Values are a frame [row, column], a picture [row, column, 3] from 0 to 255, or a series [time],
+    NaN where missing; `axes` are the windows along each of these axes, see `WindowSpec.axes`, and
+    `labels` their names and units.
     """
     draw = _grid_below_series if len(axes) == 1 else _grid_over_frame
     handles = draw(values, axes, ax, unit)
     ax.set_xlabel(labels[-1])
     ax.set_ylabel(labels[0] if len(labels) > 1 else unit)
     ax.set_title(title, fontsize="medium", pad=26)
-    legend_above(ax, handles, columns=len(handles))
+    style.legend_above(ax, handles, columns=len(handles))
     return ax
 
 
 def cover_map(counts: np.ndarray, *, ax: Axes, labels: Sequence[str] = (), title: str = "") -> Axes:
     """Draws how many windows hold each cell; cells in none stand out.
 
-    Args:
-        counts: Counts [time], or those of a plane [row, column], see `cover_count`.
-        ax: Where to draw.
-        labels: Name and unit of each axis.
-        title: What is drawn.
-
-    Returns:
-        `ax`.
+    Counts are [time], or those of a plane [row, column], see `cover_count`; labels are the name and
+    unit of each axis.
 
     Raises:
         InputError: The counts have more than two axes.
@@ -82,16 +58,16 @@ def cover_map(counts: np.ndarray, *, ax: Axes, labels: Sequence[str] = (), title
     )
     if counts.ndim == 1:
         cells = np.arange(len(counts))
-        ax.step(cells, counts, where="mid", color=MODEL)
-        ax.fill_between(cells, counts, step="mid", color=MODEL, alpha=0.2)
+        ax.step(cells, counts, where="mid", color=style.MODEL)
+        ax.fill_between(cells, counts, step="mid", color=style.MODEL, alpha=0.2)
         ax.set_ylim(0, counts.max() + 0.5)
     else:
         levels = np.arange(1, max(int(counts.max()), 1) + 2) - 0.5
         # From 1 up: a cell in no window is none of the colours.
         norm = BoundaryNorm(levels, 256) if len(levels) <= 12 else None
-        style: dict[str, Any] = {"cmap": colour_map("cividis"), "norm": norm}
+        looks: dict[str, Any] = {"cmap": style.colour_map("cividis"), "norm": norm}
         shown = np.ma.masked_equal(counts, 0)
-        image = ax.imshow(shown, interpolation="nearest", **style)
+        image = ax.imshow(shown, interpolation="nearest", **looks)
         _proportion(ax, counts)
         ticks = np.unique(counts[counts > 0]) if norm is not None else None
         if ax.figure is not None:
@@ -115,35 +91,35 @@ def _grid_over_frame(
     values: np.ndarray, axes: Sequence[AxisWindows], ax: Axes, unit: str
 ) -> list[Artist]:
     rows, columns = axes
-    style: dict[str, Any] = {"cmap": colour_map("viridis")}
+    looks: dict[str, Any] = {"cmap": style.colour_map("viridis")}
     if values.ndim == 2:
-        style["vmin"], style["vmax"] = colour_limits(values)
-    image = ax.imshow(values, interpolation="nearest", **style)
+        looks["vmin"], looks["vmax"] = style.colour_limits(values)
+    image = ax.imshow(values, interpolation="nearest", **looks)
     _proportion(ax, values)
     boxes = [_box(row, column) for row in _spans(rows) for column in _spans(columns)]
     thin = 0.8 if max(rows.count, columns.count) <= 24 else 0.4
     ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor="white", linewidth=thin))
     (up, one), (left, other) = _middle_windows(rows), _middle_windows(columns)
-    ax.add_patch(_box(up, left, edgecolor=NAIVE, linewidth=2.2, label="one window"))
+    ax.add_patch(_box(up, left, edgecolor=style.NAIVE, linewidth=2.2, label="one window"))
     for row, column in ((one, left), (up, other)):
         if (row, column) != (up, left):
             dashed: dict[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 1.6}
-            ax.add_patch(_box(row, column, edgecolor=NAIVE, label="the next ones", **dashed))
+            ax.add_patch(_box(row, column, edgecolor=style.NAIVE, label="the next ones", **dashed))
     if rows.dilation > 1 or columns.dilation > 1:
         y, x = np.meshgrid(_samples(rows, up), _samples(columns, left), indexing="ij")
-        ax.plot(x.ravel(), y.ravel(), ".", color=NAIVE, markersize=3, label="its samples")
+        ax.plot(x.ravel(), y.ravel(), ".", color=style.NAIVE, markersize=3, label="its samples")
     ax.set_xlim(*_limits(columns))
     ax.set_ylim(*_limits(rows)[::-1])
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     if values.ndim == 2 and ax.figure is not None:
         ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.85)
-    handles = [*labelled(ax)]
+    handles = [*style.labelled(ax)]
     if any(span[0] < 0 or span[1] > axis.size for axis in axes for span in _spans(axis)):
-        ax.set_facecolor(PADDING)
-        handles.append(Rectangle((0, 0), 1, 1, facecolor=PADDING, label="padding"))
+        ax.set_facecolor(style.PADDING)
+        handles.append(Rectangle((0, 0), 1, 1, facecolor=style.PADDING, label="padding"))
     if values.dtype.kind == "f" and np.isnan(values).any():
-        handles.append(Rectangle((0, 0), 1, 1, facecolor=MISSING, label="missing"))
+        handles.append(Rectangle((0, 0), 1, 1, facecolor=style.MISSING, label="missing"))
     return handles
 
 
@@ -151,33 +127,33 @@ def _grid_below_series(
     values: np.ndarray, axes: Sequence[AxisWindows], ax: Axes, unit: str
 ) -> list[Artist]:
     (axis,) = axes
-    ax.plot(np.arange(axis.size), values, color=TRUTH, linewidth=1.0, label="series")
+    ax.plot(np.arange(axis.size), values, color=style.TRUTH, linewidth=1.0, label="series")
     (start, stop), following = _middle_windows(axis)
     # Windows that overlap lie on lines of their own, in the lower quarter.
     lines = max(1, -(-axis.effective // axis.stride))
     height = 0.22 / lines
     for number, (first, last) in enumerate(_spans(axis)):
-        style: dict[str, Any] = {"facecolor": MODEL, "alpha": 0.45}
+        looks: dict[str, Any] = {"facecolor": style.MODEL, "alpha": 0.45}
         if first == start:
-            style = {"facecolor": NAIVE, "label": "one window"}
+            looks = {"facecolor": style.NAIVE, "label": "one window"}
         elif first == following[0]:
-            style = {"facecolor": NAIVE, "alpha": 0.5, "label": "the next one"}
+            looks = {"facecolor": style.NAIVE, "alpha": 0.5, "label": "the next one"}
         corner = (first - 0.5, 0.22 - (number % lines + 1) * height)
         size = (last - first, 0.8 * height)
         edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8}
-        bar = Rectangle(corner, *size, transform=ax.get_xaxis_transform(), **style, **edge)
+        bar = Rectangle(corner, *size, transform=ax.get_xaxis_transform(), **looks, **edge)
         ax.add_patch(bar)
-    ax.axvspan(start - 0.5, stop - 0.5, color=NAIVE, alpha=0.12, linewidth=0)
+    ax.axvspan(start - 0.5, stop - 0.5, color=style.NAIVE, alpha=0.12, linewidth=0)
     inside = [cell for cell in _samples(axis, (start, stop)) if 0 <= cell < axis.size]
     if axis.dilation > 1:
-        ax.plot(inside, values[inside], ".", color=NAIVE, markersize=4, label="its samples")
+        ax.plot(inside, values[inside], ".", color=style.NAIVE, markersize=4, label="its samples")
     known = values[np.isfinite(values)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
     spread = (high - low) or 1.0
     ax.set_ylim(low - 0.4 * spread, high + 0.05 * spread)
     ax.set_xlim(*_limits(axis))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return labelled(ax)
+    return style.labelled(ax)
 
 
 def _spans(axis: AxisWindows) -> list[tuple[int, int]]:
@@ -204,6 +180,6 @@ def _limits(axis: AxisWindows) -> tuple[float, float]:
     return first - 0.5 - room, last - 0.5 + room
 
 
-def _box(row: tuple[int, int], column: tuple[int, int], **style: Any) -> Rectangle:
+def _box(row: tuple[int, int], column: tuple[int, int], **looks: Any) -> Rectangle:
     corner = (column[0] - 0.5, row[0] - 0.5)
-    return Rectangle(corner, column[1] - column[0], row[1] - row[0], fill=False, **style)
+    return Rectangle(corner, column[1] - column[0], row[1] - row[0], fill=False, **looks)

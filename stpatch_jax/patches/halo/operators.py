@@ -1,6 +1,8 @@
 """Extraction and fold of fields split over devices, each device on its own share of the windows."""
 
+import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -10,43 +12,32 @@ from jax import lax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
-from stpatch_jax.patches.extraction import (
-    Spec,
-    accumulator,
-    exact_copy,
-    fill_scalar,
-    linear_extract,
-    masked,
-    padded,
-    windows_of,
-)
-from stpatch_jax.patches.folding import (
-    Blend,
-    Reduce,
-    blended,
-    divisors,
-    outer,
-    require_fit,
-    transposed,
-)
-from stpatch_jax.patches.halo.exchange import Names
-from stpatch_jax.patches.halo.shares import (
-    Partition,
-    Share,
-    known_mesh,
-    neighbourhood,
-    patches_partition,
-    plan,
-    require_even,
-    shard_count,
-    split_names,
-)
-from stpatch_jax.patches.lowerings import choose
-from stpatch_jax.patches.windows import Windows, WindowSpec
+from stpatch_jax.errors import InputError
+from stpatch_jax.patches import extraction, folding
+from stpatch_jax.patches.canonical import axis_name
+from stpatch_jax.patches.extraction import Spec
+from stpatch_jax.patches.folding import Blend, Reduce
+from stpatch_jax.patches.halo.exchange import Halo, Names, Ring, exchange, slice_at
+from stpatch_jax.patches.lowerings import Axes, choose
+from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
+
+AnyMesh = Mesh | AbstractMesh
+Splits = tuple[Names, ...]  # the mesh axes that split each array axis
+Partition = PartitionSpec | Sequence[str | Sequence[str] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What shard `r` reads: `cells` from `start + r * drift` on, counted in shard and halo."""
+
+    halo: Halo
+    start: int
+    drift: int
+    cells: int
 
 
 def sharded_extract_patches(
-    x: ArrayLike, spec: Spec, *, partition: Partition, mesh: Mesh | AbstractMesh | None = None
+    x: ArrayLike, spec: Spec, *, partition: Partition, mesh: AnyMesh | None = None
 ) -> jax.Array:
     """Extracts patches of a field split over devices, by neighbour exchange; nothing is gathered.
 
@@ -91,25 +82,23 @@ def sharded_extract_patches(
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "names", "mesh"), inline=True)
-def _extract(
-    x: jax.Array, spec: WindowSpec, *, names: tuple[Names, ...], mesh: Mesh | AbstractMesh
-) -> jax.Array:
-    windows = windows_of(x.shape, spec)
+def _extract(x: jax.Array, spec: WindowSpec, *, names: Splits, mesh: AnyMesh) -> jax.Array:
+    windows = extraction.windows_of(x.shape, spec)
     require_even(x.shape, windows.axes, names, mesh)
     local, shares = plan(windows, names, mesh)
-    fill = fill_scalar(spec.fill_value, x.dtype)
+    fill = extraction.fill_scalar(spec.fill_value, x.dtype)
     cut = choose("auto", local.axes)
 
     def copy(x: jax.Array, fill: np.ndarray) -> jax.Array:
-        near = padded(neighbourhood(x, shares, fill), local.axes, fill)
-        return masked(cut(near, local.axes), local.mask, fill)
+        near = extraction.padded(neighbourhood(x, shares, fill), local.axes, fill)
+        return extraction.masked(cut(near, local.axes), local.mask, fill)
 
     def linear(tangent: jax.Array) -> jax.Array:
-        wide = tangent.astype(accumulator(tangent.dtype))
+        wide = tangent.astype(extraction.accumulator(tangent.dtype))
         return _linear(wide, local, shares).astype(tangent.dtype)
 
     return jax.shard_map(
-        lambda x: exact_copy(copy, linear, x, fill),
+        lambda x: extraction.exact_copy(copy, linear, x, fill),
         mesh=mesh,
         in_specs=PartitionSpec(*names),
         out_specs=patches_partition(names, spec.rank),
@@ -122,7 +111,7 @@ def sharded_fold_patches(
     shape: Sequence[int],
     *,
     partition: Partition,
-    mesh: Mesh | AbstractMesh | None = None,
+    mesh: AnyMesh | None = None,
     reduce: Reduce = "mean",
     blend: Blend = "uniform",
 ) -> jax.Array:
@@ -132,15 +121,9 @@ def sharded_fold_patches(
     `reduce="sum"` is the exact transpose of `sharded_extract_patches`. No device holds more than
     its share of patches and field, and the halo.
 
-    Args:
-        patches: Patches, as in `fold_patches` like the others.
-        spec: The windows they were cut with.
-        shape: The whole field's `(time, *space)`.
-        partition: How the *field* `[*batch, time, *space, channel]` lies on the mesh; the patches'
-            batch, grid and channel lie likewise.
-        mesh: The mesh; without it, that of the surrounding `jax.set_mesh`.
-        reduce: `sum` or `mean`.
-        blend: The taper of a window.
+    Arguments as in `fold_patches`; `partition` says how the *field* `[*batch, time, *space,
+    channel]` lies on the mesh, as in `sharded_extract_patches`, and the patches' batch, grid and
+    channel lie likewise.
 
     Returns:
         Field `[*batch, time, *space, channel]`, partitioned by `partition`, of the dtype that
@@ -165,7 +148,7 @@ def sharded_fold_patches(
     """
     patches, mesh = jnp.asarray(patches), known_mesh(mesh)
     windows = WindowSpec.of(spec).resolve(shape)
-    require_fit(patches.shape, windows)
+    folding.require_fit(patches.shape, windows)
     names = split_names(partition, patches.ndim - len(windows.axes), mesh)
     return _fold(patches, windows, names=names, mesh=mesh, reduce=reduce, blend=blend)
 
@@ -177,8 +160,8 @@ def _fold(
     patches: jax.Array,
     windows: Windows,
     *,
-    names: tuple[Names, ...],
-    mesh: Mesh | AbstractMesh,
+    names: Splits,
+    mesh: AnyMesh,
     reduce: Reduce,
     blend: Blend,
 ) -> jax.Array:
@@ -189,24 +172,21 @@ def _fold(
     cells = [n // shard_count(part, mesh) for n, part in zip(windows.shape, over, strict=True)]
 
     def add(patches: jax.Array) -> jax.Array:
-        return transposed(lambda x: _linear(x, local, shares), patches, cells)
+        return folding.transposed(lambda x: _linear(x, local, shares), patches, cells)
 
     def weights(tapers: Sequence[np.ndarray], dtype: jnp.dtype) -> list[jax.Array]:
         if windows.mask is None:
-            factors = enumerate(divisors(windows, tapers))
-            return [
-                _own_part(jnp.asarray(factor, dtype), axis, over[axis], cells[axis])
-                for axis, factor in factors
-            ]
+            factors = [jnp.asarray(factor, dtype) for factor in folding.divisors(windows, tapers)]
+            return list(map(_own_part, factors, range(rank), over, cells))
         # With a footprint the weights are a field, folded as the patches are: no device holds it
         # whole.
-        taper = outer(tapers).astype(jnp.finfo(dtype).dtype)[..., None]
+        taper = folding.outer(tapers).astype(jnp.finfo(dtype).dtype)[..., None]
         taper = jnp.broadcast_to(taper, (*local.grid, *taper.shape))
         total = add(lax.pcast(taper, sum(over, ()), to="varying"))[..., 0]
         return [jnp.where(total > 0, total, 1).astype(dtype)]
 
     return jax.shard_map(
-        lambda patches: blended(patches, windows, add, weights, reduce=reduce, blend=blend),
+        lambda patches: folding.blended(patches, windows, add, weights, reduce=reduce, blend=blend),
         mesh=mesh,
         in_specs=patches_partition(names, rank),
         out_specs=PartitionSpec(*names),
@@ -222,4 +202,118 @@ def _own_part(values: jax.Array, axis: int, names: Names, cells: int) -> jax.Arr
 
 def _linear(x: jax.Array, local: Windows, shares: Sequence[Share]) -> jax.Array:
     """The linear part of sharded extraction, in the form whose transpose is the sharded fold."""
-    return linear_extract(neighbourhood(x, shares, np.zeros((), x.dtype)), local)
+    return extraction.linear_extract(neighbourhood(x, shares, np.zeros((), x.dtype)), local)
+
+
+def plan(windows: Windows, names: Splits, mesh: AnyMesh) -> tuple[Windows, list[Share]]:
+    """The windows of one device along every axis, and what it reads along the split ones."""
+    local, shares = [], []
+    for position, axis in enumerate(windows.axes):
+        place = position - 1 - len(windows.axes)  # counted from the end, behind it the channel
+        over = names[place]
+        if shard_count(over, mesh) > 1:
+            share = _share(axis, Ring.over(over, mesh), place=place, name=axis_name(position))
+            shares.append(share)
+            # Its halo brings the padding too.
+            axis = dataclasses.replace(axis, size=share.cells, lo=0, hi=0)
+        local.append(axis)
+    return dataclasses.replace(windows, axes=tuple(local)), shares
+
+
+def _share(axis: AxisWindows, ring: Ring, *, place: int, name: str) -> Share:
+    """What a shard reads for its equal share of the windows.
+
+    Shard `r` holds the cells from `r * size` on and cuts the windows from `r * count` on, which
+    start at cell `r * count * stride - lo`: in its own cells at `r * drift - lo`. Where the windows
+    keep pace with the shards the drift is 0. Else the last shard is furthest off, and since one
+    program runs on all, every shard's halo is long enough for the first shard and for the last.
+    """
+    size, count = axis.size // ring.shards, axis.count // ring.shards
+    cells = (count - 1) * axis.stride + axis.effective
+    drift = count * axis.stride - size
+    furthest = (ring.shards - 1) * drift
+    before = max(axis.lo, axis.lo - furthest)
+    after = max(0, cells - axis.lo - size, cells - axis.lo - size + furthest)
+    if max(before, after) > axis.size:
+        raise InputError(
+            f"windows must not reach further beyond a shard than the field is long, got {before} "
+            f"cells in front and {after} behind on a field of {axis.size} along {name}; pad less "
+            "or split another axis"
+        )
+    return Share(Halo(place, ring, before, after, axis.mode), before - axis.lo, drift, cells)
+
+
+def require_even(shape: tuple[int, ...], axes: Axes, names: Splits, mesh: AnyMesh) -> None:
+    """Refuses a field, or a patch grid, that does not split into equal shards."""
+    first = len(shape) - 1 - len(axes)
+    for place, (size, over) in enumerate(zip(shape, names, strict=True)):
+        shards, position = shard_count(over, mesh), place - first
+        inside = 0 <= position < len(axes)
+        name = axis_name(position) if inside else f"array axis {place}"
+        if size % shards:
+            raise InputError(
+                f"the field must split into {shards} equal shards along {name} (mesh axis "
+                f"{', '.join(over)}), got {size} cells; pad or crop it, or split another axis"
+            )
+        if inside and axes[position].count % shards:
+            raise InputError(
+                f"the patch grid must split into {shards} equal shards along {name} (mesh axis "
+                f"{', '.join(over)}), got {axes[position].count} windows of stride "
+                f"{axes[position].stride} on {size} cells; choose a stride that divides the "
+                f'{size // shards} cells of a shard with padding="SAME", or split another axis'
+            )
+
+
+def shard_count(names: Names, mesh: AnyMesh) -> int:
+    """Number of parts that an array axis is split into over some mesh axes."""
+    return math.prod(mesh.shape[name] for name in names)
+
+
+def patches_partition(names: Splits, rank: int) -> PartitionSpec:
+    """How patches lie on the mesh when their field lies by `names`."""
+    return PartitionSpec(*names[:-1], *[None] * rank, names[-1])
+
+
+def known_mesh(mesh: AnyMesh | None) -> AnyMesh:
+    """The mesh that was given, or else that of the surrounding `jax.set_mesh`."""
+    mesh = jax.sharding.get_abstract_mesh() if mesh is None else mesh
+    if mesh.empty:
+        raise InputError(
+            "a sharded operator must know its mesh, got none; give mesh=... or call it inside "
+            "jax.set_mesh(mesh)"
+        )
+    return mesh
+
+
+def split_names(partition: Partition, ndim: int, mesh: AnyMesh) -> Splits:
+    """The mesh axes that split every array axis."""
+    entries = tuple(partition)
+    if len(entries) > ndim:
+        raise InputError(
+            f"partition must have at most one entry for each of the {ndim} axes of the field "
+            f"(*batch, time, *space, channel), got {len(entries)}: {entries}; leave entries out"
+        )
+    names = [
+        (entry,) if isinstance(entry, str) else () if entry is None else tuple(entry)
+        for entry in entries
+    ]
+    flat = [name for entry in names for name in entry]
+    if set(flat) - set(mesh.axis_names) or len(set(flat)) < len(flat):
+        raise InputError(
+            f"partition must name axes of the mesh {mesh.axis_names}, each at most once, got "
+            f"{entries}; correct it or build another mesh"
+        )
+    return (*names, *[()] * (ndim - len(names)))
+
+
+def neighbourhood(x: jax.Array, shares: Sequence[Share], fill: np.ndarray) -> jax.Array:
+    """The cells that this device's windows read along the split axes."""
+    for share in shares:
+        start, axis = share.start, share.halo.axis
+        x = exchange(x, share.halo, fill)
+        if share.drift:
+            start += share.drift * share.halo.ring.index()
+            x = slice_at(x, start, share.cells, axis)
+        else:
+            x = lax.slice_in_dim(x, start, start + share.cells, axis=axis)
+    return x
