@@ -118,9 +118,11 @@ def _along(spec: WindowSpec, axis: int) -> WindowSpec:
 
 def _cover(spec: WindowSpec, shape: Sequence[int]) -> dict[str, Any]:
     """Least, largest and no cover; without a footprint these are products over the axes."""
-    counts = [cover_count(spec, shape)]
     if spec.footprint is None:
+        # The counts of all cells would be as large as the field.
         counts = [cover_count(_along(spec, axis), (size,)) for axis, size in enumerate(shape)]
+    else:
+        counts = [cover_count(spec, shape)]
     return {
         "min": math.prod(int(count.min()) for count in counts),
         "max": math.prod(int(count.max()) for count in counts),
