@@ -125,8 +125,13 @@ def test_every_rule_is_judged_on_the_test_split_by_its_errors_on_validation():
     rules = {"model", "persistence", "seasonal_persistence", "climatology"}
     assert set(alerts["rules"]) == {*rules, "frequency"}
     # An untrained model is the climatology, in its forecasts and so in its warnings.
-    model_counts, naive = (alerts["rules"][name]["counts"] for name in ("model", "climatology"))
-    assert abs(model_counts.hits.sum() - naive.hits.sum()) <= 0.02 * alerts["scored"].sum()
+    sums = judged.sums["units"]
+    for name in ("absolute", "squared"):
+        of_model, of_rule = (getattr(sums[of], name) for of in ("model", "climatology"))
+        np.testing.assert_allclose(of_model, of_rule, rtol=1e-5)
+    ours, rule = (alerts["rules"][name]["counts"] for name in ("model", "climatology"))
+    differ = np.abs(ours.hits - rule.hits) + np.abs(ours.false_alarms - rule.false_alarms)
+    assert differ.sum() < 0.02 * alerts["scored"].sum()
     rows = judged.rows["index"][:, None] + np.arange(2)
     bounds = np.quantile(field.values[: data.splits["train"].stop], 0.9, axis=0)
     np.testing.assert_array_equal(alerts["events"], (field.values[rows] > bounds).sum((2, 3)))
