@@ -6,7 +6,7 @@ what came, and what to do about it. A test reads the messages off the source and
 
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -16,6 +16,32 @@ class InputError(ValueError):
     It names what must hold, what came, and what to do about it. The command line prints exactly
     this sentence on stderr and exits with code 2, so every message stands on its own.
     """
+
+
+def listed(names: Iterable[Any], *, most: int = 8) -> str:
+    """Names out of a file for a message: the first of many, none longer than 40 characters.
+
+    >>> listed(["a", "b"]), listed([]), listed(range(100), most=3)
+    ('a, b', 'none', '0, 1, 2 and 97 more')
+    """
+    texts = [shortened(name, most=40) for name in names]
+    if not texts:
+        return "none"
+    # No more than fit on two lines, whatever their number.
+    while most > 1 and len(", ".join(texts[:most])) > 160:
+        most -= 1
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def shortened(value: Any, *, most: int = 80) -> str:
+    r"""A value out of a file for a message, on one line and of no more than so many characters.
+
+    >>> shortened("one\ntwo three", most=10)
+    'one two...'
+    """
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[: most - 3].rstrip()}..."
 
 
 def require(condition: bool, message: str) -> None:

@@ -19,9 +19,9 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 import jax
 import tyro
@@ -186,7 +186,7 @@ def _parsed(kind: type[Flags], command: str, arguments: list[str], **options: An
     held = io.StringIO()
     options |= {"prog": f"stpatch {command}", "config": (tyro.conf.FlagConversionOff,)}
     try:
-        with contextlib.redirect_stderr(held), _without_shardings():
+        with contextlib.redirect_stderr(held), _flag_kinds():
             return tyro.cli(kind, args=arguments, **options)
     except SystemExit as exit_:
         error: BaseException | None = exit_
@@ -198,8 +198,8 @@ def _parsed(kind: type[Flags], command: str, arguments: list[str], **options: An
         raise
 
 
-def _without_shardings() -> tyro.constructors.ConstructorRegistry:
-    """Hides shardings, which are no flags."""
+def _flag_kinds() -> tyro.constructors.ConstructorRegistry:
+    """Hides shardings, which are no flags, and reads settings by name as NAME=VALUE."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.struct_rule
@@ -209,7 +209,31 @@ def _without_shardings() -> tyro.constructors.ConstructorRegistry:
             return None
         return tyro.constructors.StructConstructorSpec(instantiate=lambda: shard, fields=())
 
+    @registry.primitive_rule
+    def _(
+        info: tyro.constructors.PrimitiveTypeInfo,
+    ) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        if get_origin(info.type) is not Mapping:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="[NAME=VALUE [NAME=VALUE ...]]",
+            instance_from_str=_by_name,
+            is_instance=lambda value: isinstance(value, Mapping),
+            str_from_instance=lambda value: [f"{name}={of}" for name, of in value.items()],
+        )
+
     return registry
+
+
+def _by_name(words: list[str]) -> dict[str, str]:
+    """Settings out of NAME=VALUE."""
+    for word in words:
+        require(
+            "=" in word.strip("="),
+            f"a setting by name must be NAME=VALUE, got {word!r}; write for example level=500",
+        )
+    return dict(word.split("=", 1) for word in words)
 
 
 @dataclasses.dataclass(frozen=True)

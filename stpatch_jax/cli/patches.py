@@ -1,7 +1,7 @@
 """What a window spec makes of a file, before anything is trained: `stpatch patches`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import tyro
 import xarray as xr
 from matplotlib.figure import Figure
 
-from stpatch_jax.data import open_field
+from stpatch_jax.data import FileConfig
 from stpatch_jax.data.fields.describing import binary, describe_patches, patch_summary, product
 from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.files import replaced
@@ -31,8 +31,7 @@ class PatchesConfig:
         stride: Cells between window starts, one for all axes or one each; by default the window.
         dilation: Cells between samples of a window, one for all axes or one each.
         padding: VALID, SAME, CAUSAL or COVER, one for all axes or one each.
-        variable: The one variable to look at; all that fit by default.
-        dims: Names of the axes of a .npy or .npz file that does not tell them, e.g. time z y x.
+        data: How the file is read, where it does not say so itself.
         output: Picture of the patch grid to write, e.g. patches.png.
         costs: Time steps of an example that a model would see, to list what this window and those
             near it cost; none by default.
@@ -45,8 +44,7 @@ class PatchesConfig:
     stride: tuple[int | None, ...] | None = None
     dilation: tuple[int, ...] = (1,)
     padding: tuple[PaddingName, ...] = ("VALID",)
-    variable: str | None = None
-    dims: tuple[str, ...] = ()
+    data: FileConfig = field(default_factory=FileConfig)
     output: Path | None = None
     costs: int | None = None
     backbone: str = "patch_transformer"
@@ -61,14 +59,12 @@ def inspect_patches(config: PatchesConfig) -> str:
     """
     others = ("stride", "dilation", "padding")
     spec = WindowSpec(config.window, **{n: _one_or_each(getattr(config, n)) for n in others})
-    options: dict[str, Any] = {"dims": config.dims} if config.dims else {}
-    variables = None if config.variable is None else [config.variable]
-    field = open_field(config.file, variables=variables, **options)
-    lines = describe_patches(patch_summary(field, spec))
+    opened = config.data.open(config.file)
+    lines = describe_patches(patch_summary(opened, spec))
     if config.costs is not None:
-        lines += "\n\n" + _costs(config.costs, config.backbone, field, spec)
+        lines += "\n\n" + _costs(config.costs, config.backbone, opened, spec)
     if config.output is not None:
-        _write(draw_patches(field, spec), config.output)
+        _write(draw_patches(opened, spec), config.output)
         lines += f"\n{'picture':16}{config.output}"
     return lines
 

@@ -16,6 +16,7 @@ from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.fields.writers import forecast_dataset, write_csv, write_table
+from stpatch_jax.data.file_config import FileConfig
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.labelled.clips import LabelledClips, LabelledClipsConfig, resized
 from stpatch_jax.data.labelled.fields import (
@@ -92,6 +93,7 @@ __all__ = [
     "FieldConfig",
     "FieldData",
     "FieldWindows",
+    "FileConfig",
     "ForecastData",
     "InputAxes",
     "LabelledClips",

@@ -81,6 +81,9 @@ def _read(kind: Any, values: Any, where: str) -> Any:
         return PartitionSpec(*axes)
     if tuple in (kind, origin) and isinstance(values, list | tuple):
         return _tuple(get_args(kind) or (Any, ...), values, where)
+    if origin is Mapping and isinstance(values, Mapping):
+        of = get_args(kind)[1]
+        return {name: _read(of, value, f"{where}.{name}") for name, value in values.items()}
     if isinstance(values, str) and kind is float and values in ("nan", "inf", "-inf"):
         return float(values)
     if isinstance(values, str) and kind is complex:

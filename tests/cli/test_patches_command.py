@@ -174,7 +174,8 @@ def test_a_file_is_described_and_drawn(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flow.npz", "patches.png"]
     # One value holds for all axes; an array may be named, and so may its axes.
     command = ["patches", str(file), "--window", "4", "3", "3", "--stride", "1", "--dilation", "1"]
-    assert cli.main([*command, "--variable", "flow", "--dims", "time", "b", "a", "channel"]) == 0
+    command += ["--data.variables", "flow", "--data.dims", "time", "b", "a", "channel"]
+    assert cli.main(command) == 0
     assert "37 x 4 x 3, 444 patches" in capsys.readouterr().out
 
 
@@ -191,7 +192,7 @@ def test_a_file_is_described_and_drawn(tmp_path, capsys):
             ["--window", "4", "3", "3", "--stride", "1", "2"],
             "stride must have one entry per window",
         ),
-        (["--window", "4", "3", "3", "--variable", "wind"], "got wind; choose"),
+        (["--window", "4", "3", "3", "--data.variables", "wind"], "got wind; choose"),
         (["--window", "4", "3", "3", "--output", "{}/a.txt"], "must be a file of one of the types"),
         (["--window", "4", "3", "3", "--output", "{}/none/a.png"], "must be writable"),
     ],
@@ -226,8 +227,8 @@ REAL = {
     "finance/stocks_ohlcv_2012_2017.csv.gz": (["20", "1"], ["62 x 87", "AAPL to XOM"]),
 }
 OPTIONS = {
-    "medical/adrenalmnist3d.npz": ["--variable", "train_images", "--dims", "time", "z", "y", "x"],
-    "finance/stocks_ohlcv_2012_2017.csv.gz": ["--variable", "Adj Close"],
+    "medical/adrenalmnist3d.npz": "--data.variables train_images --data.dims time z y x".split(),
+    "finance/stocks_ohlcv_2012_2017.csv.gz": ["--data.variables", "Adj Close"],
 }
 LIBRARIES = {".nc": "netCDF4", ".mp4": "av"}
 

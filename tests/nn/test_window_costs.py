@@ -67,7 +67,7 @@ def test_every_backbone_that_cuts_windows_can_be_asked_for(tmp_path, capsys):
     path = tmp_path / "small.npz"
     np.savez(path, values=np.zeros((4, 4), np.float32))
     command = ["patches", str(path), "--window", "2", "2", "--costs", "2", "--backbone", "scnn"]
-    assert cli.main([*command, "--dims", "time", "x"]) == 2
+    assert cli.main([*command, "--data.dims", "time", "x"]) == 2
     assert "--backbone must be 'conv_recurrent'" in capsys.readouterr().err
 
 

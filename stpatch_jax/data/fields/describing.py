@@ -9,6 +9,7 @@ import xarray as xr
 
 from stpatch_jax.data import SlabReader
 from stpatch_jax.data.fields.writers import channel_units
+from stpatch_jax.data.readers.conventions import notes_of
 from stpatch_jax.errors import require
 from stpatch_jax.patches.folding import cover_count
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
@@ -25,7 +26,7 @@ def patch_summary(field: xr.DataArray, spec: WindowSpec) -> dict[str, Any]:
 
     Returns:
         JSON-able: `source`, `dims`, `dtype`, `units` of the channels, `coordinates` (`first`,
-        `last`, `step`, which may be "uneven", `units`) of each dim but the channel,
+        `last`, `step`, which may be "uneven", `units`) of each dim but the channel, `notes`,
         `missing_share` and the `counted_share` of the values that it was counted in, `window`,
         `patch_grid`, `patches`, `values_per_patch`, `cover_count` (`min`, `max`,
         `uncovered_share`), and the bytes of field and patches in float32, `field_bytes` and
@@ -53,6 +54,7 @@ def patch_summary(field: xr.DataArray, spec: WindowSpec) -> dict[str, Any]:
         "dtype": str(field.dtype),
         "units": {str(name): units.get(str(name), "") for name in field.channel.values},
         "coordinates": {str(dim): _span(field, dim) for dim in field.dims[:-1]},
+        "notes": list(notes_of(field)),
         "missing_share": missing,
         "counted_share": counted,
         "window": [axis.window for axis in axes],
@@ -91,7 +93,9 @@ def describe_patches(summary: dict[str, Any]) -> str:
         f"the field",
     }
     width = max(map(len, lines)) + 3
-    return "\n".join(f"{name:{max(width, 16)}}{text}" for name, text in lines.items())
+    notes = (("note", note) for note in summary["notes"])
+    rows = (f"{name:{max(width, 16)}}{text}" for name, text in (*lines.items(), *notes))
+    return "\n".join(rows)
 
 
 def fitting_axes(field: xr.DataArray, spec: WindowSpec) -> tuple[AxisWindows, ...]:

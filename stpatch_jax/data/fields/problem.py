@@ -20,6 +20,7 @@ from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
+from stpatch_jax.data.file_config import FileConfig
 from stpatch_jax.data.protocols import (
     EVERYTHING,
     DataConfig,
@@ -27,7 +28,7 @@ from stpatch_jax.data.protocols import (
     WindowProblem,
     chosen_split,
 )
-from stpatch_jax.data.readers import open_field
+from stpatch_jax.data.readers.conventions import notes_of
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.splits import check_shares, split_by_rows, splits_report
 from stpatch_jax.errors import check_size, require
@@ -37,7 +38,7 @@ _SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
 
 
 @dataclass(frozen=True)
-class FieldConfig(DataConfig):
+class FieldConfig(FileConfig, DataConfig):
     """A forecast problem on any file that `open_field` reads.
 
     The rows are split in order of time: the first `train_share` of them to train, the last
@@ -45,7 +46,6 @@ class FieldConfig(DataConfig):
     back across a border, a target never does.
 
     Attributes:
-        variables: Names of the variables to read; everything that fits by default.
         context: Number of input time steps.
         horizon: Number of predicted time steps.
         stride: Time steps between training windows; the other splits have all their windows.
@@ -67,7 +67,6 @@ class FieldConfig(DataConfig):
         alert: Events whose forecasts are scored as alerts.
     """
 
-    variables: tuple[str, ...] | None = None
     context: int = 96
     horizon: int = 24
     stride: int = 1
@@ -102,7 +101,7 @@ class FieldConfig(DataConfig):
         Raises:
             InputError: If the file cannot be read or is too short; see `open_field`.
         """
-        return self.of(self._opened(self.file()))
+        return self.of(self.open(self.file()))
 
     def of(self, values: Any) -> "FieldData":
         """The problem on a field in memory, all that `as_field` takes.
@@ -131,7 +130,7 @@ class FieldConfig(DataConfig):
             InputError: If it cannot be read, has other channels, series or cells, or too few rows
                 for a context.
         """
-        field, cleaner = self._opened(path), Cleaner.from_dict(state)
+        field, cleaner = self.open(path), Cleaner.from_dict(state)
         names = tuple(str(name) for name in field.channel.values)
         require(
             names == cleaner.channels,
@@ -149,9 +148,6 @@ class FieldConfig(DataConfig):
         report = _report(path, field)
         splits = {EVERYTHING: range(past, len(field) + self.horizon)}
         return FieldData(self, field, cleaner, splits, report, means)
-
-    def _opened(self, path: str) -> xr.DataArray:
-        return open_field(path, variables=None if self.variables is None else list(self.variables))
 
     def _check_space(
         self, path: str, field: xr.DataArray, state: Mapping[str, Any], *, tiles: bool
@@ -224,7 +220,8 @@ def as_field(values: Any) -> xr.DataArray:
 
 def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
     dims = {str(name): size for name, size in field.sizes.items()}
-    return {"source": str(source), "rows": len(field), "dims": dims, "splits": {}}
+    notes = list(notes_of(field))
+    return {"source": str(source), "rows": len(field), "dims": dims, "notes": notes, "splits": {}}
 
 
 def _series_names(field: xr.DataArray) -> list[str] | None:

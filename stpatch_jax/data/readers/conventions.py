@@ -34,6 +34,24 @@ _STANDARD_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 _MODEL_CALENDARS = ("noleap", "365_day", "all_leap", "366_day", "360_day")
 
 
+def add_note(field: xr.DataArray, sentence: str) -> xr.DataArray:
+    """The field with one more note under the attribute `notes`, a tuple of whole sentences.
+
+    A note tells what was inferred, dropped, converted or filled when the field was read, without
+    the name of the file.
+
+    >>> add_note(xr.DataArray(0), "The axis level, of length 1, was dropped.").attrs["notes"]
+    ('The axis level, of length 1, was dropped.',)
+    """
+    return field.assign_attrs(notes=(*notes_of(field), sentence))
+
+
+def notes_of(field: xr.DataArray) -> tuple[str, ...]:
+    """The notes of a field, see `add_note`; none where an attribute of that name is no tuple."""
+    notes = field.attrs.get("notes", ())
+    return tuple(map(str, notes)) if isinstance(notes, tuple | list) else ()
+
+
 def axis_of(dataset: xr.Dataset, dim: Hashable) -> str | None:
     """The axis T, Z, Y or X that a dim runs along, None where nothing tells.
 

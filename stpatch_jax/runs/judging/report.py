@@ -14,7 +14,10 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     """The report as Markdown: the model beside the naive rules."""
     head = f"# {report['recipe'] or report['task']}"
     size = f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}."
-    return "\n".join([head, "", size, *judge.markdown(report)])
+    lines = [head, "", size, *judge.markdown(report)]
+    if notes := report["data"].get("notes"):
+        lines += ["", "## What was read", "", *(f"- {note}" for note in notes)]
+    return "\n".join(lines)
 
 
 def _cost(report: Mapping[str, Any]) -> str:
