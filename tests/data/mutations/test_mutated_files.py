@@ -1,0 +1,50 @@
+"""No file breaks a reader: each of many damaged ones gives values or one sentence.
+
+Each batch is read in a process of its own, under a limit of memory and one of time a file, so that
+a crash of a C library or a hang is the failure of that file.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mutated_files import KINDS
+
+SCRIPT = Path(__file__).with_name("mutated_files.py")
+
+
+def outcomes(kind, count, folder):
+    """Number, outcome and message of each file; a process that ends early fails its last one."""
+    done = []
+    while len(done) < count:
+        command = [sys.executable, str(SCRIPT), kind, str(len(done)), str(count), str(folder)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        done += [json.loads(line) for line in run.stdout.splitlines()]
+        if len(done) < count:
+            done.append(
+                [len(done), "failed", f"exit status {run.returncode}: {run.stderr[-2000:]}"]
+            )
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_gives_values_or_one_sentence(kind, tmp_path, request):
+    if kind == "video":
+        pytest.importorskip("av")
+    count = 2000 if request.config.getoption("--many") else 200
+    done = outcomes(kind, count, tmp_path)
+    failed = [f"file {number}: {said}" for number, what, said in done if what == "failed"]
+    assert not failed, f"{len(failed)} of {count} {kind} files:\n" + "\n".join(failed[:10])
+    for number, what, said in done:
+        if what == "refused":
+            assert said.isprintable(), (number, said)
+            assert " must " in said, (number, said)
+            assert ", got " in said, (number, said)
+            assert len(said) <= 700, (number, said)
+    # The damage is neither harmless nor beyond reading.
+    counts = Counter(what for _, what, _ in done)
+    assert min(counts["value"], counts["refused"]) >= count // 50, counts
