@@ -11,11 +11,19 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Something the user gave does not fit; the message is one sentence that says what to do.
+    r"""Something the user gave does not fit; the message is one sentence that says what to do.
 
     It names what must hold, what came, and what to do about it. The command line prints exactly
-    this sentence on stderr and exits with code 2, so every message stands on its own.
+    this sentence on stderr and exits with code 2, so every message stands on its own. Signs that
+    cannot be printed, as those of a damaged file, are escaped.
+
+    >>> raise InputError("a name must be text, got a\x1bb; correct it")
+    Traceback (most recent call last):
+    stpatch_jax.errors.InputError: a name must be text, got a\x1bb; correct it
     """
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
 def listed(names: Iterable[Any], *, most: int = 8) -> str:

@@ -1,19 +1,19 @@
 """Arrays in `.npy` and `.npz` files."""
 
+import math
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.libraries import one_line
 from stpatch_jax.data.readers.conventions import time_order
+from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.errors import InputError
 
+_KIND = ".npz or .npy file of numbers"
 # Dims of an array beside a time array of the length of its first axis; with three axes, the last
 # one may be space or channels.
 _GUESSES = {
@@ -107,20 +107,25 @@ def array_headers(file: Path) -> dict[str, Header]:
     Raises:
         InputError: If the file is missing or damaged or holds Python objects.
     """
-    with _readable(file):
+    with parsing(file, _KIND):
         if file.suffix == ".npy":
             mapped = np.load(file, mmap_mode="r", allow_pickle=False)
             return {file.stem: Header(mapped.shape, mapped.dtype)}
         headers = {}
         with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as stored:
+            for entry in archive.infolist():
+                with archive.open(entry) as stored:
                     # Only the first line of an array is unpacked here.
                     version = np.lib.format.read_magic(stored)
                     first = np.lib.format.read_array_header_1_0
                     read = first if version == (1, 0) else np.lib.format.read_array_header_2_0
                     shape, _, dtype = read(stored)
-                    headers[name.removesuffix(".npy")] = Header(shape, dtype)
+                    # NumPy makes room for what an array claims before it reads any of it.
+                    claimed = math.prod(shape) * dtype.itemsize
+                    held = entry.file_size - stored.tell()
+                    if not dtype.hasobject and claimed != held:
+                        raise ValueError(f"{held} bytes of {entry.filename} that has {claimed}")
+                    headers[entry.filename.removesuffix(".npy")] = Header(shape, dtype)
         return headers
 
 
@@ -130,22 +135,11 @@ def load_array(file: Path, name: str) -> np.ndarray:
     Raises:
         InputError: If the file is damaged or the array holds Python objects.
     """
-    with _readable(file):
+    with parsing(file, _KIND):
         if file.suffix == ".npy":
             return np.load(file, mmap_mode="r", allow_pickle=False)
         with np.load(file, allow_pickle=False) as archive:
             return archive[name]
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{file} must be a readable .npz or .npy file of numbers, got {one_line(error)}; "
-            "restore the file"
-        ) from error
 
 
 def check_channels(field: xr.DataArray) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stpatch_jax.data.libraries import one_line, require_library
+from stpatch_jax.data.libraries import require_library
 from stpatch_jax.data.readers.arrays import check_channels
 from stpatch_jax.data.readers.cells import Cells, read_cells
+from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.errors import InputError, check_choice
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
@@ -216,12 +217,8 @@ def _first(header: Sequence[str], words: Sequence[str], otherwise: int | None) -
 def _parquet_cells(file: Path, kind: str) -> Cells:
     """The columns of a Parquet file as cells; its line numbers count the rows from 1."""
     require_library("pyarrow", purpose="reading Parquet", install="pyarrow")
-    try:
+    with parsing(file, "Parquet table"):
         frame = pd.read_parquet(file)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} must be a readable Parquet table, got {one_line(error)}; restore the file"
-        ) from error
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
     header = [str(column) for column in frame.columns]

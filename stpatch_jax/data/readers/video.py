@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.libraries import one_line, require_library
+from stpatch_jax.data.libraries import require_library
+from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.lazy import LazyArray
 from stpatch_jax.errors import InputError
 
@@ -124,12 +125,8 @@ class VideoFrames(LazyArray):
 def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
     """An open container and its first video stream; FFmpeg's errors become one sentence."""
     av = require_library("av", purpose="reading video", install="stpatch_jax[video]")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise InputError(f"{path} must hold video, got none; give another file")
-            yield container, container.streams.video[0]
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path} must be a readable video, got {one_line(error)}; restore the file"
-        ) from error
+    # Cameras write titles in encodings of their own.
+    with parsing(path, "video"), av.open(str(path), metadata_errors="replace") as container:
+        if not container.streams.video:
+            raise InputError(f"{path} must hold video, got none; give another file")
+        yield container, container.streams.video[0]
