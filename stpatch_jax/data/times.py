@@ -1,0 +1,594 @@
+"""The one model of time: calendars, steps, gaps, what follows, and phases of day, week and year."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from stpatch_jax.errors import InputError, require
+
+Unit = Literal[
+    "nanosecond",
+    "microsecond",
+    "millisecond",
+    "second",
+    "minute",
+    "hour",
+    "day",
+    "business day",
+    "month",
+    "year",
+    "number",
+]
+_NANOSECONDS: dict[Unit, int] = {
+    "day": 86_400_000_000_000,
+    "hour": 3_600_000_000_000,
+    "minute": 60_000_000_000,
+    "second": 1_000_000_000,
+    "millisecond": 1_000_000,
+    "microsecond": 1_000,
+    "nanosecond": 1,
+}
+_SECONDS = {"month": 30.436875 * 86400, "year": 365.2425 * 86400, "business day": 86400.0}
+# A daylight saving hour of rows twice a day or rarer is no gap, neither is the jitter of a clock.
+_TOLERANCE = 1 / 12 + 1e-9
+_MOST_HOLIDAYS = 4
+_DAY = np.timedelta64(1, "D")
+_SAME_CALENDAR = {
+    **dict.fromkeys(("gregorian", "proleptic_gregorian"), "standard"),
+    "365_day": "noleap",
+    "366_day": "all_leap",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """The distance of the rows of a time axis.
+
+    Attributes:
+        count: How many units.
+        unit: A length (`nanosecond` to `day`, the longest of which the step is a whole number), a
+            part of a calendar (`business day`, `month`, `year`), or `number` for rows that are
+            numbered or timed by a number.
+
+    >>> str(Step(6, "hour")), str(Step(1, "month"))
+    ('6 hours', '1 month')
+    """
+
+    count: float
+    unit: Unit
+
+    @property
+    def seconds(self) -> float | None:
+        """Its length in seconds, on average for parts of a calendar; None for numbers."""
+        if self.unit == "number":
+            return None
+        one = _SECONDS.get(self.unit) or _NANOSECONDS[self.unit] / 1e9
+        return self.count * one
+
+    def __str__(self) -> str:
+        if self.unit == "number":
+            return f"{self.count:g}"
+        return f"{self.count:g} {self.unit}{'s' * (self.count != 1)}"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Rows that a file leaves out between two of its rows.
+
+    Attributes:
+        row: Number of the first row behind the gap.
+        after: Time of the row before the gap.
+        before: Time of the row behind it.
+        missing: How many rows are left out; 0 where a row stands in between two others, less than
+            half a step from one.
+    """
+
+    row: int
+    after: Any
+    before: Any
+    missing: int
+
+    def __str__(self) -> str:
+        rows = f"{self.missing} row{'s' * (self.missing != 1)} missing"
+        if not self.missing:
+            rows = "less than a step"
+        return f"{rows} between {time_text(self.after)} and {time_text(self.before)}"
+
+
+@dataclass(frozen=True, eq=False)
+class TimeAxis:
+    """The times of the rows of a field or table: their calendar, step and gaps.
+
+    The step is a part of the calendar where the rows are months, quarters or years (at the same day
+    of the month, at its end, its middle, its first or last weekday) or working days; else a length.
+    It is the one that most rows keep, up to a twelfth more or less: the jitter of a clock, or a
+    daylight saving hour. Where rows are left out, or one is too many, there is a gap: neighbours
+    there are no neighbours in time. Up to four working days in a row that are left out are
+    holidays and no gap.
+
+    Attributes:
+        values: Times [time], ascending: datetime64, numbers, or dates of cftime.
+        calendar: Its name as in CF, `standard` for datetime64; None for numbers.
+        name: What messages call the times.
+
+    >>> axis = TimeAxis.of(np.array(["2021-01-31", "2021-02-28", "2021-04-30"], "M8[ns]"))
+    >>> str(axis.step), [gap.missing for gap in axis.gaps], axis.segments
+    ('1 month', [1], (range(0, 2), range(2, 3)))
+    >>> axis.ahead(2).astype("M8[D]").tolist()
+    [datetime.date(2021, 5, 31), datetime.date(2021, 6, 30)]
+    """
+
+    values: np.ndarray
+    calendar: str | None
+    name: str = "the times"
+
+    @classmethod
+    def of(cls, values: Any, *, name: str = "the times") -> "TimeAxis":
+        """Takes times as they stand in a coordinate.
+
+        Raises:
+            InputError: If they are neither dates nor numbers, one is missing, or they do not
+                ascend.
+        """
+        values = np.asarray(values)
+        calendar = calendar_of(values)
+        require(
+            values.ndim == 1 and (calendar is not None or values.dtype.kind in "iuf"),
+            f"{name} must be dates or numbers [time], got {values.dtype} of shape "
+            f"{values.shape}; convert them to datetime64",
+        )
+        if (missing := pd.isna(values)).any():
+            raise InputError(
+                f"{name} must all be known, got none at row {int(missing.argmax())}; correct the "
+                "time coordinate"
+            )
+        if (wrong := ~(values[1:] > values[:-1]).astype(bool)).any():
+            row = int(wrong.argmax())
+            raise InputError(
+                f"{name} must ascend, each once, got {time_text(values[row + 1])} after "
+                f"{time_text(values[row])}; sort the rows by time and keep each time once"
+            )
+        return cls(values, calendar, name)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def step(self) -> Step | None:
+        """The step of most rows; None where most keep none, or there are fewer than two."""
+        return self._rule.step if self._rule else None
+
+    @cached_property
+    def gaps(self) -> tuple[Gap, ...]:
+        """All gaps, in order of time; none where there is no step."""
+        if self._rule is None:
+            return ()
+        apart = self._rule.apart
+        rows = np.flatnonzero(np.rint(apart) != 1) + 1
+        return tuple(
+            Gap(
+                int(row),
+                self.values[row - 1],
+                self.values[row],
+                max(int(np.rint(apart[row - 1])) - 1, 0),
+            )
+            for row in rows
+        )
+
+    @property
+    def segments(self) -> tuple[range, ...]:
+        """The rows between gaps, in order of time."""
+        edges = [0, *(gap.row for gap in self.gaps), len(self)]
+        return tuple(range(a, b) for a, b in itertools.pairwise(edges))
+
+    @cached_property
+    def uneven(self) -> tuple[int, ...]:
+        """Rows that are another distance than a step from the row before, but no gap."""
+        apart = self._rule.apart if self._rule else np.ones(0)
+        off = (np.abs(apart - 1) > _TOLERANCE) & (np.rint(apart) == 1)
+        return tuple((np.flatnonzero(off) + 1).tolist())
+
+    @property
+    def holidays(self) -> int:
+        """Working days that are left out, but no gap."""
+        return self._rule.holidays if self._rule else 0
+
+    def fits(self, step: Step) -> bool:
+        """Whether the rows may be of a step: it is theirs, or they are too few to tell.
+
+        >>> week = np.arange("2024-01-01", "2024-01-06", dtype="M8[D]")
+        >>> TimeAxis.of(week).fits(Step(1, "business day"))
+        True
+        """
+        if len(self) < 2 or self.step == step:
+            return True
+        working = step == Step(1, "business day") and self.step == Step(1, "day")
+        return (
+            working and self.calendar == "standard" and bool(np.is_busday(_days(self.values)).all())
+        )
+
+    def ahead(self, count: int, *, step: Step | None = None) -> np.ndarray:
+        """The times of as many rows behind the last one, of the kind of `values`.
+
+        Args:
+            count: How many.
+            step: The step to take where the rows are too few to tell theirs.
+
+        Raises:
+            InputError: If no step tells them.
+        """
+        rule = self._rule
+        if step is not None and (rule is None or rule.step != step) and self.fits(step):
+            rule = self._rule_of(step)
+        if rule is None or self.uneven or rule.ahead is None:
+            got = f"{len(self)} row" if len(self) < 2 else "rows at uneven times"
+            got += f", first at {time_text(self.values[self.uneven[0]])}" if self.uneven else ""
+            raise InputError(
+                f"{self.name} must be at least two rows of one step to date what follows, got "
+                f"{got}; give rows of one step, with missing values where nothing is known"
+            )
+        return self._values(rule.ahead(count))
+
+    @cached_property
+    def _rule(self) -> "_Rule | None":
+        """What most rows keep, None for none."""
+        if len(self) < 2:
+            return None
+        if self.calendar is None:
+            return self._numbers()
+        ways = (self._months, self._exact, self._working_days, self._some_day, self._lengths)
+        return next((rule for find in ways if (rule := find()) is not None), None)
+
+    @cached_property
+    def _ticks(self) -> np.ndarray:
+        """The times as whole numbers, of nanoseconds (datetime64[ns]) or else of microseconds."""
+        if self.calendar is None:
+            return self.values
+        if self.values.dtype == object:
+            return (
+                _cftime()
+                .date2num(
+                    self.values,
+                    _EPOCH,
+                    self.values[0].calendar,
+                    has_year_zero=self.values[0].has_year_zero,
+                )
+                .astype(np.int64)
+            )
+        return self.values.astype(f"M8[{self._tick}]").astype(np.int64)
+
+    @property
+    def _tick(self) -> str:
+        return "ns" if self.values.dtype == np.dtype("M8[ns]") else "us"
+
+    @property
+    def _day(self) -> int:
+        """Ticks of a day."""
+        return _NANOSECONDS["day"] // (1 if self._tick == "ns" else 1000)
+
+    def _values(self, ticks: np.ndarray) -> np.ndarray:
+        """Undoes `_ticks`."""
+        if self.calendar is None:
+            return ticks
+        if self.values.dtype == object:
+            first = self.values[0]
+            found = _cftime().num2date(
+                ticks,
+                _EPOCH,
+                first.calendar,
+                only_use_cftime_datetimes=True,
+                has_year_zero=first.has_year_zero,
+            )
+            return np.asarray(found, object)
+        dates = ticks.astype(f"M8[{self._tick}]")
+        # Of rows by the day, what follows is by the day.
+        return dates.astype(self.values.dtype) if self.values.dtype.kind == "M" else dates
+
+    def _rule_of(self, step: Step) -> "_Rule | None":
+        """The rule of a step that is told, for what follows."""
+        none, last = np.ones(0), self._ticks[-1:]
+        if step.unit in ("month", "year"):
+            return self._months(int(step.count) * (12 if step.unit == "year" else 1))
+        if step.unit == "business day":
+            return _Rule(step, none, lambda count: self._working_days_ahead(count, "1111100"))
+        if step.unit == "number":
+            return _Rule(step, none, lambda count: last + step.count * np.arange(1, count + 1))
+        length = int(step.count * _NANOSECONDS[step.unit]) * self._day // _NANOSECONDS["day"]
+        return _Rule(step, none, lambda count: last + length * np.arange(1, count + 1))
+
+    def _numbers(self) -> "_Rule | None":
+        values = self.values if self.values.dtype.kind == "f" else self.values.astype(np.int64)
+        apart = np.diff(values)
+        length = np.median(apart)
+        # Whole numbers stay whole.
+        length = (
+            length.item()
+            if values.dtype.kind == "f"
+            else int(np.sort(apart)[(len(apart) - 1) // 2])
+        )
+        return self._even(Step(length, "number"), length, apart)
+
+    def _exact(self) -> "_Rule | None":
+        apart = np.diff(self._ticks)
+        return self._of_length(int(apart[0])) if (apart == apart[0]).all() else None
+
+    def _lengths(self) -> "_Rule | None":
+        apart = np.diff(self._ticks)
+        length = int(np.sort(apart)[(len(apart) - 1) // 2])
+        if 2 * np.count_nonzero(apart == length) < len(apart):
+            length = self._rounded(length)
+        rule = self._of_length(length)
+        if rule is None or not (np.abs(rule.apart - np.rint(rule.apart)) > _TOLERANCE).any():
+            return rule
+        # Dekads, half months, and the eight days of satellites, which begin anew with the year.
+        return self._parts("M", rule.step) or self._parts("Y", rule.step) or rule
+
+    def _parts(self, period: Literal["M", "Y"], step: Step) -> "_Rule | None":
+        """Rows at the same places of every month or year."""
+        months = self._month_numbers
+        size = 12 if period == "Y" else 1
+        periods = months // size
+        inside = self._ticks - self._month_starts(periods * size)
+        places, part = np.unique(inside, return_inverse=True)
+        count = len(places)
+        if 2 * len(inside) < 3 * count:
+            return None
+        number = periods * count + part
+        apart = np.diff(number).astype(np.float64)
+        if 2 * np.count_nonzero(apart == 1) < len(apart):
+            return None
+
+        def ahead(rows: int) -> np.ndarray:
+            numbers = number[-1] + np.arange(1, rows + 1)
+            return self._month_starts(numbers // count * size) + places[numbers % count]
+
+        return _Rule(step, apart, ahead)
+
+    def _rounded(self, length: int) -> int:
+        """A length between the ticks of a clock that jitters, in the unit it is meant in."""
+        for nanoseconds in _NANOSECONDS.values():
+            unit = nanoseconds * self._day // _NANOSECONDS["day"]
+            if unit and abs((whole := round(length / unit) * unit) - length) * 1000 <= length:
+                return whole
+        return length
+
+    def _of_length(self, length: int) -> "_Rule | None":
+        nanoseconds = length * (_NANOSECONDS["day"] // self._day)
+        unit = next(name for name, size in _NANOSECONDS.items() if nanoseconds % size == 0)
+        step = Step(nanoseconds // _NANOSECONDS[unit], unit)
+        return self._even(step, length, np.diff(self._ticks))
+
+    def _even(self, step: Step, length: float, apart: np.ndarray) -> "_Rule | None":
+        apart, last = apart / length, self._ticks[-1]
+        if 2 * np.count_nonzero(np.abs(apart - 1) <= _TOLERANCE) < len(apart):
+            return None
+        return _Rule(step, apart, lambda count: last + length * np.arange(1, count + 1))
+
+    def _months(self, every: int | None = None) -> "_Rule | None":
+        """Whole months, where each row has the same place in its month."""
+        if (rule := self._some_day(every)) is None:
+            return None
+        months, apart = self._month_numbers, rule.apart
+        every = int(rule.step.count) * (12 if rule.step.unit == "year" else 1)
+
+        def ahead(count: int, place: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+            return place(months[-1] + every * np.arange(1, count + 1))
+
+        fits = (place for place in self._places() if np.array_equal(place(months), self._ticks))
+        place = next(fits, None)
+        return place and _Rule(rule.step, apart, partial(ahead, place=place))
+
+    def _some_day(self, every: int | None = None) -> "_Rule | None":
+        """Whole months, on some day of each, which tells the step alone."""
+        if every is None and np.median(np.diff(self._ticks)) < 27 * self._day:
+            return None
+        apart = np.diff(self._month_numbers)
+        if every is None:
+            every = int(np.sort(apart)[(len(apart) - 1) // 2])
+        if every < 1 or (apart == 0).any() or 2 * np.count_nonzero(apart == every) < len(apart):
+            return None
+        step = Step(every // 12, "year") if every % 12 == 0 else Step(every, "month")
+        return _Rule(step, apart / every, None)
+
+    def _places(self) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+        """Places in a month that the rows may have: functions from its number to ticks."""
+        inside = self._ticks - self._month_starts(self._month_numbers)
+        days, clock, one = inside // self._day, inside[-1] % self._day, self._day
+
+        def by_day(months: np.ndarray, day: int = 31) -> np.ndarray:
+            start = self._month_starts(months)
+            length = (self._month_starts(months + 1) - start) // one
+            return start + np.minimum(day, length - 1) * one + clock
+
+        yield by_day
+        yield lambda months: by_day(months, int(days.max()))
+
+        def middle(months: np.ndarray) -> np.ndarray:
+            return (self._month_starts(months) + self._month_starts(months + 1)) // 2
+
+        yield middle
+        yield lambda months: middle(months) // one * one + clock
+        if self.calendar != "standard" or self.values.dtype == object:
+            return
+        for roll, behind in (("forward", 0), ("backward", 1)):
+
+            def by_weekday(
+                months: np.ndarray, roll: Any = roll, behind: int = behind
+            ) -> np.ndarray:
+                start = (months + behind).astype("M8[M]").astype("M8[D]") - behind * _DAY
+                found = np.busday_offset(start, 0, roll)
+                return found.astype(f"M8[{self._tick}]").astype(np.int64) + clock
+
+            yield by_weekday
+
+    @cached_property
+    def _month_numbers(self) -> np.ndarray:
+        """Months since 1970 [time], int64."""
+        if self.values.dtype == object:
+            return np.array([(d.year - 1970) * 12 + d.month - 1 for d in self.values], np.int64)
+        return self.values.astype("M8[M]").astype(np.int64)
+
+    def _month_starts(self, months: np.ndarray) -> np.ndarray:
+        """Ticks at which months begin, by their number since 1970."""
+        if self.values.dtype != object:
+            return months.astype("M8[M]").astype(f"M8[{self._tick}]").astype(np.int64)
+        first, unique = self.values[0], np.unique(months)
+        dates = [
+            _cftime().datetime(
+                1970 + int(month) // 12,
+                int(month) % 12 + 1,
+                1,
+                calendar=first.calendar,
+                has_year_zero=first.has_year_zero,
+            )
+            for month in unique
+        ]
+        starts = _cftime().date2num(
+            dates, _EPOCH, first.calendar, has_year_zero=first.has_year_zero
+        )
+        return np.asarray(starts, np.int64)[np.searchsorted(unique, months)]
+
+    def _working_days(self) -> "_Rule | None":
+        """Days of most of the week, with a weekend inside."""
+        if self.calendar != "standard" or self.values.dtype == object:
+            return None
+        clock = self._ticks % self._day
+        if (clock != clock[0]).any() or np.median(np.diff(self._ticks)) != self._day:
+            return None
+        days = _days(self.values)
+        counts = np.bincount((days.astype(np.int64) + 3) % 7, minlength=7)
+        mask = counts * 2 >= counts.max() if days[-1] - days[0] > 14 * _DAY else np.arange(7) < 5
+        if mask.sum() not in (5, 6) or counts[~mask].sum() * 20 > len(days):
+            return None
+        week = "".join("01"[int(there)] for there in mask)
+        apart = np.maximum(np.busday_count(days[:-1], days[1:], week), 1)
+        if 2 * np.count_nonzero(apart == 1) < len(apart):
+            return None
+        short = apart <= 1 + _MOST_HOLIDAYS
+        return _Rule(
+            Step(1, "business day"),
+            np.where(short, 1.0, apart),
+            lambda count: self._working_days_ahead(count, week),
+            holidays=int((apart[short] - 1).sum()),
+        )
+
+    def _working_days_ahead(self, count: int, week: str) -> np.ndarray:
+        last = _days(self.values[-1:])
+        days = np.busday_offset(last, np.arange(1, count + 1), "backward", weekmask=week)
+        return days.astype(f"M8[{self._tick}]").astype(np.int64) + self._ticks[-1] % self._day
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A step, how many of it the rows are apart [time - 1], and the ticks of what follows."""
+
+    step: Step
+    apart: np.ndarray
+    ahead: Callable[[int], np.ndarray] | None
+    holidays: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """What calendars tell of times [time].
+
+    Attributes:
+        day_share: The share of the day that has passed, float64 in [0, 1).
+        weekday: Days since Monday, int64; of a model's calendar, its days by sevens.
+        day_of_year: Days since the first of January, int64.
+        days_in_year: Days of the year, int64: 360 to 366 by calendar.
+    """
+
+    day_share: np.ndarray
+    weekday: np.ndarray
+    day_of_year: np.ndarray
+    days_in_year: np.ndarray
+
+    @classmethod
+    def of(cls, times: np.ndarray) -> "Clock":
+        """Reads dates [time] of any calendar.
+
+        Raises:
+            InputError: If they are no dates, but numbers of steps, for example.
+
+        >>> Clock.of(np.array(["2024-03-01T06"], "M8[ns]")).day_of_year
+        array([60])
+        """
+        times = np.asarray(times)
+        calendar = calendar_of(times)
+        require(
+            calendar is not None or not times.size,
+            f"the times of a calendar must be dates, got {times.dtype}; give the field a time "
+            "coordinate of dates or leave the calendar out",
+        )
+        if times.dtype.kind == "M" or not times.size:
+            at = pd.DatetimeIndex(times)
+            days = np.where(at.is_leap_year, 366, 365)
+            share = ((at - at.normalize()) / pd.Timedelta(1, "D")).to_numpy(np.float64)
+            found = (at.day_of_week.to_numpy(), at.day_of_year.to_numpy() - 1, days)
+            return cls(share, *(x.astype(np.int64) for x in found))
+        rows = [
+            (
+                (d.hour * 3600 + d.minute * 60 + d.second + d.microsecond / 1e6) / 86400,
+                d.dayofwk,
+                d.dayofyr - 1,
+            )
+            for d in times
+        ]
+        share, weekday, day = map(np.asarray, zip(*rows, strict=True))
+        leap = {date.year: _days_in_year(date) for date in times}
+        return cls(share, weekday, day, np.array([leap[date.year] for date in times]))
+
+
+def _days_in_year(date: Any) -> int:
+    """Days of the year of a date of cftime."""
+    return int(date.replace(month=12, day=30 if date.calendar == "360_day" else 31).dayofyr)
+
+
+_EPOCH = "microseconds since 1970-01-01"
+
+
+def _cftime() -> Any:
+    # Dates of other calendars come from it, so that it is there.
+    import cftime
+
+    return cftime
+
+
+def _days(values: np.ndarray) -> np.ndarray:
+    return values.astype("M8[D]")
+
+
+def calendar_of(values: np.ndarray) -> str | None:
+    """The calendar of times as CF names it, None where they are no dates.
+
+    >>> calendar_of(np.array(["2024-01-01"], "M8[D]"))
+    'standard'
+    """
+    if values.dtype.kind == "M":
+        return "standard"
+    if values.dtype != object or not values.size:
+        return None
+    own = getattr(values.flat[0], "calendar", None)
+    return None if own is None else _SAME_CALENDAR.get(own, own)
+
+
+def time_text(value: Any) -> str:
+    """A time for people: to the second where that says all, without a clock at midnight.
+
+    >>> time_text(np.datetime64("2024-05-01T06:00", "ns")), time_text(3)
+    ('2024-05-01T06:00', '3')
+    """
+    if isinstance(value, np.datetime64):
+        text = np.datetime_as_string(value, unit="ns").rstrip("0").removesuffix(".")
+        text = text if "." in text else np.datetime_as_string(value, unit="s")
+    elif hasattr(value, "isoformat"):
+        text = value.isoformat()
+    else:
+        return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+    return text.removesuffix(":00").removesuffix("T00:00")
