@@ -8,8 +8,16 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.libraries import one_line, require_library
-from stpatch_jax.data.readers.conventions import space_dims, time_dim, time_order, time_values
+from stpatch_jax.data.libraries import require_library
+from stpatch_jax.data.readers.conventions import (
+    add_note,
+    space_dims,
+    time_dim,
+    time_order,
+    time_values,
+)
+from stpatch_jax.data.readers.decoding import decode_values, zero_fills
+from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.lazy import StackedVariables
 from stpatch_jax.errors import InputError
 
@@ -29,10 +37,12 @@ def open_gridded(
     kind: Literal["netcdf", "zarr", "grib"],
     variables: Sequence[str] | None = None,
     time: str | None = None,
+    missing_values: Sequence[float] = (),
 ) -> xr.DataArray:
     """Opens a gridded file as a field that is read where it is used.
 
-    Packed values are scaled and missing values become NaN as the file's attributes say. Space is
+    Packed values are scaled and missing values become NaN as the file says, see `decode_values`;
+    a fill value 0 of zarr format 2 counts where attributes or xarray wrote it. Space is
     ordered z, y, x by the CF conventions (attributes `axis`, `standard_name`, `units`, then the
     names of the dims). Times with an offset become UTC; unsorted times are sorted, which the
     attribute `time_sorted` tells.
@@ -44,6 +54,7 @@ def open_gridded(
         variables: Variables that become the channels, in this order; by default, all numeric
             ones with a time, sorted by name.
         time: Name of the time dim, where the file does not tell.
+        missing_values: Values that stand for a missing one, in units of the values.
 
     Returns:
         Field [time, *space, channel], with the coordinates of the file, the variable names as
@@ -57,7 +68,8 @@ def open_gridded(
     library, install = _LIBRARIES[kind]
     require_library(library, purpose=f"reading {kind}", install=install)
     name = Path(str(path)).name
-    datasets = [_open(file, kind) for file in files]
+    opened = [_open(file, kind, missing_values) for file in files]
+    datasets = [data for data, _ in opened]
     names = _choose(datasets[0], variables, name)
     dims = _shared_dims(datasets[0], names, name)
     time_name = time_dim(datasets[0], dims, time=time)
@@ -78,6 +90,10 @@ def open_gridded(
         "channel": 1,
     }
     field.attrs = {"source": str(path), **attrs}
+    for note in dict.fromkeys(
+        note for _, notes in opened for at in names for note in notes.get(at, ())
+    ):
+        field = add_note(field, note)
     if (order := time_order(times, name=name)) is not None:
         field = field.isel(time=order).assign_attrs(time_sorted=1)
     return field
@@ -94,7 +110,10 @@ def _files(path: str | Path) -> list[str]:
     return [str(file) for file in inside] or [str(path)]
 
 
-def _open(file: str, kind: str) -> xr.Dataset:
+def _open(
+    file: str, kind: str, missing: Sequence[float] = ()
+) -> tuple[xr.Dataset, dict[str, list[str]]]:
+    """A file with values and times decoded, lazily, and sentences on its variables by name."""
     engine = {"netcdf": "netcdf4", "zarr": "zarr", "grib": "cfgrib"}[kind]
     # cfgrib would write an index file beside the data.
     extra: dict[str, Any] = {"backend_kwargs": {"indexpath": ""}} if kind == "grib" else {}
@@ -102,19 +121,38 @@ def _open(file: str, kind: str) -> xr.Dataset:
         # Dates outside of datetime64[ns] and stores without consolidated metadata are both fine.
         warnings.simplefilter("ignore", xr.SerializationWarning)
         warnings.filterwarnings("ignore", "(?s).*onsolidated", RuntimeWarning)
-        try:
-            data = xr.open_dataset(
-                file, engine=engine, chunks=None, cache=False, decode_timedelta=False, **extra
+        with parsing(file, f"{kind} file"):
+            stored = xr.open_dataset(
+                file, engine=engine, chunks=None, cache=False, decode_cf=False, **extra
             )
-            # Coordinates of one axis are small and needed at once.
-            return data.assign_coords(
-                {at: data[at].load() for at in data.coords if at in data.dims}
-            )
-        except Exception as error:  # Each engine has its own errors.
-            raise InputError(
-                f"{file} must be a readable {kind} file, got {one_line(error)}; restore the file "
-                "or give format="
-            ) from error
+            for name in stored.variables:
+                if name in stored.dims:  # Coordinates of one axis are small and needed at once.
+                    stored[name].load()
+            zeros = _undeclared_zeros(file, stored) if kind == "zarr" else []
+        for name in zeros:
+            del stored[name].attrs["_FillValue"]
+        values, notes = decode_values(stored, default_fills=kind == "netcdf", missing=missing)
+        with parsing(file, f"{kind} file"):
+            data = xr.decode_cf(values, decode_timedelta=False)
+            data = data.assign_coords({n: data[n].load() for n in data.coords if n in data.dims})
+    for name in zeros:
+        notes.setdefault(name, []).append(
+            f"A 0 of {name} is a value, as 0 is what the zarr library itself fills in; "
+            "missing_values 0 says otherwise."
+        )
+    return data, notes
+
+
+def _undeclared_zeros(file: str, stored: xr.Dataset) -> list[str]:
+    """The variables of a zarr store whose fill value 0 stands for no missing value."""
+    if not (suspects := zero_fills(stored)):
+        return []
+    group = require_library("zarr", purpose="reading zarr", install="stpatch_jax[zarr]").open_group(
+        file, mode="r"
+    )
+    if group.metadata.zarr_format != 2:  # An attribute declares missing values there.
+        return []
+    return [name for name in suspects if "_FillValue" not in group[name].attrs]
 
 
 def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> list[str]:
