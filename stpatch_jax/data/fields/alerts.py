@@ -45,6 +45,8 @@ class AlertConfig:
         >>> AlertConfig("above", 0.5, quantile=True).thresholds(rows).tolist()
         [1.0, nan]
         """
+        # NumPy warns of series without a value, which stand for constant ones here.
+        training = np.where(np.isnan(training).all(axis=0), 0, training)
         low, high = np.nanmin(training, axis=0), np.nanmax(training, axis=0)
         fitted = np.full(training.shape[1:], self.threshold, np.float64)
         if self.quantile:

@@ -63,12 +63,15 @@ class Cleaner:
         channels: Names of the channels, in order.
         pipeline: The fitted transforms.
         climatology: Training means by phase, in the units of the field, where the rule needs them.
+        known: Where a series had a training value [*space, channel], bool; None where all had. The
+            others are missing whatever comes later: nothing was fitted to them.
     """
 
     config: CleaningConfig
     channels: tuple[str, ...]
     pipeline: Pipeline
     climatology: Climatology | None = field(default=None)
+    known: np.ndarray | None = field(default=None)
 
     @classmethod
     def fit(
@@ -91,7 +94,7 @@ class Cleaner:
         channels = tuple(str(name) for name in values.channel.values)
         reader = SlabReader(values, cache_bytes=0)
         flat = config.per == "channel"
-        _require_values(reader, rows, channels, block_bytes)
+        known = _ever_known(reader, rows, channels, block_bytes)
 
         def chunks() -> Iterator[np.ndarray]:
             for block in time_blocks(reader, rows, block_bytes=block_bytes):
@@ -102,12 +105,14 @@ class Cleaner:
         pipeline = Pipeline.fit_chunks(
             chunks, config.steps, rows=len(rows) * cells, winsorize=config.winsorize
         )
+        known = None if known.all() else known
         if config.missing != "climatology":
-            return cls(config, channels, pipeline)
+            return cls(config, channels, pipeline, known=known)
         times = values.time.values
         blocks = time_blocks(reader, rows, block_bytes=block_bytes)
         parts = ((as_floats(reader.read(block)), times[block]) for block in blocks)
-        return cls(config, channels, pipeline, Climatology.fit_chunks(parts, phase=config.phase))
+        means = Climatology.fit_chunks(parts, phase=config.phase)
+        return cls(config, channels, pipeline, means, known)
 
     def inputs(
         self, values: np.ndarray, *, times: np.ndarray, cells: tuple[slice, ...] = ()
@@ -128,6 +133,7 @@ class Cleaner:
         pipeline = self._selected(cells, None, values.dtype)
         # What has no logarithm is as good as missing.
         known = np.isfinite(pipeline.transform(values) if logs else values)
+        known &= self.known_at(cells)
         complete = bool(known.all())
         if not complete:
             values = np.where(known, values, np.nan)
@@ -165,7 +171,7 @@ class Cleaner:
         if tuple(channels) != tuple(range(values.shape[-1])):
             values = values[..., channels]
         values = as_floats(values)
-        finite = np.isfinite(values)
+        finite = np.isfinite(values) & self.known_at(cells, channels)
         if not finite.all():
             values = np.where(finite, values, np.nan)
         pipeline = self._selected(cells, tuple(channels), values.dtype)
@@ -181,14 +187,28 @@ class Cleaner:
     ) -> np.ndarray:
         """Scaled predictions [..., *space, channel] in the units of the field, float64.
 
-        Their channels are all of the field by default; `cells` as in `inputs`.
+        Their channels are all of the field by default; `cells` as in `inputs`. A series that never
+        had a training value is NaN, whatever was predicted.
 
         Raises:
             InputError: If the field has no such channel.
         """
         numbers = channel_numbers(self.channels, channels)
         pipeline = self.pipeline.select(channels=numbers, cells=cells)
-        return pipeline.inverse(np.asarray(values, np.float64))
+        values = pipeline.inverse(np.asarray(values, np.float64))
+        known = self.known_at(cells, numbers)
+        return values if known.all() else np.where(known, values, np.nan)
+
+    def known_at(
+        self, cells: tuple[slice, ...] = (), channels: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Where a series had a training value [*space, channel], or [1] if all had, bool.
+
+        Of all channels by default, and of the tile `cells` as in `inputs`.
+        """
+        if self.known is None:
+            return np.ones(1, bool)
+        return self.known[(*cells, ..., slice(None) if channels is None else list(channels))]
 
     def to_dict(self) -> dict[str, Any]:
         """Settings and everything fitted: a tree of dicts of arrays, numbers and words."""
@@ -197,18 +217,20 @@ class Cleaner:
             "channels": list(self.channels),
             "pipeline": self.pipeline.to_dict(),
         }
+        state |= {} if self.known is None else {"known": self.known}
         return state | ({"climatology": self.climatology.to_dict()} if self.climatology else {})
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "Cleaner":
         """Undoes `to_dict`, bit for bit."""
         config = CleaningConfig(**state["config"] | {"steps": tuple(state["config"]["steps"])})
-        climatology = state.get("climatology")
+        climatology, known = state.get("climatology"), state.get("known")
         return cls(
             config,
             tuple(state["channels"]),
             Pipeline.from_dict(state["pipeline"]),
             Climatology.from_dict(climatology) if climatology else None,
+            None if known is None else np.asarray(known, bool),
         )
 
     @cached_property
@@ -278,22 +300,27 @@ def channel_numbers(channels: Sequence[str], names: Sequence[str] | None) -> tup
     return tuple(channels.index(name) for name in (channels if names is None else names))
 
 
-def _require_values(
+def _ever_known(
     reader: SlabReader, rows: range, channels: Sequence[str], block_bytes: int
-) -> None:
-    """Refuses a channel that is missing throughout, stopping at the first block without gaps."""
-    filled = np.zeros(len(channels), bool)
+) -> np.ndarray:
+    """Where a series has a value in some rows [*space, channel], up to the block that fills all.
+
+    Raises:
+        InputError: A channel is missing throughout.
+    """
+    known = np.zeros(reader.field.shape[1:], bool)
     for block in time_blocks(reader, rows, block_bytes=block_bytes):
-        known = np.isfinite(as_floats(reader.read(block)))
-        filled |= known.reshape(-1, len(channels)).any(axis=0)
-        if filled.all():
-            return
+        known |= np.isfinite(as_floats(reader.read(block))).any(axis=0)
+        if known.all():
+            return known
+    filled = known.reshape(-1, len(channels)).any(axis=0)
     missing = [name for name, there in zip(channels, filled, strict=True) if not there]
     require(
-        False,
+        not missing,
         f"every channel must have a value among the {len(rows)} training rows, got none for "
         f"{', '.join(missing)}; leave it out or use other rows",
     )
+    return known
 
 
 # Makes the median absolute deviation of normal numbers their standard deviation.
