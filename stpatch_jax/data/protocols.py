@@ -30,6 +30,7 @@ class InputAxes:
         unit: Unit of the values.
         zero: What a value of 0, which stands in place of what is hidden, means.
         words: Of texts the words at the times of the example.
+        known: Bool [*space], False in cells of which nothing is ever known; None knows all.
     """
 
     dims: tuple[str, ...] | None = None
@@ -38,6 +39,7 @@ class InputAxes:
     unit: str = "standard deviations of the training rows"
     zero: str = "the mean of the training rows"
     words: Sequence[str] | None = None
+    known: np.ndarray | None = None
 
 
 class Data(Protocol):

@@ -15,7 +15,7 @@ from stpatch_jax.data import open_field
 from stpatch_jax.data.fields.cleaning import check_field
 from stpatch_jax.data.fields.writers import channel_units, forecast_coords
 from stpatch_jax.data.readers import require_library
-from stpatch_jax.errors import InputError, check_range
+from stpatch_jax.errors import InputError, check_range, require
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
 from stpatch_jax.inference.store import LAYOUT, RegionStore
@@ -44,6 +44,7 @@ def predict_field(
     horizon: int | None = None,
     prepare: Prepare | None = None,
     restore: Restore | None = None,
+    known: np.ndarray | None = None,
     channels: Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
     attrs: Mapping[str, str] | None = None,
@@ -77,6 +78,8 @@ def predict_field(
             each window along time, of any number of rows, which `fn` gets in windows of space. For
             what may not look beyond a window, such as filling gaps. By default the windows.
         restore: What the host makes of predictions; by default nothing.
+        known: Bool [*space, channel] of the target, False where nothing is known that a prediction
+            could come from, such as land in a sea: there it is NaN. By default True.
         channels: Names of the predicted channels, which become variables; by default those of the
             field.
         units: Units by channel; by default those of the field for channels of the same name.
@@ -106,6 +109,7 @@ def predict_field(
         options={"blend": blend, "scale": scale, "horizon": horizon},
         prepare=prepare,
         restore=restore,
+        known=known,
         channels=channels,
         extents=region,
     )
@@ -140,6 +144,7 @@ class _Job:
     options: dict[str, Any]
     prepare: Prepare | None
     restore: Restore | None
+    known: np.ndarray | None
     regions: Regions
     layout: Layout
     names: tuple[str, ...]
@@ -155,6 +160,7 @@ class _Job:
         options: dict[str, Any],
         prepare: Prepare | None,
         restore: Restore | None,
+        known: np.ndarray | None,
         channels: Sequence[str] | None,
         extents: Sequence[int | None] | None,
     ) -> "_Job":
@@ -194,7 +200,14 @@ class _Job:
                 f"{', '.join(names)}; give channels="
             )
         dtype = np.dtype(np.float32) if output.dtype.itemsize < 4 else output.dtype
-        return cls(fn, field, options, prepare, restore, regions, layout, names, dtype)
+        if known is not None:
+            shape = (*layout.shape(padded=False)[1 if horizon is None else 2 :], len(names))
+            require(
+                known.shape == shape,
+                f"known must be [*space, channel] of the target, {shape}, got {known.shape}; give "
+                "one bool for each",
+            )
+        return cls(fn, field, options, prepare, restore, known, regions, layout, names, dtype)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -227,7 +240,11 @@ class _Job:
         values = values if self.prepare is None else values.squeeze(1)
         values = values if self.restore is None else self.restore(values)
         parts = [axis.own(piece) for axis, piece in self.regions.pieces(number)]
-        return values[self._with_leads(parts, slice(None))]
+        values = values[self._with_leads(parts, slice(None))]
+        if self.known is None:
+            return values
+        cells = self.where(number)[1 if self.layout.lead is None else 2 :]
+        return np.where(self.known[cells], values, np.nan).astype(values.dtype, copy=False)
 
 
 def _input(

@@ -91,6 +91,23 @@ def test_forecasts_have_valid_times_and_units(tmp_path):
     np.testing.assert_allclose(found.t2m, np.stack([last + 1, last + 2], 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("horizon", [None, 3])
+def test_where_nothing_is_known_the_result_is_missing(horizon, tmp_path):
+    field = small_field((12, 8, 8))
+    known = np.random.default_rng(0).random((8, 8, 2)) < 0.6
+    given: Any = {"horizon": horizon, "region": (3, 4, 4), "progress": False}
+    for name, of in {"all": None, "some": known}.items():
+        predict_field(jnp.tanh, field, tmp_path / f"{name}.zarr", (3, 4, 4), known=of, **given)
+    whole, found = (
+        opened(tmp_path / name).to_dataarray("channel").transpose(..., "channel").values
+        for name in ("all.zarr", "some.zarr")
+    )
+    assert np.isfinite(whole).all()
+    np.testing.assert_array_equal(found, np.where(known, whole, np.nan))
+    with pytest.raises(InputError, match=r"target, \(8, 8, 2\), got \(8, 8, 1\)"):
+        predict_field(jnp.tanh, field, tmp_path / "x.zarr", (3, 4, 4), known=known[..., :1])
+
+
 def test_what_the_host_prepares_and_restores_knows_one_window_only(tmp_path):
     field = small_field((11, 6, 8))
     spec = WindowSpec((3, 4, 4), stride=(2, 2, 4))

@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase, interpolate
-from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
+from stpatch_jax.data.fields.slabs import SlabReader, known_counts, time_blocks
 from stpatch_jax.data.transforms.cleaning import forward_fill, nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline, StepName
-from stpatch_jax.errors import check_choice, check_range, check_size, require
+from stpatch_jax.errors import check_choice, check_range, check_size, listed, require
 
 MissingRule = Literal["forward_fill", "interpolate", "climatology", "leave"]
 
@@ -133,7 +133,7 @@ class Cleaner:
         pipeline = self._selected(cells, None, values.dtype)
         # What has no logarithm is as good as missing.
         known = np.isfinite(pipeline.transform(values) if logs else values)
-        known &= self.known_at(cells)
+        known &= self.known_at(cells=cells)
         complete = bool(known.all())
         if not complete:
             values = np.where(known, values, np.nan)
@@ -171,7 +171,7 @@ class Cleaner:
         if tuple(channels) != tuple(range(values.shape[-1])):
             values = values[..., channels]
         values = as_floats(values)
-        finite = np.isfinite(values) & self.known_at(cells, channels)
+        finite = np.isfinite(values) & self.known_at(cells=cells, channels=channels)
         if not finite.all():
             values = np.where(finite, values, np.nan)
         pipeline = self._selected(cells, tuple(channels), values.dtype)
@@ -196,11 +196,11 @@ class Cleaner:
         numbers = channel_numbers(self.channels, channels)
         pipeline = self.pipeline.select(channels=numbers, cells=cells)
         values = pipeline.inverse(np.asarray(values, np.float64))
-        known = self.known_at(cells, numbers)
+        known = self.known_at(cells=cells, channels=numbers)
         return values if known.all() else np.where(known, values, np.nan)
 
     def known_at(
-        self, cells: tuple[slice, ...] = (), channels: Sequence[int] | None = None
+        self, *, cells: tuple[slice, ...] = (), channels: Sequence[int] | None = None
     ) -> np.ndarray:
         """Where a series had a training value [*space, channel], or [1] if all had, bool.
 
@@ -303,22 +303,17 @@ def channel_numbers(channels: Sequence[str], names: Sequence[str] | None) -> tup
 def _ever_known(
     reader: SlabReader, rows: range, channels: Sequence[str], block_bytes: int
 ) -> np.ndarray:
-    """Where a series has a value in some rows [*space, channel], up to the block that fills all.
+    """Where a series has a value in some rows [*space, channel], bool.
 
     Raises:
         InputError: A channel is missing throughout.
     """
-    known = np.zeros(reader.field.shape[1:], bool)
-    for block in time_blocks(reader, rows, block_bytes=block_bytes):
-        known |= np.isfinite(as_floats(reader.read(block))).any(axis=0)
-        if known.all():
-            return known
-    filled = known.reshape(-1, len(channels)).any(axis=0)
-    missing = [name for name, there in zip(channels, filled, strict=True) if not there]
+    known = np.asarray(known_counts(reader, rows, block_bytes=block_bytes) > 0)
+    missing = [name for at, name in enumerate(channels) if not known[..., at].any()]
     require(
         not missing,
         f"every channel must have a value among the {len(rows)} training rows, got none for "
-        f"{', '.join(missing)}; leave it out or use other rows",
+        f"{listed(missing)}; leave it out by data.variables, or give a file with more rows",
     )
     return known
 

@@ -18,6 +18,7 @@ from stpatch_jax.data.fields.climatology import (
 )
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.rolling import rolling_weight
+from stpatch_jax.data.fields.series import series_names, with_known_series, without_series
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.file_config import FileConfig
@@ -28,7 +29,7 @@ from stpatch_jax.data.protocols import (
     WindowProblem,
     chosen_split,
 )
-from stpatch_jax.data.readers.conventions import notes_of
+from stpatch_jax.data.readers.conventions import add_note, notes_of
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.splits import check_shares, split_by_rows, splits_report
 from stpatch_jax.errors import check_size, require
@@ -131,6 +132,7 @@ class FieldConfig(FileConfig, DataConfig):
                 for a context.
         """
         field, cleaner = self.open(path), Cleaner.from_dict(state)
+        field = without_series(field, state.get("series_dropped", ()))
         names = tuple(str(name) for name in field.channel.values)
         require(
             names == cleaner.channels,
@@ -145,6 +147,9 @@ class FieldConfig(FileConfig, DataConfig):
             f"{path} must have the {past} rows that a forecast needs, got {len(field)}; give a "
             "longer file",
         )
+        if field.shape[1:-1] != tuple(state["space"]):
+            # What was known where says nothing of other places.
+            cleaner = replace(cleaner, known=None)
         report = _report(path, field)
         splits = {EVERYTHING: range(past, len(field) + self.horizon)}
         return FieldData(self, field, cleaner, splits, report, means)
@@ -153,7 +158,7 @@ class FieldConfig(FileConfig, DataConfig):
         self, path: str, field: xr.DataArray, state: Mapping[str, Any], *, tiles: bool
     ) -> None:
         own, cells, dims = tuple(state["space"]), field.shape[1:-1], field.dims[1:-1]
-        series, known = _series_names(field), state.get("series")
+        series, known = series_names(field), state.get("series")
         require(
             series is None or series == known,
             f"{path} must have the series of the run in their order, {_short(known or [])}, "
@@ -224,14 +229,6 @@ def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
     return {"source": str(source), "rows": len(field), "dims": dims, "notes": notes, "splits": {}}
 
 
-def _series_names(field: xr.DataArray) -> list[str] | None:
-    """The names of a panel's series; None for a field whose cells have no names."""
-    if field.ndim != 3 or field.dims[1] not in field.coords:
-        return None
-    names = field[field.dims[1]].values
-    return list(map(str, names)) if names.dtype.kind in "UO" else None
-
-
 def _short(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
@@ -262,6 +259,8 @@ class FieldData(WindowProblem):
     def of(cls, values: xr.DataArray, config: FieldConfig) -> "FieldData":
         """Builds the problem from a field that is already open.
 
+        Named series with fewer than a horizon of training values are dropped, with a warning.
+
         Raises:
             InputError: If a span is too short for one window or a channel has no training value.
         """
@@ -270,9 +269,17 @@ class FieldData(WindowProblem):
         test = rows - int(rows * config.test_share)
         spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
         splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
+        # A horizon of values, of which a loss and a scale can be made.
+        least = max(2, config.horizon)
+        values, dropped = with_known_series(values, range(train), least=least)
         cleaner = Cleaner.fit(values, range(train), config.cleaning)
+        if cleaner.known is not None:
+            unknown = cleaner.known.size - np.count_nonzero(cleaner.known)
+            note = f"{unknown} of {cleaner.known.size} cells have no value in the training rows"
+            values = add_note(values, f"{note}: they are not scored, and their forecasts missing.")
         report = _report(values.attrs.get("source", config.path), values)
         report["splits"] = splits_report(splits, values.time.values, horizon=config.horizon)
+        report |= {"series_dropped": dropped} if dropped else {}
         return cls(config, values, cleaner, splits, report)
 
     @property
@@ -299,7 +306,7 @@ class FieldData(WindowProblem):
 
         A panel is a field with one space axis whose coordinate holds names.
         """
-        if names := _series_names(self.field):
+        if names := series_names(self.field):
             whole = slice(None)
             return {name: (whole, whole, slice(i, i + 1)) for i, name in enumerate(names)}
         return {
@@ -399,8 +406,10 @@ class FieldData(WindowProblem):
     def state(self) -> dict[str, Any]:
         """The fitted cleaning, the extent of space, and what inputs need else."""
         state = {**self.cleaner.to_dict(), "space": list(self.field.shape[1:-1])}
-        names = _series_names(self.field)
+        names = series_names(self.field)
         state |= {"series": names} if names else {}
+        dropped = self.report.get("series_dropped")
+        state |= {"series_dropped": dropped} if dropped else {}
         return state | ({"means": self.means.to_dict()} if self.means else {})
 
     def input_axes(self, split: str, number: int) -> InputAxes:
@@ -414,7 +423,9 @@ class FieldData(WindowProblem):
         dims = tuple(map(str, self.field.dims[1:-1]))
         coords = {dim: self.field[dim].variable for dim in dims if dim in self.field.coords}
         times = self.timeline[row - self.context : row]
-        return InputAxes(dims, {**coords, "time": times}, channels)
+        known = self.cleaner.known
+        known = None if known is None else known.any(axis=-1)
+        return InputAxes(dims, {**coords, "time": times}, channels, known=known)
 
     @cached_property
     def means(self) -> Climatology | None:

@@ -140,6 +140,27 @@ def cell_blocks(
     yield from itertools.product(*axes)
 
 
+def known_counts(
+    reader: SlabReader,
+    rows: range,
+    *,
+    enough: int = 1,
+    among: np.ndarray | bool = True,
+    block_bytes: int = 2**26,
+) -> np.ndarray:
+    """How many values of each series are finite in some rows [*space, channel], int64.
+
+    It reads block by block and stops as soon as every series, `among` those asked for, has `enough`
+    of them, so that what has few gaps costs one block.
+    """
+    counts = np.zeros(reader.field.shape[1:], np.int64)
+    for block in time_blocks(reader, rows, block_bytes=block_bytes):
+        counts += np.isfinite(reader.read(block)).sum(axis=0)
+        if ((counts >= enough) | np.logical_not(among)).all():
+            break
+    return counts
+
+
 def _chunk_shape(field: xr.DataArray, chunks: Mapping[str, int] | None) -> tuple[int, ...] | None:
     """Cells per chunk along each axis, None if the field is not stored in chunks."""
     if chunks is None:

@@ -128,10 +128,13 @@ def channel_units(field: xr.DataArray) -> dict[str, str]:
 def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
     """Writes forecasts, see `forecast_dataset`, as one row per initial time, lead time and place.
 
+    Where every channel is missing, as over land in a sea, there is no row.
+
     Raises:
         InputError: If the file cannot be written; then nothing is changed.
     """
-    table = forecasts.to_dataframe().reset_index()
+    names = [str(name) for name in forecasts.data_vars]
+    table = forecasts.to_dataframe().dropna(subset=names, how="all").reset_index()
     first = ["init_time", "lead_time", "valid_time"]
     write_table(path, table[first + [name for name in table.columns if name not in first]])
 

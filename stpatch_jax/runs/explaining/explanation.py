@@ -145,6 +145,9 @@ class _Explanation:
                 self.tests[name].correlation,
             )
             maps[name] = values.assign_attrs(faithfulness=faithful, correlation=correlation)
+            if (masked := self.question.masked) is not None:
+                shown = xr.DataArray(~masked, dims=self.question.field.dims[:-1])
+                maps[name] = maps[name].where(shown)
         attrs = {**run.identity, "explained": self.question.title}
         return xr.Dataset({"input": self.question.shown, **maps, **self.tables}, attrs=attrs)
 

@@ -17,7 +17,7 @@ from stpatch_jax.data import Batch, FieldData
 from stpatch_jax.data.fields.describing import told
 from stpatch_jax.metrics import EventCounts, brier_score
 from stpatch_jax.plotting.style import colour_limits
-from stpatch_jax.runs.judging.forecast import ForecastJudge
+from stpatch_jax.runs.judging.forecast import ForecastJudge, Values
 from stpatch_jax.runs.judging.judge import Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Forecast
@@ -124,6 +124,16 @@ class FieldJudge(ForecastJudge):
             numbers = np.unique(np.linspace(0, count - 1, windows).astype(int))
             shows["past"] = Shows(numbers.tolist(), _past)
         return shows
+
+    def shown(self, name: str, values: Values) -> Values:
+        """The cell next to the middle of a series of which something is known."""
+        known = self.data.cleaner.known_at()
+        if known.all():
+            return super().shown(name, values)
+        at = self.data.series[name]
+        known = known[None, None][at][0, 0]
+        far = np.square(np.argwhere(known) - np.array(known.shape) // 2).sum(axis=1)
+        return values[at][(slice(None), slice(None), *np.argwhere(known)[far.argmin()])]
 
     def _mapped(self, batch: Batch, answers: Tree) -> Tree:
         """Of the first channel the truth and the forecast at the first, middle and last lead."""

@@ -100,8 +100,16 @@ class ForecastJudge(Judge):
 
     def _middles(self, values: np.ndarray) -> np.ndarray:
         """The cell in the middle of each drawn series [n, series, time]."""
-        series = itertools.islice(self.data.series.values(), _MOST_SERIES)
-        return np.stack([_middle(values[at]) for at in series], axis=1)
+        names = itertools.islice(self.data.series, _MOST_SERIES)
+        return np.stack([self.shown(name, values) for name in names], axis=1)
+
+    def shown(self, name: str, values: Values) -> Values:
+        """The cell of a series that is drawn and explained, the middle one.
+
+        Of arrays [n, time, *space, channel] it is [n, time].
+        """
+        part = values[self.data.series[name]]
+        return part[(slice(None), slice(None), *(size // 2 for size in part.shape[2:]))]
 
     def header(self) -> dict[str, Any]:
         """Steps of the context and of the horizon."""
@@ -180,7 +188,7 @@ class ForecastJudge(Judge):
             return predicted[..., task.config.quantiles.index(level)]
 
         def answer(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-            return _middle(forecast(model, inputs)[series[name]])[:, lead - 1]
+            return self.shown(name, forecast(model, inputs))[:, lead - 1]
 
         def quality(model: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
             axes = tuple(range(1, inputs["target"].ndim))
@@ -200,6 +208,7 @@ class ForecastJudge(Judge):
             fixed={key: example[key] for key in others},
             quality=quality,
             judged=(*others, "target", "target_mask"),
+            masked=asked.unknown,
             title=f"{asked.name}: {what} of {name} at lead {lead}, {when}",
             unit="scaled units",
             reads="last" if task.config.time == "last" else "mean",
@@ -303,11 +312,6 @@ def _rules_by_lead(errors: Mapping[str, Any]) -> list[str]:
         return []
     table = markdown_table(["lead", *names], _by_lead([errors[name]["rmse"] for name in names]))
     return [f"RMSE ({errors['unit']}) by lead time (rows):", "", *table, ""]
-
-
-def _middle(values: Values) -> Values:
-    """The middle cell of arrays [n, time, *space, channel]: [n, time]."""
-    return values[(slice(None), slice(None), *(size // 2 for size in values.shape[2:]))]
 
 
 def error_figure(test: Mapping[str, Any]) -> Figure:

@@ -175,6 +175,13 @@ class Asked:
                 f"{flag} must be left out of a question on {what}, got {value!r}; leave it out",
             )
 
+    @property
+    def unknown(self) -> np.ndarray | None:
+        """True in cells of the input (time, *space) of which nothing is ever known, None if all."""
+        if (known := self.axes.known) is None:
+            return None
+        return np.broadcast_to(~known, (len(self.axes.coords["time"]), *known.shape))
+
     def field(self, values: np.ndarray) -> xr.DataArray:
         """The input [time, *space, channel] with its coordinates; axes that have none count."""
         axes = self.axes

@@ -1,6 +1,7 @@
 """Forecasts of fields by regions: the example of every window as in training, tiles of space."""
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jax.tree_util import Partial
 
 from stpatch_jax.data import FieldData, write_csv
 from stpatch_jax.data.fields.cleaning import as_floats
+from stpatch_jax.data.fields.slabs import SlabReader, known_counts
 from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.errors import require
 from stpatch_jax.files import replaced
@@ -32,6 +34,9 @@ class FieldPredictor(Predictor):
     `.csv` is written out of such a store. A field of the space that the run was trained on is taken
     whole. Over a larger one the model is tiled, in windows of that space which overlap by half and
     are blended.
+
+    A series has a forecast where it had a value in training and has one in the rows of the file
+    that the forecasts are made from; elsewhere, as over land, it is missing.
     """
 
     suffixes = (".zarr", ".nc", *Predictor.suffixes)
@@ -51,8 +56,11 @@ class FieldPredictor(Predictor):
         every = request.every or 1
         count = (len(field) - self._past) // every + 1
         written = f"{count} forecast{'s' * (count > 1)} of {self.data.horizon} time steps: {target}"
+        known = self._known(field)
+        if none := known.size - np.count_nonzero(known):
+            written += f"; missing for {none} of {known.size} series, of which nothing is known"
         if target.suffix == ".zarr":
-            complete = self._forecast(field, target, every)
+            complete = self._forecast(field, target, every, known)
             return written if complete else f"other processes are still at work: {target}"
         require(
             request.process_count in (None, 1),
@@ -61,7 +69,7 @@ class FieldPredictor(Predictor):
         )
         beside = tempfile.TemporaryDirectory
         with replaced(target) as part, beside(dir=target.parent, prefix=".") as folder:
-            self._forecast(field, store := Path(folder, "forecasts.zarr"), every)
+            self._forecast(field, store := Path(folder, "forecasts.zarr"), every, known)
             with xr.open_zarr(store, chunks=None) as forecasts:
                 whole = forecasts.load()
             del whole.attrs[LAYOUT]
@@ -78,7 +86,22 @@ class FieldPredictor(Predictor):
         """Rows that a forecast needs."""
         return self.data.splits[EVERYTHING].start
 
-    def _forecast(self, field: xr.DataArray, store: Path, every: int) -> bool:
+    def _known(self, field: xr.DataArray) -> np.ndarray:
+        """Where there is a forecast [*space, channel]; warns where the run knew more."""
+        trained = np.broadcast_to(self.data.cleaner.known_at(), field.shape[1:])
+        rows, reader = range(len(field)), SlabReader(field, cache_bytes=0)
+        there = known_counts(reader, rows, among=trained) > 0
+        lost = int(np.count_nonzero(trained & ~there))
+        if lost and field.shape[1:-1] == tuple(self.run.state["space"]):
+            warnings.warn(
+                f"{self.request.source} has no value of {lost} of {there.size} series, which the "
+                f"run knows, in the {len(rows)} rows that forecasts are made from; theirs are "
+                "missing",
+                stacklevel=3,
+            )
+        return trained & there
+
+    def _forecast(self, field: xr.DataArray, store: Path, every: int, known: np.ndarray) -> bool:
         same = ("process_index", "process_count", "progress")
         return predict_field(
             self._function(),
@@ -88,6 +111,7 @@ class FieldPredictor(Predictor):
             horizon=self.data.horizon,
             prepare=self._inputs(every),
             restore=self.data.cleaner.inverse,
+            known=None if known.all() else known,
             attrs=self.run.identity,
             **{name: getattr(self.request, name) for name in same},
         )

@@ -210,6 +210,62 @@ def test_a_larger_field_is_tiled(placeless, tmp_path):
         np.testing.assert_allclose(found.t2m.isel(part), cut.t2m, rtol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def sea(tmp_path_factory):
+    """A run on a map of which one cell was never known, and the other five."""
+    folder = tmp_path_factory.mktemp("sea")
+    write_sea(folder / "train.nc", land=[(0, 1)])
+    data = FieldConfig(
+        context=CONTEXT, horizon=HORIZON, cleaning=CleaningConfig(per="channel"), mask_channel=True
+    )
+    trained(folder, data, ForecastConfig())
+    return folder / "run"
+
+
+def write_sea(path, *, land, **options):
+    write_map(path, **options)
+    with xr.open_dataset(path) as opened:
+        field = opened.load()
+    for cell in land:
+        field.t2m[:, *cell] = np.nan
+    field.to_netcdf(path)
+
+
+def test_land_stays_missing_whatever_a_file_says_of_it(sea, tmp_path):
+    write_map(tmp_path / "new.nc", rows=20, seed=2)  # with values where the run knew none
+    said = predict(sea, str(tmp_path / "new.nc"), tmp_path / "f.nc", progress=False)
+    assert said.endswith("missing for 1 of 6 series, of which nothing is known")
+    with xr.open_dataset(tmp_path / "f.nc") as opened:
+        missing = opened.t2m.isnull().values
+    assert missing[..., 0, 1].all()
+    assert missing.sum() == HORIZON
+    predict(sea, str(tmp_path / "new.nc"), tmp_path / "f.csv", progress=False)
+    table = pd.read_csv(tmp_path / "f.csv")
+    assert len(table) == 5 * HORIZON
+    assert table.t2m.notna().all()
+    assert not ((table.latitude == 0) & (table.longitude == 1)).any()
+
+
+def test_a_cell_without_a_value_to_forecast_from_has_no_forecast(sea, tmp_path):
+    write_sea(tmp_path / "gone.nc", land=[(0, 1), (1, 2)], rows=20)
+    source = str(tmp_path / "gone.nc")
+    with pytest.warns(
+        UserWarning, match="no value of 1 of 6 series, which the run knows, in the 6"
+    ):
+        predict(sea, source, tmp_path / "f.zarr", progress=False)
+    found = xr.open_zarr(tmp_path / "f.zarr").t2m.isnull().values
+    assert found[..., 1, 2].all()
+    assert found.sum() == 2 * HORIZON
+
+
+@pytest.mark.slow
+def test_a_tiled_field_is_missing_where_its_file_is(sea, tmp_path):
+    write_sea(tmp_path / "wide.nc", land=[(0, 0), (4, 7)], rows=12, space=(5, 8))
+    predict(sea, str(tmp_path / "wide.nc"), tmp_path / "f.zarr", every=1, progress=False)
+    found = xr.open_zarr(tmp_path / "f.zarr").t2m.isnull().all(("init_time", "lead_time")).values
+    assert np.argwhere(found).tolist() == [[0, 0], [4, 7]]
+
+
 PROGRAM = """
 import sys, time
 from stpatch_jax import cli
