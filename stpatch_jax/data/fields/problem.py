@@ -424,7 +424,7 @@ class FieldData(WindowProblem):
         coords = {dim: self.field[dim].variable for dim in dims if dim in self.field.coords}
         times = self.timeline[row - self.context : row]
         known = self.cleaner.known
-        known = None if known is None else known.any(axis=-1)
+        known = None if known is None else np.asarray(known.any(axis=-1))
         return InputAxes(dims, {**coords, "time": times}, channels, known=known)
 
     @cached_property

@@ -39,7 +39,7 @@ def test_what_had_no_training_value_is_missing_in_inputs_targets_and_outputs(gap
     values = np.random.default_rng(1).uniform(1, 9, (9, 3, 2, 2))
     values[:5][gaps] = np.nan
     values[0, 0, 0] = 1.0  # Each channel has a value.
-    known = np.isfinite(values[:5]).any(axis=0)
+    known = np.asarray(np.isfinite(values[:5]).any(axis=0))
     coords = {"time": np.arange(9), "channel": ["a", "b"]}
     field = xr.DataArray(values, coords, ("time", "y", "x", "channel"))
     fitted = Cleaner.fit(field, range(5), CleaningConfig(per=per, steps=steps))

@@ -1,4 +1,4 @@
-"""A map with land: it is not scored, the plots are of cells that are known, and maps leave it out."""
+"""A map with land: it is not scored, plots are of cells that are known, and maps leave it out."""
 
 import numpy as np
 import pandas as pd
