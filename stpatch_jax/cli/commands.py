@@ -21,20 +21,24 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import jax
 import tyro
 
 from stpatch_jax.cli.patches import PatchesConfig, inspect_patches
+from stpatch_jax.cli.words import in_flags
+from stpatch_jax.data import FileConfig
 from stpatch_jax.errors import InputError, check_choice, require
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.runs.config import RunConfig
+from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ExplainConfig, explain_run
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.run import evaluate, train
 from stpatch_jax.runs.searching import read_space, search, table
+from stpatch_jax.runs.values import from_values
 from stpatch_jax.training import processes
 
 Flags = TypeVar("Flags")
@@ -44,12 +48,17 @@ _HELP = ("-h", "--help")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 2 for a mistake of the user, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    own = _own_flags(arguments[0]) if arguments else ()
+
+    def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {in_flags(str(message), own=own)}", file=sys.stderr)
+
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _print_warning
+            warnings.showwarning = print_warning
             return _run(arguments)
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(in_flags(str(error), own=own), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -70,10 +79,6 @@ def _run(arguments: list[str]) -> int:
     if text is not None:
         print(text)
     return 0
-
-
-def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def _recipes(arguments: list[str]) -> str:
@@ -260,6 +265,7 @@ class _Predict:
         input: The file, folder or URL to predict, of the same kind as the run's data.
         output: The .csv or .csv.gz to make; of a field also .zarr, written region by region, which
             the same command goes on with, or .nc.
+        data: How this file is read; by default as those of the run.
         every: Forecast at every so many rows; without it once, what follows the last row.
         process_count: How many processes share a .zarr output, each with this command.
         process_index: Which of them this is, from 0.
@@ -268,15 +274,36 @@ class _Predict:
     run: tyro.conf.Positional[Path]
     input: tyro.conf.Positional[str]
     output: tyro.conf.Positional[Path]
+    data: Any
     every: int | None = None
     process_count: int | None = None
     process_index: int | None = None
 
 
 def _predict(arguments: list[str]) -> str:
-    flags = {**vars(_parsed(_Predict, "predict", arguments))}
-    run, source, target = (flags.pop(name) for name in ("run", "input", "output"))
-    return predict(run, source, target, **flags)
+    known = _reading(arguments)
+    start = _Predict(tyro.MISSING, tyro.MISSING, tyro.MISSING, known)
+    flags = {**vars(_parsed(_Predict, "predict", arguments, default=start))}
+    run, source, target, data = (flags.pop(name) for name in ("run", "input", "output", "data"))
+    told = {name: of for name, of in vars(data).items() if of != getattr(known, name)}
+    return predict(run, source, target, told=told, **flags)
+
+
+def _reading(arguments: list[str]) -> Any:
+    """The settings of a run that tell how a file is read, as a dataclass of these alone.
+
+    Where the arguments name no run, which is refused later, they are those of any file.
+    """
+    config: Any = FileConfig()
+    with contextlib.suppress(InputError, StopIteration):
+        run = next(word for word in arguments if not word.startswith("-"))
+        config = from_values(RunConfig, RunDirectory(run).config()).data
+    hints, bases = get_type_hints(type(config)), type(config).__mro__
+    fields = [(name, hints[name], getattr(config, name)) for name in config.reading]
+    kind = dataclasses.make_dataclass("Reading", [field[:2] for field in fields], frozen=True)
+    told = ((inspect.getdoc(base) or "").partition("Attributes:\n")[2] for base in bases)
+    kind.__doc__ = "Settings.\n\nAttributes:\n" + "\n".join(of.partition("\n\n")[0] for of in told)
+    return kind(**{name: value for name, _, value in fields})
 
 
 def _explain(arguments: list[str]) -> str:
@@ -286,6 +313,18 @@ def _explain(arguments: list[str]) -> str:
 
 def _patches(arguments: list[str]) -> str:
     return inspect_patches(_parsed(PatchesConfig, "patches", arguments))
+
+
+def _own_flags(command: str) -> list[str]:
+    """Names of the flags that a command has beside those of a configuration."""
+    kinds: dict[str, Any] = {
+        "train": _Train,
+        "search": _Search,
+        "predict": _Predict,
+        "explain": ExplainConfig,
+        "patches": PatchesConfig,
+    }
+    return [each.name for each in dataclasses.fields(kinds[command])] if command in kinds else []
 
 
 _EACH = (_recipes, _train, _search, _evaluate, _predict, _explain, _patches)

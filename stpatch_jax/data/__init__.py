@@ -16,7 +16,7 @@ from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.fields.writers import forecast_dataset, write_csv, write_table
-from stpatch_jax.data.file_config import FileConfig
+from stpatch_jax.data.file_config import FileConfig, TableConfig
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.labelled.clips import LabelledClips, LabelledClipsConfig, resized
 from stpatch_jax.data.labelled.fields import (
@@ -115,6 +115,7 @@ __all__ = [
     "Sampler",
     "SlabReader",
     "Source",
+    "TableConfig",
     "TextData",
     "Transform",
     "UnlabelledFields",

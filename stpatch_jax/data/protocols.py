@@ -4,7 +4,7 @@ import abc
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -282,6 +282,9 @@ class DataConfig(abc.ABC):
 
     path: str | None = None
 
+    reading: ClassVar[tuple[str, ...]] = ()
+    """Names of the settings that tell how a file is read: another file may need others."""
+
     @abc.abstractmethod
     def load(self) -> Data:
         """Reads the data, cleans and splits them and fits their scaling to the training rows.
@@ -298,7 +301,7 @@ class DataConfig(abc.ABC):
         """
         raise InputError(
             f"data must be a data set for {type(self).__name__}, which reads files alone, got "
-            f"{type(values).__name__}; give what its load() would give, or --data.path FILE"
+            f"{type(values).__name__}; give what its load() would give, or name a file by data.path"
         )
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
@@ -328,7 +331,9 @@ class DataConfig(abc.ABC):
             InputError: There is no path, or the catalog's file cannot be had.
         """
         if self.path is None:
-            raise InputError("data.path must name the data, got none; give --data.path FILE")
+            raise InputError(
+                "data.path must name the data, got none; give the path of a file, folder or URL"
+            )
         return located(self.path)
 
 

@@ -44,14 +44,14 @@ class RunDirectory:
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise InputError(
                 f"the run directory {self.path} must be empty or hold a run, got something else; "
-                "choose another --workdir"
+                "choose another workdir="
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"the run directory {self.path} must be writable, got {error}; choose another "
-                "--workdir"
+                "workdir="
             ) from error
         self.write_json(self.config_file, config)
 
@@ -66,7 +66,7 @@ class RunDirectory:
             name, old, new = changed
             raise InputError(
                 f"the run in {self.path} must go on with {name} = {old!r}, got {new!r}; repeat its "
-                "command (only --train.steps may grow) or choose another --workdir"
+                "command (only train.steps may grow) or choose another workdir="
             )
 
     def config(self) -> dict[str, Any]:

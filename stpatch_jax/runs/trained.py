@@ -6,16 +6,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.data import Data
+from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.protocols import digest_of
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, listed, require
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.values import from_values, with_arrays
@@ -123,19 +123,28 @@ class TrainedRun:
             parts.append(jax.device_get(self._answers(model, part)))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
 
-    def data(self, *, path: str | None = None, values: Data | InMemory | None = None) -> Data:
+    def data(
+        self,
+        *,
+        path: str | None = None,
+        told: Mapping[str, Any] | None = None,
+        values: Data | InMemory | None = None,
+    ) -> Data:
         """The data that the run was trained on, or another file of the same kind.
 
         Args:
             path: The other file, folder or URL: a data set whose only split is `EVERYTHING`, with
                 what was fitted to the training rows.
+            told: How the other file is read where that differs from the run's: some of the settings
+                that `config.data.reading` names.
             values: The data of the run where they are in memory, as in `train`.
 
         Raises:
             InputError: The data cannot be read, or those of the run have changed since.
         """
         if path is not None:
-            return self.config.data.for_inputs(self.task.inputs).restore(path, self.state)
+            config = with_settings(self.config.data, told or {})
+            return config.for_inputs(self.task.inputs).restore(path, self.state)
         data = data_of(self.config, values)
         require_same_data(self.directory, data)
         return data
@@ -168,6 +177,23 @@ def load_run(directory: str | Path) -> TrainedRun:
     return TrainedRun(run, config, step, task, state, extras["shapes"], identity)
 
 
+def with_settings(config: DataConfig, told: Mapping[str, Any]) -> DataConfig:
+    """A data configuration with other settings of how a file is read, see `DataConfig.reading`.
+
+    Raises:
+        InputError: They are none of its, or of another type.
+    """
+    unknown = [name for name in told if name not in config.reading]
+    require(
+        not unknown,
+        f"a file of this run must be told how it is read by {listed(config.reading, most=20)}, got "
+        f"{listed(unknown)}; leave that out",
+    )
+    hints = get_type_hints(type(config))
+    read = {name: from_values(hints[name], of, where=f"data.{name}") for name, of in told.items()}
+    return dataclasses.replace(config, **read)
+
+
 def require_same_data(run: RunDirectory, data: Data) -> None:
     """Refuses data other than those that a run was trained on, if it was trained at all.
 
@@ -179,7 +205,7 @@ def require_same_data(run: RunDirectory, data: Data) -> None:
         require(
             data.digest(split) == digest,
             f"the data of the run in {run.path} must be what it was trained on, got another "
-            f"{split} split; restore the data or choose another --workdir",
+            f"{split} split; restore the data or choose another workdir=",
         )
 
 

@@ -85,7 +85,7 @@ class Checkpoints:
         except OSError as error:
             raise InputError(
                 f"the checkpoint directory {self.directory} must be writable, got "
-                f"{error.strerror or error}; choose another --workdir"
+                f"{error.strerror or error}; choose another workdir="
             ) from error
         # Called by `close`, or where the object is dropped without it.
         self._let_orbax_log = weakref.finalize(self, _silence_orbax())

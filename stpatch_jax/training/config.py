@@ -36,12 +36,12 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         flag = "train.optimizer."
         check_choice(flag + "name", self.name, ("adamw", "adam", "sgd"))
-        check_range(flag + "learning-rate", self.learning_rate, 0, math.inf, bounds="()")
+        check_range(flag + "learning_rate", self.learning_rate, 0, math.inf, bounds="()")
         check_range(flag + "momentum", self.momentum, 0, 1, bounds="[)")
-        check_range(flag + "weight-decay", self.weight_decay, 0, math.inf, bounds="[)")
+        check_range(flag + "weight_decay", self.weight_decay, 0, math.inf, bounds="[)")
         if self.clip_norm is not None:
-            check_range(flag + "clip-norm", self.clip_norm, 0, math.inf, bounds="(]")
-        check_size(flag + "warmup-steps", self.warmup_steps, least=0)
+            check_range(flag + "clip_norm", self.clip_norm, 0, math.inf, bounds="(]")
+        check_size(flag + "warmup_steps", self.warmup_steps, least=0)
         check_choice(flag + "schedule", self.schedule, ("constant", "cosine"))
 
 
@@ -143,7 +143,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         counts = "steps batch_size accumulate checkpoint_every evaluate_every keep_checkpoints"
         for name in counts.split():
-            check_size(f"train.{name.replace('_', '-')}", getattr(self, name))
+            check_size(f"train.{name}", getattr(self, name))
         require(
             self.batch_size % self.accumulate == 0,
             f"train.accumulate must be a divisor of the batch size {self.batch_size}, got "
@@ -157,20 +157,20 @@ class TrainConfig:
         if self.ema is not None:
             check_range("train.ema", self.ema, 0, 1, bounds="()")
         if self.step_timeout is not None:
-            check_range("train.step-timeout", self.step_timeout, 0, math.inf, bounds="()")
-        check_choice("train.on-nonfinite", self.on_nonfinite, ("abort", "skip", "rollback"))
+            check_range("train.step_timeout", self.step_timeout, 0, math.inf, bounds="()")
+        check_choice("train.on_nonfinite", self.on_nonfinite, ("abort", "skip", "rollback"))
         if self.keep_best is not None:
             order, _, name = self.keep_best.partition(":")
             require(
                 order in ("min", "max") and bool(name),
-                f"train.keep-best must be min:NAME or max:NAME, got {self.keep_best!r}; use such "
+                f"train.keep_best must be min:NAME or max:NAME, got {self.keep_best!r}; use such "
                 "a metric of the validation",
             )
             require(
                 self.checkpoint_every % self.evaluate_every == 0,
-                f"train.checkpoint-every must be a multiple of evaluate-every "
-                f"({self.evaluate_every}) beside keep-best, got {self.checkpoint_every!r}; use "
-                "such a number",
+                f"train.checkpoint_every must be a multiple of train.evaluate_every "
+                f"({self.evaluate_every}) beside train.keep_best, got {self.checkpoint_every!r}; "
+                "use such a number",
             )
 
     @classmethod

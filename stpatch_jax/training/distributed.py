@@ -83,24 +83,24 @@ def check_processes(
     if coordinator in (None, AUTO):
         require(
             numbers == (None, None),
-            f"process-count and process-index must come with a coordinator HOST:PORT, got "
-            f"{coordinator or 'none'}; give --coordinator HOST:PORT, or leave both out",
+            f"process_count= and process_index= must come with a coordinator HOST:PORT, got "
+            f"{coordinator or 'none'}; give coordinator=, or leave both out",
         )
         return
     host, _, port = str(coordinator).rpartition(":")
     require(
         bool(host) and re.fullmatch(r"[0-9]{1,5}", port) is not None and 0 < int(port) < 2**16,
         f"the coordinator must be {AUTO} or HOST:PORT with a port from 1 to 65535, got "
-        f"{coordinator!r}; give the address of process 0, e.g. --coordinator node0:8476",
+        f"{coordinator!r}; give the address of process 0, for example node0:8476",
     )
     if process_count is None or process_index is None:
         raise InputError(
-            f"the coordinator {coordinator} must come with process-count and process-index, got "
-            f"{process_count} and {process_index}; give --process-count and --process-index"
+            f"the coordinator {coordinator} must come with process_count= and process_index=, got "
+            f"{process_count} and {process_index}; give both"
         )
     require(
         0 <= process_index < process_count,
-        f"process-index must be from 0 to process-count - 1, got {process_index} of "
+        f"process_index= must be from 0 to process_count - 1, got {process_index} of "
         f"{process_count}; number the processes from 0",
     )
 
@@ -127,7 +127,7 @@ def _meet(options: dict[str, Any], start_timeout: float, where: str, who: str) -
     if failed:
         raise InputError(
             f"the processes must meet {where}, got {first_line(failed[0])!r} at {who}; give "
-            "--coordinator HOST:PORT --process-count N --process-index I"
+            "coordinator= as HOST:PORT, process_count= and process_index="
         ) from failed[0]
 
 

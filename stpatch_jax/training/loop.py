@@ -169,7 +169,7 @@ def fit(
     check_batch_size(config.batch_size, mesh, accumulate=config.accumulate)
     require(
         validate is not None or config.keep_best is None,
-        f"train.keep-best must come with a validation, got {config.keep_best!r} and none; leave it "
+        f"train.keep_best must come with a validation, got {config.keep_best!r} and none; leave it "
         "out",
     )
     # What cannot be built or saved fails here, before anything is written.
@@ -195,7 +195,7 @@ def fit(
         require(
             start <= config.steps,
             f"train.steps must be at least {start}, where the checkpoint in {workdir} stands, got "
-            f"{config.steps}; raise it or choose another --workdir",
+            f"{config.steps}; raise it or choose another workdir=",
         )
         state = state_at(start)
         with (
@@ -319,7 +319,7 @@ class _Run:
             name = (self.config.keep_best or "").partition(":")[2]
             require(
                 not name or name in validation,
-                f"train.keep-best must name a metric of the validation, one of "
+                f"train.keep_best must name a metric of the validation, one of "
                 f"{', '.join(validation)}, got {self.config.keep_best!r}; name one of them",
             )
         self._write(step, values, validation)
@@ -338,12 +338,12 @@ class _Run:
         if mode == "rollback" and values["rollbacks"] < ROLLBACKS:
             return values | self._roll_back(step, values["rollbacks"] + 1), True
         self._write(step, values, {})
-        advice = "pass --train.on-nonfinite skip"
+        advice = "set train.on_nonfinite to skip"
         if mode == "rollback":
             advice = f"look into the batches since; it was rolled back {ROLLBACKS} times before"
         raise InputError(
             f"loss and gradient must be finite, got a loss of {values['loss']} and a norm of "
-            f"{values['grad_norm']} at step {step}; lower train.optimizer.learning-rate, look at "
+            f"{values['grad_norm']} at step {step}; lower train.optimizer.learning_rate, look at "
             f"the data, or {advice}"
         )
 

@@ -59,7 +59,7 @@ def _give_up(what: str, limit: float) -> None:
         faulthandler.dump_traceback(file=stderr, all_threads=True)
         print(
             f"the {what} must take at most {limit:g} seconds, got no end by then (stacks above); "
-            f"look for what hangs or raise train.step-timeout, and start the run again to go on "
+            f"look for what hangs or raise train.step_timeout, and start the run again to go on "
             f"from its last checkpoint",
             file=stderr,
             flush=True,

@@ -226,8 +226,9 @@ REAL = {
     "medical/adrenalmnist3d.npz": (["1", "7", "7", "7"], ["1188 x 4 x 4 x 4", "1 to 1 windows"]),
     "finance/stocks_ohlcv_2012_2017.csv.gz": (["20", "1"], ["62 x 87", "AAPL to XOM"]),
 }
+NAMED_AXES = ["--data.dims", "time", "z", "y", "x"]
 OPTIONS = {
-    "medical/adrenalmnist3d.npz": "--data.variables train_images --data.dims time z y x".split(),
+    "medical/adrenalmnist3d.npz": ["--data.variables", "train_images", *NAMED_AXES],
     "finance/stocks_ohlcv_2012_2017.csv.gz": ["--data.variables", "Adj Close"],
 }
 LIBRARIES = {".nc": "netCDF4", ".mp4": "av"}

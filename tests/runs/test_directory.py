@@ -19,7 +19,7 @@ def test_only_steps_may_grow(tmp_path):
     directory.claim(CONFIG)
     directory.claim(changed(steps=20))
     assert directory.config() == changed(steps=20)
-    with pytest.raises(InputError, match=r"train.steps = 20, got 10; .*only --train.steps"):
+    with pytest.raises(InputError, match=r"train.steps = 20, got 10; .*only train.steps"):
         directory.claim(CONFIG)
     with pytest.raises(InputError, match=r"train.seed = 0, got 1"):
         directory.claim(changed(steps=20, seed=1))

@@ -252,7 +252,7 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
         Checkpoints(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match=r"must be writable, got .*--workdir"):
+    with pytest.raises(InputError, match=r"must be writable, got .*workdir="):
         Checkpoints(tmp_path / "file" / "checkpoints", keep=1)
     assert not logging.getLogger("absl").filters
 

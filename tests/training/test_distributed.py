@@ -19,16 +19,16 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("coordinator", ["node0", "node0:", ":8476", "node0:http", "node0:65536"])
 def test_a_coordinator_is_host_and_port(coordinator: str) -> None:
-    with pytest.raises(InputError, match=r"must be auto or HOST:PORT .* --coordinator node0:8476"):
+    with pytest.raises(InputError, match=r"must be auto or HOST:PORT .* node0:8476"):
         check_processes(coordinator, process_count=2, process_index=0)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("node0:1", None, None), "got None and None; give --process-count"),
+        (("node0:1", None, None), "got None and None; give both"),
         (("node0:1", 2, None), "got 2 and None"),
-        (("node0:1", 2, 2), r"from 0 to process-count - 1, got 2 of 2; number"),
+        (("node0:1", 2, 2), r"from 0 to process_count - 1, got 2 of 2; number"),
         (("node0:1", 0, 0), "got 0 of 0"),
         (("[::1]:65535", 2, -1), "got -1 of 2"),
         (("auto", 2, 0), r"come with a coordinator HOST:PORT, got auto"),
@@ -55,7 +55,7 @@ def test_the_command_line_refuses_before_anything_is_written(
     flags = ["--workdir", str(tmp_path / "run"), "--coordinator", "node0:8476"]
     assert main(["train", "stocks", *flags, "--process-count", "2", "--process-index", "2"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("process-index must be from 0 to process-count - 1")
+    assert told.startswith("--process-index must be from 0 to process_count - 1")
     assert told.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

@@ -162,6 +162,6 @@ def test_the_metric_to_keep_by_must_be_there(tmp_path: Path) -> None:
     config = dataclasses.replace(ALL, keep_best="max:skill", steps=1)
     with pytest.raises(InputError, match="one of mae, got 'max:skill'"):
         run(tmp_path / "a", config, batches=spoiled_at(), validate=lambda model: {"mae": 1.0})
-    with pytest.raises(InputError, match="keep-best must come with a validation"):
+    with pytest.raises(InputError, match="keep_best must come with a validation"):
         run(tmp_path / "b", config, batches=spoiled_at(), validate=None)
     assert not (tmp_path / "b").exists()

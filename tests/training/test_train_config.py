@@ -13,20 +13,20 @@ from stpatch_jax.training import MeshConfig, OptimizerConfig, TrainConfig
     ("field", "value", "flag"),
     [
         ("steps", 0, "train.steps"),
-        ("batch_size", -1, "train.batch-size"),
-        ("checkpoint_every", 0, "train.checkpoint-every"),
-        ("evaluate_every", 0, "train.evaluate-every"),
-        ("keep_checkpoints", 0, "train.keep-checkpoints"),
+        ("batch_size", -1, "train.batch_size"),
+        ("checkpoint_every", 0, "train.checkpoint_every"),
+        ("evaluate_every", 0, "train.evaluate_every"),
+        ("keep_checkpoints", 0, "train.keep_checkpoints"),
         ("seed", -1, "train.seed"),
         ("seed", 2**32, "train.seed"),
-        ("on_nonfinite", "retry", "train.on-nonfinite"),
+        ("on_nonfinite", "retry", "train.on_nonfinite"),
         ("accumulate", 0, "train.accumulate"),
         ("accumulate", 5, "train.accumulate"),
         ("ema", 1.0, "train.ema"),
-        ("step_timeout", 0.0, "train.step-timeout"),
-        ("step_timeout", float("inf"), "train.step-timeout"),
-        ("keep_best", "mae", "train.keep-best"),
-        ("keep_best", "min:", "train.keep-best"),
+        ("step_timeout", 0.0, "train.step_timeout"),
+        ("step_timeout", float("inf"), "train.step_timeout"),
+        ("keep_best", "mae", "train.keep_best"),
+        ("keep_best", "min:", "train.keep_best"),
     ],
 )
 def test_train_config_checks_itself(field: str, value: Any, flag: str) -> None:
@@ -49,7 +49,7 @@ def test_train_config_checks_itself(field: str, value: Any, flag: str) -> None:
     ],
 )
 def test_optimizer_config_checks_itself(field: str, value: Any) -> None:
-    flag = "train.optimizer." + field.replace("_", "-")
+    flag = f"train.optimizer.{field}"
     with pytest.raises(InputError, match=rf"^{flag} must be .*, got {value!r}; \w+ "):
         OptimizerConfig(**{field: value})
 
@@ -67,7 +67,9 @@ def test_config_is_hashable_and_goes_to_json() -> None:
 
 
 def test_keep_best_wants_every_checkpoint_validated() -> None:
-    with pytest.raises(InputError, match=r"checkpoint-every must be a multiple of evaluate-every"):
+    with pytest.raises(
+        InputError, match=r"checkpoint_every must be a multiple of train.evaluate_every"
+    ):
         TrainConfig(keep_best="min:mae", checkpoint_every=10, evaluate_every=20)
     TrainConfig(keep_best="min:mae", checkpoint_every=20, evaluate_every=10)
 

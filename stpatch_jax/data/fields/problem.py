@@ -177,7 +177,7 @@ class FieldConfig(FileConfig, DataConfig):
         require(
             tiles and cleaning.per == "channel" and cleaning.missing != "climatology",
             f"{path} must have the cells of the run, {own}, as something of it was fitted cell by "
-            f"cell, got {cells} along {dims}; train a run with --data.cleaning.per channel and no "
+            f"cell, got {cells} along {dims}; train a run with data.cleaning.per channel and no "
             "climatology, whose model can be tiled",
         )
 

@@ -105,7 +105,7 @@ def _sample_file() -> Path:
             return folder / name
     raise InputError(
         "the default price table must come with matplotlib, got an installation without sample "
-        "data; give a table with --data.path FILE.csv"
+        "data; name a table by data.path"
     )
 
 

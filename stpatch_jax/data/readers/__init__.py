@@ -21,13 +21,14 @@ from stpatch_jax.data.readers.items import (
 from stpatch_jax.data.readers.tables import CSV_SUFFIXES, PARQUET_SUFFIXES, read_panel
 from stpatch_jax.data.readers.text import read_labelled_lines, read_lines, text_pair
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, listed, shortened
 
 __all__ = [
     "LabelledItems",
     "array_headers",
     "load_array",
     "open_field",
+    "read_as_told",
     "read_events",
     "read_folder",
     "read_labelled_arrays",
@@ -115,22 +116,33 @@ def open_field(
     local = kind not in ("zarr", "netcdf", "grib")
     if local and not Path(path).is_file():
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
-    reader = _READERS[kind]
     if variables is not None:
         options = {"variables": variables, **options}
-    known = [name for name in inspect.signature(reader).parameters if name not in ("path", "kind")]
-    if unknown := [name for name in options if name not in known]:
-        raise InputError(
-            f"options for {kind} must be among {', '.join(known) or 'none'}, got "
-            f"{', '.join(unknown)}; leave them out or give another format="
-        )
     if kind == "events" and "period" not in options:
         raise InputError('events must be counted over a period, got none; give period="7D"')
-    field = reader(path, **options)
+    field = read_as_told(_READERS[kind], path, options, kind=kind)
     if chunks is None:
         return field
     require_library("dask.array", purpose="chunks=", install="dask[array]")
     return field.chunk(chunks)
+
+
+def read_as_told(
+    reader: Callable[..., Any], path: str | Path, options: Mapping[str, Any], *, kind: str
+) -> Any:
+    """What a reader makes of a file with these options, of which it must know every one.
+
+    Raises:
+        InputError: It does not, or cannot read the file. `kind` is what it reads, for the message.
+    """
+    names = inspect.signature(reader).parameters
+    known = [f"{name}=" for name in names if name not in ("path", "kind")]
+    if unknown := [f"{name}=" for name in options if f"{name}=" not in known]:
+        raise InputError(
+            f"options for {kind} must be among {listed(known, most=20)}, got "
+            f"{listed(unknown)}; leave that out, or give another format= or file"
+        )
+    return reader(path, **options)
 
 
 def _guess(path: str | Path) -> str:
@@ -147,8 +159,8 @@ def _guess(path: str | Path) -> str:
         return "netcdf"
     if not folder.exists():
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
+    known = ", ".join(suffix for group in _SUFFIXES.values() for suffix in group)
     raise InputError(
-        f"the format of {path} must be told by its name, got a name that ends with none of "
-        f"{', '.join(suffix for group in _SUFFIXES.values() for suffix in group)}; give format=, "
-        "or read labelled items with read_folder and lines with read_labelled_lines"
+        f"the format of {shortened(path)} must be told by its name, got one that ends with none of "
+        f"{known}; say with format= which of {', '.join(_READERS)} it is, or give one of these"
     )

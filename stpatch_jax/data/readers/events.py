@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.cells import read_cells
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, listed
 
 # The columns of the published CDNOW files are found without being named.
 _WORDS = {
@@ -17,6 +17,7 @@ _WORDS = {
     "date": ("date", "datetime", "time", "timestamp", "day"),
     "amount": ("amount", "dollarvalue", "dollars", "value", "price", "sales", "spend"),
 }
+_ARGUMENTS = {"customer": "series", "date": "time", "amount": "variables"}
 
 
 def read_events(
@@ -24,9 +25,9 @@ def read_events(
     *,
     period: str,
     header: Sequence[str] | None = None,
-    customer: str | None = None,
-    date: str | None = None,
-    amount: str | None = None,
+    series: str | None = None,
+    time: str | None = None,
+    variables: Sequence[str] | None = None,
     start: str | None = None,
     allow_missing_amounts: bool = False,
 ) -> xr.DataArray:
@@ -42,9 +43,9 @@ def read_events(
         period: Length of a period: fixed as "7D" or "12h", counted from `start`, or of the
             calendar as "W" (Monday to Sunday), "M" or "Q".
         header: Names of the columns, for a file without a header.
-        customer: Column of the customer.
-        date: Column of the date, year first.
-        amount: Column of the amount.
+        series: Column of the customer.
+        time: Column of the date, year first.
+        variables: The one column of the amount.
         start: First day of the first period; by default the day of the first event.
         allow_missing_amounts: Whether an event may lack its amount; the sum of its period is NaN.
 
@@ -58,7 +59,12 @@ def read_events(
             or wrong cell (its line is told), the period is unknown, or an event lies before
             `start`.
     """
-    given = {"customer": customer, "date": date, "amount": amount}
+    amount = [variables] if isinstance(variables, str) else list(variables or [])
+    if len(amount) > 1:
+        raise InputError(
+            f"variables must name the one column of the amount, got {listed(amount)}; name one"
+        )
+    given = {"customer": series, "date": time, "amount": amount[0] if amount else None}
 
     def words(names: list[str]) -> list[int]:
         amount_at = _columns(names, given, Path(path).name)["amount"]
@@ -111,7 +117,7 @@ def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> 
         if not match:
             raise InputError(
                 f"the event table {name} must have a column of the {role}, got {column or 'none'} "
-                f"and the columns {', '.join(header)}; name it with {role}="
+                f"and the columns {listed(header)}; name it with {_ARGUMENTS[role]}="
             )
         columns[role] = match[0]
     return columns

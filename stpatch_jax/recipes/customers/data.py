@@ -14,10 +14,11 @@ from stpatch_jax.data import (
     Pipeline,
     Problem,
     Source,
+    TableConfig,
     Winsorizer,
     chosen_split,
 )
-from stpatch_jax.data.readers import read_events
+from stpatch_jax.data.readers import read_as_told, read_events
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchase_features
 
@@ -26,7 +27,7 @@ _CUTS = (0.9, 1.0, 1.1)
 
 
 @dataclass(frozen=True)
-class CustomersConfig(DataConfig):
+class CustomersConfig(TableConfig, DataConfig):
     """The purchases and the spending of each customer over the last weeks of a table of events.
 
     Purchases of a customer on one day count as one. The last `horizon` weeks are the test span; the
@@ -36,6 +37,8 @@ class CustomersConfig(DataConfig):
     earlier and later. Features and targets are relative to the span forecast, so what is learned
     over few weeks holds over many. Customers are split at random into training and validation.
 
+    The customer is the series of an event, its amount the one variable; see `read_events`.
+
     An amount that is missing, or not above 0, is left out of a customer's mean, in which amounts
     above the quantile `clip` of those of the calibration count as much as it.
 
@@ -43,10 +46,6 @@ class CustomersConfig(DataConfig):
         horizon: Number of weeks to forecast.
         validation_share: Share of the customers to validate on, in (0, 1).
         clip: Quantile of the amounts above which they are clipped, in (0, 1].
-        header: Names of the columns, for a file without a header; empty for one with it.
-        customer: Column of the customer; found by its name where None, see `read_events`.
-        date: Column of the date.
-        amount: Column of the amount.
         seed: Decides which customers are validated on.
 
     References:
@@ -57,10 +56,6 @@ class CustomersConfig(DataConfig):
     horizon: int = 39
     validation_share: float = 0.1
     clip: float = 0.995
-    header: tuple[str, ...] = ()
-    customer: str | None = None
-    date: str | None = None
-    amount: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,15 +69,8 @@ class CustomersConfig(DataConfig):
         Raises:
             InputError: The table cannot be used, or is too short for the horizon.
         """
-        events = read_events(
-            self.file(),
-            period="1D",
-            header=self.header or None,
-            customer=self.customer,
-            date=self.date,
-            amount=self.amount,
-            allow_missing_amounts=True,
-        )
+        told = {**self.told(), "period": "1D", "allow_missing_amounts": True}
+        events = read_as_told(read_events, self.file(), told, kind="events")
         return self.cut(events)
 
     def cut(self, events: xr.DataArray) -> "Customers":

@@ -1,6 +1,8 @@
 """Predictions of a finished run for other files of the same kind, without its training data."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.runs.predicting.fields import FieldPredictor
@@ -15,6 +17,7 @@ def predict(
     target: str | Path,
     *,
     every: int | None = None,
+    told: Mapping[str, Any] | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
     progress: bool = True,
@@ -41,6 +44,8 @@ def predict(
             not exist yet.
         every: Forecasts begin every so many time steps, at each row from the first context on; None
             for one forecast, of what follows the file.
+        told: How the file is read where that differs from the run's, as {"time": "date"}: some of
+            the settings that `run.config.data.reading` names.
         process_index: Number of this process, where several share a `.zarr` target.
         process_count: Number of processes.
         progress: Whether to show a bar on stderr.
@@ -57,9 +62,9 @@ def predict(
         f"the output must be new, got {target}, which exists; choose another name",
     )
     if every is not None:
-        check_size("--every", every)
+        check_size("every=", every)
     trained = run if isinstance(run, TrainedRun) else load_run(run)
-    data = trained.data(path=source)
+    data = trained.data(path=source, told=told)
     kind = predictors.of(trained.task, data)
     require(
         target.name.endswith(kind.suffixes),

@@ -49,8 +49,8 @@ class FieldPredictor(Predictor):
         if request.every is None:
             require(
                 self._past > 1,
-                "--every must be given where the context is one row, which does not tell the "
-                "distance of rows, got none; give --every 1",
+                "every= must be given where the context is one row, which does not tell the "
+                "distance of rows, got none; give for example 1",
             )
             field = field[len(field) - self._past :]
         every = request.every or 1
@@ -64,7 +64,7 @@ class FieldPredictor(Predictor):
             return written if complete else f"other processes are still at work: {target}"
         require(
             request.process_count in (None, 1),
-            f"--process-count must be 1 for all but a .zarr output, got {request.process_count} "
+            f"process_count= must be 1 for all but a .zarr output, got {request.process_count} "
             f"for {target}; choose a .zarr",
         )
         beside = tempfile.TemporaryDirectory

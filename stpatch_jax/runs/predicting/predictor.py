@@ -56,8 +56,7 @@ class Predictor:
         """
         require(
             self.request.process_count in (None, 1),
-            f"--process-count must be 1 for a table, got {self.request.process_count}; leave it "
-            "out",
+            f"process_count= must be 1 for a table, got {self.request.process_count}; leave it out",
         )
         table = self.table()
         write_table(self.request.target, table)
@@ -102,7 +101,7 @@ class Predictor:
         """Refuses `--every`, by an InputError, where the examples have no order of time."""
         require(
             self.request.every is None,
-            f"--every must be left out of a run that forecasts nothing, got {self.request.every}; "
+            f"every= must be left out of a run that forecasts nothing, got {self.request.every}; "
             "leave it out",
         )
 

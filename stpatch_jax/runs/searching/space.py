@@ -82,7 +82,7 @@ def read_space(entries: Sequence[str]) -> dict[str, Any]:
     for entry in entries:
         name, equals, text = entry.partition("=")
         choices = {name: _listed(text)} if equals else _read_file(Path(entry))
-        space |= {name.replace("-", "_"): choice for name, choice in choices.items()}
+        space |= {name.lstrip("-").replace("-", "_"): choice for name, choice in choices.items()}
     return space
 
 
@@ -100,7 +100,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(
-            f"--space must be FIELD=VALUE,VALUE or a JSON file, got {str(path)!r}, which cannot be "
+            f"space= must be FIELD=VALUE,VALUE or a JSON file, got {str(path)!r}, which cannot be "
             f"read ({error}); give for example model.patch_kernel_size=3,5"
         ) from error
     require(
@@ -128,7 +128,7 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
     require(
         bool(space),
         "the search space must name a field with its values, got none; give for example "
-        "--space model.patch_kernel_size=3,5",
+        "model.patch_kernel_size=3,5 to space=",
     )
     for name, choice in space.items():
         listed = isinstance(choice, Sequence) and not isinstance(choice, str)
@@ -141,13 +141,13 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
     require(
         trials is not None or not drawn,
         f"a grid must have a list of values for {', '.join(drawn)}, got a log_uniform; list the "
-        "values, or give the number of random --trials",
+        "values, or give trials=, their number",
     )
     random = np.random.default_rng(seed)
     lists = [[choice] if isinstance(choice, LogUniform) else choice for choice in space.values()]
     combinations = math.prod(map(len, lists))
     if trials is not None:
-        check_range("--trials", trials, 1, math.inf if drawn else combinations)
+        check_range("trials=", trials, 1, math.inf if drawn else combinations)
     if trials is None:
         numbers: Any = range(combinations)
     elif drawn:

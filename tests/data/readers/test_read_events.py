@@ -52,7 +52,7 @@ def test_periods_of_the_calendar_and_a_start(tmp_path):
 def test_white_space_and_files_without_header(tmp_path):
     text = ROWS.replace(",", "  ").replace("\n", "\r\n")
     names = ("who", "date", "dollars")
-    field = read(tmp_path, text, "events.txt", header=names, customer="who")
+    field = read(tmp_path, text, "events.txt", header=names, series="who")
     expected = read(tmp_path, HEADER + ROWS)
     np.testing.assert_array_equal(field, expected)
     field = read(tmp_path, "  customer date amount\n" + text, "events.txt")
@@ -91,7 +91,7 @@ def test_no_event_is_lost_or_counted_twice(tmp_path_factory, days, who):
         ),
         (
             HEADER + ROWS,
-            {"date": "when"},
+            {"time": "when"},
             "a column of the date, got when",
         ),
         (HEADER + ROWS, {"period": "often"}, "period must be a length like"),

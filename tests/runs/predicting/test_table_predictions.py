@@ -163,7 +163,7 @@ def test_tables_of_other_companies_or_columns_are_refused(panel, capsys):
         assert not target.exists()
     with pytest.raises(InputError, match=r"name of the output must end with .csv, .csv.gz, got"):
         predict(folder / "run", str(folder / "prices.csv"), folder / "f.zarr")
-    with pytest.raises(InputError, match="--process-count must be 1 for a table, got 2"):
+    with pytest.raises(InputError, match="process_count= must be 1 for a table, got 2"):
         predict(folder / "run", str(folder / "prices.csv"), folder / "f.csv", process_count=2)
 
 
@@ -203,7 +203,7 @@ def test_items_of_another_length_are_refused(series):
     write_series(folder / "long.tsv", 3, length=13)
     with pytest.raises(InputError, match=r"have the shape .* trained on, \(12, 1\), got \(13, 1"):
         predict(folder / "run", str(folder / "long.tsv"), folder / "f.csv")
-    with pytest.raises(InputError, match="--every must be left out of a run that forecasts"):
+    with pytest.raises(InputError, match="every= must be left out of a run that forecasts"):
         predict(folder / "run", str(folder / "long.tsv"), folder / "f.csv", every=1)
 
 
