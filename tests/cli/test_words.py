@@ -48,7 +48,8 @@ def public_arguments():
             if isinstance(node, ast.arguments):
                 names |= {a.arg for a in (*node.posonlyargs, *node.args, *node.kwonlyargs)}
             elif isinstance(node, ast.ClassDef):
-                names |= {n.target.id for n in node.body if isinstance(n, ast.AnnAssign)}
+                fields = (n.target for n in node.body if isinstance(n, ast.AnnAssign))
+                names |= {ast.unparse(target) for target in fields}
     return names
 
 

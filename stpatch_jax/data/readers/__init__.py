@@ -21,7 +21,7 @@ from stpatch_jax.data.readers.items import (
 from stpatch_jax.data.readers.tables import CSV_SUFFIXES, PARQUET_SUFFIXES, read_panel
 from stpatch_jax.data.readers.text import read_labelled_lines, read_lines, text_pair
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
-from stpatch_jax.errors import InputError, listed, shortened
+from stpatch_jax.errors import InputError, listed
 
 __all__ = [
     "LabelledItems",
@@ -161,6 +161,6 @@ def _guess(path: str | Path) -> str:
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
     known = ", ".join(suffix for group in _SUFFIXES.values() for suffix in group)
     raise InputError(
-        f"the format of {shortened(path)} must be told by its name, got one that ends with none of "
+        f"the format of {path} must be told by its name, got one that ends with none of "
         f"{known}; say with format= which of {', '.join(_READERS)} it is, or give one of these"
     )

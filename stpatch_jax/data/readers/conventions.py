@@ -166,7 +166,7 @@ def _to_datetimes(values: np.ndarray, name: str) -> np.ndarray:
     if calendar not in (*_STANDARD_CALENDARS, *_MODEL_CALENDARS):
         raise InputError(
             f"the times of {name} must be dates of a calendar that has the standard dates, got "
-            f"{calendar}; convert them with xarray's convert_calendar"
+            f"{calendar}; convert them to one of these"
         )
     try:
         return np.asarray([date.isoformat() for date in values], "datetime64[us]")
@@ -174,7 +174,7 @@ def _to_datetimes(values: np.ndarray, name: str) -> np.ndarray:
         wrong = next(date.isoformat() for date in values if not _exists(date))
         raise InputError(
             f"the times of {name} must exist in the standard calendar, got {wrong[:10]} of its "
-            f"calendar {calendar}; convert them with xarray's convert_calendar"
+            f"calendar {calendar}; convert them to one of these"
         ) from error
 
 

@@ -31,7 +31,7 @@ def test_a_format_may_be_given(tmp_path):
 def test_a_format_that_its_name_does_not_tell_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("words")
     for path in (tmp_path / "notes.txt", tmp_path):
-        with pytest.raises(InputError, match=r"ends with none of .nc, .*; give format=, or read"):
+        with pytest.raises(InputError, match=r"ends with none of .nc, .*; say with format= which"):
             open_field(path)
 
 
