@@ -11,7 +11,7 @@ import re
 import shutil
 import struct
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import netCDF4
 import numpy as np
@@ -562,7 +562,7 @@ def test_texts_are_utf_8_and_utf_16_by_its_mark(tmp_path):
     config = recipe("sentiment").data
     expected = {"école", "bonne", "voilà", "très", "mauvais", "naïf", "déjà", "éviter"}
     for name in ("a", "b", "c"):
-        data = dataclasses.replace(config, path=str(tmp_path / f"{name}.pos")).load()
+        data: Any = dataclasses.replace(config, path=str(tmp_path / f"{name}.pos")).load()
         assert {word for line in data.words["train"] for word in line} == expected
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.libraries import require_library
+from stpatch_jax.data.readers.classic import check_length
 from stpatch_jax.data.readers.conventions import (
     add_note,
     space_dims,
@@ -114,6 +115,8 @@ def _open(
     file: str, kind: str, missing: Sequence[float] = ()
 ) -> tuple[xr.Dataset, dict[str, list[str]]]:
     """A file with values and times decoded, lazily, and sentences on its variables by name."""
+    if kind == "netcdf":
+        check_length(file)
     engine = {"netcdf": "netcdf4", "zarr": "zarr", "grib": "cfgrib"}[kind]
     # cfgrib would write an index file beside the data.
     extra: dict[str, Any] = {"backend_kwargs": {"indexpath": ""}} if kind == "grib" else {}
