@@ -3,23 +3,21 @@
 The files are small ones as people have them; what must come out was known when they were written.
 """
 
-import contextlib
 import dataclasses
-import io
 import json
 import re
 import shutil
 import struct
-import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import netCDF4
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from stranger_commands import SHORT, stpatch, trained
 
-from stpatch_jax import WindowSpec, cli
+from stpatch_jax import WindowSpec
 from stpatch_jax.data import FieldConfig, open_field
 from stpatch_jax.data.readers import read_events, read_folder, read_labelled_arrays
 from stpatch_jax.errors import InputError
@@ -28,51 +26,8 @@ from stpatch_jax.recipes import recipe
 from stpatch_jax.recipes.customers.history import PurchaseHistory
 
 pytestmark = pytest.mark.slow
-SHORT = ["--train.steps", "4", "--train.checkpoint-every", "4", "--train.evaluate-every", "4"]
-SHORT += ["--train.batch-size", "8"]
 MAP = ["--data.context", "25", "--data.horizon", "6"]
 SERIES = ["--data.context", "24", "--data.horizon", "6"]
-
-
-class Said(NamedTuple):
-    """What a command answered."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def warnings(self) -> list[str]:
-        return [line for line in self.err.splitlines() if line.startswith("warning: ")]
-
-    @property
-    def refusal(self) -> str:
-        """The one sentence of a refusal."""
-        assert self.status == 2, self
-        (line,) = [line for line in self.err.splitlines() if not line.startswith("warning: ")]
-        assert re.search(r" must .*, got .*; ", line), line
-        # What cannot be called on the command line is no advice there.
-        assert not re.search(r"\b\w+=(?!\S*\.)|open_field|read_\w+\(", line), line
-        return line
-
-
-def stpatch(*arguments) -> Said:
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("always")
-        status = cli.main([str(argument) for argument in arguments])
-    shown = "\n".join(line.rpartition("\r")[2] for line in err.getvalue().splitlines())
-    return Said(status, out.getvalue(), shown)
-
-
-def trained(name, path, run, *flags) -> Said:
-    said = stpatch("train", name, "--data.path", path, "--workdir", run, *SHORT, *flags)
-    assert said.status == 0, said.err
-    return said
 
 
 def report(run):
