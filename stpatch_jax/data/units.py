@@ -99,7 +99,7 @@ class Conversion:
     array([273.15, 293.15], dtype=float32)
     """
 
-    factor: Fraction
+    factor: Fraction = Fraction(1)
     offset: Fraction = Fraction(0)
 
     @property
@@ -142,7 +142,7 @@ def conversion(unit: str, into: str) -> Conversion | None:
     """
     own, other = _parsed(unit), _parsed(into)
     if own is None and other is None and _plain(unit).casefold() == _plain(into).casefold():
-        return Conversion(Fraction(1))
+        return Conversion()
     if own is None or other is None or not own.alike(other):
         return None
     return Conversion(own.scale / other.scale, (own.zero - other.zero) / other.scale)

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from stpatch_jax.data import open_field
 from stpatch_jax.data.fields.cleaning import check_field
-from stpatch_jax.data.fields.writers import channel_units, forecast_coords
+from stpatch_jax.data.fields.writers import forecast_coords
 from stpatch_jax.data.readers import require_library
+from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError, check_range, require
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply

@@ -8,8 +8,7 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data import SlabReader
-from stpatch_jax.data.fields.writers import channel_units
-from stpatch_jax.data.readers.conventions import notes_of
+from stpatch_jax.data.readers.conventions import channel_units, notes_of
 from stpatch_jax.errors import require
 from stpatch_jax.patches.folding import cover_count
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec

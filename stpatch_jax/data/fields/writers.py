@@ -1,6 +1,6 @@
 """Forecasts with their times and coordinates: to xarray and to CSV."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.cleaning import channel_numbers, check_field
+from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import require
 from stpatch_jax.files import replaced
 
@@ -107,22 +108,6 @@ def forecast_coords(field: xr.DataArray, *, index: np.ndarray, horizon: int) -> 
         "valid_time": (("init_time", "lead_time"), valid, {"standard_name": "time"}),
     }
     return xr.Dataset(coords=coords)
-
-
-def channel_units(field: xr.DataArray) -> dict[str, str]:
-    """The units of the channels that tell theirs, by name.
-
-    They stand in the coordinate `units` along channel, or in the attribute `units`: a mapping from
-    names, or one text for all channels.
-    """
-    names = [str(name) for name in field.channel.values]
-    if "units" in field.coords and field.units.dims == ("channel",):
-        told = zip(names, field.units.values, strict=True)
-        return {name: str(unit) for name, unit in told if str(unit)}
-    units = field.attrs.get("units", {})
-    if isinstance(units, Mapping):
-        return {name: str(units[name]) for name in names if name in units}
-    return dict.fromkeys(names, str(units))
 
 
 def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:

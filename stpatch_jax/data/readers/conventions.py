@@ -1,6 +1,6 @@
 """What the CF conventions say about axes and times of gridded files."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,22 @@ def notes_of(field: xr.DataArray) -> tuple[str, ...]:
     """The notes of a field, see `add_note`; none where an attribute of that name is no tuple."""
     notes = field.attrs.get("notes", ())
     return tuple(map(str, notes)) if isinstance(notes, tuple | list) else ()
+
+
+def channel_units(field: xr.DataArray) -> dict[str, str]:
+    """The units of the channels that tell theirs, by name.
+
+    They stand in the coordinate `units` along channel, or in the attribute `units`: a mapping from
+    names, or one text for all channels.
+    """
+    names = [str(name) for name in field.channel.values]
+    if "units" in field.coords and field.units.dims == ("channel",):
+        told = zip(names, field.units.values, strict=True)
+        return {name: str(unit) for name, unit in told if str(unit)}
+    units = field.attrs.get("units", {})
+    if isinstance(units, Mapping):
+        return {name: str(units[name]) for name in names if name in units}
+    return dict.fromkeys(names, str(units))
 
 
 def axis_of(dataset: xr.Dataset, dim: Hashable) -> str | None:

@@ -9,6 +9,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from stpatch_jax.data.libraries import one_line
+from stpatch_jax.data.units import Conversion
 from stpatch_jax.errors import InputError
 
 
@@ -92,6 +93,34 @@ class StackedVariables(LazyArray):
                 f"every value of {self.name} must be readable, got {one_line(error)}; restore the "
                 "file"
             ) from error
+
+
+class ConvertedArray(LazyArray):
+    """A field (..., channel) whose channels are converted where they are read."""
+
+    def __init__(self, field: xr.DataArray, conversions: Sequence[Conversion]):
+        self.variable, self.conversions = field.variable, conversions
+        self.shape = field.shape
+        self.dtype = np.result_type(*(by.dtype(field.dtype) for by in conversions))
+
+    def read(self, key: tuple[Any, ...]) -> np.ndarray:
+        """See `LazyArray.read`."""
+        stored = self.variable.isel(dict(zip(self.variable.dims, key, strict=True))).to_numpy()
+        block = stored.astype(self.dtype)
+        for at, channel in enumerate(np.arange(self.shape[-1])[key[-1]]):
+            block[..., at] = self.conversions[channel](stored[..., at])
+        return block
+
+
+def converted(field: xr.DataArray, conversions: Sequence[Conversion]) -> xr.DataArray:
+    """A field (..., channel) whose channels are converted where they are read, by one for each.
+
+    Floats keep their type, whole numbers become floats.
+    """
+    if not any(conversion.changes for conversion in conversions):
+        return field
+    array = ConvertedArray(field, conversions)
+    return field.copy(data=indexing.LazilyIndexedArray(array))
 
 
 def _as_slice(positions: np.ndarray) -> slice | np.ndarray:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from small_fields import small_field
 
-from stpatch_jax.data.fields.writers import channel_units, forecast_dataset, write_csv
+from stpatch_jax.data.fields.writers import forecast_dataset, write_csv
+from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError
 
 INDEX = np.array([10, 12, 38, 40])

@@ -1,0 +1,525 @@
+"""What two files must have in common to be of one kind: channels, units, grid, calendar, step."""
+
+import dataclasses
+import itertools
+import re
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.readers.conventions import add_note, axis_of, channel_units
+from stpatch_jax.data.readers.lazy import converted
+from stpatch_jax.data.times import Step, TimeAxis
+from stpatch_jax.data.units import Conversion, conversion, told
+from stpatch_jax.errors import InputError, listed, require
+
+# So many places along each axis are compared of a coordinate of several axes.
+_SAMPLES = 33
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+# Cells are in one place within this share of their distance, and distances within this share equal.
+_NEAR, _ALIKE = 1e-3, 1e-2
+_COUNTED = Step(1, "number")
+# A difference of degC is one of K, but a temperature is not; names tell what may be one.
+_DIFFERENCE = re.compile("anom|diff|delta|bias|error|spread|std|trend|range|incr|tend|grad|change")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What the cells along one axis of space are.
+
+    Attributes:
+        name: Name of the dim, or of another coordinate.
+        size: Number of cells.
+        places: A name or a number for each cell; None where they are only counted.
+        unit: Unit of the numbers, empty where none is told.
+        circle: Whether 360 more is the same place, as of longitudes.
+    """
+
+    name: str
+    size: int
+    places: tuple[Any, ...] | None = None
+    unit: str = ""
+    circle: bool = False
+
+    @classmethod
+    def of(cls, values: xr.DataArray, dim: Hashable) -> "Axis":
+        """The axis along a dim of a field."""
+        size = values.sizes[dim]
+        if dim not in values.coords:
+            return cls(str(dim), size)
+        if values[dim].dtype.kind not in "iuf":
+            return cls(str(dim), size, tuple(map(str, values[dim].to_numpy().tolist())))
+        axis = cls.sampled(values, dim, most=size)
+        return cls(str(dim), size) if axis.counted and not axis.unit else axis
+
+    @classmethod
+    def sampled(cls, values: xr.DataArray, name: Hashable, *, most: int = _SAMPLES) -> "Axis":
+        """The numbers of a coordinate of any axes, at some cells evenly spread along each."""
+        coord = values[name]
+        at = {
+            dim: np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
+            for dim, size in coord.sizes.items()
+        }
+        numbers = np.nan_to_num(coord.isel(at).to_numpy().astype(np.float64))
+        unit = str(coord.attrs.get("units", ""))
+        around = axis_of(values.coords.to_dataset(), name) == "X"
+        degrees = conversion(unit, "deg") is not None if told(unit) else "lon" in str(name).lower()
+        places = tuple(numbers.ravel().tolist())
+        return cls(str(name), coord.size, places, unit, around and degrees)
+
+    @property
+    def named(self) -> bool:
+        """Whether the cells have names."""
+        return any(isinstance(place, str) for place in self.places or ())
+
+    @property
+    def counted(self) -> bool:
+        """Whether the cells are 0, 1, 2, ..."""
+        return self.places in (None, tuple(range(self.size)))
+
+    def numbers(self) -> np.ndarray:
+        """The places of the cells, or their numbers [cell], float64."""
+        return np.arange(self.size) if self.places is None else np.asarray(self.places)
+
+    def __str__(self) -> str:
+        if not self.places:
+            return f"{self.size} cells"
+        if self.named:
+            return listed(self.places)
+        ends = dict.fromkeys([f"{self.places[0]:.9g}", f"{self.places[-1]:.9g}"])
+        return f"{' to '.join(ends)} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class FieldIdentity:
+    """What a field is, beside its values and the extent of its time.
+
+    Attributes:
+        channels: Names of the channels.
+        units: Their units, empty where none is told.
+        axes: The axes of space.
+        points: Coordinates that are no dims but tell where cells are, such as latitudes of a curved
+            grid, or the level that was chosen; some of their numbers.
+        step: The step of the rows, None where they keep none.
+        calendar: The calendar of the times as CF names it, None where they are no dates.
+        pixels: Whether values are whole numbers from 0 to 255.
+
+    >>> values = xr.DataArray(
+    ...     np.zeros((3, 2, 1), np.float32), dims=("time", "latitude", "channel"),
+    ...     coords={"time": [0, 1, 2], "latitude": [60.0, 50.0], "channel": ["t2m"]},
+    ... )
+    >>> other, notes = FieldIdentity.of(values).match(values[:, ::-1], name="new.nc")
+    >>> other.latitude.values.tolist(), notes
+    ([60.0, 50.0], ('The axis latitude is turned round, to go from 60 to 50.',))
+    """
+
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    points: tuple[Axis, ...] = ()
+    step: Step | None = None
+    calendar: str | None = None
+    pixels: bool = False
+
+    @classmethod
+    def of(cls, values: xr.DataArray) -> "FieldIdentity":
+        """Reads it off a field (time, *space, channel); of the values only their type counts."""
+        channels, units = tuple(map(str, values.channel.values)), channel_units(values)
+        times = TimeAxis.of(values.time.values)
+        return cls(
+            channels,
+            tuple(units.get(name, "") for name in channels),
+            tuple(Axis.of(values, dim) for dim in values.dims[1:-1]),
+            tuple(Axis.sampled(values, name) for name in _points(values)),
+            times.step,
+            times.calendar,
+            values.dtype == np.uint8,
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of cells along each axis of space."""
+        return tuple(axis.size for axis in self.axes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A tree of dicts, lists, numbers and words."""
+        return _lists(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> "FieldIdentity":
+        """Undoes `to_dict`."""
+        axes, points = (
+            tuple(
+                Axis(**{**axis, "places": axis["places"] and tuple(axis["places"])})
+                for axis in state[name]
+            )
+            for name in ("axes", "points")
+        )
+        step = None if state["step"] is None else Step(**state["step"])
+        names = {name: tuple(state[name]) for name in ("channels", "units")}
+        return cls(**{**state, **names, "axes": axes, "points": points, "step": step})
+
+    def match(
+        self, values: xr.DataArray, *, name: str, like: str = "the run", tiled: bool = False
+    ) -> tuple[xr.DataArray, tuple[str, ...]]:
+        """Brings a field to this identity where that changes nothing but how it is told.
+
+        Channels and named cells are put in order and those too many are left out; axes are turned
+        round or rolled; units of one kind are converted where values are read. Coordinates are
+        equal within the rounding of float32.
+
+        Args:
+            values: The field (time, *space, channel), which may be lazy.
+            name: What messages call it.
+            like: What messages call that which has this identity.
+            tiled: Whether there may be more cells: their distance and direction are compared then.
+
+        Returns:
+            The field, and what was done or could not be compared, in sentences; they stand among
+            the notes of the field too.
+
+        Warns:
+            UserWarning: Something could not be compared, because it is told of one side alone.
+
+        Raises:
+            InputError: Both differ in what cannot be converted exactly.
+        """
+        match = _Match(self, values, name, like, tiled)
+        match.channels()
+        match.units()
+        match.axes()
+        match.points()
+        match.times(values.time.values)
+        for note in match.notes:
+            match.values = add_note(match.values, note)
+        return match.values, tuple(match.notes)
+
+    def match_times(
+        self, times: np.ndarray, *, name: str, like: str = "the run"
+    ) -> tuple[str, ...]:
+        """Compares step and calendar with those of times [time] alone; the notes, see `match`.
+
+        Raises:
+            InputError: They differ.
+        """
+        match = _Match(self, xr.DataArray(0), name, like, tiled=False)
+        match.times(times)
+        return tuple(match.notes)
+
+    def change(self, other: "FieldIdentity") -> str:
+        """The first thing in which another one differs, empty where both are equal.
+
+        >>> one = FieldIdentity(("t2m",), ("K",), ())
+        >>> one.change(dataclasses.replace(one, units=("degC",)))
+        't2m in degC in place of K'
+        """
+        pairs: list[tuple[str, Any, Any]] = [
+            ("the channels ", listed(self.channels), listed(other.channels)),
+            *(
+                (f"{channel} in ", own or "no unit", unit or "no unit")
+                for channel, own, unit in zip(other.channels, self.units, other.units, strict=False)
+            ),
+            *(
+                (f"the axis {(new or own).name} of ", own, new)
+                for own, new in itertools.zip_longest(
+                    self.axes + self.points, other.axes + other.points
+                )
+            ),
+            ("rows ", _apart(self.step), _apart(other.step)),
+            ("dates of the calendar ", self.calendar, other.calendar),
+            ("", _kind(self.pixels), _kind(other.pixels)),
+        ]
+        changed = (f"{what}{new} in place of {own}" for what, own, new in pairs if own != new)
+        return next(changed, "")
+
+
+@dataclass
+class _Match:
+    """A field on its way to an identity."""
+
+    own: FieldIdentity
+    values: xr.DataArray
+    name: str
+    like: str
+    tiled: bool
+    notes: list[str] = field(default_factory=list)
+
+    def doubt(self, note: str) -> None:
+        """Tells what could not be compared."""
+        self.notes.append(note)
+        warnings.warn(f"{self.name}: {note}", stacklevel=6)
+
+    def channels(self) -> None:
+        """Chooses and orders the channels."""
+        self.by_name("channel", self.own.channels)
+        pixels = self.values.dtype == np.uint8
+        require(
+            self.own.pixels == pixels,
+            f"{self.name} must hold {_kind(self.own.pixels)}, as {self.like}, got {_kind(pixels)}; "
+            "bring its values to the same range and type",
+        )
+
+    def by_name(self, dim: Hashable, names: Sequence[str]) -> None:
+        """Chooses and orders what has names along a dim."""
+        there = list(map(str, self.values[dim].values)) if dim in self.values.coords else []
+        missing = [name for name in names if name not in there]
+        require(
+            not missing,
+            f"{self.name} must have every {dim} of {self.like}, got none called "
+            f"{listed(missing)} among {listed(there)}; give a file that has them",
+        )
+        if there == list(names):
+            return
+        if more := [name for name in there if name not in names]:
+            self.notes.append(f"Along {dim}, {listed(more)} is left out, as not in {self.like}.")
+        else:
+            self.notes.append(f"The order along {dim} is changed to that of {self.like}.")
+        self.values = self.values.isel({dim: [there.index(name) for name in names]})
+
+    def units(self) -> None:
+        """Converts units, where values are read."""
+        given = channel_units(self.values)
+        pairs = [
+            (name, given.get(name, ""), own)
+            for name, own in zip(self.own.channels, self.own.units, strict=True)
+        ]
+        self.values = converted(self.values, [self.conversion(*pair) for pair in pairs])
+        if any(units := [own if told(own) else unit for _, unit, own in pairs]):
+            self.values = self.values.assign_coords(units=("channel", units))
+
+    def conversion(self, channel: str, unit: str, own: str) -> Conversion:
+        """The conversion of a channel from a unit to the own one."""
+        if not told(own) or not told(unit):
+            if told(own):
+                self.doubt(
+                    f"{channel} tells no unit here; it is taken to be in {own}, as {self.like}."
+                )
+            elif told(unit):
+                self.doubt(f"{channel} is in {unit} here, and {self.like} tells no unit.")
+            return Conversion()
+        found = conversion(unit, own)
+        if found and found.offset and _DIFFERENCE.search(channel.lower()):
+            unit, found = f"{unit}, maybe of a difference", None
+        if found is None:
+            raise InputError(
+                f"{self.name} must have {channel} in {own}, as {self.like}, got {unit}, which is "
+                f"not converted exactly; convert it to {own} first"
+            )
+        if found.changes:
+            self.notes.append(f"{channel} is converted from {unit} to {own}.")
+        return found
+
+    def axes(self) -> None:
+        """Brings every axis of space into order."""
+        dims, own = self.values.dims[1:-1], tuple(axis.name for axis in self.own.axes)
+        require(
+            len(dims) == len(own),
+            f"{self.name} must have the axes of {self.like}, {listed(own)}, got {listed(dims)}; "
+            "choose one position of an axis too many with select=",
+        )
+        if set(dims) == set(own):
+            self.values = self.values.transpose("time", *own, "channel")
+        for axis, dim in zip(self.own.axes, self.values.dims[1:-1], strict=True):
+            if axis.named:
+                self.by_name(dim, axis.places or ())
+            else:
+                self.axis(axis, Axis.of(self.values, dim))
+
+    def axis(self, own: Axis, other: Axis) -> None:
+        """Turns round, rolls or sorts an axis of numbers."""
+        dim, longer = other.name, self.tiled and other.size > own.size
+        self.on_grid(not other.named and (other.size == own.size or longer), own, other)
+        ours, theirs = own.numbers(), self.in_unit(own, other)
+        order = _order(ours, theirs, circle=own.circle and other.circle)
+        if order is None and None in (own.places, other.places):
+            where = "here" if other.places is None else f"in {self.like}"
+            self.doubt(f"The axis {dim} is not compared, as its cells are only counted {where}.")
+            return
+        if order is None and self.larger:
+            order = self.tile(own, other, ours, theirs)
+        if order is None:
+            if (ours[-1] - ours[0]) * (theirs[-1] - theirs[0]) < 0:
+                theirs = theirs[::-1]
+            at = int(np.argmax(np.abs(ours - theirs) > _near(ours)))
+            first = f" with {theirs[at]:.9g} in place of {ours[at]:.9g} in cell {at + 1}"
+            self.on_grid(False, own, other, first)
+            return
+        self.values = self.values.isel({dim: order})
+        places = theirs[order]
+        if isinstance(order, np.ndarray):
+            rolled = bool((np.diff(order) % len(order) == 1).all())
+            how = f"rolled, to begin at {ours[0]:.9g}" if rolled else "sorted"
+            self.notes.append(f"The axis {dim} is {how}, as in {self.like}.")
+        elif order.step == -1:
+            ends = f"{places[0]:.9g} to {places[-1]:.9g}"
+            self.notes.append(f"The axis {dim} is turned round, to go from {ends}.")
+        if len(places) == own.size and not _equal(ours, places):
+            self.values = self.values.assign_coords({dim: (dim, ours, self.values[dim].attrs)})
+
+    @property
+    def larger(self) -> bool:
+        """Whether the model is tiled over more cells than the own ones."""
+        return self.tiled and self.values.shape[1:-1] != self.own.shape
+
+    def on_grid(self, condition: bool, own: Axis, other: Axis, first: str = "") -> None:
+        """Requires a condition, else tells both grids."""
+        require(
+            condition,
+            f"{self.name} must lie on the grid of {self.like}, {own.name} {own}, got "
+            f"{other.name} {other}{first}; give a file of this grid, or interpolate it",
+        )
+
+    def in_unit(self, own: Axis, other: Axis) -> np.ndarray:
+        """The numbers of another axis in the unit of the own one."""
+        if not told(own.unit) or not told(other.unit):
+            return other.numbers()
+        found = conversion(other.unit, own.unit)
+        if found is None:
+            self.on_grid(False, own, other)
+        elif found.changes:
+            self.notes.append(
+                f"The coordinate {other.name} is in {other.unit} here and in {own.unit} in "
+                f"{self.like}."
+            )
+        return found(other.numbers()) if found else other.numbers()
+
+    def tile(self, own: Axis, other: Axis, ours: np.ndarray, theirs: np.ndarray) -> slice:
+        """The direction of an axis over which a model is tiled, whose cells must be as far apart.
+
+        Raises:
+            InputError: They are not.
+        """
+        if own.size < 2:
+            return slice(None)
+        apart = [np.diff(ours), np.diff(theirs)]
+        if own.circle and other.circle:
+            apart = [(steps + 180) % 360 - 180 for steps in apart]
+        mine, their = (float(np.median(steps)) for steps in apart)
+        even = all(np.ptp(steps) <= _ALIKE * abs(mine) for steps in apart)
+        require(
+            even and abs(abs(mine) - abs(their)) <= _ALIKE * abs(mine),
+            f"{self.name} must have cells {abs(mine):.6g} apart along {own.name}, as {self.like}, "
+            f"got cells {abs(their):.6g} apart{'' if even else ' at uneven places'}; interpolate "
+            "it",
+        )
+        return slice(None, None, 1 if mine * their > 0 else -1)
+
+    def points(self) -> None:
+        """Compares coordinates that are no dims, and turns axes round where they tell so."""
+        own = [axis for axis in self.own.points if axis.size == 1 or not self.larger]
+        if untold := [axis.name for axis in own if axis.name not in self.values.coords]:
+            self.doubt(f"Not told here, so not compared with {self.like}: {listed(untold)}.")
+        own = [axis for axis in own if axis.name not in untold]
+        dims, kept = self.values.dims[1:-1], list(self.notes)
+        for ways in itertools.product((1, -1), repeat=len(dims)):
+            turned = dict(zip(dims, (slice(None, None, way) for way in ways), strict=True))
+            values = self.values.isel(turned)
+            self.notes = list(kept)
+            if all(self.same_points(axis, Axis.sampled(values, axis.name)) for axis in own):
+                break
+        else:
+            self.notes = kept
+            wrong = [(axis, Axis.sampled(self.values, axis.name)) for axis in own]
+            wrong = next(pair for pair in wrong if not self.same_points(*pair))
+            self.on_grid(False, *wrong)
+            return
+        back = [str(dim) for dim, way in zip(dims, ways, strict=True) if way == -1]
+        self.notes += [f"The axis {dim} is turned round, as in {self.like}." for dim in back]
+        self.values = values
+
+    def same_points(self, own: Axis, other: Axis) -> bool:
+        """Whether two coordinates tell the same places."""
+        if own.named or other.named or own.size != other.size:
+            return own == other
+        apart = self.in_unit(own, other) - own.numbers()
+        if own.circle or other.circle:
+            apart = (apart + 180) % 360 - 180
+        return bool((np.abs(apart) <= _near(own.numbers())).all())
+
+    def times(self, times: np.ndarray) -> None:
+        """Compares calendar and step."""
+        axis, own = TimeAxis.of(times, name=f"the times of {self.name}"), self.own
+        if (axis.calendar is None) != (own.calendar is None):
+            here = "numbers" if axis.calendar is None else "dates"
+            self.doubt(f"The step is not compared, as the times are {here} here alone.")
+            return
+        require(
+            axis.calendar == own.calendar,
+            f"{self.name} must have dates of the calendar {own.calendar}, as {self.like}, got "
+            f"{axis.calendar}; give a file of this calendar",
+        )
+        if own.step is None or axis.fits(own.step) or _counted(own.step, axis.step):
+            return
+        require(
+            _counted(own.step, axis.step),
+            f"{self.name} must have rows {_apart(own.step)}, as {self.like}, got rows "
+            f"{_apart(axis.step)}; give a file of this step",
+        )
+
+
+def _counted(own: Step, step: Step | None) -> bool:
+    """Whether two steps in numbers are the same, or one of them does but count."""
+    if step is None or not own.unit == step.unit == "number":
+        return False
+    return _COUNTED in (own, step) or abs(own.count - step.count) <= _ALIKE * own.count
+
+
+def _order(ours: np.ndarray, theirs: np.ndarray, *, circle: bool) -> slice | np.ndarray | None:
+    """Where the own places stand among others, None where these are not the same."""
+    if len(ours) != len(theirs):
+        return None
+    for way in (1, -1):
+        if _equal(ours, theirs[::way]):
+            return slice(None, None, way)
+    if circle:
+        start = ours.min() - _near(ours)
+        ours, theirs = (ours - start) % 360, (theirs - start) % 360
+    first, second = np.argsort(ours), np.argsort(theirs)
+    if not _equal(ours[first], theirs[second]):
+        return None
+    order = np.empty(len(first), int)
+    order[first] = second
+    return slice(None) if (np.diff(order) == 1).all() else order
+
+
+def _near(places: np.ndarray) -> float:
+    """How far two numbers may be apart to be one place."""
+    steps = np.diff(np.unique(places))
+    largest = float(np.abs(places).max(initial=0))
+    return _NEAR * float(steps.min(initial=largest)) + _ROUNDING * largest
+
+
+def _equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    return bool((np.abs(ours - theirs) <= _near(ours)).all())
+
+
+def _points(values: xr.DataArray) -> list[str]:
+    """Coordinates of places that are no dims, and levels that were chosen."""
+    coords, space = values.coords.to_dataset(), set(values.dims[1:-1])
+    return sorted(
+        str(name)
+        for name, coord in coords.coords.items()
+        if name not in values.dims
+        and set(coord.dims) <= space
+        and coord.dtype.kind in "iuf"
+        and axis_of(coords, name) in (("X", "Y") if coord.dims else ("Z",))
+    )
+
+
+def _apart(step: Step | None) -> str:
+    return "at uneven times" if step is None else f"{step} apart"
+
+
+def _kind(pixels: bool) -> str:
+    return "whole numbers from 0 to 255" if pixels else "numbers of any range"
+
+
+def _lists(tree: Any) -> Any:
+    """A tree of JSON values."""
+    if isinstance(tree, dict):
+        return {name: _lists(value) for name, value in tree.items()}
+    return [_lists(value) for value in tree] if isinstance(tree, tuple) else tree
