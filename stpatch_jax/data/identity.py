@@ -1,6 +1,5 @@
 """What two files must have in common to be of one kind: channels, units, grid, calendar, step."""
 
-import dataclasses
 import itertools
 import re
 import warnings
@@ -146,22 +145,21 @@ class FieldIdentity:
         return tuple(axis.size for axis in self.axes)
 
     def to_dict(self) -> dict[str, Any]:
-        """A tree of dicts, lists, numbers and words."""
-        return _lists(dataclasses.asdict(self))
+        """A tree of dicts, and lists of numbers and words."""
+        tree = {**vars(self), "step": self.step and vars(self.step)}
+        for name in ("axes", "points"):
+            tree[name] = {str(at): _plain(vars(axis)) for at, axis in enumerate(tree[name])}
+        return _plain(tree)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "FieldIdentity":
         """Undoes `to_dict`."""
-        axes, points = (
-            tuple(
-                Axis(**{**axis, "places": axis["places"] and tuple(axis["places"])})
-                for axis in state[name]
-            )
-            for name in ("axes", "points")
-        )
-        step = None if state["step"] is None else Step(**state["step"])
-        names = {name: tuple(state[name]) for name in ("channels", "units")}
-        return cls(**{**state, **names, "axes": axes, "points": points, "step": step})
+        tree = _tuples(state)
+        for name in ("axes", "points"):
+            axes = sorted(tree[name].items(), key=lambda item: int(item[0]))
+            tree[name] = tuple(Axis(**_tuples(axis)) for _, axis in axes)
+        tree["step"] = Step(**tree["step"]) if "step" in tree else None
+        return cls(**tree)
 
     def match(
         self, values: xr.DataArray, *, name: str, like: str = "the run", tiled: bool = False
@@ -335,6 +333,8 @@ class _Match:
         self.on_grid(not other.named and (other.size == own.size or longer), own, other)
         ours, theirs = own.numbers(), self.in_unit(own, other)
         order = _order(ours, theirs, circle=own.circle and other.circle)
+        if order is None and own.places is other.places is None:
+            return
         if order is None and None in (own.places, other.places):
             where = "here" if other.places is None else f"in {self.like}"
             self.doubt(f"The axis {dim} is not compared, as its cells are only counted {where}.")
@@ -518,8 +518,14 @@ def _kind(pixels: bool) -> str:
     return "whole numbers from 0 to 255" if pixels else "numbers of any range"
 
 
-def _lists(tree: Any) -> Any:
-    """A tree of JSON values."""
-    if isinstance(tree, dict):
-        return {name: _lists(value) for name, value in tree.items()}
-    return [_lists(value) for value in tree] if isinstance(tree, tuple) else tree
+def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """With lists for tuples, and without what is None."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in tree.items()
+        if value is not None
+    }
+
+
+def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: tuple(value) if isinstance(value, list) else value for n, value in tree.items()}

@@ -1,5 +1,6 @@
 """Forecast problems on fields of any kind: series, panels, maps, grids."""
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,10 +19,11 @@ from stpatch_jax.data.fields.climatology import (
 )
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.rolling import rolling_weight
-from stpatch_jax.data.fields.series import series_names, with_known_series, without_series
+from stpatch_jax.data.fields.series import series_names, with_known_series
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.file_config import FileConfig
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import (
     EVERYTHING,
     DataConfig,
@@ -32,7 +34,7 @@ from stpatch_jax.data.protocols import (
 from stpatch_jax.data.readers.conventions import add_note, notes_of
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.splits import check_shares, split_by_rows, splits_report
-from stpatch_jax.errors import check_size, require
+from stpatch_jax.errors import check_size, listed, require
 
 # Names of the space axes of an array, by its number of axes.
 _SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
@@ -132,54 +134,31 @@ class FieldConfig(FileConfig, DataConfig):
                 for a context.
         """
         field, cleaner = self.open(path), Cleaner.from_dict(state)
-        field = without_series(field, state.get("series_dropped", ()))
-        names = tuple(str(name) for name in field.channel.values)
-        require(
-            names == cleaner.channels,
-            f"{path} must have the channels of the run, {', '.join(cleaner.channels)}, got "
-            f"{', '.join(names)}; give a file of the same kind",
-        )
+        identity = FieldIdentity.from_dict(state["identity"])
         means = None if self.climatology is None else Climatology.from_dict(state["means"])
-        self._check_space(path, field, state, tiles=means is None)
+        placed = self.cleaning.per == "cell" or self.cleaning.missing == "climatology"
+        tiled = means is None and not placed
+        cells, own = field.shape[1:-1], identity.shape
+        larger = len(cells) == len(own) and all(map(operator.ge, cells, own)) and cells != own
+        require(
+            tiled or not larger or any(axis.named for axis in identity.axes),
+            f"{path} must have the cells of the run, {own}, as something of it was fitted cell by "
+            f"cell, got {cells} along {listed(field.dims[1:-1])}; train a run with "
+            "data.cleaning.per channel and no climatology, whose model can be tiled",
+        )
+        field, _ = identity.match(field, name=path, tiled=tiled)
         past = max(self.context, self.season)
         require(
             len(field) >= past,
             f"{path} must have the {past} rows that a forecast needs, got {len(field)}; give a "
             "longer file",
         )
-        if field.shape[1:-1] != tuple(state["space"]):
+        if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
             cleaner = replace(cleaner, known=None)
         report = _report(path, field)
         splits = {EVERYTHING: range(past, len(field) + self.horizon)}
         return FieldData(self, field, cleaner, splits, report, means)
-
-    def _check_space(
-        self, path: str, field: xr.DataArray, state: Mapping[str, Any], *, tiles: bool
-    ) -> None:
-        own, cells, dims = tuple(state["space"]), field.shape[1:-1], field.dims[1:-1]
-        series, known = series_names(field), state.get("series")
-        require(
-            series is None or series == known,
-            f"{path} must have the series of the run in their order, {_short(known or [])}, "
-            f"got {_short(series or [])}; give a table with these columns",
-        )
-        if cells == own:
-            return
-        require(
-            len(cells) == len(own)
-            and series is None
-            and all(n >= least for n, least in zip(cells, own, strict=True)),
-            f"{path} must have the cells of the run, {own}, or more of them to be tiled, got "
-            f"{cells} along {dims}; give a file of the same kind",
-        )
-        cleaning = self.cleaning
-        require(
-            tiles and cleaning.per == "channel" and cleaning.missing != "climatology",
-            f"{path} must have the cells of the run, {own}, as something of it was fitted cell by "
-            f"cell, got {cells} along {dims}; train a run with data.cleaning.per channel and no "
-            "climatology, whose model can be tiled",
-        )
 
 
 def as_field(values: Any) -> xr.DataArray:
@@ -227,10 +206,6 @@ def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
     dims = {str(name): size for name, size in field.sizes.items()}
     notes = list(notes_of(field))
     return {"source": str(source), "rows": len(field), "dims": dims, "notes": notes, "splits": {}}
-
-
-def _short(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,6 +346,10 @@ class FieldData(WindowProblem):
         return self._frequency.at(times)
 
     @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return FieldIdentity.of(self.field).to_dict()
+
+    @cached_property
     def _reader(self) -> SlabReader:
         return SlabReader(self.field, cache_bytes=0)
 
@@ -404,12 +383,8 @@ class FieldData(WindowProblem):
         return Climatology.fit_chunks(parts, phase=self.config.climatology or "hour")
 
     def state(self) -> dict[str, Any]:
-        """The fitted cleaning, the extent of space, and what inputs need else."""
-        state = {**self.cleaner.to_dict(), "space": list(self.field.shape[1:-1])}
-        names = series_names(self.field)
-        state |= {"series": names} if names else {}
-        dropped = self.report.get("series_dropped")
-        state |= {"series_dropped": dropped} if dropped else {}
+        """The fitted cleaning, what tells another file of the kind, and what inputs need else."""
+        state = {**self.cleaner.to_dict(), "identity": self._identity}
         return state | ({"means": self.means.to_dict()} if self.means else {})
 
     def input_axes(self, split: str, number: int) -> InputAxes:

@@ -1,7 +1,6 @@
 """Named series of a field, such as the columns of a table: those that have values to learn from."""
 
 import warnings
-from collections.abc import Sequence
 
 import xarray as xr
 
@@ -62,11 +61,3 @@ def with_known_series(
     )
     warnings.warn(sentence, stacklevel=2)
     return add_note(field.isel({field.dims[1]: enough}), sentence), [name for name, _ in few]
-
-
-def without_series(field: xr.DataArray, dropped: Sequence[str]) -> xr.DataArray:
-    """A field without the series of these names, as far as it has them."""
-    names = series_names(field)
-    if names is None or not set(dropped) & set(names):
-        return field
-    return field.isel({field.dims[1]: [at for at, n in enumerate(names) if n not in dropped]})

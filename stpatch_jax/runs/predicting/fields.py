@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 from stpatch_jax.data import FieldData, write_csv
 from stpatch_jax.data.fields.cleaning import as_floats
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.errors import require
 from stpatch_jax.files import replaced
@@ -82,6 +83,11 @@ class FieldPredictor(Predictor):
         return written
 
     @property
+    def _own(self) -> tuple[int, ...]:
+        """The cells that the run was trained on."""
+        return FieldIdentity.from_dict(self.run.state["identity"]).shape
+
+    @property
     def _past(self) -> int:
         """Rows that a forecast needs."""
         return self.data.splits[EVERYTHING].start
@@ -92,7 +98,7 @@ class FieldPredictor(Predictor):
         rows, reader = range(len(field)), SlabReader(field, cache_bytes=0)
         there = known_counts(reader, rows, among=trained) > 0
         lost = int(np.count_nonzero(trained & ~there))
-        if lost and field.shape[1:-1] == tuple(self.run.state["space"]):
+        if lost and field.shape[1:-1] == self._own:
             warnings.warn(
                 f"{self.request.source} has no value of {lost} of {there.size} series, which the "
                 f"run knows, in the {len(rows)} rows that forecasts are made from; theirs are "
@@ -118,7 +124,7 @@ class FieldPredictor(Predictor):
 
     def _windows(self, field: xr.DataArray, every: int) -> WindowSpec:
         """The windows of a forecast every so many time steps."""
-        own = tuple(self.run.state["space"])
+        own = self._own
         if field.shape[1:-1] == own:
             whole = (None,) * len(own)
             return WindowSpec((self._past, *whole), stride=(every, *whole))

@@ -153,9 +153,9 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys):
         ("new.nc", "no/folder/f.nc"): "must be writable",
         ("new.nc", "no/folder/f.zarr"): "must be writable",
         ("short.nc", "f.nc"): "must have the 6 rows that a forecast needs, got 5",
-        ("small.nc", "f.nc"): "must have the cells of the run, (2, 3), or more of them",
+        ("small.nc", "f.nc"): "must lie on the grid of the run, longitude",
         ("wide.nc", "f.nc"): "as something of it was fitted cell by cell",
-        ("wind.nc", "f.nc"): "must have the channels of the run, t2m, got wind",
+        ("wind.nc", "f.nc"): "must have every channel of the run, got none called t2m among wind",
         ("none.nc", "f.nc"): "none.nc",
     }
     start = ["predict", str(folder / "run")]
