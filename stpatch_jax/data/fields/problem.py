@@ -55,6 +55,8 @@ class FieldConfig(FileConfig, DataConfig):
         train_share: Share of the rows in the training span.
         test_share: Share of the rows in the test span.
         most_rows: Only the first so many rows of the file are used; None uses all.
+        gaps: What becomes of rows that a file leaves out: no window crosses them (`split`), or they
+            are put in as missing values (`insert`), which suits many short outages.
         cleaning: How values are cleaned and scaled, fitted to the training span.
         calendar: Calendar features that become input channels, see `calendar_features`.
         mask_channel: Whether the inputs tell where a value was known.
@@ -76,6 +78,7 @@ class FieldConfig(FileConfig, DataConfig):
     train_share: float = 0.7
     test_share: float = 0.2
     most_rows: int | None = None
+    gaps: GapRule = "split"
     cleaning: CleaningConfig = field(default_factory=lambda: CleaningConfig(per="cell"))
     calendar: tuple[CalendarFeature, ...] = ()
     mask_channel: bool = False
@@ -90,6 +93,7 @@ class FieldConfig(FileConfig, DataConfig):
         for name in ("context", "horizon", "stride"):
             check_size(f"data.{name}", getattr(self, name))
         check_size("data.season", self.season, least=0)
+        check_choice("data.gaps", self.gaps, get_args(GapRule))
         check_shares(train_share=self.train_share, test_share=self.test_share)
         for name in ("anomalies", "climatology_channel"):
             require(
@@ -258,6 +262,27 @@ class FieldData(WindowProblem):
         return cls(config, values, cleaner, splits, report)
 
     @property
+    def past(self) -> int:
+        """Rows before the first target that an example reads."""
+        return max(self.config.context, self.config.season)
+
+    @cached_property
+    def spans(self) -> dict[str, tuple[range, ...]]:
+        """By split the parts of its target rows whose windows cross no gap.
+
+        Raises:
+            InputError: The gaps leave a split no window.
+        """
+        return spans_of_splits(
+            self.splits,
+            TimeAxis.of(self.times).segments,
+            past=self.past,
+            horizon=self.horizon,
+            advice="use a shorter context or horizon, or put the missing rows in with data.gaps "
+            "insert",
+        )
+
+    @property
     def times(self) -> np.ndarray:
         """Time of each row [time]."""
         return self.field.time.values
@@ -293,7 +318,7 @@ class FieldData(WindowProblem):
         training = split == "train"
         windows = FieldWindows(
             self.field,
-            chosen_split(self.splits, split),
+            chosen_split(self.spans, split),
             self.cleaner,
             context=self.config.context,
             horizon=self.config.horizon,

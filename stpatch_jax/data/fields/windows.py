@@ -37,12 +37,13 @@ class FieldWindows:
 
     Attributes:
         field: The field (time, *space, channel), in memory or lazy.
-        targets: Target rows of the split, see `chronological_splits`; contexts may reach back, and
-            up to one horizon may lie behind the end of the field, where it is missing.
+        targets: Target rows of the split, see `chronological_splits`, or the parts of them that
+            have windows, see `spans_between_gaps`; contexts may reach back, and up to one horizon
+            may lie behind the end of the field, where it is missing.
         cleaner: Cleaning and scaling, fitted to training rows.
         context: Length of the context, in time steps.
         horizon: Number of predicted time steps.
-        stride: Time steps between windows. The last window always ends the split, so that with a
+        stride: Time steps between windows. The last window always ends its part, so that with a
             stride up to the horizon every target row is covered.
         target_channels: Names of the predicted channels; all by default.
         calendar: Calendar features that become channels, see `calendar_features`.
@@ -69,7 +70,7 @@ class FieldWindows:
     """
 
     field: xr.DataArray
-    targets: range
+    targets: range | tuple[range, ...]
     cleaner: Cleaner
     _: KW_ONLY
     context: int
@@ -149,12 +150,16 @@ class FieldWindows:
             return np.zeros((len(self.field), 0), np.float32)
         return calendar_features(self.field.time.values, features=self.calendar)
 
+    @property
+    def spans(self) -> tuple[range, ...]:
+        """The parts of the split that have windows."""
+        return (self.targets,) if isinstance(self.targets, range) else self.targets
+
     @cached_property
     def starts(self) -> np.ndarray:
         """First target row of each window in time, ascending, int64."""
-        return self.targets.start + covering_starts(
-            len(self.targets), window=self.horizon, stride=self.stride
-        )
+        size = {"window": self.horizon, "stride": self.stride}
+        return np.concatenate([span.start + covering_starts(len(span), **size) for span in self.spans])
 
     @cached_property
     def tiles(self) -> tuple[tuple[slice, ...], ...]:
@@ -216,18 +221,19 @@ class FieldWindows:
         return np.concatenate(parts, axis=-1) if len(parts) > 1 else inputs
 
     def _check_targets(self) -> None:
-        rows, steps = self.targets, len(self.field)
-        require(
-            rows.step == 1 and self.context <= rows.start and rows.stop <= steps + self.horizon,
-            f"target rows must lie in {self.context}..{steps + self.horizon - 1} (after the first "
-            f"context, up to a horizon behind the field) in steps of 1, got {rows}; give the rows "
-            "of a split of this field",
-        )
-        require(
-            len(rows) >= self.horizon,
-            f"a split must hold one window of {self.horizon} target rows, got {len(rows)}; use a "
-            "shorter horizon or a longer split",
-        )
+        stop = len(self.field) + self.horizon
+        for rows in self.spans or (range(0),):
+            require(
+                rows.step == 1 and self.context <= rows.start and rows.stop <= stop,
+                f"target rows must lie in {self.context}..{stop - 1} (after the first context, up "
+                f"to a horizon behind the field) in steps of 1, got {rows}; give the rows of a "
+                "split of this field",
+            )
+            require(
+                len(rows) >= self.horizon,
+                f"a split must hold one window of {self.horizon} target rows, got {len(rows)}; use "
+                "a shorter horizon or a longer split",
+            )
 
     def _check_tiles(self) -> None:
         sizes = self.field.shape[1:-1]

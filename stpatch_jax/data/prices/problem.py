@@ -102,11 +102,12 @@ class PanelConfig(DataConfig):
         values = table.field.sel(company=list(companies), channel=list(channels)).values
         target = channels.index(state["target_channels"][0])
         fitted: Representation
+        past = {"state": state, "segments": TimeAxis.of(table.field.time.values).segments}
         if self.representation == "log_return":
             values, _ = mask_impossible(values, channels)
-            fitted = LogReturns.restore(values, channels, target=target, state=state)
+            fitted = LogReturns.restore(values, channels, target=target, **past)
         else:
-            fitted = Levels.restore(values, target=target, state=state)
+            fitted = Levels.restore(values, target=target, **past)
         first = self.context + fitted.lost_rows
         require(
             first <= len(values),
@@ -161,8 +162,24 @@ class PanelData(WindowProblem):
         targets are clipped at the outlier bounds, others never. In log_return a target is missing
         too where no earlier price exists to compare with.
         """
-        starts = window_starts(chosen_split(self.splits, split), horizon=self.config.horizon)
+        spans = chosen_split(self.spans, split)
+        starts = [row for rows in spans for row in window_starts(rows, horizon=self.horizon)]
         return _PanelSource(self, starts, training=split == "train")
+
+    @cached_property
+    def spans(self) -> dict[str, tuple[range, ...]]:
+        """By split the parts of its target rows whose windows cross no gap.
+
+        Raises:
+            InputError: The gaps leave a split no window.
+        """
+        return spans_of_splits(
+            self.splits,
+            TimeAxis.of(self.times).segments,
+            past=self.context + self.representation.lost_rows,
+            horizon=self.horizon,
+            advice="use a shorter context or horizon, or a table with fewer gaps",
+        )
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, horizon, company, 1] in the units of the table, float64.
@@ -214,7 +231,7 @@ class _PanelSource:
     """Examples by number, cut from the arrays of the panel on demand."""
 
     data: PanelData
-    starts: range
+    starts: Sequence[int]
     training: bool
 
     def __len__(self) -> int:
@@ -261,7 +278,7 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     values = values[:, [name not in dropped for name in companies]]
     companies = tuple(name for name in companies if name not in dropped)
     fit: dict[str, Any] = {"target": target, "train_rows": train_rows}
-    fit["winsorize"] = config.winsorize
+    fit |= {"winsorize": config.winsorize, "segments": TimeAxis.of(times).segments}
     representation = (
         LogReturns.fit(values, channels, horizon=config.horizon, **fit)
         if returns
@@ -274,10 +291,12 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
         "impossible_values": impossible,
         "missing_targets": int(np.isnan(values[..., target]).sum()),
         "clipped_inputs": representation.clipped,
-        "splits": splits_report(splits, times, horizon=config.horizon),
     }
     data = _data(config, table, values, companies, channels, target, representation)
-    return replace(data, splits=splits, report=report)
+    data = replace(data, splits=splits, report=report)
+    told = splits_report(splits, times, horizon=config.horizon, spans=data.spans)
+    data.report.update(gaps_report(TimeAxis.of(times)), splits=told)
+    return data
 
 
 def _data(

@@ -92,18 +92,21 @@ class LogReturns:
         train_rows: int,
         horizon: int,
         winsorize: float,
+        segments: Sequence[range],
     ) -> "LogReturns":
         """Fits to the first `train_rows` rows and transforms all of them.
 
         Values [time, company, channel] are NaN where missing and all have a logarithm; `target` is
         the number of the channel to predict, `winsorize` the share clipped at each end, 0 for none.
+        `segments` are the rows between gaps, which no return crosses.
         """
-        levels, filled, returns = _log_returns(values, channels)
+        levels, filled, returns = _log_returns(values, channels, segments)
         winsorizer = Winsorizer.fit(returns[:train_rows], winsorize)
         scaler = Affine.standard(winsorizer.transform(returns)[:train_rows])
         levels, anchors = levels[..., target : target + 1], filled[..., target : target + 1]
+        trained = [range(part.start, min(part.stop, train_rows)) for part in segments]
         leads = [
-            Winsorizer.fit(levels[lead:train_rows] - anchors[: train_rows - lead], winsorize)
+            Winsorizer.fit(_changes(levels, anchors, trained, lead), winsorize)
             for lead in range(1, horizon + 1)
         ]
         state = {
@@ -114,17 +117,23 @@ class LogReturns:
                 "upper": np.stack([lead.upper for lead in leads]),
             },
         }
-        return cls.restore(values, channels, target=target, state=state)
+        return cls.restore(values, channels, target=target, state=state, segments=segments)
 
     @classmethod
     def restore(
-        cls, values: np.ndarray, channels: Sequence[str], *, target: int, state: Mapping[str, Any]
+        cls,
+        values: np.ndarray,
+        channels: Sequence[str],
+        *,
+        target: int,
+        state: Mapping[str, Any],
+        segments: Sequence[range],
     ) -> "LogReturns":
         """Transforms values as in `fit` by the `state` of this or another table's training rows.
 
         The series of the table are those that the state was fitted to.
         """
-        levels, filled, returns = _log_returns(values, channels)
+        levels, filled, returns = _log_returns(values, channels, segments)
         winsorizer = Winsorizer.from_dict(state["winsorizer"])
         scaler = Affine.from_dict(state["scaler"])
         clipped = winsorizer.transform(returns)
@@ -189,16 +198,31 @@ class Levels:
     target_scaler: Affine
 
     @classmethod
-    def fit(cls, values: np.ndarray, *, target: int, train_rows: int, winsorize: float) -> "Levels":
+    def fit(
+        cls,
+        values: np.ndarray,
+        *,
+        target: int,
+        train_rows: int,
+        winsorize: float,
+        segments: Sequence[range],
+    ) -> "Levels":
         """As `LogReturns.fit`; values need no logarithm."""
         winsorizer = Winsorizer.fit(values[:train_rows], winsorize)
         scaler = Affine.standard(winsorizer.transform(values[:train_rows]))
         state = {"scaler": scaler.to_dict(), "winsorizer": winsorizer.to_dict()}
-        return cls.restore(values, target=target, state=state, train_rows=train_rows)
+        rows = {"train_rows": train_rows, "segments": segments}
+        return cls.restore(values, target=target, state=state, **rows)
 
     @classmethod
     def restore(
-        cls, values: np.ndarray, *, target: int, state: Mapping[str, Any], train_rows: int = 0
+        cls,
+        values: np.ndarray,
+        *,
+        target: int,
+        state: Mapping[str, Any],
+        segments: Sequence[range],
+        train_rows: int = 0,
     ) -> "Levels":
         """As `LogReturns.restore`; the first `train_rows` rows, trained on, are clipped."""
         winsorizer = Winsorizer.from_dict(state["winsorizer"])
@@ -208,12 +232,12 @@ class Levels:
         scaled = target_scaler.transform(values[..., target : target + 1])
         scaled_clipped = target_scaler.transform(clipped[..., target : target + 1])
         return cls(
-            inputs=_frozen_float32(np.nan_to_num(forward_fill(scaler.transform(clipped)))),
+            inputs=_frozen_float32(np.nan_to_num(_filled(scaler.transform(clipped), segments))),
             clipped=int((np.isfinite(values) & (clipped != values)).sum()),
             scaled=scaled,
             scaled_clipped=scaled_clipped,
-            anchors=np.nan_to_num(forward_fill(scaled)),
-            anchors_clipped=np.nan_to_num(forward_fill(scaled_clipped)),
+            anchors=np.nan_to_num(_filled(scaled, segments)),
+            anchors_clipped=np.nan_to_num(_filled(scaled_clipped, segments)),
             winsorizer=winsorizer,
             scaler=scaler,
             target_scaler=target_scaler,
@@ -239,14 +263,33 @@ class Levels:
 
 
 def _log_returns(
-    values: np.ndarray, channels: Sequence[str]
+    values: np.ndarray, channels: Sequence[str], segments: Sequence[range]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log levels, the same filled forward, and the returns since the last known value."""
     levels = log_levels(values, channels)
-    filled = forward_fill(levels)
+    filled = _filled(levels, segments)
     returns = np.full_like(levels, np.nan)
     returns[1:] = levels[1:] - filled[:-1]
+    returns[[segment.start for segment in segments]] = np.nan
     return levels, filled, returns
+
+
+def _filled(values: np.ndarray, segments: Sequence[range]) -> np.ndarray:
+    """Values [time, ...] filled forward, but not over a gap."""
+    return np.concatenate([forward_fill(values[part.start : part.stop]) for part in segments])
+
+
+def _changes(
+    levels: np.ndarray, anchors: np.ndarray, segments: Sequence[range], lead: int
+) -> np.ndarray:
+    """What each level [time, ...] is above the anchor `lead` rows before it, within segments."""
+    return np.concatenate(
+        [
+            levels[part.start + lead : part.stop]
+            - anchors[part.start : max(part.stop - lead, part.start)]
+            for part in segments
+        ]
+    )
 
 
 def _frozen_float32(values: np.ndarray) -> np.ndarray:

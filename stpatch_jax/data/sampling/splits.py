@@ -1,6 +1,6 @@
 """Chronological splits of forecast problems."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,16 +131,65 @@ def window_starts(targets: range, *, horizon: int) -> range:
     return range(targets.start, targets.stop - horizon + 1)
 
 
+def spans_between_gaps(
+    targets: range, segments: Sequence[range], *, past: int, horizon: int
+) -> tuple[range, ...]:
+    """The parts of a split's target rows whose windows cross no gap, in order of time.
+
+    The rows that a window reads, `past` of them before its first target, and its `horizon` targets
+    lie in one segment: rows that follow each other in time. `targets` begin after the first
+    context, and may go on behind the last segment, where nothing is known yet.
+
+    >>> spans_between_gaps(range(4, 20), [range(9), range(9, 20)], past=4, horizon=2)
+    (range(4, 9), range(13, 20))
+    """
+    spans = []
+    for number, segment in enumerate(segments):
+        first = segment.start + past if number else targets.start
+        stop = segment.stop if number < len(segments) - 1 else targets.stop
+        span = range(max(first, targets.start), min(stop, targets.stop))
+        if len(span) >= horizon:
+            spans.append(span)
+    return tuple(spans)
+
+
+def spans_of_splits(
+    splits: Mapping[str, range], segments: Sequence[range], *, past: int, horizon: int, advice: str
+) -> dict[str, tuple[range, ...]]:
+    """`spans_between_gaps` of each split; `advice` says what to do where a split has none.
+
+    Raises:
+        InputError: The gaps leave a split no window.
+    """
+    spans = {}
+    for name, targets in splits.items():
+        spans[name] = spans_between_gaps(targets, segments, past=past, horizon=horizon)
+        if not spans[name]:
+            longest = max(map(len, segments))
+            raise InputError(
+                f"the {name} split must hold {past + horizon} rows without a gap in time, got "
+                f"{len(segments) - 1} gaps, between which at most {longest} rows follow each other;"
+                f" {advice}"
+            )
+    return spans
+
+
 def splits_report(
-    splits: Mapping[str, range], times: np.ndarray, *, horizon: int
+    splits: Mapping[str, range],
+    times: np.ndarray,
+    *,
+    horizon: int,
+    spans: Mapping[str, Sequence[range]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What a report tells of each split: first and last target time, target rows and windows.
 
-    Splits are target rows, `times` those of all rows [time]; dates are told to the second.
+    Splits are target rows, `times` those of all rows [time]; dates are told to the second. Where
+    windows leave gaps out, `spans` holds the parts of each split that have windows.
 
     >>> splits_report({"test": range(4, 8)}, np.arange(8), horizon=2)["test"]["windows"]
     3
     """
+    parts = spans or {name: (rows,) for name, rows in splits.items()}
 
     def told(time: Any) -> str:
         return str(time.astype("datetime64[s]") if time.dtype.kind == "M" else time)
@@ -150,7 +199,7 @@ def splits_report(
             "first_target": told(times[rows[0]]),
             "last_target": told(times[rows[-1]]),
             "target_rows": len(rows),
-            "windows": len(window_starts(rows, horizon=horizon)),
+            "windows": sum(len(window_starts(part, horizon=horizon)) for part in parts[name]),
         }
         for name, rows in splits.items()
     }
