@@ -1,10 +1,11 @@
 """Forecast problems on fields of any kind: series, panels, maps, grids."""
 
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import xarray as xr
@@ -25,6 +26,7 @@ from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.file_config import FileConfig
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import (
+    CATALOG_PREFIX,
     EVERYTHING,
     DataConfig,
     InputAxes,
@@ -33,8 +35,22 @@ from stpatch_jax.data.protocols import (
 )
 from stpatch_jax.data.readers.conventions import add_note, notes_of
 from stpatch_jax.data.sampling.batches import Batch
-from stpatch_jax.data.sampling.splits import check_shares, split_by_rows, splits_report
-from stpatch_jax.errors import check_size, listed, require
+from stpatch_jax.data.sampling.spacing import (
+    GapRule,
+    check_phase,
+    gaps_report,
+    season_note,
+    spaced,
+)
+from stpatch_jax.data.sampling.splits import (
+    check_shares,
+    require_windows,
+    spans_between_gaps,
+    split_by_rows,
+    splits_report,
+)
+from stpatch_jax.data.times import TimeAxis, time_text
+from stpatch_jax.errors import check_choice, check_size, listed, require
 
 # Names of the space axes of an array, by its number of axes.
 _SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
@@ -116,8 +132,27 @@ class FieldConfig(FileConfig, DataConfig):
         Raises:
             InputError: If it is no field, or too short.
         """
-        field = as_field(values)
-        return FieldData.of(field if self.most_rows is None else field[: self.most_rows], self)
+        return FieldData.of(self._used(as_field(values)), self)
+
+    def _used(self, field: xr.DataArray) -> xr.DataArray:
+        """The rows that are used: the first ones, with those put in that the file leaves out."""
+        name = str(field.attrs.get("source", "the field"))
+        rows = len(field)
+        if self.most_rows is not None and self.most_rows < rows:
+            last = time_text(field.time.values[self.most_rows - 1])
+            note = f"{rows - self.most_rows} of {rows} rows are left out, those after {last}."
+            field = add_note(field[: self.most_rows], note)
+            if not (self.path or "").startswith(CATALOG_PREFIX):
+                warnings.warn(f"{name}: {note} data.most_rows keeps more", stacklevel=2)
+        field = spaced(field, self.gaps, name=name)
+        axis = TimeAxis.of(field.time.values)
+        check_phase(axis, self.climatology, name="data.climatology")
+        if self.cleaning.missing == "climatology":
+            check_phase(axis, self.cleaning.phase, name="data.cleaning.phase")
+        if note := season_note(axis, self.season):
+            warnings.warn(f"{name}: {note}", stacklevel=2)
+            field = add_note(field, note)
+        return field
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
         """Without the naive forecasts that a model does not read: a file needs less for it."""
@@ -151,11 +186,19 @@ class FieldConfig(FileConfig, DataConfig):
             "data.cleaning.per channel and no climatology, whose model can be tiled",
         )
         field, _ = identity.match(field, name=path, tiled=tiled)
+        field = spaced(field, self.gaps, name=path)
         past = max(self.context, self.season)
         require(
             len(field) >= past,
             f"{path} must have the {past} rows that a forecast needs, got {len(field)}; give a "
             "longer file",
+        )
+        segments = TimeAxis.of(field.time.values).segments
+        require(
+            max(map(len, segments)) >= past,
+            f"{path} must have {past} rows without a gap in time, got at most "
+            f"{max(map(len, segments))} between its gaps; give a file without them or data.gaps "
+            "insert",
         )
         if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
@@ -209,7 +252,8 @@ def as_field(values: Any) -> xr.DataArray:
 def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
     dims = {str(name): size for name, size in field.sizes.items()}
     notes = list(notes_of(field))
-    return {"source": str(source), "rows": len(field), "dims": dims, "notes": notes, "splits": {}}
+    report = {"source": str(source), "rows": len(field), "dims": dims, "notes": notes, "splits": {}}
+    return report | gaps_report(TimeAxis.of(field.time.values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +266,7 @@ class FieldData(WindowProblem):
         splits: Target rows of `train`, `validation` and `test`.
         report: What was read, and the dates of the splits; JSON-able.
         fitted_means: The climatology in scaled units where it was fitted before, to another field.
+        known_segments: The rows between gaps; None for those that the times tell.
         block_bytes: Size of the blocks in which the training rows are read, in bytes, which bounds
             the memory that is needed.
     """
@@ -232,6 +277,7 @@ class FieldData(WindowProblem):
     splits: Mapping[str, range]
     report: dict[str, Any]
     fitted_means: Climatology | None = None
+    known_segments: tuple[range, ...] | None = None
     block_bytes: int = 2**26
 
     @classmethod
@@ -257,9 +303,14 @@ class FieldData(WindowProblem):
             note = f"{unknown} of {cleaner.known.size} cells have no value in the training rows"
             values = add_note(values, f"{note}: they are not scored, and their forecasts missing.")
         report = _report(values.attrs.get("source", config.path), values)
-        report["splits"] = splits_report(splits, values.time.values, horizon=config.horizon)
         report |= {"series_dropped": dropped} if dropped else {}
-        return cls(config, values, cleaner, splits, report)
+        data = cls(config, values, cleaner, splits, report)
+        advice = "use a shorter context or horizon, or give data.gaps insert"
+        size = data.past + data.horizon
+        require_windows(data.spans, data.segments, rows=size, advice=advice)
+        told = {"horizon": config.horizon, "spans": data.spans}
+        report["splits"] = splits_report(splits, values.time.values, **told)
+        return data
 
     @property
     def past(self) -> int:
@@ -268,19 +319,16 @@ class FieldData(WindowProblem):
 
     @cached_property
     def spans(self) -> dict[str, tuple[range, ...]]:
-        """By split the parts of its target rows whose windows cross no gap.
+        """By split the parts of its target rows whose windows cross no gap."""
+        return {
+            name: spans_between_gaps(rows, self.segments, past=self.past, horizon=self.horizon)
+            for name, rows in self.splits.items()
+        }
 
-        Raises:
-            InputError: The gaps leave a split no window.
-        """
-        return spans_of_splits(
-            self.splits,
-            TimeAxis.of(self.times).segments,
-            past=self.past,
-            horizon=self.horizon,
-            advice="use a shorter context or horizon, or put the missing rows in with data.gaps "
-            "insert",
-        )
+    @cached_property
+    def segments(self) -> tuple[range, ...]:
+        """The rows between gaps."""
+        return self.known_segments or TimeAxis.of(self.times).segments
 
     @property
     def times(self) -> np.ndarray:
@@ -348,13 +396,16 @@ class FieldData(WindowProblem):
         """
         rows = range(self.splits["validation"].stop)
         channels = range(self.field.shape[-1])
+        edges = [gap.row for gap in TimeAxis.of(self.times[: rows.stop]).gaps]
         # A block becomes windows, in which each value stands once for each of their rows.
         block_bytes = 4 * self.block_bytes // (self.context + self.horizon)
 
         def blocks() -> Iterator[np.ndarray]:
             for cells in cell_blocks(self._reader, rows, block_bytes=block_bytes):
                 part = self._reader.read(slice(0, rows.stop), *cells)
-                yield self.cleaner.scaled(part, channels=channels, clip=False, cells=cells)
+                part = self.cleaner.scaled(part, channels=channels, clip=False, cells=cells)
+                # A row of NaN keeps windows from crossing a gap.
+                yield np.insert(part, edges, np.nan, axis=0) if edges else part
 
         return rolling_weight(blocks, context=self.context, horizon=self.horizon)
 

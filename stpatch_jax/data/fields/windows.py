@@ -159,7 +159,9 @@ class FieldWindows:
     def starts(self) -> np.ndarray:
         """First target row of each window in time, ascending, int64."""
         size = {"window": self.horizon, "stride": self.stride}
-        return np.concatenate([span.start + covering_starts(len(span), **size) for span in self.spans])
+        return np.concatenate(
+            [span.start + covering_starts(len(span), **size) for span in self.spans]
+        )
 
     @cached_property
     def tiles(self) -> tuple[tuple[slice, ...], ...]:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,12 +19,16 @@ from stpatch_jax.data.protocols import (
     chosen_split,
 )
 from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.sampling.spacing import gaps_report, warn_of_gaps
 from stpatch_jax.data.sampling.splits import (
     check_shares,
     chronological_splits,
+    require_windows,
+    spans_between_gaps,
     splits_report,
     window_starts,
 )
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import InputError, check_choice, check_range, check_size, require
 
 RepresentationName = Literal["log_return", "level"]
@@ -168,18 +173,17 @@ class PanelData(WindowProblem):
 
     @cached_property
     def spans(self) -> dict[str, tuple[range, ...]]:
-        """By split the parts of its target rows whose windows cross no gap.
+        """By split the parts of its target rows whose windows cross no gap."""
+        size = {"past": self.context + self.representation.lost_rows, "horizon": self.horizon}
+        return {
+            name: spans_between_gaps(rows, self.segments, **size)
+            for name, rows in self.splits.items()
+        }
 
-        Raises:
-            InputError: The gaps leave a split no window.
-        """
-        return spans_of_splits(
-            self.splits,
-            TimeAxis.of(self.times).segments,
-            past=self.context + self.representation.lost_rows,
-            horizon=self.horizon,
-            advice="use a shorter context or horizon, or a table with fewer gaps",
-        )
+    @cached_property
+    def segments(self) -> tuple[range, ...]:
+        """The rows between gaps."""
+        return TimeAxis.of(self.times).segments
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, horizon, company, 1] in the units of the table, float64.
@@ -258,6 +262,8 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     companies = tuple(str(name) for name in table.field.company.values)
     target = _target(config, channels)
     values, times = table.field.values, table.field.time.values
+    axis = TimeAxis.of(times, name=f"the times of {table.report['source']}")
+    warn_of_gaps(axis, "split", name=table.report["source"])
     returns = config.representation == "log_return"
     impossible = 0
     if returns:
@@ -278,7 +284,7 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     values = values[:, [name not in dropped for name in companies]]
     companies = tuple(name for name in companies if name not in dropped)
     fit: dict[str, Any] = {"target": target, "train_rows": train_rows}
-    fit |= {"winsorize": config.winsorize, "segments": TimeAxis.of(times).segments}
+    fit |= {"winsorize": config.winsorize, "segments": axis.segments}
     representation = (
         LogReturns.fit(values, channels, horizon=config.horizon, **fit)
         if returns
@@ -294,8 +300,11 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     }
     data = _data(config, table, values, companies, channels, target, representation)
     data = replace(data, splits=splits, report=report)
+    size = config.context + representation.lost_rows + config.horizon
+    advice = "use a shorter context or horizon, or a table with fewer gaps"
+    require_windows(data.spans, data.segments, rows=size, advice=advice)
     told = splits_report(splits, times, horizon=config.horizon, spans=data.spans)
-    data.report.update(gaps_report(TimeAxis.of(times)), splits=told)
+    data.report.update(gaps_report(axis), splits=told)
     return data
 
 

@@ -92,19 +92,21 @@ class LogReturns:
         train_rows: int,
         horizon: int,
         winsorize: float,
-        segments: Sequence[range],
+        segments: Sequence[range] = (),
     ) -> "LogReturns":
         """Fits to the first `train_rows` rows and transforms all of them.
 
         Values [time, company, channel] are NaN where missing and all have a logarithm; `target` is
         the number of the channel to predict, `winsorize` the share clipped at each end, 0 for none.
-        `segments` are the rows between gaps, which no return crosses.
+        `segments` are the rows between gaps, which no return crosses; none where there are no gaps.
         """
         levels, filled, returns = _log_returns(values, channels, segments)
         winsorizer = Winsorizer.fit(returns[:train_rows], winsorize)
         scaler = Affine.standard(winsorizer.transform(returns)[:train_rows])
         levels, anchors = levels[..., target : target + 1], filled[..., target : target + 1]
-        trained = [range(part.start, min(part.stop, train_rows)) for part in segments]
+        trained = [
+            range(part.start, min(part.stop, train_rows)) for part in _parts(levels, segments)
+        ]
         leads = [
             Winsorizer.fit(_changes(levels, anchors, trained, lead), winsorize)
             for lead in range(1, horizon + 1)
@@ -127,7 +129,7 @@ class LogReturns:
         *,
         target: int,
         state: Mapping[str, Any],
-        segments: Sequence[range],
+        segments: Sequence[range] = (),
     ) -> "LogReturns":
         """Transforms values as in `fit` by the `state` of this or another table's training rows.
 
@@ -205,7 +207,7 @@ class Levels:
         target: int,
         train_rows: int,
         winsorize: float,
-        segments: Sequence[range],
+        segments: Sequence[range] = (),
     ) -> "Levels":
         """As `LogReturns.fit`; values need no logarithm."""
         winsorizer = Winsorizer.fit(values[:train_rows], winsorize)
@@ -221,7 +223,7 @@ class Levels:
         *,
         target: int,
         state: Mapping[str, Any],
-        segments: Sequence[range],
+        segments: Sequence[range] = (),
         train_rows: int = 0,
     ) -> "Levels":
         """As `LogReturns.restore`; the first `train_rows` rows, trained on, are clipped."""
@@ -270,24 +272,29 @@ def _log_returns(
     filled = _filled(levels, segments)
     returns = np.full_like(levels, np.nan)
     returns[1:] = levels[1:] - filled[:-1]
-    returns[[segment.start for segment in segments]] = np.nan
+    returns[[part.start for part in segments]] = np.nan
     return levels, filled, returns
 
 
 def _filled(values: np.ndarray, segments: Sequence[range]) -> np.ndarray:
     """Values [time, ...] filled forward, but not over a gap."""
-    return np.concatenate([forward_fill(values[part.start : part.stop]) for part in segments])
+    parts = _parts(values, segments)
+    return np.concatenate([forward_fill(values[part.start : part.stop]) for part in parts])
+
+
+def _parts(values: np.ndarray, segments: Sequence[range]) -> Sequence[range]:
+    return segments or (range(len(values)),)
 
 
 def _changes(
-    levels: np.ndarray, anchors: np.ndarray, segments: Sequence[range], lead: int
+    levels: np.ndarray, anchors: np.ndarray, parts: Sequence[range], lead: int
 ) -> np.ndarray:
     """What each level [time, ...] is above the anchor `lead` rows before it, within segments."""
     return np.concatenate(
         [
             levels[part.start + lead : part.stop]
             - anchors[part.start : max(part.stop - lead, part.start)]
-            for part in segments
+            for part in parts
         ]
     )
 

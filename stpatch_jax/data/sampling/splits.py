@@ -153,25 +153,21 @@ def spans_between_gaps(
     return tuple(spans)
 
 
-def spans_of_splits(
-    splits: Mapping[str, range], segments: Sequence[range], *, past: int, horizon: int, advice: str
-) -> dict[str, tuple[range, ...]]:
-    """`spans_between_gaps` of each split; `advice` says what to do where a split has none.
+def require_windows(
+    spans: Mapping[str, Sequence[range]], segments: Sequence[range], *, rows: int, advice: str
+) -> None:
+    """Refuses splits that gaps leave no window of so many rows; `advice` says what to do.
 
     Raises:
-        InputError: The gaps leave a split no window.
+        InputError: A split has no part, see `spans_between_gaps`.
     """
-    spans = {}
-    for name, targets in splits.items():
-        spans[name] = spans_between_gaps(targets, segments, past=past, horizon=horizon)
-        if not spans[name]:
-            longest = max(map(len, segments))
-            raise InputError(
-                f"the {name} split must hold {past + horizon} rows without a gap in time, got "
-                f"{len(segments) - 1} gaps, between which at most {longest} rows follow each other;"
-                f" {advice}"
-            )
-    return spans
+    for name, parts in spans.items():
+        require(
+            len(parts) > 0,
+            f"the {name} split must hold {rows} rows without a gap in time, got "
+            f"{len(segments) - 1} gaps in the data, between which at most "
+            f"{max(map(len, segments))} rows follow each other; {advice}",
+        )
 
 
 def splits_report(

@@ -17,7 +17,27 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     lines = [head, "", size, *judge.markdown(report)]
     if notes := report["data"].get("notes"):
         lines += ["", "## What was read", "", *(f"- {note}" for note in notes)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_rows(report["data"])])
+
+
+def _rows(data: Mapping[str, Any]) -> list[str]:
+    """The dates of every split, and all gaps."""
+    lines = []
+    splits = data.get("splits", {})
+    if splits and all("first_target" in span for span in splits.values()):
+        step = f", every {data['step']}" if data.get("step") else ""
+        lines += ["", f"## Rows{step}", "", "| split | first target | last target | windows |"]
+        lines += ["|:--|:--|:--|--:|"]
+        for name, span in splits.items():
+            dates = f"{span['first_target']} | {span['last_target']}"
+            lines.append(f"| {name} | {dates} | {span['windows']:,} |")
+    if gaps := data.get("gaps"):
+        lines += ["", f"{len(gaps)} gap{'s' * (len(gaps) > 1)}, which no window crosses:", ""]
+        lines += [
+            f"- gap: {gap['missing']} rows missing between {gap['after']} and {gap['before']}"
+            for gap in gaps
+        ]
+    return lines
 
 
 def _cost(report: Mapping[str, Any]) -> str:

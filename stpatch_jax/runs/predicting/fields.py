@@ -3,6 +3,7 @@
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from stpatch_jax.data.fields.cleaning import as_floats
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
+from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import require
 from stpatch_jax.files import replaced
 from stpatch_jax.inference import predict_field
@@ -53,10 +55,19 @@ class FieldPredictor(Predictor):
                 "every= must be given where the context is one row, which does not tell the "
                 "distance of rows, got none; give for example 1",
             )
+            last = self.data.segments[-1]
+            require(
+                len(last) >= self._past,
+                f"{request.source} must end with {self._past} rows without a gap in time, got "
+                f"{len(last)} since {time_text(self.data.times[last.start])}; give a longer file, "
+                "data.gaps insert, or every= for forecasts before the gap",
+            )
             field = field[len(field) - self._past :]
         every = request.every or 1
         count = (len(field) - self._past) // every + 1
         written = f"{count} forecast{'s' * (count > 1)} of {self.data.horizon} time steps: {target}"
+        if request.every and (across := np.count_nonzero(~self._whole[self._past :: every])):
+            written += f" ({across} of them missing, as their rows cross a gap in time)"
         known = self._known(field)
         if none := known.size - np.count_nonzero(known):
             written += f"; missing for {none} of {known.size} series, of which nothing is known"
@@ -107,6 +118,14 @@ class FieldPredictor(Predictor):
             )
         return trained & there
 
+    @cached_property
+    def _whole(self) -> np.ndarray:
+        """Whether the rows of the forecast whose targets begin at a row cross no gap [row], bool."""
+        whole = np.zeros(len(self.data.field) + 1, bool)
+        for span in self.data.spans[EVERYTHING]:
+            whole[span.start : span.stop - self.data.horizon + 1] = True
+        return whole
+
     def _forecast(self, field: xr.DataArray, store: Path, every: int, known: np.ndarray) -> bool:
         same = ("process_index", "process_count", "progress")
         return predict_field(
@@ -152,9 +171,13 @@ class FieldPredictor(Predictor):
             coords = {"time": whole, "channel": list(data.cleaner.channels)}
             field = xr.DataArray(np.concatenate([values, unknown]), coords, dims)
             splits = {EVERYTHING: range(self._past, len(field))}
-            part = FieldData(data.config, field, data.cleaner, splits, {}, data.means)
+            known = {"fitted_means": data.means, "known_segments": (range(len(field)),)}
+            part = FieldData(data.config, field, data.cleaner, splits, {}, **known)
             examples = part.source(EVERYTHING)
-            return np.stack([self._joined(examples[at]) for at in range(0, len(examples), every)])
+            inputs = [self._joined(examples[at]) for at in range(0, len(examples), every)]
+            # Nothing is known across a gap, nor is what follows from it.
+            whole = self._whole[last - len(times) + self._past :: every][: len(inputs)]
+            return np.where(whole.reshape(-1, *[1] * inputs[0].ndim), np.stack(inputs), np.nan)
 
         return prepare
 

@@ -1,9 +1,13 @@
 """Forecast problems on fields: splits, naive forecasts, and the published rows of two files."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stpatch_jax.data import CleaningConfig, FieldConfig, FieldData, sequential_batches, truth
 from stpatch_jax.errors import InputError
@@ -107,8 +111,10 @@ def test_only_the_first_rows_are_used(tmp_path):
     frame = pd.DataFrame({"date": field().time.values, "load": field().values[:, 0]})
     frame.to_csv(tmp_path / "load.csv", index=False)
     config = FieldConfig(path=str(tmp_path / "load.csv"), context=24, horizon=4, most_rows=200)
-    assert len(config.load().times) == 200
-    assert config.load().report["rows"] == 200
+    with pytest.warns(UserWarning, match=r"40 of 240 rows are left out.*data\.most_rows"):
+        data = config.load()
+    assert len(data.times) == data.report["rows"] == 200
+    assert data.report["notes"] == ["40 of 240 rows are left out, those after 2024-01-09T07:00."]
 
 
 @pytest.mark.parametrize(
@@ -166,3 +172,97 @@ def test_the_unit_of_an_array_in_memory_is_told_as_that_of_a_file():
     config = FieldConfig(context=CONTEXT, horizon=HORIZON)
     assert config.of(values).unit == config.of(values.to_dataset(name="load")).unit == "K"
     assert config.of(values.drop_attrs()).unit == config.of(values.values[:, None]).unit
+
+
+def without(values: xr.DataArray, *rows: int) -> xr.DataArray:
+    return values.isel(time=np.setdiff1d(np.arange(len(values)), rows))
+
+
+@given(
+    gaps=st.lists(st.tuples(st.integers(1, ROWS - 30), st.integers(1, 20)), max_size=4),
+    context=st.integers(1, 12),
+    horizon=st.integers(1, 6),
+    season=st.sampled_from([0, 8]),
+)
+def test_no_window_or_season_crosses_a_gap(gaps, context, horizon, season):
+    left_out = {row for first, count in gaps for row in range(first, first + count)}
+    values = without(field(), *left_out)
+    config = FieldConfig(context=context, horizon=horizon, season=season)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            data = config.of(values)
+        except InputError as error:
+            assert "without a gap" in str(error) and "data.gaps insert" in str(error)
+            return
+    hours = (values.time.values - values.time.values[0]) // np.timedelta64(1, "h")
+    whole, past = np.diff(hours, prepend=-1) == 1, max(context, season)
+    assert len(data.report["gaps"]) == np.count_nonzero(~whole)
+    assert sum(gap["missing"] for gap in data.report["gaps"]) == hours[-1] + 1 - len(hours)
+    first = np.flatnonzero(~whole).min(initial=len(hours))
+    for split, rows in data.splits.items():
+        starts = data.source(split).windows.starts
+        # In the first segment a season may reach back to where nothing is known.
+        expected = [
+            row
+            for row in range(rows.start, rows.stop - horizon + 1)
+            if whole[max(0, row - (past if row >= first else context)) + 1 : row + horizon].all()
+        ]
+        assert starts.tolist() == expected
+        assert data.report["splits"][split]["windows"] == len(expected)
+
+
+def test_a_season_of_yesterday_is_exact_beside_a_gap():
+    hours = np.arange(ROWS)
+    values = field().copy(data=np.sin(2 * np.pi * hours / 24)[:, None])
+    with pytest.warns(UserWarning, match=r"1 gap in time \(13 rows missing between .*no window"):
+        data = FieldConfig(context=24, horizon=6, season=24).of(without(values, *range(100, 113)))
+    for split in data.splits:
+        batch = everything(data, split)
+        np.testing.assert_allclose(batch["seasonal_persistence"], batch["target"], atol=1e-5)
+
+
+def test_missing_rows_are_put_in_on_request():
+    values, left_out = field(), [7, 30, 31, 90, 200]
+    config = FieldConfig(context=24, horizon=6, season=24, gaps="insert")
+    with pytest.warns(UserWarning, match=r"4 gaps in time .*put in as missing"):
+        data = config.of(without(values, *left_out))
+    expected = values.values.copy()
+    expected[left_out] = np.nan
+    np.testing.assert_array_equal(data.times, values.time.values)
+    np.testing.assert_array_equal(data.values(slice(None)), expected)
+    assert data.report["gaps"] == []
+    assert sum(note.startswith("Gap: ") for note in data.report["notes"]) == 4
+    assert len(data.source("train")) == len(config.of(values).source("train"))
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "told"),
+    [
+        ("MS", {"climatology": "hour"}, "data.climatology must be a phase .* 1 month apart differ"),
+        ("D", {"climatology": "hour"}, "1 day apart differ, got hour; give .* day_of_year"),
+        ("D", {"cleaning": CleaningConfig(missing="climatology")}, "data.cleaning.phase must be"),
+        ("W", {"climatology": "weekday_hour"}, "7 days apart differ, got weekday_hour"),
+    ],
+)
+def test_a_phase_that_all_rows_share_is_refused(step, changes, told):
+    values = field().assign_coords(time=pd.date_range("1990-01-01", periods=ROWS, freq=step))
+    with pytest.raises(InputError, match=told):
+        FieldConfig(context=24, horizon=6, **changes).of(values)
+
+
+@pytest.mark.parametrize(
+    ("step", "season", "sound"),
+    [
+        *[("h", 24, 1), ("h", 168, 1), ("MS", 12, 1), ("D", 7, 1), ("D", 365, 1), ("B", 5, 1)],
+        *[("15min", 96, 1), ("MS", 24, 0), ("6h", 24, 0), ("B", 7, 0), ("h", 23, 0)],
+    ],
+)
+def test_a_season_that_is_no_period_of_the_calendar_is_told(step, season, sound):
+    values = field().assign_coords(time=pd.date_range("1990-01-01", periods=ROWS, freq=step))
+    config = FieldConfig(context=24, horizon=6, season=season)
+    if sound:
+        assert config.of(values).report["notes"] == []
+    else:
+        with pytest.warns(UserWarning, match=rf"A season of {season} rows"):
+            assert len(config.of(values).report["notes"]) == 1

@@ -1,0 +1,193 @@
+"""How the rows of a file are spaced in time: gaps, and what seasons and phases ask of a step."""
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.readers.conventions import add_note
+from stpatch_jax.data.readers.lazy import LazyArray
+from stpatch_jax.data.times import Gap, TimeAxis, time_text
+from stpatch_jax.errors import require
+
+GapRule = Literal["split", "insert"]
+DAY = 86400.0
+YEAR = 365.2425 * DAY
+
+
+def gaps_report(axis: TimeAxis) -> dict[str, Any]:
+    """What a report tells of the times of a file; JSON-able.
+
+    Returns:
+        `step` of the rows as text, None where they have none, `gaps` (`after`, `before`, and
+        `missing`, the number of rows left out) and `holidays`, working days left out but no gap.
+
+    >>> gaps_report(TimeAxis.of(np.array([0, 1, 2, 5, 6, 7])))["gaps"]
+    [{'after': '2', 'before': '5', 'missing': 2}]
+    """
+    gaps = [
+        {"after": time_text(gap.after), "before": time_text(gap.before), "missing": gap.missing}
+        for gap in axis.gaps
+    ]
+    step = None if axis.step is None else str(axis.step)
+    return {"step": step, "gaps": gaps, "holidays": axis.holidays}
+
+
+def spaced(field: xr.DataArray, rule: GapRule, *, name: str) -> xr.DataArray:
+    """A field whose gaps were told, and filled with missing rows where the rule is `insert`.
+
+    Warns:
+        UserWarning: If rows are left out, or keep no step.
+
+    Raises:
+        InputError: See `with_missing_rows`.
+    """
+    axis = TimeAxis.of(field.time.values, name=f"the times of {name}")
+    warn_of_gaps(axis, rule, name=name)
+    if axis.gaps and rule == "insert":
+        field = with_missing_rows(field, axis)
+        for gap in axis.gaps:
+            field = add_note(field, f"Gap: {gap}, put in as missing values.")
+    elif axis.step is None and len(axis) > 1:
+        note = (
+            "The rows keep no step in time: a window is so many rows, however far apart they are, "
+            "and what follows the file cannot be dated."
+        )
+        field = add_note(field, note)
+        warnings.warn(f"{name}: {note}", stacklevel=2)
+    elif axis.uneven:
+        first = time_text(axis.values[axis.uneven[0]])
+        note = (
+            f"{len(axis.uneven)} rows, first that of {first}, are not quite {axis.step} behind the "
+            "row before; they count as one step."
+        )
+        field = add_note(field, note)
+    return field
+
+
+def warn_of_gaps(axis: TimeAxis, rule: GapRule, *, name: str) -> None:
+    """One warning of all the gaps of what is called `name`, and of what becomes of them."""
+    if not axis.gaps:
+        return
+    what = "no window crosses one" if rule == "split" else "missing rows are put in as missing"
+    told = "; ".join(map(str, axis.gaps[:3])) + ("; ..." if len(axis.gaps) > 3 else "")
+    count = f"{len(axis.gaps)} gap{'s' * (len(axis.gaps) > 1)}"
+    warnings.warn(f"{name} has {count} in time ({told}); {what}", stacklevel=3)
+
+
+def check_phase(axis: TimeAxis, phase: str | None, *, name: str) -> None:
+    """Refuses a phase that all rows share: the hour of rows a month apart, for example.
+
+    Args:
+        axis: Times of the rows.
+        phase: A phase of `Climatology`, None for none.
+        name: What the setting is called.
+
+    Raises:
+        InputError: The rows are too far apart for it.
+
+    >>> days = np.arange("2024-01-01", "2024-03-01", dtype="M8[D]")
+    >>> check_phase(TimeAxis.of(days), "day_of_year", name="data.climatology")
+    """
+    seconds = None if axis.step is None else axis.step.seconds
+    if phase is None or seconds is None:
+        return
+    longest = {"hour": 0.99 * DAY, "workday_hour": DAY, "weekday_hour": DAY}.get(phase, 0.6 * YEAR)
+    require(
+        seconds <= longest,
+        f"{name} must be a phase in which rows {axis.step} apart differ, got {phase}; give "
+        f"{name} {'day_of_year' if seconds < 0.6 * YEAR else 'None'}",
+    )
+
+
+def season_note(axis: TimeAxis, season: int) -> str | None:
+    """A sentence about a season of rows that is no day, week, month or year; None where it is.
+
+    >>> hours = np.arange("2024-01-01", "2024-01-09", dtype="M8[h]")
+    >>> season_note(TimeAxis.of(hours), 24)
+    >>> season_note(TimeAxis.of(hours[::6]), 24)
+    'A season of 24 rows, data.season, is 6 days; rows are 4 a day, 28 a week, 1461 a year.'
+    """
+    seconds = None if axis.step is None else axis.step.seconds
+    if not season or seconds is None:
+        return None
+    lengths = {"day": DAY, "week": 7 * DAY, "year": YEAR}
+    if axis.step is not None and axis.step.unit == "business day":
+        lengths = {"week": 5 * DAY, "year": 261 * DAY}
+    whole = {name: length / seconds for name, length in lengths.items() if length > 1.5 * seconds}
+    month = YEAR / 12 / seconds
+    if any(abs(season - rows) < 0.02 * rows for rows in [*whole.values(), month]):
+        return None
+    listed = ", ".join(f"{rows:.0f} a {name}" for name, rows in whole.items())
+    span = season * seconds
+    unit, size = ("days", DAY) if span < YEAR else ("years", YEAR)
+    return (
+        f"A season of {season} rows, data.season, is {span / size:.3g} {unit}; rows are {listed}."
+    )
+
+
+def with_missing_rows(field: xr.DataArray, axis: TimeAxis) -> xr.DataArray:
+    """A field (time, *space, channel) whose rows have one step: those left out are put in as NaN.
+
+    It is read where it is used, as the field itself; whole numbers become floats.
+
+    Raises:
+        InputError: If more rows are missing than there are, or a row is no whole number of steps
+            behind the one before.
+
+    >>> rows = xr.DataArray(
+    ...     [[1.0], [2.0], [3.0]], {"time": [0, 1, 4], "channel": ["load"]}, ("time", "channel")
+    ... )
+    >>> with_missing_rows(rows, TimeAxis.of(rows.time.values))[:, 0].values.tolist()
+    [1.0, 2.0, nan, nan, 3.0]
+    """
+    missing = sum(gap.missing for gap in axis.gaps)
+    crooked = [gap for gap in axis.gaps if not gap.missing]
+    require(
+        not crooked and missing <= len(axis),
+        "the gaps must be whole rows, no more of them than there are rows, for data.gaps insert, "
+        f"got {crooked[0] if crooked else f'{missing} rows missing beside {len(axis)}'}; give "
+        "data.gaps split",
+    )
+    times, rows = [], []
+    for segment, gap in zip(axis.segments, [*axis.gaps, None], strict=True):
+        times.append(axis.values[segment.start : segment.stop])
+        rows.append(np.arange(segment.start, segment.stop))
+        if gap is not None:
+            times.append(_inside(axis, gap))
+            rows.append(np.full(gap.missing, -1))
+    stack = _Inserted(field, np.concatenate(rows))
+    coords = {name: coord.variable for name, coord in field.coords.items() if name != "time"}
+    coords = {name: coord for name, coord in coords.items() if "time" not in coord.dims}
+    dims = tuple(map(str, field.dims))
+    whole = stack.field(dims, {**coords, "time": np.concatenate(times)})
+    whole.time.attrs.update(field.time.attrs)
+    return whole.assign_attrs(field.attrs)
+
+
+def _inside(axis: TimeAxis, gap: Gap) -> np.ndarray:
+    """The times of the rows that a gap leaves out."""
+    before = TimeAxis.of(axis.values[: gap.row])
+    if before.uneven or before.step != axis.step:
+        before = TimeAxis.of(axis.values[gap.row - 1 : gap.row])
+    return before.ahead(gap.missing, step=axis.step)
+
+
+class _Inserted(LazyArray):
+    """A field with rows of NaN put in; `rows` holds the row of the field [time], -1 for none."""
+
+    def __init__(self, field: xr.DataArray, rows: np.ndarray):
+        self.inner, self.rows = field, rows
+        self.shape = (len(rows), *field.shape[1:])
+        self.dtype = np.result_type(field.dtype, np.float32)
+
+    def read(self, key: tuple[Any, ...]) -> np.ndarray:
+        """See `LazyArray.read`."""
+        rows = self.rows[key[0]]
+        known = rows >= 0
+        where = dict(zip(self.inner.dims, (rows[known], *key[1:]), strict=True))
+        part = self.inner.variable.isel(where).to_numpy()
+        block = np.full((len(rows), *part.shape[1:]), np.nan, self.dtype)
+        block[known] = part
+        return block
