@@ -120,7 +120,7 @@ class FieldPredictor(Predictor):
 
     @cached_property
     def _whole(self) -> np.ndarray:
-        """Whether the rows of the forecast whose targets begin at a row cross no gap [row], bool."""
+        """Whether the forecast whose targets begin at a row crosses no gap [row], bool."""
         whole = np.zeros(len(self.data.field) + 1, bool)
         for span in self.data.spans[EVERYTHING]:
             whole[span.start : span.stop - self.data.horizon + 1] = True

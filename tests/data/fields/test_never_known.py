@@ -135,10 +135,10 @@ def test_a_panel_whose_series_all_have_too_few_values_is_refused():
 
 
 def test_series_with_gaps_but_values_enough_stay(tmp_path):
-    table = panel(a=0, b=TRAIN // 2)
+    table = panel(a=0, b=TRAIN // 2, c=0)
     table.loc[::2, "a"] = np.nan
     table.to_csv(tmp_path / "gaps.csv", index=False)
     with warnings.catch_warnings(action="error"):
         data = FieldConfig(path=str(tmp_path / "gaps.csv"), **SETTINGS).load()
-    assert list(data.series) == ["a", "b"]
+    assert list(data.series) == ["a", "b", "c"]
     assert "series_dropped" not in data.report

@@ -170,5 +170,5 @@ def test_bad_tables_are_refused_in_one_sentence(tmp_path, text, message):
 
 def test_a_matplotlib_without_sample_data_is_told_so(tmp_path, monkeypatch):
     monkeypatch.setattr(mpl, "get_data_path", lambda: str(tmp_path))
-    with pytest.raises(InputError, match=r"give a table with --data\.path"):
+    with pytest.raises(InputError, match=r"name a table by data\.path"):
         read_price_table(None)
