@@ -19,7 +19,7 @@ def parsing(path: str | Path, kind: str, *, advice: str = DAMAGED) -> Iterator[N
     what can be done about one that is there but cannot be read.
 
     Raises:
-        InputError: Anything was raised but one itself, a lack of memory, or an interruption.
+        InputError: Anything was raised but an interruption.
 
     >>> with parsing("a.npy", "array file", advice="give another"):
     ...     raise KeyError("shape")
@@ -28,8 +28,14 @@ def parsing(path: str | Path, kind: str, *, advice: str = DAMAGED) -> Iterator[N
     """
     try:
         yield
-    except (InputError, MemoryError):
+    except InputError:
         raise
+    # A damaged header may claim anything.
+    except MemoryError as error:
+        raise InputError(
+            f"{path} must be a {kind} that fits into memory, got {one_line(error)}; restore it if "
+            "it is damaged, else give a part of it, as variables="
+        ) from error
     except FileNotFoundError as error:
         if Path(path).exists():  # What lacks lies inside of it, as a part of a store.
             raise InputError(_unreadable(path, kind, error, advice)) from error
