@@ -1,5 +1,6 @@
 """What two files must have in common to be of one kind: channels, units, grid, calendar, step."""
 
+import dataclasses
 import itertools
 import re
 import warnings
@@ -127,17 +128,21 @@ class FieldIdentity:
     @classmethod
     def of(cls, values: xr.DataArray) -> "FieldIdentity":
         """Reads it off a field (time, *space, channel); of the values only their type counts."""
-        channels, units = tuple(map(str, values.channel.values)), channel_units(values)
-        times = TimeAxis.of(values.time.values)
-        return cls(
-            channels,
-            tuple(units.get(name, "") for name in channels),
-            tuple(Axis.of(values, dim) for dim in values.dims[1:-1]),
-            tuple(Axis.sampled(values, name) for name in _points(values)),
-            times.step,
-            times.calendar,
-            values.dtype == np.uint8,
+        units = channel_units(values)
+        channels = tuple(map(str, values.channel.values))
+        return dataclasses.replace(
+            cls.of_rows(channels, values.time.values),
+            units=tuple(units.get(name, "") for name in channels),
+            axes=tuple(Axis.of(values, dim) for dim in values.dims[1:-1]),
+            points=tuple(Axis.sampled(values, name) for name in _points(values)),
+            pixels=values.dtype == np.uint8,
         )
+
+    @classmethod
+    def of_rows(cls, channels: Sequence[str], times: np.ndarray) -> "FieldIdentity":
+        """That of a table in which nothing but channels and times [time] is to be the same."""
+        axis = TimeAxis.of(times)
+        return cls(tuple(channels), ("",) * len(channels), (), (), axis.step, axis.calendar)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -160,6 +165,19 @@ class FieldIdentity:
             tree[name] = tuple(Axis(**_tuples(axis)) for _, axis in axes)
         tree["step"] = Step(**tree["step"]) if "step" in tree else None
         return cls(**tree)
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> "FieldIdentity":
+        """That of a trained run, out of what `Data.state` gave.
+
+        Raises:
+            InputError: The run is older than identities.
+        """
+        require(
+            "identity" in state,
+            "the run must tell what its data were, got one of an older version; train it anew",
+        )
+        return cls.from_dict(state["identity"])
 
     def match(
         self, values: xr.DataArray, *, name: str, like: str = "the run", tiled: bool = False
@@ -233,6 +251,19 @@ class FieldIdentity:
         ]
         changed = (f"{what}{new} in place of {own}" for what, own, new in pairs if own != new)
         return next(changed, "")
+
+
+def change_of(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first thing in which the identities of two states differ, see `Data.state`.
+
+    Empty where both are equal, or one tells no identity.
+    """
+    told = [state.get("identity") for state in (then, now)]
+    own, other = (
+        FieldIdentity.from_dict(each) if isinstance(each, Mapping) and "channels" in each else None
+        for each in told
+    )
+    return own.change(other) if own and other else ""
 
 
 @dataclass

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax.data import Data, DataConfig
+from stpatch_jax.data.identity import change_of
 from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.errors import InputError, listed, require
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
@@ -202,11 +203,13 @@ def require_same_data(run: RunDirectory, data: Data) -> None:
     """
     _, extras, _ = _latest(run) or (0, {}, {})
     for split, digest in extras.get("digests", {}).items():
-        require(
-            data.digest(split) == digest,
-            f"the data of the run in {run.path} must be what it was trained on, got another "
-            f"{split} split; restore the data or choose another workdir=",
-        )
+        if data.digest(split) != digest:
+            changed = change_of(extras.get("state", {}), data.state())
+            raise InputError(
+                f"the data of the run in {run.path} must be what it was trained on, got "
+                f"{changed or f'another {split} split'}; give the data as they were, or choose "
+                "another --workdir"
+            )
 
 
 def _latest(run: RunDirectory) -> tuple[int, dict[str, Any], dict[str, Any]] | None:

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 
-from stpatch_jax.data.identity import FieldIdentity
+from stpatch_jax.data.identity import FieldIdentity, change_of
 from stpatch_jax.errors import InputError
 
 LATITUDE, LONGITUDE = np.linspace(60, 50, 5), np.linspace(-180, 90, 4)
@@ -343,3 +343,11 @@ def test_a_lazy_field_is_converted_where_it_is_read(tmp_path):
     expected = world().values + np.float32([273.15, 0])
     np.testing.assert_allclose(field.values, expected, rtol=1e-6)
     assert not field._in_memory
+
+
+def test_what_changed_between_two_states_is_told():
+    then, now = ({"identity": FieldIdentity.of(each).to_dict()} for each in (world(), world()[::2]))
+    assert change_of(then, now) == "rows 2 hours apart in place of 1 hour apart"
+    assert (
+        change_of(then, then) == change_of(then, {}) == change_of({"identity": "mine"}, now) == ""
+    )

@@ -173,7 +173,7 @@ class FieldConfig(FileConfig, DataConfig):
                 for a context.
         """
         field, cleaner = self.open(path), Cleaner.from_dict(state)
-        identity = FieldIdentity.from_dict(state["identity"])
+        identity = FieldIdentity.of_state(state)
         means = None if self.climatology is None else Climatology.from_dict(state["means"])
         placed = self.cleaning.per == "cell" or self.cleaning.missing == "climatology"
         tiled = means is None and not placed

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
 from stpatch_jax.data.prices.tables import VOLUME, PriceTable, read_price_table
 from stpatch_jax.data.protocols import (
@@ -88,23 +89,19 @@ class PanelConfig(DataConfig):
     def restore(self, path: str, state: Mapping[str, Any]) -> "PanelData":
         """Reads another table for a model of this problem, see `DataConfig.restore`.
 
-        It has the channels and at least the companies of the run, in any order, and every window
-        with a context, up to the one whose targets follow the table.
+        It has the channels, step and at least the companies of the run, in any order, and every
+        window with a context, up to the one whose targets follow the table.
 
         Raises:
-            InputError: If the table cannot be read, or lacks a channel or a company.
+            InputError: If the table cannot be read, lacks a channel or a company, or has another
+                step.
         """
         table = read_price_table(path)
-        companies, channels = tuple(state["companies"]), tuple(state["channels"])
-        for dim, names in (("channel", channels), ("company", companies)):
-            there = set(map(str, table.field[dim].values))
-            lacking = [name for name in names if name not in there]
-            if lacking:
-                raise InputError(
-                    f"{path} must have every {dim} that the run was trained on, got none called "
-                    f"{', '.join(lacking)}; give a table of the same kind"
-                )
-        values = table.field.sel(company=list(companies), channel=list(channels)).values
+        identity = FieldIdentity.of_state(state)
+        field, notes = identity.match(table.field, name=path)
+        table.report["notes"] = [*table.report.get("notes", ()), *notes]
+        companies, channels = tuple(identity.axes[0].places or ()), identity.channels
+        values = field.values
         target = channels.index(state["target_channels"][0])
         fitted: Representation
         past = {"state": state, "segments": TimeAxis.of(table.field.time.values).segments}
@@ -136,6 +133,7 @@ class PanelData(WindowProblem):
         unit: Unit of the predicted channel, for reports.
         splits: Target rows of `train`, `validation` and `test`.
         report: What was read, dropped and clipped, and the dates of the splits; JSON-able.
+        identity: Companies, channels, step and calendar, by which another table is of the kind.
         prices: Target values as in the table [time, company, 1], float64, NaN where missing.
         representation: Inputs and targets, and the way back.
     """
@@ -148,6 +146,7 @@ class PanelData(WindowProblem):
     unit: str
     splits: Mapping[str, range]
     report: dict[str, Any]
+    identity: FieldIdentity
     prices: np.ndarray
     representation: Representation
 
@@ -217,8 +216,7 @@ class PanelData(WindowProblem):
         Two panels with equal states scale alike, company by company.
         """
         return {
-            "companies": list(self.companies),
-            "channels": list(self.channels),
+            "identity": self.identity.to_dict(),
             "target_channels": list(self.target_channels),
             **self.representation.state(),
         }
@@ -318,8 +316,10 @@ def _data(
     representation: Representation,
 ) -> PanelData:
     """A problem without splits."""
+    of_panel = table.field.sel(company=list(companies), channel=list(channels))
     return PanelData(
         config=config,
+        identity=FieldIdentity.of(of_panel),
         times=table.field.time.values,
         companies=companies,
         channels=channels,

@@ -20,7 +20,8 @@ from stpatch_jax.data import (
     read_price_table,
     splits_report,
 )
-from stpatch_jax.errors import check_range, check_size, require
+from stpatch_jax.data.identity import FieldIdentity
+from stpatch_jax.errors import check_range, check_size, listed, require
 from stpatch_jax.recipes.risk.features import LEAST_RULE_ROWS, RULE_ROWS, WARM_UP, RiskFeatures
 
 SINCE_VALIDATION = "since_validation"
@@ -77,15 +78,17 @@ class RiskConfig(DataConfig):
 
         Raises:
             InputError: The table cannot be read, or has no highs and lows where the model needs
-                them (or has them where it does not).
+                them (or has them where it does not), or has another step.
         """
         table = RiskFeatures.of(read_price_table(path), horizon=self.horizon, level=self.level)
-        features = tuple(state["features"])
+        identity = FieldIdentity.of_state(state)
         require(
-            table.features == features,
-            f"{path} must give the features {', '.join(features)} that the run was trained on, got "
-            f"{', '.join(table.features)}; give a table with the same columns",
+            table.features == identity.channels,
+            f"{path} must give the features {listed(identity.channels)} that the run was trained "
+            f"on, got {listed(table.features)}; give a table with the same columns",
         )
+        notes = identity.match_times(table.times, name=str(path))
+        table.report["notes"] = [*table.report.get("notes", ()), *notes]
         scaling = {name: np.asarray(state[name]) for name in ("mean", "deviation")}
         rows = range(self.horizon, len(table.times) + self.horizon)
         return RiskData.scaled(self, table, {EVERYTHING: rows}, scaling)
@@ -188,8 +191,9 @@ class RiskData(RiskFeatures, Problem):
         return {name: self._at_origins(values, index) for name, values in self.rules.items()}
 
     def state(self) -> dict[str, Any]:
-        """Mean and deviation of each feature over the training rows, and the names of both axes."""
-        return {"companies": list(self.companies), "features": list(self.features), **self.scaling}
+        """Mean and deviation of each feature over the training rows, and what the table is."""
+        identity = FieldIdentity.of_rows(self.features, self.times).to_dict()
+        return {"companies": list(self.companies), "identity": identity, **self.scaling}
 
     def _at_origins(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         return values[np.asarray(index) - self.config.horizon][:, None, :, None]

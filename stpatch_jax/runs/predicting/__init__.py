@@ -51,7 +51,7 @@ def predict(
         progress: Whether to show a bar on stderr.
 
     Returns:
-        One sentence of what was written.
+        One sentence of what was written, and what was converted, left out or not known of the file.
 
     Raises:
         InputError: The run, the file or the target cannot be used; nothing was written.
@@ -72,7 +72,9 @@ def predict(
         "one of them",
     )
     request = Request(source, target, every, process_index, process_count, progress)
-    return kind(trained, data, request).write()
+    written = kind(trained, data, request).write()
+    notes = " ".join(data.report.get("notes", ()))
+    return f"{written}. {notes}" if notes else written
 
 
 __all__ = ["ClassPredictor", "FieldPredictor", "Predictor", "PricePredictor", "Request"]

@@ -96,7 +96,7 @@ class FieldPredictor(Predictor):
     @property
     def _own(self) -> tuple[int, ...]:
         """The cells that the run was trained on."""
-        return FieldIdentity.from_dict(self.run.state["identity"]).shape
+        return FieldIdentity.of_state(self.run.state).shape
 
     @property
     def _past(self) -> int:

@@ -305,3 +305,25 @@ def test_wrong_splits_rows_and_shapes_are_refused(tmp_path):
         truth(data, np.array([1.0]))
     with pytest.raises(InputError, match=r"\(2, 3, 3, 1\), got \(2, 3, 3\)"):
         data.in_units(np.zeros((2, 3, 3)), np.array([8, 9]))
+
+
+def test_a_table_of_another_step_is_refused_and_companies_are_found_by_name(tmp_path):
+    days = pd.bdate_range("2020-01-01", periods=80, name="Date")
+    prices = np.exp(np.random.default_rng(0).normal(0, 0.01, (80, 3)).cumsum(0))
+    table = pd.DataFrame(prices, days, ["AAA", "BBB", "CCC"])
+    table.to_csv(tmp_path / "days.csv")
+    config = PanelConfig(path=str(tmp_path / "days.csv"), context=4, horizon=2)
+    data = config.load()
+    table[["CCC", "AAA", "BBB"]].assign(NEW=1.0).to_csv(tmp_path / "more.csv")
+    other = config.restore(str(tmp_path / "more.csv"), data.state())
+    assert other.companies == data.companies
+    np.testing.assert_array_equal(other.prices, data.prices)
+    assert other.report["notes"] == ["Along company, NEW is left out, as not in the run."]
+    table.set_axis(pd.date_range("2020", periods=80, freq="ME", name="Date")).to_csv(
+        tmp_path / "months.csv"
+    )
+    with pytest.raises(InputError, match="rows 1 business day apart, as the run, got rows 1 month"):
+        config.restore(str(tmp_path / "months.csv"), data.state())
+    state = {name: value for name, value in data.state().items() if name != "identity"}
+    with pytest.raises(InputError, match="must tell what its data were, got one of an older"):
+        config.restore(str(tmp_path / "days.csv"), state)

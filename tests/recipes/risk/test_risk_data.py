@@ -166,6 +166,18 @@ def test_another_table_has_an_example_for_each_of_its_rows_as_origin(load, tmp_p
         assert example["target_mask"].any() == (row < ROWS)
 
 
+def test_a_table_of_another_step_is_refused(load, tmp_path):
+    data = load()
+    table = price_table()
+    dates = sorted(set(table.Date))
+    months = dict(zip(dates, pd.date_range("1980", periods=len(dates), freq="MS"), strict=True))
+    table.assign(Date=table.Date.map(months)).to_csv(tmp_path / "months.csv", index=False)
+    with pytest.raises(
+        InputError, match=r"months.csv must have rows .* apart, as the run, got rows 1 m"
+    ):
+        data.config.restore(str(tmp_path / "months.csv"), data.state())
+
+
 def test_a_table_with_nothing_to_be_judged_by_is_refused(tmp_path):
     table = price_table()
     table.loc[table.Date > "2010-12-01", "Adj Close"] = np.nan

@@ -150,8 +150,8 @@ def test_tables_of_other_companies_or_columns_are_refused(panel, capsys):
     price_table(rows=90).to_csv(folder / "long.csv", index=False)
     table[:8].to_csv(folder / "short.csv", index=False)
     cases = {
-        "few.csv": "must have every company that the run was trained on, got none called BBB",
-        "long.csv": "must have every channel that the run was trained on, got none called price",
+        "few.csv": "must have every company of the run, got none called BBB",
+        "long.csv": "must have every channel of the run, got none called price",
         "short.csv": "must have the 9 rows that a forecast needs, got 8",
         "none.csv": "none.csv",
     }
