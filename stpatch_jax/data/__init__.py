@@ -51,6 +51,7 @@ from stpatch_jax.data.readers import (
     read_labelled_arrays,
     read_labelled_lines,
     read_labelled_series,
+    read_labelled_table,
     read_lines,
 )
 from stpatch_jax.data.sampling.batches import (
@@ -138,6 +139,7 @@ __all__ = [
     "read_labelled_arrays",
     "read_labelled_lines",
     "read_labelled_series",
+    "read_labelled_table",
     "read_lines",
     "read_price_table",
     "resized",

@@ -23,6 +23,7 @@ class CatalogEntry:
         licence: Licence, or "none stated".
         source: Who published it, to cite.
         url: Where to fetch it; None where the file was made out of the published one.
+        encoding: How the characters of a text are stored.
     """
 
     file: str
@@ -30,11 +31,14 @@ class CatalogEntry:
     licence: str
     source: str
     url: str | None = None
+    encoding: str | None = None
 
 
 with Path(__file__).with_name("catalog.csv").open(encoding="utf-8", newline="") as _table:
     CATALOG: dict[str, CatalogEntry] = {
-        row.pop("name"): CatalogEntry(**{**row, "url": row["url"] or None})
+        row.pop("name"): CatalogEntry(
+            **{**row, **{key: row[key] or None for key in ("url", "encoding")}}
+        )
         for row in csv.DictReader(_table)
     }
 

@@ -1,12 +1,18 @@
 """Text as a stream of characters, to predict each from those before it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data.protocols import DataConfig, InputAxes, Problem, chosen_split
+from stpatch_jax.data.protocols import (
+    DataConfig,
+    InputAxes,
+    Problem,
+    chosen_split,
+    stored_encoding,
+)
 from stpatch_jax.data.readers import read_lines
 from stpatch_jax.data.readers.text import text_pair
 from stpatch_jax.data.sampling.batches import Batch, Source
@@ -22,7 +28,8 @@ _VISIBLE = {" ": "\u2423", _END: "\u21b5", "\0": "\u00b7"}
 class CharactersConfig(DataConfig):
     """The characters of a text, each to be predicted from those before it.
 
-    A character is a byte in the encoding given, so the vocabulary is the same 256 for every text.
+    The vocabulary is the same 256 for every text: the characters of latin-1, or, for a text that
+    has others, the bytes of UTF-8, of which a character is one or several.
     The first lines of a file train, the next ones validate, the last ones test; of a pair
     `NAME.pos` and `NAME.neg` both files are read, each split like this.
 
@@ -32,14 +39,14 @@ class CharactersConfig(DataConfig):
             the text has them; each character is scored once.
         validation_share: Share of the lines to validate on, in (0, 1).
         test_share: Share of the lines to test on, in (0, 1).
-        encoding: How the characters are stored; each must be one byte of it.
+        encoding: How the characters are stored, see `open_text`; known of the catalog's files.
     """
 
     window: int = 128
     context: int = 64
     validation_share: float = 0.05
     test_share: float = 0.05
-    encoding: str = "latin-1"
+    encoding: str | None = None
 
     def __post_init__(self) -> None:
         check_size("data.window", self.window)
@@ -54,7 +61,9 @@ class CharactersConfig(DataConfig):
         """
         path = self.file()
         files = list(text_pair(str(self.path)).values()) or [path]
-        lines = {file: read_lines(file, encoding=self.encoding) for file in files}
+        encoding = stored_encoding(str(self.path), self.encoding)
+        lines = {file: read_lines(file, encoding=encoding) for file in files}
+        symbols = _symbols(lines.values())
         parts: dict[str, list[Sequence[str]]] = {"train": [], "validation": [], "test": []}
         for file, own in lines.items():
             for name, part in self._split(own).items():
@@ -64,9 +73,10 @@ class CharactersConfig(DataConfig):
                     "lines; use a longer text or other shares",
                 )
                 parts[name].append(part)
-        texts = {name: [self._bytes(part) for part in own] for name, own in parts.items()}
+        texts = {name: [_bytes(part, symbols) for part in own] for name, own in parts.items()}
         report = {
             "source": files,
+            "symbols": symbols,
             "splits": {
                 name: {
                     "lines": sum(map(len, parts[name])),
@@ -75,7 +85,7 @@ class CharactersConfig(DataConfig):
                 for name in texts
             },
         }
-        return Characters(self, texts, report)
+        return Characters(self, texts, report, symbols)
 
     def _split(self, lines: Sequence[str]) -> dict[str, Sequence[str]]:
         count = len(lines)
@@ -87,10 +97,17 @@ class CharactersConfig(DataConfig):
             "test": lines[test:],
         }
 
-    def _bytes(self, lines: Sequence[str]) -> np.ndarray:
-        """Lines as one text that begins with the end of a line, which is not predicted."""
-        text = _END + "".join(line + _END for line in lines)
-        return np.frombuffer(text.encode(self.encoding), np.uint8)
+
+def _symbols(files: Iterable[Sequence[str]]) -> str:
+    """The encoding whose bytes are predicted: latin-1, in which each is a character, or UTF-8."""
+    latin = all(max(map(ord, line), default=0) < SYMBOLS for lines in files for line in lines)
+    return "latin-1" if latin else "utf-8"
+
+
+def _bytes(lines: Sequence[str], symbols: str) -> np.ndarray:
+    """Lines as one text that begins with the end of a line, which is not predicted."""
+    text = _END + "".join(line + _END for line in lines)
+    return np.frombuffer(text.encode(symbols), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +118,13 @@ class Characters(Problem):
         texts: The texts of `train`, `validation` and `test`, uint8 each [character]; the first
             character of a text is given and not predicted.
         report: How many lines and predicted characters the splits hold; JSON-able.
+        encoding: The encoding whose bytes the texts are.
     """
 
     config: CharactersConfig
     texts: Mapping[str, Sequence[np.ndarray]]
     report: dict[str, Any]
+    encoding: str = "latin-1"
 
     @property
     def token_counts(self) -> tuple[int, ...]:
@@ -142,7 +161,7 @@ class Characters(Problem):
 
     def decode(self, tokens: np.ndarray) -> str:
         """The first line that some tokens [time] spell, as text."""
-        text = bytes(tokens.astype(np.uint8)).decode(self.config.encoding, errors="replace")
+        text = bytes(tokens.astype(np.uint8)).decode(self.encoding, errors="replace")
         return text.partition(_END)[0]
 
     def symbols(self, tokens: np.ndarray) -> list[str]:
@@ -151,7 +170,7 @@ class Characters(Problem):
         A space is `\u2423`, the end of a line `\u21b5`, what lies before or behind a text `\u00b7`,
         and any other sign without a picture `\u25a1`.
         """
-        text = [bytes([token]).decode(self.config.encoding, errors="replace") for token in tokens]
+        text = [bytes([token]).decode(self.encoding, errors="replace") for token in tokens]
         return [_VISIBLE.get(sign, sign if sign.isprintable() else "\u25a1") for sign in text]
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
-from stpatch_jax.data.catalog import locate
+from stpatch_jax.data.catalog import CATALOG, locate
 from stpatch_jax.data.sampling.batches import Source
 from stpatch_jax.errors import InputError, check_choice, require
 
@@ -335,6 +335,12 @@ class DataConfig(abc.ABC):
                 "data.path must name the data, got none; give the path of a file, folder or URL"
             )
         return located(self.path)
+
+
+def stored_encoding(path: str, told: str | None) -> str | None:
+    """How the characters of a text are stored: known of a catalog's file, else as told."""
+    entry = CATALOG.get(path.removeprefix(CATALOG_PREFIX)) if CATALOG_PREFIX in path else None
+    return entry.encoding if entry else told
 
 
 def located(path: str) -> str:

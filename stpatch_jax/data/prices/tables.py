@@ -1,14 +1,16 @@
 """Price tables on disk, read into one field of (time, company, channel)."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from stpatch_jax.data.readers.tables import Columns, read_table
+from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.columns import Columns, find_columns
+from stpatch_jax.data.readers.conventions import notes_of
+from stpatch_jax.data.readers.tables import read_table
 from stpatch_jax.errors import InputError
 
 VOLUME = "volume"
@@ -43,13 +45,13 @@ class PriceTable:
 
 
 def read_price_table(path: str | Path | None) -> PriceTable:
-    """Reads a table of prices from a CSV file.
+    """Reads a table of prices from a text, Parquet or Arrow file, see `read_panel`.
 
     A *long* table has the columns date, ticker, open, high, low, close, adjusted close and volume
     in any order, one row per company and date; case, spaces and underscores in the header do not
     matter (`Adj Close` is `adjusted_close`), other columns are ignored. A *wide* table has no
-    ticker column: its first column is the date and every other one is the price of one company.
-    Lines that start with `#` above the header are comments.
+    ticker column: one column is the date, found as `find_columns` does, and every other one is the
+    price of one company. Lines that start with `#` above the header are comments.
 
     Rows are sorted by time. Rows without any value and repetitions of a row are dropped and
     counted. Dates have the year first (2012-09-04, 2012/9/4 16:00, 20120904) and UTC offsets are
@@ -57,8 +59,8 @@ def read_price_table(path: str | Path | None) -> PriceTable:
     of the columns in a wide one; that order carries no meaning.
 
     Args:
-        path: A `.csv` or `.csv.gz` file with commas, or None for the monthly prices of ten names
-            from 1990 to 2022 that matplotlib ships with its sample data.
+        path: The file, or None for the monthly prices of ten names from 1990 to 2022 that
+            matplotlib ships with its sample data.
 
     Returns:
         The field [time, company, channel] with the channels open, high, low, close,
@@ -74,15 +76,16 @@ def read_price_table(path: str | Path | None) -> PriceTable:
     file = _sample_file() if path is None else Path(path)
     field, columns, counts = read_table(
         file,
-        lambda header: _find_columns(header, file.name),
+        _find_columns,
         kind="price table",
         noun="company",
         wide_channel=WIDE_CHANNEL,
+        words=_ROLES["ticker"],
     )
     times = field.time.values
     report = {
         "source": "matplotlib sample data" if path is None else file.name,
-        "layout": "wide" if columns.series is None else "long",
+        "layout": "long" if columns.series else "wide",
         **counts,
         "times": len(times),
         "companies": field.sizes["company"],
@@ -90,6 +93,7 @@ def read_price_table(path: str | Path | None) -> PriceTable:
         "first_time": str(times[0].astype("datetime64[s]")),
         "last_time": str(times[-1].astype("datetime64[s]")),
         "ignored_columns": list(columns.ignored),
+        "notes": list(notes_of(field)),
     }
     return PriceTable(field, report)
 
@@ -115,12 +119,13 @@ def _role(name: str) -> str | None:
     return next((role for role, words in _ROLES.items() if plain in words), None)
 
 
-def _find_columns(header: Sequence[str], name: str) -> Columns:
+def _find_columns(cells: Cells) -> Columns:
     """Tells a long table from a wide one and checks that its columns are complete."""
+    header, name = cells.header, cells.name
     roles = [_role(column) for column in header]
     # A wide table may name a company OPEN or LOW, but three of these words are no coincidence.
     if "ticker" not in roles and len(set(LONG_CHANNELS) & set(roles[1:])) < 3:
-        return Columns(0, None, [(header[at], at) for at in range(1, len(header))])
+        return find_columns(cells)
     if missing := [role for role in _ROLES if role not in roles]:
         raise InputError(
             f"the price table {name} must have the columns {', '.join(_ROLES)}, got none for "
@@ -134,8 +139,8 @@ def _find_columns(header: Sequence[str], name: str) -> Columns:
                 "rename or remove all but one"
             )
     return Columns(
-        roles.index("date"),
-        roles.index("ticker"),
+        (roles.index("date"),),
         [(channel, roles.index(channel)) for channel in LONG_CHANNELS],
-        [column for column, role in zip(header, roles, strict=True) if role is None],
+        (roles.index("ticker"),),
+        ignored=[column for column, role in zip(header, roles, strict=True) if role is None],
     )

@@ -18,8 +18,14 @@ from stpatch_jax.data.readers.items import (
     read_labelled_arrays,
     read_labelled_series,
 )
-from stpatch_jax.data.readers.tables import CSV_SUFFIXES, PARQUET_SUFFIXES, read_panel
-from stpatch_jax.data.readers.text import read_labelled_lines, read_lines, text_pair
+from stpatch_jax.data.readers.tables import TABLE_SUFFIXES, read_panel
+from stpatch_jax.data.readers.text import (
+    read_labelled_lines,
+    read_labelled_table,
+    read_lines,
+    text_pair,
+    words_of,
+)
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
 from stpatch_jax.errors import InputError, listed
 
@@ -34,9 +40,11 @@ __all__ = [
     "read_labelled_arrays",
     "read_labelled_lines",
     "read_labelled_series",
+    "read_labelled_table",
     "read_lines",
     "require_library",
     "text_pair",
+    "words_of",
 ]
 
 _READERS: dict[str, Callable[..., xr.DataArray]] = {
@@ -53,7 +61,7 @@ _SUFFIXES = {
     "zarr": (".zarr",),
     "grib": (".grib", ".grib2", ".grb", ".grb2"),
     "arrays": (".npz", ".npy"),
-    "table": (*CSV_SUFFIXES, *PARQUET_SUFFIXES),
+    "table": TABLE_SUFFIXES,
     "video": VIDEO_SUFFIXES,
 }
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")

@@ -1,37 +1,53 @@
-"""The cells of a CSV file, with the line numbers that messages to the user need."""
+"""The cells of a table by column, with the line numbers that messages to the user need."""
 
-import csv
-import gzip
 import re
-import warnings
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from stpatch_jax.data.libraries import one_line
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require, shortened
 
-_MISSING = ["", "-", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none"]
-_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[ T](\d{1,2}):(\S+))?")
+Content = Literal["number", "flag", "date", "clock", "text", "nothing"]
+
+MISSING = (
+    *("", "-", "--", "?", "*", "..", "...", ".", "NA", "N/A", "n/a", "N.A.", "<NA>", "NaN", "nan"),
+    *("-NaN", "-nan", "NaT", "NULL", "null", "Null", "None", "none", "M", "#N/A", "#N/A N/A"),
+    *("#NA", "1.#QNAN", "1.#IND", "-1.#IND", "-1.#QNAN"),
+)
+_FLAGS = {"true": 1.0, "false": 0.0}
+# How many cells tell what a column holds; a few wrong ones are to be told by their line.
+_SAMPLE = 1000
+# A number, or what only a sign, a unit or the commas of thousands keep from being one.
+_NUMBER = re.compile(
+    r"[-+(]?\s*[$\u20ac\u00a3\u00a5]?\s*[-+]?(\d[\d.,'\u2019\u00a0\u202f _]*|\.\d+)([eE][-+]?\d+)?"
+    r"\s*[%$\u20ac\u00a3\u00a5)KMBk]?|[-+]?inf(inity)?",
+    re.IGNORECASE,
+)
+_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d)(?::(\d\d(?:\.\d+)?))?|\.(\d\d)\.(\d\d))")
+_DATE = re.compile(
+    r"(\d{4})(?:([-/.])(\d{1,2})\2(\d{1,2})|[-/](\d{1,2})|(\d\d)(\d\d))"
+    r"(?:[ T]\s*(\d{1,2})(?::?(\d\d.*))?)?"
+)
+_YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?=[ T]|$)")
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The cells of a CSV file below its header.
+    """The cells of a table.
 
     Attributes:
         name: Name of the file, for messages.
         header: Names of the columns as they stand in the file, without outer spaces.
         frame: One row per line of the file, blank lines too; columns are numbered, so that names
-            may repeat.
+            may repeat. A column is text, or typed by a file that has types.
         first_line: Number of the line in the file, counted from 1, that is row 0.
         kind: What the file is, for messages.
+        place: What a row is called.
+        decimal: The sign before the decimals of numbers in text.
+        notes: What was found out about the file while reading it.
     """
 
     name: str
@@ -39,51 +55,201 @@ class Cells:
     frame: pd.DataFrame
     first_line: int
     kind: str = "table"
+    place: str = "line"
+    decimal: str = "."
+    notes: tuple[str, ...] = ()
 
     def line(self, row: Any) -> int:
         """Number of the line in the file that holds a row of the frame."""
-        return self.first_line + int(row)
+        lines = self.first_line + int(row)
+        if self.place == "line":  # A quoted cell may go on over several ones.
+            for at in self.frame:
+                above = self._column(at).iloc[: int(row)]
+                if not pd.api.types.is_numeric_dtype(above):
+                    lines += int(above.astype(str).str.count(r"\r\n|\r|\n").sum())
+        return lines
+
+    def where(self, row: Any) -> str:
+        """A row of the frame, as messages call it."""
+        return f"{self.place} {self.line(row)}"
+
+    def content(self, at: int) -> Content:
+        """What most of the first cells of column `at` hold that are not missing."""
+        column = self._column(at)
+        if pd.api.types.is_bool_dtype(column):
+            return "flag"
+        if pd.api.types.is_datetime64_any_dtype(column):
+            return "date"
+        if pd.api.types.is_numeric_dtype(column):
+            return "number" if column.notna().any() else "nothing"
+        if pd.api.types.is_timedelta64_dtype(column):
+            return "text"
+        texts = self._texts(at)
+        texts = texts[~texts.isin(MISSING)][:_SAMPLE]
+        if texts.empty:
+            return "nothing"
+        kinds: list[tuple[Content, Any]] = [
+            ("date", lambda text: _DATE.fullmatch(text) or _YEAR_LAST.match(text)),
+            ("clock", _CLOCK.fullmatch),
+            ("flag", lambda text: text.lower() in _FLAGS),
+            ("number", _NUMBER.fullmatch),
+        ]
+        counts = texts.value_counts()
+        for kind, matches in kinds:
+            held = sum(count for text, count in counts.items() if matches(str(text)))
+            if 2 * held >= len(texts):
+                return kind
+        return "text"
 
     def numbers(self, at: int) -> np.ndarray:
         """Column `at` as float64 [row], NaN where the cell is empty or says that it is missing.
 
+        Cells that are true or false are 1 or 0 where all of a column are.
+
         Raises:
             InputError: If a cell holds anything else than a finite number.
         """
-        column = self.frame[at]
-        is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        source = column if is_number else column.astype(str).where(column.notna())
-        numbers = np.asarray(pd.to_numeric(source, errors="coerce"), np.float64)
-        wrong = np.isinf(numbers) | (np.isnan(numbers) & column.notna().to_numpy())
+        column = self._column(at)
+        if pd.api.types.is_numeric_dtype(column):
+            numbers = column.to_numpy(np.float64, na_value=np.nan)
+            texts, told = column, self.present(at)
+        else:
+            texts = self._texts(at)
+            told = self.present(at)
+            if self.content(at) == "flag":
+                numbers = texts.str.lower().map(_FLAGS).to_numpy(np.float64)
+            else:
+                plain = texts.str.replace(self.decimal, ".") if self.decimal != "." else texts
+                numbers = _parsed_numbers(plain.where(told))
+        wrong = np.isinf(numbers) | (np.isnan(numbers) & told)
         if wrong.any():
-            row = int(wrong.argmax())
-            raise InputError(
-                f"column {self.header[at]!r} of {self.name} must be numeric, got "
-                f"{str(column.iloc[row])!r} in line {self.line(row)}; correct that cell or leave "
-                "it empty"
-            )
+            self._refuse_number(at, str(texts.iloc[wrong.argmax()]), int(wrong.argmax()))
         return numbers
+
+    def _refuse_number(self, at: int, text: str, row: int) -> None:
+        """Says why a cell is no number and what its owner can do."""
+        advice = "correct that cell or leave it empty"
+        if self.content(at) in ("text", "date", "clock"):
+            advice = "choose other columns with variables="
+        elif _NUMBER.fullmatch(text) and "inf" not in text.lower():
+            advice = "write numbers without percent and currency signs and commas of thousands"
+        elif row == 0:
+            advice = "correct that cell, or begin the line with # if it is a second header"
+        raise InputError(
+            f"column {shortened(self.header[at])!r} of {self.name} must be numeric, got "
+            f"{shortened(text)!r} in {self.where(row)}; {advice}"
+        )
 
     def dates(self, at: int, rows: pd.Index) -> pd.Series:
         """Column `at` at the given rows as datetime64[ns], in UTC where offsets are given.
 
         Raises:
-            InputError: If a cell holds no date with the year first.
+            InputError: If a cell holds no date, its day cannot be told from its month, or some
+                dates have an offset and others none.
         """
-        texts = self.frame[at].loc[rows].fillna("").str.strip()
+        column = self._column(at).loc[rows]
+        if pd.api.types.is_datetime64_any_dtype(column):
+            utc = column if column.dt.tz is None else column.dt.tz_convert(None)
+            seconds = utc.to_numpy("datetime64[s]")
+            return self._checked_dates(at, seconds, utc, lambda: utc.to_numpy("datetime64[ns]"))
+        return self.parsed_dates(at, self._texts(at).loc[rows])
+
+    def parsed_dates(self, at: int, texts: pd.Series) -> pd.Series:
+        """Texts [row] of column `at` as dates, see `dates`."""
         codes, unique = pd.factorize(texts)
+        year_last = [bool(_YEAR_LAST.match(text)) for text in unique]
+        ordered = self._year_first(at, list(unique)) if all(year_last) else list(unique)
+        parts = [_iso_date(text) for text in ordered]
+        offsets = np.array([offset for *_, offset in parts], bool)
         parsed = pd.to_datetime(
-            [_iso_date(text) for text in unique], format="ISO8601", utc=True, errors="coerce"
+            [iso for iso, *_ in parts], format="ISO8601", utc=True, errors="coerce"
         ).tz_localize(None)
-        # Nanoseconds reach from 1678 to 2261; newer pandas reads dates beyond in coarser units.
-        wrong = ~((parsed.year >= 1678) & (parsed.year <= 2261))[codes]
-        if wrong.any():
-            row = rows[wrong.argmax()]
+        parsed += pd.to_timedelta([int(after) for _, after, _ in parts], "D")
+        seconds = parsed.to_numpy("datetime64[s]")[codes]
+        dates = self._checked_dates(
+            at, seconds, texts, lambda: parsed.to_numpy("datetime64[ns]")[codes]
+        )
+        if offsets.any() and not offsets.all():
+            row = texts.index[int((~offsets[codes]).argmax())]
             raise InputError(
-                f"column {self.header[at]!r} of {self.name} must hold dates like 2012-09-04, got "
-                f"{texts[row]!r} in line {self.line(row)}; write dates with the year first"
+                f"column {self.header[at]!r} of {self.name} must tell the UTC offset of every "
+                f"time or of none, got {texts[row]!r} in {self.where(row)} among others with one; "
+                "write them all alike"
             )
-        return pd.Series(parsed.to_numpy("datetime64[ns]")[codes], index=rows)
+        return dates
+
+    def date_note(self, at: int, dates: Any) -> str:
+        """Tells how the dates of column `at` were understood where the year is not first."""
+        texts = self._texts(at).loc[dates.index]
+        for text, date in zip(texts, dates, strict=True):
+            match = _YEAR_LAST.match(text)
+            if match is None:
+                return ""
+            if match[1] != match[3]:
+                order = "day" if int(match[1]) == date.day else "month"
+                return f"Dates such as {text} were read with the {order} first."
+        return ""
+
+    def _checked_dates(self, at: int, seconds: np.ndarray, told: Any, dates: Any) -> pd.Series:
+        # Nanoseconds reach from 1678 to 2261; newer pandas reads dates beyond in coarser units.
+        low, high = np.datetime64("1678"), np.datetime64("2262")
+        wrong = ~((seconds >= low) & (seconds < high))
+        if wrong.any():
+            row = told.index[int(wrong.argmax())]
+            text = "" if pd.isna(told[row]) else str(told[row])
+            raise InputError(
+                f"column {shortened(self.header[at])!r} of {self.name} must hold dates like "
+                f"2012-09-04, got {shortened(text)!r} in {self.where(row)}; {_date_advice(text)}"
+            )
+        return pd.Series(dates(), index=told.index)
+
+    def _year_first(self, at: int, texts: Sequence[str]) -> list[str]:
+        """Dates with the year last turned round, where some day or dots tell which is the day."""
+        parts = [match.groups() for text in texts if (match := _YEAR_LAST.match(text))]
+        first, second = (max(int(part[at]) for part in parts) for at in (0, 2))
+        day_first = first > 12 or all(part[1] == "." for part in parts)
+        require(
+            day_first != (second > 12),
+            f"column {shortened(self.header[at])!r} of {self.name} must hold dates whose day can "
+            f"be told from the month, got {shortened(texts[0])!r} in {self.where(0)} and others "
+            "like it; write dates with the year first",
+        )
+        order = r"\4-\3-\1" if day_first else r"\4-\1-\3"
+        return [_YEAR_LAST.sub(order, text) for text in texts]
+
+    def clocks(self, at: int, rows: pd.Index, *, unit: str) -> pd.Series:
+        """Column `at` at the given rows as the time since midnight, timedelta64.
+
+        `unit` is `hour`, `minute` or `second` of a column of whole numbers, or `clock` of one of
+        times of day such as 18:30.
+
+        Raises:
+            InputError: If a cell holds something else.
+        """
+        texts = self._texts(at).loc[rows]
+        if unit == "clock":
+            found = [_CLOCK.fullmatch(text) for text in texts]
+            parts = [
+                (int(m[1]), int(m[2] or m[4]), float(m[3] or m[5] or 0)) if m else (99, 0, 0)
+                for m in found
+            ]
+            hours, minutes, seconds = np.array(parts, float).reshape(-1, 3).T
+            wrong = (hours > 24) | (minutes > 59) | (seconds >= 60)
+            length = hours * 3600 + minutes * 60 + seconds
+        else:
+            numbers = self.numbers(at)[self.frame.index.get_indexer(rows)]
+            wrong = ~((numbers >= 0) & (numbers <= (24 if unit == "hour" else 59)))
+            wrong |= numbers != np.floor(numbers)
+            length = numbers * {"hour": 3600, "minute": 60, "second": 1}[unit]
+        if wrong.any():
+            row = rows[int(wrong.argmax())]
+            raise InputError(
+                f"column {shortened(self.header[at])!r} of {self.name} must hold the {unit} of "
+                f"every row, got {shortened(texts[row])!r} in {self.where(row)}; correct it, or "
+                "name a column of whole dates with time="
+            )
+        milliseconds = np.round(1000 * length).astype("timedelta64[ms]")
+        return pd.Series(milliseconds.astype("timedelta64[ns]"), index=rows)
 
     def names(self, at: int, rows: pd.Index, *, noun: str) -> pd.Series:
         """Column `at` at the given rows as text; each names what `noun` says.
@@ -91,131 +257,84 @@ class Cells:
         Raises:
             InputError: If a cell is empty.
         """
-        names = self.frame[at].loc[rows].fillna("").str.strip()
+        names = self._texts(at).loc[rows]
         if (names == "").any():
             row = names.index[names == ""][0]
             raise InputError(
-                f"column {self.header[at]!r} of {self.name} must name a {noun} in every row, got "
-                f"none in line {self.line(row)}; fill it in or remove the line"
+                f"column {shortened(self.header[at])!r} of {self.name} must name a {noun} in every "
+                f"row, got none in {self.where(row)}; fill it in or remove the line"
             )
         return names
 
-
-def read_cells(
-    file: Path,
-    words: Callable[[list[str]], Sequence[int]],
-    *,
-    kind: str = "table",
-    header: Sequence[str] | None = None,
-    suffixes: tuple[str, ...] = (".csv", ".csv.gz"),
-) -> Cells:
-    """Reads header and cells of a text file with commas, or of one with white space between them.
-
-    Lines that start with `#` above the header are comments. A line that ends early has missing
-    cells. White space separates the cells of files other than `.csv` and `.csv.gz`. Of the header,
-    which may be given, `words` tells the columns of words and dates; they are read as text, all
-    other ones as numbers. `kind` is what messages call the file.
-
-    Raises:
-        InputError: If the file is missing or unreadable, has no header or no rows, or a line has
-            more cells than the header.
-    """
-    comma = file.name.lower().endswith((".csv", ".csv.gz"))
-    with _open_text(file, kind, suffixes) as text:
-        line_number, start, line = 1, 0, text.readline()
-        while line.startswith("#"):
-            line_number, start, line = line_number + 1, text.tell(), text.readline()
-        if header is None:
-            cells = next(csv.reader([line]), []) if comma else line.split()
-            names, first_line = [name.strip() for name in cells], line_number + 1
+    def whole(self, at: int) -> np.ndarray | None:
+        """Column `at` as integers, None where a row lacks one or holds something else."""
+        column = self._column(at)[~self.blank_rows()]
+        if pd.api.types.is_numeric_dtype(column):
+            numbers = column.to_numpy(np.float64, na_value=np.nan)
         else:
-            names, first_line = list(header), line_number
-            text.seek(start)
-        if len(names) < 2:
-            raise InputError(
-                f"the {kind} {file.name} must have a header with at least two columns separated "
-                f"by {'commas' if comma else 'white space'}, got {line.strip()[:60]!r} in line "
-                f"{line_number}; save it as {'comma-separated ' if comma else ''}text"
-            )
-        try:
-            frame = _read_frame(text, range(len(names)), words(names), comma)
-        except pd.errors.EmptyDataError:
-            frame = pd.DataFrame()
-        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-            text.seek(0)
-            told = _too_long(text, first_line, len(names), comma) or f"it gave: {one_line(error)}"
-            raise InputError(
-                f"every line of {file.name} must have the {len(names)} cells of its header, got "
-                f"{told}; correct it"
-            ) from error
-    if frame.empty:
-        raise InputError(
-            f"the {kind} {file.name} must have rows, got none below its header; give another file"
-        )
-    return Cells(file.name, names, frame, first_line, kind)
+            numbers = _parsed_numbers(self._texts(at)[column.index])
+        if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
+            return None
+        return numbers.astype(np.int64)
+
+    def present(self, at: int) -> np.ndarray:
+        """Whether each cell of column `at` holds something, bool [row]."""
+        column = self._column(at)
+        if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+            return column.notna().to_numpy()
+        return ~self._texts(at).isin(MISSING).to_numpy()
+
+    def blank_rows(self) -> np.ndarray:
+        """Whether each row is a blank line, bool [row]."""
+        blank = np.ones(len(self.frame), bool)
+        for at in self.frame:
+            if not blank.any():
+                break
+            blank &= ~self.present(at)
+        return blank
+
+    def _column(self, at: int) -> Any:
+        """Column `at` as it was read [row], for which pandas has types of many kinds."""
+        return self.frame[at]
+
+    def _texts(self, at: int) -> Any:
+        """Column `at` as text without outer spaces, empty where nothing stands there."""
+        column = self._column(at)
+        if pd.api.types.is_float_dtype(column):
+            # Whole numbers that had to become floats, as others of the column are missing.
+            held = column.dropna()
+            if len(held) and (held == np.floor(held)).all() and held.abs().max() < 2**53:
+                column = column.astype("Int64")
+        return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 
-def _read_frame(text: TextIO, columns: range, words: Sequence[int], comma: bool) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        # pandas only warns when it cuts off cells beyond the last column.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
-            text,
-            sep="," if comma else r"\s+",
-            header=None,
-            names=columns,
-            index_col=False,
-            dtype=dict.fromkeys(words, str),
-            keep_default_na=False,
-            # A company may be called NA, so only cells of numbers can be missing.
-            na_values={at: _MISSING for at in columns if at not in words},
-            # Blank lines stay rows, so that a row tells its line.
-            skip_blank_lines=False,
-            skipinitialspace=True,
-            low_memory=False,
-        )
+def _parsed_numbers(texts: Any) -> np.ndarray:
+    """Texts [row] as float64, NaN for what is no number."""
+    return np.asarray(pd.to_numeric(texts, errors="coerce"), np.float64)
 
 
-@contextmanager
-def _open_text(file: Path, kind: str, suffixes: tuple[str, ...]) -> Iterator[TextIO]:
-    """Opens a text file and turns everything that can go wrong in reading it into one sentence."""
-    if not file.name.lower().endswith(suffixes):
-        raise InputError(f"a {kind} must be a {' or '.join(suffixes)} file, got {file}; convert it")
-    if not file.is_file():
-        raise InputError(
-            f"there must be a {kind} at {file}, got none; give an existing "
-            f"{' or '.join(suffixes)} file"
-        )
-    open_ = gzip.open if file.name.lower().endswith(".gz") else open
-    try:
-        # utf-8-sig drops the mark that spreadsheets put in front.
-        with open_(file, "rt", encoding="utf-8-sig", newline="") as text:
-            yield text
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"the {kind} {file} must be readable text, got {one_line(error)}; restore the file "
-            "or save it again as UTF-8"
-        ) from error
+def _date_advice(text: str) -> str:
+    """What the owner of a cell that is no date can do; a long number counts from 1970."""
+    other = "or name another column with time="
+    if not re.fullmatch(r"\d{9,19}(\.0)?", text):
+        return f"write dates with the year first, {other}"
+    unit = ("s", "ms", "us", "ns")[max(0, (len(text.removesuffix(".0")) - 10) // 3)]
+    return f'turn it into dates, with pandas.to_datetime(column, unit="{unit}"), {other}'
 
 
-def _too_long(text: TextIO, first_line: int, cells: int, comma: bool) -> str | None:
-    """Says which line has too many cells; pandas counts from the header or names none."""
-    if comma:
-        reader = csv.reader(text)
-        rows = ((reader.line_num, row) for row in reader)
-    else:
-        rows = ((number, line.split()) for number, line in enumerate(text, start=1))
-    for number, row in rows:
-        if number >= first_line and len(row) > cells:
-            return f"line {number} has {len(row)}"
-    return None
+def _iso_date(text: str) -> tuple[str, bool, bool]:
+    """A date with the year first as ISO 8601, whether 24:00 means the day after, and an offset.
 
-
-def _iso_date(text: str) -> str:
-    """Pads a date with the year first to ISO 8601; empty for others, as 3/4/2012 is two days."""
-    if re.fullmatch(r"\d{8}", text):
-        return f"{text[:4]}-{text[4:6]}-{text[6:]}"
+    The text is empty for others, as 3/4/2012 is two days.
+    """
+    text = re.sub(r" ?(UTC|GMT)$", "Z", text)
     if not (match := _DATE.fullmatch(text)):
-        return ""
-    year, _, month, day, hour, rest = match.groups()
-    return f"{year}-{month:0>2}-{day:0>2}" + (f"T{hour:0>2}:{rest}" if hour else "")
+        return "", False, False
+    year, _, month, day, month_alone, packed_month, packed_day, hour, rest = match.groups()
+    date = f"{year}-{month or month_alone or packed_month:0>2}-{day or packed_day or 1:0>2}"
+    if hour is None:
+        return date, False, False
+    rest = rest or "00"
+    after = hour == "24" and not re.search("[1-9]", re.split("[-+Z]", rest)[0])
+    iso = f"{date}T{'00' if after else f'{hour:0>2}'}:{rest}"
+    return iso, after, re.search("[-+Z]", rest) is not None

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stpatch_jax.data.readers.cells import read_cells
+from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.delimited import read_cells
 from stpatch_jax.errors import InputError, listed
 
 # The columns of the published CDNOW files are found without being named.
@@ -30,6 +31,7 @@ def read_events(
     variables: Sequence[str] | None = None,
     start: str | None = None,
     allow_missing_amounts: bool = False,
+    encoding: str | None = None,
 ) -> xr.DataArray:
     """Reads a table of events (customer, date, amount) as counts and sums for each period.
 
@@ -38,8 +40,7 @@ def read_events(
     by words such as customer, user_id; date, time, day; amount, dollar_value, price.
 
     Args:
-        path: A `.csv` or `.csv.gz` file with commas, or a `.txt`, `.tsv` or `.dat` file with white
-            space between the cells.
+        path: A text table, see `read_cells`.
         period: Length of a period: fixed as "7D" or "12h", counted from `start`, or of the
             calendar as "W" (Monday to Sunday), "M" or "Q".
         header: Names of the columns, for a file without a header.
@@ -48,6 +49,7 @@ def read_events(
         variables: The one column of the amount.
         start: First day of the first period; by default the day of the first event.
         allow_missing_amounts: Whether an event may lack its amount; the sum of its period is NaN.
+        encoding: How the characters are stored, see `open_text`.
 
     Returns:
         Field [time, customer, channel] of the channels count and amount, float64, with the first
@@ -66,17 +68,16 @@ def read_events(
         )
     given = {"customer": series, "date": time, "amount": amount[0] if amount else None}
 
-    def words(names: list[str]) -> list[int]:
-        amount_at = _columns(names, given, Path(path).name)["amount"]
-        return [at for at in range(len(names)) if at != amount_at]
+    def words(head: Cells) -> list[int]:
+        amount_at = _columns(head.header, given, head.name)["amount"]
+        return [at for at in range(len(head.header)) if at != amount_at]
 
-    suffixes = (".csv", ".csv.gz", ".txt", ".tsv", ".dat")
-    cells = read_cells(Path(path), words, kind="event table", header=header, suffixes=suffixes)
+    cells = read_cells(Path(path), words, kind="event table", header=header, encoding=encoding)
     at = _columns(cells.header, given, cells.name)
     amounts = cells.numbers(at["amount"])
     empty = np.isnan(amounts)
     for column in (at["customer"], at["date"]):
-        empty &= (cells.frame[column].fillna("").str.strip() == "").to_numpy()
+        empty &= ~cells.present(column)
     filled = cells.frame.index[~empty]
     if not len(filled):
         raise InputError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stpatch_jax.data.readers.arrays import array_headers, load_array
+from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
 from stpatch_jax.errors import InputError
 
@@ -142,12 +143,13 @@ def read_labelled_arrays(
 
 
 def read_labelled_series(
-    path: str | Path, *, classes: Sequence[str] | None = None
+    path: str | Path, *, classes: Sequence[str] | None = None, encoding: str | None = None
 ) -> LabelledItems:
     """Reads series of equal length as the UCR archive stores them: the label, then its values.
 
     Series stand one a line, separated by tabs, and become [series, time, channel=1], float32.
-    `classes` are the labels in the order of their numbers; those found, sorted, by default.
+    `classes` are the labels in the order of their numbers; those found, sorted, by default. For
+    `encoding` see `open_text`.
 
     Raises:
         InputError: If the file is missing, a line has another number of values or something that
@@ -156,14 +158,8 @@ def read_labelled_series(
     References:
         Dau et al., The UCR time series archive, 2019.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} must be a readable text file, got {type(error).__name__}; give an "
-            "existing .tsv file"
-        ) from error
-    rows = [line.rstrip("\r").split("\t") for line in lines]
+    with open_text(path, kind="file of series", encoding=encoding) as text:
+        rows = [line.split("\t") for line in text.read().rstrip("\n").split("\n")]
     usual = Counter(len(row) for row in rows).most_common(1)[0][0]
     series = np.empty((len(rows), usual - 1, 1), np.float32)
     for at, row in enumerate(rows):

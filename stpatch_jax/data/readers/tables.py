@@ -1,8 +1,6 @@
 """Tables of one row a time (wide) or one row a time and series (long) as panels."""
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,18 +8,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stpatch_jax.data.libraries import require_library
 from stpatch_jax.data.readers.arrays import check_channels
-from stpatch_jax.data.readers.cells import Cells, read_cells
-from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.columns import Columns, find_columns, names_series
+from stpatch_jax.data.readers.conventions import add_note
+from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
+from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_typed_cells
 from stpatch_jax.errors import InputError, check_choice
 
-CSV_SUFFIXES = (".csv", ".csv.gz")
-PARQUET_SUFFIXES = (".parquet", ".pq")
-# Header words without case, spaces and punctuation.
-_TIME_WORDS = ("date", "datetime", "time", "timestamp", "ds")
-_SERIES_WORDS = ("series", "seriesid", "uniqueid", "item", "itemid", "ticker", "symbol", "company")
-_SERIES_WORDS += ("station", "stationid", "sensor", "sensorid", "store", "storeid")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES, *ARROW_SUFFIXES)
 
 
 def read_panel(
@@ -29,48 +24,59 @@ def read_panel(
     *,
     variables: Sequence[str] | None = None,
     time: str | None = None,
-    series: str | None = None,
+    series: str | Sequence[str] | None = None,
     columns: Literal["series", "channels"] = "series",
+    encoding: str | None = None,
+    missing_values: Sequence[float] = (),
 ) -> xr.DataArray:
-    """Reads a CSV or Parquet table as a panel.
+    """Reads a table of text, Parquet or Arrow as a panel.
 
-    A *long* table has a column that names the series, one row a time and series, and one column
+    A *long* table has columns that name the series, one row a time and series, and one column
     for each channel. A *wide* table has one row a time, and every other column is one series, or
-    one channel of a single series. Rows are sorted by time, rows without values and repeated rows
-    are dropped. Dates have the year first; UTC offsets are undone.
+    one channel of a single series. `find_columns` tells which is what by names and contents.
+    Rows are sorted by time, rows without values and repeated rows are dropped. Dates have the year
+    first, or a day that can be told from the month; UTC offsets are undone. What was inferred and
+    left out stands in the notes of the field.
 
     Args:
-        path: A `.csv` or `.csv.gz` file with commas and a header, or a `.parquet` file.
+        path: A text table, see `read_cells`, or a `.parquet` or `.feather` file.
         variables: Columns of the channels of a long table, or the columns that are read of a wide
-            one; all but time and series by default.
-        time: Column of the time; by default the first one called date, datetime, time, timestamp
-            or ds, else the first column.
-        series: Column that names the series; by default one called series, unique_id, item,
-            ticker, symbol, company, station, sensor, store or the like. Without one the table is
-            wide.
+            one.
+        time: Column of the time.
+        series: Column that names the series, or several that name it together.
         columns: What the columns of a wide table are: "series" with the one channel "value", or
             "channels" of one series.
+        encoding: How the characters are stored, see `open_text`.
+        missing_values: Numbers that stand for a missing value.
 
     Returns:
         Field [time, series, channel], or [time, channel] where the columns are channels, float64,
         NaN where missing.
 
     Raises:
-        InputError: If the file is missing, unreadable or empty, a column is unknown, a cell is no
-            number or no date (its line is told), two different rows have one time and series, or
-            a channel has no value at all.
+        InputError: If the file is missing, unreadable or empty, a column is unknown, it is not
+            clear which one is the time or the series, a cell is no number or no date (its line is
+            told), two different rows have one time and series, or a channel has no value at all.
     """
     file = Path(path)
     check_choice("columns", columns, ("series", "channels"))
-    field, roles, _ = read_table(
+    field, roles, counts = read_table(
         file,
-        lambda header: _find(header, file.name, time, series, variables),
+        lambda cells: find_columns(cells, time=time, series=series, variables=variables),
         kind="table",
         noun="series",
         wide_channel="value",
+        words=[*([time] if time else []), *([series] if isinstance(series, str) else series or ())],
+        encoding=encoding,
+        missing_values=missing_values,
     )
-    field.attrs = {"source": str(path)}
-    if roles.series is None and columns == "channels":
+    field.attrs["source"] = str(path)
+    for name in ("empty", "duplicate"):
+        if count := counts[f"{name}_rows_dropped"]:
+            field = add_note(
+                field, f"{count} {name} row{'s were' if count > 1 else ' was'} dropped."
+            )
+    if not roles.series and columns == "channels":
         names = field.series.values
         field = field.isel(channel=0, drop=True).rename(series="channel")
         field = field.assign_coords(channel=names)
@@ -78,50 +84,44 @@ def read_panel(
     return field
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of a table are, by their numbers.
-
-    Attributes:
-        time: Column of the time.
-        series: Column that names the series of a row; None in a wide table.
-        values: Names and numbers of the columns of values: channels, or series of a wide table.
-        ignored: Names of the other columns.
-    """
-
-    time: int
-    series: int | None
-    values: Sequence[tuple[str, int]]
-    ignored: Sequence[str] = ()
-
-
 def read_table(
-    file: Path, find: Callable[[Sequence[str]], Columns], *, kind: str, noun: str, wide_channel: str
+    file: Path,
+    find: Callable[[Cells], Columns],
+    *,
+    kind: str,
+    noun: str,
+    wide_channel: str,
+    words: Sequence[str] = (),
+    encoding: str | None = None,
+    missing_values: Sequence[float] = (),
 ) -> tuple[xr.DataArray, Columns, dict[str, int]]:
-    """Reads a table as `read_panel` does; a function of the header gives columns their roles.
+    """Reads a table as `read_panel` does; a function of the cells gives columns their roles.
 
-    `kind` is what messages call the file, `noun` a series, after which its axis is named, and
-    `wide_channel` the one channel of a wide table.
+    `kind` is what messages call the file, `noun` a series, after which its axis is named,
+    `wide_channel` the one channel of a wide table, and `words` the names of columns that are read
+    as text whatever they hold.
 
     Returns:
-        Values [time, series, channel], float64, NaN where missing, the columns, and the counts of
-        the rows read, kept and dropped. Series are sorted by name in a long table and keep the
-        order of the columns in a wide one.
+        Values [time, series, channel], float64, NaN where missing, with notes, the columns, and the
+        counts of the rows read, kept and dropped. Series are sorted by name in a long table and
+        keep the order of the columns in a wide one.
 
     Raises:
         InputError: If the file cannot be read, a column has no name of its own, a cell is no number
             or no date, no row has a value, or two different rows have the same time and series.
     """
-
-    def words(header: list[str]) -> list[int]:
-        read = {at for _, at in find(header).values}
-        return [at for at in range(len(header)) if at not in read]
-
-    if file.name.lower().endswith(PARQUET_SUFFIXES):
-        cells = _parquet_cells(file, kind)
+    typed = file.name.lower().endswith((*PARQUET_SUFFIXES, *ARROW_SUFFIXES))
+    if typed:
+        cells = read_typed_cells(file, kind=kind)
     else:
-        cells = read_cells(file, words, kind=kind, suffixes=(*CSV_SUFFIXES, *PARQUET_SUFFIXES))
-    columns = find(cells.header)
+        cells = read_cells(
+            file,
+            lambda head: text_columns(head, words),
+            kind=kind,
+            suffixes=TABLE_SUFFIXES,
+            encoding=encoding,
+        )
+    columns = find(cells)
     names = [name for name, _ in columns.values]
     for number, (name, at) in enumerate(columns.values):
         if not name or name in names[:number]:
@@ -133,9 +133,16 @@ def read_table(
     rows = pd.DataFrame(
         {at: cells.numbers(column) for at, (_, column) in enumerate(columns.values)}
     )
+    notes = [*cells.notes, *columns.notes]
+    if missing_values:
+        missing = rows.isin([float(value) for value in missing_values])
+        rows = rows.mask(missing)
+        notes.append(f"{int(missing.to_numpy().sum())} values were declared to be missing.")
     keys, rows, counts = _tidy(cells, columns, rows, noun)
+    if note := cells.date_note(columns.date[0], keys["time"]):
+        notes.append(note)
     times, time_at = np.unique(keys["time"].to_numpy(), return_inverse=True)
-    if columns.series is None:
+    if not columns.series:
         series, channels = names, [wide_channel]
         array = rows.to_numpy()[np.argsort(time_at), :, None]
     else:
@@ -144,7 +151,10 @@ def read_table(
         array = np.full((len(times), len(series), len(channels)), np.nan)
         array[time_at, series_at] = rows.to_numpy()
     coords = {"time": times, noun: np.asarray(series, str), "channel": channels}
-    return xr.DataArray(array, coords, dims=("time", noun, "channel")), columns, counts
+    field = xr.DataArray(array, coords, dims=("time", noun, "channel"))
+    for note in notes:
+        field = add_note(field, note)
+    return field, columns, counts
 
 
 def _tidy(
@@ -157,9 +167,12 @@ def _tidy(
             f"the {cells.kind} {cells.name} must have rows with values, got empty ones alone; "
             "give a table with numbers"
         )
-    keys = pd.DataFrame({"time": cells.dates(columns.time, filled.index), "series": ""})
-    if columns.series is not None:
-        keys["series"] = cells.names(columns.series, filled.index, noun=noun)
+    keys = pd.DataFrame(
+        {
+            "time": columns.times(cells, filled.index),
+            "series": columns.names(cells, filled.index, noun=noun),
+        }
+    )
     keep = ~pd.concat([keys, filled], axis=1, ignore_index=True).duplicated()
     keys, rows = keys.loc[keep], filled.loc[keep]
     if (clash := keys.duplicated()).any():
@@ -167,10 +180,16 @@ def _tidy(
         row, first = keys.index[at], keys.index[(keys == keys.iloc[at]).all(axis=1)][0]
         time, name = (str(key) for key in keys.iloc[at])
         who = f"{name} on {time}" if name else time
+        advice = "remove the wrong one"
+        if (count := int(clash.sum())) > 1:
+            advice = (
+                f"there are {count} such rows: write the time of day behind the dates, in UTC "
+                "where clocks were set back, or name what tells series apart with series="
+            )
         raise InputError(
             f"the {cells.kind} {cells.name} must have one row for "
-            f"{who.removesuffix(' 00:00:00')}, got lines {cells.line(first)} and "
-            f"{cells.line(row)} that differ; remove the wrong one"
+            f"{who.removesuffix(' 00:00:00')}, got {cells.place}s {cells.line(first)} and "
+            f"{cells.line(row)} that differ; {advice}"
         )
     counts = {
         "rows_read": len(values),
@@ -181,54 +200,13 @@ def _tidy(
     return keys, rows, counts
 
 
-def _find(
-    header: Sequence[str],
-    name: str,
-    time: str | None,
-    series: str | None,
-    variables: Sequence[str] | None,
-) -> Columns:
-    """The columns by name."""
-    asked = [variables] if isinstance(variables, str) else variables
-    given = [column for column in (time, series, *(asked or ())) if column is not None]
-    if unknown := [column for column in given if column not in header]:
-        raise InputError(
-            f"the columns must be among those of {name} ({', '.join(header)}), got "
-            f"{', '.join(unknown)}; choose from these"
-        )
-    date = header.index(time) if time else _first(header, _TIME_WORDS, 0)
-    series_at = header.index(series) if series else _first(header, _SERIES_WORDS, None)
-    others = [at for at in range(len(header)) if at not in (date, series_at)]
-    read = others if asked is None else [header.index(column) for column in asked]
-    if not read or not set(read) <= set(others):
-        raise InputError(
-            f"the table {name} must have a column of values beside time and series, got columns "
-            f"{', '.join(header)}; correct variables="
-        )
-    values = [(header[at], at) for at in read]
-    return Columns(date or 0, series_at, values, [header[at] for at in others if at not in read])
+def text_columns(head: Cells, words: Sequence[str]) -> list[int]:
+    """The columns that are read as text, by the first rows: names that are told or hold no numbers.
 
-
-def _first(header: Sequence[str], words: Sequence[str], otherwise: int | None) -> int | None:
-    plain = [re.sub(r"[^a-z0-9]", "", column.lower()) for column in header]
-    return next((at for at, column in enumerate(plain) if column in words), otherwise)
-
-
-def _parquet_cells(file: Path, kind: str) -> Cells:
-    """The columns of a Parquet file as cells; its line numbers count the rows from 1."""
-    require_library("pyarrow", purpose="reading Parquet", install="pyarrow")
-    with parsing(file, "Parquet table"):
-        frame = pd.read_parquet(file)
-    if not isinstance(frame.index, pd.RangeIndex):
-        frame = frame.reset_index()
-    header = [str(column) for column in frame.columns]
-    if len(header) < 2 or frame.empty:
-        raise InputError(
-            f"the table {file.name} must have rows and at least two columns, got {frame.shape}; "
-            "give another file"
-        )
-    frame.columns = range(len(header))
-    for at in frame.columns:
-        if not pd.api.types.is_numeric_dtype(frame[at]):
-            frame[at] = frame[at].astype(str).where(frame[at].notna())
-    return Cells(file.name, header, frame, 1, kind)
+    A series may be called 007, so that columns called as series usually are stay text as well.
+    """
+    return [
+        at
+        for at, name in enumerate(head.header)
+        if name in words or names_series(name) or head.content(at) not in ("number", "nothing")
+    ]

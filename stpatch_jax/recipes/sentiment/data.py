@@ -14,20 +14,24 @@ from stpatch_jax.data import (
     drawn_share,
     k_fold,
     read_labelled_lines,
+    read_labelled_table,
 )
-from stpatch_jax.data.readers import text_pair
-from stpatch_jax.errors import check_range, check_size, require
+from stpatch_jax.data.protocols import stored_encoding
+from stpatch_jax.data.readers import text_pair, words_of
+from stpatch_jax.errors import check_range, check_size, listed, require
 
 _PARTS = 10
+_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 Words = Sequence[str]
 
 
 @dataclass(frozen=True)
 class LabelledTextConfig(DataConfig):
-    """Classification of lines of text in two files, in one fold of a cross-validation.
+    """Classification of texts of two classes, in one fold of a cross-validation.
 
-    `path` is one of the pair NAME.pos and NAME.neg, see `text_pair`, which hold one text a line;
-    words are what lies between white space, in lower case. An example is a line
+    `path` is one of the pair NAME.pos and NAME.neg, see `text_pair`, which hold one text a line, or
+    a table of texts and labels, see `read_labelled_table`; for words see `words_of`. An example is
+    a line
     [length, channel]: channel n - 1 at word t is the evidence of the window of n words that ends
     there, its naive Bayes log-count ratio
 
@@ -45,7 +49,9 @@ class LabelledTextConfig(DataConfig):
         longest_window: Number of words of the longest windows, the number of channels.
         smoothing: What is added to each count, s.
         length: Number of words of an example; the words of longer lines behind it are left out.
-        encoding: How the characters are stored.
+        encoding: How the characters are stored, see `open_text`; known of the catalog's files.
+        text: Column of the texts of a table.
+        label: Column of the labels of a table.
         seed: Decides the folds and which lines are validated on.
 
     References:
@@ -59,7 +65,9 @@ class LabelledTextConfig(DataConfig):
     longest_window: int = 3
     smoothing: float = 0.5
     length: int = 64
-    encoding: str = "latin-1"
+    encoding: str | None = None
+    text: str | None = None
+    label: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,14 +85,23 @@ class LabelledTextConfig(DataConfig):
         """
         path = self.file()
         pair = text_pair(str(self.path))
+        encoding = stored_encoding(str(self.path), self.encoding)
+        if pair and self.text is None and self.label is None:
+            items = read_labelled_lines(pair, encoding=encoding)
+        else:
+            require(
+                self.text is not None or path.lower().endswith(_TABLES),
+                f"data.path must be one file of a pair NAME.pos and NAME.neg, or a table of texts "
+                f"and labels ({', '.join(_TABLES)}), got {path}; name one of these",
+            )
+            items = read_labelled_table(path, text=self.text, label=self.label, encoding=encoding)
         require(
-            bool(pair),
-            f"data.path must be one file of a pair NAME.pos and NAME.neg, got {path}; name one of "
-            "such a pair",
+            len(items.classes) == 2,
+            f"the texts of {path} must be of two classes, got {listed(items.classes)}; keep the "
+            "lines of two of them",
         )
-        items = read_labelled_lines(pair, encoding=self.encoding)
-        lines = [line.lower().split() for line in items.items]
-        parts, fields = self._parts(items.labels), {}
+        lines = [words_of(line) for line in items.items]
+        parts, fields = self._parts(items.labels, items.classes), {}
         words = [lines[at] for at in parts["train"]]
         counts = WindowCounts(words, items.labels[parts["train"]], self.longest_window)
         inner = k_fold(items.labels[parts["train"]], _PARTS, seed=self.seed)
@@ -106,12 +123,12 @@ class LabelledTextConfig(DataConfig):
         channels = tuple(f"{n + 1} word{'s' * (n > 0)}" for n in range(self.longest_window))
         return dataclasses.replace(data, words=read, channels=channels)
 
-    def _parts(self, labels: np.ndarray) -> Mapping[str, np.ndarray]:
+    def _parts(self, labels: np.ndarray, classes: Sequence[str]) -> Mapping[str, np.ndarray]:
         """The numbers of the lines of each split."""
         rest, test = k_fold(labels, self.folds, seed=self.seed)[self.fold]
         random = np.random.default_rng((self.seed, self.fold))
         share = self.validation_share
-        held = drawn_share(labels[rest], ("negative", "positive"), share, random=random)
+        held = drawn_share(labels[rest], classes, share, random=random)
         return {"train": rest[~held], "validation": rest[held], "test": test}
 
     def _fields(

@@ -29,8 +29,8 @@ def test_a_format_may_be_given(tmp_path):
 
 
 def test_a_format_that_its_name_does_not_tell_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("words")
-    for path in (tmp_path / "notes.txt", tmp_path):
+    (tmp_path / "notes.doc").write_text("words")
+    for path in (tmp_path / "notes.doc", tmp_path):
         with pytest.raises(InputError, match=r"ends with none of .nc, .*; say with format= which"):
             open_field(path)
 

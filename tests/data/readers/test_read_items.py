@@ -106,7 +106,7 @@ def test_labelled_series(tmp_path):
         path.write_text("1\t0.5\t2\n0\t1\t2\n" + bad)
         with pytest.raises(InputError, match=r"a label and 2 numbers .* got line 3"):
             read_labelled_series(path)
-    with pytest.raises(InputError, match="must be a readable text file"):
+    with pytest.raises(InputError, match="there must be a file of series"):
         read_labelled_series(tmp_path / "none.tsv")
 
 

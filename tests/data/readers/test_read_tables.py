@@ -71,7 +71,12 @@ def test_parquet_is_read_as_csv(tmp_path, text):
         (LONG + "2020-01-02,A,5,1\n", {"time": "when"}, "got lines 4 and 5 that differ"),
         (LONG, {"time": "hour"}, "got hour"),
         (LONG, {"variables": ["snow"]}, "got snow"),
-        (LONG, {"variables": ["station"]}, "a column of values beside time and series"),
+        (LONG, {"variables": ["station"]}, "'station' .* numeric, got 'B' in line 2; choose other"),
+        (
+            LONG,
+            {"variables": ["when"], "time": "when"},
+            "a column of values beside time and series",
+        ),
         (LONG.replace("wind", "rain"), {}, "a name of its own, got 'rain' twice"),
         (WIDE.replace("A", "B"), {}, "a name of its own, got 'B' twice"),
         (WIDE, {"columns": "rows"}, "columns must be 'series' or 'channels'"),

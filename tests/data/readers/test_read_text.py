@@ -1,5 +1,7 @@
 """Lines of text, their encoding, and the tokenizer."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,19 @@ from stpatch_jax.data.readers import (
 from stpatch_jax.errors import InputError
 
 
-def test_lines_end_at_line_feeds_only(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_at_line_ends_only_and_marks_tell_the_encoding(tmp_path, end, encoding):
     path = tmp_path / "lines.txt"
-    lines = ["one\x85two", "", "three\u2028four\x0c", "five\r"]
-    path.write_bytes("\n".join(lines).encode())
+    lines = ["one\x85two", "", "three\u2028four\x0c", "voil\u00e0\u00a0!"]
+    path.write_bytes(end.join(lines).encode(encoding))
     assert read_lines(path) == lines
-    path.write_bytes(("\n".join(lines) + "\n").encode())
+    path.write_bytes((end.join(lines) + end).encode(encoding))
+    assert read_lines(path) == lines
+    # A mark says more than what the file is told to be.
+    if encoding != "utf-8":
+        assert read_lines(path, encoding="latin-1") == lines
+    path.write_bytes(gzip.compress(path.read_bytes()))
     assert read_lines(path) == lines
 
 
@@ -25,12 +34,12 @@ def test_another_encoding_tells_its_line(tmp_path):
     with pytest.raises(InputError, match=r"encoded as utf-8, got line 3"):
         read_lines(path)
     assert read_lines(path, encoding="latin-1")[2] == "na\u00efve"
-    with pytest.raises(InputError, match="unknown encoding: latin-99"):
+    with pytest.raises(InputError, match="encoding must be one that Python knows, got 'latin-99'"):
         read_lines(path, encoding="latin-99")
 
 
 def test_missing_and_empty_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="must be a readable text file"):
+    with pytest.raises(InputError, match="there must be a text file at"):
         read_lines(tmp_path / "none.txt")
     (tmp_path / "empty.txt").write_bytes(b"")
     with pytest.raises(InputError, match="must have lines, got none"):

@@ -1,0 +1,209 @@
+"""Tables as text: their separator, header and columns, as cells."""
+
+import csv
+import re
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import pandas as pd
+
+from stpatch_jax.data.libraries import one_line
+from stpatch_jax.data.readers.cells import MISSING, Cells
+from stpatch_jax.data.readers.encoded import open_text
+from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.errors import InputError, require, shortened
+
+CSV_SUFFIXES = (".csv", ".csv.gz")
+TEXT_SUFFIXES = (*CSV_SUFFIXES, ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".dat")
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SAMPLE = 1000
+
+
+def read_cells(
+    file: Path,
+    words: Callable[[Cells], Collection[int]],
+    *,
+    kind: str = "table",
+    header: Sequence[str] | None = None,
+    suffixes: tuple[str, ...] = TEXT_SUFFIXES,
+    encoding: str | None = None,
+) -> Cells:
+    """Reads header and cells of a text file with commas, semicolons, tabs, bars or white space.
+
+    The separator is the one that the header and the first lines agree on; white space separates
+    the cells of files other than `.csv` that have no other one. Beside semicolons and tabs a number
+    may have a decimal comma. Lines that start with `#` above the header are comments. A line that
+    ends early has missing cells. Of the first rows, `words` tells the columns of words and dates;
+    they are read as text, all other ones as numbers where they can be.
+
+    Args:
+        file: The file, packed by gzip or not.
+        words: Numbers of the columns that are read as text.
+        kind: What messages call the file.
+        header: Names of the columns, for a file without a header.
+        suffixes: How the name of the file may end.
+        encoding: See `open_text`.
+
+    Raises:
+        InputError: If the file is missing or unreadable, has no header or no rows, its separator is
+            not clear, or a line has more cells than the header.
+    """
+    if not file.name.lower().endswith(suffixes):
+        raise InputError(f"a {kind} must be a {' or '.join(suffixes)} file, got {file}; convert it")
+    with open_text(file, kind=kind, encoding=encoding, newline="") as text:
+        number, start, first = 1, 0, text.readline()
+        while first.startswith("#") or (first and not first.strip()):
+            number, start, first = number + 1, text.tell(), text.readline()
+        lines = [first, *(text.readline() for _ in range(8))]
+        with parsing(file, kind):
+            separator = _separator(lines, comma=file.name.lower().endswith(CSV_SUFFIXES))
+            text.seek(start)
+            names, used = _header(text, separator) if header is None else (list(header), 0)
+        if header is None:
+            _check_header(file, kind, names, first, number)
+            start = text.tell()
+        rows = _Rows(text, start, separator, file, kind, names, number + used)
+        # Each line may end with a separator behind its last cell.
+        if _split(lines[used] if used < 2 else "", separator)[len(names) :] == [""]:
+            names.append("")
+        sample = rows.read(nrows=_SAMPLE, words=range(len(names)))
+        decimal = _decimal(sample, file, separator)
+        head = Cells(file.name, names, sample, rows.first_line, kind, decimal=decimal)
+        frame = rows.read(words=words(head), decimal=decimal)
+    if frame.empty:
+        raise InputError(
+            f"the {kind} {file.name} must have rows, got none below its header; give another file"
+        )
+    notes = () if decimal == "." else ("Its numbers were read with a decimal comma.",)
+    return Cells(file.name, names, frame, rows.first_line, kind, decimal=decimal, notes=notes)
+
+
+def _split(line: str, separator: str) -> list[str]:
+    if separator == " ":
+        return line.split()
+    return next(csv.reader([line], delimiter=separator), [])
+
+
+def _separator(lines: Sequence[str], *, comma: bool) -> str:
+    """The separator on which the first lines agree, " " for white space."""
+    told = [line for line in lines if line.strip()] or [""]
+    counts = {at: [len(_split(line, at)) for line in told] for at in _SEPARATORS}
+    clear = [at for at, cells in counts.items() if cells[0] > 1]
+    if len(clear) > 1:
+        # A name may hold a sign that separates nothing in the other lines.
+        clear = [at for at in clear if set(counts[at]) <= {counts[at][0], counts[at][0] + 1}]
+    require(
+        len(clear) < 2,
+        "the separator of the columns must be clear, got lines that "
+        f"{' and '.join(_SEPARATORS[at] for at in clear)} alike cut into columns of one number; "
+        "put names and texts that hold one of them between quotes",
+    )
+    return clear[0] if clear else "," if comma else " "
+
+
+def _header(text: TextIO, separator: str) -> tuple[list[str], int]:
+    """The names of the columns, and on how many lines they stand."""
+    if separator == " ":
+        return text.readline().split(), 1
+    # Iterating over the file itself would forbid to ask for the place reached.
+    reader = csv.reader(iter(text.readline, ""), delimiter=separator)
+    return [name.strip() for name in next(reader, [])], reader.line_num
+
+
+def _check_header(file: Path, kind: str, names: Sequence[str], first: str, number: int) -> None:
+    require(
+        len(names) > 1,
+        f"the {kind} {file.name} must have a header with at least two columns separated by commas, "
+        f"semicolons, tabs or bars, got {shortened(first)!r} in line {number}; save it as "
+        "comma-separated text",
+    )
+    told = [name for name in names if name]
+    words = [name for name in told if not re.fullmatch(r"[-+\d.,:/ TZe]+", name)]
+    counted = told == list(map(str, range(len(told))))
+    require(
+        bool(words) or counted,
+        f"the {kind} {file.name} must have a header that names its columns, got "
+        f"{shortened(first)!r} in line {number}; put a line of names above it",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The rows below a header, which pandas reads from the place `start` on."""
+
+    text: TextIO
+    start: int
+    separator: str
+    file: Path
+    kind: str
+    names: list[str]
+    first_line: int
+
+    def read(
+        self, *, words: Collection[int], decimal: str = ".", nrows: int | None = None
+    ) -> pd.DataFrame:
+        """The cells of numbered columns, those of `words` as text."""
+        self.text.seek(self.start)
+        columns = range(len(self.names))
+        with parsing(self.file, self.kind), warnings.catch_warnings():
+            # pandas only warns when it cuts off cells beyond the last column.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            try:
+                return pd.read_csv(
+                    self.text,
+                    sep=r"\s+" if self.separator == " " else self.separator,
+                    header=None,
+                    names=columns,
+                    index_col=False,
+                    dtype=dict.fromkeys(words, str),
+                    keep_default_na=False,
+                    # A company may be called NA, so only cells of numbers can be missing.
+                    na_values={at: list(MISSING) for at in columns if at not in words},
+                    decimal=decimal,
+                    nrows=nrows,
+                    # Blank lines stay rows, so that a row tells its line.
+                    skip_blank_lines=False,
+                    skipinitialspace=True,
+                    low_memory=False,
+                )
+            except pd.errors.EmptyDataError:
+                return pd.DataFrame()
+            except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+                raise InputError(
+                    f"every line of {self.file.name} must have the {len(self.names)} cells of its "
+                    f"header, got {self._too_long() or one_line(error)}; correct it, or begin "
+                    "lines above the header with #"
+                ) from error
+
+    def _too_long(self) -> str | None:
+        """Says which line has too many cells; pandas counts from the header or names none."""
+        self.text.seek(self.start)
+        if self.separator == " ":
+            lines = enumerate(iter(self.text.readline, ""), start=1)
+            rows = ((number, line.split()) for number, line in lines)
+        else:
+            reader = csv.reader(self.text, delimiter=self.separator)
+            rows = ((reader.line_num, row) for row in reader)
+        for number, row in rows:
+            if len(row) > len(self.names):
+                return f"line {self.first_line - 1 + number} has {len(row)}"
+        return None
+
+
+def _decimal(sample: pd.DataFrame, file: Path, separator: str) -> str:
+    """The decimal sign of a table: a comma only beside another separator, and where no dot is."""
+    if separator == "," or sample.empty:
+        return "."
+    texts = pd.unique(sample.to_numpy(str, na_value="").ravel())
+    commas = [text for text in texts if re.fullmatch(r"[-+]?\d*,\d+", text)]
+    if not commas or any(re.fullmatch(r"[-+]?\d*\.\d+", text) for text in texts):
+        return "."
+    require(
+        any(not re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", text) for text in commas),
+        f"the numbers of {file.name} must tell decimals from thousands, got {commas[0]!r} and "
+        "others like it; write them with a decimal point",
+    )
+    return ","

@@ -1,0 +1,43 @@
+"""Tables whose columns have types: Parquet and Arrow files, as cells."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stpatch_jax.data.libraries import require_library
+from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.errors import require
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+ARROW_SUFFIXES = (".feather", ".arrow")
+
+
+def read_typed_cells(file: Path, *, kind: str) -> Cells:
+    """The columns of a Parquet or Arrow file; what pandas stored as its index is columns again.
+
+    A row is called by its number, counted from 1. Integers stay integers beside missing ones, so
+    that they name the same series as the text of a CSV file does.
+
+    Raises:
+        InputError: If the file is missing or unreadable, or has no rows or one column.
+    """
+    require_library("pyarrow", purpose="reading Parquet", install="pyarrow")
+    parquet = file.name.lower().endswith(PARQUET_SUFFIXES)
+    with parsing(file, "Parquet table" if parquet else "Arrow table"):
+        read = pd.read_parquet if parquet else pd.read_feather
+        frame = read(file, dtype_backend="numpy_nullable")
+        if not isinstance(frame.index, pd.RangeIndex):
+            frame = frame.reset_index()
+    header = ["" if column is None else str(column).strip() for column in frame.columns]
+    require(
+        len(header) > 1 and not frame.empty,
+        f"the table {file.name} must have rows and at least two columns, got {frame.shape}; "
+        "give another file",
+    )
+    frame.columns = range(len(header))
+    for at in frame:
+        # Decimals, dates, times of day and what is nested, as a CSV file has them.
+        if pd.api.types.is_object_dtype(frame[at]):
+            frame[at] = frame[at].map(str, na_action="ignore")
+    return Cells(file.name, header, frame, 1, kind, place="row")
