@@ -212,11 +212,12 @@ class TimeAxis:
             working and self.calendar == "standard" and bool(np.is_busday(_days(self.values)).all())
         )
 
-    def ahead(self, count: int, *, step: Step | None = None) -> np.ndarray:
-        """The times of as many rows behind the last one, of the kind of `values`.
+    def ahead(self, count: int, *, row: int = -1, step: Step | None = None) -> np.ndarray:
+        """The times of as many rows behind one of them, of the kind of `values`.
 
         Args:
             count: How many.
+            row: Number of the row before them, by default the last one.
             step: The step to take where the rows are too few to tell theirs.
 
         Raises:
@@ -225,14 +226,46 @@ class TimeAxis:
         rule = self._rule
         if step is not None and (rule is None or rule.step != step) and self.fits(step):
             rule = self._rule_of(step)
-        if rule is None or self.uneven or rule.ahead is None:
+        if rule is None or self.uneven or rule.ticks is None:
             got = f"{len(self)} row" if len(self) < 2 else "rows at uneven times"
             got += f", first at {time_text(self.values[self.uneven[0]])}" if self.uneven else ""
             raise InputError(
                 f"{self.name} must be at least two rows of one step to date what follows, got "
                 f"{got}; give rows of one step, with missing values where nothing is known"
             )
-        return self._values(rule.ahead(count))
+        return self._values(rule.ticks(row % len(self), np.arange(1, count + 1)))
+
+    def targets(self, index: np.ndarray, horizon: int, *, step: Step | None = None) -> np.ndarray:
+        """The times of the rows that are, or would be, the targets of forecasts.
+
+        Those of the axis where it goes on without a gap, else what follows by its step.
+
+        Args:
+            index: Row of the first target of each forecast [forecast], from 1; the number of rows
+                stands for what follows the last one.
+            horizon: Targets of each.
+            step: As in `ahead`.
+
+        Returns:
+            Times [forecast, horizon].
+
+        Raises:
+            InputError: If a target lies behind a gap or the end, and no step tells its time.
+
+        >>> axis = TimeAxis.of(np.array([0, 1, 2, 5, 6]))
+        >>> axis.targets(np.array([2, 5]), 2).tolist()
+        [[2, 3], [7, 8]]
+        """
+        ends = np.array([segment.stop for segment in self.segments])
+        stops = ends[np.searchsorted(ends, index)]
+        found = np.empty((len(index), horizon), self.values.dtype)
+        for end in np.unique(stops):
+            rows = (index[:, None] + np.arange(horizon))[stops == end]
+            first, behind = int(rows.min()), max(int(rows.max()) + 1 - int(end), 0)
+            known = self.values[first:end]
+            coming = self.ahead(behind, row=int(end) - 1, step=step) if behind else known[:0]
+            found[stops == end] = np.concatenate([known, coming])[rows - first]
+        return found
 
     @cached_property
     def _rule(self) -> "_Rule | None":
@@ -291,15 +324,14 @@ class TimeAxis:
 
     def _rule_of(self, step: Step) -> "_Rule | None":
         """The rule of a step that is told, for what follows."""
-        none, last = np.ones(0), self._ticks[-1:]
         if step.unit in ("month", "year"):
             return self._months(int(step.count) * (12 if step.unit == "year" else 1))
         if step.unit == "business day":
-            return _Rule(step, none, lambda count: self._working_days_ahead(count, "1111100"))
-        if step.unit == "number":
-            return _Rule(step, none, lambda count: last + step.count * np.arange(1, count + 1))
-        length = int(step.count * _NANOSECONDS[step.unit]) * self._day // _NANOSECONDS["day"]
-        return _Rule(step, none, lambda count: last + length * np.arange(1, count + 1))
+            return _Rule(step, np.ones(0), partial(self._working_day, week="1111100"))
+        length = step.count
+        if step.unit != "number":
+            length = int(length) * (_NANOSECONDS[step.unit] * self._day // _NANOSECONDS["day"])
+        return self._even(step, length, np.ones(0))
 
     def _numbers(self) -> "_Rule | None":
         values = self.values if self.values.dtype.kind == "f" else self.values.astype(np.int64)
@@ -343,11 +375,11 @@ class TimeAxis:
         if 2 * np.count_nonzero(apart == 1) < len(apart):
             return None
 
-        def ahead(rows: int) -> np.ndarray:
-            numbers = number[-1] + np.arange(1, rows + 1)
+        def ticks(row: int, steps: np.ndarray) -> np.ndarray:
+            numbers = number[row] + steps
             return self._month_starts(numbers // count * size) + places[numbers % count]
 
-        return _Rule(step, apart, ahead)
+        return _Rule(step, apart, ticks)
 
     def _rounded(self, length: int) -> int:
         """A length between the ticks of a clock that jitters, in the unit it is meant in."""
@@ -359,15 +391,15 @@ class TimeAxis:
 
     def _of_length(self, length: int) -> "_Rule | None":
         nanoseconds = length * (_NANOSECONDS["day"] // self._day)
-        unit = next(name for name, size in _NANOSECONDS.items() if nanoseconds % size == 0)
-        step = Step(nanoseconds // _NANOSECONDS[unit], unit)
+        units: list[Unit] = [unit for unit, size in _NANOSECONDS.items() if nanoseconds % size == 0]
+        step = Step(nanoseconds // _NANOSECONDS[units[0]], units[0])
         return self._even(step, length, np.diff(self._ticks))
 
     def _even(self, step: Step, length: float, apart: np.ndarray) -> "_Rule | None":
-        apart, last = apart / length, self._ticks[-1]
+        apart = apart / length
         if 2 * np.count_nonzero(np.abs(apart - 1) <= _TOLERANCE) < len(apart):
             return None
-        return _Rule(step, apart, lambda count: last + length * np.arange(1, count + 1))
+        return _Rule(step, apart, lambda row, steps: self._ticks[row] + length * steps)
 
     def _months(self, every: int | None = None) -> "_Rule | None":
         """Whole months, where each row has the same place in its month."""
@@ -376,12 +408,10 @@ class TimeAxis:
         months, apart = self._month_numbers, rule.apart
         every = int(rule.step.count) * (12 if rule.step.unit == "year" else 1)
 
-        def ahead(count: int, place: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-            return place(months[-1] + every * np.arange(1, count + 1))
-
         fits = (place for place in self._places() if np.array_equal(place(months), self._ticks))
-        place = next(fits, None)
-        return place and _Rule(rule.step, apart, partial(ahead, place=place))
+        if (place := next(fits, None)) is None:
+            return None
+        return _Rule(rule.step, apart, lambda row, steps: place(months[row] + every * steps))
 
     def _some_day(self, every: int | None = None) -> "_Rule | None":
         """Whole months, on some day of each, which tells the step alone."""
@@ -473,81 +503,25 @@ class TimeAxis:
         return _Rule(
             Step(1, "business day"),
             np.where(short, 1.0, apart),
-            lambda count: self._working_days_ahead(count, week),
+            partial(self._working_day, week=week),
             holidays=int((apart[short] - 1).sum()),
         )
 
-    def _working_days_ahead(self, count: int, week: str) -> np.ndarray:
-        last = _days(self.values[-1:])
-        days = np.busday_offset(last, np.arange(1, count + 1), "backward", weekmask=week)
-        return days.astype(f"M8[{self._tick}]").astype(np.int64) + self._ticks[-1] % self._day
+    def _working_day(self, row: int, steps: np.ndarray, *, week: str) -> np.ndarray:
+        """Ticks of working days behind a row."""
+        day = _days(self.values[row : row + 1])
+        days = np.busday_offset(day, steps, "backward", weekmask=week)
+        return days.astype(f"M8[{self._tick}]").astype(np.int64) + self._ticks[row] % self._day
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """A step, how many of it the rows are apart [time - 1], and the ticks of what follows."""
+    """A step, how many of it the rows are apart [time - 1], and the ticks so many behind a row."""
 
     step: Step
     apart: np.ndarray
-    ahead: Callable[[int], np.ndarray] | None
+    ticks: Callable[[int, np.ndarray], np.ndarray] | None
     holidays: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Clock:
-    """What calendars tell of times [time].
-
-    Attributes:
-        day_share: The share of the day that has passed, float64 in [0, 1).
-        weekday: Days since Monday, int64; of a model's calendar, its days by sevens.
-        day_of_year: Days since the first of January, int64.
-        days_in_year: Days of the year, int64: 360 to 366 by calendar.
-    """
-
-    day_share: np.ndarray
-    weekday: np.ndarray
-    day_of_year: np.ndarray
-    days_in_year: np.ndarray
-
-    @classmethod
-    def of(cls, times: np.ndarray) -> "Clock":
-        """Reads dates [time] of any calendar.
-
-        Raises:
-            InputError: If they are no dates, but numbers of steps, for example.
-
-        >>> Clock.of(np.array(["2024-03-01T06"], "M8[ns]")).day_of_year
-        array([60])
-        """
-        times = np.asarray(times)
-        calendar = calendar_of(times)
-        require(
-            calendar is not None or not times.size,
-            f"the times of a calendar must be dates, got {times.dtype}; give the field a time "
-            "coordinate of dates or leave the calendar out",
-        )
-        if times.dtype.kind == "M" or not times.size:
-            at = pd.DatetimeIndex(times)
-            days = np.where(at.is_leap_year, 366, 365)
-            share = ((at - at.normalize()) / pd.Timedelta(1, "D")).to_numpy(np.float64)
-            found = (at.day_of_week.to_numpy(), at.day_of_year.to_numpy() - 1, days)
-            return cls(share, *(x.astype(np.int64) for x in found))
-        rows = [
-            (
-                (d.hour * 3600 + d.minute * 60 + d.second + d.microsecond / 1e6) / 86400,
-                d.dayofwk,
-                d.dayofyr - 1,
-            )
-            for d in times
-        ]
-        share, weekday, day = map(np.asarray, zip(*rows, strict=True))
-        leap = {date.year: _days_in_year(date) for date in times}
-        return cls(share, weekday, day, np.array([leap[date.year] for date in times]))
-
-
-def _days_in_year(date: Any) -> int:
-    """Days of the year of a date of cftime."""
-    return int(date.replace(month=12, day=30 if date.calendar == "360_day" else 31).dayofyr)
 
 
 _EPOCH = "microseconds since 1970-01-01"
@@ -562,6 +536,23 @@ def _cftime() -> Any:
 
 def _days(values: np.ndarray) -> np.ndarray:
     return values.astype("M8[D]")
+
+
+def months_after(date: Any, months: np.ndarray) -> np.ndarray:
+    """The same day of other months [time], of the last day of a month the last ones.
+
+    Args:
+        date: One date, datetime64 or of cftime.
+        months: How many months later, whole numbers [time].
+
+    >>> months_after(np.datetime64("2000-01-31"), np.array([0, 1, 12])).tolist()
+    [datetime.date(2000, 1, 31), datetime.date(2000, 2, 29), datetime.date(2001, 1, 31)]
+    """
+    axis = TimeAxis.of(np.array([date]))
+    rule = axis._rule_of(Step(1, "month"))
+    return (
+        np.array([]) if rule is None or rule.ticks is None else axis._values(rule.ticks(0, months))
+    )
 
 
 def calendar_of(values: np.ndarray) -> str | None:

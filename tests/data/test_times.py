@@ -3,7 +3,6 @@
 import datetime as dt
 import itertools
 
-import cftime
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +10,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpatch_jax.data.times import Clock, Step, TimeAxis, time_text
+from stpatch_jax.data.times import Step, TimeAxis, months_after, time_text
 from stpatch_jax.errors import InputError
 
 CALENDARS = ("noleap", "all_leap", "360_day", "julian", "standard")
@@ -205,32 +204,23 @@ def test_words_are_no_times():
         TimeAxis.of(np.array(["January", "February"]))
 
 
-@given(starts, st.integers(1, 40))
-def test_the_clock_of_standard_dates_is_that_of_pandas(start, days):
-    at = pd.date_range(start, periods=40, freq=f"{days}D")
-    own = Clock.of(at.to_numpy())
-    seconds = at.values.astype("M8[s]").astype(np.int64)
-    other = Clock.of(cftime.num2date(seconds, "seconds since 1970-01-01", "standard"))
-    for name in ("day_share", "weekday", "day_of_year", "days_in_year"):
-        np.testing.assert_allclose(getattr(own, name), getattr(other, name), rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(own.weekday, at.day_of_week)
-    np.testing.assert_array_equal(own.day_of_year, at.day_of_year - 1)
+def test_targets_lie_in_the_rows_or_follow_them_by_their_step():
+    hours = pd.date_range("2021-01-01", periods=12, freq="h").values
+    axis = TimeAxis.of(np.delete(hours, [5, 6]))
+    at = axis.targets(np.array([1, 4, 5, 10]), 3)
+    np.testing.assert_array_equal(at[:3], [hours[1:4], hours[4:7], hours[5:8]])
+    assert list(map(time_text, at[3])) == [
+        "2021-01-01T12:00",
+        "2021-01-01T13:00",
+        "2021-01-01T14:00",
+    ]
 
 
-@pytest.mark.parametrize(
-    ("calendar", "days"), [("noleap", 365), ("all_leap", 366), ("360_day", 360), ("julian", 366)]
-)
-def test_years_have_the_days_of_their_calendar(calendar, days):
-    # The year 1900 is a leap year of the Julian calendar alone.
-    dates = xr.date_range("1900-01-01", periods=days, freq="D", calendar=calendar, use_cftime=True)
-    clock = Clock.of(np.asarray(dates))
-    assert set(clock.days_in_year) == {days}
-    assert clock.day_of_year.tolist() == list(range(days))
-
-
-def test_numbers_have_no_clock():
-    with pytest.raises(InputError, match="must be dates, got int64"):
-        Clock.of(np.arange(3))
+@pytest.mark.parametrize("calendar", CALENDARS)
+def test_months_after_a_date_are_those_of_its_calendar(calendar):
+    whole = xr.date_range("1999-01-15", periods=30, freq="MS", calendar=calendar, use_cftime=True)
+    found = months_after(whole[10], np.arange(-10, 20))
+    assert found.tolist() == whole.tolist()
 
 
 def test_texts_of_times_say_no_more_than_there_is():

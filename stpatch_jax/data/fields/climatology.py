@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from stpatch_jax.data.fields.forcings import as_dates
+from stpatch_jax.data.clocks import Clock
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.transforms.cleaning import forward_fill
 from stpatch_jax.errors import check_choice
@@ -20,7 +20,7 @@ def interpolate(values: np.ndarray, *, times: np.ndarray | None = None) -> np.nd
 
     After its last known value a series keeps that value; before the first one it stays NaN. A row
     depends on later rows *of the array it is given*: give one context at a time, and no value
-    leaks from the targets that follow. Times [time], numbers or datetime64, ascend; rows are
+    leaks from the targets that follow. Times [time], numbers or dates, ascend; rows are
     evenly spaced without.
 
     >>> interpolate(np.array([np.nan, 1.0, np.nan, 3.0, np.nan]))
@@ -31,8 +31,8 @@ def interpolate(values: np.ndarray, *, times: np.ndarray | None = None) -> np.nd
     if not gaps.any():
         return filled
     at = np.arange(len(values)) if times is None else times - times[0]
-    if np.issubdtype(at.dtype, np.timedelta64):
-        at = at.astype(np.int64)
+    if at.dtype.kind in "mO":  # Dates of cftime are apart by timedeltas of Python.
+        at = at.astype("m8[us]" if at.dtype == object else at.dtype).astype(np.int64)
     at = np.broadcast_to(at.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)), values.shape)
     missing_at = np.where(np.isnan(values), np.nan, at)
     before = forward_fill(missing_at)
@@ -54,7 +54,7 @@ class Climatology:
     Attributes:
         phase: What repeats: `hour` (24 hours of the day), `workday_hour` (the 24 hours of Monday to
             Friday, then those of Saturday and Sunday), `weekday_hour` (168 hours of the week) or
-            `day_of_year` (366 days).
+            `day_of_year` (366 days, of which other calendars have those they know).
         mean: Means [phase, *series], float64, in the units of the values.
     """
 
@@ -68,7 +68,7 @@ class Climatology:
         """Takes the means from training rows alone [time, *series], NaN where missing.
 
         Raises:
-            InputError: If their times [time] are not datetime64 or the phase is not known.
+            InputError: If their times [time] are no dates or the phase is not known.
         """
         return cls.fit_chunks([(values, times)], phase=phase)
 
@@ -112,24 +112,22 @@ def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
     """The number of the phase, see `Climatology`, that each time [time] falls into, from 0.
 
     Raises:
-        InputError: If the times are not datetime64 or the phase is not known.
+        InputError: If the times are no dates or the phase is not known.
 
     >>> phase_numbers(np.array(["2024-03-01T05:30"], "datetime64[ns]"), phase="hour")
     array([5])
     """
     _phases(phase)
-    stamps = as_dates(times)
-    hour = stamps.hour.to_numpy().astype(np.int64)
+    clock = Clock.of(times)
     if phase == "hour":
-        return hour
-    weekday = stamps.day_of_week.to_numpy().astype(np.int64)
+        return clock.hour
     if phase == "workday_hour":
-        return (weekday >= 5) * 24 + hour
+        return (clock.weekday >= 5) * 24 + clock.hour
     if phase == "weekday_hour":
-        return weekday * 24 + hour
+        return clock.weekday * 24 + clock.hour
     # After February, the days of a common year are numbered as in a leap year.
-    day = stamps.day_of_year.to_numpy().astype(np.int64) - 1
-    return day + ((day >= 59) & ~stamps.is_leap_year)
+    day = clock.day_of_year
+    return day + ((day >= 59) & (clock.days_in_year == 365))
 
 
 def _phases(phase: str) -> int:
@@ -147,7 +145,7 @@ def with_climatology(
         example: What `FieldWindows` gives: `context` [context, *space, channels], whose first
             channels are those of the climatology, and what else there is.
         means: The climatology in the units of the example.
-        times: Times of the rows of context and horizon [context + horizon], datetime64.
+        times: Times of the rows of context and horizon [context + horizon], dates.
         anomalies: Whether these channels of the context become departures from it.
         outlook: Whether the climatology of one horizon later, less its mean over all phases,
             becomes channels behind the others: what stands there at the last row of the context
