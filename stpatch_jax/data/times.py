@@ -279,21 +279,12 @@ class TimeAxis:
 
     @cached_property
     def _ticks(self) -> np.ndarray:
-        """The times as whole numbers, of nanoseconds (datetime64[ns]) or else of microseconds."""
-        if self.calendar is None:
-            return self.values
-        if self.values.dtype == object:
-            return (
-                _cftime()
-                .date2num(
-                    self.values,
-                    _EPOCH,
-                    self.values[0].calendar,
-                    has_year_zero=self.values[0].has_year_zero,
-                )
-                .astype(np.int64)
-            )
-        return self.values.astype(f"M8[{self._tick}]").astype(np.int64)
+        """The times as numbers, see `ticks_of`."""
+        return self.values if self.calendar is None else ticks_of(self.values)
+
+    def _values(self, ticks: np.ndarray) -> np.ndarray:
+        """Undoes `_ticks`."""
+        return ticks if self.calendar is None else of_ticks(ticks, self.values)
 
     @property
     def _tick(self) -> str:
@@ -303,24 +294,6 @@ class TimeAxis:
     def _day(self) -> int:
         """Ticks of a day."""
         return _NANOSECONDS["day"] // (1 if self._tick == "ns" else 1000)
-
-    def _values(self, ticks: np.ndarray) -> np.ndarray:
-        """Undoes `_ticks`."""
-        if self.calendar is None:
-            return ticks
-        if self.values.dtype == object:
-            first = self.values[0]
-            found = _cftime().num2date(
-                ticks,
-                _EPOCH,
-                first.calendar,
-                only_use_cftime_datetimes=True,
-                has_year_zero=first.has_year_zero,
-            )
-            return np.asarray(found, object)
-        dates = ticks.astype(f"M8[{self._tick}]")
-        # Of rows by the day, what follows is by the day.
-        return dates.astype(self.values.dtype) if self.values.dtype.kind == "M" else dates
 
     def _rule_of(self, step: Step) -> "_Rule | None":
         """The rule of a step that is told, for what follows."""
@@ -553,6 +526,31 @@ def months_after(date: Any, months: np.ndarray) -> np.ndarray:
     return (
         np.array([]) if rule is None or rule.ticks is None else axis._values(rule.ticks(0, months))
     )
+
+
+def ticks_of(dates: np.ndarray) -> np.ndarray:
+    """Dates [time] as whole numbers since 1970: nanoseconds of datetime64[ns], else microseconds.
+
+    >>> ticks_of(np.array(["1970-01-02"], "M8[D]")).tolist()
+    [86400000000]
+    """
+    if dates.dtype == object and len(dates):
+        own = {"calendar": dates[0].calendar, "has_year_zero": dates[0].has_year_zero}
+        return np.asarray(_cftime().date2num(dates, _EPOCH, **own), np.int64)
+    return dates.astype("M8[ns]" if dates.dtype == "M8[ns]" else "M8[us]").astype(np.int64)
+
+
+def of_ticks(ticks: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Undoes `ticks_of`; the dates are of the kind of others.
+
+    >>> of_ticks(np.array([86400000000]), np.array(["2024-01-01"], "M8[D]")).tolist()
+    [datetime.date(1970, 1, 2)]
+    """
+    if like.dtype == object:
+        own = {"calendar": like[0].calendar, "has_year_zero": like[0].has_year_zero}
+        found = _cftime().num2date(ticks, _EPOCH, only_use_cftime_datetimes=True, **own)
+        return np.asarray(found, object)
+    return ticks.astype("M8[ns]" if like.dtype == "M8[ns]" else "M8[us]").astype(like.dtype)
 
 
 def calendar_of(values: np.ndarray) -> str | None:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from stpatch_jax.data.readers.dates import is_dated
+from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import InputError
 
 _NAMES = {
@@ -29,9 +31,6 @@ _UNITS = {
     "Y": ("degrees_north", "degree_north", "degrees_n", "degree_n"),
     "X": ("degrees_east", "degree_east", "degrees_e", "degree_e"),
 }
-_STANDARD_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
-# Model calendars that drop or add days; Julian days lie elsewhere and are not among them.
-_MODEL_CALENDARS = ("noleap", "365_day", "all_leap", "366_day", "360_day")
 
 
 def add_note(field: xr.DataArray, sentence: str) -> xr.DataArray:
@@ -93,18 +92,20 @@ def axis_of(dataset: xr.Dataset, dim: Hashable) -> str | None:
             return axis
     if attrs.get("positive") in ("up", "down"):
         return "Z"
-    times = np.issubdtype(coord.dtype, np.datetime64) or coord.dtype == object
-    return "T" if times else by_name
+    return "T" if is_dated(coord.variable, name=str(dim)) else by_name
 
 
 def time_dim(dataset: xr.Dataset, dims: Sequence[Hashable], *, time: str | None = None) -> Hashable:
-    """The dim of a variable, out of its dims, that is its time; `time` names it if nothing tells.
+    """The dim of a variable, out of its dims, that is its time.
+
+    Where nothing tells, `time` names it, or the variable that holds its times.
 
     Raises:
         InputError: If no dim, or more than one, is a time.
     """
     if time is not None:
-        times = [dim for dim in dims if dim == time]
+        along = dataset[time].dims if time in dataset.variables else ()
+        times = [dim for dim in dims if dim == time or along == (dim,)]
     else:
         times = [dim for dim in dims if axis_of(dataset, dim) == "T"]
         # Forecasts have a time and a lead time; the conventions' own name decides.
@@ -117,29 +118,33 @@ def time_dim(dataset: xr.Dataset, dims: Sequence[Hashable], *, time: str | None 
     return times[0]
 
 
+def time_coord(
+    dataset: xr.Dataset, dim: Hashable, *, time: str | None = None
+) -> xr.DataArray | None:
+    """What holds the times along a dim: what `time` names, its coordinate, or another of dates.
+
+    Texts of dates, as those of WRF, may stand beside a dim without a coordinate; what is said to be
+    another time than that of the values, as the start of a forecast, is not taken.
+    """
+    if time is not None and time in dataset.variables:
+        return dataset[time]
+    if dim in dataset.coords:
+        return dataset[dim]
+    others = [
+        str(name)
+        for name, variable in dataset.variables.items()
+        if variable.dims == (dim,)
+        and variable.attrs.get("standard_name", "time") == "time"
+        and is_dated(variable, name=str(name))
+    ]
+    others.sort(key=lambda name: "standard_name" not in dataset[name].attrs)
+    return dataset[others[0]] if others else None
+
+
 def space_dims(dataset: xr.Dataset, dims: Sequence[Hashable]) -> list[Hashable]:
     """The dims but time in the order z, y, x; those of unknown axis come first, as in the file."""
     order = {None: 0, "T": 0, "Z": 1, "Y": 2, "X": 3}
     return sorted(dims, key=lambda dim: order[axis_of(dataset, dim)])
-
-
-def time_values(coords: Sequence[xr.DataArray], *, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """The times [time] of one or more files, one after the other, and the calendar as an attribute.
-
-    Dates of the calendars noleap, all_leap and 360_day become the same dates of the standard
-    calendar, datetime64, where all of them exist there; numbers stay where a file gives no dates.
-
-    Raises:
-        InputError: If the calendars differ, or a date exists in its own calendar only.
-    """
-    calendars = sorted({_calendar(coord) for coord in coords})
-    if len(calendars) > 1:
-        raise InputError(
-            f"all times of {name} must be of one calendar, got {' and '.join(calendars)}; convert "
-            "them to one calendar"
-        )
-    values = np.concatenate([_to_datetimes(coord.to_numpy(), name) for coord in coords])
-    return values, {} if calendars[0] in ("", *_STANDARD_CALENDARS) else {"calendar": calendars[0]}
 
 
 def time_order(times: np.ndarray, *, name: str) -> np.ndarray | None:
@@ -159,44 +164,8 @@ def time_order(times: np.ndarray, *, name: str) -> np.ndarray | None:
     order = np.argsort(times, kind="stable")
     if (repeated := times[order][1:] == times[order][:-1]).any():
         first = times[order][1:][repeated][0]
-        dates = isinstance(first, np.datetime64)
         raise InputError(
-            f"{name} must have every time once, got {str(first).split('.')[0] if dates else first} "
-            "more than once; remove the repeated times"
+            f"{name} must have every time once, got {time_text(first)} more than once; remove the "
+            "repeated times"
         )
     return None if (order[1:] > order[:-1]).all() else order
-
-
-def _calendar(coord: xr.DataArray) -> str:
-    """The calendar of a coordinate, empty where it holds no dates; the standard ones are one."""
-    if coord.dtype == object and coord.size:
-        return str(getattr(coord.to_numpy().flat[0], "calendar", "unknown"))
-    return "standard" if np.issubdtype(coord.dtype, np.datetime64) else ""
-
-
-def _to_datetimes(values: np.ndarray, name: str) -> np.ndarray:
-    """Turns the dates of cftime into datetime64 of the standard calendar."""
-    if values.dtype != object:
-        return values
-    calendar = str(getattr(values.flat[0], "calendar", "unknown"))
-    if calendar not in (*_STANDARD_CALENDARS, *_MODEL_CALENDARS):
-        raise InputError(
-            f"the times of {name} must be dates of a calendar that has the standard dates, got "
-            f"{calendar}; convert them to one of these"
-        )
-    try:
-        return np.asarray([date.isoformat() for date in values], "datetime64[us]")
-    except ValueError as error:
-        wrong = next(date.isoformat() for date in values if not _exists(date))
-        raise InputError(
-            f"the times of {name} must exist in the standard calendar, got {wrong[:10]} of its "
-            f"calendar {calendar}; convert them to one of these"
-        ) from error
-
-
-def _exists(date: Any) -> bool:
-    try:
-        np.datetime64(date.isoformat())
-    except ValueError:
-        return False
-    return True

@@ -13,10 +13,11 @@ from stpatch_jax.data.readers.classic import check_length
 from stpatch_jax.data.readers.conventions import (
     add_note,
     space_dims,
+    time_coord,
     time_dim,
     time_order,
-    time_values,
 )
+from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.decoding import decode_values, zero_fills
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.lazy import StackedVariables
@@ -76,9 +77,7 @@ def open_gridded(
     time_name = time_dim(datasets[0], dims, time=time)
     space = space_dims(datasets[0], [dim for dim in dims if dim != time_name])
     _check_alike(datasets, files, names, [time_name, *space])
-    times, attrs = np.arange(sum(data.sizes[time_name] for data in datasets)), {}
-    if all(time_name in data.coords for data in datasets):
-        times, attrs = time_values([data[time_name] for data in datasets], name=name)
+    times, told = _times(datasets, time_name, time, name)
     pieces = [[data[variable].variable for variable in names] for data in datasets]
     coords = _coords(datasets[0], [time_name, *space], time_name)
     units = [str(datasets[0][variable].attrs.get("units", "")) for variable in names]
@@ -90,14 +89,25 @@ def open_gridded(
         **{("time" if dim == time_name else dim): size for dim, size in chunks.items()},
         "channel": 1,
     }
-    field.attrs = {"source": str(path), **attrs}
-    for note in dict.fromkeys(
-        note for _, notes in opened for at in names for note in notes.get(at, ())
-    ):
+    field.attrs = {"source": str(path)}
+    own = [note for _, notes in opened for at in names for note in notes.get(at, ())]
+    for note in dict.fromkeys([*told, *own]):
         field = add_note(field, note)
-    if (order := time_order(times, name=name)) is not None:
+    if (order := time_order(times.to_numpy(), name=name)) is not None:
         field = field.isel(time=order).assign_attrs(time_sorted=1)
     return field
+
+
+def _times(
+    datasets: Sequence[xr.Dataset], dim: Hashable, time: str | None, name: str
+) -> tuple[xr.Variable, tuple[str, ...]]:
+    """The times of files one after the other, and notes on them; rows are numbered without any."""
+    coords = [time_coord(data, dim, time=time) for data in datasets]
+    known = [coord for coord in coords if coord is not None]
+    if len(known) == len(coords):
+        return read_times(known, name=name)
+    numbers = np.arange(sum(data.sizes[dim] for data in datasets))
+    return xr.Variable("time", numbers), (f"The rows are numbered, as {dim} has no coordinate.",)
 
 
 def _files(path: str | Path) -> list[str]:
@@ -136,7 +146,7 @@ def _open(
             del stored[name].attrs["_FillValue"]
         values, notes = decode_values(stored, default_fills=kind == "netcdf", missing=missing)
         with parsing(file, f"{kind} file"):
-            data = xr.decode_cf(values, decode_timedelta=False)
+            data = xr.decode_cf(values, decode_times=False, decode_timedelta=False)
             data = data.assign_coords({n: data[n].load() for n in data.coords if n in data.dims})
     for name in zeros:
         notes.setdefault(name, []).append(
@@ -178,7 +188,10 @@ def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> lis
     numeric = [
         str(variable)
         for variable, values in data.data_vars.items()
-        if values.ndim and values.dtype.kind in "biuf" and variable not in bounds
+        if values.ndim
+        and values.dtype.kind in "biuf"
+        and variable not in bounds
+        and not is_dated(values.variable, name=str(variable))
     ]
     # Static fields such as a land mask stand beside those over time.
     over_time = [variable for variable in numeric if _has_time(data, variable)]
