@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.readers.conventions import time_order
+from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
+from stpatch_jax.data.readers.dates import read_times
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.errors import InputError
 
@@ -79,7 +80,7 @@ def open_arrays(
             f"dims must name each of the {values[0].ndim} axes of {names[0]} "
             f"{values[0].shape} once, among them time, got {tuple(dims)}; correct dims="
         )
-    field = _field(values, names, tuple(dims))
+    field, notes = _field(values, names, tuple(dims)), ()
     for dim, key in given.items():
         marks = arrays[key]
         if dim not in field.dims or marks.shape != (field.sizes[dim],):
@@ -88,15 +89,18 @@ def open_arrays(
                 f"{field.sizes.get(dim, 0)} along {dim} to be its coordinate, got shape "
                 f"{marks.shape}; correct coords= or dims="
             )
-        dates = marks.dtype.kind == "M"
-        field = field.assign_coords({dim: marks.astype("datetime64[ns]") if dates else marks})
+        if dim == "time":
+            coord = xr.DataArray(marks, dims="time", name=key)
+            marks, notes = read_times([coord], name=file.name)
+        field = field.assign_coords({dim: marks})
     if "time" not in given:
         field = field.assign_coords(time=np.arange(field.sizes["time"]))
     if missing is not None:
         field = field.where(field != missing)
     field.attrs = {"source": str(path)}
-    if (order := time_order(field.time.values, name=file.name)) is not None:
-        field = field.isel(time=order).assign_attrs(time_sorted=1)
+    for note in notes:
+        field = add_note(field, note)
+    field = sorted_by_time(field, name=file.name)
     check_channels(field)
     return field
 

@@ -1,7 +1,6 @@
 """What the CF conventions say about axes and times of gridded files."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -147,15 +146,17 @@ def space_dims(dataset: xr.Dataset, dims: Sequence[Hashable]) -> list[Hashable]:
     return sorted(dims, key=lambda dim: order[axis_of(dataset, dim)])
 
 
-def time_order(times: np.ndarray, *, name: str) -> np.ndarray | None:
-    """The order [time] that sorts times, None where they are sorted.
+def sorted_by_time(field: xr.DataArray, *, name: str) -> xr.DataArray:
+    """The field with its rows in order of time, and a note if they were not.
 
     Raises:
         InputError: If a time is missing or stands there twice.
 
-    >>> time_order(np.asarray([3, 1, 2]), name="steps")
-    array([1, 2, 0])
+    >>> field = xr.DataArray([7, 9], dims="time", coords={"time": [3, 1]})
+    >>> sorted_by_time(field, name="steps").values.tolist()
+    [9, 7]
     """
+    times = field.time.values
     if (missing := pd.isna(times)).any():
         raise InputError(
             f"every time of {name} must be known, got none at number {int(missing.argmax()) + 1} "
@@ -163,9 +164,10 @@ def time_order(times: np.ndarray, *, name: str) -> np.ndarray | None:
         )
     order = np.argsort(times, kind="stable")
     if (repeated := times[order][1:] == times[order][:-1]).any():
-        first = times[order][1:][repeated][0]
         raise InputError(
-            f"{name} must have every time once, got {time_text(first)} more than once; remove the "
-            "repeated times"
+            f"{name} must have every time once, got {time_text(times[order][1:][repeated][0])} "
+            "more than once; remove the repeated times"
         )
-    return None if (order[1:] > order[:-1]).all() else order
+    if (order[1:] > order[:-1]).all():
+        return field
+    return add_note(field.isel(time=order), "The rows were put in order of time.")

@@ -146,9 +146,9 @@ def _since(coord: xr.DataArray, unit: str, start: str, calendar: str, name: str)
             raise InputError(
                 f"the time unit of {name} must be one since a date of a calendar, such as 'days "
                 f"since 2000-01-01', got {shortened(units, most=60)!r} of the calendar "
-                f"{shortened(calendar, most=30)} for the numbers {listed(numbers, most=2)}; correct "
-                f"the attributes units and calendar of {coord.name}, for example with ncatted or "
-                "xarray"
+                f"{shortened(calendar, most=30)} for the numbers {listed(numbers, most=2)}; "
+                f"correct the attributes units and calendar of {coord.name}, for example with "
+                "ncatted or xarray"
             ) from error
 
     if unit in ("week", "weeks"):

@@ -12,10 +12,10 @@ from stpatch_jax.data.libraries import require_library
 from stpatch_jax.data.readers.classic import check_length
 from stpatch_jax.data.readers.conventions import (
     add_note,
+    sorted_by_time,
     space_dims,
     time_coord,
     time_dim,
-    time_order,
 )
 from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.decoding import decode_values, zero_fills
@@ -46,8 +46,7 @@ def open_gridded(
     Packed values are scaled and missing values become NaN as the file says, see `decode_values`;
     a fill value 0 of zarr format 2 counts where attributes or xarray wrote it. Space is
     ordered z, y, x by the CF conventions (attributes `axis`, `standard_name`, `units`, then the
-    names of the dims). Times with an offset become UTC; unsorted times are sorted, which the
-    attribute `time_sorted` tells.
+    names of the dims). Times are read by `read_times`, and rows sorted by them.
 
     Args:
         path: A netCDF or GRIB file, a zarr folder or URL (`https://`, `s3://`, `memory://`), or
@@ -93,9 +92,7 @@ def open_gridded(
     own = [note for _, notes in opened for at in names for note in notes.get(at, ())]
     for note in dict.fromkeys([*told, *own]):
         field = add_note(field, note)
-    if (order := time_order(times.to_numpy(), name=name)) is not None:
-        field = field.isel(time=order).assign_attrs(time_sorted=1)
-    return field
+    return sorted_by_time(field, name=name)
 
 
 def _times(

@@ -249,3 +249,21 @@ def test_names_along_an_axis_are_no_times(tmp_path):
     )
     values.to_netcdf(tmp_path / "a.nc")
     assert open_field(tmp_path / "a.nc").dims == ("time", "station", "channel")
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (np.array(["3000-01-01", "3000-01-02"], "M8[D]"), ["3000-01-01", "3000-01-02"]),
+        (
+            np.array(["2024-01-01T06:00", "2024-01-01T12:00"]),
+            ["2024-01-01T06:00", "2024-01-01T12:00"],
+        ),
+        (np.array([20240131, 20240201]), ["2024-01-31", "2024-02-01"]),
+        (np.array([0.5, 1.5]), ["0.5", "1.5"]),
+    ],
+)
+def test_times_of_numpy_files_are_read_alike(tmp_path, times, expected):
+    np.savez(tmp_path / "a.npz", load=np.ones((2, 3)), time=times)
+    field = open_field(tmp_path / "a.npz")
+    assert [time_text(time) for time in field.time.values] == expected
