@@ -93,7 +93,7 @@ def test_coordinates_and_units_are_told():
     )
     assert lines["dims"] == "time 40, latitude 6, longitude 5, channel 2"
     assert lines["values"] == "float32, t2m (K), wind (m s-1)"
-    assert lines["time"] == "2024-02-27 to 2024-02-28T15:00, every 1 h"
+    assert lines["time"] == "2024-02-27 to 2024-02-28T15:00, every 1 hour"
     assert lines["latitude"] == "0 to 1.25, every 0.25"
     assert lines["longitude"] == "0 to 2 deg, in uneven steps"
     assert lines["missing"] == "0 %"
@@ -220,7 +220,7 @@ def test_a_missing_file_and_missing_flags_are_told(tmp_path, capsys):
 
 
 REAL = {
-    "weather/era5_t2m_uk_2019-03.nc": (["4", "16", "16"], ["186 x 2 x 3", "t2m (K)", "every 1 h"]),
+    "weather/era5_t2m_uk_2019-03.nc": (["4", "16", "16"], ["186 x 2 x 3", "t2m (K)", "every 1 hour"]),
     "traffic/bikenyc_tail.npz": (["24", "4", "4"], ["channel 2", "x 4 x 2"]),
     "video/mmaction2_demo.mp4": (["8", "32", "32"], ["35 x 8 x 10", "red, green, blue"]),
     "medical/adrenalmnist3d.npz": (["1", "7", "7", "7"], ["1188 x 4 x 4 x 4", "1 to 1 windows"]),
@@ -247,3 +247,14 @@ def test_real_files(name, data_dir, tmp_path, capsys):
     out = capsys.readouterr().out
     assert all(word in out for word in words), out
     assert imread(picture).std() > 0.05
+
+
+def test_gaps_are_told():
+    field = small_field().isel(time=np.setdiff1d(np.arange(40), [7, 8, 30]))
+    summary = patch_summary(field, WindowSpec((4, 2, 2)))
+    assert [gap["missing"] for gap in summary["gaps"]] == [2, 1]
+    lines = [line for line in describe_patches(summary).splitlines() if line.startswith("gap ")]
+    assert lines[0].split(None, 1)[1] == (
+        "2 rows missing between 2024-02-27T06:00 and 2024-02-27T09:00, which patches reach over"
+    )
+    assert len(lines) == 2

@@ -9,6 +9,8 @@ import xarray as xr
 
 from stpatch_jax.data import SlabReader
 from stpatch_jax.data.readers.conventions import channel_units, notes_of
+from stpatch_jax.data.sampling.spacing import gap_text, gaps_report
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
 from stpatch_jax.patches.folding import cover_count
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
@@ -16,6 +18,7 @@ from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 # Missing values are counted in no more bytes than these, boxes spread evenly over the field.
 _COUNTED_BYTES = 2**30
 _BOX_BYTES = 2**26
+_MOST_GAPS = 20
 
 
 def patch_summary(field: xr.DataArray, spec: WindowSpec) -> dict[str, Any]:
@@ -25,7 +28,8 @@ def patch_summary(field: xr.DataArray, spec: WindowSpec) -> dict[str, Any]:
 
     Returns:
         JSON-able: `source`, `dims`, `dtype`, `units` of the channels, `coordinates` (`first`,
-        `last`, `step`, which may be "uneven", `units`) of each dim but the channel, `notes`,
+        `last`, `step`, which may be "uneven", `units`) of each dim but the channel, `gaps` in time
+        (`after`, `before`, `missing` rows), over which patches reach, `notes`,
         `missing_share` and the `counted_share` of the values that it was counted in, `window`,
         `patch_grid`, `patches`, `values_per_patch`, `cover_count` (`min`, `max`,
         `uncovered_share`), and the bytes of field and patches in float32, `field_bytes` and
@@ -53,6 +57,7 @@ def patch_summary(field: xr.DataArray, spec: WindowSpec) -> dict[str, Any]:
         "dtype": str(field.dtype),
         "units": {str(name): units.get(str(name), "") for name in field.channel.values},
         "coordinates": {str(dim): _span(field, dim) for dim in field.dims[:-1]},
+        "gaps": gaps_report(TimeAxis.of(field.time.values))["gaps"],
         "notes": list(notes_of(field)),
         "missing_share": missing,
         "counted_share": counted,
@@ -92,7 +97,10 @@ def describe_patches(summary: dict[str, Any]) -> str:
         f"the field",
     }
     width = max(map(len, lines)) + 3
-    notes = (("note", note) for note in summary["notes"])
+    gaps = [f"{gap_text(gap)}, which patches reach over" for gap in summary["gaps"]]
+    if len(gaps) > _MOST_GAPS:
+        gaps[_MOST_GAPS:] = [f"and {len(gaps) - _MOST_GAPS} more"]
+    notes = [*(("gap", text) for text in gaps), *(("note", note) for note in summary["notes"])]
     rows = (f"{name:{max(width, 16)}}{text}" for name, text in (*lines.items(), *notes))
     return "\n".join(rows)
 
@@ -160,7 +168,9 @@ def _span(field: xr.DataArray, dim: Any) -> dict[str, Any]:
         return {"first": "0", "last": str(field.sizes[dim] - 1), "step": "1", "units": "cells"}
     values = field[dim].values
     step = ""
-    if len(values) > 1 and values.dtype.kind in "Miuf":
+    if dim == "time" and (axis := TimeAxis.of(values)).step is not None and not axis.uneven:
+        step = str(axis.step)
+    elif len(values) > 1 and values.dtype.kind in "Miuf":
         gaps = np.diff(values)
         even = gaps == gaps[0] if values.dtype.kind == "M" else np.isclose(gaps, gaps[0])
         step = told(gaps[0]) if even.all() else "uneven"

@@ -1,6 +1,7 @@
 """How the rows of a file are spaced in time: gaps, and what seasons and phases ask of a step."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,13 @@ def gaps_report(axis: TimeAxis) -> dict[str, Any]:
     ]
     step = None if axis.step is None else str(axis.step)
     return {"step": step, "gaps": gaps, "holidays": axis.holidays}
+
+
+def gap_text(gap: Mapping[str, Any]) -> str:
+    """One gap of `gaps_report` for people."""
+    rows = f"{gap['missing']} row{'s' * (gap['missing'] != 1)} missing"
+    rows = rows if gap["missing"] else "less than a step"
+    return f"{rows} between {gap['after']} and {gap['before']}"
 
 
 def spaced(field: xr.DataArray, rule: GapRule, *, name: str) -> xr.DataArray:
@@ -146,9 +154,9 @@ def with_missing_rows(field: xr.DataArray, axis: TimeAxis) -> xr.DataArray:
     crooked = [gap for gap in axis.gaps if not gap.missing]
     require(
         not crooked and missing <= len(axis),
-        "the gaps must be whole rows, no more of them than there are rows, for data.gaps insert, "
-        f"got {crooked[0] if crooked else f'{missing} rows missing beside {len(axis)}'}; give "
-        "data.gaps split",
+        "the gaps must be whole rows, no more of them than there are rows, to be put in as missing "
+        f"rows, got {crooked[0] if crooked else f'{missing} rows missing beside {len(axis)}'}; "
+        "leave out the rows on one side of the gap",
     )
     times, rows = [], []
     for segment, gap in zip(axis.segments, [*axis.gaps, None], strict=True):

@@ -68,7 +68,7 @@ class RiskConfig(DataConfig):
         Raises:
             InputError: The table cannot be used or is too short; see `read_price_table`.
         """
-        return _build(self, read_price_table(None if self.path is None else self.file()))
+        return _build(self, _read(None if self.path is None else self.file()))
 
     def restore(self, path: str | Path, state: Mapping[str, Any]) -> "RiskData":
         """Reads another table, of any companies, for a trained run; see `DataConfig.restore`.
@@ -80,7 +80,7 @@ class RiskConfig(DataConfig):
             InputError: The table cannot be read, or has no highs and lows where the model needs
                 them (or has them where it does not), or has another step.
         """
-        table = RiskFeatures.of(read_price_table(path), horizon=self.horizon, level=self.level)
+        table = RiskFeatures.of(_read(path), horizon=self.horizon, level=self.level)
         identity = FieldIdentity.of_state(state)
         require(
             table.features == identity.channels,
@@ -223,6 +223,14 @@ class _RiskSource:
             "persistence": np.zeros((1, len(mask), 1), np.float32),
             "index": np.asarray(row, np.int64),
         }
+
+
+def _read(path: str | Path | None) -> PriceTable:
+    """A table of prices; rows that it leaves out are put in, so that no return spans more rows."""
+    table = read_price_table(path)
+    gaps = gaps_report(TimeAxis.of(table.field.time.values))
+    field = spaced(table.field, "insert", name=table.report["source"])
+    return PriceTable(field, {**table.report, **gaps, "times": len(field)})
 
 
 def _build(config: RiskConfig, prices: PriceTable) -> RiskData:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stpatch_jax import plotting
+from stpatch_jax.data.sampling.spacing import gap_text
 from stpatch_jax.files import replaced
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judge, Judged
@@ -33,10 +34,7 @@ def _rows(data: Mapping[str, Any]) -> list[str]:
             lines.append(f"| {name} | {dates} | {span['windows']:,} |")
     if gaps := data.get("gaps"):
         lines += ["", f"{len(gaps)} gap{'s' * (len(gaps) > 1)}, which no window crosses:", ""]
-        lines += [
-            f"- gap: {gap['missing']} rows missing between {gap['after']} and {gap['before']}"
-            for gap in gaps
-        ]
+        lines += [f"- gap: {gap_text(gap)}" for gap in gaps]
     return lines
 
 

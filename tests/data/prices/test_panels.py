@@ -327,3 +327,39 @@ def test_a_table_of_another_step_is_refused_and_companies_are_found_by_name(tmp_
     state = {name: value for name, value in data.state().items() if name != "identity"}
     with pytest.raises(InputError, match="must tell what its data were, got one of an older"):
         config.restore(str(tmp_path / "days.csv"), state)
+def weekdays(prices: np.ndarray, folder: Path, *left_out: int) -> str:
+    """A table of working days without some of its rows."""
+    days = pd.bdate_range("2020-01-01", periods=len(prices))
+    table = pd.DataFrame(prices, days, [f"c{at}" for at in range(prices.shape[1])])
+    table.drop(days[list(left_out)]).rename_axis("date").to_csv(folder / "days.csv")
+    return str(folder / "days.csv")
+
+
+@pytest.mark.parametrize("representation", ["log_return", "level"])
+def test_no_window_or_return_crosses_a_gap(tmp_path, representation):
+    prices = np.exp(np.random.default_rng(0).normal(0, 0.02, (120, 3)).cumsum(axis=0))
+    prices[60:] *= 100
+    settings = {"context": 8, "horizon": 3, "representation": representation, "winsorize": 0.0}
+    path = weekdays(prices, tmp_path, *range(40, 60))
+    with pytest.warns(UserWarning, match=r"1 gap in time \(20 rows missing between 2020-02-25"):
+        data = PanelConfig(path, **settings).load()
+    assert data.report["gaps"] == [{"after": "2020-02-25", "before": "2020-03-25", "missing": 20}]
+    lost = data.representation.lost_rows
+    starts = np.concatenate([data.source(split).starts for split in data.splits])
+    first = np.asarray(starts) - 8 - lost
+    assert not ((first < 40) & (np.asarray(starts) + 3 > 40)).any()
+    assert starts[0] == 8 + lost
+    assert 40 + 8 + lost in starts
+    if representation == "log_return":
+        # The leap over the gap would be log(100) a row.
+        np.testing.assert_array_equal(data.representation.inputs[40], data.representation.inputs[0])
+
+
+def test_holidays_are_no_gaps(tmp_path):
+    prices = walks(missing=0.0)
+    path = weekdays(prices, tmp_path, 5, 20, 21, 22, 23)
+    data = replace(SMALL, path=path).load()
+    assert data.report["gaps"] == []
+    assert data.report["holidays"] == 5
+    windows = sum(len(data.source(split)) for split in data.splits)
+    assert windows == sum(len(rows) - 2 for rows in data.splits.values())

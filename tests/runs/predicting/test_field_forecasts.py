@@ -326,3 +326,35 @@ def test_shared_killed_and_resumed_the_command_ends_with_the_same_bits(
     xr.testing.assert_identical(killed.load(), straight.load())
     assert straight.t2m.shape == (113, HORIZON, 3, 4)
     assert np.isfinite(straight.t2m).all()
+
+
+@pytest.mark.filterwarnings("default:.*gap in time:UserWarning")
+def test_forecasts_cross_no_gap(run, tmp_path, capsys):
+    folder, _, _ = run
+    values = write_map(tmp_path / "whole.nc", rows=60, seed=5)
+    rows = np.setdiff1d(np.arange(60), np.arange(30, 43))
+    with xr.open_dataset(tmp_path / "whole.nc") as whole:
+        whole.isel(time=rows).to_netcdf(tmp_path / "gap.nc")
+        whole.isel(time=np.setdiff1d(np.arange(60), [56])).to_netcdf(tmp_path / "late.nc")
+    forecasts = {}
+    for name in ("whole", "gap"):
+        source, target = (str(tmp_path / f"{name}{end}") for end in (".nc", "_out.nc"))
+        assert cli.main(["predict", str(folder / "run"), source, target, "--every", "1"]) == 0
+        with xr.open_dataset(target) as stored:
+            forecasts[name] = stored.t2m.load()
+    said = capsys.readouterr()
+    assert "1 gap in time (13 rows missing between 2024-01-02T05:00 and 2024-01-02T" in said.err
+    assert "8 of them missing, as their rows cross a gap in time" in said.out
+    origins = rows[CONTEXT - 1 :]
+    whole, gap = forecasts["whole"][origins - CONTEXT + 1], forecasts["gap"]
+    crosses = (origins > 29 - HORIZON) & (origins < 43 + CONTEXT - 1)
+    np.testing.assert_array_equal(gap.init_time, whole.init_time)
+    assert np.isnan(gap.values[crosses]).all()
+    np.testing.assert_allclose(gap.values[~crosses], whole.values[~crosses], rtol=1e-6)
+    late = [str(tmp_path / "late.nc"), str(tmp_path / "late.csv")]
+    assert cli.main(["predict", str(folder / "run"), *late]) == 2
+    said = capsys.readouterr().err
+    assert "must end with 6 rows without a gap in time, got 3 since 2024-01-03T09:00" in said
+    assert not (tmp_path / "late.csv").exists()
+    assert cli.main(["predict", str(folder / "run"), *late, "--data.gaps", "insert"]) == 0
+    assert len(pd.read_csv(late[1])) == HORIZON * values[0].size
