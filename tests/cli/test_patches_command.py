@@ -220,7 +220,10 @@ def test_a_missing_file_and_missing_flags_are_told(tmp_path, capsys):
 
 
 REAL = {
-    "weather/era5_t2m_uk_2019-03.nc": (["4", "16", "16"], ["186 x 2 x 3", "t2m (K)", "every 1 hour"]),
+    "weather/era5_t2m_uk_2019-03.nc": (
+        ["4", "16", "16"],
+        ["186 x 2 x 3", "t2m (K)", "every 1 hour"],
+    ),
     "traffic/bikenyc_tail.npz": (["24", "4", "4"], ["channel 2", "x 4 x 2"]),
     "video/mmaction2_demo.mp4": (["8", "32", "32"], ["35 x 8 x 10", "red, green, blue"]),
     "medical/adrenalmnist3d.npz": (["1", "7", "7", "7"], ["1188 x 4 x 4 x 4", "1 to 1 windows"]),

@@ -327,6 +327,8 @@ def test_a_table_of_another_step_is_refused_and_companies_are_found_by_name(tmp_
     state = {name: value for name, value in data.state().items() if name != "identity"}
     with pytest.raises(InputError, match="must tell what its data were, got one of an older"):
         config.restore(str(tmp_path / "days.csv"), state)
+
+
 def weekdays(prices: np.ndarray, folder: Path, *left_out: int) -> str:
     """A table of working days without some of its rows."""
     days = pd.bdate_range("2020-01-01", periods=len(prices))

@@ -178,6 +178,21 @@ def test_a_table_of_another_step_is_refused(load, tmp_path):
         data.config.restore(str(tmp_path / "months.csv"), data.state())
 
 
+def test_rows_that_a_table_leaves_out_are_put_in(load, tmp_path):
+    table = price_table()
+    days = sorted(set(table.Date))
+    gone = days[200:212]
+    table[~table.Date.isin(gone)].to_csv(tmp_path / "gap.csv", index=False)
+    with pytest.warns(UserWarning, match=r"1 gap in time \(12 rows missing .*put in as missing"):
+        data = RiskConfig(path=str(tmp_path / "gap.csv"), horizon=5).load()
+    whole = load(horizon=5)
+    np.testing.assert_array_equal(data.times, whole.times)
+    assert [gap["missing"] for gap in data.report["gaps"]] == [12]
+    assert np.isnan(data.returns[200:212]).all()
+    known = np.isfinite(data.returns)
+    np.testing.assert_allclose(data.returns[known], whole.returns[known])
+
+
 def test_a_table_with_nothing_to_be_judged_by_is_refused(tmp_path):
     table = price_table()
     table.loc[table.Date > "2010-12-01", "Adj Close"] = np.nan
