@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Names of files, and files that appear whole or not at all."""
 
 import contextlib
 import shutil
@@ -6,6 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stpatch_jax.errors import InputError
+
+
+def has_suffix(path: str | Path, *suffixes: str) -> bool:
+    """Whether the name of a file ends with one of these, in capitals or not.
+
+    >>> has_suffix("DCIM/MOV_0001.MP4", ".avi", ".mp4")
+    True
+    """
+    return str(path).rstrip("/").lower().endswith(suffixes)
 
 
 @contextlib.contextmanager

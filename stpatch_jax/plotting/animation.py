@@ -7,7 +7,7 @@ from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 
 from stpatch_jax.errors import check_size, require
-from stpatch_jax.files import replaced
+from stpatch_jax.files import has_suffix, replaced
 from stpatch_jax.plotting.style import new_figure
 
 
@@ -38,7 +38,7 @@ def animate(
         InputError: The path does not end with .gif or cannot be written, or there is no frame.
     """
     path = Path(path)
-    require(path.suffix == ".gif", f"an animation must be a .gif, got {path.name}; name it so")
+    require(has_suffix(path, ".gif"), f"an animation must be a .gif, got {path.name}; name it so")
     check_size("frames", frames)
     figure = new_figure(1, 1, size=size)
     writer = PillowWriter(fps=per_second)  # pyright: ignore[reportArgumentType]

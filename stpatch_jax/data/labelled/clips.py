@@ -1,20 +1,22 @@
 """Labelled clips in a folder, of which some frames are read where they are used."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
 from stpatch_jax.data.labelled.fields import class_splits, class_table
 from stpatch_jax.data.protocols import DataConfig, Problem, chosen_split
 from stpatch_jax.data.readers import LabelledItems, read_folder
+from stpatch_jax.data.readers.conventions import notes_of
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import InputError, check_range, check_size, require
+from stpatch_jax.errors import InputError, check_range, check_size, listed, require
 
 # Mean and deviation of pixels are known from these; to decode all files twice would gain nothing.
 _FITTED = 256
@@ -68,21 +70,23 @@ class LabelledClipsConfig(DataConfig):
         """
         path = self.file()
         folder = read_folder(path)
-        clips, labels, unreadable = _opened(folder)
+        clips, kept, unreadable = _opened(folder)
+        labels = folder.labels[kept]
         shares = {"validation": self.validation_share, "test": self.test_share}
         rows = class_splits(labels, folder.classes, **shares, seed=self.seed)
         self.augmentation.check((self.frames, self.size, self.size, clips[0].shape[-1]))
         report = {
             "source": path,
             "shape": [self.frames, self.size, self.size, clips[0].shape[-1]],
+            "notes": [*folder.notes, *_notes(clips, [folder.names[at] for at in kept])],
             "splits": class_table({n: labels[at] for n, at in rows.items()}, folder.classes),
             "unreadable": unreadable,
         }
         return LabelledClips(self, clips, labels, rows, folder.classes, report)
 
 
-def _opened(folder: LabelledItems) -> tuple[list[Any], np.ndarray, dict[str, str]]:
-    """The clips that can be opened, their classes, and why the others cannot, by name."""
+def _opened(folder: LabelledItems) -> tuple[list[Any], list[int], dict[str, str]]:
+    """The clips that can be opened, their numbers, and why the others cannot, by name."""
     clips, kept, unreadable = [], [], {}
     for at, name in enumerate(folder.names):
         try:
@@ -101,10 +105,21 @@ def _opened(folder: LabelledItems) -> tuple[list[Any], np.ndarray, dict[str, str
         first = next(iter(unreadable.values()))
         require(bool(clips), f"a file of {len(folder)} must be readable, got none; {first}")
         warnings.warn(
-            f"{len(unreadable)} of {len(folder)} files left out: {', '.join(unreadable)}; {first}",
+            f"{len(unreadable)} of {len(folder)} files left out: {listed(unreadable)}; {first}",
             stacklevel=3,
         )
-    return clips, folder.labels[kept], unreadable
+    return clips, kept, unreadable
+
+
+def _notes(clips: Sequence[Any], names: Sequence[str]) -> Iterator[str]:
+    """The notes of all clips, those alike but for a number before them as one."""
+    files: dict[str, list[str]] = {}
+    for clip, name in zip(clips, names, strict=True):
+        for note in notes_of(clip) if isinstance(clip, xr.DataArray) else ():
+            files.setdefault(note.lstrip("0123456789, "), []).append(name)
+    for note, own in files.items():
+        others = f" and {len(own) - 1} more files" if len(own) > 1 else ""
+        yield f"{own[0]}{others}: {note[0].lower()}{note[1:]}"
 
 
 class LabelledClips(Problem):

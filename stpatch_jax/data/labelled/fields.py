@@ -1,6 +1,6 @@
 """Classification problems on labelled fields that fit into memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,11 @@ import pandas as pd
 
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.protocols import EVERYTHING, InputAxes, Problem, chosen_split
-from stpatch_jax.data.readers.items import LabelledItems, numbered
+from stpatch_jax.data.readers.items import LabelledItems
+from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import check_range, check_size, require
+from stpatch_jax.errors import check_range, check_size, listed, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class UnlabelledFields(Problem):
     def source(self, split: str) -> Source:
         """The examples of the only split, `EVERYTHING`: each a dict of `field` alone, scaled."""
         fields = chosen_split({EVERYTHING: self.fields}, split)
+        _count_missing(fields, self.report["source"])
         return [{"field": field} for field in _scaled(fields, Affine.from_dict(self.trained))]
 
     def names(self, split: str) -> Mapping[str, np.ndarray]:
@@ -97,11 +99,12 @@ class LabelledFields(Problem):
         *,
         source: str,
         augmentation: Augmentation | None = None,
+        notes: Sequence[str] = (),
     ) -> "LabelledFields":
-        """Fits the scaling to the training fields.
+        """Fits the scaling to the training fields; `notes` go into the report.
 
         Raises:
-            InputError: A split is empty, or its fields cannot be changed so.
+            InputError: A split is empty or has infinite values, or its fields cannot be changed so.
         """
         for name, split in splits.items():
             require(
@@ -109,6 +112,7 @@ class LabelledFields(Problem):
                 f"the {name} split of {source} must have an example, got none; use more data or "
                 "other dates or shares",
             )
+        notes = [*notes, *_notes(splits, classes, source)]
         train = splits["train"].fields
         if augmentation is not None:
             augmentation.check(train.shape[1:])
@@ -116,6 +120,7 @@ class LabelledFields(Problem):
         report = {
             "source": source,
             "shape": list(train.shape[1:]),
+            "notes": notes,
             "splits": class_table({n: split.labels for n, split in splits.items()}, classes),
         }
         return cls(splits, tuple(classes), scaler, report, augmentation)
@@ -168,6 +173,35 @@ class _Augmented(_Examples):
 
     def drawn(self, i: int, random: np.random.Generator, /) -> Batch:
         return {**self[i], "field": self.augmentation(self.fields[i], random)}
+
+
+def _notes(
+    splits: Mapping[str, LabelledSplit], classes: Sequence[str], source: str
+) -> Iterator[str]:
+    """What is told of values and classes that are missing."""
+    missing = sum(_count_missing(split.fields, source) for split in splits.values())
+    if missing:
+        yield f"{missing:,} missing values are read as the mean of their channel."
+    counts = _counts(splits["train"].labels, classes)
+    if none := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        yield f"No training example is of the class {listed(none)}."
+
+
+def _count_missing(fields: np.ndarray, source: str) -> int:
+    """How many values are NaN.
+
+    Raises:
+        InputError: One is infinite.
+    """
+    if fields.dtype.kind != "f":
+        return 0
+    infinite = np.isinf(fields).reshape(len(fields), -1).any(axis=1)
+    require(
+        not infinite.any(),
+        f"every value of {source} must be a number, or NaN where missing, got an infinite one in "
+        f"item {int(infinite.argmax())}; correct it",
+    )
+    return int(np.isnan(fields).sum())
 
 
 def _scaled(fields: np.ndarray, scaler: Affine) -> np.ndarray:
@@ -246,7 +280,7 @@ def labelled_arrays(
         "labelled fields must be [item, time, *space, channel] and their labels [item], got shapes "
         f"{fields.shape} and {labels.shape}; give one label for each field",
     )
-    numbers, classes = numbered(labels, None, "the labels", first_line=None)
+    numbers, classes = numbered(labels, None, "the labels")
     everything = LabelledSplit(fields, numbers, np.arange(len(numbers)))
     rows = class_splits(numbers, classes, validation=0.2, test=0.2, seed=seed)
     splits = {name: everything[at] for name, at in rows.items()}

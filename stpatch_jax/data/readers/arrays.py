@@ -13,6 +13,7 @@ from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
 from stpatch_jax.data.readers.dates import read_times
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.errors import InputError
+from stpatch_jax.files import has_suffix
 
 _KIND = ".npz or .npy file of numbers"
 # Dims of an array beside a time array of the length of its first axis; with three axes, the last
@@ -112,7 +113,7 @@ def array_headers(file: Path) -> dict[str, Header]:
         InputError: If the file is missing or damaged or holds Python objects.
     """
     with parsing(file, _KIND):
-        if file.suffix == ".npy":
+        if has_suffix(file, ".npy"):
             mapped = np.load(file, mmap_mode="r", allow_pickle=False)
             return {file.stem: Header(mapped.shape, mapped.dtype)}
         headers = {}
@@ -140,7 +141,7 @@ def load_array(file: Path, name: str) -> np.ndarray:
         InputError: If the file is damaged or the array holds Python objects.
     """
     with parsing(file, _KIND):
-        if file.suffix == ".npy":
+        if has_suffix(file, ".npy"):
             return np.load(file, mmap_mode="r", allow_pickle=False)
         with np.load(file, allow_pickle=False) as archive:
             return archive[name]

@@ -1,7 +1,9 @@
 """Labelled items: clips and volumes in folders, arrays with labels, labelled series."""
 
+import math
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ import numpy as np
 
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.encoded import open_text
+from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, listed, shortened
+from stpatch_jax.files import has_suffix
 
-_ARRAY_SUFFIXES = (".npy", ".npz")
+_SUFFIXES = (".npy", ".npz", *VIDEO_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +29,14 @@ class LabelledItems:
             they are used.
         labels: Number of the class of each item [item], int32.
         names: Name of each item for messages, where it has one.
+        notes: What was left out or taken for granted, in sentences.
     """
 
     items: Any
     labels: np.ndarray
     classes: tuple[str, ...]
     names: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,13 +73,12 @@ class _Files:
     def open(self, at: int) -> Any:
         """An item of which only what is indexed is decoded: a `DataArray`, or an array."""
         path = self.paths[at]
-        if path.suffix in VIDEO_SUFFIXES:
+        if has_suffix(path, *VIDEO_SUFFIXES):
             return open_video(path)
         arrays = array_headers(path)
         if len(arrays) != 1:
             raise InputError(
-                f"the file {path} of one item must hold one array, got {', '.join(arrays)}; split "
-                "it"
+                f"the file {path} of one item must hold one array, got {listed(arrays)}; split it"
             )
         return load_array(path, next(iter(arrays)))
 
@@ -81,9 +86,10 @@ class _Files:
 def read_folder(path: str | Path) -> LabelledItems:
     """Reads a folder of `class/file`, where a file is a clip, or a volume or clip as one array.
 
-    Clips are `.mp4`, `.avi`, ..., arrays `.npy` and `.npz`. Classes and files are sorted by name;
-    names that start with a dot and other kinds of files are left out. Items are read where they
-    are used, clips as [time, height, width, channel]; they may differ in length and size.
+    Clips are `.mp4`, `.avi`, ..., arrays `.npy` and `.npz`. Classes and files are sorted by name.
+    Names that start with a dot are left out, and so is what is no item in the folder of a class,
+    with a warning and a note. Items are read where they are used, clips as [time, height, width,
+    channel]; they may differ in length and size.
 
     Raises:
         InputError: If there are no classes, a class has no items, or an item lies in no class.
@@ -91,24 +97,43 @@ def read_folder(path: str | Path) -> LabelledItems:
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"there must be a folder of classes at {path}, got none; give one")
-    if loose := [entry.name for entry in sorted(root.iterdir()) if _is_item(entry)]:
+    if loose := [entry.name for entry in _shown(root) if _is_item(entry)]:
         raise InputError(
             f"every item of {path} must lie in the folder of its class, got {loose[0]} outside of "
             "them; move it into one"
         )
-    folders = [e for e in sorted(root.iterdir()) if e.is_dir() and not e.name.startswith(".")]
-    files = [[file for file in sorted(folder.iterdir()) if _is_item(file)] for folder in folders]
+    folders = [entry for entry in _shown(root) if entry.is_dir()]
+    files = [[file for file in _shown(folder) if _is_item(file)] for folder in folders]
     if not folders or not all(files):
         empty = [f.name for f, own in zip(folders, files, strict=True) if not own]
-        kinds = ", ".join((*VIDEO_SUFFIXES, *_ARRAY_SUFFIXES))
         raise InputError(
             f"{path} must hold one folder of items for each class, got "
-            f"{f'none of class {empty[0]}' if empty else 'no folders'}; items are {kinds}"
+            f"{f'none of class {empty[0]}' if empty else 'no folders'}; items are files "
+            f"{listed(_SUFFIXES)}"
         )
     labels = np.repeat(np.arange(len(folders), dtype=np.int32), [len(own) for own in files])
     paths = tuple(file for own in files for file in own)
     names = [f"{file.parent.name}/{file.name}" for file in paths]
-    return LabelledItems(_Files(paths), labels, tuple(f.name for f in folders), names)
+    notes = _skipped([entry for folder in folders for entry in _shown(folder)], set(paths))
+    return LabelledItems(_Files(paths), labels, tuple(f.name for f in folders), names, notes)
+
+
+def _shown(folder: Path) -> list[Path]:
+    return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+
+
+def _is_item(path: Path) -> bool:
+    return path.is_file() and has_suffix(path, *_SUFFIXES)
+
+
+def _skipped(entries: Sequence[Path], items: Set[Path]) -> tuple[str, ...]:
+    """A note, also given as a warning, of what lies in the folders of classes and is no item."""
+    others = [f"{entry.parent.name}/{entry.name}" for entry in entries if entry not in items]
+    if not others:
+        return ()
+    note = f"{len(others)} of {len(entries)} files are no items and were left out: {listed(others)}"
+    warnings.warn(note, stacklevel=3)
+    return (f"{note}.",)
 
 
 def read_labelled_arrays(
@@ -119,8 +144,8 @@ def read_labelled_arrays(
     Args:
         path: The file.
         items: Name of the array of the items [item, ...], which stay as stored.
-        labels: Name of the array of the labels [item] or [item, 1]: whole numbers from 0.
-        classes: Names of the classes; "0", "1", ... by default.
+        labels: Name of the array of the labels, see `numbered`.
+        classes: Names of the classes; those found by default.
 
     Raises:
         InputError: If an array is missing, the lengths differ, or a label has no class.
@@ -128,17 +153,16 @@ def read_labelled_arrays(
     arrays = array_headers(Path(path))
     if missing := [name for name in (items, labels) if name not in arrays]:
         raise InputError(
-            f"{path} must hold the arrays {items} and {labels}, got {', '.join(arrays)}; "
-            f"add {' and '.join(missing)}"
+            f"{path} must hold the arrays {items} and {labels}, got {listed(arrays)}; add "
+            f"{' and '.join(missing)}"
         )
     marks, stored = (load_array(Path(path), name) for name in (labels, items))
-    values = marks[:, 0] if marks.ndim == 2 and marks.shape[1] == 1 else marks
-    if values.shape != stored.shape[:1]:
+    if marks.ndim not in (1, 2) or len(marks) != len(np.atleast_1d(stored)):
         raise InputError(
             f"{labels} of {path} must be one label for each item of {items} {stored.shape}, "
             f"got shape {marks.shape}; correct the file"
         )
-    numbers, names = numbered(values, classes, str(path), first_line=None)
+    numbers, names = numbered(marks, classes, f"{labels} in {path}")
     return LabelledItems(stored, numbers, names)
 
 
@@ -147,9 +171,9 @@ def read_labelled_series(
 ) -> LabelledItems:
     """Reads series of equal length as the UCR archive stores them: the label, then its values.
 
-    Series stand one a line, separated by tabs, and become [series, time, channel=1], float32.
-    `classes` are the labels in the order of their numbers; those found, sorted, by default. For
-    `encoding` see `open_text`.
+    Series stand one a line, values separated by tabs, commas or white space as in the first line,
+    and become [series, time, channel=1], float32, NaN where missing. `classes` are those of
+    `numbered`; for `encoding` see `open_text`.
 
     Raises:
         InputError: If the file is missing, a line has another number of values or something that
@@ -159,55 +183,27 @@ def read_labelled_series(
         Dau et al., The UCR time series archive, 2019.
     """
     with open_text(path, kind="file of series", encoding=encoding) as text:
-        rows = [line.split("\t") for line in text.read().rstrip("\n").split("\n")]
-    usual = Counter(len(row) for row in rows).most_common(1)[0][0]
+        lines = text.read().rstrip("\n").split("\n")
+    mark = next((mark for mark in "\t,;" if mark in lines[0]), None)
+    rows = [line.split(mark) for line in lines]
+    usual = max(Counter(len(row) for row in rows).most_common(1)[0][0], 2)
     series = np.empty((len(rows), usual - 1, 1), np.float32)
     for at, row in enumerate(rows):
-        try:
-            values = [float(cell) for cell in row[1:]]
-        except ValueError:
-            values = []
-        if len(row) != usual or len(values) != usual - 1:
+        wrong = [cell for cell in row[1:] if not _is_value(cell)]
+        if len(row) != usual or wrong:
+            got = f"{len(row)} cells" if len(row) != usual else repr(shortened(wrong[0]))
             raise InputError(
-                f"every line of {path} must hold a label and {usual - 1} numbers separated by "
-                f"tabs, got line {at + 1} with {len(row)} cells; correct it"
+                f"every line of {path} must hold a label and {usual - 1} numbers, got line "
+                f"{at + 1} with {got}; correct it"
             )
-        series[at, :, 0] = values
-    numbers, names = numbered(np.asarray([r[0] for r in rows]), classes, str(path), first_line=1)
+        series[at, :, 0] = [float(cell) for cell in row[1:]]
+    labels = np.asarray([row[0] for row in rows])
+    numbers, names = numbered(labels, classes, str(path), first_line=1)
     return LabelledItems(series, numbers, names)
 
 
-def _is_item(path: Path) -> bool:
-    kinds = (*VIDEO_SUFFIXES, *_ARRAY_SUFFIXES)
-    return path.is_file() and path.suffix in kinds and not path.name.startswith(".")
-
-
-def numbered(
-    values: np.ndarray, classes: Sequence[str] | None, name: str, *, first_line: int | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels [item] as numbers of classes, and the classes: whole numbers count, words name them.
-
-    Classes are those found by default. Messages tell the line of an item where the first has one.
-
-    Raises:
-        InputError: A label has no class.
-    """
-    whole = values.dtype.kind in "biuf" and bool((values == np.floor(values)).all())
-    values = values.astype(np.int64 if whole else str)
-    if whole:
-        count = int(values.max(initial=-1)) + 1 if classes is None else len(classes)
-        names = tuple(classes or map(str, range(count)))
-        wrong = (values < 0) | (values >= count)
-    else:
-        names = tuple(classes or np.unique(values).tolist())
-        wrong = ~np.isin(values, names)
-    if wrong.any():
-        at = int(wrong.argmax())
-        where = f"item {at}" if first_line is None else f"line {at + first_line}"
-        raise InputError(
-            f"every label of {name} must be one of the classes {', '.join(names)}, got "
-            f"{values[at]} for {where}; name its class or remove it"
-        )
-    if whole:
-        return values.astype(np.int32), names
-    return np.asarray([names.index(value) for value in values.tolist()], np.int32), names
+def _is_value(cell: str) -> bool:
+    try:
+        return not math.isinf(float(cell))
+    except ValueError:
+        return False

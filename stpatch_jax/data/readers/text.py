@@ -10,7 +10,8 @@ from stpatch_jax.data.protocols import located
 from stpatch_jax.data.readers.columns import plain_name
 from stpatch_jax.data.readers.delimited import read_cells
 from stpatch_jax.data.readers.encoded import open_text
-from stpatch_jax.data.readers.items import LabelledItems, numbered
+from stpatch_jax.data.readers.items import LabelledItems
+from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.errors import InputError, listed, require
 
 _TEXT_WORDS = ("text", "review", "sentence", "comment", "content", "message", "tweet", "phrase")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stpatch_jax.errors import check_size, require
+from stpatch_jax.files import has_suffix
 from stpatch_jax.runs.predicting.fields import FieldPredictor
 from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
 from stpatch_jax.runs.predicting.tables import ClassPredictor, PricePredictor, long_table
@@ -58,7 +59,7 @@ def predict(
     """
     target = Path(target)
     require(
-        target.suffix == ".zarr" or not target.exists(),
+        has_suffix(target, ".zarr") or not target.exists(),
         f"the output must be new, got {target}, which exists; choose another name",
     )
     if every is not None:
@@ -67,7 +68,7 @@ def predict(
     data = trained.data(path=source, told=told)
     kind = predictors.of(trained.task, data)
     require(
-        target.name.endswith(kind.suffixes),
+        has_suffix(target, *kind.suffixes),
         f"the name of the output must end with {', '.join(kind.suffixes)}, got {target}; choose "
         "one of them",
     )

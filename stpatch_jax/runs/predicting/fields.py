@@ -21,7 +21,7 @@ from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import require
-from stpatch_jax.files import replaced
+from stpatch_jax.files import has_suffix, replaced
 from stpatch_jax.inference import predict_field
 from stpatch_jax.inference.store import LAYOUT
 from stpatch_jax.patches.windows import WindowSpec
@@ -71,7 +71,7 @@ class FieldPredictor(Predictor):
         known = self._known(field)
         if none := known.size - np.count_nonzero(known):
             written += f"; missing for {none} of {known.size} series, of which nothing is known"
-        if target.suffix == ".zarr":
+        if has_suffix(target, ".zarr"):
             complete = self._forecast(field, target, every, known)
             return written if complete else f"other processes are still at work: {target}"
         require(
@@ -85,7 +85,7 @@ class FieldPredictor(Predictor):
             with xr.open_zarr(store, chunks=None) as forecasts:
                 whole = forecasts.load()
             del whole.attrs[LAYOUT]
-            if target.suffix == ".nc":
+            if has_suffix(target, ".nc"):
                 for variable in whole.variables.values():
                     variable.encoding.clear()
                 whole.to_netcdf(part)

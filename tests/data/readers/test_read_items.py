@@ -17,12 +17,30 @@ def test_a_folder_holds_a_folder_for_each_class(tmp_path):
         make(tmp_path, f"{name}.npy", np.full((2, 3), at))
     (tmp_path / "dog" / "notes.txt").write_text("not an item")
     (tmp_path / ".hidden").mkdir()
-    items = read_folder(tmp_path)
+    (tmp_path / "README.txt").write_text("of no class")
+    with pytest.warns(UserWarning, match=r"1 of 5 files are no items .* left out: dog/notes\.txt"):
+        items = read_folder(tmp_path)
+    assert items.notes == ("1 of 5 files are no items and were left out: dog/notes.txt.",)
     assert items.classes == ("bird", "cat", "dog")
     assert items.labels.tolist() == [0, 1, 2, 2]
     assert items.names == ["bird/1.npy", "cat/3.npy", "dog/1.npy", "dog/2.npy"]
     np.testing.assert_array_equal(items.stack()[:, 0, 0], [3, 2, 1, 0])
     np.testing.assert_array_equal(items[3], np.zeros((2, 3)))
+
+
+def test_suffixes_may_be_in_capitals(tmp_path):
+    for name in ("a/1.npy", "a/2.NPY", "b/1.Npz"):
+        make(tmp_path, "item.npy", np.arange(6).reshape(2, 3))
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.lower().endswith("npz"):
+            np.savez(tmp_path / "item.npz", x=np.arange(6).reshape(2, 3))
+            (tmp_path / "item.npy").unlink()
+            (tmp_path / "item.npz").rename(tmp_path / name)
+        else:
+            (tmp_path / "item.npy").rename(tmp_path / name)
+    items = read_folder(tmp_path)
+    assert items.names == ["a/1.npy", "a/2.NPY", "b/1.Npz"]
+    np.testing.assert_array_equal(items.stack(), [np.arange(6).reshape(2, 3)] * 3)
 
 
 def test_items_may_be_ragged_until_they_are_stacked(tmp_path):
@@ -104,7 +122,7 @@ def test_labelled_series(tmp_path):
         read_labelled_series(path, classes=("0", "1"))
     for bad in ("1\t3\n", "1\tx\t3\n", "1\t2\t3\t4\n"):
         path.write_text("1\t0.5\t2\n0\t1\t2\n" + bad)
-        with pytest.raises(InputError, match=r"a label and 2 numbers .* got line 3"):
+        with pytest.raises(InputError, match="a label and 2 numbers, got line 3 with"):
             read_labelled_series(path)
     with pytest.raises(InputError, match="there must be a file of series"):
         read_labelled_series(tmp_path / "none.tsv")
