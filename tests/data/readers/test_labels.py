@@ -105,7 +105,9 @@ def test_series_of_the_archive_keep_their_labels(tmp_path, mark):
     items = read_labelled_series(path)
     assert items.classes == ("-1", "1", "10")
     assert items.labels.tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(items.items[:2, :, 0], np.float32([[0.5, 2], [0.1, np.nan]]))
+    np.testing.assert_array_equal(
+        items.items[:2, :, 0], np.asarray([[0.5, 2], [0.1, np.nan]], np.float32)
+    )
     for odd in ("NaN", "0.25", "?"):
         path.write_text(f"1\t0.5\t2\n{odd}\t1\t2\n")
         with pytest.raises(InputError, match=rf"got {odd.replace('?', '.')} for line 2"):
