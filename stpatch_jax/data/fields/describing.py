@@ -116,7 +116,8 @@ def fitting_axes(field: xr.DataArray, spec: WindowSpec) -> tuple[AxisWindows, ..
         len(dims) == spec.rank,
         f"the window must have one entry for each of {', '.join(map(str, dims))} "
         f"({product(field.shape[:-1])} cells), got {product(spec.window)}; give "
-        f"{len(dims)} of them, None for a whole axis",
+        f"{len(dims)} of them, None for a whole axis, or choose one position of an axis with "
+        "select=",
     )
     return spec.axes(field.shape[:-1])
 

@@ -79,9 +79,9 @@ def open_field(
 
     | format | files | read | options |
     |---|---|---|---|
-    | netcdf | `.nc`, a folder of them | lazily | `time` |
-    | zarr | `.zarr`, a URL | lazily | `time` |
-    | grib | `.grib2`, with cfgrib | lazily | `time` |
+    | netcdf | `.nc`, a folder of them | lazily | `time`, `select`, `missing_values` |
+    | zarr | `.zarr`, a URL | lazily | `time`, `select`, `missing_values` |
+    | grib | `.grib2`, with cfgrib | lazily | `time`, `select`, `missing_values` |
     | arrays | `.npy`, `.npz` | mapped, at once | `dims`, `coords`, `missing` |
     | table | `.csv`, `.csv.gz`, `.parquet` | at once | `time`, `series`, `columns` |
     | events | text tables, on request | at once | `period`, `header`, `customer`, `date`, ... |

@@ -1,7 +1,7 @@
 """Gridded files: netCDF, zarr and GRIB, read when they are used."""
 
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.decoding import decode_values, zero_fills
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.lazy import StackedVariables
+from stpatch_jax.data.readers.selecting import check_space, selected, without_lone_cells
 from stpatch_jax.errors import InputError
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf")
@@ -40,6 +41,7 @@ def open_gridded(
     variables: Sequence[str] | None = None,
     time: str | None = None,
     missing_values: Sequence[float] = (),
+    select: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
     """Opens a gridded file as a field that is read where it is used.
 
@@ -56,6 +58,8 @@ def open_gridded(
             ones with a time, sorted by name.
         time: Name of the time dim, where the file does not tell.
         missing_values: Values that stand for a missing one, in units of the values.
+        select: The one position to read of an axis too many, by its coordinate, as {"level": 500};
+            axes of one cell, but latitudes and longitudes, are dropped beside others.
 
     Returns:
         Field [time, *space, channel], with the coordinates of the file, the variable names as
@@ -70,9 +74,12 @@ def open_gridded(
     require_library(library, purpose=f"reading {kind}", install=install)
     name = Path(str(path)).name
     opened = [_open(file, kind, missing_values) for file in files]
-    datasets = [data for data, _ in opened]
-    names = _choose(datasets[0], variables, name)
+    chosen = [selected(data, select or {}, name=name, time=time) for data, _ in opened]
+    names = _choose(chosen[0][0], variables, name)
+    kept = [without_lone_cells(data, names, time=time) for data, _ in chosen]
+    datasets = [data for data, _ in kept]
     dims = _shared_dims(datasets[0], names, name)
+    check_space(datasets[0], dims, name=name)
     time_name = time_dim(datasets[0], dims, time=time)
     space = space_dims(datasets[0], [dim for dim in dims if dim != time_name])
     _check_alike(datasets, files, names, [time_name, *space])
@@ -90,7 +97,7 @@ def open_gridded(
     }
     field.attrs = {"source": str(path)}
     own = [note for _, notes in opened for at in names for note in notes.get(at, ())]
-    for note in dict.fromkeys([*told, *own]):
+    for note in dict.fromkeys([*told, *own, *chosen[0][1], *kept[0][1]]):
         field = add_note(field, note)
     return sorted_by_time(field, name=name)
 

@@ -81,10 +81,10 @@ def test_any_part_equals_the_same_part_of_the_whole(store):
 def test_space_follows_the_conventions_whatever_the_names(store):
     dims = ("a", "c", "time", "b")
     data = xr.Dataset(
-        {"v": (dims, np.arange(24.0).reshape(2, 3, 4, 1))},
+        {"v": (dims, np.arange(48.0).reshape(2, 3, 4, 2))},
         coords={
             "a": ("a", [1.0, 2], {"standard_name": "longitude"}),
-            "b": ("b", [1.0], {"positive": "down"}),
+            "b": ("b", [1.0, 2], {"positive": "down"}),
             "c": ("c", [1.0, 2, 3], {"axis": "Y"}),
             "time": TIMES[:4],
         },
