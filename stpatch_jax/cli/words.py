@@ -15,7 +15,7 @@ from stpatch_jax.training import TrainConfig
 _ARGUMENT = re.compile(
     r"""(?<![\w./-])([a-z][a-z_]*)=(\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|"[^"]*"|'[^']*'|(?![\w.]))"""
 )
-_SETTING = re.compile(r"(?<![\w./-])(data|model|task|train)\.([a-z]\w*(?:\.[a-z]\w*)*+)(?!=)")
+_SETTING = re.compile(r"(?<![\w./-])(data|model|task|train)\.([a-z]\w*(?:\.\w+)*+)(?!=)")
 
 
 def in_flags(message: str, *, own: Collection[str] = ()) -> str:

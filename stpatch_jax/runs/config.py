@@ -1,6 +1,7 @@
 """The configuration of a run: everything that decides its figures."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ import xarray as xr
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.protocols import CATALOG_PREFIX
-from stpatch_jax.errors import require, require_members
+from stpatch_jax.errors import InputError, listed, require, require_members
 from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import TrainConfig
@@ -55,6 +56,37 @@ def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
         data = config.data.load() if given is None else given
     require_members(data, Data, what="the data")
     return data
+
+
+def check_space(config: RunConfig, data: Data, space: Sequence[int]) -> None:
+    """Refuses data whose space has more or fewer axes than the windows of the backbone.
+
+    Args:
+        config: The configuration.
+        data: Its data.
+        space: Cells along each axis of space that the backbone sees.
+
+    Raises:
+        InputError: They differ; the axes are named.
+    """
+    settings = vars(config.model)
+    windows = {}
+    if "spec" in settings:
+        entries = f"{len(space) + 1} entries, time first"
+        windows["model.spec"] = len(settings["spec"].window) - 1, f"all settings of it {entries}"
+    if "offsets" in settings:
+        windows["model.offsets.0"] = len(settings["offsets"][0]), f"it {len(space)} numbers"
+    for setting, (axes, entries) in windows.items():
+        if axes == len(space):
+            continue
+        names = data.input_axes("train", 0).dims or [f"axis {at}" for at in range(len(space))]
+        found = listed(f"{name} ({cells})" for name, cells in zip(names, space, strict=False))
+        many = len(space) > axes and "select" in config.data.reading
+        raise InputError(
+            f"the data must have {axes} axes of space, as many as {setting}, got {len(space)}: "
+            f"{found}; {'choose one position of an axis with select=, or ' if many else ''}"
+            f"give {entries}"
+        )
 
 
 def resolved(config: RunConfig) -> RunConfig:

@@ -13,10 +13,10 @@ from flax import nnx
 
 import stpatch_jax
 from stpatch_jax.data import Batch, Data, Source, batch_iterator
-from stpatch_jax.errors import require, require_members
+from stpatch_jax.errors import InputError, require, require_members
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone
-from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
+from stpatch_jax.runs.config import InMemory, RunConfig, check_space, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
@@ -67,7 +67,11 @@ class Run:
         plain(without_arrays(self.data.state())[0], where="data.state()")
         plain(self.data.report, where="data.report")
         self.shapes = {name: values.shape for name, values in self._example.items()}
-        self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
+        try:
+            self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
+        except InputError:
+            check_space(config, self.data, self.shapes[self.task.inputs[0]][2:-1])
+            raise
         self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self._abstract, nnx.Param)))
         self.patches = _patches(self._abstract, self.shapes[self.task.inputs[0]])
         judge, size = judges.of(self.task, self.data), config.train.batch_size

@@ -82,7 +82,7 @@ def open_field(
     | netcdf | `.nc`, a folder of them | lazily | `time`, `select`, `missing_values` |
     | zarr | `.zarr`, a URL | lazily | `time`, `select`, `missing_values` |
     | grib | `.grib2`, with cfgrib | lazily | `time`, `select`, `missing_values` |
-    | arrays | `.npy`, `.npz` | mapped, at once | `dims`, `coords`, `missing` |
+    | arrays | `.npy`, `.npz` | mapped, at once | `dims`, `coords`, `select`, `missing_values` |
     | table | `.csv`, `.csv.gz`, `.parquet` | at once | `time`, `series`, `columns` |
     | events | text tables, on request | at once | `period`, `header`, `customer`, `date`, ... |
     | video | `.mp4`, `.avi`, `.mov`, `.mkv`, ... | lazily | |

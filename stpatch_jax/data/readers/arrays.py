@@ -4,7 +4,7 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -12,6 +12,7 @@ import xarray as xr
 from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
 from stpatch_jax.data.readers.dates import read_times
 from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.errors import InputError
 from stpatch_jax.files import has_suffix
 
@@ -39,7 +40,8 @@ def open_arrays(
     variables: Sequence[str] | None = None,
     dims: Sequence[str] | None = None,
     coords: Mapping[str, str] | None = None,
-    missing: float | None = None,
+    missing_values: Sequence[float] = (),
+    select: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
     """Reads a `.npz` file, or maps a `.npy` file into memory, as a field.
 
@@ -54,7 +56,8 @@ def open_arrays(
             (time, z, y, x, channel).
         coords: Dims whose coordinates are another array of the `.npz` file, as
             `{"time": "dates"}`; an array `time` is found without.
-        missing: Number that stands for a missing value; it becomes NaN.
+        missing_values: Numbers that stand for a missing value; they become NaN.
+        select: The one position to read of an axis too many, as {"level": 500}.
 
     Returns:
         Field [time, *space, channel]; without an array of times, these are integer steps.
@@ -96,8 +99,9 @@ def open_arrays(
         field = field.assign_coords({dim: marks})
     if "time" not in given:
         field = field.assign_coords(time=np.arange(field.sizes["time"]))
-    if missing is not None:
-        field = field.where(field != missing)
+    field, notes = selected(field, select or {}, name=file.name)
+    if missing_values:
+        field = field.where(~field.isin(list(missing_values)))
     field.attrs = {"source": str(path)}
     for note in notes:
         field = add_note(field, note)

@@ -50,7 +50,7 @@ def test_a_number_may_mean_missing(tmp_path):
     values = VALUES.copy()
     values[0, 0, 0, 0] = -999
     path = save(tmp_path, data=values)
-    field = open_field(path, dims=("time", "y", "x", "channel"), missing=-999)
+    field = open_field(path, dims=("time", "y", "x", "channel"), missing_values=[-999])
     assert np.argwhere(np.isnan(field.values)).tolist() == [[0, 0, 0, 0]]
 
 
@@ -121,7 +121,7 @@ def test_stock_features_are_read(data_dir):
         variables="features",
         dims=("company", "time", "channel"),
         coords={"time": "dates", "company": "tickers"},
-        missing=-123321,
+        missing_values=[-123321],
     )
     assert field.dims == ("time", "company", "channel")
     assert field.shape == (652, 87, 11)
