@@ -96,7 +96,7 @@ def _position(data: xr.Dataset | xr.DataArray, axis: str, value: Any, name: str)
     values = data[axis].to_numpy() if axis in data.coords else np.arange(data.sizes[axis])
     with np.errstate(all="ignore"):
         if values.dtype.kind in "iufb":
-            number = pd.to_numeric(value, errors="coerce")
+            number: Any = pd.to_numeric(value, errors="coerce")
             found = np.isclose(values.astype(float), number, rtol=1e-6, atol=0)
         elif values.dtype.kind == "M":
             found = values == pd.to_datetime(str(value), errors="coerce")
