@@ -99,11 +99,11 @@ def open_arrays(
         field = field.assign_coords({dim: marks})
     if "time" not in given:
         field = field.assign_coords(time=np.arange(field.sizes["time"]))
-    field, notes = selected(field, select or {}, name=file.name)
+    field, chosen = selected(field, select or {}, name=file.name)
     if missing_values:
         field = field.where(~field.isin(list(missing_values)))
     field.attrs = {"source": str(path)}
-    for note in notes:
+    for note in (*notes, *chosen):
         field = add_note(field, note)
     field = sorted_by_time(field, name=file.name)
     check_channels(field)

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.conventions import axis_of
+from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.errors import InputError, listed, shortened
 
 Object = TypeVar("Object", xr.Dataset, xr.DataArray)
@@ -83,17 +84,16 @@ def check_space(data: xr.Dataset, dims: Sequence[Hashable], *, name: str) -> Non
             members = data[dim].attrs.get("standard_name") == "realization"
             what = _NO_SPACE["realization"] if members else None
         if what is not None:
-            positions = _values(data, dim) if dim in data.coords else f"0 to {data.sizes[dim] - 1}"
             raise InputError(
                 f"the axes of {name} beside time must be space, got {dim} of length "
-                f"{data.sizes[dim]} ({positions}; {what}); choose one position with "
+                f"{data.sizes[dim]} ({_values(data, dim)}; {what}); choose one position with "
                 f'select={{"{dim}": {_first(data, dim)}}}'
             )
 
 
 def _position(data: xr.Dataset | xr.DataArray, axis: str, value: Any, name: str) -> int:
     """Where a value stands along an axis."""
-    values = data[axis].to_numpy() if axis in data.coords else np.arange(data.sizes[axis])
+    values = _positions(data, axis)
     with np.errstate(all="ignore"):
         if values.dtype.kind in "iufb":
             number: Any = pd.to_numeric(value, errors="coerce")
@@ -104,23 +104,35 @@ def _position(data: xr.Dataset | xr.DataArray, axis: str, value: Any, name: str)
             found = values.astype(str) == str(value)
     if found.sum() != 1:
         raise InputError(
-            f"select= must give one of the positions of {axis} in {name}, {listed(values)}, got "
-            f"{shortened(value)}; choose one of them"
+            f"select= must give one of the positions of {axis} in {name}, {_values(data, axis)}, "
+            f"got {shortened(value)}; choose one of them"
         )
     return int(found.argmax())
+
+
+def _positions(data: xr.Dataset | xr.DataArray, axis: Hashable) -> np.ndarray:
+    """The coordinate of an axis; dates are read as such, and without one cells are counted."""
+    if axis not in data.coords:
+        return np.arange(data.sizes[axis])
+    coord = data[axis].drop_vars(set(data[axis].coords) - {axis})
+    with parsing(str(axis), "coordinate"):
+        return xr.decode_cf(coord.to_dataset(name="of"), decode_timedelta=False)[axis].to_numpy()
 
 
 def _values(data: xr.Dataset | xr.DataArray, dim: Hashable) -> str:
     """The positions along an axis, with their unit where there is one."""
     if dim not in data.coords:
         return f"0 to {data.sizes[dim] - 1}"
-    unit = str(data[dim].attrs.get("units", ""))
-    return f"{listed(data[dim].to_numpy())}{f' {unit}' if unit else ''}"
+    values, unit = _positions(data, dim), str(data[dim].attrs.get("units", ""))
+    dates = values.dtype.kind in "MO"
+    names = [str(value)[:19] for value in values] if dates else values
+    return f"{listed(names)}{f' {unit}' if unit and not dates else ''}"
 
 
 def _first(data: xr.Dataset, dim: Hashable) -> str:
     """The first position along an axis, as it is written in Python."""
-    first = data[dim].to_numpy()[0].item() if dim in data.coords else 0
+    first = _positions(data, dim)[0]
+    first = str(first)[:19] if isinstance(first, np.datetime64) else first.item()
     return f"{first}" if isinstance(first, int | float) else f'"{first}"'
 
 
