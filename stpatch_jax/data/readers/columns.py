@@ -54,6 +54,11 @@ class Columns:
     ignored: Sequence[str] = ()
     notes: tuple[str, ...] = ()
 
+    def dated(self, cells: Cells, rows: pd.Index) -> pd.Index:
+        """Those of some rows of the table whose date is filled in; a remark is none."""
+        dates = cells.frame[list(self.date)].loc[rows].astype(str)
+        return rows[dates.apply(lambda texts: texts.str.match(r"\s*\d")).all(axis=1)]
+
     def times(self, cells: Cells, rows: pd.Index) -> pd.Series:
         """The times of some rows of the table, datetime64[ns].
 

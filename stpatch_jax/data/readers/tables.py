@@ -34,9 +34,9 @@ def read_panel(
     A *long* table has columns that name the series, one row a time and series, and one column
     for each channel. A *wide* table has one row a time, and every other column is one series, or
     one channel of a single series. `find_columns` tells which is what by names and contents.
-    Rows are sorted by time, rows without values and repeated rows are dropped. Dates have the year
-    first, or a day that can be told from the month; UTC offsets are undone. What was inferred and
-    left out stands in the notes of the field.
+    Rows are sorted by time and repeated rows dropped; of rows without values the time stays, where
+    it lies between others. Dates have the year first, or a day that can be told from the month; UTC
+    offsets are undone. What was inferred and left out stands in the notes of the field.
 
     Args:
         path: A text table, see `read_cells`, or a `.parquet` or `.feather` file.
@@ -69,13 +69,15 @@ def read_panel(
         words=[*([time] if time else []), *([series] if isinstance(series, str) else series or ())],
         encoding=encoding,
         missing_values=missing_values,
+        empty_rows="keep",
     )
     field.attrs["source"] = str(path)
-    for name in ("empty", "duplicate"):
-        if count := counts[f"{name}_rows_dropped"]:
-            field = add_note(
-                field, f"{count} {name} row{'s were' if count > 1 else ' was'} dropped."
-            )
+    if count := counts["empty_rows_dropped"]:
+        field = add_note(field, f"{count} row{'s have' if count > 1 else ' has'} no values.")
+    if count := counts["duplicate_rows_dropped"]:
+        field = add_note(
+            field, f"{count} duplicate row{'s were' if count > 1 else ' was'} dropped."
+        )
     if not roles.series and columns == "channels":
         names = field.series.values
         field = field.isel(channel=0, drop=True).rename(series="channel")
@@ -94,12 +96,14 @@ def read_table(
     words: Sequence[str] = (),
     encoding: str | None = None,
     missing_values: Sequence[float] = (),
+    empty_rows: Literal["drop", "keep"] = "drop",
 ) -> tuple[xr.DataArray, Columns, dict[str, int]]:
     """Reads a table as `read_panel` does; a function of the cells gives columns their roles.
 
     `kind` is what messages call the file, `noun` a series, after which its axis is named,
     `wide_channel` the one channel of a wide table, and `words` the names of columns that are read
-    as text whatever they hold.
+    as text whatever they hold. Of rows that have a date and no value, between others, the times may
+    be kept: values are missing there, which is no gap in time.
 
     Returns:
         Values [time, series, channel], float64, NaN where missing, with notes, the columns, and the
@@ -141,10 +145,14 @@ def read_table(
     keys, rows, counts = _tidy(cells, columns, rows, noun)
     if note := cells.date_note(columns.date[0], keys["time"]):
         notes.append(note)
-    times, time_at = np.unique(keys["time"].to_numpy(), return_inverse=True)
+    times = np.unique(keys["time"].to_numpy())
+    if empty_rows == "keep":
+        times = np.union1d(times, _times_without_values(cells, columns, rows.index, times))
+    time_at = np.searchsorted(times, keys["time"].to_numpy())
     if not columns.series:
         series, channels = names, [wide_channel]
-        array = rows.to_numpy()[np.argsort(time_at), :, None]
+        array = np.full((len(times), len(series), 1), np.nan)
+        array[time_at, :, 0] = rows.to_numpy()
     else:
         channels = names
         series, series_at = np.unique(keys["series"].to_numpy(str), return_inverse=True)
@@ -155,6 +163,20 @@ def read_table(
     for note in notes:
         field = add_note(field, note)
     return field, columns, counts
+
+
+def _times_without_values(
+    cells: Cells, columns: Columns, filled: pd.Index, times: np.ndarray
+) -> np.ndarray:
+    """The times between others of rows that hold a date alone; what is no date is a remark."""
+    empty = columns.dated(cells, cells.frame.index.difference(filled))
+    if not len(empty):
+        return times
+    try:
+        others = columns.times(cells, empty).to_numpy()
+    except InputError:
+        return times
+    return others[(others > times[0]) & (others < times[-1])]
 
 
 def _tidy(

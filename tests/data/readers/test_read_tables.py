@@ -121,3 +121,19 @@ def test_multivariate_series_equal_pandas(data_dir, name, shape, last):
     assert field.channel.values.tolist() == list(frame.columns)
     assert str(field.time.values[-1]).startswith(last)
     np.testing.assert_allclose(field, frame.to_numpy(), rtol=1e-15)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_date_without_values_is_a_missing_row_and_no_gap(tmp_path, long):
+    days = pd.date_range("2024-01-01", periods=12, freq="D")
+    table = pd.DataFrame({"date": days, "a": np.arange(12.0), "b": 1.0})
+    table.loc[[0, 4, 5, 11], ["a", "b"]] = np.nan
+    if long:
+        table = table.melt("date", var_name="series", value_name="load")
+    (tmp_path / "t.csv").write_text(table.to_csv(index=False) + "Source: the grid operator\n")
+    field = open_field(tmp_path / "t.csv")
+    # Nothing is known before the first value or after the last.
+    np.testing.assert_array_equal(field.time.values, days[1:11])
+    assert np.isnan(field.values[3:5]).all()
+    assert field.sel(series="a").values.ravel()[[0, 2, 5, 9]].tolist() == [1.0, 3.0, 6.0, 10.0]
+    assert any("have no values" in note for note in field.attrs["notes"])
