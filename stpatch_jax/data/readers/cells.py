@@ -34,6 +34,16 @@ _DATE = re.compile(
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?=[ T]|$)")
 
 
+def _looks_like_date(text: str) -> bool:
+    """Whether a text is a date by its form; eight digits must be a month and a day too."""
+    match = _DATE.fullmatch(text)
+    if match and match[6]:
+        return (
+            "1678" <= match[1] <= "2261" and "01" <= match[6] <= "12" and "01" <= match[7] <= "31"
+        )
+    return bool(match or _YEAR_LAST.match(text))
+
+
 @dataclass(frozen=True, eq=False)
 class Cells:
     """The cells of a table.
@@ -89,7 +99,7 @@ class Cells:
         if texts.empty:
             return "nothing"
         kinds: list[tuple[Content, Any]] = [
-            ("date", lambda text: _DATE.fullmatch(text) or _YEAR_LAST.match(text)),
+            ("date", _looks_like_date),
             ("clock", _CLOCK.fullmatch),
             ("flag", lambda text: text.lower() in _FLAGS),
             ("number", _NUMBER.fullmatch),

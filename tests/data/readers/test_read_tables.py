@@ -137,3 +137,12 @@ def test_a_date_without_values_is_a_missing_row_and_no_gap(tmp_path, long):
     assert np.isnan(field.values[3:5]).all()
     assert field.sel(series="a").values.ravel()[[0, 2, 5, 9]].tolist() == [1.0, 3.0, 6.0, 10.0]
     assert any("have no values" in note for note in field.attrs["notes"])
+
+
+def test_numbers_of_eight_digits_are_no_dates(tmp_path):
+    table = pd.DataFrame(
+        {"date": pd.date_range("2024-01-01", periods=4), "sold": [91973000, 20992137, 7, 20120904]}
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    field = open_field(tmp_path / "t.csv")
+    assert field.values.ravel().tolist() == [91973000.0, 20992137.0, 7.0, 20120904.0]
