@@ -50,6 +50,7 @@ from stpatch_jax.data.sampling.splits import (
     splits_report,
 )
 from stpatch_jax.data.times import TimeAxis, time_text
+from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import check_choice, check_size, listed, require
 
 # Names of the space axes of an array, by its number of axes.
@@ -414,12 +415,13 @@ class FieldData(WindowProblem):
         return self._thresholds
 
     def event_frequency(self, times: np.ndarray) -> np.ndarray:
-        """The share of events among the training rows of the same phase [time, *space, channel].
+        """The share of events among the training rows [time, *space, channel].
 
-        Raises:
-            InputError: The data have no climatology, whose phases these are.
+        With a climatology it is the share among those of the same phase.
         """
-        return self._frequency.at(times)
+        if self.config.climatology is not None:
+            return self._frequency.at(times)
+        return np.broadcast_to(self._event_share, (len(times), *self._event_share.shape))
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -438,13 +440,20 @@ class FieldData(WindowProblem):
             fitted[cells] = self.config.alert.thresholds(part)
         return fitted
 
+    def _events(self, values: np.ndarray) -> np.ndarray:
+        events = self.config.alert.happened(values, self._thresholds)
+        return np.where(np.isnan(values), np.nan, events)
+
     @cached_property
     def _frequency(self) -> Climatology:
-        def happened(values: np.ndarray) -> np.ndarray:
-            events = self.config.alert.happened(values, self._thresholds)
-            return np.where(np.isnan(values), np.nan, events)
+        return self._fitted_climatology(self._events)
 
-        return self._fitted_climatology(happened)
+    @cached_property
+    def _event_share(self) -> np.ndarray:
+        rows = range(self.splits["train"].stop)
+        blocks = time_blocks(self._reader, rows, block_bytes=self.block_bytes)
+        parts = (self._events(self._reader.read(block)) for block in blocks)
+        return Affine.standard(parts).center
 
     def _fitted_climatology(self, of: Callable[[np.ndarray], np.ndarray]) -> Climatology:
         """The means of a function of the training rows."""

@@ -1,6 +1,5 @@
-"""Forecasts of fields: maps, and alerts of events such as frost, from past errors."""
+"""Forecasts of fields: maps, and alerts of events such as frost, from past forecasts."""
 
-import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -19,12 +18,13 @@ from stpatch_jax.metrics import EventCounts, brier_score
 from stpatch_jax.plotting.style import colour_limits
 from stpatch_jax.runs.judging.forecast import ForecastJudge, Values
 from stpatch_jax.runs.judging.judge import Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.probabilities import PastForecasts
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Forecast
 
 _MOST_LEADS = 3
 _MOST_PAST = 2**24
-"""Most past errors of a rule that probabilities go by, 128 MiB; of more, evenly spread windows."""
+"""Most past forecasts of a rule that probabilities go by, 128 MiB; of more, evenly spread windows."""
 
 _COLUMNS = {
     "brier": "Brier score",
@@ -38,9 +38,10 @@ _COLUMNS = {
 class FieldJudge(ForecastJudge):
     """Judges forecasts of a field, and on the test split the alerts that follow from them.
 
-    Every rule, the model as well as the naive ones, gets its probabilities of the event from its
-    own errors on the validation split, see `PastErrors`. With a climatology there is the rule
-    `frequency`, the share of events among the training rows of the same phase.
+    Every rule, the model as well as the naive ones, gets its probabilities of the event from what
+    followed its own forecasts on the validation split, see `PastForecasts`, in scaled units, in
+    which series are alike. The rule `frequency` is the share of events among the training rows, of
+    the same phase where there is a climatology.
 
     Its rows have under `alerts`, by window and lead, how many targets were `scored`, and by rule
     the sums of their `brier` scores and their `counts`; and how many were `known`, and by rule the
@@ -51,7 +52,7 @@ class FieldJudge(ForecastJudge):
 
     def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
         """As in `Judge`; the test split of a run with alerts goes by what validation showed."""
-        self._past: Mapping[str, list[PastErrors]] = {}
+        self._past: Mapping[str, list[PastForecasts]] = {}
         if self.warns and split == "test":
             past = past or self(model, "validation")
             self._past = self._fitted(past.shown["past"])
@@ -67,6 +68,12 @@ class FieldJudge(ForecastJudge):
         """The threshold of each series [*space, channel], NaN where it has none."""
         return self.data.alert_thresholds()
 
+    @cached_property
+    def scaled_thresholds(self) -> np.ndarray:
+        """The thresholds in scaled units [*space, channel]."""
+        channels = range(self.thresholds.shape[-1])
+        return self.data.cleaner.scaled(self.thresholds[None], channels=channels, clip=False)[0]
+
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """As in `ForecastJudge`, and the scores of the alerts."""
         rows = super().rows(batch, answers)
@@ -75,13 +82,12 @@ class FieldJudge(ForecastJudge):
     def _alerts(self, batch: Batch, answers: Tree) -> Tree:
         alert, real = self.data.config.alert, _known(batch, answers)
         event = alert.happened(real, self.thresholds)
-        scored = np.isfinite(real) & np.isfinite(self.thresholds)
+        scored = np.isfinite(real) & np.isfinite(self.scaled_thresholds)
         axes = tuple(range(2, event.ndim))
-        probabilities = {k: self._probability(k, x) for k, x in answers["units"].items()}
-        if self.data.config.climatology is not None:
-            rows = batch["index"][:, None] + np.arange(self.data.horizon)
-            frequency = self.data.event_frequency(self.data.times[rows.ravel()])
-            probabilities["frequency"] = frequency.reshape(event.shape)
+        probabilities = {k: self._probability(k, x) for k, x in answers["scaled"].items()}
+        rows = batch["index"][:, None] + np.arange(self.data.horizon)
+        frequency = self.data.event_frequency(self.data.times[rows.ravel()])
+        probabilities["frequency"] = frequency.reshape(event.shape)
         known = np.isfinite(real)
         errors = {k: np.where(known, x - real, 0.0) for k, x in answers["units"].items()}
         return {
@@ -98,22 +104,31 @@ class FieldJudge(ForecastJudge):
             },
         }
 
-    def _probability(self, name: str, values: np.ndarray) -> np.ndarray:
+    def _probability(self, name: str, scaled: np.ndarray) -> np.ndarray:
         """The probability of the event, lead by lead: errors grow with the lead time."""
-        leads = enumerate(self._past[name])
-        above = np.stack([of.exceedance(values[:, at], self.thresholds) for at, of in leads], 1)
-        return above if self.data.config.alert.event == "above" else 1 - above
+        leads = zip(self._past[name], np.moveaxis(self._sign * scaled, 1, 0), strict=True)
+        return np.stack([past.probability(forecasts) for past, forecasts in leads], axis=1)
 
-    def _fitted(self, past: Tree) -> dict[str, list["PastErrors"]]:
-        real = np.moveaxis(past["real"], 1, 0)
-        fitted = {}
+    @property
+    def _sign(self) -> int:
+        """What turns an event below a threshold into one above it."""
+        return 1 if self.data.config.alert.event == "above" else -1
+
+    def _fitted(self, past: Tree) -> dict[str, list[PastForecasts]]:
+        sign, fitted = self._sign, {}
+        came, events = (np.moveaxis(past[key], 1, 0) for key in ("target", "event"))
         for name, values in past["values"].items():
-            leads = zip(real, np.moveaxis(values, 1, 0), strict=True)
-            fitted[name] = [PastErrors.fit(of, came - of) for came, of in leads]
+            leads = zip(np.moveaxis(values, 1, 0), came, events, strict=True)
+            fitted[name] = [
+                PastForecasts.fit(
+                    sign * of, sign * (real - of), event, sign * self.scaled_thresholds
+                )
+                for of, real, event in leads
+            ]
         return fitted
 
     def shows(self, count: int) -> Mapping[str, Shows]:
-        """As in `ForecastJudge`; a window in the middle for the maps, and past errors."""
+        """As in `ForecastJudge`; a window in the middle for the maps, and past forecasts."""
         shows = dict(super().shows(count))
         if self.data.field.ndim == 4:
             shows["map"] = Shows([count // 2], self._mapped)
@@ -122,8 +137,16 @@ class FieldJudge(ForecastJudge):
             size = self.data.horizon * int(np.prod(self.data.field.shape[1:]))
             windows = min(count, max(_MOST_PAST // size, 1))
             numbers = np.unique(np.linspace(0, count - 1, windows).astype(int))
-            shows["past"] = Shows(numbers.tolist(), _past)
+            shows["past"] = Shows(numbers.tolist(), self._told)
         return shows
+
+    def _told(self, batch: Batch, answers: Tree) -> Tree:
+        """What probabilities go by, in scaled units: forecasts, what came, and whether an event."""
+        return {
+            "values": answers["scaled"],
+            "target": np.where(batch["target_mask"], batch["target"], np.nan),
+            "event": self.data.config.alert.happened(answers["real"], self.thresholds),
+        }
 
     def shown(self, name: str, values: Values) -> Values:
         """The cell next to the middle of a series of which something is known."""
@@ -153,12 +176,15 @@ class FieldJudge(ForecastJudge):
         alert, found = self.data.config.alert, judged.rows["alerts"]
         of = "quantile of its training rows" if alert.quantile else self.data.unit
         targets = int(found["scored"].sum())
+        rules = {name: alert_metrics(of, targets) for name, of in found["rules"].items()}
+        model, usual = (rules[name]["brier"] for name in ("model", "frequency"))
         report["alerts"] = {
             "event": f"{alert.event} {alert.threshold:g} ({of})",
             "probability": alert.probability,
             "targets": targets,
             "events": int(found["events"].sum()),
-            "rules": {name: alert_metrics(of, targets) for name, of in found["rules"].items()},
+            "brier_skill": 1 - model / usual if model is not None and usual else None,
+            "rules": rules,
         }
         return report
 
@@ -168,11 +194,17 @@ class FieldJudge(ForecastJudge):
             return []
         found = test["alerts"]
         share = found["events"] / max(found["targets"], 1)
+        skill = found["brier_skill"]
+        better = "" if skill is None else f" Brier skill of the model against it: {skill:.3g}."
+        if skill is not None and skill < 0:
+            better += " The frequency in training is the better forecast of this event."
         return [
-            f"Alerts, event: {found['event']}, {share:.2%} of {found['targets']} targets. "
-            "Probabilities come from each rule's errors on the validation split (`frequency`: "
-            f"from the training rows), and from {found['probability']:g} on there is a warning. "
-            "Of the Brier score less is better; CSI = hits / (hits + misses + false alarms).",
+            f"Alerts, event: {found['event']}, {share:.2%} of {found['targets']} targets; "
+            f"`frequency` is their share in the training rows.{better}",
+            "",
+            "Probabilities come from what followed each rule's forecasts on the validation split, "
+            f"and from {found['probability']:g} on there is a warning. Of the Brier score less is "
+            "better; CSI = hits / (hits + misses + false alarms).",
             "",
             *metric_table("alerts", _COLUMNS, found["rules"]),
         ]
@@ -209,10 +241,6 @@ def _known(batch: Batch, answers: Tree) -> np.ndarray:
     return np.where(batch["target_mask"], answers["real"], np.nan)
 
 
-def _past(batch: Batch, answers: Tree) -> Tree:
-    return {"values": answers["units"], "real": _known(batch, answers)}
-
-
 def alert_counts(
     warned: np.ndarray, event: np.ndarray, scored: np.ndarray, axes: tuple[int, ...]
 ) -> EventCounts:
@@ -236,52 +264,3 @@ def _draw(
     values: np.ndarray, ax: Axes, title: str, *, like: xr.DataArray, unit: str, **style: Any
 ) -> None:
     plotting.map_panel(like.copy(data=values), ax=ax, title=title, unit=unit, **style)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PastErrors:
-    """The errors of past forecasts, and how probable they make it that a threshold is exceeded.
-
-    The past forecasts are sorted by value into bins of the same count. With the n errors of the bin
-    into which a forecast falls, `(#{error > threshold - forecast} + 1/2) / (n + 1)`: never 0 or 1,
-    and wider where past forecasts of that size were worse.
-
-    Attributes:
-        edges: Values between the bins, ascending.
-        errors: The errors of each bin, ascending.
-
-    References:
-        Roulston and Smith, "Combining dynamical and statistical ensembles", Tellus A 55 (2003).
-
-    >>> past = PastErrors.fit(np.zeros(9), np.arange(-4.0, 5.0))
-    >>> past.exceedance(np.array([[0.0]]), np.array([2.5]))
-    array([[0.25]])
-    """
-
-    edges: np.ndarray
-    errors: list[np.ndarray]
-
-    @classmethod
-    def fit(cls, forecasts: np.ndarray, errors: np.ndarray, *, bins: int = 20) -> "PastErrors":
-        """Sorts past forecasts of any shape into bins; errors of them are NaN where missing."""
-        known = np.isfinite(errors)
-        forecasts, errors = forecasts[known], errors[known]
-        edges = np.unique(np.quantile(forecasts, np.linspace(0, 1, bins + 1)[1:-1]))
-        homes = np.searchsorted(edges, forecasts, side="right")
-        return cls(edges, [np.sort(errors[homes == home]) for home in range(len(edges) + 1)])
-
-    def exceedance(self, forecast: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-        """Probability that the truth exceeds a threshold, float64 [window, *series].
-
-        Args:
-            forecast: Forecasts [window, *series].
-            threshold: Of each series [*series]; NaN gives a probability that means nothing.
-        """
-        flat, needed = forecast.ravel(), (threshold - forecast).ravel()
-        homes = np.searchsorted(self.edges, flat, side="right")
-        found = np.full(flat.shape, 0.5)
-        for home in np.unique(homes):
-            like, here = self.errors[home], homes == home
-            below = np.searchsorted(like, needed[here], side="right")
-            found[here] = (len(like) - below + 0.5) / (len(like) + 1)
-        return found.reshape(forecast.shape)

@@ -5,9 +5,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from flax import nnx
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from sklearn.metrics import brier_score_loss
 
 from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig, FieldData
@@ -16,27 +13,9 @@ from stpatch_jax.metrics import brier_score
 from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs import judges
-from stpatch_jax.runs.judging.alerts import FieldJudge, PastErrors, alert_counts, alert_metrics
+from stpatch_jax.runs.judging.alerts import FieldJudge, alert_counts, alert_metrics
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import make_mesh
-
-values = st.floats(-9, 9).map(lambda x: round(x, 1))
-
-
-@given(hnp.arrays(float, (3, 2), elements=values), hnp.arrays(float, (40,), elements=values))
-def test_a_probability_is_a_share_of_errors_that_falls_with_the_threshold(forecast, errors):
-    past = np.linspace(-9, 9, 40)
-    errors[0] = np.nan
-    bins = PastErrors.fit(past, errors, bins=4)
-    low, high = (bins.exceedance(forecast, np.full(2, bound)) for bound in (0.0, 2.0))
-    assert ((high > 0) & (high <= low) & (low < 1)).all()
-    edges = np.quantile(past[1:], [0.25, 0.5, 0.75])
-    for at, value in np.ndenumerate(forecast):
-        like = (past[1:, None] >= edges).sum(1) == (value >= edges).sum()
-        more = (value + errors[1:][like] > 0.0).sum() if like.any() else 0
-        # Where a sum is at the threshold but for rounding, either is right.
-        if like.any() and np.abs(value + errors[1:][like]).min() > 1e-9:
-            assert low[at] == pytest.approx((more + 0.5) / (like.sum() + 1))
 
 
 def scored_alerts(probability, event, scored):
