@@ -24,7 +24,7 @@ from stpatch_jax.tasks import Forecast
 
 _MOST_LEADS = 3
 _MOST_PAST = 2**24
-"""Most past forecasts of a rule that probabilities go by, 128 MiB; of more, evenly spread windows."""
+"""Most past forecasts of a rule that probabilities go by, 128 MiB; of more, spread windows."""
 
 _COLUMNS = {
     "brier": "Brier score",
@@ -115,7 +115,7 @@ class FieldJudge(ForecastJudge):
         return 1 if self.data.config.alert.event == "above" else -1
 
     def _fitted(self, past: Tree) -> dict[str, list[PastForecasts]]:
-        sign, fitted = self._sign, {}
+        sign, bound, fitted = self._sign, self._sign * self.scaled_thresholds, {}
         came, events = (np.moveaxis(past[key], 1, 0) for key in ("target", "event"))
         for name, values in past["values"].items():
             leads = zip(np.moveaxis(values, 1, 0), came, events, strict=True)
