@@ -133,7 +133,8 @@ def decode_values(
     Raises:
         InputError: If a scale or offset is no number.
 
-    >>> data = xr.Dataset({"t": ("x", np.asarray([0, 4, 9], "i2"), {"_FillValue": 9, "scale_factor": 0.5})})
+    >>> packed = {"_FillValue": 9, "scale_factor": 0.5}
+    >>> data = xr.Dataset({"t": ("x", np.asarray([0, 4, 9], "i2"), packed)})
     >>> decode_values(data, default_fills=True)[0]["t"].values
     array([ 0.,  2., nan])
     """

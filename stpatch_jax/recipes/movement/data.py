@@ -1,7 +1,7 @@
 """Whether a stock rises or falls on a day, from the days before it."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,9 @@ import numpy as np
 
 from stpatch_jax.data import DataConfig, LabelledFields, LabelledSplit, UnlabelledFields
 from stpatch_jax.data.readers import array_headers, load_array
+from stpatch_jax.data.sampling.spacing import warn_of_gaps
+from stpatch_jax.data.sampling.splits import spans_between_gaps
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import check_choice, check_size, require
 
 # A feature beyond this is an outlier: the usual ones are about as large as 1.
@@ -74,9 +77,10 @@ class MovementConfig(DataConfig):
             f"each split must have a day of {path}, which holds {days[0]} to {days[-1]}, got "
             f"splits that begin at {', '.join(map(str, begins))}; give other dates",
         )
-        spans = itertools.pairwise((max(first, self.lag), *borders, len(days)))
+        lag = self.lag
+        spans = itertools.pairwise((max(first, lag), *borders, len(days)))
         splits = {
-            name: _examples(features, label, unknown, range(*span), self.lag)[0]
+            name: _examples(features, label, unknown, _between_gaps(days, span, lag), lag)[0]
             for name, span in zip(("train", "validation", "test"), spans, strict=True)
         }
         if self.view == "market":
@@ -104,7 +108,7 @@ class MovementConfig(DataConfig):
         )
         unknown = features.min(axis=-1) < self.missing
         coming = np.ones((len(label), len(days) + 1))
-        ahead = range(self.lag, len(days) + 1)
+        ahead = _between_gaps(days, (self.lag, len(days) + 1), self.lag)
         items, stocks = _examples(features, coming, unknown, ahead, self.lag)
         fields = items.fields
         if self.view == "market":
@@ -128,7 +132,16 @@ def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         f"{path} must hold features [stock, day, channel], label [stock, day] and dates [day], got "
         f"the shapes {features.shape}, {label.shape} and {days.shape}; correct the file",
     )
+    days = days.astype("M8[D]") if days.dtype.kind == "U" else days
+    warn_of_gaps(TimeAxis.of(days, name=f"dates of {path}"), "split", name=str(path))
     return features, label, days
+
+
+def _between_gaps(days: np.ndarray, span: tuple[int, int], lag: int) -> list[int]:
+    """The days of a span whose `lag` days before them follow each other without a gap."""
+    segments = TimeAxis.of(days, name="dates").segments
+    spans = spans_between_gaps(range(*span), segments, past=lag, horizon=1)
+    return [day for part in spans for day in part]
 
 
 def _market(features: np.ndarray, unknown: np.ndarray, lag: int) -> np.ndarray:
@@ -142,7 +155,7 @@ def _market(features: np.ndarray, unknown: np.ndarray, lag: int) -> np.ndarray:
 
 
 def _examples(
-    features: np.ndarray, label: np.ndarray, unknown: np.ndarray, days: range, lag: int
+    features: np.ndarray, label: np.ndarray, unknown: np.ndarray, days: Sequence[int], lag: int
 ) -> tuple[LabelledSplit, np.ndarray]:
     """The examples of some days, all stocks of a day together; and the stock of each."""
     parts = []

@@ -77,3 +77,17 @@ def test_mistakes_of_a_movement_are_told_in_one_sentence(tmp_path):
     np.savez(tmp_path / "other.npz", features=np.zeros((1, 2, 3)))
     with pytest.raises(InputError, match="features, label and dates, got features; give"):
         MovementConfig(path=str(tmp_path / "other.npz")).load()
+
+
+def test_no_example_reaches_over_days_that_are_left_out(tmp_path):
+    path, features = write_movement(tmp_path)
+    days = DAYS + np.where(np.arange(12) < 10, 0, 20).astype("m8[D]")
+    np.savez(path, features=features, label=np.ones((3, 12)), dates=days)
+    config = MovementConfig(path=path, lag=2, **DATES)
+    with pytest.warns(UserWarning, match=r"1 gap in time \(20 rows missing"):
+        data = config.load()
+    np.testing.assert_array_equal(np.unique(data.splits["test"].groups), [8, 9])
+    with pytest.warns(UserWarning, match="1 gap in time"):
+        other = config.restore(path, data.state())
+    # After the last day a forecast has both its days.
+    assert other.names("all")["after"][-1] == days[-1]
