@@ -144,6 +144,13 @@ class FieldIdentity:
         axis = TimeAxis.of(times)
         return cls(tuple(channels), ("",) * len(channels), (), (), axis.step, axis.calendar)
 
+    @classmethod
+    def of_items(cls, shape: Sequence[int], dtype: np.dtype) -> "FieldIdentity":
+        """That of items [time, *space, channel] without coordinates."""
+        channels = tuple(map(str, range(shape[-1])))
+        axes = tuple(Axis(f"axis_{at}", size) for at, size in enumerate(shape[:-1]))
+        return cls(channels, ("",) * len(channels), axes, pixels=dtype == np.uint8)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Number of cells along each axis of space."""
@@ -226,6 +233,19 @@ class FieldIdentity:
         match.times(times)
         return tuple(match.notes)
 
+    def match_type(self, dtype: np.dtype, *, name: str, like: str = "the run") -> None:
+        """Compares the type of values alone.
+
+        Raises:
+            InputError: One holds pixels, the other one does not.
+        """
+        pixels = dtype == np.uint8
+        require(
+            self.pixels == pixels,
+            f"{name} must hold {_kind(self.pixels)}, as {like}, got {_kind(pixels)}; bring its "
+            "values to the same range and type",
+        )
+
     def change(self, other: "FieldIdentity") -> str:
         """The first thing in which another one differs, empty where both are equal.
 
@@ -285,12 +305,7 @@ class _Match:
     def channels(self) -> None:
         """Chooses and orders the channels."""
         self.by_name("channel", self.own.channels)
-        pixels = self.values.dtype == np.uint8
-        require(
-            self.own.pixels == pixels,
-            f"{self.name} must hold {_kind(self.own.pixels)}, as {self.like}, got {_kind(pixels)}; "
-            "bring its values to the same range and type",
-        )
+        self.own.match_type(self.values.dtype, name=self.name, like=self.like)
 
     def by_name(self, dim: Hashable, names: Sequence[str]) -> None:
         """Chooses and orders what has names along a dim."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
 from stpatch_jax.data.labelled.fields import class_splits, class_table
 from stpatch_jax.data.protocols import DataConfig, Problem, chosen_split
@@ -96,6 +97,9 @@ def _opened(folder: LabelledItems) -> tuple[list[Any], list[int], dict[str, str]
                 f"the clip {name} must be an array [time, height, width, channel] of as many "
                 f"channels as the others, got {clip.shape}; save it as one",
             )
+            first = (clips or [clip])[0]
+            identity = FieldIdentity.of_items(first.shape[1:], first.dtype)
+            identity.match_type(clip.dtype, name=f"the clip {name}", like="the others")
         except InputError as error:
             unreadable[name] = str(error)
             continue
@@ -164,8 +168,10 @@ class LabelledClips(Problem):
         return (_DrawnClips if split == "train" else _Clips)(self, rows)
 
     def state(self) -> dict[str, Any]:
-        """The fitted scaling and the classes."""
-        return {"classes": list(self.classes), **self.scaler.to_dict()}
+        """The fitted scaling, the classes, and the kind of the clips."""
+        identity = FieldIdentity.of_items(self.report["shape"], self.clips[0].dtype)
+        own = {"classes": list(self.classes), "identity": identity.to_dict()}
+        return {**own, **self.scaler.to_dict()}
 
 
 def _pixels(data: LabelledClips, at: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.protocols import EVERYTHING, InputAxes, Problem, chosen_split
 from stpatch_jax.data.readers.items import LabelledItems
@@ -51,6 +52,23 @@ class UnlabelledFields(Problem):
     trained: Mapping[str, Any]
     report: dict[str, Any]
 
+    @classmethod
+    def of(
+        cls,
+        fields: np.ndarray,
+        items: Mapping[str, np.ndarray],
+        trained: Mapping[str, Any],
+        *,
+        source: str,
+    ) -> "UnlabelledFields":
+        """Compares the fields of a file with those of the run.
+
+        Raises:
+            InputError: One holds pixels, the other one does not.
+        """
+        FieldIdentity.of_state(trained).match_type(fields.dtype, name=source)
+        return cls(fields, items, trained, {"source": source})
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that the run tells apart."""
@@ -79,6 +97,7 @@ class LabelledFields(Problem):
         splits: Unscaled fields and class numbers of `train`, `validation` and `test`.
         scaler: Mean and standard deviation of each channel, of the training fields.
         report: What was read, and how many examples of each class the splits hold; JSON-able.
+        identity: Shape and type of a field, and the step of the rows it is cut from, if any.
         augmentation: How training examples are changed each time they are trained on.
         words: Of texts the words that stand at the times of each example, by split.
     """
@@ -87,6 +106,7 @@ class LabelledFields(Problem):
     classes: tuple[str, ...]
     scaler: Affine
     report: dict[str, Any]
+    identity: FieldIdentity
     augmentation: Augmentation | None = None
     words: Mapping[str, Sequence[Sequence[str]]] | None = None
     channels: tuple[str, ...] | None = None
@@ -123,7 +143,8 @@ class LabelledFields(Problem):
             "notes": notes,
             "splits": class_table({n: split.labels for n, split in splits.items()}, classes),
         }
-        return cls(splits, tuple(classes), scaler, report, augmentation)
+        identity = FieldIdentity.of_items(train.shape[1:], train.dtype)
+        return cls(splits, tuple(classes), scaler, report, identity, augmentation)
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -145,8 +166,9 @@ class LabelledFields(Problem):
         return _Examples(scaled, *numbers)
 
     def state(self) -> dict[str, Any]:
-        """The fitted scaling and the classes."""
-        return {"classes": list(self.classes), **self.scaler.to_dict()}
+        """The fitted scaling, the classes, and what tells another file of the kind."""
+        own = {"classes": list(self.classes), "identity": self.identity.to_dict()}
+        return {**own, **self.scaler.to_dict()}
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """The names of the channels and the words of a text, where there are any."""

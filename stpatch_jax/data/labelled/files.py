@@ -87,7 +87,7 @@ class LabelledSeriesConfig(DataConfig):
         """
         series = read_labelled_series(path).stack()
         numbers = {"line": np.arange(1, len(series) + 1)}
-        return UnlabelledFields(series, numbers, state, {"source": path})
+        return UnlabelledFields.of(series, numbers, state, source=path)
 
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -174,7 +174,7 @@ class LabelledVolumesConfig(DataConfig):
         )
         fields = _fields(load_array(Path(path), name), Path(path))
         numbers = {"item": np.arange(len(fields))}
-        return UnlabelledFields(fields, numbers, state, {"source": path})
+        return UnlabelledFields.of(fields, numbers, state, source=path)
 
 
 def _fields(volumes: np.ndarray, path: Path | str) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stpatch_jax.data import DataConfig, LabelledFields, LabelledSplit, UnlabelledFields
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.readers import array_headers, load_array
 from stpatch_jax.data.sampling.spacing import warn_of_gaps
 from stpatch_jax.data.sampling.splits import spans_between_gaps
@@ -89,7 +90,10 @@ class MovementConfig(DataConfig):
                 name: replace(split, fields=market[split.groups, None])
                 for name, split in splits.items()
             }
-        return LabelledFields.of(splits, ("down", "up"), source=str(path))
+        data = LabelledFields.of(splits, ("down", "up"), source=str(path))
+        rows = FieldIdentity.of_rows((), days)
+        identity = replace(data.identity, step=rows.step, calendar=rows.calendar)
+        return replace(data, identity=identity)
 
     def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
         """For a trained run: what another file says of the days after each of its days.
@@ -97,7 +101,8 @@ class MovementConfig(DataConfig):
         There is no item for a stock with a missing feature in its last `lag` days.
 
         Raises:
-            InputError: The file cannot be read, lacks an array or has fewer than `lag` days.
+            InputError: The file cannot be read, lacks an array, has fewer than `lag` days, or
+                another step.
         """
         file = Path(path)
         features, label, days = _movement_arrays(file)
@@ -106,6 +111,7 @@ class MovementConfig(DataConfig):
             f"{path} must have at least the {self.lag} days that an example sees, got "
             f"{len(days)}; give more days",
         )
+        FieldIdentity.of_state(state).match_times(days, name=path)
         unknown = features.min(axis=-1) < self.missing
         coming = np.ones((len(label), len(days) + 1))
         ahead = _between_gaps(days, (self.lag, len(days) + 1), self.lag)
@@ -116,7 +122,7 @@ class MovementConfig(DataConfig):
         named = "tickers" in array_headers(file)
         stock = load_array(file, "tickers") if named else np.arange(len(label))
         names = {"after": days[items.groups - 1], "stock": stock[stocks]}
-        return UnlabelledFields(fields, names, state, {"source": path})
+        return UnlabelledFields.of(fields, names, state, source=path)
 
 
 def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

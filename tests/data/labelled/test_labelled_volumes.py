@@ -65,3 +65,17 @@ def test_mistakes_are_told_in_one_sentence(tmp_path):
     path, _ = write(tmp_path)
     with pytest.raises(InputError, match="axes of the 3 space axes"):
         LabelledVolumesConfig(path=path, augmentation=Augmentation(flip=(3,))).load()
+
+
+def test_volumes_of_bytes_and_of_floats_are_not_taken_for_each_other(tmp_path):
+    bytes_, floats = (np.ones((4, 2, 2, 2), dtype) for dtype in (np.uint8, np.float32))
+    labels = np.arange(10) % 2
+    data = LabelledVolumesConfig().of((np.ones((10, 2, 2, 2), np.uint8), labels))
+    np.savez(tmp_path / "bytes.npz", bytes_)
+    np.savez(tmp_path / "floats.npz", floats)
+    config = LabelledVolumesConfig()
+    assert config.restore(str(tmp_path / "bytes.npz"), data.state()).fields.dtype == np.uint8
+    with pytest.raises(
+        InputError, match=r"whole numbers from 0 to 255, as the run, got numbers of"
+    ):
+        config.restore(str(tmp_path / "floats.npz"), data.state())
