@@ -120,9 +120,7 @@ class FieldJudge(ForecastJudge):
         for name, values in past["values"].items():
             leads = zip(np.moveaxis(values, 1, 0), came, events, strict=True)
             fitted[name] = [
-                PastForecasts.fit(
-                    sign * of, sign * (real - of), event, sign * self.scaled_thresholds
-                )
+                PastForecasts.fit(sign * of, sign * (real - of), event, bound)
                 for of, real, event in leads
             ]
         return fitted

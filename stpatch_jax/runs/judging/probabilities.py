@@ -109,13 +109,15 @@ def _sizes(
     forecasts: np.ndarray, errors: np.ndarray, thresholds: np.ndarray
 ) -> tuple[tuple[float, float], float]:
     """Level and slope of the size of errors by the forecast, and the least size."""
-    sizes = np.abs(errors)
-    least = _LEAST_SIZE * float(sizes.mean()) or 1.0
+    sizes, middle = np.abs(errors), float(forecasts.mean())
+    # Perfect forecasts still have margins that are numbers.
+    reach = max(float(np.abs(x - middle).max()) for x in (forecasts, thresholds))
+    least = max(_LEAST_SIZE * float(sizes.mean()), 1e-6 * reach) or 1.0
     spread = float(forecasts.var())
-    slope = float(np.mean((forecasts - forecasts.mean()) * sizes)) / spread if spread else 0.0
+    slope = float(np.mean((forecasts - middle) * sizes)) / spread if spread else 0.0
     # With a size above 0 at every threshold the margin grows with the forecast.
     needed = least - float((slope * thresholds).min())
-    level = max(float(sizes.mean()) - slope * float(forecasts.mean()), needed)
+    level = max(float(sizes.mean()) - slope * middle, needed)
     return (level, slope), least
 
 
