@@ -163,7 +163,7 @@ def _guess(path: str | Path) -> str:
     folder = Path(path)
     if any((folder / file).exists() for file in _ZARR_FILES):
         return "zarr"
-    if any(file.suffix in NETCDF_SUFFIXES for file in folder.glob("*")):
+    if any(file.suffix.lower() in NETCDF_SUFFIXES for file in folder.glob("*")):
         return "netcdf"
     if not folder.exists():
         raise InputError(f"there must be a file at {path}, got none; give an existing file")

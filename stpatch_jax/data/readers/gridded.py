@@ -19,10 +19,11 @@ from stpatch_jax.data.readers.conventions import (
 )
 from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.decoding import decode_values, zero_fills
+from stpatch_jax.data.readers.folder import files_inside, follow
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.lazy import StackedVariables
 from stpatch_jax.data.readers.selecting import check_space, selected, without_lone_cells
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, listed
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf")
 _LIBRARIES = {
@@ -69,9 +70,12 @@ def open_gridded(
         InputError: If the file is missing or damaged, its library is not installed, a variable is
             unknown, variables differ in their dims, or times repeat or mix calendars.
     """
-    files = _files(path)
     library, install = _LIBRARIES[kind]
     require_library(library, purpose=f"reading {kind}", install=install)
+    if kind == "netcdf" and Path(path).is_dir():
+        told = {"variables": variables, "time": time, "select": select}
+        return _open_folder(Path(path), kind=kind, missing_values=missing_values, **told)
+    files = _files(path)
     name = Path(str(path)).name
     opened = [_open(file, kind, missing_values) for file in files]
     chosen = [selected(data, select or {}, name=name, time=time) for data, _ in opened]
@@ -121,8 +125,23 @@ def _files(path: str | Path) -> list[str]:
         return [str(path)]
     if not Path(path).exists():
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
-    inside = [file for file in sorted(Path(path).glob("*")) if file.suffix in NETCDF_SUFFIXES]
-    return [str(file) for file in inside] or [str(path)]
+    return [str(path)]
+
+
+def _open_folder(folder: Path, **told: Any) -> xr.DataArray:
+    """The netCDF files of a folder, which follow each other in time."""
+    files, others = files_inside(folder, NETCDF_SUFFIXES)
+    if not files:
+        raise InputError(
+            f"{folder} must hold netCDF files, whose names end with {', '.join(NETCDF_SUFFIXES)}, "
+            f"got {listed(others)}; give another folder"
+        )
+    field = follow({file.name: open_gridded(file, **told) for file in files})
+    if others:
+        note = f"Not read, as no netCDF files: {listed(others)}."
+        field = add_note(field, note)
+        warnings.warn(f"{folder}: {note}", stacklevel=4)
+    return field.assign_attrs(source=str(folder))
 
 
 def _open(

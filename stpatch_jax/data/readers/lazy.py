@@ -78,9 +78,7 @@ class StackedVariables(LazyArray):
             inside = (times >= start) & (times < end)
             if not inside.any():
                 continue
-            where = dict(
-                zip(self.dims, (_as_slice(times[inside] - start), *key[1:-1]), strict=True)
-            )
+            where = dict(zip(self.dims, (as_slice(times[inside] - start), *key[1:-1]), strict=True))
             for at, channel in enumerate(channels):
                 block[inside, ..., at] = self._part(piece[channel], where)
         return block
@@ -123,8 +121,8 @@ def converted(field: xr.DataArray, conversions: Sequence[Conversion]) -> xr.Data
     return field.copy(data=indexing.LazilyIndexedArray(array))
 
 
-def _as_slice(positions: np.ndarray) -> slice | np.ndarray:
-    """A slice where positions are evenly spaced, as files read those in one piece."""
+def as_slice(positions: np.ndarray) -> slice | np.ndarray:
+    """Positions as a slice where they are evenly spaced, as files read those in one piece."""
     gaps = np.unique(np.diff(positions))
     if len(gaps) > 1 or (len(gaps) == 1 and gaps[0] < 1):
         return positions

@@ -187,23 +187,6 @@ def test_a_truncated_netcdf_file_is_refused(tmp_path):
             open_field(tmp_path / "cut.nc")
 
 
-def test_a_folder_of_netcdf_files_is_one_field(tmp_path):
-    pytest.importorskip("netCDF4")
-    data = sample()
-    for at, part in enumerate((slice(0, 1), slice(1, 4), slice(4, 6))):
-        data.isel(time=part).to_netcdf(tmp_path / f"{at}.nc", engine="netcdf4")
-    field = open_field(tmp_path)
-    np.testing.assert_array_equal(field.sel(channel="u"), data["u"])
-    np.testing.assert_array_equal(field.isel(time=[4, 0, 3])[..., 0], data["t"][[4, 0, 3]])
-    noleap = data.isel(time=slice(0, 1)).convert_calendar("noleap")
-    noleap.to_netcdf(tmp_path / "9.nc", engine="netcdf4")
-    with pytest.raises(InputError, match="one calendar, got noleap and standard"):
-        open_field(tmp_path)
-    data.isel(lat=slice(0, 2)).to_netcdf(tmp_path / "9.nc", engine="netcdf4")
-    with pytest.raises(InputError, match=r"must continue 0.nc in time, got 9.nc, which lies"):
-        open_field(tmp_path)
-
-
 def test_era5_is_read_as_xarray_reads_it(data_dir):
     pytest.importorskip("netCDF4")
     path = data_dir / "weather" / "era5_t2m_uk_2019-03.nc"
