@@ -70,6 +70,13 @@ class Step:
         one = _SECONDS.get(self.unit) or _NANOSECONDS[self.unit] / 1e9
         return self.count * one
 
+    @property
+    def length(self) -> np.timedelta64 | None:
+        """Its exact length; None for parts of a calendar and for numbers."""
+        if self.unit not in _NANOSECONDS:
+            return None
+        return np.timedelta64(int(self.count) * _NANOSECONDS[self.unit], "ns")
+
     def __str__(self) -> str:
         if self.unit == "number":
             return f"{self.count:g}"
@@ -192,6 +199,11 @@ class TimeAxis:
         apart = self._rule.apart if self._rule else np.ones(0)
         off = (np.abs(apart - 1) > _TOLERANCE) & (np.rint(apart) == 1)
         return tuple((np.flatnonzero(off) + 1).tolist())
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the step tells the times that follow, see `ahead`."""
+        return self._rule is not None and self._rule.ticks is not None and not self.uneven
 
     @property
     def holidays(self) -> int:

@@ -43,6 +43,7 @@ def predict_field(
     blend: Blend | np.ndarray = "hann",
     scale: Scale = 1,
     horizon: int | None = None,
+    valid: np.ndarray | None = None,
     prepare: Prepare | None = None,
     restore: Restore | None = None,
     known: np.ndarray | None = None,
@@ -75,6 +76,8 @@ def predict_field(
         scale: Output cells per input cell. Coordinates of one axis are interpolated.
         horizon: Number of lead times; the result then has the dims (init_time, lead_time, *space)
             and the valid times.
+        valid: With a horizon, the times of the targets [window along time, lead time]; by default
+            those of the rows, or what follows them by their step.
         prepare: With a horizon, what the host makes of the time steps of a region: one input for
             each window along time, of any number of rows, which `fn` gets in windows of space. For
             what may not look beyond a window, such as filling gaps. By default the windows.
@@ -108,6 +111,7 @@ def predict_field(
         field,
         WindowSpec.of(spec),
         options={"blend": blend, "scale": scale, "horizon": horizon},
+        valid=valid,
         prepare=prepare,
         restore=restore,
         known=known,
@@ -143,6 +147,7 @@ class _Job:
     fn: Predict
     field: xr.DataArray
     options: dict[str, Any]
+    valid: np.ndarray | None
     prepare: Prepare | None
     restore: Restore | None
     known: np.ndarray | None
@@ -159,6 +164,7 @@ class _Job:
         spec: WindowSpec,
         *,
         options: dict[str, Any],
+        valid: np.ndarray | None,
         prepare: Prepare | None,
         restore: Restore | None,
         known: np.ndarray | None,
@@ -208,7 +214,9 @@ class _Job:
                 f"known must be [*space, channel] of the target, {shape}, got {known.shape}; give "
                 "one bool for each",
             )
-        return cls(fn, field, options, prepare, restore, known, regions, layout, names, dtype)
+        return cls(
+            fn, field, options, valid, prepare, restore, known, regions, layout, names, dtype
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -345,7 +353,8 @@ def _coords(job: _Job) -> xr.Dataset:
     if job.layout.lead is not None:
         time = job.regions.axes[0].axis
         index = np.asarray(time.starts) + time.window
-        coords = forecast_coords(field, index=index, horizon=job.layout.lead)
+        told = {"horizon": job.layout.lead, "valid": job.valid}
+        coords = forecast_coords(field, index=index, **told)
     else:
         dims = set(field.dims[:-1])
         along = {n: c for n, c in field.coords.items() if c.dims and set(c.dims) <= dims}

@@ -338,10 +338,10 @@ class FieldData(WindowProblem):
 
     @cached_property
     def timeline(self) -> np.ndarray:
-        """Time of each row and of one horizon behind the last, in steps of the last one."""
-        times = self.times
-        step = times[-1] - times[-2] if len(times) > 1 else 1
-        return np.concatenate([times, times[-1] + step * np.arange(1, self.horizon + 1)])
+        """Time of each row, and of one horizon behind the last where their step tells it."""
+        axis = TimeAxis.of(self.times)
+        coming = axis.ahead(self.horizon) if axis.goes_on else axis.values[:0]
+        return np.concatenate([axis.values, coming])
 
     @property
     def unit(self) -> str:

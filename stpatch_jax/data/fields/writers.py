@@ -9,6 +9,8 @@ import xarray as xr
 
 from stpatch_jax.data.fields.cleaning import channel_numbers, check_field
 from stpatch_jax.data.readers.conventions import channel_units
+from stpatch_jax.data.readers.dates import time_encoding
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
 from stpatch_jax.files import replaced
 
@@ -33,11 +35,13 @@ def forecast_dataset(
     Returns:
         One variable per channel, (init_time, lead_time, *space), with its units, and the
         coordinates of space. `init_time` is the time of the last context row, `valid_time`
-        (init_time, lead_time) that of the target, and `lead_time` their difference, or the number
-        of time steps where the times are no evenly spaced dates.
+        (init_time, lead_time) that of the target: of the row, or what follows by the step of the
+        rows, of months or working days too. `lead_time` is their difference, or the number of rows
+        where that is not the same everywhere.
 
     Raises:
-        InputError: If shapes, rows or channels do not fit the field.
+        InputError: If shapes, rows or channels do not fit the field, or the rows keep no step that
+            dates what follows them.
 
     >>> field = xr.DataArray(
     ...     np.zeros((4, 1)), dims=("time", "channel"),
@@ -65,11 +69,18 @@ def forecast_dataset(
     return xr.Dataset(variables, coords)
 
 
-def forecast_coords(field: xr.DataArray, *, index: np.ndarray, horizon: int) -> xr.Dataset:
+def forecast_coords(
+    field: xr.DataArray, *, index: np.ndarray, horizon: int, valid: np.ndarray | None = None
+) -> xr.Dataset:
     """The coordinates of forecasts, see `forecast_dataset`, as a data set without variables.
 
+    Dates keep the units and calendar of the field's file where they are whole numbers of them.
+    `valid` are the times of the targets [window, horizon], where more is known of the times than
+    the field tells.
+
     Raises:
-        InputError: If the rows `index` do not ascend or lie outside the field.
+        InputError: If the rows `index` do not ascend or lie outside the field, or no step dates
+            what follows it.
     """
     check_field(field)
     index = np.asarray(index)
@@ -80,34 +91,38 @@ def forecast_coords(field: xr.DataArray, *, index: np.ndarray, horizon: int) -> 
         f"index must be ascending rows in 1..{len(times)}, got "
         f"{np.array2string(index, threshold=6)}; give the first target row of each window once",
     )
-    steps = np.diff(times)
-    even = len(steps) > 0 and bool((steps == steps[0]).all())
-    require(
-        even or index[-1] + horizon <= len(times),
-        f"the times must be evenly spaced for forecasts beyond the end of the field, got row "
-        f"{index[-1] + horizon} of {len(times)} at uneven ones; leave these windows out",
-    )
-    leads = np.arange(1, horizon + 1)
-    rows = index[:, None] + leads - 1
-    valid = times[0] + rows * steps[0] if even else times[rows]
-    dates = np.issubdtype(times.dtype, np.datetime64)
-    lead = leads * steps[0] if even and dates else leads
-    if dates:
-        valid = valid.astype("datetime64[ns]")
-        lead = lead.astype("timedelta64[ns]") if even else lead
+    axis = TimeAxis.of(times, name="the times of a forecast field")
+    valid = axis.targets(index, horizon) if valid is None else valid
+    lead, attrs = _leads(axis, times[index - 1], valid)
     space = set(field.dims[1:-1])
     coords: dict[str, Any] = {
         str(name): coord.variable
         for name, coord in field.drop_vars(["time", "channel"]).coords.items()
         if coord.dims and set(coord.dims) <= space
     }
-    init = times[index - 1].astype(valid.dtype)
+    reference = {"standard_name": "forecast_reference_time"}
+    encoding = time_encoding(valid.ravel(), field.time.encoding)
     coords |= {
-        "init_time": ("init_time", init, {"standard_name": "forecast_reference_time"}),
-        "lead_time": ("lead_time", lead, {"standard_name": "forecast_period"}),
-        "valid_time": (("init_time", "lead_time"), valid, {"standard_name": "time"}),
+        "init_time": xr.Variable("init_time", times[index - 1], reference, encoding),
+        "lead_time": ("lead_time", lead, attrs),
+        "valid_time": xr.Variable(
+            ("init_time", "lead_time"), valid, {"standard_name": "time"}, encoding
+        ),
     }
     return xr.Dataset(coords=coords)
+
+
+def _leads(
+    axis: TimeAxis, init: np.ndarray, valid: np.ndarray
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The distance of the targets [horizon] and its attributes: lengths, else numbers of rows."""
+    leads = np.arange(1, valid.shape[1] + 1)
+    if axis.calendar is not None and axis.step is not None and axis.step.length is not None:
+        lengths = leads * axis.step.length
+        told = lengths.astype("m8[us]").astype(object) if init.dtype == object else lengths
+        if (init[:, None] + told == valid).all():
+            return lengths, {"standard_name": "forecast_period"}
+    return leads, {"long_name": "rows ahead"}
 
 
 def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:

@@ -3,7 +3,9 @@
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,8 +98,34 @@ def read_times(coords: Sequence[xr.DataArray], *, name: str) -> tuple[xr.Variabl
         values, sharpened = _sharpened(values, blur, parts[0].dtype, name)
     notes = tuple(dict.fromkeys([*(part.note for part in parts), sharpened]))
     alike = all(part.encoding == parts[0].encoding for part in parts)
-    encoding = dict(parts[0].encoding) if alike else {}
+    encoding = time_encoding(values, parts[0].encoding if alike else {})
     return xr.Variable("time", values, encoding=encoding), tuple(filter(None, notes))
+
+
+def time_encoding(times: np.ndarray, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoding by which xarray writes times [time] in units and calendar that are told.
+
+    Whole numbers if they hold the times, else float64 if that holds them exactly, else none: xarray
+    chooses units of its own.
+
+    >>> times = np.array(["2000-01-03", "2000-01-04T12"], "M8[ns]")
+    >>> str(time_encoding(times, {"units": "days since 2000-01-01"})["dtype"])
+    'float64'
+    """
+    own = {key: told[key] for key in ("units", "calendar") if key in told}
+    if "units" not in own or calendar_of(times) is None:
+        return {}
+    coder = xr.coders.CFDatetimeCoder(time_unit="ns" if times.dtype == "M8[ns]" else "us")
+    for dtype in (np.dtype(np.int64), np.dtype(np.float64)):
+        encoding = {**own, "dtype": dtype}
+        # xarray raises many things for units that only cftime knows, or warns and takes others.
+        with warnings.catch_warnings(), suppress(Exception):
+            warnings.simplefilter("ignore")
+            written = coder.encode(xr.Variable("time", times, encoding=dict(encoding)))
+            back = coder.decode(written).to_numpy().astype(times.dtype)
+            if written.attrs["units"] == own["units"] and np.array_equal(back, times):
+                return encoding
+    return {}
 
 
 def _read(coord: xr.DataArray, name: str) -> _Read:

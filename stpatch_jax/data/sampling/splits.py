@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import InputError, require
 
 
@@ -179,21 +180,17 @@ def splits_report(
 ) -> dict[str, dict[str, Any]]:
     """What a report tells of each split: first and last target time, target rows and windows.
 
-    Splits are target rows, `times` those of all rows [time]; dates are told to the second. Where
+    Splits are target rows, `times` those of all rows [time]; dates as `time_text` tells them. Where
     windows leave gaps out, `spans` holds the parts of each split that have windows.
 
     >>> splits_report({"test": range(4, 8)}, np.arange(8), horizon=2)["test"]["windows"]
     3
     """
     parts = spans or {name: (rows,) for name, rows in splits.items()}
-
-    def told(time: Any) -> str:
-        return str(time.astype("datetime64[s]") if time.dtype.kind == "M" else time)
-
     return {
         name: {
-            "first_target": told(times[rows[0]]),
-            "last_target": told(times[rows[-1]]),
+            "first_target": time_text(times[rows[0]]),
+            "last_target": time_text(times[rows[-1]]),
             "target_rows": len(rows),
             "windows": sum(len(window_starts(part, horizon=horizon)) for part in parts[name]),
         }

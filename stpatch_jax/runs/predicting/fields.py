@@ -19,6 +19,7 @@ from stpatch_jax.data.fields.cleaning import as_floats
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
+from stpatch_jax.data.readers.dates import time_encoding
 from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import require
 from stpatch_jax.files import has_suffix, replaced
@@ -50,11 +51,6 @@ class FieldPredictor(Predictor):
         """As in `Predictor`."""
         request, target, field = self.request, self.request.target, self.data.field
         if request.every is None:
-            require(
-                self._past > 1,
-                "every= must be given where the context is one row, which does not tell the "
-                "distance of rows, got none; give for example 1",
-            )
             last = self.data.segments[-1]
             require(
                 len(last) >= self._past,
@@ -64,7 +60,9 @@ class FieldPredictor(Predictor):
             )
             field = field[len(field) - self._past :]
         every = request.every or 1
-        count = (len(field) - self._past) // every + 1
+        first = len(self.data.field) - len(field) + self._past
+        index = np.arange(first, len(self.data.field) + 1, every)
+        valid, count = self.valid_times(self.data.times, index, self.data.horizon), len(index)
         written = f"{count} forecast{'s' * (count > 1)} of {self.data.horizon} time steps: {target}"
         if request.every and (across := np.count_nonzero(~self._whole[self._past :: every])):
             written += f" ({across} of them missing, as their rows cross a gap in time)"
@@ -72,7 +70,7 @@ class FieldPredictor(Predictor):
         if none := known.size - np.count_nonzero(known):
             written += f"; missing for {none} of {known.size} series, of which nothing is known"
         if has_suffix(target, ".zarr"):
-            complete = self._forecast(field, target, every, known)
+            complete = self._forecast(field, target, every, known, valid)
             return written if complete else f"other processes are still at work: {target}"
         require(
             request.process_count in (None, 1),
@@ -81,13 +79,18 @@ class FieldPredictor(Predictor):
         )
         beside = tempfile.TemporaryDirectory
         with replaced(target) as part, beside(dir=target.parent, prefix=".") as folder:
-            self._forecast(field, store := Path(folder, "forecasts.zarr"), every, known)
-            with xr.open_zarr(store, chunks=None) as forecasts:
+            self._forecast(field, store := Path(folder, "forecasts.zarr"), every, known, valid)
+            unit = "ns" if valid.dtype == "M8[ns]" else "us"
+            coder = xr.coders.CFDatetimeCoder(time_unit=unit)
+            how: dict[str, Any] = {"engine": "zarr", "chunks": None, "decode_times": coder}
+            with xr.open_dataset(store, **how) as forecasts:
                 whole = forecasts.load()
             del whole.attrs[LAYOUT]
             if has_suffix(target, ".nc"):
                 for variable in whole.variables.values():
-                    variable.encoding.clear()
+                    variable.encoding = time_encoding(
+                        variable.to_numpy().ravel(), variable.encoding
+                    )
                 whole.to_netcdf(part)
             else:
                 write_csv(part, whole)
@@ -126,7 +129,9 @@ class FieldPredictor(Predictor):
             whole[span.start : span.stop - self.data.horizon + 1] = True
         return whole
 
-    def _forecast(self, field: xr.DataArray, store: Path, every: int, known: np.ndarray) -> bool:
+    def _forecast(
+        self, field: xr.DataArray, store: Path, every: int, known: np.ndarray, valid: np.ndarray
+    ) -> bool:
         same = ("process_index", "process_count", "progress")
         return predict_field(
             self._function(),
@@ -134,6 +139,7 @@ class FieldPredictor(Predictor):
             store,
             self._windows(field, every),
             horizon=self.data.horizon,
+            valid=valid,
             prepare=self._inputs(every),
             restore=self.data.cleaner.inverse,
             known=None if known.all() else known,

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from stpatch_jax.data import Source, write_table
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.trained import TrainedRun
@@ -96,6 +98,17 @@ class Predictor:
         """Numbers of the forecasts that are asked for: of the last example, or every so many."""
         every, count = self.request.every, len(self.examples)
         return np.arange(0, count, every) if every else np.array([count - 1])
+
+    def valid_times(self, times: np.ndarray, index: np.ndarray, horizon: int) -> np.ndarray:
+        """The times of the targets of forecasts [forecast, horizon], see `TimeAxis.targets`.
+
+        Raises:
+            InputError: If a target lies behind the file, whose rows keep no step. Ask before
+                anything is computed.
+        """
+        axis = TimeAxis.of(times, name=f"the times of {self.request.source}")
+        step = FieldIdentity.of_state(self.run.state).step
+        return axis.targets(index, horizon, step=step)
 
     def refuse_every(self) -> None:
         """Refuses `--every`, by an InputError, where the examples have no order of time."""

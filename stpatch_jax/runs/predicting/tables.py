@@ -14,8 +14,8 @@ class PricePredictor(Predictor):
     """Forecasts a price table in its own units.
 
     One row per forecast, lead time and company: `init_time` (of the last row of the context),
-    `lead` in rows, `valid_time` (where the table or the calendar of its rows tells it), `company`,
-    and the forecast under the name of its channel.
+    `lead` in rows, `valid_time` (of the row, or what follows the table by its step), `company`, and
+    the forecast under the name of its channel.
     """
 
     task: Forecast
@@ -26,9 +26,9 @@ class PricePredictor(Predictor):
         data = self.data
         batch = self.batch(self.origins())
         index = batch["index"]
+        valid = self.valid_times(data.times, index, data.horizon)
         prices = data.in_units(self.task.point(self.run.predict(batch)), index)
         leads = np.arange(1, data.horizon + 1)
-        valid = _times_ahead(data.times, data.horizon)[index[:, None] + leads - 1]
         return long_table(
             {"init_time": data.times[index - 1]},
             {"lead": np.broadcast_to(leads, valid.shape), "valid_time": valid},
@@ -63,25 +63,6 @@ class ClassPredictor(Predictor):
         for number, name in enumerate(classes):
             table[f"probability_{name}"] = probabilities[:, number]
         return table
-
-
-def _times_ahead(times: np.ndarray, count: int) -> np.ndarray:
-    """Times of the rows and of as many behind them as asked for; NaT where no rule tells them."""
-    leads = np.arange(1, count + 1)
-    # More than a week, so that five days before a weekend are no rule.
-    last = times[-10:]
-    months = last.astype("datetime64[M]")
-    if _even(last):
-        ahead = last[-1] + leads * (last[-1] - last[-2])
-    elif _even(months) and len(set(last - months)) == 1:
-        ahead = months[-1] + leads * (months[-1] - months[-2]) + (last - months)[0]
-    else:
-        ahead = np.full(count, np.datetime64("NaT"))
-    return np.concatenate([times, ahead.astype(times.dtype)])
-
-
-def _even(times: np.ndarray) -> bool:
-    return len(times) > 2 and len(set(np.diff(times))) == 1
 
 
 def long_table(

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from small_fields import small_field
 
 from stpatch_jax.data.fields.writers import forecast_dataset, write_csv
@@ -36,14 +37,55 @@ def test_a_data_set_tells_when_and_where():
     )
 
 
+@pytest.mark.parametrize("freq", ["B", "MS", "ME", "QE", "YS"])
+def test_forecasts_beyond_the_end_keep_to_the_calendar(freq):
+    times = pd.date_range("2024-01-01", periods=43, freq=freq).to_numpy()
+    field = small_field((40, 3)).assign_coords(time=times[:40])
+    data = forecast_dataset(forecasts(field), field, index=INDEX)
+    assert data.lead_time.values.tolist() == [1, 2, 3]
+    for row, valid in zip(INDEX, data.valid_time.values, strict=True):
+        np.testing.assert_array_equal(valid, times[row : row + 3])
+
+
+@pytest.mark.parametrize("calendar", ["noleap", "360_day", "julian"])
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_forecasts_are_written_in_the_calendar_of_their_field(calendar, suffix, tmp_path):
+    pytest.importorskip("netCDF4" if suffix == ".nc" else "zarr")
+    told = {"calendar": calendar, "use_cftime": True}
+    times = xr.date_range("2000-02-01", periods=43, freq="D", **told).values
+    field = small_field((40, 3)).assign_coords(time=times[:40])
+    field.time.encoding = {"units": "days since 1850-01-01", "calendar": calendar}
+    data = forecast_dataset(forecasts(field), field, index=INDEX)
+    path = tmp_path / f"f{suffix}"
+    if suffix == ".nc":
+        data.to_netcdf(path)
+    else:
+        data.to_zarr(path, zarr_format=2)
+    with xr.open_dataset(path) as back:
+        assert back.valid_time.values[-1].tolist() == times[40:].tolist()
+        assert back.valid_time.encoding["units"] == "days since 1850-01-01"
+        assert back.init_time.encoding["calendar"] == calendar
+        assert back.init_time.encoding["dtype"] == np.int64
+        np.testing.assert_array_equal(back.lead_time, np.arange(1, 4) * np.timedelta64(1, "D"))
+
+
+def test_units_that_cannot_hold_what_follows_are_replaced(tmp_path):
+    pytest.importorskip("netCDF4")
+    field = small_field((40, 3))
+    field.time.encoding = {"units": "days since 1850-01-01", "dtype": np.dtype("f4")}
+    forecast_dataset(forecasts(field), field, index=INDEX).to_netcdf(tmp_path / "f.nc")
+    with xr.open_dataset(tmp_path / "f.nc") as back:
+        np.testing.assert_array_equal(back.valid_time[0], field.time[10:13])
+
+
 def test_uneven_dates_and_numbered_steps_have_leads_in_steps():
     field = small_field((40, 3))
-    days = pd.bdate_range("2024-01-01", periods=40).to_numpy()
-    uneven = field.assign_coords(time=days)
+    days = np.sort(np.random.default_rng(0).choice(900, 40, replace=False)).astype("M8[D]")
+    uneven = field.assign_coords(time=days.astype("M8[ns]"))
     data = forecast_dataset(forecasts(field, index=INDEX[:2]), uneven, index=INDEX[:2])
     assert data.lead_time.values.tolist() == [1, 2, 3]
     np.testing.assert_array_equal(data.valid_time[0], days[10:13])
-    with pytest.raises(InputError, match=r"must be evenly spaced .* got row 43 of 40"):
+    with pytest.raises(InputError, match="must be at least two rows of one step to date what"):
         forecast_dataset(forecasts(field), uneven, index=INDEX)
     numbered = field.assign_coords(time=np.arange(40) * 2)
     data = forecast_dataset(forecasts(field), numbered, index=INDEX)

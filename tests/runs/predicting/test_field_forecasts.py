@@ -16,6 +16,8 @@ import xarray as xr
 
 from stpatch_jax import cli
 from stpatch_jax.data import CleaningConfig, FieldConfig
+from stpatch_jax.data.times import time_text
+from stpatch_jax.errors import InputError
 from stpatch_jax.inference import fields
 from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
@@ -136,6 +138,56 @@ def test_one_forecast_of_what_follows_depends_on_its_context_alone(run, tmp_path
     table = pd.read_csv(tmp_path / "f.csv")
     assert list(table)[:3] == ["init_time", "lead_time", "valid_time"]
     np.testing.assert_allclose(table.t2m, one.t2m.values.ravel(), rtol=1e-6)
+
+
+AXES = {
+    "months": pd.date_range("2005-01-01", periods=ROWS + 3, freq="MS").values,
+    "working days": pd.bdate_range("2020-01-01", periods=ROWS + 3).values,
+    "a model's days": xr.date_range(
+        "2001-01-01", periods=ROWS + 3, calendar="360_day", use_cftime=True
+    ).values,
+    "year 3000": np.arange(ROWS + 3) + np.datetime64("3000-01-01T00", "us").astype("M8[h]"),
+}
+
+
+@pytest.fixture(scope="module", params=AXES)
+def dated(request, tmp_path_factory):
+    """A run on rows of some step, and the times of the rows and of what follows them."""
+    folder, times = tmp_path_factory.mktemp("dated"), AXES[request.param]
+    write_map(folder / "train.nc")
+    field = xr.open_dataset(folder / "train.nc").load()
+    field = field.assign_coords(time=times[:ROWS])
+    (folder / "train.nc").unlink()
+    field.to_netcdf(folder / "train.nc")
+    trained(folder, FieldConfig(context=CONTEXT, horizon=HORIZON), ForecastConfig())
+    return folder, times
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr", ".csv"])
+def test_what_follows_a_file_is_dated_by_its_own_step(dated, suffix, tmp_path):
+    folder, times = dated
+    target = tmp_path / f"f{suffix}"
+    predict(folder / "run", str(folder / "train.nc"), target, progress=False)
+    if suffix == ".csv":
+        found = list(dict.fromkeys(pd.read_csv(target).valid_time))
+        assert [text[:10] for text in found] == [time_text(at)[:10] for at in times[ROWS:]]
+        return
+    coder = xr.coders.CFDatetimeCoder(time_unit="us")
+    with xr.open_dataset(target, decode_times=coder) as back:
+        assert back.valid_time.values.ravel().tolist() == times[ROWS:].tolist()
+        assert back.init_time.values.tolist() == times[ROWS - 1 : ROWS].tolist()
+
+
+def test_rows_at_any_time_are_refused_before_anything_is_computed(run, tmp_path, monkeypatch):
+    folder, *_ = run
+    write_map(tmp_path / "new.nc", rows=20)
+    field = xr.open_dataset(tmp_path / "new.nc").load()
+    hours = np.where(np.arange(20) < 18, np.arange(20) * 60, np.arange(20) * 60 + 25)
+    times = np.datetime64("2024-01-01", "ns") + hours * np.timedelta64(1, "m")
+    field.assign_coords(time=times).to_netcdf(tmp_path / "uneven.nc")
+    monkeypatch.setattr(fields, "predict_field", None)
+    with pytest.raises(InputError, match="one step to date what follows, got rows at uneven times"):
+        predict(folder / "run", str(tmp_path / "uneven.nc"), tmp_path / "f.nc", progress=False)
 
 
 def test_mistakes_are_one_sentence(run, tmp_path, capsys):
