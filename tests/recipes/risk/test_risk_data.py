@@ -134,7 +134,7 @@ def test_the_report_tells_what_was_read(load):
     assert data.unit == "log return over 5 rows"
     assert load().unit == "log return over 1 row"
     splits = data.report["splits"]
-    assert splits["test"]["last_target"] == "2011-02-24T00:00:00"  # 419 days later
+    assert splits["test"]["last_target"] == "2011-02-24"  # 419 days later
     assert splits["validation"]["windows"] == len(data.source("validation")) == 58
     assert data.report["companies"] == 4
 
