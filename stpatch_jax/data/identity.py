@@ -52,7 +52,7 @@ class Axis:
         if dim not in values.coords:
             return cls(str(dim), size)
         if values[dim].dtype.kind not in "iuf":
-            return cls(str(dim), size, tuple(map(str, values[dim].to_numpy().tolist())))
+            return cls(str(dim), size, tuple(map(str, values[dim].values)))
         axis = cls.sampled(values, dim, most=size)
         return cls(str(dim), size) if axis.counted and not axis.unit else axis
 
@@ -471,7 +471,13 @@ class _Match:
             self.notes = kept
             wrong = [(axis, Axis.sampled(self.values, axis.name)) for axis in own]
             wrong = next(pair for pair in wrong if not self.same_points(*pair))
-            self.on_grid(False, *wrong)
+            mine, their = wrong
+            require(
+                mine.size > 1,
+                f"{self.name} must be at {mine.name} {mine}, as {self.like}, got {their}; choose "
+                "the position with select=, or give another file",
+            )
+            self.on_grid(False, mine, their)
             return
         back = [str(dim) for dim, way in zip(dims, ways, strict=True) if way == -1]
         self.notes += [f"The axis {dim} is turned round, as in {self.like}." for dim in back]

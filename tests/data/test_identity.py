@@ -270,7 +270,9 @@ def test_another_level_is_another_field():
     assert run.match(same, name="same.nc")[1] == (
         "The coordinate level is in Pa here and in hPa in the run.",
     )
-    with pytest.raises(InputError, match="level 500 hPa, got level 850 hPa;"):
+    with pytest.raises(
+        InputError, match="must be at level 500 hPa, as the run, got 850 hPa; choose the"
+    ):
         run.match(field.assign_coords(level=((), 850, {"units": "hPa"})), name="other.nc")
 
 

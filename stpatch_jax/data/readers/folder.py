@@ -56,7 +56,7 @@ def follow(fields: Mapping[str, xr.DataArray]) -> xr.DataArray:
         ]
     coords = {name: coord.variable for name, coord in field.coords.items() if name != "time"}
     whole = FollowingFields(pieces).field(
-        field.dims, {**coords, "time": ("time", times, field.time.attrs)}
+        list(map(str, field.dims)), {**coords, "time": ("time", times, field.time.attrs)}
     )
     whole.attrs, whole.encoding = {**field.attrs, "notes": ()}, dict(field.encoding)
     for note, names in told.items():

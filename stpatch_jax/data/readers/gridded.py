@@ -70,12 +70,12 @@ def open_gridded(
         InputError: If the file is missing or damaged, its library is not installed, a variable is
             unknown, variables differ in their dims, or times repeat or mix calendars.
     """
+    files = _files(path)
     library, install = _LIBRARIES[kind]
     require_library(library, purpose=f"reading {kind}", install=install)
     if kind == "netcdf" and Path(path).is_dir():
         told = {"variables": variables, "time": time, "select": select}
         return _open_folder(Path(path), kind=kind, missing_values=missing_values, **told)
-    files = _files(path)
     name = Path(str(path)).name
     opened = [_open(file, kind, missing_values) for file in files]
     chosen = [selected(data, select or {}, name=name, time=time) for data, _ in opened]
@@ -119,7 +119,7 @@ def _times(
 
 
 def _files(path: str | Path) -> list[str]:
-    """The files of a path: itself, or what a folder of netCDF files holds."""
+    """The path, which must exist."""
     if "://" in str(path):
         require_library("fsspec", purpose="reading from a URL", install="stpatch_jax[zarr]")
         return [str(path)]

@@ -46,7 +46,7 @@ def selected(
     for axis, value in select.items():
         at = _position(data, axis, value, name)
         notes.append(f"Of the axis {axis} ({_values(data, axis)}), {value} was chosen.")
-        data = data.isel({axis: at}, drop=True)
+        data = data.isel({axis: at})
     return data, notes
 
 
@@ -68,7 +68,7 @@ def without_lone_cells(
     for dim in lone if len(lone) < len(space) else lone[:-1]:
         at = f", at {_values(data, dim)}," if dim in data.coords else ""
         notes.append(f"The axis {dim} of length 1{at} was dropped.")
-        data = data.isel({dim: 0}, drop=True)
+        data = data.isel({dim: 0})
     return data, notes
 
 

@@ -115,6 +115,16 @@ def test_a_file_of_another_kind_is_named_with_both_sides(kind, tmp_path):
             open_field(tmp_path)
 
 
+def test_files_of_another_level_are_told(tmp_path):
+    def at(level: float, number: int) -> xr.Dataset:
+        level_ = {"level": ("level", [level], {"units": "hPa", "positive": "down"})}
+        return day(number).expand_dims("level").assign_coords(level_)
+
+    write(tmp_path, a=at(500.0, 0), b=at(500.0, 1), c=at(850.0, 2))
+    with pytest.raises(InputError, match=r"c.nc must be at level 500 hPa, as a.nc, got 850 hPa;"):
+        open_field(tmp_path)
+
+
 def test_a_file_without_a_unit_is_told_once(tmp_path):
     write(tmp_path, a=day(), b=in_unit(""), c=in_unit("").assign_coords(time=day(2).time))
     note = "In b.nc, c.nc: t2m tells no unit here; it is taken to be in K, as a.nc."
