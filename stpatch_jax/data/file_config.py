@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import xarray as xr
 
 from stpatch_jax.data.readers import open_field
+from stpatch_jax.data.sampling.spacing import GapRule, spaced
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class FileConfig(TableConfig):
         columns: What the columns of a wide table are: series of one channel, or the channels of
             one series.
         period: Length of the periods in which events are counted, e.g. 7D.
+        gaps: What becomes of rows that a file leaves out: no window crosses them (split), or they
+            are put in as missing values (insert), which suits many short outages.
     """
 
     format: str | None = None
@@ -62,10 +65,11 @@ class FileConfig(TableConfig):
     select: Mapping[str, float | str] = field(default_factory=dict)
     columns: Literal["series", "channels"] | None = None
     period: str | None = None
+    gaps: GapRule = "split"
 
     reading: ClassVar = (
         *TableConfig.reading,
-        *("format", "dims", "coords", "select", "columns", "period"),
+        *("format", "dims", "coords", "select", "columns", "period", "gaps"),
     )
 
     def open(self, path: str | Path) -> xr.DataArray:
@@ -74,4 +78,7 @@ class FileConfig(TableConfig):
         Raises:
             InputError: See `open_field`.
         """
-        return open_field(path, **self.told())
+        settings = self.told()
+        inserted = settings.pop("gaps") == "insert"
+        field = open_field(path, **settings)
+        return spaced(field, "insert", name=str(path)) if inserted else field

@@ -72,8 +72,6 @@ class FieldConfig(FileConfig, DataConfig):
         train_share: Share of the rows in the training span.
         test_share: Share of the rows in the test span.
         most_rows: Only the first so many rows of the file are used; None uses all.
-        gaps: What becomes of rows that a file leaves out: no window crosses them (`split`), or they
-            are put in as missing values (`insert`), which suits many short outages.
         cleaning: How values are cleaned and scaled, fitted to the training span.
         calendar: Calendar features that become input channels, see `calendar_features`.
         mask_channel: Whether the inputs tell where a value was known.
@@ -95,7 +93,6 @@ class FieldConfig(FileConfig, DataConfig):
     train_share: float = 0.7
     test_share: float = 0.2
     most_rows: int | None = None
-    gaps: GapRule = "split"
     cleaning: CleaningConfig = field(default_factory=lambda: CleaningConfig(per="cell"))
     calendar: tuple[CalendarFeature, ...] = ()
     mask_channel: bool = False
