@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.libraries import require_library
-from stpatch_jax.data.readers.classic import check_length
 from stpatch_jax.data.readers.conventions import (
     add_note,
     sorted_by_time,
@@ -22,6 +21,7 @@ from stpatch_jax.data.readers.decoding import decode_values, zero_fills
 from stpatch_jax.data.readers.folder import files_inside, follow
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.lazy import StackedVariables
+from stpatch_jax.data.readers.lengths import check_length
 from stpatch_jax.data.readers.selecting import check_space, selected, without_lone_cells
 from stpatch_jax.errors import InputError, listed
 
@@ -148,8 +148,8 @@ def _open(
     file: str, kind: str, missing: Sequence[float] = ()
 ) -> tuple[xr.Dataset, dict[str, list[str]]]:
     """A file with values and times decoded, lazily, and sentences on its variables by name."""
-    if kind == "netcdf":
-        check_length(file)
+    if kind != "zarr":
+        check_length(file, kind)
     engine = {"netcdf": "netcdf4", "zarr": "zarr", "grib": "cfgrib"}[kind]
     # cfgrib would write an index file beside the data.
     extra: dict[str, Any] = {"backend_kwargs": {"indexpath": ""}} if kind == "grib" else {}

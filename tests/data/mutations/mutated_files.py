@@ -109,6 +109,23 @@ def write_zarr(path: Path, dice: random.Random, *, version: int) -> None:
     )
 
 
+def write_grib(path: Path, dice: random.Random) -> None:
+    import xarray as xr
+    from cfgrib.xarray_to_grib import canonical_dataarray_to_grib
+
+    coords = {
+        "time": pd.date_range("2021-03-01", periods=6, freq="h").as_unit("ns"),
+        "latitude": np.linspace(60, 50, 4),
+        "longitude": np.linspace(0, 20, 5),
+    }
+    values = np.linspace(270, 290, 120, dtype=np.float32).reshape(6, 4, 5)
+    names: dict[str, Any] = {"GRIB_shortName": "2t", "GRIB_typeOfLevel": "surface"}
+    names["GRIB_edition"] = dice.choice((1, 2))
+    with path.open("wb") as file:
+        field = xr.DataArray(values, coords, tuple(coords), name="2t", attrs=names)
+        canonical_dataarray_to_grib(field, file)
+
+
 def _table(dice: random.Random, *, long: bool) -> pd.DataFrame:
     dates = pd.date_range("2021-01-01", periods=30, freq=dice.choice(("h", "D", "MS")))
     values = np.arange(30.0).round(3)
@@ -237,6 +254,7 @@ KINDS = {
     "netcdf4": Kind((".nc",), partial(write_netcdf, format="NETCDF4"), mutated_bytes, read_field),
     "zarr2": Kind((".zarr",), partial(write_zarr, version=2), None, read_field),
     "zarr3": Kind((".zarr",), partial(write_zarr, version=3), None, read_field),
+    "grib": Kind((".grib",), write_grib, mutated_bytes, read_field),
     "csv": Kind((".csv",), write_csv, mutated_text, read_field),
     "parquet": Kind((".parquet",), write_parquet, mutated_bytes, read_field),
     "events": Kind((".csv",), write_events, mutated_text, read_purchases),

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from mutated_files import KINDS
 
+LIBRARIES = {"video": ["av"], "grib": ["cfgrib"], "parquet": ["pyarrow"], "netcdf3": ["netCDF4"]}
+LIBRARIES |= {"netcdf4": ["netCDF4"], "zarr2": ["zarr"], "zarr3": ["zarr"]}
 SCRIPT = Path(__file__).with_name("mutated_files.py")
 
 
@@ -33,8 +35,8 @@ def outcomes(kind, count, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_gives_values_or_one_sentence(kind, tmp_path, request):
-    if kind == "video":
-        pytest.importorskip("av")
+    for library in LIBRARIES.get(kind, ()):
+        pytest.importorskip(library)
     count = 2000 if request.config.getoption("--many") else 200
     done = outcomes(kind, count, tmp_path)
     failed = [f"file {number}: {said}" for number, what, said in done if what == "failed"]
