@@ -3,12 +3,14 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import read_cells
 from stpatch_jax.errors import InputError, listed
 
@@ -18,6 +20,8 @@ _WORDS = {
     "date": ("date", "datetime", "time", "timestamp", "day"),
     "amount": ("amount", "dollarvalue", "dollars", "value", "price", "sales", "spend"),
 }
+# A date so far from all others is no pause, where there are so many.
+_APART, _MANY = pd.Timedelta("90D"), 20
 _ARGUMENTS = {"customer": "series", "date": "time", "amount": "variables"}
 
 
@@ -31,13 +35,15 @@ def read_events(
     variables: Sequence[str] | None = None,
     start: str | None = None,
     allow_missing_amounts: bool = False,
+    missing_values: Sequence[float] = (),
     encoding: str | None = None,
 ) -> xr.DataArray:
     """Reads a table of events (customer, date, amount) as counts and sums for each period.
 
     A period holds its first moment and not its last one. Every row is one event, equal rows too;
-    empty rows are none. The last period may have begun only. Columns without a name given are found
-    by words such as customer, user_id; date, time, day; amount, dollar_value, price.
+    empty rows are none, and neither are those of an amount below 0, which are refunds. The last
+    period may have begun only. Columns without a name given are found by words such as customer,
+    user_id; date, time, day; amount, dollar_value, price.
 
     Args:
         path: A text table, see `read_cells`.
@@ -49,17 +55,19 @@ def read_events(
         variables: The one column of the amount.
         start: First day of the first period; by default the day of the first event.
         allow_missing_amounts: Whether an event may lack its amount; the sum of its period is NaN.
+        missing_values: Numbers that stand for an amount that is missing.
         encoding: How the characters are stored, see `open_text`.
 
     Returns:
-        Field [time, customer, channel] of the channels count and amount, float64, with the first
-        moment of each period as `time` and the date of each customer's first event as
-        `first_event` (customer). Customers are sorted by name.
+        Field [time, customer, channel] of the channels count and amount, and refund (what was paid
+        back, above 0) where there are any, float64, with the first moment of each period as `time`
+        and the date of each customer's first event as `first_event` (customer). Customers are
+        sorted by name.
 
     Raises:
         InputError: If the file is missing or unreadable, a column is missing, a row has an empty
-            or wrong cell (its line is told), the period is unknown, or an event lies before
-            `start`.
+            or wrong cell (its line is told), a few dates lie far from all others, the period is
+            unknown, or an event lies before `start`.
     """
     amount = [variables] if isinstance(variables, str) else list(variables or [])
     if len(amount) > 1:
@@ -75,6 +83,7 @@ def read_events(
     cells = read_cells(Path(path), words, kind="event table", header=header, encoding=encoding)
     at = _columns(cells.header, given, cells.name)
     amounts = cells.numbers(at["amount"])
+    amounts = np.where(np.isin(amounts, missing_values), np.nan, amounts)
     empty = np.isnan(amounts)
     for column in (at["customer"], at["date"]):
         empty &= ~cells.present(column)
@@ -89,23 +98,53 @@ def read_events(
             f"{cells.line(filled[missing.argmax()])}; fill it in or remove the line"
         )
     dates = cells.dates(at["date"], filled)
+    _check_dates(dates, cells)
     names = cells.names(at["customer"], filled, noun="customer")
     starts, where = _periods(dates, period, start)
     customers, customer_at = np.unique(names.to_numpy(str), return_inverse=True)
     shape = (len(starts), len(customers))
-    cell = np.ravel_multi_index((where, customer_at), shape)
-    sums = [np.bincount(cell, by, shape[0] * shape[1]) for by in (None, amounts[filled])]
-    values = np.stack([np.reshape(by, shape) for by in sums], axis=-1, dtype=np.float64)
-    first = np.full(shape[1], dates.to_numpy().max())
-    np.minimum.at(first, customer_at, dates.to_numpy())
+    cell, paid = np.ravel_multi_index((where, customer_at), shape), amounts[filled]
+    back = paid < 0
+    sums = {"count": (~back, None), "amount": (~back, paid), "refund": (back, -paid)}
+    channels = list(sums) if back.any() else ["count", "amount"]
+    values = np.empty((*shape, len(channels)))
+    for number, (rows, by) in enumerate(sums[name] for name in channels):
+        weights = None if by is None else by[rows]
+        values[..., number] = np.bincount(cell[rows], weights, shape[0] * shape[1]).reshape(shape)
+    firsts: Any = pd.Series(dates.to_numpy()[~back]).groupby(customer_at[~back]).min()
+    first = firsts.reindex(range(shape[1]))
     coords = {
         "time": starts,
         "customer": customers,
-        "channel": ["count", "amount"],
-        "first_event": ("customer", first),
+        "channel": channels,
+        "first_event": ("customer", first.to_numpy("datetime64[ns]")),
     }
     field = xr.DataArray(values, dims=("time", "customer", "channel"), coords=coords)
-    return field.assign_attrs(source=str(path), period=period)
+    field = field.assign_attrs(source=str(path), period=period)
+    rows = pd.DataFrame({"customer": customer_at, "date": dates.to_numpy(), "amount": paid})
+    same = int(rows.duplicated().sum())
+    for told, count in (
+        ("rows are the same as another one; each of them counts.", same),
+        ("amounts are below 0: these are refunds, and no events.", int(back.sum())),
+    ):
+        field = add_note(field, f"{count:,} {told}") if count else field
+    return field
+
+
+def _check_dates(dates: pd.Series, cells: Cells) -> None:
+    """Refuses a date that lies further from all others than most of these from each other."""
+    order = dates.sort_values()
+    low, high = order.iloc[[len(order) // 20, -1 - len(order) // 20]]
+    lonely = order.diff() > max(high - low, _APART)
+    stray: Any = order[
+        (lonely & (order > high)) | (lonely.shift(-1, fill_value=False) & (order < low))
+    ]
+    if len(order) >= _MANY and len(stray):
+        raise InputError(
+            f"the dates of {cells.name} must lie together, got {order.iloc[0]:%Y-%m-%d} to "
+            f"{order.iloc[-1]:%Y-%m-%d}, of which {stray.iloc[0]:%Y-%m-%d} in line "
+            f"{cells.line(stray.index[0])} is far from all others; correct it or remove the line"
+        )
 
 
 def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> dict[str, int]:

@@ -50,11 +50,12 @@ def numbered(
     numbers = np.asarray([known.get(word or "", -1) for word in words], np.int32)[where]
     if (numbers < 0).any():
         at = int((numbers < 0).argmax())
+        declared = "declare it with classes= if it is one, else leave that item out"
         place = f"item {at}" if first_line is None else f"line {at + first_line}"
         raise InputError(
             f"every label of {name} must be one of the classes {listed(names)}, got "
-            f"{shortened(values[at], most=40) or 'none'} for {place}; declare it with classes= "
-            "if it is one, else leave that item out"
+            f"{shortened(values[at], most=40) or 'none'} for {place}; "
+            f"{declared if words[where[at]] else 'give that item a class or leave it out'}"
         )
     return numbers, names
 

@@ -19,6 +19,7 @@ from stpatch_jax.data import (
     chosen_split,
 )
 from stpatch_jax.data.readers import read_as_told, read_events
+from stpatch_jax.data.readers.conventions import notes_of
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchase_features
 
@@ -34,13 +35,15 @@ class CustomersConfig(TableConfig, DataConfig):
     weeks before it (the calibration) are all that is known. Nothing of the test span is trained on:
     training examples are cut inside the calibration, so that weeks known and weeks forecast are in
     the same proportion as at the real cut, `C^2 / (C + horizon)` weeks known of `C`, and a tenth
-    earlier and later. Features and targets are relative to the span forecast, so what is learned
-    over few weeks holds over many. Customers are split at random into training and validation.
+    earlier and later; where a tenth is longer than what follows, at the last three spans of that
+    length. Features and targets are relative to the span forecast, so what is learned over few
+    weeks holds over many. Customers are split at random into training and validation.
 
     The customer is the series of an event, its amount the one variable; see `read_events`.
 
-    An amount that is missing, or not above 0, is left out of a customer's mean, in which amounts
-    above the quantile `clip` of those of the calibration count as much as it.
+    An amount that is missing or 0 is left out of a customer's mean, in which amounts above the
+    quantile `clip` of those of the calibration count as much as it. An amount below 0 is no
+    purchase but a refund, which takes back the money of one from its day on.
 
     Attributes:
         horizon: Number of weeks to forecast.
@@ -81,18 +84,19 @@ class CustomersConfig(TableConfig, DataConfig):
         """
         days = events.sizes["time"]
         known = days - DAYS * self.horizon
-        middle = known**2 / max(days, 1)
-        cuts = [round(middle * share) for share in _CUTS]
+        dates = [str(day)[:10] for day in events.time.values]
+        spans = _spans(known, days)
         require(
-            known > 0 and cuts[0] >= DAYS and cuts[-1] <= known - DAYS,
+            known > 0 and spans[0][0] >= DAYS,
             f"{self.path} must have weeks to learn from before the {self.horizon} that are "
-            f"forecast, got {days / DAYS:.1f} in all; use a shorter data.horizon",
+            f"forecast, got {days / DAYS:.1f} in all, from {dates[0]} to {dates[-1]}; use a "
+            "shorter data.horizon or a longer table",
         )
         history = PurchaseHistory.of(events, known=known, clip=self.clip)
         held = np.random.default_rng(self.seed).random(history.customers) < self.validation_share
         parts: dict[str, list[Examples]] = {"train": [], "validation": []}
-        for cut in cuts:
-            at_cut = examples(history, cut, known)
+        for cut, stop in spans:
+            at_cut = examples(history, cut, stop)
             for name, members in (("train", ~held), ("validation", held)):
                 parts[name].append(at_cut.of(members[at_cut.customer]))
         splits = {name: Examples.joined(part) for name, part in parts.items()}
@@ -103,12 +107,12 @@ class CustomersConfig(TableConfig, DataConfig):
                 f"the {name} split of {self.path} must have a customer, got none; use more "
                 "customers or another data.validation_share",
             )
-        dates = [str(day)[:10] for day in events.time.values]
-        first = {"train": cuts[0], "validation": cuts[0], "test": known}
+        first = {"train": spans[0][0], "validation": spans[0][0], "test": known}
         report = {
             "source": self.path,
             **history.report,
-            "training_cuts": [dates[cut] for cut in cuts],
+            "notes": list(notes_of(events)),
+            "training_cuts": [dates[cut] for cut, _ in spans],
             "splits": {
                 name: {
                     "examples": len(splits[name].customer),
@@ -127,6 +131,16 @@ class CustomersConfig(TableConfig, DataConfig):
             scaling=scaling_of(splits["train"].features),
             report=report,
         )
+
+
+def _spans(known: int, days: int) -> list[tuple[int, int]]:
+    """First days of what is not known and behind what is forecast, of the training examples."""
+    middle = known**2 / days
+    cuts = [round(middle * share) for share in _CUTS]
+    if cuts[-1] <= known - DAYS:
+        return [(cut, known) for cut in cuts]
+    span = max(round(known - middle), 1)
+    return [(known - n * span, known - (n - 1) * span) for n in (3, 2, 1)]
 
 
 @dataclass(frozen=True, eq=False)

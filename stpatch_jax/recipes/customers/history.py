@@ -11,6 +11,8 @@ DAYS = 7
 # are added: what is known of a customer who came yesterday weighs little.
 _PRIOR_TIME = 0.1
 _PRIOR_PURCHASES = 0.5
+# Sums of money are equal up to rounding.
+_CENT = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,63 @@ class PurchaseSummary:
 
 
 @dataclass(frozen=True, eq=False)
+class Refunds:
+    """Money that was paid back for purchases, which stay purchases.
+
+    Attributes:
+        purchase: Number of the purchase [refund].
+        day: Number of the day of the refund [refund].
+        money: What was paid back of it [refund].
+        report: How many days of a customer have refunds, and how many more than was paid.
+    """
+
+    purchase: np.ndarray
+    day: np.ndarray
+    money: np.ndarray
+    report: dict[str, int]
+
+    @classmethod
+    def of(
+        cls, events: xr.DataArray, day: np.ndarray, customer: np.ndarray, paid: np.ndarray
+    ) -> "Refunds":
+        """Finds the purchases [purchase] that the channel refund of events pays back.
+
+        A refund is of the latest purchase of its amount, else of the latest purchases so far.
+        """
+        if "refund" not in events.channel:
+            none = np.zeros(0, np.int64)
+            return cls(none, none, np.zeros(0), {})
+        back = events.sel(channel="refund").values
+        kept = np.nan_to_num(paid)
+        own = {of: np.flatnonzero(customer == of) for of in np.unique(np.nonzero(back)[1])}
+        found, unmatched = [], 0
+        for on, of in zip(*np.nonzero(back), strict=True):
+            left = back[on, of]
+            before = own[of][day[own[of]] <= on][::-1]
+            equal = before[np.abs(kept[before] - left) < _CENT]
+            for purchase in equal[:1] if len(equal) else before:
+                money = min(left, kept[purchase])
+                found.append((purchase, on, money))
+                kept[purchase] -= money
+                left -= money
+                if left < _CENT:
+                    break
+            unmatched += bool(left >= _CENT)
+        purchase, days, money = np.asarray(found).reshape(-1, 3).T
+        report = {"refunds": int((back > 0).sum()), "refunds_unmatched": unmatched}
+        return cls(purchase.astype(np.int64), days.astype(np.int64), money, report)
+
+    def kept(self, paid: np.ndarray, stop: int) -> np.ndarray:
+        """What was paid [purchase] and not paid back before a day; NaN where nothing is left."""
+        if not len(self.day):
+            return paid
+        known = self.day < stop
+        kept = paid.copy()
+        np.subtract.at(kept, self.purchase[known], self.money[known])
+        return np.where(kept < _CENT, np.nan, kept)
+
+
+@dataclass(frozen=True, eq=False)
 class PurchaseHistory:
     """Every day on which a customer bought, in order of time.
 
@@ -44,6 +103,7 @@ class PurchaseHistory:
         day: Number of the day [purchase].
         customer: Number of the customer [purchase].
         paid: Money spent, NaN where it is not known [purchase].
+        refunds: What was paid back of it.
         limit: What amounts are clipped at where a customer's mean is taken.
         report: What was read, clipped and left out; JSON-able.
     """
@@ -51,6 +111,7 @@ class PurchaseHistory:
     day: np.ndarray
     customer: np.ndarray
     paid: np.ndarray
+    refunds: "Refunds"
     limit: float
     customers: int
     report: dict[str, Any]
@@ -67,6 +128,7 @@ class PurchaseHistory:
         paid = np.where(paid > 0, paid, np.nan)
         before = paid[(day < known) & np.isfinite(paid)]
         limit = float(np.quantile(before, clip)) if before.size else 0.0
+        refunds = Refunds.of(events, day, customer, paid)
         report = {
             "events": int(count.sum()),
             "purchases": len(day),
@@ -74,14 +136,15 @@ class PurchaseHistory:
             "amounts_missing": int(np.isnan(paid).sum()),
             "amounts_clipped": int((paid > limit).sum()),
             "amount_limit": limit,
+            **refunds.report,
         }
-        return cls(day, customer, paid, limit, events.sizes["customer"], report)
+        return cls(day, customer, paid, refunds, limit, events.sizes["customer"], report)
 
     def summary(self, start: int, stop: int) -> PurchaseSummary:
-        """The purchases from the day `start` to before the day `stop`."""
+        """The purchases from the day `start` to before the day `stop`, as known on that day."""
         chosen = (self.day >= start) & (self.day < stop)
         day, customer = self.day[chosen], self.customer[chosen]
-        paid = self.paid[chosen]
+        paid = self.refunds.kept(self.paid, stop)[chosen]
         first, last = np.full(self.customers, stop), np.full(self.customers, start)
         np.minimum.at(first, customer, day)
         np.maximum.at(last, customer, day)

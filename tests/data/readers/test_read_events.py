@@ -111,6 +111,40 @@ def test_a_bad_event_is_told_with_its_line(tmp_path, text, options, message):
         read(tmp_path, text, **options)
 
 
+def test_refunds_are_no_events_and_stand_apart(tmp_path):
+    field = read(tmp_path, HEADER + ROWS + "B,2020-01-02,-1.5\nC,2020-01-02,-9\n")
+    assert field.channel.values.tolist() == ["count", "amount", "refund"]
+    np.testing.assert_array_equal(field.sel(channel="count"), [[0, 2, 0], [1, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(field.sel(channel="amount"), [[0, 3, 0], [2, 0, 0], [0, 4, 0]])
+    np.testing.assert_array_equal(field.sel(channel="refund")[0], [0, 1.5, 9])
+    assert np.isnat(field.first_event.values).tolist() == [False, False, True]
+    assert field.attrs["notes"] == (
+        "1 rows are the same as another one; each of them counts.",
+        "2 amounts are below 0: these are refunds, and no events.",
+    )
+
+
+def test_a_number_may_stand_for_a_missing_amount(tmp_path):
+    text = HEADER + ROWS + "C,2020-01-01,-999\n"
+    field = read(tmp_path, text, missing_values=(-999,), allow_missing_amounts=True)
+    assert field.channel.values.tolist() == ["count", "amount"]
+    assert np.isnan(field.sel(customer="C", channel="amount").values[0])
+
+
+def test_a_wrong_year_is_told_with_its_line(tmp_path):
+    days = pd.date_range("2021-01-04", periods=60, freq="5D").strftime("%Y-%m-%d")
+    lines = [f"c{at % 7},{day},1" for at, day in enumerate(days)]
+    for at, wrong in ((0, "2199-01-01"), (30, "1970-01-01"), (60, "2031-03-01")):
+        text = HEADER + "\n".join([*lines[:at], f"c1,{wrong},1", *lines[at:]])
+        told = rf"lie together, got .* to .*, of which {wrong} in line {at + 2} is far"
+        with pytest.raises(InputError, match=told):
+            read(tmp_path, text)
+    # A pause of the shop is none, and neither is a table of few rows.
+    paused = [*days[:30], *(str(int(day[:4]) + 2) + day[4:] for day in days[30:])]
+    assert read(tmp_path, HEADER + "\n".join(f"c,{day},1" for day in paused)).sizes["time"] > 100
+    assert read(tmp_path, HEADER + "a,2021-01-04,1\nb,2023-01-04,1\n").sizes["time"] > 100
+
+
 def test_the_published_counts_come_out(data_dir):
     folder = data_dir / "customer"
     names = ("id", "customer", "date", "number", "dollars")

@@ -1,5 +1,7 @@
 """Purchases: against pandas, and without a look at the weeks that are forecast."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ def save(frame, folder):
 @given(
     day=arrays(np.int64, 25, elements=st.integers(0, 30)),
     customer=arrays(np.int64, 25, elements=st.integers(0, 3)),
-    amount=arrays(np.int64, 25, elements=st.integers(-1, 9)),
+    amount=arrays(np.int64, 25, elements=st.integers(0, 9)),
     start=st.integers(0, 10),
     stop=st.integers(11, 30),
 )
@@ -74,6 +76,64 @@ def test_summaries_are_those_of_pandas(tmp_path_factory, day, customer, amount, 
     ):
         np.testing.assert_allclose(values, wanted)
     np.testing.assert_array_equal(found.paid, found.amount)
+
+
+def history_of(rows, *, known=30):
+    """The purchases in rows (customer, day, amount)."""
+    frame = pd.DataFrame(rows, columns=["customer", "day", "amount"])
+    with tempfile.TemporaryDirectory() as folder:
+        frame["date"] = (DAY_ONE + pd.to_timedelta(frame.day, unit="D")).dt.strftime("%Y-%m-%d")
+        events = read_events(save(frame, Path(folder)), period="1D", allow_missing_amounts=True)
+    return PurchaseHistory.of(events, known=known, clip=1.0)
+
+
+ROWS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 20), st.integers(1, 4)), max_size=9)
+
+
+@settings(max_examples=15)
+@given(ROWS, ROWS, st.integers(1, 20), st.integers(21, 24))
+def test_refunds_are_no_purchases_and_take_back_what_was_paid(bought, returned, middle, stop):
+    every = [("a", 0, 1.0), ("b", 22, 1.0), *((of, day, 2.0 * paid) for of, day, paid in bought)]
+    back = [(of, day, -2.0 * paid) for of, day, paid in returned]
+    plain, found = history_of(every), history_of([*every, *back])
+    first = min((day for _, day, _ in back), default=24)
+    for start, end in ((0, middle), (0, stop), (middle, stop)):
+        of, without = found.summary(start, end), plain.summary(start, end)
+        np.testing.assert_array_equal(of.count, without.count)
+        for name in ("first", "last", "late"):
+            np.testing.assert_array_equal(getattr(of, name), getattr(without, name))
+        assert (of.paid >= 0).all()
+        assert (of.paid <= without.paid).all()
+        # What is paid back later is not known yet.
+        if end <= first:
+            np.testing.assert_array_equal(of.paid, without.paid)
+    for at, name in enumerate("ab"):
+        paid_back = -sum(paid for of, _, paid in back if of == name)
+        lost = (plain.summary(0, stop).paid - found.summary(0, stop).paid)[at]
+        assert lost <= paid_back
+        if not found.report.get("refunds_unmatched"):
+            assert lost == pytest.approx(paid_back)
+
+
+def test_a_refund_is_of_the_latest_purchase_of_its_amount():
+    rows = [("a", 0, 20.0), ("a", 5, 30.0), ("a", 9, 20.0), ("a", 14, 40.0)]
+    assert history_of([*rows, ("a", 16, -20.0)]).summary(0, 30).paid == [90]
+    # Of several, of a part of one, and of more than was ever paid.
+    for back, left in ((-20.0, [20, 30, 0, 40]), (-5, [20, 30, 20, 35]), (-45, [20, 30, 15, 0])):
+        found = history_of([*rows, ("a", 16, back)])
+        kept = [found.summary(day, 30).paid[0] for day in (0, 1, 6, 10, 15)]
+        np.testing.assert_allclose(-np.diff(kept), left)
+        assert found.report["refunds_unmatched"] == 0
+        assert found.summary(0, 16).paid == [110]
+        # Money that was paid back is not an amount that was paid.
+        assert found.summary(0, 30).priced == [sum(money > 0 for money in left)]
+    found = history_of([*rows, ("a", 16, -200.0)])
+    assert (found.summary(0, 30).paid, found.summary(0, 30).count) == ([0], [4])
+    assert found.report["refunds_unmatched"] == 1
+    # What was bought before the table begins.
+    found = history_of([("b", 0, 1.0), ("a", 1, -20.0), ("a", 3, 20.0)])
+    assert found.summary(0, 30).paid.tolist() == [20, 1]
+    assert found.report["refunds"] == found.report["refunds_unmatched"] == 1
 
 
 def test_features_and_rate_by_hand(tmp_path):
@@ -147,9 +207,30 @@ def test_missing_and_wild_amounts_do_not_move_a_mean(tmp_path):
     assert found.splits["test"].scale.max() < 1e4
 
 
+@pytest.mark.parametrize("horizon", [1, 2, 4, 5, 6, 13, 26])
+def test_a_year_is_enough_for_any_horizon_of_less_than_half_of_it(tmp_path, horizon):
+    path, _ = table(tmp_path, days=371)
+    found = CustomersConfig(path, horizon=horizon, validation_share=0.3).load()
+    known = 371 - 7 * horizon
+    cuts = [(pd.Timestamp(cut) - DAY_ONE).days for cut in found.report["training_cuts"]]
+    assert cuts == sorted(cuts)
+    assert cuts[0] >= 7
+    assert cuts[-1] < known
+    # Spans known and forecast are in about the same proportion as at the real cut.
+    proportions = found.splits["train"].span
+    real = 7 * horizon / known
+    assert np.isfinite(found.splits["train"].features).all()
+    assert 0.5 * real < proportions.mean() < 1.5 * real
+    # Nothing that is trained on is of the weeks to forecast.
+    assert found.report["splits"]["train"]["last_target"] == str(
+        (DAY_ONE + pd.Timedelta(days=known - 1)).date()
+    )
+
+
 def test_a_short_table_is_refused(tmp_path):
     path, _ = table(tmp_path)
-    with pytest.raises(InputError, match=r"weeks to learn from before the 39"):
+    told = "before the 39 that are forecast, got 20.0 in all, from 2020-01-01 to 2020-05-19; use a"
+    with pytest.raises(InputError, match=told):
         CustomersConfig(path).load()
     with pytest.raises(InputError, match=r"data\.horizon must be a whole number >= 1"):
         CustomersConfig(path, horizon=0)
