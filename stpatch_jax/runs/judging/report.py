@@ -27,11 +27,13 @@ def _rows(data: Mapping[str, Any]) -> list[str]:
     splits = data.get("splits", {})
     if splits and all("first_target" in span for span in splits.values()):
         step = f", every {data['step']}" if data.get("step") else ""
-        lines += ["", f"## Rows{step}", "", "| split | first target | last target | windows |"]
+        lines += ["", f"## Rows{step}", "", "| split | first target | last target | examples |"]
         lines += ["|:--|:--|:--|--:|"]
         for name, span in splits.items():
             dates = f"{span['first_target']} | {span['last_target']}"
-            lines.append(f"| {name} | {dates} | {span['windows']:,} |")
+            # Customers are examples that are no windows.
+            count = span.get("windows", span.get("examples"))
+            lines.append(f"| {name} | {dates} | {count:,} |")
     if gaps := data.get("gaps"):
         lines += ["", f"{len(gaps)} gap{'s' * (len(gaps) > 1)}, which no window crosses:", ""]
         lines += [f"- gap: {gap_text(gap)}" for gap in gaps]
