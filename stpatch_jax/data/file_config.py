@@ -21,7 +21,7 @@ class TableConfig:
         variables: Names of the variables, arrays or columns to read; everything that fits by
             default.
         time: Name of the time dim of a gridded file or of the time column of a table.
-        series: Name of the column of a table that names the series of a row.
+        series: Names of the columns of a table that name the series of a row.
         encoding: How the characters of a text are stored, e.g. latin-1; UTF-8 by default.
         missing_values: Numbers that stand for a missing value, e.g. -999.
         header: Names of the columns of a table without a header; empty for one with it.
@@ -29,7 +29,7 @@ class TableConfig:
 
     variables: tuple[str, ...] | None = None
     time: str | None = None
-    series: str | None = None
+    series: tuple[str, ...] = ()
     encoding: str | None = None
     missing_values: tuple[float, ...] = ()
     header: tuple[str, ...] = ()
@@ -39,6 +39,8 @@ class TableConfig:
     def told(self) -> dict[str, Any]:
         """The settings that are given, by name: the arguments of the reader."""
         settings = {name: getattr(self, name) for name in self.reading}
+        if len(self.series) == 1:  # Some readers know one column alone.
+            settings["series"] = self.series[0]
         return {name: value for name, value in settings.items() if value}
 
 

@@ -208,7 +208,7 @@ def require_same_data(run: RunDirectory, data: Data) -> None:
             raise InputError(
                 f"the data of the run in {run.path} must be what it was trained on, got "
                 f"{changed or f'another {split} split'}; give the data as they were, or choose "
-                "another --workdir"
+                "another workdir="
             )
 
 

@@ -146,7 +146,7 @@ class Advice:
     """What to do about a checkpoint that cannot be used: the ends of the sentences that say so."""
 
     damaged: str = "delete that folder to go on from the checkpoint before it"
-    foreign: str = "use the configuration of the run or another --workdir"
+    foreign: str = "use the configuration of the run or another workdir="
 
 
 RUN = Advice()

@@ -3,30 +3,34 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
-from stpatch_jax.data import FieldConfig, FileConfig
+from stpatch_jax.data import FieldConfig, FileConfig, PanelConfig
 from stpatch_jax.data.fields.describing import describe_patches, patch_summary
 from stpatch_jax.data.readers.conventions import add_note, notes_of
 from stpatch_jax.errors import InputError
 from stpatch_jax.patches import WindowSpec
+from stpatch_jax.recipes.risk.data import RiskConfig
 from stpatch_jax.runs.values import from_values, to_values
 
 
 def test_settings_that_are_given_are_told_to_the_reader(tmp_path):
     (tmp_path / "a.csv").write_text("when,who,load\n2024-01-01,a,1\n2024-01-02,a,2\n")
-    config = FileConfig(time="when", series="who")
+    config = FileConfig(time="when", series=("who",))
     assert config.told() == {"time": "when", "series": "who"}
     assert config.open(tmp_path / "a.csv").sizes == {"time": 2, "series": 1, "channel": 1}
-    problem = FieldConfig(str(tmp_path / "a.csv"), time="when", series="who", context=1, horizon=1)
+    problem = FieldConfig(
+        str(tmp_path / "a.csv"), time="when", series=("who",), context=1, horizon=1
+    )
     assert problem.told() == config.told()
 
 
 def test_a_setting_that_a_reader_does_not_know_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 2)))
     with pytest.raises(InputError, match="series"):
-        FileConfig(series="who", dims=("time", "x")).open(tmp_path / "a.npy")
+        FileConfig(series=("who",), dims=("time", "x")).open(tmp_path / "a.npy")
 
 
 def test_settings_go_to_json_and_back():
@@ -54,3 +58,33 @@ def test_notes_are_kept_and_told():
 
 def test_an_attribute_of_a_file_that_is_called_notes_is_none():
     assert notes_of(xr.DataArray(0, attrs={"notes": "made by hand"})) == ()
+
+
+def prices(path, header=True):
+    """A long table of two companies whose columns are called as nobody guesses."""
+    days = pd.date_range("2020-01-01", periods=600).strftime("%Y-%m-%d")
+    rows = [
+        f"{day};{who};{10 + at % 7 + number};-9"
+        for at, day in enumerate(days)
+        for number, who in enumerate(("A", "B"))
+    ]
+    path.write_text("\n".join([*(["wann;wer;preis;rest"] if header else []), *rows]))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", [PanelConfig, RiskConfig])
+def test_price_tables_are_told_what_their_columns_are(tmp_path, kind):
+    told = {"time": "wann", "series": ("wer",), "variables": ("preis",)}
+    data = kind(prices(tmp_path / "a.csv"), **told).load()
+    assert list(data.companies) == ["A", "B"]
+    without = prices(tmp_path / "b.csv", header=False)
+    named = {"header": ("wann", "wer", "preis", "rest"), **told}
+    assert list(kind(without, **named).load().times) == list(data.times)
+
+
+def test_a_table_may_have_no_header_and_marks_for_what_is_missing(tmp_path):
+    (tmp_path / "a.csv").write_text("2024-01-01,1,-99\n2024-01-02,-99,2\n2024-01-03,3,4\n")
+    config = FileConfig(header=("date", "a", "b"), missing_values=(-99,))
+    np.testing.assert_array_equal(
+        config.open(tmp_path / "a.csv").values[..., 0], [[1, np.nan], [np.nan, 2], [3, 4]]
+    )

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from stpatch_jax.data.file_config import TableConfig
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
 from stpatch_jax.data.prices.tables import VOLUME, PriceTable, read_price_table
@@ -19,6 +20,7 @@ from stpatch_jax.data.protocols import (
     checked_rows,
     chosen_split,
 )
+from stpatch_jax.data.readers import read_as_told
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.sampling.spacing import gaps_report, warn_of_gaps
 from stpatch_jax.data.sampling.splits import (
@@ -37,7 +39,7 @@ _DEFAULT_CHANNEL = "adjusted_close"
 
 
 @dataclass(frozen=True)
-class PanelConfig(DataConfig):
+class PanelConfig(TableConfig, DataConfig):
     """A forecast problem on a panel of prices.
 
     Attributes:
@@ -84,7 +86,10 @@ class PanelConfig(DataConfig):
             InputError: If the table cannot be used: see `read_price_table`; no such channel, no
                 company with enough training rows, or too few rows.
         """
-        return _build(self, read_price_table(None if self.path is None else self.file()))
+        return _build(self, self._table(None if self.path is None else self.file()))
+
+    def _table(self, path: str | None) -> PriceTable:
+        return read_as_told(read_price_table, path, self.told(), kind="price tables")
 
     def restore(self, path: str, state: Mapping[str, Any]) -> "PanelData":
         """Reads another table for a model of this problem, see `DataConfig.restore`.
@@ -96,7 +101,7 @@ class PanelConfig(DataConfig):
             InputError: If the table cannot be read, lacks a channel or a company, or has another
                 step.
         """
-        table = read_price_table(path)
+        table = self._table(path)
         identity = FieldIdentity.of_state(state)
         field, notes = identity.match(table.field, name=path)
         table.report["notes"] = [*table.report.get("notes", ()), *notes]

@@ -1,6 +1,7 @@
 """Price tables on disk, read into one field of (time, company, channel)."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,16 @@ class PriceTable:
     report: dict[str, Any]
 
 
-def read_price_table(path: str | Path | None) -> PriceTable:
+def read_price_table(
+    path: str | Path | None,
+    *,
+    variables: Sequence[str] | None = None,
+    time: str | None = None,
+    series: str | Sequence[str] | None = None,
+    encoding: str | None = None,
+    missing_values: Sequence[float] = (),
+    header: Sequence[str] | None = None,
+) -> PriceTable:
     """Reads a table of prices from a text, Parquet or Arrow file, see `read_panel`.
 
     A *long* table has the columns date, ticker, open, high, low, close, adjusted close and volume
@@ -61,6 +71,13 @@ def read_price_table(path: str | Path | None) -> PriceTable:
     Args:
         path: The file, or None for the monthly prices of ten names from 1990 to 2022 that
             matplotlib ships with its sample data.
+        variables: Columns of the prices where they are called otherwise; they become the channels
+            of a long table under their names.
+        time: Column of the date where it is called otherwise.
+        series: Column of the ticker where it is called otherwise.
+        encoding: How the characters are stored, see `open_text`.
+        missing_values: Numbers that stand for a missing value.
+        header: Names of the columns of a table without a header.
 
     Returns:
         The field [time, company, channel] with the channels open, high, low, close,
@@ -74,13 +91,18 @@ def read_price_table(path: str | Path | None) -> PriceTable:
     ('time', 'company', 'channel')
     """
     file = _sample_file() if path is None else Path(path)
+    told = {"time": time, "series": series, "variables": variables}
+    named = [*([time] if time else []), *([series] if isinstance(series, str) else series or ())]
     field, columns, counts = read_table(
         file,
-        _find_columns,
+        (lambda cells: find_columns(cells, **told)) if any(told.values()) else _find_columns,
         kind="price table",
         noun="company",
         wide_channel=WIDE_CHANNEL,
-        words=_ROLES["ticker"],
+        words=[*_ROLES["ticker"], *named],
+        encoding=encoding,
+        missing_values=missing_values,
+        header=header,
     )
     times = field.time.values
     report = {
@@ -129,7 +151,7 @@ def _find_columns(cells: Cells) -> Columns:
     if missing := [role for role in _ROLES if role not in roles]:
         raise InputError(
             f"the price table {name} must have the columns {', '.join(_ROLES)}, got none for "
-            f"{', '.join(missing)}; add what is missing or correct the header"
+            f"{', '.join(missing)}; name those it has with time=, series= and variables="
         )
     for role in _ROLES:
         names = [column for column, own in zip(header, roles, strict=True) if own == role]

@@ -28,6 +28,7 @@ def read_panel(
     columns: Literal["series", "channels"] = "series",
     encoding: str | None = None,
     missing_values: Sequence[float] = (),
+    header: Sequence[str] | None = None,
 ) -> xr.DataArray:
     """Reads a table of text, Parquet or Arrow as a panel.
 
@@ -48,6 +49,7 @@ def read_panel(
             "channels" of one series.
         encoding: How the characters are stored, see `open_text`.
         missing_values: Numbers that stand for a missing value.
+        header: Names of the columns of a text table without a header.
 
     Returns:
         Field [time, series, channel], or [time, channel] where the columns are channels, float64,
@@ -70,6 +72,7 @@ def read_panel(
         encoding=encoding,
         missing_values=missing_values,
         empty_rows="keep",
+        header=header,
     )
     field.attrs["source"] = str(path)
     if count := counts["empty_rows_dropped"]:
@@ -97,6 +100,7 @@ def read_table(
     encoding: str | None = None,
     missing_values: Sequence[float] = (),
     empty_rows: Literal["drop", "keep"] = "drop",
+    header: Sequence[str] | None = None,
 ) -> tuple[xr.DataArray, Columns, dict[str, int]]:
     """Reads a table as `read_panel` does; a function of the cells gives columns their roles.
 
@@ -123,6 +127,7 @@ def read_table(
             lambda head: text_columns(head, words),
             kind=kind,
             suffixes=TABLE_SUFFIXES,
+            header=header,
             encoding=encoding,
         )
     columns = find(cells)

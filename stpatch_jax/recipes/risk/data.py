@@ -15,12 +15,14 @@ from stpatch_jax.data import (
     PriceTable,
     Problem,
     Source,
+    TableConfig,
     chosen_split,
     chronological_splits,
     read_price_table,
     splits_report,
 )
 from stpatch_jax.data.identity import FieldIdentity
+from stpatch_jax.data.readers import read_as_told
 from stpatch_jax.data.sampling.spacing import gaps_report, spaced
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import check_range, check_size, listed, require
@@ -33,7 +35,7 @@ _MOST_SCALED = 5.0
 
 
 @dataclass(frozen=True)
-class RiskConfig(DataConfig):
+class RiskConfig(TableConfig, DataConfig):
     """A quantile of the return over the next rows, for every company of a table of prices.
 
     The model reads features of the last row alone: how the variances of several estimators relate
@@ -70,7 +72,7 @@ class RiskConfig(DataConfig):
         Raises:
             InputError: The table cannot be used or is too short; see `read_price_table`.
         """
-        return _build(self, _read(None if self.path is None else self.file()))
+        return _build(self, _read(None if self.path is None else self.file(), self))
 
     def restore(self, path: str | Path, state: Mapping[str, Any]) -> "RiskData":
         """Reads another table, of any companies, for a trained run; see `DataConfig.restore`.
@@ -82,7 +84,7 @@ class RiskConfig(DataConfig):
             InputError: The table cannot be read, or has no highs and lows where the model needs
                 them (or has them where it does not), or has another step.
         """
-        table = RiskFeatures.of(_read(path), horizon=self.horizon, level=self.level)
+        table = RiskFeatures.of(_read(path, self), horizon=self.horizon, level=self.level)
         identity = FieldIdentity.of_state(state)
         require(
             table.features == identity.channels,
@@ -227,9 +229,9 @@ class _RiskSource:
         }
 
 
-def _read(path: str | Path | None) -> PriceTable:
+def _read(path: str | Path | None, config: RiskConfig) -> PriceTable:
     """A table of prices; rows that it leaves out are put in, so that no return spans more rows."""
-    table = read_price_table(path)
+    table = read_as_told(read_price_table, path, config.told(), kind="price tables")
     gaps = gaps_report(TimeAxis.of(table.field.time.values))
     field = spaced(table.field, "insert", name=table.report["source"])
     return PriceTable(field, {**table.report, **gaps, "times": len(field)})
