@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class CharactersConfig(DataConfig):
     validation_share: float = 0.05
     test_share: float = 0.05
     encoding: str | None = None
+
+    reading: ClassVar = ("encoding",)
 
     def __post_init__(self) -> None:
         check_size("data.window", self.window)

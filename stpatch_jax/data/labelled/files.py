@@ -1,9 +1,9 @@
 """Labelled series and volumes in files that say how they are split."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from stpatch_jax.data.labelled.fields import (
     LabelledSplit,
     UnlabelledFields,
     as_split,
+    class_splits,
     drawn_share,
     labelled_arrays,
     split_off,
@@ -20,7 +21,9 @@ from stpatch_jax.data.labelled.fields import (
 from stpatch_jax.data.protocols import DataConfig, located
 from stpatch_jax.data.readers import read_labelled_arrays, read_labelled_series
 from stpatch_jax.data.readers.arrays import array_headers, load_array
-from stpatch_jax.errors import check_range, require
+from stpatch_jax.data.readers.items import read_series
+from stpatch_jax.data.readers.pairs import ALL, find_pairs
+from stpatch_jax.errors import check_range, listed, require
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class LabelledSeriesConfig(DataConfig):
     Attributes:
         validation_share: Share of the training series to validate on, each class alike, in [0, 1);
             0 trains on all of them, and validates on the same.
+        classes: The labels that are classes, in their order; those of the training file by default.
+        encoding: How the characters are stored, UTF-8 by default.
         seed: Decides which series are validated on.
 
     References:
@@ -40,7 +45,11 @@ class LabelledSeriesConfig(DataConfig):
     """
 
     validation_share: float = 0.0
+    classes: tuple[str, ...] = ()
+    encoding: str | None = None
     seed: int = 0
+
+    reading: ClassVar = ("encoding",)
 
     def __post_init__(self) -> None:
         check_range("data.validation_share", self.validation_share, 0, 1, bounds="[)")
@@ -60,8 +69,8 @@ class LabelledSeriesConfig(DataConfig):
             "lie beside it",
         )
         test_path = Path(located(other))
-        train = read_labelled_series(path)
-        test = read_labelled_series(test_path, classes=train.classes)
+        train = read_labelled_series(path, classes=self.classes or None, encoding=self.encoding)
+        test = read_labelled_series(test_path, classes=train.classes, encoding=self.encoding)
         require(
             train[0].shape == test[0].shape,
             f"the series of {path.name} and {test_path.name} must be of one length, got "
@@ -85,23 +94,25 @@ class LabelledSeriesConfig(DataConfig):
         Raises:
             InputError: The file is missing or cannot be read.
         """
-        series = read_labelled_series(path).stack()
+        series, _ = read_series(path, encoding=self.encoding)
         numbers = {"line": np.arange(1, len(series) + 1)}
         return UnlabelledFields.of(series, numbers, state, source=path)
 
 
-_SPLITS = {"train": "train", "validation": "val", "test": "test"}
-
-
 @dataclass(frozen=True)
 class LabelledVolumesConfig(DataConfig):
-    """Classification of volumes in an `.npz` file of MedMNIST, with its official split.
+    """Classification of volumes in an `.npz` file such as those of MedMNIST, with its own split.
 
-    The file holds `train_images` [item, z, y, x] or [item, z, y, x, channel], `train_labels`
-    [item, 1], and the same for `val` and `test`. An example is a volume of one time
-    [1, z, y, x, channel].
+    The file holds volumes [item, z, y, x] or [item, z, y, x, channel] and labels [item] or
+    [item, 1], of training, validation and test; which arrays these are is found by `find_pairs`.
+    Without a split for validation a fifth of the training volumes of each class validates; without
+    any, another fifth tests. An example is a volume of one time [1, z, y, x, channel].
 
     Attributes:
+        items: Names of the arrays of the volumes: of training, validation and test, of training and
+            test, or of all; found by default.
+        labels: Names of the arrays of their labels.
+        classes: The labels that are classes, in their order; those of the training by default.
         augmentation: How training volumes are changed each time they are trained on.
         train_share: Share of the training volumes of each class that are trained on, in (0, 1].
         seed: Decides which.
@@ -111,9 +122,14 @@ class LabelledVolumesConfig(DataConfig):
         image classification", Scientific Data 2023.
     """
 
+    items: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     augmentation: Augmentation = NO_AUGMENTATION
     train_share: float = 1.0
     seed: int = 0
+
+    reading: ClassVar = ("items",)
 
     def __post_init__(self) -> None:
         check_range("data.train_share", self.train_share, 0, 1, bounds="(]")
@@ -125,12 +141,14 @@ class LabelledVolumesConfig(DataConfig):
             InputError: The file cannot be read, lacks an array, or its volumes differ in size.
         """
         path = Path(self.file())
-        splits, classes = {}, None
-        for name, prefix in _SPLITS.items():
-            arrays = {"items": f"{prefix}_images", "labels": f"{prefix}_labels"}
-            items = read_labelled_arrays(path, **arrays, classes=classes)
-            fields, classes = _fields(items.items, path), items.classes
-            splits[name] = LabelledSplit(fields, items.labels, np.arange(len(items)))
+        told = {"items": self.items, "labels": self.labels}
+        pairs = find_pairs(array_headers(path), **told, name=path.name)
+        splits, classes = {}, self.classes or None
+        for name, (items, labels) in pairs.items():
+            read = read_labelled_arrays(path, items=items, labels=labels, classes=classes)
+            fields, classes = _fields(read.items, path), read.classes
+            splits[name] = LabelledSplit(fields, read.labels, np.arange(len(read)))
+        splits = self._completed(splits, classes or ())
         for name, split in splits.items():
             shapes = split.fields.shape[1:], splits["train"].fields.shape[1:]
             require(
@@ -143,9 +161,26 @@ class LabelledVolumesConfig(DataConfig):
             labels = splits["train"].labels
             drawn = drawn_share(labels, classes or (), self.train_share, random=random)
             splits["train"] = splits["train"][drawn]
-        return LabelledFields.of(
+        data = LabelledFields.of(
             splits, classes or (), source=str(path), augmentation=self.augmentation
         )
+        arrays = {split: list(names) for split, names in pairs.items()}
+        return replace(data, report={**data.report, "arrays": arrays})
+
+    def _completed(
+        self, splits: dict[str, LabelledSplit], classes: Sequence[str]
+    ) -> dict[str, LabelledSplit]:
+        """The splits with those that the file does not have drawn from those it has."""
+        if ALL in splits:
+            whole = splits[ALL]
+            shares = {"validation": 0.2, "test": 0.2, "seed": self.seed}
+            rows = class_splits(whole.labels, classes, **shares)
+            return {name: whole[at] for name, at in rows.items()}
+        if "validation" not in splits:
+            train, random = splits["train"], np.random.default_rng(self.seed)
+            held = drawn_share(train.labels, classes, 0.2, random=random)
+            return {"train": train[~held], "validation": train[held], "test": splits["test"]}
+        return splits
 
     def of(self, values: Any) -> LabelledFields:
         """The problem on `(volumes, labels)` in memory, see `labelled_arrays`.
@@ -160,19 +195,22 @@ class LabelledVolumesConfig(DataConfig):
         return labelled_arrays(fields, labels, seed=self.seed, augmentation=self.augmentation)
 
     def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
-        """Reads another file for a trained run: its `test_images`, or the only array it holds.
+        """Reads another file for a trained run: the last of `items`, or its only volumes or test's.
 
         Raises:
             InputError: The file cannot be read, or it is not clear where its volumes are.
         """
-        arrays = list(array_headers(Path(path)))
-        name = "test_images" if "test_images" in arrays else arrays[0]
+        headers = array_headers(Path(path))
+        volumes = [name for name, header in headers.items() if len(header.shape) > 3]
+        volumes = [name for name in volumes if "test" in name.lower()] or volumes
+        if self.items:
+            volumes = [name for name in self.items[-1:] if name in headers]
         require(
-            name == "test_images" or len(arrays) == 1,
-            f"{path} must hold volumes as test_images or as its only array, got "
-            f"{', '.join(arrays)}; rename one of them",
+            len(volumes) == 1,
+            f"it must be clear which array of {path} are the volumes, got {listed(volumes)} among "
+            f"{listed(headers)}; name it with items=",
         )
-        fields = _fields(load_array(Path(path), name), Path(path))
+        fields = _fields(load_array(Path(path), volumes[0]), Path(path))
         numbers = {"item": np.arange(len(fields))}
         return UnlabelledFields.of(fields, numbers, state, source=path)
 

@@ -169,15 +169,26 @@ def read_labelled_arrays(
 def read_labelled_series(
     path: str | Path, *, classes: Sequence[str] | None = None, encoding: str | None = None
 ) -> LabelledItems:
+    """Reads series of equal length with labels, see `read_series`; `classes` as in `numbered`.
+
+    Raises:
+        InputError: If the file cannot be read, or a label has no class.
+    """
+    series, labels = read_series(path, encoding=encoding)
+    numbers, names = numbered(labels, classes, str(path), first_line=1)
+    return LabelledItems(series, numbers, names)
+
+
+def read_series(path: str | Path, *, encoding: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Reads series of equal length as the UCR archive stores them: the label, then its values.
 
     Series stand one a line, values separated by tabs, commas or white space as in the first line,
-    and become [series, time, channel=1], float32, NaN where missing. `classes` are those of
-    `numbered`; for `encoding` see `open_text`.
+    and become [series, time, channel=1], float32, NaN where missing; labels [series] are words. For
+    `encoding` see `open_text`.
 
     Raises:
-        InputError: If the file is missing, a line has another number of values or something that
-            is no number, or a label has no class.
+        InputError: If the file is missing, or a line has another number of values or something that
+            is no number.
 
     References:
         Dau et al., The UCR time series archive, 2019.
@@ -197,9 +208,7 @@ def read_labelled_series(
                 f"{at + 1} with {got}; correct it"
             )
         series[at, :, 0] = [float(cell) for cell in row[1:]]
-    labels = np.asarray([row[0] for row in rows])
-    numbers, names = numbered(labels, classes, str(path), first_line=1)
-    return LabelledItems(series, numbers, names)
+    return series, np.asarray([row[0] for row in rows])
 
 
 def _is_value(cell: str) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class LabelledTextConfig(DataConfig):
         encoding: How the characters are stored, see `open_text`; known of the catalog's files.
         text: Column of the texts of a table.
         label: Column of the labels of a table.
+        classes: The labels of a table that are classes, in their order; those found by default.
         seed: Decides the folds and which lines are validated on.
 
     References:
@@ -68,7 +70,10 @@ class LabelledTextConfig(DataConfig):
     encoding: str | None = None
     text: str | None = None
     label: str | None = None
+    classes: tuple[str, ...] = ()
     seed: int = 0
+
+    reading: ClassVar = ("encoding", "text", "label", "classes")
 
     def __post_init__(self) -> None:
         check_range("data.fold", self.fold, 0, self.folds, bounds="[)")
@@ -94,7 +99,8 @@ class LabelledTextConfig(DataConfig):
                 f"data.path must be one file of a pair NAME.pos and NAME.neg, or a table of texts "
                 f"and labels ({', '.join(_TABLES)}), got {path}; name one of these",
             )
-            items = read_labelled_table(path, text=self.text, label=self.label, encoding=encoding)
+            columns = {"text": self.text, "label": self.label, "classes": self.classes or None}
+            items = read_labelled_table(path, **columns, encoding=encoding)
         require(
             len(items.classes) == 2,
             f"the texts of {path} must be of two classes, got {listed(items.classes)}; keep the "

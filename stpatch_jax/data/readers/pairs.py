@@ -1,0 +1,85 @@
+"""Which arrays of a file are items and which their labels, split by split."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from stpatch_jax.data.readers.arrays import Header
+from stpatch_jax.errors import InputError, check_choice, listed
+
+ALL = "all"
+"""The split of a file that has none."""
+
+_WORDS = {
+    "train": ("train", "training", "tr"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "te"),
+}
+_SPLITS = {1: (ALL,), 2: ("train", "test"), 3: ("train", "validation", "test")}
+
+Pairs = dict[str, tuple[str, str]]
+
+
+def find_pairs(
+    headers: Mapping[str, Header], *, items: Sequence[str], labels: Sequence[str], name: str
+) -> Pairs:
+    """The names of items and labels of each split, as told or where the file leaves no doubt.
+
+    Told are the arrays of all items, of `train` and `test`, or of `train`, `validation` and `test`.
+    Else the words of their names tell the split, and items are the one array of three axes or more
+    in it, labels the one of fewer with as many entries.
+
+    Args:
+        headers: The arrays of the file.
+        items: Names of the arrays of items, or none.
+        labels: Names of the arrays of their labels, or none.
+        name: What messages call the file.
+
+    Raises:
+        InputError: An array is unknown, or it is not clear which are meant.
+
+    >>> import numpy as np
+    >>> arrays = {name: Header((5, 4, 4)[: 1 + 2 * (name[0] == "x")], np.dtype("u1"))
+    ...           for name in ("x_train", "y_train", "x_test", "y_test")}
+    >>> find_pairs(arrays, items=(), labels=(), name="digits.npz")
+    {'train': ('x_train', 'y_train'), 'test': ('x_test', 'y_test')}
+    """
+    for array in (*items, *labels):
+        check_choice(f"the array of items or labels in {name}", array, tuple(headers))
+    if items or labels:
+        pairs = dict(
+            zip(_SPLITS.get(len(items), ()), zip(items, labels, strict=False), strict=False)
+        )
+        if len(items) == len(labels) == len(pairs):
+            return pairs
+    elif pairs := _found(headers):
+        return pairs
+    shapes = (f"{array} {header.shape}" for array, header in headers.items())
+    raise InputError(
+        f"it must be clear which arrays of {name} are items and which their labels, got "
+        f"{listed(shapes)}; name both with items= and labels=, as many of each: those of training, "
+        "validation and test, of training and test, or of all"
+    )
+
+
+def _found(headers: Mapping[str, Header]) -> Pairs:
+    """What the names tell; nothing where a split has no pair, or more than one."""
+    by_split: dict[str, list[str]] = {}
+    for array in headers:
+        words = re.findall(r"[a-z]+", array.lower())
+        splits = [split for split, known in _WORDS.items() if set(words) & set(known)]
+        by_split.setdefault(splits[0] if len(splits) == 1 else ALL, []).append(array)
+    # What is beside the splits, such as names of classes, is of none.
+    if {"train", "test"} <= by_split.keys():
+        by_split.pop(ALL, None)
+    pairs = {}
+    for split in ("train", "validation", "test", ALL):
+        if split not in by_split:
+            continue
+        own = {array: headers[array] for array in by_split[split]}
+        items = [a for a, of in own.items() if len(of.shape) > 2 and of.dtype.kind in "biuf"]
+        count = own[items[0]].shape[0] if items else -1
+        labels = [a for a, of in own.items() if len(of.shape) in (1, 2) and of.shape[0] == count]
+        if len(items) != 1 or len(labels) != 1:
+            return {}
+        pairs[split] = (items[0], labels[0])
+    return pairs if tuple(pairs) in _SPLITS.values() else {}
