@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from stpatch_jax.data import DataConfig, FileConfig
+from stpatch_jax.data import DataConfig
 from stpatch_jax.nn import BackboneConfig
+from stpatch_jax.patches import WindowSpec
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import TrainConfig
 
@@ -21,19 +22,20 @@ _SETTING = re.compile(r"(?<![\w./-])(data|model|task|train)\.([a-z]\w*(?:\.\w+)*
 def in_flags(message: str, *, own: Collection[str] = ()) -> str:
     """A message in which what Python calls an argument or a setting is the flag that gives it.
 
-    Arguments are those of the readers, which are flags `--data.*`, and the command's `own`;
-    settings are fields of a configuration. All other words stay.
+    Arguments are those of data, which are flags `--data.*`, and the command's `own`; settings are
+    fields of a configuration. All other words stay.
 
     >>> in_flags('name it with time= or dims=("time", "y"); data.train_share must fit')
     'name it with --data.time or --data.dims time y; --data.train-share must fit'
     >>> in_flags("give every= or read_folder(path=)", own=["every"])
     'give --every or read_folder(path=)'
     """
-    reading = _reading()
+    # What windows are cut by has the same names in other places.
+    arguments = _fields("data") - {field.name for field in dataclasses.fields(WindowSpec)}
 
     def argument(match: re.Match[str]) -> str:
         name, value = match.groups()
-        if name not in own and name not in reading:
+        if name not in own and name not in arguments:
             return match.group()
         return f"{_flag(name if name in own else f'data.{name}')} {_as_words(value)}".rstrip()
 
@@ -58,12 +60,6 @@ def _as_words(value: str) -> str:
     if isinstance(given, Mapping):
         return " ".join(f"{name}={of}" for name, of in given.items())
     return " ".join(map(str, given)) if isinstance(given, tuple | list) else str(given)
-
-
-def _reading() -> set[str]:
-    """Names of what readers can be told."""
-    kinds = (FileConfig, *_subclasses(DataConfig))
-    return {name for kind in kinds for name in kind.reading}
 
 
 def _fields(room: str) -> set[str]:

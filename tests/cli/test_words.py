@@ -101,7 +101,7 @@ def test_advice_for_readers_becomes_flags():
     for file, text in MESSAGES:
         flags = in_flags(text)
         for name in ADVICE.findall(text):
-            if file.startswith("data/readers") and name in READING:
+            if file.startswith("data/readers") and name in {*READING, "labels", "classes"}:
                 assert f"{name}=" not in flags.replace(f"--data.{name.replace('_', '-')}", "")
 
 
@@ -109,6 +109,8 @@ def test_advice_for_readers_becomes_flags():
     ("python", "flags"),
     [
         ("name it with time=", "name it with --data.time"),
+        ("name both with items= and labels=,", "name both with --data.items and --data.labels,"),
+        ('use padding="SAME"', 'use padding="SAME"'),
         ('give dims=("time", "y")', "give --data.dims time y"),
         ("give missing_values=(-999,) or", "give --data.missing-values -999 or"),
         ('choose with select={"level": 500}', "choose with --data.select level=500"),
