@@ -19,7 +19,7 @@ from stpatch_jax.runs.values import from_values, to_values
 def test_settings_that_are_given_are_told_to_the_reader(tmp_path):
     (tmp_path / "a.csv").write_text("when,who,load\n2024-01-01,a,1\n2024-01-02,a,2\n")
     config = FileConfig(time="when", series=("who",))
-    assert config.told() == {"time": "when", "series": "who"}
+    assert config.told() == {"time": "when", "series": "who", "gaps": "split"}
     assert config.open(tmp_path / "a.csv").sizes == {"time": 2, "series": 1, "channel": 1}
     problem = FieldConfig(
         str(tmp_path / "a.csv"), time="when", series=("who",), context=1, horizon=1
