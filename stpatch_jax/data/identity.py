@@ -351,7 +351,7 @@ class _Match:
         if found is None:
             raise InputError(
                 f"{self.name} must have {channel} in {own}, as {self.like}, got {unit}, which is "
-                f"not converted exactly; convert it to {own} first"
+                f"not converted exactly; give a file with {channel} in {own}"
             )
         if found.changes:
             self.notes.append(f"{channel} is converted from {unit} to {own}.")

@@ -328,11 +328,19 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+_OF_TIMES = ("units", "calendar", "dtype", "_FillValue")
+
+
 def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[str, Any]) -> None:
     """Writes coordinates and makes the arrays, without any chunk yet."""
     zarr = require_library("zarr", purpose="a predicted field", install="stpatch_jax[zarr]")
     # Format 2: it has texts as coordinates and is read by every library.
-    _coords(job).to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
+    coords = _coords(job).copy()
+    for coord in coords.variables.values():
+        # Of how a file stores its coordinates nothing holds here but the unit of times.
+        kept = _OF_TIMES if "units" in coord.encoding else ()
+        coord.encoding = {name: coord.encoding[name] for name in kept if name in coord.encoding}
+    coords.to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
     group = zarr.open_group(str(folder), mode="r+")
     group.attrs.update({**described["attrs"], LAYOUT: json.dumps(described)})
     dims, times = [str(dim) for dim in job.field.dims[:-1]], {}

@@ -37,10 +37,11 @@ def opened(path):
     return xr.open_zarr(path, chunks=None)
 
 
-def test_regions_give_what_the_whole_field_gives(tmp_path):
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_regions_give_what_the_whole_field_gives(zarr_format, tmp_path):
     field = small_field(SHAPE)
     source = tmp_path / "field.zarr"
-    field.to_dataset("channel").to_zarr(source, zarr_format=2)
+    field.to_dataset("channel").to_zarr(source, zarr_format=zarr_format, consolidated=False)
     target = tmp_path / "out.zarr"
     done = predict_field(
         function, source, target, SPEC, region=(5, 4, 3), attrs={"model": "m"}, progress=False
