@@ -122,22 +122,23 @@ def time_coord(
 ) -> xr.DataArray | None:
     """What holds the times along a dim: what `time` names, its coordinate, or another of dates.
 
-    Texts of dates, as those of WRF, may stand beside a dim without a coordinate; what is said to be
-    another time than that of the values, as the start of a forecast, is not taken.
+    Dates may stand beside a dim whose coordinate only counts, as in files of NEMO, or that has
+    none, as in those of WRF. What is said to be another time than that of the values, as the start
+    of a forecast, is not taken, nor what says nothing beside a coordinate.
     """
     if time is not None and time in dataset.variables:
         return dataset[time]
-    if dim in dataset.coords:
-        return dataset[dim]
-    others = [
-        str(name)
+    own = dataset[dim] if dim in dataset.coords else None
+    if own is not None and is_dated(own.variable, name=str(dim)):
+        return own
+    others = {
+        name: variable.attrs.get("standard_name", "")
         for name, variable in dataset.variables.items()
-        if variable.dims == (dim,)
-        and variable.attrs.get("standard_name", "time") == "time"
-        and is_dated(variable, name=str(name))
-    ]
-    others.sort(key=lambda name: "standard_name" not in dataset[name].attrs)
-    return dataset[others[0]] if others else None
+        if variable.dims == (dim,) and name != dim and is_dated(variable, name=str(name))
+    }
+    named = [name for name, word in others.items() if word == "time"]
+    silent = [name for name, word in others.items() if not word] if own is None else []
+    return dataset[found] if (found := next(iter([*named, *silent]), None)) else own
 
 
 def space_dims(dataset: xr.Dataset, dims: Sequence[Hashable]) -> list[Hashable]:

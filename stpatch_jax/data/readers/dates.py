@@ -123,9 +123,14 @@ def time_encoding(times: np.ndarray, told: Mapping[str, Any]) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             written = coder.encode(xr.Variable("time", times, encoding=dict(encoding)))
             back = coder.decode(written).to_numpy().astype(times.dtype)
-            if written.attrs["units"] == own["units"] and np.array_equal(back, times):
+            same = _unit(written.attrs["units"]) == _unit(own["units"])
+            if same and np.array_equal(back, times):
                 return encoding
     return {}
+
+
+def _unit(units: str) -> str:
+    return units.split()[0].lower().rstrip("s")
 
 
 def _read(coord: xr.DataArray, name: str) -> _Read:
@@ -351,7 +356,7 @@ def _sharpened(
         off = np.abs(near - ticks)
         chance = min(2 * reach.max() / width, 1) ** len(ticks)
         if (off <= reach).all() and chance < 0.1:
-            note = f"The times, numbers of {dtype}, were rounded to whole {_told(seconds)}."
+            note = f"The times, numbers of {dtype}, were rounded to a grid of {_told(seconds)}."
             return of_ticks(near, values), note if off.max() >= unit else ""
     apart = np.abs(np.diff(ticks))
     if len(apart) and 2 * reach.max() > np.median(apart) / 12:

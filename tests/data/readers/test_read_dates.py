@@ -228,6 +228,43 @@ def test_dates_beside_a_dim_without_a_coordinate_are_its_times(tmp_path):
     assert field.dims == ("time", "south_north", "west_east", "channel")
 
 
+def test_dates_beside_a_coordinate_that_only_counts_are_its_times(tmp_path):
+    netcdf = pytest.importorskip("netCDF4")
+    with netcdf.Dataset(tmp_path / "nemo.nc", "w") as data:
+        data.createDimension("time_counter", 3)
+        data.createDimension("x", 2)
+        counter = data.createVariable("time_counter", "f8", ("time_counter",))
+        counter.axis = "T"
+        counter[:] = np.arange(3)
+        centre = data.createVariable("time_centered", "f8", ("time_counter",))
+        centre.setncatts({"standard_name": "time", "calendar": "360_day"})
+        centre.units = "seconds since 1900-01-01 00:00:00"
+        centre[:] = 86400 * np.array([15, 45, 75])
+        start = data.createVariable("start", "f8", ("time_counter",))
+        start.setncatts(
+            {"standard_name": "forecast_reference_time", "units": "days since 1900-01-01"}
+        )
+        start[:] = 0
+        data.createVariable("tos", "f4", ("time_counter", "x"))[:] = 1
+    field = open_field(tmp_path / "nemo.nc")
+    assert [time_text(time)[:10] for time in field.time.values] == [
+        *("1900-01-16", "1900-02-16", "1900-03-16")
+    ]
+    assert field.channel.values.tolist() == ["tos"]
+
+
+def test_units_of_floats_are_kept_where_they_are_exact(tmp_path):
+    middle = np.array([15.5, 45.0, 74.5])
+    path = write(tmp_path / "a.nc", middle, "days since 1850-01-01 00:00:00", calendar="noleap")
+    field = open_field(path)
+    assert field.time.encoding["dtype"] == np.float64
+    field.isel(channel=0, time=slice(1, 3)).drop_attrs().drop_vars(["channel", "units"]).rename(
+        "v"
+    ).to_netcdf(tmp_path / "b.nc")
+    with xr.open_dataset(tmp_path / "b.nc", decode_times=False) as back:
+        assert back.time.values.tolist() == [45.0, 74.5]
+
+
 def test_a_time_may_be_named_by_the_variable_that_holds_it(tmp_path):
     netcdf = pytest.importorskip("netCDF4")
     with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
