@@ -15,6 +15,8 @@ from stpatch_jax.errors import InputError, check_choice, require
 Rows = TypeVar("Rows")
 
 CATALOG_PREFIX = "catalog:"
+UNTOLD_UNIT = "units of the file"
+"""What a unit is called that a file does not tell."""
 EVERYTHING = "all"
 """The split of a restored data set: every example that its file has inputs for."""
 

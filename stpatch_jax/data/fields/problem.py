@@ -28,12 +28,13 @@ from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import (
     CATALOG_PREFIX,
     EVERYTHING,
+    UNTOLD_UNIT,
     DataConfig,
     InputAxes,
     WindowProblem,
     chosen_split,
 )
-from stpatch_jax.data.readers.conventions import add_note, notes_of
+from stpatch_jax.data.readers.conventions import add_note, channel_units, notes_of
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.spacing import (
     GapRule,
@@ -344,7 +345,15 @@ class FieldData(WindowProblem):
     def unit(self) -> str:
         """Unit of the field where it tells one for all channels."""
         units = set(map(str, self.field.units.values)) if "units" in self.field.coords else set()
-        return (units.pop() if len(units) == 1 else "") or "units of the file"
+        return (units.pop() if len(units) == 1 else "") or UNTOLD_UNIT
+
+    @property
+    def series_units(self) -> dict[str, str]:
+        """The unit of each of the `series`."""
+        if series_names(self.field):
+            return dict.fromkeys(self.series, self.unit)
+        told = channel_units(self.field)
+        return {name: told.get(name) or UNTOLD_UNIT for name in self.series}
 
     @property
     def series(self) -> dict[str, tuple[Any, ...]]:

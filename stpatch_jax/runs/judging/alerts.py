@@ -63,6 +63,11 @@ class FieldJudge(ForecastJudge):
         """Whether the run asks for alerts."""
         return self.data.config.alert.event != "none"
 
+    @property
+    def units(self) -> Mapping[str, str]:
+        """As in `ForecastJudge`; each channel has its own."""
+        return self.data.series_units
+
     @cached_property
     def thresholds(self) -> np.ndarray:
         """The threshold of each series [*space, channel], NaN where it has none."""
@@ -221,12 +226,15 @@ class FieldJudge(ForecastJudge):
         rows, columns = real.shape[1:]
         height = min(max(3.6 * rows / columns, 2.0), 6.0) + 0.8
         figure = plotting.new_figure(len(real), 3, size=(13, height * len(real)))
-        place: dict[str, Any] = {"like": self.data.field[0, ..., 0], "unit": self.data.unit}
+        like = self.data.field[0, ..., 0]
+        channel = str(like.channel.item())
+        place: dict[str, Any] = {"like": like, "unit": self.units[channel]}
+        first = f"{channel}: " if len(self.data.series) > 1 else ""
         for number, lead in enumerate(shown["lead"]):
             axes = figure.axes[3 * number : 3 * number + 3]
             time = self.data.times[shown["index"] + lead]
             when = f"{told(time)}, lead {lead + 1}"
-            _draw(real[number], axes[0], f"truth, {when}", limits=limits, **place)
+            _draw(real[number], axes[0], f"{first}truth, {when}", limits=limits, **place)
             _draw(forecast[number], axes[1], "forecast", limits=limits, **place)
             error = forecast[number] - real[number]
             style = {"limits": spread, "diverging": True}

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ForecastData, truth
+from stpatch_jax.data.protocols import UNTOLD_UNIT
 from stpatch_jax.metrics import LeadTimeErrors, skill
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
 from stpatch_jax.runs.judging.question import Asked, Question, coordinate_text
-from stpatch_jax.runs.judging.tables import markdown_table, metric_table
+from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Forecast
 
 _MOST_SERIES = 9
@@ -22,7 +23,10 @@ _MOST_ROWS = 100
 _MOST_LEADS = 24
 _BLOCK = 16
 _DRAWN = ("model", "persistence")
-_METRICS = ("mae", "rmse")
+_METRICS = ("mae", "mse", "rmse")
+_MOST_TOLD = 50
+# From here on a sum over series tells of the largest ones alone.
+_MOST_RATIO = 4.0
 
 Values = TypeVar("Values", np.ndarray, jax.Array)
 
@@ -111,6 +115,11 @@ class ForecastJudge(Judge):
         part = values[self.data.series[name]]
         return part[(slice(None), slice(None), *(size // 2 for size in part.shape[2:]))]
 
+    @property
+    def units(self) -> Mapping[str, str]:
+        """The unit of each series."""
+        return dict.fromkeys(self.data.series, self.data.unit)
+
     def header(self) -> dict[str, Any]:
         """Steps of the context and of the horizon."""
         return {"context": self.data.context, "horizon": self.data.horizon}
@@ -123,26 +132,33 @@ class ForecastJudge(Judge):
         return {"mae": float(mae[0]), "rmse": float(rmse[0]), "skill": float(gained[0])}
 
     def report(self, judged: Judged) -> dict[str, Any]:
-        """Errors per lead time and over all, scaled and in the data's units, and by series."""
+        """Errors per lead time and over all, in scaled units, and of each series in its own.
+
+        Under `original` they are added up in the units of the data, too, where that is one unit, or
+        an untold one of like series.
+        """
         units, series = judged.sums["units"], judged.sums["series"]
+        known = self.units
+        each = {name: {"unit": known[name], **_summed(of)} for name, of in series.items()}
+        alike = set(known.values()) != {UNTOLD_UNIT} or _alike(each)
+        original = {"original": {"unit": self.data.unit, **_metrics(units)}}
         return {
             "windows": judged.count,
             "targets": int(units["model"].count.sum()),
             "scaled": {"unit": "standard deviations of the training rows"}
             | _metrics(judged.sums["scaled"]),
-            "original": {"unit": self.data.unit, **_metrics(units)},
+            **(original if len(set(known.values())) == 1 and alike else {}),
             "series": {
                 name: {rule: finite(errors.mae()[0]) for rule, errors in of.items()}
                 for name, of in series.items()
             },
+            "series_errors": each,
         }
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside persistence per lead time, then all rules, then series by series."""
         test, data = report["test"], report["data"]
-        span = data["splits"]["test"]
-        unit = test["original"]["unit"]
-        rules = {"model": f"MAE model ({unit})", "persistence": "MAE persistence"}
+        span, scaled = data["splits"]["test"], test["scaled"]
         dropped = data.get("companies_dropped", {})
         return [
             f"{report['context']} rows in, {report['horizon']} rows out. "
@@ -152,13 +168,11 @@ class ForecastJudge(Judge):
             *(f"- {company} dropped: {why}" for company, why in dropped.items()),
             "",
             *self.before_errors(test),
-            *_error_table(test["original"], "original"),
+            *_error_table(scaled, "scaled"),
             "",
-            *_error_table(test["scaled"], "scaled"),
-            "",
-            *_rule_table(test["scaled"]),
-            *_rules_by_lead(test["original"]),
-            *metric_table("series", rules, test["series"]),
+            *_rule_table(scaled),
+            *(_original_tables(test["original"]) if _added_up(test) else []),
+            *_series_table(test["series_errors"]),
         ]
 
     def before_errors(self, test: Mapping[str, Any]) -> list[str]:
@@ -241,7 +255,7 @@ class ForecastJudge(Judge):
                 lines,
                 ax=figure.axes[number],
                 title=name,
-                unit=data.unit if number % columns == 0 else "",
+                unit=self.units[name],
             )
         for empty in figure.axes[len(series) :]:
             empty.set_axis_off()
@@ -255,24 +269,68 @@ def _errors(values: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> LeadTime
 
 
 def _metrics(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
-    """MAE and RMSE by rule, each per lead time and over all, then the skill of the model."""
-    pooled = {name: error.pooled() for name, error in errors.items()}
+    """MAE, MSE and RMSE by rule, each per lead time and over all, then the skill of the model."""
+    over_all = _summed({name: error.pooled() for name, error in errors.items()})
+    return {
+        name: {
+            metric: {"per_lead": [finite(x) for x in values], "all": over_all[name][metric]}
+            for metric, values in of.items()
+        }
+        for name, of in _measured(errors).items()
+    }
 
-    def measured(of: Mapping[str, LeadTimeErrors], name: str, metric: str) -> np.ndarray:
-        if name != "skill":
-            return np.asarray(getattr(of[name], metric)())
-        rules = (measured(of, rule, metric) for rule in ("model", "persistence"))
-        return np.asarray(skill(*rules))
 
-    def entry(name: str, metric: str) -> dict[str, Any]:
-        per_lead, (over_all, *_) = (measured(of, name, metric) for of in (errors, pooled))
-        return {"per_lead": [finite(x) for x in per_lead], "all": finite(over_all)}
+def _summed(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
+    """The same over all lead times, of errors that are [1]."""
+    return {
+        name: {metric: finite(values[0]) for metric, values in of.items()}
+        for name, of in _measured(errors).items()
+    }
 
-    return {name: {m: entry(name, m) for m in _METRICS} for name in (*errors, "skill")}
+
+def _measured(errors: Mapping[str, LeadTimeErrors]) -> dict[str, dict[str, np.ndarray]]:
+    """Each metric [lead] by rule, then the skill of the model in it."""
+    found = {
+        name: {metric: np.asarray(getattr(of, metric)()) for metric in _METRICS}
+        for name, of in errors.items()
+    }
+    rules = found["model"], found["persistence"]
+    skills = {m: np.asarray(skill(*(of[m] for of in rules))) for m in _METRICS}
+    return {**found, "skill": skills}
+
+
+def _alike(series: Mapping[str, Any]) -> bool:
+    """Whether the errors of persistence are about as large in every series."""
+    sizes = [of["persistence"]["rmse"] for of in series.values()]
+    sizes = [size for size in sizes if size]
+    return not sizes or max(sizes) <= _MOST_RATIO * min(sizes)
+
+
+def _added_up(test: Mapping[str, Any]) -> bool:
+    """Whether errors over all series are told in the units of the data."""
+    return "original" in test and _alike(test["series_errors"])
+
+
+def _original_tables(errors: Mapping[str, Any]) -> list[str]:
+    return [*_error_table(errors, "original"), "", *_rules_by_lead(errors)]
+
+
+def _series_table(series: Mapping[str, Any]) -> list[str]:
+    """The errors of each series in its own unit, over all lead times."""
+    columns = {f"{m.upper()} {who}": (who, m) for m in _METRICS for who in _DRAWN}
+    columns["skill (MAE)"] = ("skill", "mae")
+    rows = (
+        [name, of["unit"], *(of[who][metric] for who, metric in columns.values())]
+        for name, of in itertools.islice(series.items(), _MOST_TOLD)
+    )
+    more = len(series) - _MOST_TOLD
+    left = [f"{more} more series stand in report.json under series_errors.", ""]
+    table = markdown_table(["series", "unit", *columns], rows)
+    return [*table, "", *(left if more > 0 else [])]
 
 
 def _error_table(errors: Mapping[str, Any], name: str) -> list[str]:
-    """MAE and RMSE per lead time of model and persistence, then the skill, over all leads last."""
+    """Errors per lead time of model and persistence, then the skill, over all leads last."""
     columns = [errors[who][m] for m in _METRICS for who in ("model", "persistence", "skill")]
     names = ([f"{m} model", f"{m} persistence", "skill"] for m in map(str.upper, _METRICS))
     heads = itertools.chain.from_iterable(names)
@@ -301,7 +359,8 @@ def _rules(errors: Mapping[str, Any]) -> list[str]:
 def _rule_table(errors: Mapping[str, Any]) -> list[str]:
     """All rules over all lead times."""
     rows = [[name, *(errors[name][m]["all"] for m in _METRICS)] for name in _rules(errors)]
-    heads = ["forecast", f"MAE ({errors['unit']})", "RMSE"]
+    first, *others = map(str.upper, _METRICS)
+    heads = ["forecast", f"{first} ({errors['unit']})", *others]
     return [*markdown_table(heads, rows), ""] if rows else []
 
 
@@ -315,9 +374,11 @@ def _rules_by_lead(errors: Mapping[str, Any]) -> list[str]:
 
 
 def error_figure(test: Mapping[str, Any]) -> Figure:
-    """MAE of every rule by lead time, in the data's units and in scaled ones."""
-    figure = plotting.new_figure(1, 2, size=(9, 3.6))
-    units = {"original": test["original"]["unit"], "scaled": "scaled units"}
+    """MAE of every rule by lead time, in scaled units, and in the data's where they add up."""
+    units = {"scaled": "scaled units"}
+    if _added_up(test):
+        units["original"] = test["original"]["unit"]
+    figure = plotting.new_figure(1, len(units), size=(4.5 * len(units), 3.6))
     for ax, name in zip(figure.axes, units, strict=True):
         rules = test[name].keys() - {"unit", "skill"}
         errors = {rule: of["mae"]["per_lead"] for rule, of in test[name].items() if rule in rules}

@@ -17,6 +17,7 @@ from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Reconstruct
 
+_METRICS = ("rmse", "mse", "mae")
 _UNMASKED = ("a model that is shown its whole input", "one with hidden parts")
 
 
@@ -67,9 +68,9 @@ class ReconstructionJudge(Judge):
         return {"rmse": float(judged.sums["model"].rmse()[0])}
 
     def report(self, judged: Judged) -> dict[str, Any]:
-        """RMSE and MAE of the hidden values by rule, in scaled units."""
+        """RMSE, MSE and MAE of the hidden values by rule, in scaled units."""
         scaled = {
-            name: {"rmse": finite(errors.rmse()[0]), "mae": finite(errors.mae()[0])}
+            name: {metric: finite(getattr(errors, metric)()[0]) for metric in _METRICS}
             for name, errors in judged.sums.items()
         }
         return {"examples": judged.count, "scaled": scaled}
@@ -80,7 +81,7 @@ class ReconstructionJudge(Judge):
         return [
             f"Test: the hidden patches of {test['examples']} fields, in scaled units.",
             "",
-            *metric_table("", {"rmse": "RMSE", "mae": "MAE"}, test["scaled"]),
+            *metric_table("", {name: name.upper() for name in _METRICS}, test["scaled"]),
         ]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
