@@ -111,7 +111,7 @@ def open_arrays(
 
 
 def array_headers(file: Path) -> dict[str, Header]:
-    """Shape and type of the arrays of a `.npz` file by name, or of the one of a `.npy` file.
+    """Shape and type of the arrays of a `.npz` file by name; that of a `.npy` file is `value`.
 
     Raises:
         InputError: If the file is missing or damaged or holds Python objects.
@@ -119,7 +119,8 @@ def array_headers(file: Path) -> dict[str, Header]:
     with parsing(file, _KIND):
         if has_suffix(file, ".npy"):
             mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-            return {file.stem: Header(mapped.shape, mapped.dtype)}
+            # Named after nothing, so that another file holds the same channels.
+            return {"value": Header(mapped.shape, mapped.dtype)}
         headers = {}
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():

@@ -128,3 +128,10 @@ def test_stock_features_are_read(data_dir):
     with np.load(data_dir / "finance" / "acl18_movement.npz") as archive:
         missing = archive["features"].transpose(1, 0, 2) == -123321
     np.testing.assert_array_equal(np.isnan(field.values), missing)
+
+
+def test_the_channels_of_an_array_are_not_named_after_its_file(tmp_path):
+    for name in ("train", "test"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((5, 2, 3, 1)))
+        field = open_field(tmp_path / f"{name}.npy", dims=("time", "y", "x", "channel"))
+        assert field.channel.values.tolist() == ["value_0"]
