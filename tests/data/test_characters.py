@@ -80,3 +80,19 @@ def test_what_cannot_be_split_is_refused(tmp_path):
         CharactersConfig(path, test_share=1.0)
     with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         CharactersConfig(write(tmp_path, ["x"] * 9), 8, 0, 0.3, 0.3).load().source("all")
+
+
+def test_characters_are_those_of_latin_1_or_bytes_of_utf_8(tmp_path):
+    path = tmp_path / "text.txt"
+    for letter, symbols, count in (("\u00e9", "latin-1", 2), ("\u03b1", "utf-8", 3)):
+        for encoding in ("utf-8", "utf-16"):
+            path.write_bytes((f"{letter}\r\n" * 30).encode(encoding))
+            found = CharactersConfig(str(path), window=4, context=0).load()
+            assert found.report["symbols"] == symbols
+            assert found.report["splits"]["train"]["characters"] == 27 * count
+            text = found.texts["train"][0]
+            assert found.decode(text[1:count]) == letter
+    path.write_bytes(("\u00e9\n" * 30).encode("latin-1"))
+    with pytest.raises(InputError, match="text encoded as utf-8, got line 1"):
+        CharactersConfig(str(path)).load()
+    assert CharactersConfig(str(path), encoding="latin-1").load().decode(text[1:1]) == ""

@@ -31,6 +31,8 @@ _DATE = re.compile(
     r"(\d{4})(?:([-/.])(\d{1,2})\2(\d{1,2})|[-/](\d{1,2})|(\d\d)(\d\d))"
     r"(?:[ T]\s*(\d{1,2})(?::?(\d\d.*))?)?"
 )
+_OFFSET = r"\d[ T]\s*\d.*[-+](?!00:?(?:00)?$)\d\d(?::?\d\d)?$"
+_IN_UTC = "The times were turned to UTC by their offsets."
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?=[ T]|$)")
 
 
@@ -143,8 +145,8 @@ class Cells:
             advice = "choose other columns with variables="
         elif _NUMBER.fullmatch(text) and "inf" not in text.lower():
             advice = "write numbers without percent and currency signs and commas of thousands"
-        elif row == 0:
-            advice = "correct that cell, or begin the line with # if it is a second header"
+        elif row == 0 and not re.search(r"\d|inf", text):
+            advice = "correct that cell, or take the line out if it is a second header"
         raise InputError(
             f"column {shortened(self.header[at])!r} of {self.name} must be numeric, got "
             f"{shortened(text)!r} in {self.where(row)}; {advice}"
@@ -168,7 +170,9 @@ class Cells:
         """Texts [row] of column `at` as dates, see `dates`."""
         codes, unique = pd.factorize(texts)
         year_last = [bool(_YEAR_LAST.match(text)) for text in unique]
-        ordered = self._year_first(at, list(unique)) if all(year_last) else list(unique)
+        ordered = (
+            self._year_first(at, list(unique), texts.index[0]) if all(year_last) else list(unique)
+        )
         parts = [_iso_date(text) for text in ordered]
         offsets = np.array([offset for *_, offset in parts], bool)
         parsed = pd.to_datetime(
@@ -188,17 +192,19 @@ class Cells:
             )
         return dates
 
-    def date_note(self, at: int, dates: Any) -> str:
-        """Tells how the dates of column `at` were understood where the year is not first."""
+    def date_notes(self, at: int, dates: Any) -> list[str]:
+        """Tells how the dates of column `at` were understood: turned round, or turned to UTC."""
+        if pd.api.types.is_datetime64_any_dtype(self._column(at)):
+            zone = getattr(self._column(at).dtype, "tz", None)
+            return [] if str(zone) in ("None", "UTC") else [_IN_UTC]
         texts = self._texts(at).loc[dates.index]
         for text, date in zip(texts, dates, strict=True):
-            match = _YEAR_LAST.match(text)
-            if match is None:
-                return ""
-            if match[1] != match[3]:
-                order = "day" if int(match[1]) == date.day else "month"
-                return f"Dates such as {text} were read with the {order} first."
-        return ""
+            if not (turned := _YEAR_LAST.match(text)):
+                break
+            if turned[1] != turned[3]:
+                order = "day" if int(turned[1]) == date.day else "month"
+                return [f"Dates such as {text} were read with the {order} first."]
+        return [_IN_UTC] if texts.str.contains(_OFFSET).any() else []
 
     def _checked_dates(self, at: int, seconds: np.ndarray, told: Any, dates: Any) -> pd.Series:
         # Nanoseconds reach from 1678 to 2261; newer pandas reads dates beyond in coarser units.
@@ -209,11 +215,12 @@ class Cells:
             text = "" if pd.isna(told[row]) else str(told[row])
             raise InputError(
                 f"column {shortened(self.header[at])!r} of {self.name} must hold dates like "
-                f"2012-09-04, got {shortened(text)!r} in {self.where(row)}; {_date_advice(text)}"
+                f"2012-09-04, got {shortened(text)!r} in {self.where(row)}; "
+                f"{_date_advice(text, first=row == self.frame.index[0])}"
             )
         return pd.Series(dates(), index=told.index)
 
-    def _year_first(self, at: int, texts: Sequence[str]) -> list[str]:
+    def _year_first(self, at: int, texts: Sequence[str], row: Any) -> list[str]:
         """Dates with the year last turned round, where some day or dots tell which is the day."""
         parts = [match.groups() for text in texts if (match := _YEAR_LAST.match(text))]
         first, second = (max(int(part[at]) for part in parts) for at in (0, 2))
@@ -221,7 +228,7 @@ class Cells:
         require(
             day_first != (second > 12),
             f"column {shortened(self.header[at])!r} of {self.name} must hold dates whose day can "
-            f"be told from the month, got {shortened(texts[0])!r} in {self.where(0)} and others "
+            f"be told from the month, got {shortened(texts[0])!r} in {self.where(row)} and others "
             "like it; write dates with the year first",
         )
         order = r"\4-\3-\1" if day_first else r"\4-\1-\3"
@@ -323,8 +330,10 @@ def _parsed_numbers(texts: Any) -> np.ndarray:
     return np.asarray(pd.to_numeric(texts, errors="coerce"), np.float64)
 
 
-def _date_advice(text: str) -> str:
+def _date_advice(text: str, *, first: bool) -> str:
     """What the owner of a cell that is no date can do; a long number counts from 1970."""
+    if first and not re.search(r"\d", text):
+        return "take that line out if it is a second header, else write dates with the year first"
     other = "or name another column with time="
     if not re.fullmatch(r"\d{9,19}(\.0)?", text):
         return f"write dates with the year first, {other}"

@@ -25,8 +25,8 @@ _PARTS = {
     "hour": ("hour", "hr", "hours", "hourofday"),
     "minute": ("minute", "minutes"),
     "second": ("second", "seconds"),
-    "dayofweek": ("weekday", "dayofweek", "dow", "weekend", "isweekend"),
-    "dayofyear": ("dayofyear", "doy"),
+    "day_of_week": ("weekday", "dayofweek", "dow", "weekend", "isweekend"),
+    "day_of_year": ("dayofyear", "doy"),
     "quarter": ("quarter",),
 }
 _IDENTITY = re.compile(r"(^|[_\-. ])(id|ID|Id)$|[a-z0-9](Id|ID)$")
@@ -125,7 +125,8 @@ def find_columns(
     Args:
         cells: The table.
         time: Name of the column of the time.
-        series: Name of the column of the series, or of several that name it together.
+        series: Name of the column of the series, or of several that name it together, also as one
+            text with commas between.
         variables: Names of the columns of values.
 
     Raises:
@@ -134,7 +135,9 @@ def find_columns(
     """
     header = cells.header
     asked = [variables] if isinstance(variables, str) else variables
-    told = [series] if isinstance(series, str) else list(series or ())
+    if isinstance(series, str):
+        series = [series] if series in header else series.split(",")
+    told = list(series or ())
     given = [*([time] if time else []), *told, *(asked or ())]
     if unknown := [name for name in given if name not in header]:
         raise InputError(
@@ -266,7 +269,8 @@ class _Finder:
         raise InputError(
             f"the rows of {self.cells.name} must be told apart by their time and series, got "
             f"{self.cells.where(first)} and {self.cells.where(row)} of one time; name what tells "
-            f"the series apart with series=, one or more of {self._listed(columns)}"
+            f"the series apart with series=, one of {self._listed(columns)}, or several of them "
+            "with commas between"
         )
 
     def values(self) -> list[int]:
@@ -278,6 +282,8 @@ class _Finder:
         )
         self._leave(self._repeats_time, "a part of the time")
         self._leave(self._is_place, "a place")
+        if flags := [at for at in self.free if self._content(at) == "flag"]:
+            self.notes.append(f"True and false of {self._listed(flags)} were read as 1 and 0.")
         return list(self.free)
 
     def _take(self, columns: Iterable[int]) -> None:

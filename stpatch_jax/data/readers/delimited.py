@@ -197,7 +197,7 @@ def _decimal(sample: pd.DataFrame, file: Path, separator: str) -> str:
     """The decimal sign of a table: a comma only beside another separator, and where no dot is."""
     if separator == "," or sample.empty:
         return "."
-    texts = pd.unique(sample.to_numpy(str, na_value="").ravel())
+    texts = [str(text) for text in pd.unique(sample.to_numpy(str, na_value="").ravel())]
     commas = [text for text in texts if re.fullmatch(r"[-+]?\d*,\d+", text)]
     if not commas or any(re.fullmatch(r"[-+]?\d*\.\d+", text) for text in texts):
         return "."

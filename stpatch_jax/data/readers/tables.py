@@ -1,5 +1,6 @@
 """Tables of one row a time (wide) or one row a time and series (long) as panels."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,8 +15,11 @@ from stpatch_jax.data.readers.columns import Columns, find_columns, names_series
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
 from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_typed_cells
-from stpatch_jax.errors import InputError, check_choice
+from stpatch_jax.errors import InputError, check_choice, shortened
 
+# Numbers that files write where a value is missing.
+_FAR_NUMBERS = (99, 999, 9999, 99999, 99.9, 999.9, 9999.9, 99.99, 999.99, 9999.99, 200, 888, 8888)
+_FAR_NUMBERS += (32767, 32768, 1e20, 1e30, 1e36)
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES, *ARROW_SUFFIXES)
 
 
@@ -148,8 +152,8 @@ def read_table(
         rows = rows.mask(missing)
         notes.append(f"{int(missing.to_numpy().sum())} values were declared to be missing.")
     keys, rows, counts = _tidy(cells, columns, rows, noun)
-    if note := cells.date_note(columns.date[0], keys["time"]):
-        notes.append(note)
+    notes += cells.date_notes(columns.date[0], keys["time"])
+    notes += _far_numbers(rows, names)
     times = np.unique(keys["time"].to_numpy())
     if empty_rows == "keep":
         times = np.union1d(times, _times_without_values(cells, columns, rows.index, times))
@@ -208,10 +212,12 @@ def _tidy(
         time, name = (str(key) for key in keys.iloc[at])
         who = f"{name} on {time}" if name else time
         advice = "remove the wrong one"
+        if not time.endswith("00:00:00"):
+            advice += ", or write times in UTC if clocks were set back there"
         if (count := int(clash.sum())) > 1:
             advice = (
-                f"there are {count} such rows: write the time of day behind the dates, in UTC "
-                "where clocks were set back, or name what tells series apart with series="
+                f"there are {count} such rows: write times of day behind the dates, in UTC if "
+                "clocks were set back, or name what tells series apart with series="
             )
         raise InputError(
             f"the {cells.kind} {cells.name} must have one row for "
@@ -227,13 +233,33 @@ def _tidy(
     return keys, rows, counts
 
 
+def _far_numbers(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Warns of numbers that often stand for a missing value and lie far from all other ones."""
+    notes = []
+    for at, name in enumerate(names):
+        known = rows[at].to_numpy()
+        known = known[np.isfinite(known)]
+        for number in (known.min(initial=np.inf), known.max(initial=-np.inf)):
+            others = known[known != number]
+            far = len(others) > 1 and np.abs(others - number).min() > np.ptp(others) > 0
+            if far and abs(number) in _FAR_NUMBERS and len(known) - len(others) > 1:
+                notes.append(
+                    f"{number:g} stands {len(known) - len(others)} times in {shortened(name)}, far "
+                    f"from its other values: if it means missing, give it as data.missing_values."
+                )
+    if notes:
+        warnings.warn(" ".join(notes[:3]), stacklevel=3)
+    return notes
+
+
 def text_columns(head: Cells, words: Sequence[str]) -> list[int]:
     """The columns that are read as text, by the first rows: names that are told or hold no numbers.
 
     A series may be called 007, so that columns called as series usually are stay text as well.
     """
+    told = {part for word in words for part in (word, *word.split(","))}
     return [
         at
         for at, name in enumerate(head.header)
-        if name in words or names_series(name) or head.content(at) not in ("number", "nothing")
+        if name in told or names_series(name) or head.content(at) not in ("number", "nothing")
     ]

@@ -27,9 +27,11 @@ def read_typed_cells(file: Path, *, kind: str) -> Cells:
     with parsing(file, "Parquet table" if parquet else "Arrow table"):
         read = pd.read_parquet if parquet else pd.read_feather
         frame = read(file, dtype_backend="numpy_nullable")
-        if not isinstance(frame.index, pd.RangeIndex):
-            frame = frame.reset_index()
-    header = ["" if column is None else str(column).strip() for column in frame.columns]
+        levels = [] if isinstance(frame.index, pd.RangeIndex) else list(frame.index.names)
+        frame = frame.reset_index() if levels else frame
+    header = [str(column).strip() for column in frame.columns]
+    # As in a CSV file: pandas calls levels without a name index or level_0.
+    header[: len(levels)] = ["" if level is None else str(level) for level in levels]
     require(
         len(header) > 1 and not frame.empty,
         f"the table {file.name} must have rows and at least two columns, got {frame.shape}; "

@@ -1,13 +1,16 @@
 """Lines of text, their encoding, and the tokenizer."""
 
 import gzip
+import unicodedata
 
 import numpy as np
 import pytest
 
 from stpatch_jax.data.readers import (
     read_labelled_lines,
+    read_labelled_table,
     read_lines,
+    words_of,
 )
 from stpatch_jax.errors import InputError
 
@@ -61,3 +64,41 @@ def test_reviews_are_read(data_dir):
         read_labelled_lines(files)
     reviews = read_labelled_lines(files, encoding="latin-1")
     assert np.bincount(reviews.labels).tolist() == [5331, 5331]
+
+
+def test_words_are_the_same_however_their_letters_are_stored():
+    whole = "\u00c9cole \u00e9cole VOIL\u00c0 voil\u00e0 na\u00efve"
+    for form in ("NFC", "NFD"):
+        words = words_of(unicodedata.normalize(form, whole))
+        assert words == ["\u00e9cole"] * 2 + ["voil\u00e0"] * 2 + ["na\u00efve"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options"),
+    [
+        ("a.csv", 'text,label\n"good, very",pos\nbad,neg\n', {}),
+        ("a.TSV", "id\tReview\tSentiment\n7\tgood, very\tpos\n8\tbad\tneg\n", {}),
+        ("a.csv", '\nbody;mark\n"good, very";pos\n\nbad;neg\n', {"text": "body", "label": "mark"}),
+    ],
+)
+def test_texts_and_labels_of_a_table(tmp_path, name, text, options):
+    (tmp_path / name).write_text(text)
+    found = read_labelled_table(tmp_path / name, **options)
+    assert list(found.items) == ["good, very", "bad"]
+    assert [found.classes[label] for label in found.labels] == ["pos", "neg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("a,b\nx,1\n", {}, "one column of the text, got none among a, b; name it with text="),
+        ("text,b\nx,1\n", {}, "one column of the label, got none .* name it with label="),
+        ("text,label,class\nx,1,2\n", {}, "the label, got label, class among"),
+        ("text,label\nx,1\n", {"text": "review"}, "got none among text, label; name it with text="),
+        ("text,label\nx,1\ny,\n", {}, "name a label in every row, got none in line 3"),
+    ],
+)
+def test_columns_of_texts_that_are_not_clear_are_asked_for(tmp_path, text, options, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_labelled_table(tmp_path / "a.csv", **options)

@@ -1,5 +1,6 @@
 """Evidence of windows of words: against scikit-learn's counts, and without a look at the test."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from stpatch_jax.data import k_fold
 from stpatch_jax.errors import InputError
+from stpatch_jax.recipes import recipe
 from stpatch_jax.recipes.sentiment.data import LabelledTextConfig, WindowCounts
 
 WORDS = ["good", "bad", "not", "film", "plot"]
@@ -116,3 +118,35 @@ def test_what_is_no_pair_or_no_fold_is_refused(tmp_path):
         LabelledTextConfig(smoothing=0.0)
     with pytest.raises(InputError, match=r"data\.longest_window must be a whole number >= 1"):
         LabelledTextConfig(longest_window=0)
+
+
+def test_files_of_strangers_are_utf_8_and_a_table_holds_the_same(tmp_path):
+    random = np.random.default_rng(1)
+    positive = lines(random, 40, "\u00c9cole voil\u00e0")
+    negative = lines(random, 40, "na\u00efve")
+    config = recipe("sentiment").data
+    assert isinstance(config, LabelledTextConfig)
+    found = {}
+    for encoding in ("utf-8", "utf-16"):
+        for name, part in (("x.pos", positive), ("x.neg", negative)):
+            (tmp_path / name).write_bytes("\r\n".join([*part, ""]).encode(encoding))
+        path = str(tmp_path / "x.pos")
+        found[encoding] = dataclasses.replace(config, path=path).load()
+        assert {"\u00e9cole", "voil\u00e0"} <= {
+            w for line in found[encoding].words["train"] for w in line
+        }
+    rows = [f"{label},{text}\n" for label, part in ((0, negative), (1, positive)) for text in part]
+    (tmp_path / "x.csv").write_text("label,text\n" + "".join(rows))
+    found["table"] = dataclasses.replace(config, path=str(tmp_path / "x.csv")).load()
+    for other in ("utf-16", "table"):
+        for split in ("train", "test"):
+            assert found[other].words[split] == found["utf-8"].words[split]
+    (tmp_path / "x.pos").write_bytes("\n".join(positive).encode("latin-1"))
+    with pytest.raises(InputError, match=r"text encoded as utf-8, got line 1 .*encoding="):
+        dataclasses.replace(config, path=str(tmp_path / "x.pos")).load()
+
+
+def test_texts_of_three_classes_are_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("text,label\n" + "".join(f"a,{n % 3}\n" for n in range(30)))
+    with pytest.raises(InputError, match="of two classes, got 0, 1, 2; keep"):
+        LabelledTextConfig(str(tmp_path / "x.csv")).load()
