@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, listed
 
 Config = TypeVar("Config")
 
@@ -133,11 +133,11 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
             "written by another version, so train the run anew"
         )
     names = {field.name for field in dataclasses.fields(kind)}
-    if not isinstance(values, Mapping) or names != values.keys():
-        entries = sorted(values) if isinstance(values, Mapping) else values
+    there = values.keys() if isinstance(values, Mapping) else set()
+    if names != there:
         raise InputError(
-            f"{where} must have the entries {sorted(names)}, got {entries}; it was written by "
-            "another version, so train the run anew"
+            f"{where} must have the entries of this version, got {listed(sorted(there - names))} "
+            f"that it does not know and {listed(sorted(names - there))} missing; train the run anew"
         )
     hints = _hints(kind)
     read = {name: _read(hints[name], values[name], f"{where}.{name}") for name in sorted(names)}

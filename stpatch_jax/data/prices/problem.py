@@ -350,7 +350,7 @@ def _warn_dropped(dropped: Mapping[str, str], companies: Sequence[str]) -> None:
         name, reason = next(iter(dropped.items()))
         raise InputError(
             f"at least one company must have enough data, got none of {len(companies)}: {name}, "
-            f"for one, {reason}; use a longer table or a smaller minimum_share"
+            f"for one, {reason}; use a longer table or a smaller data.minimum_share"
         )
     if dropped:
         reasons = "; ".join(f"{name} {reason}" for name, reason in dropped.items())

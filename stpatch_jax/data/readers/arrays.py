@@ -13,7 +13,7 @@ from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
 from stpatch_jax.data.readers.dates import read_times
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.selecting import selected
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, listed
 from stpatch_jax.files import has_suffix
 
 _KIND = ".npz or .npy file of numbers"
@@ -75,7 +75,7 @@ def open_arrays(
     if any(value.shape != values[0].shape for value in values):
         raise InputError(
             f"arrays that become channels of one field must have the same shape, got "
-            f"{', '.join(f'{name} {arrays[name].shape}' for name in names)}; choose with variables="
+            f"{listed(f'{name} {arrays[name].shape}' for name in names)}; choose with variables="
         )
     if dims is None:
         dims = _guess(values[0], arrays.get(given.get("time", "")), file.name)
@@ -174,11 +174,11 @@ def _choose(
     coords: tuple[str, ...],
     name: str,
 ) -> list[str]:
-    listed = ", ".join(f"{key} {value.shape}" for key, value in arrays.items())
+    there = listed(f"{key} {value.shape}" for key, value in arrays.items())
     asked = [variables] if isinstance(variables, str) else variables
     if unknown := [key for key in [*(asked or []), *coords] if key not in arrays]:
         raise InputError(
-            f"the arrays must be among those of {name} ({listed}), got {', '.join(unknown)}; "
+            f"the arrays must be among those of {name} ({there}), got {listed(unknown)}; "
             "choose from these"
         )
     if asked is None:
@@ -186,14 +186,14 @@ def _choose(
         asked = [key for key in asked if key not in coords]
         if len(asked) != 1:
             raise InputError(
-                f"it must be clear which array of {name} is the field, got {listed}; choose with "
+                f"it must be clear which array of {name} is the field, got {there}; choose with "
                 "variables="
             )
     wrong = [key for key in asked if arrays[key].dtype.kind not in "biuf"]
     if wrong or not asked:
         raise InputError(
-            f"the field must be an array of numbers, got {', '.join(wrong) or 'none'} "
-            f"of {name}; choose from {listed}"
+            f"the field must be an array of numbers, got {listed(wrong)} of {name}; choose with "
+            f"variables= from {there}"
         )
     return list(asked)
 
@@ -216,7 +216,7 @@ def _field(
     if "channel" in dims and len(values) > 1:
         raise InputError(
             f"several arrays must have no channel axis of their own, got dims {dims} for "
-            f"{', '.join(names)}; read them one by one"
+            f"{listed(names)}; choose one with variables="
         )
     space = tuple(dim for dim in dims if dim not in ("time", "channel"))
     if "channel" in dims:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from stpatch_jax.data.readers.dates import is_dated
 from stpatch_jax.data.times import time_text
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, listed
 
 _NAMES = {
     "T": ("time", "valid_time", "t"),
@@ -112,7 +112,8 @@ def time_dim(dataset: xr.Dataset, dims: Sequence[Hashable], *, time: str | None 
     if len(times) != 1:
         raise InputError(
             f"a field must have one time dim{f', {time}' if time else ''}, got "
-            f"{len(times) or 'none'} among {', '.join(map(str, dims))}; name it with time="
+            f"{len(times) or 'none'} among {listed(dims)}; name it with time="
+            f"{', or choose one position of the other with select=' if len(times) > 1 else ''}"
         )
     return times[0]
 

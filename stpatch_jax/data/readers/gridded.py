@@ -198,7 +198,7 @@ def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> lis
         if unknown := [variable for variable in asked if variable not in data.data_vars]:
             raise InputError(
                 f"the variables must be among those of {name} ({_listed(data)}), got "
-                f"{', '.join(map(str, unknown))}; choose from these"
+                f"{listed(unknown)}; choose from these"
             )
         if not asked or len(set(asked)) < len(asked):
             raise InputError(
@@ -220,8 +220,7 @@ def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> lis
     over_time = [variable for variable in numeric if _has_time(data, variable)]
     if not numeric:
         raise InputError(
-            f"{name} must hold a variable of numbers, got {_listed(data) or 'none'}; give another "
-            "file"
+            f"{name} must hold a variable of numbers, got {_listed(data)}; give another file"
         )
     # Sorted, as a zarr store lists its arrays in no order of its own.
     return sorted(over_time or numeric)
@@ -236,7 +235,7 @@ def _has_time(data: xr.Dataset, variable: str) -> bool:
 
 
 def _listed(data: xr.Dataset) -> str:
-    return ", ".join(sorted(map(str, data.data_vars)))
+    return listed(sorted(map(str, data.data_vars)))
 
 
 def _shared_dims(data: xr.Dataset, names: Sequence[str], name: str) -> tuple[Hashable, ...]:

@@ -89,7 +89,7 @@ class StackedVariables(LazyArray):
         except Exception as error:  # Each file format has its own errors.
             raise InputError(
                 f"every value of {self.name} must be readable, got {one_line(error)}; restore the "
-                "file"
+                "file if it is damaged, or try again where it is read over a network"
             ) from error
 
 

@@ -14,7 +14,7 @@ from stpatch_jax.data.readers import array_headers, load_array
 from stpatch_jax.data.sampling.spacing import warn_of_gaps
 from stpatch_jax.data.sampling.splits import spans_between_gaps
 from stpatch_jax.data.times import TimeAxis
-from stpatch_jax.errors import check_choice, check_size, require
+from stpatch_jax.errors import check_choice, check_size, listed, require
 
 # A feature beyond this is an outlier: the usual ones are about as large as 1.
 _CLIP = 6.0
@@ -76,7 +76,8 @@ class MovementConfig(DataConfig):
         require(
             max(first, self.lag) < borders[0] < borders[1] < len(days),
             f"each split must have a day of {path}, which holds {days[0]} to {days[-1]}, got "
-            f"splits that begin at {', '.join(map(str, begins))}; give other dates",
+            f"splits that begin at {', '.join(map(str, begins))}; give dates in between as "
+            "data.train_from, data.validation_from and data.test_from",
         )
         lag = self.lag
         spans = itertools.pairwise((max(first, lag), *borders, len(days)))
@@ -129,8 +130,8 @@ def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     arrays = array_headers(path)
     require(
         {"features", "label", "dates"} <= set(arrays),
-        f"{path} must hold the arrays features, label and dates, got {', '.join(arrays)}; give a "
-        "file with all three",
+        f"{path} must hold the arrays features, label and dates, got {listed(arrays)}; give a file "
+        "with all three",
     )
     features, label, days = (load_array(path, name) for name in ("features", "label", "dates"))
     require(

@@ -246,8 +246,8 @@ def _build(config: RiskConfig, prices: PriceTable) -> RiskData:
     require(
         len(rows) > 0,
         f"the price table must have a company with {WARM_UP + config.horizon + 2} prices in its "
-        f"{train.stop} training rows, got none; use a longer table or smaller validation and test "
-        "shares",
+        f"{train.stop} training rows, got none; use a longer table or a smaller "
+        "data.validation_share and data.test_share",
     )
     scaling = {"mean": rows.mean(axis=0), "deviation": rows.std(axis=0) + 1e-9}
     _check_judged(splits, table, config.horizon)
@@ -270,8 +270,8 @@ def _splits(rows: int, config: RiskConfig) -> dict[str, range]:
     require(
         trained >= least,
         f"the training split must hold at least {least} rows ({RULE_ROWS} returns of historical "
-        f"simulation), got {trained} of the table's {rows}; use a longer table or smaller "
-        "validation and test shares",
+        f"simulation), got {trained} of the table's {rows}; use a longer table or a "
+        "smaller data.validation_share and data.test_share",
     )
     return {name: range(span.start + config.horizon, span.stop) for name, span in spans.items()}
 

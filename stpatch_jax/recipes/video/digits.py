@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from stpatch_jax.data import CATALOG_PREFIX, located, resized
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.errors import require
 
 BUNDLED = "digits of scikit-learn"
 _GZIP = b"\x1f\x8b"
@@ -125,14 +126,10 @@ def read_idx(path: str | Path, *, axes: int) -> np.ndarray:
     Raises:
         InputError: There is no such file, or it is none of that format.
     """
-    try:
+    with parsing(path, "file in the IDX format", advice="give another"):
         content = Path(path).read_bytes()
         if content.startswith(_GZIP):
             content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{path} must be a file in the IDX format, got {error}; give another"
-        ) from error
     start = 4 + 4 * axes
     shape = np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").astype(int)
     require(

@@ -244,11 +244,11 @@ def test_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path):
 
     path, other = tmp_path / "a-images-idx3-ubyte", tmp_path / "a-labels-idx1-ubyte"
     refused("must be a file of images named ...images-idx3-ubyte", tmp_path / "a.png")
-    refused("must be a file in the IDX format, got", path)
+    refused("there must be a file in the IDX format at", path)
     path.write_bytes(idx(np.zeros((3, 6, 6)))[:-1])
     refused("must be bytes with 3 axes in the IDX format of MNIST", path)
     path.write_bytes(b"\x1f\x8bno")
-    refused("must be a file in the IDX format, got", path)
+    refused("must be a readable file in the IDX format, got", path)
     path.write_bytes(idx(np.zeros((3, 6, 6))))
     other.write_bytes(idx(np.zeros(2)))
     refused("one image for each label", path)
