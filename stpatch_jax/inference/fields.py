@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from stpatch_jax.data import open_field
 from stpatch_jax.data.fields.cleaning import check_field
 from stpatch_jax.data.fields.writers import forecast_coords
+from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError, check_range, require
@@ -316,10 +317,13 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
     """What makes a prediction the same one, as JSON values."""
     field, blend = job.field, job.options["blend"]
     times = field.time.values
+    # Another file of the same times is another source: its ends tell them apart.
+    ends = {str(row): field.isel(time=row).to_numpy() for row in (0, -1)}
+    source = digest_of({"units": channel_units(field), **ends})
     return {
         "spec": repr(job.regions.spec),
         "blend": blend if isinstance(blend, str) else np.asarray(blend).tolist(),
-        "source": [list(field.shape), str(times[0]), str(times[-1]), str(field.dtype)],
+        "source": [list(field.shape), str(times[0]), str(times[-1]), str(field.dtype), source],
         "shape": list(job.shape),
         "chunks": list(job.chunks),
         "channels": list(job.names),

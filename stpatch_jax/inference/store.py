@@ -93,8 +93,8 @@ class RegionStore:
             return
         other = [name for name, value in self._layout.items() if there.get(name) != value]
         raise InputError(
-            f"the target must be new or hold the same prediction, got {store} with another layout "
-            f"({', '.join(other)}); remove it or give another name"
+            f"the target must be new or hold the same prediction, got {store} with another "
+            f"{', '.join(other)}; remove it or give another name"
         )
 
     @contextlib.contextmanager

@@ -60,8 +60,13 @@ def test_regions_give_what_the_whole_field_gives(zarr_format, tmp_path):
     assert predict_field(
         function, source, target, SPEC, region=(5, 4, 3), attrs={"model": "m"}, progress=False
     )
-    with pytest.raises(InputError, match=r"with another layout \(chunks, attrs\)"):
+    with pytest.raises(InputError, match=r"with another chunks, attrs; remove"):
         predict_field(function, source, target, SPEC, progress=False)
+    # So it does of another file of the same times.
+    same = {"region": (5, 4, 3), "attrs": {"model": "m"}, "progress": False}
+    for other in (field + 1, field.assign_attrs(units="degC")):
+        with pytest.raises(InputError, match="with another source; remove"):
+            predict_field(function, other, target, SPEC, **same)
 
 
 def test_forecasts_have_valid_times_and_units(tmp_path):
@@ -234,7 +239,7 @@ def test_bad_input_is_one_sentence(tmp_path):
         with pytest.raises(InputError, match=message):
             predict_field(**given, progress=False)
     target.mkdir()
-    with pytest.raises(InputError, match="with another layout"):
+    with pytest.raises(InputError, match="with another "):
         predict_field(function, field, target, (4, 4, 4), progress=False)
 
 

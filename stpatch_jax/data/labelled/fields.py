@@ -134,6 +134,10 @@ class LabelledFields(Problem):
             )
         notes = [*notes, *_notes(splits, classes, source)]
         train = splits["train"].fields
+        identity = FieldIdentity.of_items(train.shape[1:], train.dtype)
+        for name, split in splits.items():
+            what = f"the {name} split of {source}"
+            identity.match_type(split.fields.dtype, name=what, like="the training split")
         if augmentation is not None:
             augmentation.check(train.shape[1:])
         scaler = Affine.standard(train.reshape(-1, train.shape[-1]))
@@ -143,7 +147,6 @@ class LabelledFields(Problem):
             "notes": notes,
             "splits": class_table({n: split.labels for n, split in splits.items()}, classes),
         }
-        identity = FieldIdentity.of_items(train.shape[1:], train.dtype)
         return cls(splits, tuple(classes), scaler, report, identity, augmentation)
 
     @property

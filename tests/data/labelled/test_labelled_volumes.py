@@ -70,6 +70,10 @@ def test_mistakes_are_told_in_one_sentence(tmp_path):
 def test_volumes_of_bytes_and_of_floats_are_not_taken_for_each_other(tmp_path):
     bytes_, floats = (np.ones((4, 2, 2, 2), dtype) for dtype in (np.uint8, np.float32))
     labels = np.arange(10) % 2
+    path, _ = write(tmp_path, val_images=np.ones((4, 4, 4, 4), np.float32))
+    told = "the validation split of .* must hold whole numbers from 0 to 255, as the training split"
+    with pytest.raises(InputError, match=told):
+        LabelledVolumesConfig(path=path).load()
     data = LabelledVolumesConfig().of((np.ones((10, 2, 2, 2), np.uint8), labels))
     np.savez(tmp_path / "bytes.npz", bytes_)
     np.savez(tmp_path / "floats.npz", floats)
