@@ -36,7 +36,7 @@ _IN_UTC = "The times were turned to UTC by their offsets."
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?=[ T]|$)")
 
 
-def _looks_like_date(text: str) -> bool:
+def looks_like_date(text: str) -> bool:
     """Whether a text is a date by its form; eight digits must be a month and a day too."""
     match = _DATE.fullmatch(text)
     if match and match[6]:
@@ -101,7 +101,7 @@ class Cells:
         if texts.empty:
             return "nothing"
         kinds: list[tuple[Content, Any]] = [
-            ("date", _looks_like_date),
+            ("date", looks_like_date),
             ("clock", _CLOCK.fullmatch),
             ("flag", lambda text: text.lower() in _FLAGS),
             ("number", _NUMBER.fullmatch),

@@ -10,12 +10,12 @@ import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.arrays import check_channels
-from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.cells import Cells, looks_like_date
 from stpatch_jax.data.readers.columns import Columns, find_columns, names_series
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
 from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_typed_cells
-from stpatch_jax.errors import InputError, check_choice, shortened
+from stpatch_jax.errors import InputError, check_choice, listed, shortened
 
 # Numbers that files write where a value is missing.
 _FAR_NUMBERS = (99, 999, 9999, 99999, 99.9, 999.9, 9999.9, 99.99, 999.99, 9999.99, 200, 888, 8888)
@@ -135,6 +135,12 @@ def read_table(
             encoding=encoding,
         )
     columns = find(cells)
+    # A column of dates that a date names has lost its first row to the header.
+    if any(looks_like_date(cells.header[at]) for at in columns.date):
+        raise InputError(
+            f"the {kind} {cells.name} must have a header that names its columns, got "
+            f"{listed(cells.header)}; put a line of names above it, or give them with header="
+        )
     names = [name for name, _ in columns.values]
     for number, (name, at) in enumerate(columns.values):
         if not name or name in names[:number]:
@@ -165,6 +171,7 @@ def read_table(
     else:
         channels = names
         series, series_at = np.unique(keys["series"].to_numpy(str), return_inverse=True)
+        notes += _without_values(cells, columns, set(series), noun)
         array = np.full((len(times), len(series), len(channels)), np.nan)
         array[time_at, series_at] = rows.to_numpy()
     coords = {"time": times, noun: np.asarray(series, str), "channel": channels}
@@ -172,6 +179,17 @@ def read_table(
     for note in notes:
         field = add_note(field, note)
     return field, columns, counts
+
+
+def _without_values(cells: Cells, columns: Columns, kept: set[str], noun: str) -> list[str]:
+    """Warns of series of which no row holds a value."""
+    named = np.logical_and.reduce([cells.present(at) for at in columns.series])
+    lost = set(columns.names(cells, cells.frame.index[named], noun=noun)) - kept
+    if not lost:
+        return []
+    note = f"{len(lost)} {noun} without any value left out: {listed(sorted(lost))}."
+    warnings.warn(note, stacklevel=2)
+    return [note]
 
 
 def _times_without_values(
