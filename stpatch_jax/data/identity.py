@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.readers.conventions import add_note, axis_of, channel_units
+from stpatch_jax.data.readers.axes import axis_of
+from stpatch_jax.data.readers.conventions import add_note, channel_units
 from stpatch_jax.data.readers.lazy import converted
 from stpatch_jax.data.times import Step, TimeAxis
 from stpatch_jax.data.units import Conversion, conversion, told

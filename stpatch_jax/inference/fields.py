@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from stpatch_jax.data import open_field
 from stpatch_jax.data.fields.cleaning import check_field
+from stpatch_jax.data.fields.problem import as_field
 from stpatch_jax.data.fields.writers import forecast_coords
 from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.data.readers import require_library
@@ -37,7 +38,7 @@ Restore = Callable[[np.ndarray], np.ndarray]
 
 def predict_field(
     fn: Predict,
-    source: xr.DataArray | str | Path,
+    source: xr.DataArray | xr.Dataset | str | Path,
     target: str | Path,
     spec: Spec,
     *,
@@ -70,7 +71,8 @@ def predict_field(
 
     Args:
         fn: As in `sliding_window_apply`, with one array as output, in the units of the target.
-        source: Field (time, *space, channel), lazy or in memory, or a file for `open_field`.
+        source: Field (time, *space, channel), lazy or in memory, all that `as_field` takes, or a
+            file for `open_field`.
         target: The store to make. One that holds the same prediction already is left as it is.
         spec: The windows.
         blend: The taper of a window, or weights.
@@ -105,7 +107,7 @@ def predict_field(
         InputError: The target exists with another layout or cannot be written, channels do not
             fit, or as in `sliding_window_apply`.
     """
-    field = source if isinstance(source, xr.DataArray) else open_field(source)
+    field = open_field(source) if isinstance(source, str | Path) else as_field(source)
     check_field(field)
     job = _Job.of(
         fn,

@@ -34,7 +34,9 @@ from stpatch_jax.data.protocols import (
     WindowProblem,
     chosen_split,
 )
+from stpatch_jax.data.readers.axes import field_dim
 from stpatch_jax.data.readers.conventions import add_note, channel_units, notes_of
+from stpatch_jax.data.readers.stacking import dataset_field
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.spacing import (
     GapRule,
@@ -212,8 +214,9 @@ def as_field(values: Any) -> xr.DataArray:
 
     Args:
         values: A `DataArray` with a dim `time`, whose dims may be in any order and which may lack
-            `channel`; a `Dataset` of such variables, which become the channels; or an array
-            [time, *space, channel], whose times and channels are counted.
+            `channel`; a `Dataset`, whose variables over time and space become the channels, as
+            those of a file do; or an array [time, *space, channel], whose times and channels are
+            counted.
 
     Raises:
         InputError: It is none of these.
@@ -230,8 +233,7 @@ def as_field(values: Any) -> xr.DataArray:
         )
         values = xr.DataArray(values, dims=("time", *(names or ()), "channel"))
     elif isinstance(values, xr.Dataset):
-        units = [str(variable.attrs.get("units", "")) for variable in values.values()]
-        values = values.to_dataarray("channel").assign_coords(units=("channel", units))
+        values = dataset_field(values)
     require(
         isinstance(values, xr.DataArray) and "time" in values.dims,
         "a field must be a DataArray or Dataset with a dim time, or an array, got "
@@ -242,6 +244,8 @@ def as_field(values: Any) -> xr.DataArray:
         values = values.expand_dims(channel=[str(values.name or "value")])
         if "units" not in values.coords:
             values = values.assign_coords(units=("channel", [unit]))
+    own = {dim: field_dim(dim) for dim in values.dims if dim not in ("time", "channel")}
+    values = values.rename({dim: name for dim, name in own.items() if dim != name})
     rows, channels = (np.arange(values.sizes[dim]) for dim in ("time", "channel"))
     counted = {"time": rows, "channel": list(map(str, channels))}
     counted = {dim: names for dim, names in counted.items() if dim not in values.coords}

@@ -1,28 +1,21 @@
 """Gridded files: netCDF, zarr and GRIB, read when they are used."""
 
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.libraries import require_library
-from stpatch_jax.data.readers.conventions import (
-    add_note,
-    sorted_by_time,
-    space_dims,
-    time_coord,
-    time_dim,
-)
-from stpatch_jax.data.readers.dates import is_dated, read_times
+from stpatch_jax.data.readers.axes import Axes
+from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.decoding import decode_values, zero_fills
 from stpatch_jax.data.readers.folder import files_inside, follow
 from stpatch_jax.data.readers.guard import parsing
-from stpatch_jax.data.readers.lazy import StackedVariables
 from stpatch_jax.data.readers.lengths import check_length
-from stpatch_jax.data.readers.selecting import check_space, selected, without_lone_cells
+from stpatch_jax.data.readers.selecting import selected
+from stpatch_jax.data.readers.stacking import channel_variables, stack
 from stpatch_jax.errors import InputError, listed
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf")
@@ -31,8 +24,6 @@ _LIBRARIES = {
     "zarr": ("zarr", "stpatch_jax[zarr]"),
     "grib": ("cfgrib", "cfgrib"),
 }
-# Coordinates that a field has of its own.
-_TAKEN = ("time", "channel", "units")
 
 
 def open_gridded(
@@ -57,7 +48,8 @@ def open_gridded(
         kind: Format of the file.
         variables: Variables that become the channels, in this order; by default, all numeric
             ones with a time, sorted by name.
-        time: Name of the time dim, where the file does not tell.
+        time: Name of the time dim, or of the variable that holds its times, where the file does not
+            tell.
         missing_values: Values that stand for a missing one, in units of the values.
         select: The one position to read of an axis too many, by its coordinate, as {"level": 500};
             axes of one cell, but latitudes and longitudes, are dropped beside others.
@@ -70,62 +62,26 @@ def open_gridded(
         InputError: If the file is missing or damaged, its library is not installed, a variable is
             unknown, variables differ in their dims, or times repeat or mix calendars.
     """
-    files = _files(path)
+    if "://" in str(path):
+        require_library("fsspec", purpose="reading from a URL", install="stpatch_jax[zarr]")
+    elif not Path(path).exists():
+        raise InputError(f"there must be a file at {path}, got none; give an existing file")
     library, install = _LIBRARIES[kind]
     require_library(library, purpose=f"reading {kind}", install=install)
     if kind == "netcdf" and Path(path).is_dir():
-        told = {"variables": variables, "time": time, "select": select}
-        return _open_folder(Path(path), kind=kind, missing_values=missing_values, **told)
+        options = {"variables": variables, "time": time, "select": select}
+        return _open_folder(Path(path), kind=kind, missing_values=missing_values, **options)
     name = Path(str(path)).name
-    opened = [_open(file, kind, missing_values) for file in files]
-    chosen = [selected(data, select or {}, name=name, time=time) for data, _ in opened]
-    names = _choose(chosen[0][0], variables, name)
-    kept = [without_lone_cells(data, names, time=time) for data, _ in chosen]
-    datasets = [data for data, _ in kept]
-    dims = _shared_dims(datasets[0], names, name)
-    check_space(datasets[0], dims, name=name)
-    time_name = time_dim(datasets[0], dims, time=time)
-    space = space_dims(datasets[0], [dim for dim in dims if dim != time_name])
-    _check_alike(datasets, files, names, [time_name, *space])
-    times, told = _times(datasets, time_name, time, name)
-    pieces = [[data[variable].variable for variable in names] for data in datasets]
-    coords = _coords(datasets[0], [time_name, *space], time_name)
-    units = [str(datasets[0][variable].attrs.get("units", "")) for variable in names]
-    coords |= {"time": times, "channel": list(names), "units": ("channel", units)}
-    stack = StackedVariables(pieces, [time_name, *space], name)
-    field = stack.field(["time", *map(str, space), "channel"], coords)
-    chunks = pieces[0][0].encoding.get("preferred_chunks", {})
-    field.encoding["preferred_chunks"] = {
-        **{("time" if dim == time_name else dim): size for dim, size in chunks.items()},
-        "channel": 1,
-    }
-    field.attrs = {"source": str(path)}
-    own = [note for _, notes in opened for at in names for note in notes.get(at, ())]
-    for note in dict.fromkeys([*told, *own, *chosen[0][1], *kept[0][1]]):
+    data, told = _open(str(path), kind, missing_values)
+    data, chosen = selected(data, select or {}, name=name, time=time)
+    names, notes = channel_variables(data, variables, time=time, name=name)
+    names = names if variables is not None else sorted(names)  # A zarr store has no order.
+    field = stack(data, names, Axes.of(data, names, time=time, name=name), name=name)
+    field.attrs["source"] = str(path)
+    notes += [note for each in names for note in told.get(each, ())]
+    for note in dict.fromkeys([*notes, *chosen]):
         field = add_note(field, note)
-    return sorted_by_time(field, name=name)
-
-
-def _times(
-    datasets: Sequence[xr.Dataset], dim: Hashable, time: str | None, name: str
-) -> tuple[xr.Variable, tuple[str, ...]]:
-    """The times of files one after the other, and notes on them; rows are numbered without any."""
-    coords = [time_coord(data, dim, time=time) for data in datasets]
-    known = [coord for coord in coords if coord is not None]
-    if len(known) == len(coords):
-        return read_times(known, name=name)
-    numbers = np.arange(sum(data.sizes[dim] for data in datasets))
-    return xr.Variable("time", numbers), (f"The rows are numbered, as {dim} has no coordinate.",)
-
-
-def _files(path: str | Path) -> list[str]:
-    """The path, which must exist."""
-    if "://" in str(path):
-        require_library("fsspec", purpose="reading from a URL", install="stpatch_jax[zarr]")
-        return [str(path)]
-    if not Path(path).exists():
-        raise InputError(f"there must be a file at {path}, got none; give an existing file")
-    return [str(path)]
+    return field
 
 
 def _open_folder(folder: Path, **told: Any) -> xr.DataArray:
@@ -189,94 +145,3 @@ def _undeclared_zeros(file: str, stored: xr.Dataset) -> list[str]:
     if group.metadata.zarr_format != 2:  # An attribute declares missing values there.
         return []
     return [name for name in suspects if "_FillValue" not in group[name].attrs]
-
-
-def _choose(data: xr.Dataset, variables: Sequence[str] | None, name: str) -> list[str]:
-    """The variables asked for, or all numeric ones that have a time; bounds of cells are none."""
-    if variables is not None:
-        asked = [variables] if isinstance(variables, str) else list(variables)
-        if unknown := [variable for variable in asked if variable not in data.data_vars]:
-            raise InputError(
-                f"the variables must be among those of {name} ({_listed(data)}), got "
-                f"{listed(unknown)}; choose from these"
-            )
-        if not asked or len(set(asked)) < len(asked):
-            raise InputError(
-                f"at least one variable must be chosen, each once, got {asked}; choose from those "
-                f"of {name}: {_listed(data)}"
-            )
-        return asked
-    bounds = {coord.attrs.get("bounds") for coord in data.coords.values()}
-    bounds |= {coord.encoding.get("bounds") for coord in data.coords.values()}
-    numeric = [
-        str(variable)
-        for variable, values in data.data_vars.items()
-        if values.ndim
-        and values.dtype.kind in "biuf"
-        and variable not in bounds
-        and not is_dated(values.variable, name=str(variable))
-    ]
-    # Static fields such as a land mask stand beside those over time.
-    over_time = [variable for variable in numeric if _has_time(data, variable)]
-    if not numeric:
-        raise InputError(
-            f"{name} must hold a variable of numbers, got {_listed(data)}; give another file"
-        )
-    # Sorted, as a zarr store lists its arrays in no order of its own.
-    return sorted(over_time or numeric)
-
-
-def _has_time(data: xr.Dataset, variable: str) -> bool:
-    try:
-        time_dim(data, data[variable].dims)
-    except InputError:
-        return False
-    return True
-
-
-def _listed(data: xr.Dataset) -> str:
-    return listed(sorted(map(str, data.data_vars)))
-
-
-def _shared_dims(data: xr.Dataset, names: Sequence[str], name: str) -> tuple[Hashable, ...]:
-    """The dims of all variables, which may be in any order."""
-    dims = data[names[0]].dims
-    for variable in names[1:]:
-        if set(data[variable].dims) != set(dims):
-            raise InputError(
-                "variables that become channels of one field must have the same dims, got "
-                f"{names[0]} over {_joined(dims)} and {variable} over "
-                f"{_joined(data[variable].dims)} in {name}; choose with variables="
-            )
-    return dims
-
-
-def _joined(dims: Sequence[Hashable]) -> str:
-    return f"({', '.join(map(str, dims))})"
-
-
-def _check_alike(
-    datasets: Sequence[xr.Dataset], files: Sequence[str], names: Sequence[str], dims: list[Hashable]
-) -> None:
-    """Files that follow each other in time must have the same variables on the same grid."""
-    first = datasets[0]
-    for data, file in zip(datasets[1:], files[1:], strict=True):
-        if not all(name in data and set(data[name].dims) == set(dims) for name in names):
-            what = f"has not the variables {', '.join(names)} over {_joined(dims)}"
-        elif not all(data[dim].equals(first[dim]) for dim in dims[1:]):
-            what = "lies on another grid"
-        else:
-            continue
-        raise InputError(
-            f"all files of a folder must continue {Path(files[0]).name} in time, got "
-            f"{Path(file).name}, which {what}; remove it or read it alone"
-        )
-
-
-def _coords(data: xr.Dataset, dims: Sequence[Hashable], time: Hashable) -> dict[Hashable, Any]:
-    """Coordinates of space; those over time may change from file to file and stay behind."""
-    coords: dict[Hashable, Any] = {dim: np.arange(data.sizes[dim]) for dim in dims if dim != time}
-    for name, coord in data.coords.items():
-        if time not in coord.dims and set(coord.dims) <= set(dims) and name not in _TAKEN:
-            coords[name] = coord.variable
-    return coords

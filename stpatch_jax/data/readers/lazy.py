@@ -44,24 +44,29 @@ class LazyArray(BackendArray):
 
 
 class StackedVariables(LazyArray):
-    """Variables of equal dims as one array [time, *space, channel], over one or more files.
+    """Variables of equal dims as one array [time, *space, channel].
 
     Attributes:
-        pieces: The variables of each file, in the order of the channels; files follow in time.
-        dims: Dims of the variables in the order of the array, time first, without the channel.
+        variables: The variables, in the order of the channels.
+        dims: Dims of the variables in the order of the array, time first, without the channel. One
+            of time that they lack is of length one.
         name: Name of the source, for messages.
+        channel: A dim of the variables whose positions are channels, if there is one.
     """
 
     def __init__(
-        self, pieces: Sequence[Sequence[xr.Variable]], dims: Sequence[Hashable], name: str
+        self,
+        variables: Sequence[xr.Variable],
+        dims: Sequence[Hashable],
+        name: str,
+        *,
+        channel: Hashable | None = None,
     ):
-        self.pieces, self.dims, self.name = pieces, tuple(dims), name
-        first = pieces[0][0]
-        lengths = [variables[0].sizes[self.dims[0]] for variables in pieces]
-        self.starts = np.cumsum([0, *lengths])
-        space = tuple(first.sizes[dim] for dim in self.dims[1:])
-        self.shape = (int(self.starts[-1]), *space, len(pieces[0]))
-        self.dtype = np.result_type(*(variable.dtype for piece in pieces for variable in piece))
+        self.variables, self.dims, self.name, self.channel = variables, dims, name, channel
+        sizes = variables[0].sizes
+        self.width = 1 if channel is None else sizes[channel]
+        self.shape = (*(sizes.get(dim, 1) for dim in dims), len(variables) * self.width)
+        self.dtype = np.result_type(*(variable.dtype for variable in variables))
 
     def read(self, key: tuple[Any, ...]) -> np.ndarray:
         """See `LazyArray.read`.
@@ -70,27 +75,30 @@ class StackedVariables(LazyArray):
             InputError: If the file is damaged there.
         """
         picked = [np.arange(length)[part] for length, part in zip(self.shape, key, strict=True)]
-        times, channels = picked[0], picked[-1]
+        channels = picked[-1]
         block = np.empty([len(positions) for positions in picked], self.dtype)
         if not block.size:  # Some file libraries fail on an empty selection beside an array.
             return block
-        for piece, start, end in zip(self.pieces, self.starts, self.starts[1:], strict=False):
-            inside = (times >= start) & (times < end)
-            if not inside.any():
-                continue
-            where = dict(zip(self.dims, (as_slice(times[inside] - start), *key[1:-1]), strict=True))
-            for at, channel in enumerate(channels):
-                block[inside, ..., at] = self._part(piece[channel], where)
+        where = dict(zip(self.dims, (as_slice(picked[0]), *key[1:-1]), strict=True))
+        for number in np.unique(channels // self.width):
+            own = np.flatnonzero(channels // self.width == number)
+            if self.channel is not None:
+                where[self.channel] = as_slice(channels[own] % self.width)
+            part = self._part(self.variables[number], where)
+            for position, at in enumerate(own):
+                block[..., at] = part if self.channel is None else part[..., position]
         return block
 
     def _part(self, variable: xr.Variable, where: dict[Hashable, Any]) -> np.ndarray:
+        given = {dim: key for dim, key in where.items() if dim in variable.dims}
         try:
-            return variable.isel(where).transpose(*self.dims).to_numpy()
+            values = variable.isel(given).transpose(*given).to_numpy()
         except Exception as error:  # Each file format has its own errors.
             raise InputError(
                 f"every value of {self.name} must be readable, got {one_line(error)}; restore the "
                 "file if it is damaged, or try again where it is read over a network"
             ) from error
+        return values if self.dims[0] in given else values[None][where[self.dims[0]]]
 
 
 class ConvertedArray(LazyArray):

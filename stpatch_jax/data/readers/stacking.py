@@ -1,0 +1,184 @@
+"""Variables of a data set as one field."""
+
+from collections.abc import Hashable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stpatch_jax.data.readers.axes import Axes, axis_of, channel_dim, check_time, field_dim
+from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
+from stpatch_jax.data.readers.dates import is_dated, read_times
+from stpatch_jax.data.readers.lazy import StackedVariables
+from stpatch_jax.errors import InputError, listed
+
+# Coordinates that a field has of its own.
+_TAKEN = ("time", "channel", "units")
+# Dims of the corners of cells, which some files have without saying so.
+_CORNERS = ("bnds", "bounds", "nv", "nbnd", "nbnds", "nvertex", "vertices", "axis_nbounds")
+
+
+def channel_variables(
+    data: xr.Dataset, variables: Sequence[str] | None, *, time: str | None = None, name: str
+) -> tuple[list[str], list[str]]:
+    """The variables that become channels, and notes on those left out.
+
+    By default these are all of numbers over time and space; without one of space, all over time;
+    without one of time, all with a dim. Bounds of cells, variables that describe others, and flags
+    are none.
+
+    Raises:
+        InputError: If a variable is unknown, or there is none, or no time.
+    """
+    if variables is not None:
+        asked = [variables] if isinstance(variables, str) else list(variables)
+        if unknown := [variable for variable in asked if variable not in data.data_vars]:
+            raise InputError(
+                f"the variables must be among those of {name} ({listed(sorted(data.data_vars))}), "
+                f"got {listed(unknown)}; choose from these"
+            )
+        if not asked or len(set(asked)) < len(asked):
+            raise InputError(
+                f"at least one variable must be chosen, each once, got {listed(asked)}; choose "
+                f"from those of {name}: {listed(sorted(data.data_vars))}"
+            )
+        return asked, []
+    numeric = [
+        str(variable)
+        for variable, values in data.data_vars.items()
+        if values.ndim
+        and values.dtype.kind in "biuf"
+        and str(values.dims[-1]).lower() not in _CORNERS
+        and not is_dated(values.variable, name=str(variable))
+    ]
+    if not numeric:
+        raise InputError(
+            f"{name} must hold a variable of numbers, got {listed(data.data_vars)}; give another "
+            "file"
+        )
+    described, notes = _described(data), []
+    kept = numeric
+    # Static fields such as a land mask stand beside those over time, which stand beside series.
+    for fits, why in (
+        (lambda at: at not in described, "describe others"),
+        (lambda at: not {"flag_values", "flag_masks"} & {*data[at].attrs}, "hold flags"),
+        (partial(_has_time, data, time), "have no time"),
+        (partial(_has_space, data), "have no axis of space"),
+    ):
+        if fitting := [each for each in kept if fits(each)]:
+            out = [each for each in kept if each not in fitting]
+            notes += [f"Left out, as they {why}: {listed(out)}."] if out else []
+            kept = fitting
+    if time is None:
+        check_time(data, dict.fromkeys(dim for at in kept for dim in data[at].dims), name=name)
+    return kept, notes
+
+
+def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> xr.DataArray:
+    """Variables of a data set as one lazy field, its rows in order of time.
+
+    Args:
+        data: The data set.
+        names: The variables, whose dims may be in any order.
+        axes: What their dims are.
+        name: What messages call the source.
+
+    Raises:
+        InputError: If times cannot be read, or one is missing or repeats.
+    """
+    data = axes.cut(data)
+    along = "time" if axes.time is None else axes.time
+    variables = [data[variable].variable for variable in names]
+    stacked = StackedVariables(variables, [along, *axes.space], name, channel=axes.channel)
+    times, notes = xr.Variable("time", np.arange(stacked.shape[0])), ()
+    if (given := axes.coordinate(data, name=name)) is not None:
+        times, notes = read_times([given], name=name)
+    channels, units = _channels(data, names, axes.channel)
+    coords = {**_space(data, axes), "time": times, "channel": channels}
+    coords["units"] = ("channel", units)
+    field = stacked.field(["time", *map(field_dim, axes.space), "channel"], coords)
+    chunks = {along: 1, axes.channel: 1, **variables[0].encoding.get("preferred_chunks", {})}
+    own = {"time": along, **{field_dim(dim): dim for dim in axes.space}}
+    field.encoding["preferred_chunks"] = {
+        **{name: chunks[dim] for name, dim in own.items() if dim in chunks},
+        "channel": chunks[axes.channel] if len(names) == 1 else 1,
+    }
+    for note in (*axes.notes, *notes):
+        field = add_note(field, note)
+    return sorted_by_time(field, name=name)
+
+
+def dataset_field(data: xr.Dataset) -> xr.DataArray:
+    """The variables of a data set in memory that are channels, in its order, as a field.
+
+    Raises:
+        InputError: If its axes are none of a field.
+    """
+    name = "the data set"
+    names, notes = channel_variables(data, None, name=name)
+    axes = Axes.of(data, names, name=name)
+    field = stack(data, names, axes, name=name)
+    for note in notes:
+        field = add_note(field, note)
+    # What dask holds stays where it is.
+    return field if data.chunks else field.load()
+
+
+def _described(data: xr.Dataset) -> set[str]:
+    """Variables that describe others or the places: bounds, grid mappings, areas, quality."""
+    keys = ("bounds", "climatology", "grid_mapping", "cell_measures", "ancillary_variables")
+    words: set[str] = set()
+    for variable in data.variables.values():
+        for place in (variable.attrs, variable.encoding):
+            # The connections of an unstructured mesh are told by attributes of many names.
+            for key in (*keys, *(at for at in place if at.endswith("_connectivity"))):
+                words |= {word.rstrip(":") for word in str(place.get(key, "")).split()}
+    return words
+
+
+def _has_time(data: xr.Dataset, time: str | None, variable: str) -> bool:
+    named = () if time is None else data[time].dims if time in data.variables else (time,)
+    return any(dim in named or axis_of(data, dim) in ("T", "lead") for dim in data[variable].dims)
+
+
+def _has_space(data: xr.Dataset, variable: str) -> bool:
+    dims = data[variable].dims
+    kinds = [axis_of(data, dim) for dim in dims if dim != channel_dim(data, dims)]
+    return any(kind not in ("T", "lead", "other") for kind in kinds)
+
+
+def _channels(
+    data: xr.Dataset, names: Sequence[str], dim: Hashable | None
+) -> tuple[list[str], list[str]]:
+    """The names of the channels and their units."""
+    units = {name: str(data[name].attrs.get("units", "")) for name in names}
+    if dim is None:
+        return list(names), list(units.values())
+    labels = [str(at) for at in range(data.sizes[dim])]
+    texts = dim in data.coords and data[dim].dtype.kind in "OUS"
+    if dim in data.coords:
+        labels = [at.decode() if isinstance(at, bytes) else str(at) for at in data[dim].to_numpy()]
+    alone = texts and len(names) == 1
+    channels = [label if alone else f"{name}_{label}" for name in names for label in labels]
+    if len(set(channels)) < len(channels):
+        raise InputError(
+            f"the positions of the axis {dim} must have a name each to be channels, got "
+            f"{listed(labels)}; rename them, or choose one with select="
+        )
+    given = data.coords.get("units")
+    if given is not None and given.dims == (dim,):
+        own = list(map(str, given.to_numpy()))
+        return channels, [unit for _ in names for unit in own]
+    return channels, [units[name] for name in names for _ in labels]
+
+
+def _space(data: xr.Dataset, axes: Axes) -> dict[Hashable, Any]:
+    """Coordinates of space; those over time may change from file to file and stay behind."""
+    coords: dict[Hashable, Any] = {field_dim(dim): np.arange(data.sizes[dim]) for dim in axes.space}
+    renamed = {dim: field_dim(dim) for dim in axes.space if field_dim(dim) != dim}
+    for name, coord in data.coords.items():
+        if set(coord.dims) <= set(axes.space) and renamed.get(name, name) not in _TAKEN:
+            own = {old: new for old, new in renamed.items() if old in coord.dims}
+            coords[renamed.get(name, name)] = coord.reset_coords(drop=True).rename(own).variable
+    return coords
