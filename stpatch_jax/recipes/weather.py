@@ -13,8 +13,9 @@ from stpatch_jax.training import TrainConfig
 def weather() -> RunConfig:
     """Forecasts the 2 m temperature on a map for 24 hours, from the 25 before.
 
-    Any gridded file of hours can take its place with `--data.path`. 60 % of the hours are trained
-    and the last 20 % tested on.
+    Any gridded file of hours can take its place with `--data.path`; files of other values than
+    temperatures have no frost to be warned of. 60 % of the hours are trained and the last 20 %
+    tested on.
 
     What is forecast are departures from the mean of each hour of the day. Weather comes with the
     wind, so each cell is told from a dilated window: 5 x 5 cells that lie 6 apart, every 4th hour;
@@ -38,7 +39,7 @@ def weather() -> RunConfig:
             climatology="hour",
             anomalies=True,
             cleaning=CleaningConfig(per="channel"),
-            alert=AlertConfig("below", 273.15),
+            alert=AlertConfig("below", 273.15, unit="K"),
         ),
         model=FlatPatchesConfig(
             WindowSpec(

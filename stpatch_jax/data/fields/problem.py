@@ -252,6 +252,12 @@ def as_field(values: Any) -> xr.DataArray:
     return values.assign_coords(counted).transpose("time", ..., "channel")
 
 
+def _all_units(field: xr.DataArray) -> dict[str, str]:
+    """The unit of every channel, empty where it is not told."""
+    told = channel_units(field)
+    return {str(name): told.get(str(name), "") for name in field.channel.values}
+
+
 def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
     dims = {str(name): size for name, size in field.sizes.items()}
     notes = list(notes_of(field))
@@ -297,6 +303,10 @@ class FieldData(WindowProblem):
         test = rows - int(rows * config.test_share)
         spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
         splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
+        alert, why_none = config.alert.compared(_all_units(values))
+        if why_none:
+            warnings.warn(why_none, stacklevel=2)
+            config, values = replace(config, alert=alert), add_note(values, why_none)
         # A horizon of values, of which a loss and a scale can be made.
         least = max(2, config.horizon)
         values, dropped = with_known_series(values, range(train), least=least)
@@ -356,8 +366,7 @@ class FieldData(WindowProblem):
         """The unit of each of the `series`."""
         if series_names(self.field):
             return dict.fromkeys(self.series, self.unit)
-        told = channel_units(self.field)
-        return {name: told.get(name) or UNTOLD_UNIT for name in self.series}
+        return {name: unit or UNTOLD_UNIT for name, unit in _all_units(self.field).items()}
 
     @property
     def series(self) -> dict[str, tuple[Any, ...]]:
@@ -424,6 +433,10 @@ class FieldData(WindowProblem):
         """The threshold of each series [*space, channel], see `AlertConfig.thresholds`."""
         return self._thresholds
 
+    def alert_levels(self) -> np.ndarray:
+        """The threshold in the unit of each channel [channel], see `AlertConfig.levels`."""
+        return self.config.alert.levels(_all_units(self.field))
+
     def event_frequency(self, times: np.ndarray) -> np.ndarray:
         """The share of events among the training rows [time, *space, channel].
 
@@ -444,10 +457,10 @@ class FieldData(WindowProblem):
     @cached_property
     def _thresholds(self) -> np.ndarray:
         rows = range(self.splits["train"].stop)
-        fitted = np.empty(self.field.shape[1:])
+        fitted, levels = np.empty(self.field.shape[1:]), self.alert_levels()
         for cells in cell_blocks(self._reader, rows, block_bytes=self.block_bytes):
             part = self._reader.read(slice(0, rows.stop), *cells)
-            fitted[cells] = self.config.alert.thresholds(part)
+            fitted[cells] = self.config.alert.thresholds(part, levels=levels)
         return fitted
 
     def _events(self, values: np.ndarray) -> np.ndarray:

@@ -177,12 +177,11 @@ class FieldJudge(ForecastJudge):
         if "alerts" not in judged.rows:
             return report
         alert, found = self.data.config.alert, judged.rows["alerts"]
-        of = "quantile of its training rows" if alert.quantile else self.data.unit
         targets = int(found["scored"].sum())
         rules = {name: alert_metrics(of, targets) for name, of in found["rules"].items()}
         model, usual = (rules[name]["brier"] for name in ("model", "frequency"))
         report["alerts"] = {
-            "event": f"{alert.event} {alert.threshold:g} ({of})",
+            "event": f"{alert.event} {self._threshold_text()}",
             "probability": alert.probability,
             "targets": targets,
             "events": int(found["events"].sum()),
@@ -190,6 +189,17 @@ class FieldJudge(ForecastJudge):
             "rules": rules,
         }
         return report
+
+    def _threshold_text(self) -> str:
+        """The threshold as it was given, and in the unit of the data where that is another one."""
+        alert = self.data.config.alert
+        if alert.quantile:
+            return f"{alert.threshold:g} (quantile of its training rows)"
+        given = f"{alert.threshold:g} ({alert.unit or self.data.unit})"
+        own = self.data.alert_levels()
+        if len(own) > 1 or own[0] == alert.threshold:
+            return given
+        return f"{own[0]:g} ({self.data.unit}), that is {given}"
 
     def before_errors(self, test: Mapping[str, Any]) -> list[str]:
         """The table of the alerts, where there are any."""

@@ -74,6 +74,43 @@ def test_wrong_alerts_are_told_in_one_sentence(changes, told):
         AlertConfig(**changes)
 
 
+@pytest.mark.parametrize(
+    ("unit", "own"), [("K", 273.15), ("degC", 0.0), ("°F", 32.0), ("celsius", 0.0)]
+)
+def test_a_threshold_is_converted_into_the_unit_of_the_file(unit, own):
+    frost = AlertConfig("below", 273.15, unit="K")
+    assert frost.compared({"t2m": unit}) == (frost, "")
+    field = noise(t2m=unit)
+    data = FieldConfig(context=4, horizon=2, alert=frost).of(field)
+    np.testing.assert_allclose(data.alert_thresholds(), own, atol=1e-9)
+
+
+def test_a_threshold_is_not_compared_with_other_kinds_of_values():
+    frost = AlertConfig("below", 273.15, unit="K")
+    config = FieldConfig(context=4, horizon=2, alert=frost)
+    # Of several channels those that it fits.
+    thresholds = config.of(noise(t2m="degC", wind="m s-1")).alert_thresholds()
+    np.testing.assert_allclose(thresholds[..., 0], 0, atol=1e-9)
+    assert np.isnan(thresholds[..., 1]).all()
+    for units in ({"rain": "mm"}, {"t2m": ""}):
+        with pytest.warns(UserWarning, match=r"no alerts: the threshold of 273.15 K cannot be"):
+            data = config.of(noise(**units))
+        assert data.config.alert.event == "none"
+        assert f"({units.get('rain', 'no unit')})" in data.report["notes"][-1]
+    plain = FieldConfig(context=4, horizon=2, alert=AlertConfig("below", 2.0))
+    assert (plain.of(noise(t2m="")).alert_thresholds() == 2.0).all()
+    with pytest.raises(InputError, match=r"alert\.unit must be told .* t2m \(K\), wind \(m s-1\)"):
+        plain.of(noise(t2m="K", wind="m s-1"))
+
+
+def noise(**units: str) -> xr.DataArray:
+    """A map of channels with such units."""
+    values = np.random.default_rng(0).normal(size=(60, 2, 2, len(units)))
+    hours = np.datetime64("2024-01-01T00", "ns") + np.arange(60) * np.timedelta64(1, "h")
+    coords = {"time": hours, "channel": list(units), "units": ("channel", list(units.values()))}
+    return xr.DataArray(values, coords, ("time", "y", "x", "channel"))
+
+
 def test_every_rule_is_judged_on_the_test_split_by_its_errors_on_validation():
     hours = np.datetime64("2024-01-01T00", "ns") + np.arange(240) * np.timedelta64(1, "h")
     random = np.random.default_rng(0)
