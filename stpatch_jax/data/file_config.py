@@ -20,7 +20,8 @@ class TableConfig:
     Attributes:
         variables: Names of the variables, arrays or columns to read; everything that fits by
             default.
-        time: Name of the time dim of a gridded file or of the time column of a table.
+        time: Name of the time dim of a gridded file or of the time column of a table; rows where a
+            table has none, and its rows are counted.
         series: Names of the columns of a table that name the series of a row.
         encoding: How the characters of a text are stored, e.g. latin-1; UTF-8 by default.
         missing_values: Numbers that stand for a missing value, e.g. -999.

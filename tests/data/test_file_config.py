@@ -88,3 +88,27 @@ def test_a_table_may_have_no_header_and_marks_for_what_is_missing(tmp_path):
     np.testing.assert_array_equal(
         config.open(tmp_path / "a.csv").values[..., 0], [[1, np.nan], [np.nan, 2], [3, 4]]
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b\n1,2\n3,4\n5,6\n", "when,a,b\nsoon,1,2\nlate,3,4\nend,5,6\n"]
+)
+def test_rows_of_a_table_without_dates_are_counted_on_request(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=r'time="rows"'):
+        FileConfig().open(tmp_path / "a.csv")
+    field = FileConfig(time="rows").open(tmp_path / "a.csv")
+    assert field.time.values.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(field.values[..., 0], [[1, 2], [3, 4], [5, 6]])
+    assert "Rows are counted" in notes_of(field)[0]
+
+
+def test_rows_are_counted_series_by_series(tmp_path):
+    (tmp_path / "a.csv").write_text("item,load\nx,1\ny,2\nx,3\nx,4\ny,5\n")
+    field = FileConfig(time="rows").open(tmp_path / "a.csv")
+    np.testing.assert_array_equal(field.values[..., 0], [[1, 2], [3, 5], [4, np.nan]])
+
+
+def test_a_column_that_is_called_rows_is_the_time(tmp_path):
+    (tmp_path / "a.csv").write_text("rows,a\n2024-01-01,1\n2024-01-02,2\n")
+    assert FileConfig(time="rows").open(tmp_path / "a.csv").time.dtype.kind == "M"

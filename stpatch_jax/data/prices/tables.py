@@ -105,6 +105,8 @@ def read_price_table(
         header=header,
     )
     times = field.time.values
+    ends = times[[0, -1]]
+    told_times = list(map(str, ends.astype("datetime64[s]") if ends.dtype.kind == "M" else ends))
     report = {
         "source": "matplotlib sample data" if path is None else file.name,
         "layout": "long" if columns.series else "wide",
@@ -112,8 +114,8 @@ def read_price_table(
         "times": len(times),
         "companies": field.sizes["company"],
         "channels": field.channel.values.tolist(),
-        "first_time": str(times[0].astype("datetime64[s]")),
-        "last_time": str(times[-1].astype("datetime64[s]")),
+        "first_time": told_times[0],
+        "last_time": told_times[1],
         "ignored_columns": list(columns.ignored),
         "notes": list(notes_of(field)),
     }

@@ -336,7 +336,7 @@ def _date_advice(text: str, *, first: bool) -> str:
         return "take that line out if it is a second header, else write dates with the year first"
     other = "or name another column with time="
     if not re.fullmatch(r"\d{9,19}(\.0)?", text):
-        return f"write dates with the year first, {other}"
+        return f'write dates with the year first, {other}, or count the rows with time="rows"'
     unit = ("s", "ms", "us", "ns")[max(0, (len(text.removesuffix(".0")) - 10) // 3)]
     return f'turn it into dates, with pandas.to_datetime(column, unit="{unit}"), {other}'
 

@@ -11,6 +11,9 @@ import pandas as pd
 from stpatch_jax.data.readers.cells import Cells
 from stpatch_jax.errors import InputError, listed, require
 
+ROWS = "rows"
+"""The name of a time that is no column: rows are counted."""
+
 # Words of headers without case, spaces and punctuation.
 _TIME_WORDS = ("date", "datetime", "time", "timestamp", "ds")
 _SERIES_WORDS = ("series", "seriesid", "uniqueid", "item", "itemid", "ticker", "symbol", "company")
@@ -38,7 +41,8 @@ class Columns:
     """What the columns of a table are, by their numbers.
 
     Attributes:
-        date: The column of dates, or those of year, month and day, of which the last may lack.
+        date: The column of dates, or those of year, month and day, of which the last may lack; none
+            where the rows are counted.
         values: Names and numbers of the columns of values: channels, or series of a wide table.
         series: Columns that together name the series of a row; none in a wide table.
         clock: What dates do not tell: `hour`, `minute`, `second`, or `clock` for times of day, and
@@ -56,15 +60,20 @@ class Columns:
 
     def dated(self, cells: Cells, rows: pd.Index) -> pd.Index:
         """Those of some rows of the table whose date is filled in; a remark is none."""
+        if not self.date:
+            return rows[:0]
         dates = cells.frame[list(self.date)].loc[rows].astype(str)
         return rows[dates.apply(lambda texts: texts.str.match(r"\s*\d")).all(axis=1)]
 
     def times(self, cells: Cells, rows: pd.Index) -> pd.Series:
-        """The times of some rows of the table, datetime64[ns].
+        """The times of some rows of the table, datetime64[ns]; numbers of rows without a date.
 
         Raises:
             InputError: See `Cells.dates` and `Cells.clocks`.
         """
+        if not self.date:
+            counted = self.names(cells, rows, noun="series")
+            return counted.groupby(counted).cumcount() if self.series else rows.to_series()
         if len(self.date) == 1 and not _holds_years(cells, self.date[0]):
             times = cells.dates(self.date[0], rows)
         else:
@@ -124,7 +133,7 @@ def find_columns(
 
     Args:
         cells: The table.
-        time: Name of the column of the time.
+        time: Name of the column of the time; `ROWS` counts the rows of a table, or of each series.
         series: Name of the column of the series, or of several that name it together, also as one
             text with commas between.
         variables: Names of the columns of values.
@@ -138,7 +147,8 @@ def find_columns(
     if isinstance(series, str):
         series = [series] if series in header else series.split(",")
     told = list(series or ())
-    given = [*([time] if time else []), *told, *(asked or ())]
+    counted = time == ROWS and ROWS not in header
+    given = [*([] if counted or not time else [time]), *told, *(asked or ())]
     if unknown := [name for name in given if name not in header]:
         raise InputError(
             f"the columns must be among those of {cells.name} ({listed(header)}), got "
@@ -147,7 +157,10 @@ def find_columns(
     wanted = None if asked is None else [header.index(name) for name in asked]
     finder = _Finder(cells, frozenset(map(header.index, given)))
     finder.leave_row_numbers()
-    finder.find_time(header.index(time) if time else None)
+    if counted:
+        finder.notes.append("Rows are counted as time steps, whatever dates there may be.")
+    else:
+        finder.find_time(header.index(time) if time else None)
     finder.find_series([header.index(name) for name in told], wanted)
     values = finder.values() if wanted is None else wanted
     taken = {*finder.date, *finder.series}
@@ -212,7 +225,7 @@ class _Finder:
                 bool(named),
                 f"a column of {self.cells.name} must hold dates like 2012-09-04, got none among "
                 f"{self._listed(self.free)}; name the time with time=, and write dates with the "
-                "year first",
+                f'year first, or count the rows with time="{ROWS}"',
             )
             self.date = (named[0],)
         self._take(self.date)
@@ -380,7 +393,7 @@ class _Finder:
 
     def _repeats_time(self, at: int) -> bool:
         unit = next((unit for unit, words in _PARTS.items() if self._plain(at) in words), None)
-        if unit is None or self._content(at) == "nothing":
+        if unit is None or self._content(at) == "nothing" or not self.date:
             return False
         part = getattr(self._times.dt, unit)
         return self._constant_by(at, part)

@@ -47,7 +47,7 @@ def read_panel(
         path: A text table, see `read_cells`, or a `.parquet` or `.feather` file.
         variables: Columns of the channels of a long table, or the columns that are read of a wide
             one.
-        time: Column of the time.
+        time: Column of the time; "rows" where there is none, and rows are counted.
         series: Column that names the series, or several that name it together.
         columns: What the columns of a wide table are: "series" with the one channel "value", or
             "channels" of one series.
@@ -158,7 +158,8 @@ def read_table(
         rows = rows.mask(missing)
         notes.append(f"{int(missing.to_numpy().sum())} values were declared to be missing.")
     keys, rows, counts = _tidy(cells, columns, rows, noun)
-    notes += cells.date_notes(columns.date[0], keys["time"])
+    if columns.date:
+        notes += cells.date_notes(columns.date[0], keys["time"])
     notes += _far_numbers(rows, names)
     times = np.unique(keys["time"].to_numpy())
     if empty_rows == "keep":
