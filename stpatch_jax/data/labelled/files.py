@@ -1,5 +1,6 @@
 """Labelled series and volumes in files that say how they are split."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +26,16 @@ from stpatch_jax.data.readers.items import read_series
 from stpatch_jax.data.readers.pairs import ALL, find_pairs
 from stpatch_jax.errors import check_range, listed, require
 
+_TEST = {"TRAIN": "TEST", "Train": "Test", "train": "test"}
+_TRAIN = re.compile(r"(?<=_)(TRAIN|Train|train)(?=\.|$)")
+
 
 @dataclass(frozen=True)
 class LabelledSeriesConfig(DataConfig):
     """Classification of series in a pair of files of the UCR archive, with their official split.
 
-    `path` is the file `NAME_TRAIN.tsv`; `NAME_TEST.tsv` lies beside it. An example is a series
-    [time, channel=1].
+    `path` is the file `NAME_TRAIN.tsv`; `NAME_TEST.tsv` lies beside it. Of a file of another name a
+    fifth of each class validates and a fifth tests. An example is a series [time, channel=1].
 
     Attributes:
         validation_share: Share of the training series to validate on, each class alike, in [0, 1);
@@ -60,17 +64,15 @@ class LabelledSeriesConfig(DataConfig):
         Raises:
             InputError: A file is missing or cannot be read, or the two do not belong together.
         """
-        path = Path(self.file())
+        path, options = Path(self.file()), {"encoding": self.encoding}
+        train = read_labelled_series(path, classes=self.classes or None, **options)
         folder, slash, name = str(self.path).rpartition("/")
-        other = folder + slash + name.replace("_TRAIN", "_TEST").replace("_train", "_test")
-        require(
-            other != self.path,
-            f"data.path must be the file NAME_TRAIN.tsv of a pair, got {path}; NAME_TEST.tsv must "
-            "lie beside it",
-        )
-        test_path = Path(located(other))
-        train = read_labelled_series(path, classes=self.classes or None, encoding=self.encoding)
-        test = read_labelled_series(test_path, classes=train.classes, encoding=self.encoding)
+        other = _TRAIN.sub(lambda match: _TEST[match[0]], name)
+        if other == name:
+            splits, notes = completed({ALL: as_split(train)}, train.classes, seed=self.seed)
+            return LabelledFields.of(splits, train.classes, source=str(path), notes=notes)
+        test_path = Path(located(folder + slash + other))
+        test = read_labelled_series(test_path, classes=train.classes, **options)
         require(
             train[0].shape == test[0].shape,
             f"the series of {path.name} and {test_path.name} must be of one length, got "
@@ -148,7 +150,7 @@ class LabelledVolumesConfig(DataConfig):
             read = read_labelled_arrays(path, items=items, labels=labels, classes=classes)
             fields, classes = _fields(read.items, path), read.classes
             splits[name] = LabelledSplit(fields, read.labels, np.arange(len(read)))
-        splits = self._completed(splits, classes or ())
+        splits, notes = completed(splits, classes or (), seed=self.seed)
         for name, split in splits.items():
             shapes = split.fields.shape[1:], splits["train"].fields.shape[1:]
             require(
@@ -162,25 +164,14 @@ class LabelledVolumesConfig(DataConfig):
             drawn = drawn_share(labels, classes or (), self.train_share, random=random)
             splits["train"] = splits["train"][drawn]
         data = LabelledFields.of(
-            splits, classes or (), source=str(path), augmentation=self.augmentation
+            splits,
+            classes or (),
+            source=str(path),
+            augmentation=self.augmentation,
+            notes=notes,
         )
         arrays = {split: list(names) for split, names in pairs.items()}
         return replace(data, report={**data.report, "arrays": arrays})
-
-    def _completed(
-        self, splits: dict[str, LabelledSplit], classes: Sequence[str]
-    ) -> dict[str, LabelledSplit]:
-        """The splits with those that the file does not have drawn from those it has."""
-        if ALL in splits:
-            whole = splits[ALL]
-            shares = {"validation": 0.2, "test": 0.2, "seed": self.seed}
-            rows = class_splits(whole.labels, classes, **shares)
-            return {name: whole[at] for name, at in rows.items()}
-        if "validation" not in splits:
-            train, random = splits["train"], np.random.default_rng(self.seed)
-            held = drawn_share(train.labels, classes, 0.2, random=random)
-            return {"train": train[~held], "validation": train[held], "test": splits["test"]}
-        return splits
 
     def of(self, values: Any) -> LabelledFields:
         """The problem on `(volumes, labels)` in memory, see `labelled_arrays`.
@@ -213,6 +204,30 @@ class LabelledVolumesConfig(DataConfig):
         fields = _fields(load_array(Path(path), volumes[0]), Path(path))
         numbers = {"item": np.arange(len(fields))}
         return UnlabelledFields.of(fields, numbers, state, source=path)
+
+
+def completed(
+    splits: Mapping[str, LabelledSplit], classes: Sequence[str], *, seed: int
+) -> tuple[dict[str, LabelledSplit], list[str]]:
+    """The splits, where a fifth of each class is drawn for those that a file does not have.
+
+    Returns:
+        `train`, `validation` and `test`, and a note of what was drawn.
+
+    Raises:
+        InputError: A class has too few items for that.
+    """
+    if ALL in splits:
+        whole = splits[ALL]
+        rows = class_splits(whole.labels, classes, validation=0.2, test=0.2, seed=seed)
+        note = "The file has no splits: a fifth of each class validates, another one tests."
+        return {name: whole[at] for name, at in rows.items()}, [note]
+    if "validation" not in splits:
+        train, random = splits["train"], np.random.default_rng(seed)
+        held = drawn_share(train.labels, classes, 0.2, random=random)
+        note = "The file has no validation split: a fifth of each class of the training validates."
+        return {"train": train[~held], "validation": train[held], "test": splits["test"]}, [note]
+    return dict(splits), []
 
 
 def _fields(volumes: np.ndarray, path: Path | str) -> np.ndarray:

@@ -65,7 +65,7 @@ def _found(headers: Mapping[str, Header]) -> Pairs:
     """What the names tell; nothing where a split has no pair, or more than one."""
     by_split: dict[str, list[str]] = {}
     for array in headers:
-        words = re.findall(r"[a-z]+", array.lower())
+        words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", array)]
         splits = [split for split, known in _WORDS.items() if set(words) & set(known)]
         by_split.setdefault(splits[0] if len(splits) == 1 else ALL, []).append(array)
     # What is beside the splits, such as names of classes, is of none.
