@@ -17,6 +17,7 @@ from stpatch_jax.data.fields.slabs import SlabReader
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.fields.writers import forecast_dataset, write_csv, write_table
 from stpatch_jax.data.file_config import FileConfig, TableConfig
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.labelled.clips import LabelledClips, LabelledClipsConfig, resized
 from stpatch_jax.data.labelled.fields import (
@@ -93,6 +94,7 @@ __all__ = [
     "DataConfig",
     "FieldConfig",
     "FieldData",
+    "FieldIdentity",
     "FieldWindows",
     "FileConfig",
     "ForecastData",

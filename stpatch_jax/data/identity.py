@@ -491,7 +491,8 @@ class _Match:
         apart = self.in_unit(own, other) - own.numbers()
         if own.circle or other.circle:
             apart = (apart + 180) % 360 - 180
-        return bool((np.abs(apart) <= _near(own.numbers())).all())
+        # Cells of a curved grid may lie at any distance along each coordinate.
+        return bool((np.abs(apart) <= _ROUNDING * np.abs(own.numbers()).max(initial=0)).all())
 
     def times(self, times: np.ndarray) -> None:
         """Compares calendar and step."""
@@ -540,10 +541,10 @@ def _order(ours: np.ndarray, theirs: np.ndarray, *, circle: bool) -> slice | np.
 
 
 def _near(places: np.ndarray) -> float:
-    """How far two numbers may be apart to be one place."""
-    steps = np.diff(np.unique(places))
+    """How far two numbers of an axis may be apart to be one place: never as far as two cells."""
     largest = float(np.abs(places).max(initial=0))
-    return _NEAR * float(steps.min(initial=largest)) + _ROUNDING * largest
+    spacing = float(np.diff(np.unique(places)).min(initial=largest))
+    return _NEAR * spacing + min(_ROUNDING * largest, spacing / 4)
 
 
 def _equal(ours: np.ndarray, theirs: np.ndarray) -> bool:

@@ -147,6 +147,15 @@ def test_coordinates_are_equal_within_the_rounding_of_float32():
         FieldIdentity.of(field).match(shifted, name="shifted.nc")
 
 
+def test_large_numbers_are_no_reason_to_take_one_cell_for_the_next():
+    stations = world(latitude=np.asarray([72000001, 72000002, 72000005, 72000007, 72000009]))
+    run = FieldIdentity.of(stations)
+    other = stations.assign_coords(latitude=stations.latitude + 1)
+    with pytest.raises(InputError, match="with 72000002 in place of 72000001 in cell 1;"):
+        run.match(other, name="other.nc")
+    assert run.match(stations, name="same.nc")[1] == ()
+
+
 OTHERS = {
     "the channels": (world()[..., :1], "every channel of the run, got none called wind among t2m;"),
     "a unit": (with_units("K", "Pa"), "wind in m s-1, as the run, got Pa, which is not converted"),
@@ -250,6 +259,10 @@ def test_a_curved_grid_is_turned_round_by_its_latitudes():
     field, notes = run.match(curved(-1), name="turned.nc")
     xr.testing.assert_equal(field, curved())
     assert notes == ("The axis y is turned round, as in the run.",)
+    rounded = curved()
+    for name in ("nav_lat", "nav_lon"):
+        rounded[name] = rounded[name].astype(np.float32)
+    assert run.match(rounded, name="rounded.nc")[1] == ()
     around = curved().assign_coords(nav_lon=curved().nav_lon % 360)
     around.nav_lon.attrs = curved().nav_lon.attrs
     assert run.match(around, name="around.nc")[1] == ()
