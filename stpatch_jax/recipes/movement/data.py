@@ -74,7 +74,7 @@ class MovementConfig(DataConfig):
         begins = np.array([self.train_from, self.validation_from, self.test_from], days.dtype)
         first, *borders = map(int, np.searchsorted(days, begins))
         require(
-            max(first, self.lag) < borders[0] < borders[1] < len(days),
+            days[0] <= begins[0] and max(first, self.lag) < borders[0] < borders[1] < len(days),
             f"each split must have a day of {path}, which holds {days[0]} to {days[-1]}, got "
             f"splits that begin at {', '.join(map(str, begins))}; give dates in between as "
             "data.train_from, data.validation_from and data.test_from",
@@ -91,7 +91,13 @@ class MovementConfig(DataConfig):
                 name: replace(split, fields=market[split.groups, None])
                 for name, split in splits.items()
             }
-        data = LabelledFields.of(splits, ("down", "up"), source=str(path))
+        told = (
+            f"{name} {days[split.groups.min()]} to {days[split.groups.max()]}"
+            for name, split in splits.items()
+            if len(split.groups)
+        )
+        notes = [f"The labelled days are of {', '.join(told)}."]
+        data = LabelledFields.of(splits, ("down", "up"), source=str(path), notes=notes)
         rows = FieldIdentity.of_rows((), days)
         identity = replace(data.identity, step=rows.step, calendar=rows.calendar)
         return replace(data, identity=identity)

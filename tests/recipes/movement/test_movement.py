@@ -39,6 +39,7 @@ def test_an_example_is_a_stock_on_a_labelled_day(tmp_path):
     np.testing.assert_array_equal(train.groups, [2, 2, 2, 3, 3, 3, 4, 4])
     np.testing.assert_array_equal(train.fields[3], features[0, 1:3])
     np.testing.assert_array_equal(train.labels, [1, 1, 0, 1, 1, 0, 1, 0])
+    assert data.report["notes"][0].startswith("The labelled days are of train 2024-01-03 to 2024-")
     # Stock 1 is unknown on row 5, so it has no example on rows 6 and 7.
     np.testing.assert_array_equal(data.splits["validation"].groups, [5, 5, 5, 6, 6, 7, 7])
 
@@ -72,8 +73,11 @@ def test_mistakes_of_a_movement_are_told_in_one_sentence(tmp_path):
         MovementConfig(path=moves, lag=0)
     with pytest.raises(InputError, match="one after the other"):
         MovementConfig(path=moves, **{**DATES, "test_from": "2024-01-01"})
-    with pytest.raises(InputError, match="each split must have a day of"):
-        MovementConfig(path=moves).load()
+    early, late = {"train_from": "2023-12-31"}, {"test_from": "2024-01-13"}
+    for dates in ({}, {**DATES, **early}, {**DATES, **late}):
+        told = "holds 2024-01-01 to 2024-01-12, got splits that begin at .*data.test_from"
+        with pytest.raises(InputError, match=told):
+            MovementConfig(path=moves, **dates).load()
     np.savez(tmp_path / "other.npz", features=np.zeros((1, 2, 3)))
     with pytest.raises(InputError, match="features, label and dates, got features; give"):
         MovementConfig(path=str(tmp_path / "other.npz")).load()
