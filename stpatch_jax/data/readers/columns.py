@@ -365,7 +365,7 @@ class _Finder:
     def _rows(self) -> pd.Index:
         """The rows that have a value."""
         numbers = [at for at in self.free if self._content(at) in ("number", "flag")]
-        present = [self.cells.present(at) for at in numbers] or [~self.cells.blank_rows()]
+        present = [self.cells.present(at) for at in numbers] or [~self.cells.blank_rows]
         return self.cells.frame.index[np.any(present, axis=0)]
 
     @cached_property
@@ -374,7 +374,10 @@ class _Finder:
 
     @cached_property
     def _times(self) -> pd.Series:
-        return Columns(self.date, clock=self.clock).times(self.cells, self._rows)
+        times = self._dates
+        for unit, at in self.clock:
+            times = times + self.cells.clocks(at, self._rows, unit=unit)
+        return times
 
     def _tell_apart(self, columns: Sequence[int]) -> bool:
         """Whether rows of one time that are not equal differ in some of these columns."""

@@ -91,7 +91,7 @@ def read_labelled_table(
             f"among {listed(cells.header)}; name it with {role}=",
         )
         columns[role] = cells.header.index(wanted[0])
-    rows = cells.frame.index[~cells.blank_rows()]
+    rows = cells.frame.index[~cells.blank_rows]
     texts = cells.names(columns["text"], rows, noun="text").tolist()
     labels = cells.names(columns["label"], rows, noun="label").to_numpy(str)
     whole = cells.whole(columns["label"])
