@@ -83,7 +83,7 @@ def open_field(
     | zarr | `.zarr`, a URL | lazily | `time`, `select`, `missing_values` |
     | grib | `.grib2`, with cfgrib | lazily | `time`, `select`, `missing_values` |
     | arrays | `.npy`, `.npz` | mapped, at once | `dims`, `coords`, `select`, `missing_values` |
-    | table | `.csv`, `.csv.gz`, `.parquet` | at once | `time`, `series`, `columns` |
+    | table | `.csv`, `.tsv`, `.txt`, packed by gzip or not, `.parquet` | at once | `time`, ... |
     | events | text tables, on request | at once | `period`, `header`, `customer`, `date`, ... |
     | video | `.mp4`, `.avi`, `.mov`, `.mkv`, ... | lazily | |
 

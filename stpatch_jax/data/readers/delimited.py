@@ -28,7 +28,6 @@ def read_cells(
     *,
     kind: str = "table",
     header: Sequence[str] | None = None,
-    suffixes: tuple[str, ...] = TEXT_SUFFIXES,
     encoding: str | None = None,
 ) -> Cells:
     """Reads header and cells of a text file with commas, semicolons, tabs, bars or white space.
@@ -44,15 +43,12 @@ def read_cells(
         words: Numbers of the columns that are read as text.
         kind: What messages call the file.
         header: Names of the columns, for a file without a header.
-        suffixes: How the name of the file may end.
         encoding: See `open_text`.
 
     Raises:
         InputError: If the file is missing or unreadable, has no header or no rows, its separator is
             not clear, or a line has more cells than the header.
     """
-    if not file.name.lower().endswith(suffixes):
-        raise InputError(f"a {kind} must be a {' or '.join(suffixes)} file, got {file}; convert it")
     with open_text(file, kind=kind, encoding=encoding, newline="") as text:
         number, start, first = 1, 0, text.readline()
         while first.startswith("#") or (first and not first.strip()):

@@ -122,15 +122,13 @@ def read_table(
         InputError: If the file cannot be read, a column has no name of its own, a cell is no number
             or no date, no row has a value, or two different rows have the same time and series.
     """
-    typed = file.name.lower().endswith((*PARQUET_SUFFIXES, *ARROW_SUFFIXES))
-    if typed:
+    if file.name.lower().endswith((*PARQUET_SUFFIXES, *ARROW_SUFFIXES)):
         cells = read_typed_cells(file, kind=kind)
     else:
         cells = read_cells(
             file,
             lambda head: text_columns(head, words),
             kind=kind,
-            suffixes=TABLE_SUFFIXES,
             header=header,
             encoding=encoding,
         )
