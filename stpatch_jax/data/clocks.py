@@ -66,6 +66,20 @@ class Clock:
         return cls(hour, share, weekday, day, np.array([leap[date.year] for date in times]))
 
 
+def standard_dates(times: np.ndarray) -> np.ndarray:
+    """Dates of any calendar as datetime64 at the same share of their year, for an axis of a plot.
+
+    Those of the standard calendar, and numbers, are given back.
+    """
+    if times.dtype != object or not times.size:
+        return times
+    clock, flat = Clock.of(times.ravel()), times.ravel()
+    years = np.array([date.year - 1970 for date in flat]).astype("M8[Y]")
+    begin, end = (at.astype("M8[us]").astype(np.int64) for at in (years, years + 1))
+    share = (clock.day_of_year + clock.day_share) / clock.days_in_year
+    return (begin + share * (end - begin)).astype("M8[us]").reshape(times.shape)
+
+
 def _days_in_year(date: Any) -> int:
     """Days of the year of a date of cftime."""
     return int(date.replace(month=12, day=30 if date.calendar == "360_day" else 31).dayofyr)

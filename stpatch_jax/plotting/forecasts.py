@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.ticker import MaxNLocator
 
+from stpatch_jax.data.clocks import standard_dates
 from stpatch_jax.errors import require
 from stpatch_jax.plotting import style
 
@@ -23,15 +24,18 @@ def forecast_against_truth(
 ) -> Axes:
     """Draws the truth as a line and every forecast as a short line from its origin.
 
-    Times [n] are datetime64, the truth [n] is NaN where missing, and forecasts are pairs of times
-    and values by name: `model`, or a naive rule.
+    Times [n] are dates or numbers, the truth [n] is NaN where missing, and forecasts are pairs of
+    times and values by name: `model`, or a naive rule. One of a single time is a dot.
     """
+    times = standard_dates(times)
     ax.plot(times, truth, color=style.TRUTH, linewidth=1.2, label="truth")
     for name, lines in forecasts.items():
         looks = {"color": style.MODEL, "linewidth": 1.4} if name == "model" else style.naive_style()
         for number, (at, values) in enumerate(lines):
-            ax.plot(at, values, label=name if number == 0 else None, **looks)
-    style.date_axis(ax.xaxis)
+            looks |= {"marker": "o", "markersize": 2.5} if len(values) == 1 else {}
+            ax.plot(standard_dates(at), values, label=name if number == 0 else None, **looks)
+    if times.dtype.kind == "M":
+        style.date_axis(ax.xaxis)
     ax.set_title(title, fontsize="medium")
     ax.set_ylabel(unit, fontsize="small")
     ax.tick_params(labelsize="small")
@@ -68,9 +72,10 @@ def returns_and_quantiles(
 ) -> Axes:
     """Draws returns as dots, each quantile as a line, and those below the model's as crosses.
 
-    Times [n] are datetime64, returns [n] NaN where missing, and quantiles [n] go by name: `model`,
+    Times [n] are dates, returns [n] NaN where missing, and quantiles [n] go by name: `model`,
     then the naive rules.
     """
+    times = standard_dates(times)
     ax.plot(times, returns, ".", color=style.QUIET, markersize=4, label="returns")
     below = returns < quantiles["model"]
     crosses: dict[str, Any] = {"color": style.TRUTH, "markersize": 6, "label": "below the model"}
@@ -102,7 +107,8 @@ def quantile_bands(
     Times are those of each lead [horizon], or the lead times themselves; quantiles are [horizon,
     quantile]; levels increase. The first and the last level bound the widest band, the second and
     the last but one the next, and so on; one left over in the middle is drawn as a line. `past` are
-    times and values of the context, `truth` is what came [horizon], NaN where missing.
+    times and values of the context, `truth` is what came [horizon], NaN where missing. Bands of a
+    single time are bars.
 
     Raises:
         InputError: There is not one quantile for each level.
@@ -112,19 +118,24 @@ def quantile_bands(
         f"quantiles must have the shape (horizon, quantile) = {(len(times), len(levels))}, got "
         f"{quantiles.shape}; give one for each time and level",
     )
-    bands = len(levels) // 2
+    bands, times, one = len(levels) // 2, standard_dates(np.asarray(times)), len(times) == 1
     for at in range(bands):
         label = f"{levels[at]:g} to {levels[-1 - at]:g}"
-        looks: dict[str, Any] = {"color": style.MODEL, "alpha": 0.18 + 0.2 * at, "linewidth": 0}
-        ax.fill_between(times, quantiles[:, at], quantiles[:, -1 - at], label=label, **looks)
+        looks: dict[str, Any] = {"color": style.MODEL, "alpha": 0.18 + 0.2 * at}
+        looks |= {"label": label, "linewidth": 8.0 if one else 0}
+        draw = ax.vlines if one else ax.fill_between
+        draw(times, quantiles[:, at], quantiles[:, -1 - at], **looks)
     if len(levels) % 2:
         name = "median" if levels[bands] == 0.5 else f"quantile {levels[bands]:g}"
-        ax.plot(times, quantiles[:, bands], color=style.MODEL, linewidth=1.6, label=name)
+        looks = {"marker": "o"} if one else {}
+        ax.plot(times, quantiles[:, bands], color=style.MODEL, linewidth=1.6, label=name, **looks)
     if past is not None:
-        ax.plot(*past, color=style.TRUTH, linewidth=1.2, label="context")
+        at, values = standard_dates(past[0]), past[1]
+        looks = {"marker": "."} if len(values) == 1 else {}
+        ax.plot(at, values, color=style.TRUTH, linewidth=1.2, label="context", **looks)
     if truth is not None:
         ax.plot(times, truth, color=style.NAIVE, linewidth=1.2, marker=".", label="truth")
-    if np.asarray(times).dtype.kind == "M":
+    if times.dtype.kind == "M":
         style.date_axis(ax.xaxis)
     else:
         ax.set_xlabel("lead time (time steps)")

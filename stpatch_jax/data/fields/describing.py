@@ -10,7 +10,7 @@ import xarray as xr
 from stpatch_jax.data import SlabReader
 from stpatch_jax.data.readers.conventions import channel_units, notes_of
 from stpatch_jax.data.sampling.spacing import gap_text, gaps_report
-from stpatch_jax.data.times import TimeAxis
+from stpatch_jax.data.times import TimeAxis, time_text
 from stpatch_jax.errors import require
 from stpatch_jax.patches.folding import cover_count
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
@@ -181,16 +181,13 @@ def _span(field: xr.DataArray, dim: Any) -> dict[str, Any]:
 
 def told(value: Any) -> str:
     """A coordinate without the digits that say nothing."""
-    if isinstance(value, np.datetime64):
-        text = np.datetime_as_string(value, unit="s")
-        return text.removesuffix(":00").removesuffix("T00:00")
     if isinstance(value, np.timedelta64):
         seconds = value / np.timedelta64(1, "s")
         for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
             if seconds % size == 0:
                 return f"{seconds / size:g} {unit}"
         return f"{seconds:g} s"
-    return f"{value:.6g}" if isinstance(value, np.floating) else str(value)
+    return time_text(value)
 
 
 def _told_span(span: dict[str, str]) -> str:

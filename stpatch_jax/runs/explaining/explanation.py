@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 
 from stpatch_jax import explain as methods
 from stpatch_jax.data import Data
+from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import check_choice, require
 from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced
@@ -22,7 +23,7 @@ from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.config import InMemory
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.judging.judge import judges
-from stpatch_jax.runs.judging.question import Asked, Question, backbone_of, coordinate_text
+from stpatch_jax.runs.judging.question import Asked, Question, backbone_of
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.runs.trained import TrainedRun, load_run
 from stpatch_jax.training import make_mesh
@@ -329,7 +330,7 @@ def _largest(values: xr.DataArray) -> list[str]:
     for at in order:
         place = dict(zip(values.dims, np.unravel_index(at, values.shape), strict=True))
         named = [
-            f"{dim} {coordinate_text(values[dim].values[n]) if dim in values.coords else n}"
+            f"{dim} {time_text(values[dim].values[n]) if dim in values.coords else n}"
             for dim, n in place.items()
         ]
         if "word" in values.coords:

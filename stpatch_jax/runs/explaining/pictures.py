@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stpatch_jax import plotting
-from stpatch_jax.runs.judging.question import coordinate_text
+from stpatch_jax.data.times import time_text
 
 _MOST_FRAMES = 4
 # A yellow line in a black one is seen on any ground.
@@ -116,7 +116,7 @@ def _frames(
     for name, values in maps.items():
         most = float(np.abs(values.values).max()) or 1.0
         for number in times:
-            moment = coordinate_text(field.time.values[number]) if dated else f"time {number}"
+            moment = time_text(field.time.values[number]) if dated else f"time {number}"
             parts = [name.replace("_", " ")] * bool(number == times[0]) + [moment] * many
             ax = plotting.attribution_over_frame(
                 field[number].drop_vars("time", errors="ignore"),

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ForecastData, truth
 from stpatch_jax.data.protocols import UNTOLD_UNIT
+from stpatch_jax.data.times import time_text
 from stpatch_jax.metrics import LeadTimeErrors, skill
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
-from stpatch_jax.runs.judging.question import Asked, Question, coordinate_text
+from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Forecast
 
@@ -213,7 +214,7 @@ class ForecastJudge(Judge):
             return -jnp.sum(error * real, axes) / jnp.maximum(jnp.sum(real, axes), 1)
 
         what = "forecast" if level is None else f"{level:g} quantile"
-        when = coordinate_text(self.data.times[int(example["index"]) + lead - 1])
+        when = time_text(self.data.times[int(example["index"]) + lead - 1])
         others = [key for key in task.inputs if key != "context"]
         return asked.question(
             asked.field(example["context"]),

@@ -297,15 +297,3 @@ def with_words(field: xr.DataArray, words: Sequence[str]) -> xr.DataArray:
     """A text (time, channel) with the words or signs at its times, cut or filled, as `word`."""
     filled = [*words, *[""] * len(field)][: len(field)]
     return field.assign_coords(word=("time", filled))
-
-
-def coordinate_text(value: Any) -> str:
-    """A coordinate for people; a date without seconds, and without a time of day at midnight.
-
-    >>> coordinate_text(np.datetime64("2024-05-01T00:00:00", "ns"))
-    '2024-05-01'
-    """
-    if isinstance(value, np.floating):
-        return f"{value:.6g}"
-    date = isinstance(value, np.datetime64)
-    return str(value)[:16].removesuffix("T00:00") if date else str(value)
