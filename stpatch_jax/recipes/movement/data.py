@@ -37,7 +37,7 @@ class MovementConfig(DataConfig):
         train_from: First day of the training labels.
         validation_from: First day of the validation labels.
         test_from: First day of the test labels.
-        missing: What marks a missing feature: a value below it.
+        missing: What marks a missing feature: a value below it, or NaN.
 
     References:
         Feng et al., "Enhancing stock movement prediction with adversarial training", IJCAI 2019,
@@ -70,7 +70,15 @@ class MovementConfig(DataConfig):
         """
         path = Path(self.file())
         features, label, days = _movement_arrays(path)
-        unknown = features.min(axis=-1) < self.missing
+        label = np.where(label < self.missing, 0, label)
+        wrong = ~np.isin(label, (-1, 0, 1))
+        stock, day = np.argwhere(wrong)[0] if wrong.any() else (0, 0)
+        require(
+            not wrong.any(),
+            f"every label of {path} must be 1 (up), -1 (down) or 0 (left out), got "
+            f"{label[stock, day]} for stock {stock} on {days[day]}; make it one of these",
+        )
+        unknown = self._unknown(features)
         begins = np.array([self.train_from, self.validation_from, self.test_from], days.dtype)
         first, *borders = map(int, np.searchsorted(days, begins))
         require(
@@ -119,7 +127,7 @@ class MovementConfig(DataConfig):
             f"{len(days)}; give more days",
         )
         FieldIdentity.of_state(state).match_times(days, name=path)
-        unknown = features.min(axis=-1) < self.missing
+        unknown = self._unknown(features)
         coming = np.ones((len(label), len(days) + 1))
         ahead = _between_gaps(days, (self.lag, len(days) + 1), self.lag)
         items, stocks = _examples(features, coming, unknown, ahead, self.lag)
@@ -130,6 +138,10 @@ class MovementConfig(DataConfig):
         stock = load_array(file, "tickers") if named else np.arange(len(label))
         names = {"after": days[items.groups - 1], "stock": stock[stocks]}
         return UnlabelledFields.of(fields, names, state, source=path)
+
+    def _unknown(self, features: np.ndarray) -> np.ndarray:
+        """Where a stock lacks a feature on a day [stock, day]."""
+        return ~(features.min(axis=-1) >= self.missing)
 
 
 def _movement_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

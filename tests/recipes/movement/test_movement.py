@@ -44,6 +44,23 @@ def test_an_example_is_a_stock_on_a_labelled_day(tmp_path):
     np.testing.assert_array_equal(data.splits["validation"].groups, [5, 5, 5, 6, 6, 7, 7])
 
 
+def test_what_is_not_a_number_is_missing_and_no_label(tmp_path):
+    path, _ = write_movement(tmp_path)
+    expected = MovementConfig(path=path, lag=2, **DATES).load()
+    with np.load(path) as stored:
+        arrays: dict[str, Any] = dict(stored)
+    arrays["features"][arrays["features"] < -123320] = np.nan
+    np.savez(path, **arrays)
+    data = MovementConfig(path=path, lag=2, **DATES).load()
+    for name, split in expected.splits.items():
+        np.testing.assert_array_equal(data.splits[name].fields, split.fields)
+    for odd in (np.nan, 2):
+        arrays["label"][1, 3] = odd
+        np.savez(path, **arrays)
+        with pytest.raises(InputError, match=f"got {odd}.* for stock 1 on 2024-01-04; make it one"):
+            MovementConfig(path=path, lag=2, **DATES).load()
+
+
 def test_the_market_is_the_mean_over_known_stocks(tmp_path):
     path, features = write_movement(tmp_path)
     features[0, 6, 1] = 50.0
