@@ -1,5 +1,6 @@
 """Dates out of what files store for them: numbers since a date, digits of dates, texts."""
 
+import itertools
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -179,7 +180,8 @@ def _since(coord: xr.DataArray, unit: str, start: str, calendar: str, name: str)
             raise InputError(
                 f"the time unit of {name} must be one since a date of a calendar, such as 'days "
                 f"since 2000-01-01', got {shortened(units, most=60)!r} of the calendar "
-                f"{shortened(calendar, most=30)} for the numbers {listed(numbers, most=2)}; "
+                f"{shortened(calendar, most=30)} for numbers from {numbers.min():g} to "
+                f"{numbers.max():g}; "
                 f"correct the attributes units and calendar of {coord.name}, for example with "
                 "ncatted or xarray"
             ) from error
@@ -212,18 +214,20 @@ def _digits(variable: xr.Variable, name: str, *, hints: bool = False) -> str | N
     attrs = {key: str(value).lower() for key, value in variable.attrs.items()}
     words = " ".join(attrs.get(key, "") for key in ("units", "long_name", "description", "format"))
     plain = re.sub(r"[-_/:]", "", words)
-    found = next((parts for word, parts in _DIGITS.items() if word in plain), None)
-    named = name.lower() in ("year", "years", "yyyy")
-    if found is None and (named or attrs.get("units") in ("calendar year", "calendar_year")):
-        found = "Y"
+    alone = "(?<![a-z%]){}(?![a-z%])"
+    told = (parts for word, parts in _DIGITS.items() if re.search(alone.format(word), plain))
+    found = next(told, None)
     values = variable.to_numpy() if variable.ndim == 1 else np.zeros(0)
+    if found is None and "year" in (name.lower().rstrip("s"), attrs.get("units", "").rstrip("s")):
+        # Years of a model may begin with 1 and are no dates then.
+        found = "Y" if len(values) and values.min() >= 1500 and values.max() <= 2500 else None
     if found is None and not hints and len(values) > 1 and "units" not in attrs:
         # Eight digits that all are dates stand for nothing else.
         whole = (values == np.rint(values)).all() and values.min() >= 1e7 and values.max() < 1e8
         found = "YMD" if whole else None
     if found is None or not len(values):
         return found
-    return found if not _wrong_digits(values, found).any() or words.strip() else None
+    return found if not _wrong_digits(values, found).any() or plain.strip() else None
 
 
 def _split(values: np.ndarray, parts: str) -> dict[str, np.ndarray]:
@@ -349,13 +353,14 @@ def _sharpened(
     """
     unit = _per_second(values)
     ticks, reach = ticks_of(values), blur * unit / 1e9 + 1
-    for seconds in _GRIDS:
+    # Whole hours, say, before hours behind the first time, which is as uncertain as the others.
+    for base, seconds in itertools.product((0, ticks[0]), _GRIDS):
         if (width := int(seconds * unit)) < 1:
-            break
-        near = (ticks + width // 2) // width * width
-        off = np.abs(near - ticks)
-        chance = min(2 * reach.max() / width, 1) ** len(ticks)
-        if (off <= reach).all() and chance < 0.1:
+            continue
+        near = base + (ticks - base + width // 2) // width * width
+        off, allowed = np.abs(near - ticks), reach * (1 + (base != 0))
+        chance = min(2 * allowed.max() / width, 1) ** (len(ticks) - (base != 0))
+        if (off <= allowed).all() and chance < 0.1:
             note = f"The times, numbers of {dtype}, were rounded to a grid of {_told(seconds)}."
             return of_ticks(near, values), note if off.max() >= unit else ""
     apart = np.abs(np.diff(ticks))

@@ -85,6 +85,10 @@ def test_a_calendar_of_none_leaves_numbers():
         ),
         ([201912, 202001], "time", {"long_name": "yyyymm"}, ["2019-12-01", "2020-01-01"]),
         ([1999, 2000], "year", {}, ["1999-01-01", "2000-01-01"]),
+        ([1999, 2000], "time", {"units": "years"}, ["1999-01-01", "2000-01-01"]),
+        ([1, 2], "year", {}, ["1", "2"]),
+        ([2019001, 2019002], "time", {"units": "yyyyddd"}, ["2019001", "2019002"]),
+        ([1950.0, 1950.25], "time", {"units": "decimal year"}, ["1950", "1950.25"]),
         ([1, 2, 3], "time", {}, ["1", "2", "3"]),
         ([20190131, 20190132], "time", {}, ["20190131", "20190132"]),
         ([0.5, 1.5], "t", {"units": "s"}, ["0.5", "1.5"]),
@@ -145,6 +149,14 @@ def test_float64_days_tell_seconds(start, step, unit):
     texts, notes = read(seconds / {"days": 86400, "hours": 3600}[unit], f"{unit} since 1900-01-01")
     whole = np.datetime64("1900-01-01", "s") + seconds
     assert (texts, notes) == (list(map(time_text, whole)), ())
+
+
+def test_numbers_of_float32_off_every_whole_hour_stay_an_hour_apart():
+    hours = (1.6e9 + 3600 * np.arange(60)).astype("f4")
+    variable, _ = read_times(
+        [xr.DataArray(hours, dims="time", attrs={"units": "seconds since 1970-01-01"})], name="a.nc"
+    )
+    assert str(TimeAxis.of(variable.to_numpy()).step) == "1 hour"
 
 
 def test_numbers_too_coarse_for_their_rows_are_refused():
