@@ -16,7 +16,7 @@ Content = Literal["number", "flag", "date", "clock", "text", "nothing"]
 MISSING = (
     *("", "-", "--", "?", "*", "..", "...", ".", "NA", "N/A", "n/a", "N.A.", "<NA>", "NaN", "nan"),
     *("-NaN", "-nan", "NaT", "NULL", "null", "Null", "None", "none", "M", "#N/A", "#N/A N/A"),
-    *("#NA", "1.#QNAN", "1.#IND", "-1.#IND", "-1.#QNAN"),
+    *("#NA", "1.#QNAN", "1.#IND", "-1.#IND", "-1.#QNAN", "**", "***", "****", "---", "----"),
 )
 _FLAGS = {"true": 1.0, "false": 0.0}
 # How many cells tell what a column holds; a few wrong ones are to be told by their line.
@@ -34,6 +34,9 @@ _DATE = re.compile(
 )
 _OFFSET = r"\d[ T]\s*\d.*[-+](?!00:?(?:00)?$)\d\d(?::?\d\d)?$"
 _IN_UTC = "The times were turned to UTC by their offsets."
+# Dates and hours as one number, and hours of half a day.
+_PACKED = re.compile(r"(\d{8})([01]\d|2[0-4])(?:([0-5]\d)([0-5]\d)?)?")
+_HALF_DAY = re.compile(r"(.*[ T])(0?\d|1[0-2])(:\S+)? ?([AaPp])\.?[Mm]\.?")
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?=[ T]|$)")
 
 
@@ -351,6 +354,11 @@ def _iso_date(text: str) -> tuple[str, bool, bool]:
     The text is empty for others, as 3/4/2012 is two days.
     """
     text = re.sub(r" ?(UTC|GMT)$", "Z", text)
+    if packed := _PACKED.fullmatch(text):
+        text = f"{packed[1]} {packed[2]}:{packed[3] or '00'}:{packed[4] or '00'}"
+    if half := _HALF_DAY.fullmatch(text):
+        hour = int(half[2]) % 12 + 12 * (half[4] in "Pp")
+        text = f"{half[1]}{hour:02}{half[3] or ''}"
     if not (match := _DATE.fullmatch(text)):
         return "", False, False
     year, _, month, day, month_alone, packed_month, packed_day, hour, rest = match.groups()

@@ -260,23 +260,23 @@ class _Finder:
         elif named:
             several = len(named) > 1 and not self._tell_apart(named[:1])
             self.series = tuple(named) if several and self._tell_apart(named) else (named[0],)
-        elif not self._tell_apart([]):
+        elif 2 * self._times.duplicated(keep=False).sum() > len(self._times):
+            # Where few times repeat, these rows are wrong rather than of several series.
             texts = [at for at in free if self._content(at) == "text" or self._is_identity(at)]
-            found = [at for at in texts if self._tell_apart([at])]
-            others = [at for at in free if self._recurs(at) and self._tell_apart([at])]
-            if len(texts) != 1 or not found:
-                self._ask_for_series({**dict.fromkeys(texts), **dict.fromkeys(others)})
+            texts = [at for at in texts if self._recurs(at)]
+            found = [at for at in free if self._recurs(at) and self._tell_apart([at])]
+            if len(texts) != 1 or texts[0] not in found:
+                self._ask_for_series(found or texts)
                 return
-            self.series = (found[0],)
+            self.series = (texts[0],)
         self._take(self.series)
         if self.series and not told and (len(self.series) > 1 or not named):
             self.notes.append(f"Series are named by {self._listed(self.series)}.")
 
-    def _ask_for_series(self, columns: Iterable[int]) -> None:
-        columns = list(columns)
-        again = self._times.duplicated()
-        if not columns or not again.any():
+    def _ask_for_series(self, columns: Sequence[int]) -> None:
+        if not columns or self._tell_apart([]):
             return
+        again = self._times.duplicated()
         row = again.index[int(again.to_numpy().argmax())]
         first = again.index[int((self._times == self._times[row]).to_numpy().argmax())]
         raise InputError(
@@ -349,8 +349,13 @@ class _Finder:
             return self._content(at) == "date"
         if (days := self.cells.whole(at)) is None:
             return False
+        # Hours, minutes and seconds may follow on the day.
+        behind = 10 ** max(0, len(str(days[0])) - 8)
+        hour, days = days * 100 // behind % 100 if behind > 1 else 0 * days, days // behind
         month, day = days // 100 % 100, days % 100
-        known = (days > 16780101) & (days < 22620101)
+        known = (
+            (days > 16780101) & (days < 22620101) & (hour < 25) & (behind in (1, 100, 10**4, 10**6))
+        )
         return bool((known & (month > 0) & (month < 13) & (day > 0) & (day < 32)).all())
 
     def _parts_of_date(self) -> tuple[int, ...]:
@@ -387,8 +392,9 @@ class _Finder:
         return not keys.loc[cells[again].drop_duplicates().index].duplicated().to_numpy().any()
 
     def _recurs(self, at: int) -> bool:
-        """Whether a column of whole numbers holds each of few ones again and again."""
-        return self._is_whole(at) and 2 * len(self.cells.frame[at].unique()) <= len(self._rows)
+        """Whether a column of text or whole numbers holds each of few ones again and again."""
+        names = self._content(at) == "text" or self._is_whole(at)
+        return names and 2 * len(self.cells.frame[at].unique()) <= len(self._rows)
 
     def _is_identity(self, at: int) -> bool:
         named = _IDENTITY.search(self.cells.header[at]) is not None

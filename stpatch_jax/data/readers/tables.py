@@ -154,7 +154,8 @@ def read_table(
     if missing_values:
         missing = rows.isin([float(value) for value in missing_values])
         rows = rows.mask(missing)
-        notes.append(f"{int(missing.to_numpy().sum())} values were declared to be missing.")
+        count = int(missing.to_numpy().sum())
+        notes.append(f"{count} value{'s were' if count != 1 else ' was'} declared to be missing.")
     keys, rows, counts = _tidy(cells, columns, rows, noun)
     if columns.date:
         notes += cells.date_notes(columns.date[0], keys["time"])
