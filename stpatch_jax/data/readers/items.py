@@ -156,6 +156,12 @@ def read_labelled_arrays(
             f"{path} must hold the arrays {items} and {labels}, got {listed(arrays)}; add "
             f"{' and '.join(missing)}"
         )
+    for name in (labels, items):
+        if arrays[name].dtype.hasobject:
+            raise InputError(
+                f"the array {name} of {path} must be of numbers or text, got Python objects; save "
+                "it again as one of these, texts by astype(str)"
+            )
     marks, stored = (load_array(Path(path), name) for name in (labels, items))
     if marks.ndim not in (1, 2) or len(marks) != len(np.atleast_1d(stored)):
         raise InputError(

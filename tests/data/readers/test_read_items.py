@@ -103,6 +103,12 @@ def test_labels_without_a_class_are_refused(tmp_path, labels, options, message):
         read_labelled_arrays(tmp_path / "items.npz", items="x", labels="y", **options)
 
 
+def test_python_objects_are_no_labels(tmp_path):
+    np.savez(tmp_path / "items.npz", x=np.zeros((3, 4)), y=np.asarray(["a", "b", "a"], object))
+    with pytest.raises(InputError, match=r"array y of .* got Python objects; save it again as"):
+        read_labelled_arrays(tmp_path / "items.npz", items="x", labels="y")
+
+
 def test_missing_arrays_are_listed(tmp_path):
     np.savez(tmp_path / "items.npz", x=np.zeros((3, 4)))
     with pytest.raises(InputError, match="got x"):
