@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from stpatch_jax.data import open_field
 from stpatch_jax.data.fields.cleaning import check_field
 from stpatch_jax.data.fields.problem import as_field
-from stpatch_jax.data.fields.writers import forecast_coords
+from stpatch_jax.data.fields.writers import forecast_coords, variable_names
 from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
@@ -134,7 +134,9 @@ def predict_field(
     with tqdm(own, "predicting", unit="region", disable=not progress) as bar:
         bar.update(len(own) - len(todo))
         for number in todo:
-            store.write(number, job.where(number), job.predict(number, memory_budget), job.names)
+            store.write(
+                number, job.where(number), job.predict(number, memory_budget), job.variables
+            )
             bar.update()
     return store.finish(len(job.regions))
 
@@ -220,6 +222,11 @@ class _Job:
         return cls(
             fn, field, options, valid, prepare, restore, known, regions, layout, names, dtype
         )
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """What the predicted channels are called in the store."""
+        return tuple(variable_names(self.names, self.field).values())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -354,10 +361,10 @@ def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[s
         dims, times = ["init_time", "lead_time", *dims[1:]], {"coordinates": "valid_time"}
     known = {**channel_units(job.field), **units}
     form: dict[str, Any] = {"shape": job.shape, "chunks": job.chunks, "dtype": job.dtype}
-    for name in job.names:
+    for name, variable in zip(job.names, job.variables, strict=True):
         unit = {"units": known[name]} if name in known else {}
         attributes = {"_ARRAY_DIMENSIONS": dims, **unit, **times}
-        group.create_array(name, **form, fill_value=np.nan, attributes=attributes)
+        group.create_array(variable, **form, fill_value=np.nan, attributes=attributes)
     zarr.consolidate_metadata(str(folder), zarr_format=2)
 
 

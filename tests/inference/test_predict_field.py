@@ -213,6 +213,20 @@ def test_processes_share_the_regions(tmp_path, monkeypatch):
         part(2, "two.zarr")
 
 
+def test_dims_and_channels_may_be_called_as_a_field_calls_its_own(tmp_path):
+    values = np.random.default_rng(0).random((6, 2, 4)).astype(np.float32)
+    data = xr.Dataset(
+        {"fields": (("time", "channel", "lead_time"), values)}, {"channel": ["init_time", "b"]}
+    )
+    spec = WindowSpec((2, 4), stride=(1, 4))
+    target = tmp_path / "out.zarr"
+    assert predict_field(lambda x: x, data["fields"], target, spec, horizon=2, progress=False)
+    with opened(target) as written:
+        assert {*written.data_vars} == {"init_time_value", "b"}
+        assert written["b"].dims == ("init_time", "lead_time", "lead_time_axis")
+        np.testing.assert_allclose(written["b"][0], values[:2, 1], rtol=1e-6)
+
+
 def test_a_bar_counts_regions(tmp_path, capsys):
     field = small_field((4, 4), channels=("a",))
     predict_field(function_1d, field, tmp_path / "f.zarr", (2, 4), region=(2, 4))

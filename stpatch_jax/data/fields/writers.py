@@ -14,6 +14,8 @@ from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
 from stpatch_jax.files import replaced
 
+_OF_FORECASTS = ("init_time", "lead_time", "valid_time")
+
 
 def forecast_dataset(
     values: np.ndarray,
@@ -62,11 +64,23 @@ def forecast_dataset(
         f"{values.shape}; give one window for each index and the channels {', '.join(names)}",
     )
     dims, units = ("init_time", "lead_time", *map(str, field.dims[1:-1])), channel_units(field)
+    own = variable_names(names, field)
     variables = {
-        name: (dims, values[..., at], {"units": units[name]} if name in units else {})
+        own[name]: (dims, values[..., at], {"units": units[name]} if name in units else {})
         for at, name in enumerate(names)
     }
     return xr.Dataset(variables, coords)
+
+
+def variable_names(channels: Sequence[str], field: xr.DataArray) -> dict[str, str]:
+    """What the forecasts of channels are called, by channel: as these, but for coordinates' names.
+
+    >>> field = xr.DataArray(np.zeros((2, 2)), dims=("time", "channel"))
+    >>> variable_names(["load", "lead_time"], field)
+    {'load': 'load', 'lead_time': 'lead_time_value'}
+    """
+    taken = {*map(str, field.coords), *map(str, field.dims), *_OF_FORECASTS}
+    return {name: f"{name}_value" if name in taken else name for name in channels}
 
 
 def forecast_coords(
@@ -135,7 +149,7 @@ def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
     """
     names = [str(name) for name in forecasts.data_vars]
     table = forecasts.to_dataframe().dropna(subset=names, how="all").reset_index()
-    first = ["init_time", "lead_time", "valid_time"]
+    first = [*_OF_FORECASTS]
     write_table(path, table[first + [name for name in table.columns if name not in first]])
 
 

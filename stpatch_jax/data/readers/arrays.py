@@ -11,6 +11,7 @@ import xarray as xr
 
 from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
 from stpatch_jax.data.readers.dates import read_times
+from stpatch_jax.data.readers.decoding import number_as
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.errors import InputError, listed
@@ -101,7 +102,8 @@ def open_arrays(
         field = field.assign_coords(time=np.arange(field.sizes["time"]))
     field, chosen = selected(field, select or {}, name=file.name)
     if missing_values:
-        field = field.where(~field.isin(list(missing_values)))
+        numbers = [number_as(number, field.dtype) for number in missing_values]
+        field = field.where(~field.isin([number for number in numbers if number is not None]))
     field.attrs = {"source": str(path)}
     for note in (*notes, *chosen):
         field = add_note(field, note)

@@ -61,7 +61,7 @@ class Decoding:
         declared = [number for name in _OWN[:2] for number in _numbers(attrs.get(name))]
         if default_fills and "_FillValue" not in attrs and stored.str[1:] in _DEFAULT_FILLS:
             declared.append(_DEFAULT_FILLS[stored.str[1:]])
-        casts = (_cast(number, stored, signs=signs) for number in declared)
+        casts = (number_as(number, stored, signs=signs) for number in declared)
         fills = tuple(dict.fromkeys(cast for cast in casts if cast is not None and cast == cast))
         ends, floats = _limits(attrs)
         of_values = floats and stored.kind != "f" and packing != (None, None)
@@ -72,7 +72,7 @@ class Decoding:
         low, high = (_cast_end(*end, kind, signs=signs) for end in inside)
         if low is not None and high is not None and low > high:  # Nothing would be valid.
             low = high = None
-        own = tuple(kind for number in missing if (kind := _cast(number, dtype)) is not None)
+        own = tuple(kind for number in missing if (kind := number_as(number, dtype)) is not None)
         limits, valid = ((None, None), (low, high))[:: 1 if of_values else -1]
         return cls(stored, dtype, fills, limits, packing, valid, own)
 
@@ -246,7 +246,7 @@ def _value_type(stored: np.dtype, packing: tuple[Any, Any], *, may_miss: bool) -
     return np.dtype(np.float32 if stored.itemsize <= 2 else np.float64)
 
 
-def _cast(number: Any, dtype: np.dtype, *, signs: bool = False) -> Any:
+def number_as(number: Any, dtype: np.dtype, *, signs: bool = False) -> Any:
     """A number as one of a type, None where the type has no such number.
 
     Digits beyond the type are rounded, as those of the values were that it is compared with. With
@@ -268,7 +268,7 @@ def _cast_end(end: Any, whole: Callable[[float], int], dtype: np.dtype, *, signs
     """A limit as a number of a type, None where it is none there."""
     if end is None or not math.isfinite(end):
         return None
-    return _cast(end if dtype.kind == "f" else whole(end), dtype, signs=signs)
+    return number_as(end if dtype.kind == "f" else whole(end), dtype, signs=signs)
 
 
 def _is_time(variable: xr.Variable) -> bool:

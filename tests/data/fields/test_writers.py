@@ -136,3 +136,15 @@ def test_forecasts_that_do_not_fit_are_refused():
             forecast_dataset(forecasts(field), field, index=np.array(index))
     with pytest.raises(InputError, match="must be 't2m' or 'wind', got 'rain'"):
         forecast_dataset(forecasts(field), field, index=INDEX, channels=("rain",))
+
+
+def test_channels_may_be_called_as_coordinates_are(tmp_path):
+    names = ["lead_time", "latitude", "time", "wind"]
+    field = small_field().isel(channel=[0, 0, 1, 1]).assign_coords(channel=names)
+    values = forecasts(field, channels=4)
+    data = forecast_dataset(values, field, index=INDEX)
+    own = ["lead_time_value", "latitude_value", "time_value", "wind"]
+    assert list(data.data_vars) == own
+    np.testing.assert_array_equal(data.time_value, values[..., 2])
+    write_csv(tmp_path / "a.csv", data)
+    assert set(own) < set(pd.read_csv(tmp_path / "a.csv").columns)

@@ -135,3 +135,14 @@ def test_the_channels_of_an_array_are_not_named_after_its_file(tmp_path):
         np.save(tmp_path / f"{name}.npy", np.zeros((5, 2, 3, 1)))
         field = open_field(tmp_path / f"{name}.npy", dims=("time", "y", "x", "channel"))
         assert field.channel.values.tolist() == ["value_0"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "there"),
+    [("f4", -999.9, True), ("f8", -999.9, True), ("i2", -999, True), ("u1", 300, False)],
+)
+def test_missing_values_are_of_the_type_of_the_array(tmp_path, kind, missing, there):
+    values = np.array([[1, 2], [3, missing if there else 4]]).astype(kind)
+    np.save(tmp_path / "a.npy", values)
+    field = open_field(tmp_path / "a.npy", dims=("time", "channel"), missing_values=[missing])
+    assert np.isnan(field.values.astype(float)).sum() == there
