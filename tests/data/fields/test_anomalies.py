@@ -131,3 +131,27 @@ def test_the_naive_rows_of_bikenyc_come_out(data_dir):
     assert rmse(forecast, found["truth"]) * scale == pytest.approx(8.64, abs=6e-3)
     changing = data.values(slice(0, data.splits["train"].stop)).max(axis=0) > 0
     assert changing.sum() == 2 * 81
+
+
+@pytest.mark.parametrize("missing", ["interpolate", "climatology"])
+@pytest.mark.parametrize("calendar", ["360_day", "noleap", "julian"])
+def test_phases_and_gaps_in_values_are_those_of_every_calendar(calendar, missing):
+    """The same hours in another calendar give the same examples."""
+    cycle = 10 + 5 * np.sin(2 * np.pi * np.arange(240) / 24)[:, None]
+    values = np.where(np.random.default_rng(0).random(cycle.shape) < 0.1, np.nan, cycle)
+    told = {"periods": 240, "freq": "h", "use_cftime": True}
+    config = FieldConfig(
+        context=24,
+        horizon=6,
+        climatology="hour",
+        anomalies=True,
+        calendar=("hour",),
+        cleaning=CleaningConfig(missing=missing),
+    )
+    examples = []
+    for name in (calendar, "standard"):
+        times = xr.date_range("2001-02-26", calendar=name, **told)
+        field = xr.DataArray(values, dims=("time", "series"), coords={"time": times})
+        examples.append(config.of(field).source("test")[3])
+    for key, array in examples[0].items():
+        np.testing.assert_allclose(array, examples[1][key], rtol=1e-5, atol=1e-6)
