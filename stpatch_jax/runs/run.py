@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from stpatch_jax.tasks import Task, transfer_backbone
 from stpatch_jax.training import (
     Checkpoints,
     FitResult,
+    TrainConfig,
     check_batch_size,
     first_process_first,
     fit,
@@ -35,6 +37,8 @@ from stpatch_jax.training import (
 )
 
 SPLITS = ("train", "validation", "test")
+# From here on people want to know what a step costs before it begins.
+_DEAR_STEP, _CORE_FLOPS = 1e11, 5e10
 
 
 class Run:
@@ -226,10 +230,29 @@ def train(
     finished = directory.report()
     if finished and finished.get("step") == config.train.steps and directory.plots.is_dir():
         return directory.summary_file.read_text()
+    if progress and jax.process_index() == 0 and (told := cost_text(run.flops, config.train)):
+        print(told, file=sys.stderr)
     result = run.fit(directory, progress=progress)
     if result.interrupted:
         return None
     return run.report(directory, result.model, result.step, result.machine)
+
+
+def cost_text(flops: int, settings: TrainConfig) -> str:
+    """What training computes, where a step is no matter of a moment; else nothing.
+
+    `flops` are those of the gradient of one example. A CPU core makes some 50 GFLOP a second.
+
+    >>> print(cost_text(20 * 10**9, TrainConfig(steps=200, batch_size=8)))
+    a step is 160 GFLOP, about 3 s of a CPU core; 200 of them are 32000 GFLOP
+    """
+    step = flops * settings.batch_size
+    if step < _DEAR_STEP:
+        return ""
+    return (
+        f"a step is {step / 1e9:.3g} GFLOP, about {step / _CORE_FLOPS:.1g} s of a CPU core; "
+        f"{settings.steps} of them are {settings.steps * step / 1e9:.0f} GFLOP"
+    )
 
 
 def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str:

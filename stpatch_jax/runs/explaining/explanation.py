@@ -19,19 +19,23 @@ from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import check_choice, require
 from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced
+from stpatch_jax.flops import count_flops
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.config import InMemory
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.judging.judge import judges
-from stpatch_jax.runs.judging.question import Asked, Question, backbone_of
+from stpatch_jax.runs.judging.question import MOST_EXAMPLES, Asked, Question, backbone_of
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.runs.trained import TrainedRun, load_run
 from stpatch_jax.training import make_mesh
 
 Method = Literal["occlusion", "integrated_gradients", "smooth_grad", "attention_rollout"]
 _MOST_WINDOWS = 1024
+# What all methods together may compute, a minute or two of a CPU core, and a call of the score.
+_MOST_FLOPS, _CALL_FLOPS = 5e12, 2e10
 _DPI = 100
 _SHOWN = 5
+_REPEATS = 5  # of each permutation
 _FILES = ("explanation.nc", "explanation.png", "explanation_scores.png", "explanation.md")
 
 
@@ -128,6 +132,56 @@ def explain(
     return _explanation(trained, config, data).dataset(trained)
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How much is computed for an explanation: less for an answer that costs much.
+
+    Attributes:
+        flops: The arithmetic of one answer.
+        windows: Most windows that occlusion hides.
+        points: Points of integrated gradients.
+        samples: Samples of SmoothGrad.
+        batch_size: Fields in a call of the score.
+    """
+
+    flops: int
+    windows: int = _MOST_WINDOWS
+    points: int = 64
+    samples: int = 32
+    batch_size: int = 32
+
+    @classmethod
+    def of(cls, question: Question) -> "Budget":
+        """The budget of a question; all there is to be had where its answer is cheap."""
+        field = jax.ShapeDtypeStruct((1, *question.field.shape), np.float32)
+        flops = max(count_flops(question.score, field), 1)
+        most = cls(flops)
+        # Each map is made of the model and of three random ones; a gradient is three answers.
+        answers = 4 * (most.windows + 3 * most.points + 3 * most.samples)
+        share = _MOST_FLOPS / (answers * flops)
+        if share >= 1:
+            return most
+        # So few that a map is still one.
+        named = {"windows": 64, "points": 16, "samples": 8}
+        counts = {key: max(least, int(share * getattr(most, key))) for key, least in named.items()}
+        size = min(most.batch_size, max(1, int(_CALL_FLOPS / flops)))
+        return cls(flops, **counts, batch_size=size)
+
+    def allows(self, answers: int) -> bool:
+        """Whether so many answers more are not too many."""
+        return answers * self.flops <= _MOST_FLOPS
+
+    @property
+    def told(self) -> str:
+        """What was done without, for people; empty where nothing was."""
+        if self.windows == _MOST_WINDOWS:
+            return ""
+        return (
+            f"An answer takes {self.flops:.2g} FLOP: occlusion hides at most {self.windows} windows"
+            f", gradients are of {self.points} points and {self.samples} samples."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class _Explanation:
     """The maps of a question by method, how good each is, and what is known of channels."""
@@ -137,6 +191,7 @@ class _Explanation:
     curves: Mapping[str, xr.Dataset]
     tests: Mapping[str, methods.Randomization]
     tables: Mapping[str, xr.DataArray]
+    budget: Budget
 
     def dataset(self, run: TrainedRun) -> xr.Dataset:
         maps = {}
@@ -158,19 +213,24 @@ def _explanation(
 ) -> _Explanation:
     asked: Any = {name: getattr(config, name) for name in ("split", "example", "target", "lead")}
     question = ask(run, data=data, **asked)
-    spec = hidden_windows(config.window, question)
+    budget = Budget.of(question)
+    spec = hidden_windows(config.window, question, most=budget.windows)
     key = jax.random.key(config.seed)
     maps, curves, tests = {}, {}, {}
     for name in _fitting(config.method, question):
-        make = _maker(name, question, spec, key)
+        make = _maker(name, question, spec, key, budget)
         maps[name] = make(question.score)
         curves[name] = methods.deletion_insertion(
-            question.score, question.field, maps[name], unit=question.unit
+            question.score,
+            question.field,
+            maps[name],
+            unit=question.unit,
+            batch_size=budget.batch_size,
         )
         tests[name] = methods.randomization_test(
             lambda state, make=make: make(question.with_weights(state)), question.weights, key=key
         )
-    return _Explanation(question, maps, curves, tests, _tables(question, key))
+    return _Explanation(question, maps, curves, tests, _tables(question, key, budget), budget)
 
 
 def ask(
@@ -204,10 +264,13 @@ def ask(
     )
 
 
-def hidden_windows(window: tuple[int, ...] | None, question: Question) -> WindowSpec:
+def hidden_windows(
+    window: tuple[int, ...] | None, question: Question, *, most: int = _MOST_WINDOWS
+) -> WindowSpec:
     """The windows that occlusion hides; they cover every cell, and are not too many to try.
 
-    `window` counts cells along (time, *space); None takes the windows of the backbone.
+    `window` counts cells along (time, *space); None takes the windows of the backbone, grown until
+    there are at `most` so many.
     """
     shape = question.field.shape[:-1]
     if window is not None:
@@ -226,7 +289,7 @@ def hidden_windows(window: tuple[int, ...] | None, question: Question) -> Window
         for length, before, step in zip(cells, own, strides, strict=True)
     ]
     spec = WindowSpec(cells, stride=steps, padding="COVER")
-    while np.prod(grid := spec.grid_shape(shape)) > _MOST_WINDOWS:
+    while np.prod(grid := spec.grid_shape(shape)) > most:
         at = int(np.argmax(grid))
         if steps[at] == cells[at]:
             cells[at] = min(2 * cells[at], shape[at])
@@ -250,31 +313,34 @@ def _fitting(wanted: tuple[Method, ...], question: Question) -> tuple[Method, ..
 
 
 def _maker(
-    name: Method, question: Question, spec: WindowSpec, key: jax.Array
+    name: Method, question: Question, spec: WindowSpec, key: jax.Array, budget: Budget
 ) -> Callable[[Partial], xr.DataArray]:
     """What makes one explanation of a score, be it of random weights."""
-    field, unit = question.field, question.unit
+    field = question.field
+    options: dict[str, Any] = {"unit": question.unit, "batch_size": budget.batch_size}
 
     def make(score: Partial) -> xr.DataArray:
         if name == "occlusion":
-            return methods.occlusion(score, field, spec, unit=unit)
+            return methods.occlusion(score, field, spec, **options)
         if name == "integrated_gradients":
-            exact = {"points": 64, "tolerance": np.inf}
-            return methods.integrated_gradients(score, field, unit=unit, **exact)
+            exact = {"points": budget.points, "tolerance": np.inf}
+            return methods.integrated_gradients(score, field, **exact, **options)
         if name == "smooth_grad":
-            return methods.smooth_grad(score, field, key=key, unit=unit)
+            samples = budget.samples
+            return methods.smooth_grad(score, field, key=key, samples=samples, **options)
         return methods.attention_rollout(backbone_of(score), field, time=question.reads)
 
     return make
 
 
-def _tables(question: Question, key: jax.Array) -> dict[str, xr.DataArray]:
+def _tables(question: Question, key: jax.Array, budget: Budget) -> dict[str, xr.DataArray]:
     """What is known of channels, lags and neighbours rather than of cells."""
     tables = {}
-    quality, fields = question.quality, question.fields
-    if quality is not None and fields is not None and question.field.shape[-1] > 1:
+    quality, fields, channels = question.quality, question.fields, question.field.shape[-1]
+    affordable = budget.allows(MOST_EXAMPLES * (1 + _REPEATS * channels))
+    if quality is not None and fields is not None and channels > 1 and affordable:
         tables["channel_importance"] = methods.permutation_importance(
-            quality, fields, key=key, unit=question.loss
+            quality, fields, key=key, repeats=_REPEATS, unit=question.loss
         )
     backbone = question.backbone
     if isinstance(backbone, methods.NeighborModel):
@@ -314,6 +380,10 @@ def _markdown(run: TrainedRun, explanation: _Explanation) -> str:
         order = np.argsort(-worth.values)[:_SHOWN]
         lines += ["", f"Loss without a channel ({worth.attrs['units']}):", ""]
         lines += [f"- {worth.channel.values[at]}: {worth.values[at]:.4g}" for at in order]
+    elif question.fields is not None and len(question.field.channel) > 1:
+        lines += ["", "What each channel is worth was left out: it takes too many answers."]
+    if explanation.budget.told:
+        lines += ["", explanation.budget.told]
     return "\n".join(lines)
 
 

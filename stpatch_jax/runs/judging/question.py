@@ -23,7 +23,8 @@ from stpatch_jax.tasks import Task
 Answer = Callable[[Any, Mapping[str, jax.Array]], jax.Array]
 """`(model, inputs) -> one number each [batch]`."""
 
-_MOST_EXAMPLES = 64
+MOST_EXAMPLES = 64
+"""Most examples whose answers are judged together."""
 _SPACE = ((), ("cell",), ("height", "width"), ("depth", "height", "width"))
 _GRADIENTS = ("integrated_gradients", "smooth_grad", "attention_rollout")
 
@@ -232,7 +233,7 @@ class Asked:
             "unfit": {**(unfit or {}), **(steps if whole else {})},
             **attributes,
         }
-        rows = np.unique(np.linspace(0, len(self.source) - 1, _MOST_EXAMPLES).astype(int))
+        rows = np.unique(np.linspace(0, len(self.source) - 1, MOST_EXAMPLES).astype(int))
         if quality is not None and len(rows) > 1:
             examples = [self.source[int(row)] for row in rows]
             many = {key: np.stack([x[key] for x in examples]) for key in (name, *judged)}
