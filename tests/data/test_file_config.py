@@ -13,6 +13,7 @@ from stpatch_jax.data.readers.conventions import add_note, notes_of
 from stpatch_jax.errors import InputError
 from stpatch_jax.patches import WindowSpec
 from stpatch_jax.recipes.risk.data import RiskConfig
+from stpatch_jax.runs.trained import with_settings
 from stpatch_jax.runs.values import from_values, to_values
 
 
@@ -31,6 +32,16 @@ def test_a_setting_that_a_reader_does_not_know_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 2)))
     with pytest.raises(InputError, match="series"):
         FileConfig(series=("who",), dims=("time", "x")).open(tmp_path / "a.npy")
+
+
+def test_another_file_of_a_run_is_told_what_reading_names():
+    config = FieldConfig("a.csv", time="when", context=3)
+    changed = with_settings(config, {"time": "date", "missing_values": [-9]})
+    assert changed == FieldConfig("a.csv", time="date", missing_values=(-9.0,), context=3)
+    with pytest.raises(InputError, match=r"told how it is read by variables.*got context"):
+        with_settings(config, {"context": 4})
+    with pytest.raises(InputError, match=r"data.time must be str . None, got 3"):
+        with_settings(config, {"time": 3})
 
 
 def test_settings_go_to_json_and_back():

@@ -112,12 +112,13 @@ def fitting_axes(field: xr.DataArray, spec: WindowSpec) -> tuple[AxisWindows, ..
         InputError: They do not fit it.
     """
     dims = field.dims[:-1]
+    many = len(dims) > spec.rank
+    choose = ", or choose one position of an axis too many with select=" if many else ""
     require(
         len(dims) == spec.rank,
         f"the window must have one entry for each of {', '.join(map(str, dims))} "
         f"({product(field.shape[:-1])} cells), got {product(spec.window)}; give "
-        f"{len(dims)} of them, None for a whole axis, or choose one position of an axis with "
-        "select=",
+        f"{len(dims)} of them, None for a whole axis{choose}",
     )
     return spec.axes(field.shape[:-1])
 

@@ -167,8 +167,9 @@ def _guess(path: str | Path) -> str:
         return "netcdf"
     if not folder.exists():
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
-    known = ", ".join(suffix for group in _SUFFIXES.values() for suffix in group)
+    known = ", ".join(group[0] for group in _SUFFIXES.values())
     raise InputError(
         f"the format of {path} must be told by its name, got one that ends with none of "
-        f"{known}; say with format= which of {', '.join(_READERS)} it is, or give one of these"
+        f"{known} or the like; say with format= which of {', '.join(_READERS)} it is, or give one "
+        "of these"
     )

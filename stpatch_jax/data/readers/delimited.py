@@ -122,7 +122,8 @@ def _check_header(file: Path, kind: str, names: Sequence[str], first: str, numbe
     require(
         bool(words) or counted,
         f"the {kind} {file.name} must have a header that names its columns, got "
-        f"{shortened(first)!r} in line {number}; put a line of names above it",
+        f"{shortened(first)!r} in line {number}; put a line of names above it, or "
+        "name them with header=",
     )
 
 

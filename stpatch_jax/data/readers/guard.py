@@ -53,4 +53,6 @@ def parsing(path: str | Path, kind: str, *, advice: str = DAMAGED) -> Iterator[N
 
 
 def _unreadable(path: str | Path, kind: str, error: Exception, advice: str) -> str:
+    if "://" in str(path):
+        advice = f"look at the address and the network, else {advice}"
     return f"{path} must be a readable {kind}, got {one_line(error)}; {advice}"

@@ -111,6 +111,35 @@ def test_prices_are_those_of_the_evaluation(panel):
 
 
 @pytest.mark.slow
+def test_another_file_may_be_told_otherwise_than_that_of_the_run(panel, capsys):
+    """Here it has two columns of dates, no header, and marks of its own for what is missing."""
+    folder, _, _ = panel
+    table = pd.read_csv(folder / "prices.csv")
+    table.insert(0, "seen", "2030-01-01")
+    table.fillna(-9).to_csv(folder / "other.csv", index=False, header=False)
+    told = {"header": ("seen", "Date", *COMPANIES), "time": "Date", "variables": COMPANIES}
+    told["missing_values"] = (-9,)
+    expected, found = (
+        made(folder, folder / name, **more)
+        for name, more in (
+            ("prices.csv", {}),
+            ("other.csv", {"told": told}),
+        )
+    )
+    pd.testing.assert_frame_equal(found, expected)
+    target = folder / "flags.csv"
+    command = ["predict", str(folder / "run"), str(folder / "other.csv"), str(target)]
+    flags = ["--data.time", "Date", "--data.missing-values", "-9"]
+    flags += ["--data.header", *told["header"], "--data.variables", *COMPANIES]
+    assert cli.main([*command, *flags]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(target), expected)
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--data.dims", "time"])
+    with pytest.raises(InputError, match=r"by variables, time, series, .*, got dims"):
+        predict(folder / "run", "other.csv", folder / "no.csv", told={"dims": ("time",)})
+
+
+@pytest.mark.slow
 def test_prices_of_another_table_are_scaled_as_the_run_was(panel):
     """A table cut short, with its companies in another order and one more."""
     folder, *_ = panel
