@@ -361,10 +361,13 @@ class _Match:
     def axes(self) -> None:
         """Brings every axis of space into order."""
         dims, own = self.values.dims[1:-1], tuple(axis.name for axis in self.own.axes)
+        advice = "give a file of the same axes"
+        if len(dims) > len(own):
+            advice = "choose one position of an axis too many with select="
         require(
             len(dims) == len(own),
             f"{self.name} must have the axes of {self.like}, {listed(own)}, got {listed(dims)}; "
-            "choose one position of an axis too many with select=",
+            f"{advice}",
         )
         if set(dims) == set(own):
             self.values = self.values.transpose("time", *own, "channel")

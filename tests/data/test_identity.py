@@ -1,7 +1,9 @@
 """A second field is brought to the first one where that is exact, and refused where it is not."""
 
+import importlib.util
 import json
 import warnings
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -11,6 +13,7 @@ import xarray as xr
 from hypothesis import given
 
 from stpatch_jax.data.identity import FieldIdentity, change_of
+from stpatch_jax.data.readers import open_field
 from stpatch_jax.errors import InputError
 
 LATITUDE, LONGITUDE = np.linspace(60, 50, 5), np.linspace(-180, 90, 4)
@@ -346,8 +349,6 @@ def test_a_change_is_told_in_a_few_words(other, told):
 
 def test_a_lazy_field_is_converted_where_it_is_read(tmp_path):
     pytest.importorskip("netCDF4")
-    from stpatch_jax.data.readers import open_field
-
     world().to_dataset("channel").drop_vars("units").to_netcdf(tmp_path / "f.nc")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -366,3 +367,31 @@ def test_what_changed_between_two_states_is_told():
     assert (
         change_of(then, then) == change_of(then, {}) == change_of({"identity": "mine"}, now) == ""
     )
+
+
+def sample_files():
+    """The netCDF files of two wheels of samples, of CMIP6 and of oceans and rotated poles."""
+    for package in ("esmvaltool_sample_data", "iris_sample_data"):
+        if (found := importlib.util.find_spec(package)) and found.origin:
+            yield from sorted(Path(found.origin).parent.rglob("*.nc"))
+
+
+@pytest.mark.slow
+def test_every_sample_that_is_turned_round_is_brought_back():
+    files = list(sample_files())
+    if not files:
+        pytest.skip("needs esmvaltool-sample-data and iris-sample-data")
+    compared = 0
+    for file in files:
+        try:
+            field = open_field(file)
+        except InputError:
+            continue
+        identity = FieldIdentity.of(field)
+        assert FieldIdentity.from_dict(json.loads(json.dumps(identity.to_dict()))) == identity
+        assert identity.match(field, name=file.name)[1] == ()
+        turned = field.isel({dim: slice(None, None, -1) for dim in field.dims[1:-1]})[:3]
+        back, _ = identity.match(turned, name=file.name)
+        np.testing.assert_array_equal(back.values, field[:3].values, err_msg=file.name)
+        compared += 1
+    assert compared > 0.95 * len(files)
