@@ -227,3 +227,12 @@ def test_texts_of_times_say_no_more_than_there_is():
     for text in ("2024-05-01", "2024-05-01T06:00", "2024-05-01T06:00:07", "2024-05-01T06:00:00.5"):
         assert time_text(np.datetime64(text, "ns")) == text
     assert time_text(0.25) == "0.25"
+
+
+def test_three_rows_of_months_may_be_as_far_apart():
+    rows = np.array(["2001-01-17T12", "2001-02-16T00", "2001-03-17T12"], "M8[h]")
+    axis = TimeAxis.of(rows)
+    assert axis.step == Step(708, "hour")
+    assert axis.fits(Step(1, "month"))
+    assert not axis.fits(Step(1, "year"))
+    assert not TimeAxis.of(rows[0] + np.arange(40)).fits(Step(1, "month"))
