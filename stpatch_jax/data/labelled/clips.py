@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import xarray as xr
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
 from stpatch_jax.data.labelled.fields import class_splits, class_table
-from stpatch_jax.data.protocols import DataConfig, Problem, chosen_split
+from stpatch_jax.data.protocols import EVERYTHING, DataConfig, Problem, chosen_split
 from stpatch_jax.data.readers import LabelledItems, read_folder
 from stpatch_jax.data.readers.conventions import notes_of
+from stpatch_jax.data.readers.items import read_items
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.data.transforms.steps import Affine
@@ -84,6 +86,25 @@ class LabelledClipsConfig(DataConfig):
             "unreadable": unreadable,
         }
         return LabelledClips(self, clips, labels, rows, folder.classes, report)
+
+    def restore(self, path: str, state: Mapping[str, Any]) -> "UnlabelledClips":
+        """Opens a clip, or all clips in a folder, for a trained run.
+
+        Raises:
+            InputError: None can be read, or one has other channels or values than those of the run.
+        """
+        files = read_items(path)
+        clips, kept, _ = _opened(files)
+        names = [files.names[at] for at in kept]
+        FieldIdentity.of_state(state).match_type(clips[0].dtype, name=names[0])
+        channels = len(np.atleast_1d(state["center"]))
+        require(
+            clips[0].shape[-1] == channels,
+            f"the clip {names[0]} must have the {channels} channels of the run, got "
+            f"{clips[0].shape[-1]}; give clips of these",
+        )
+        report = {"source": path, "notes": [*files.notes, *_notes(clips, names)]}
+        return UnlabelledClips(self, clips, names, state, report)
 
 
 def _opened(folder: LabelledItems) -> tuple[list[Any], list[int], dict[str, str]]:
@@ -174,7 +195,46 @@ class LabelledClips(Problem):
         return {**own, **self.scaler.to_dict()}
 
 
-def _pixels(data: LabelledClips, at: int) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class UnlabelledClips(Problem):
+    """The clips of other files for a trained run; nothing is fitted.
+
+    Attributes:
+        clips: The clips, each [time, height, width, channel] and read where it is indexed.
+        files: Names of their files.
+        trained: What `LabelledClips.state` gave.
+    """
+
+    config: LabelledClipsConfig
+    clips: Sequence[Any]
+    files: Sequence[str]
+    trained: Mapping[str, Any]
+    report: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the run tells apart."""
+        return tuple(self.trained["classes"])
+
+    @cached_property
+    def scaler(self) -> Affine:
+        """The scaling of the run."""
+        return Affine.from_dict(self.trained)
+
+    def source(self, split: str) -> Source:
+        """The examples of the only split, `EVERYTHING`: each a dict of `field` alone, scaled."""
+        return _Fields(self, chosen_split({EVERYTHING: np.arange(len(self.clips))}, split))
+
+    def names(self, split: str) -> Mapping[str, Sequence[str]]:
+        """The files of the clips."""
+        return {"file": chosen_split({EVERYTHING: self.files}, split)}
+
+    def state(self) -> Mapping[str, Any]:
+        """What the run was given."""
+        return self.trained
+
+
+def _pixels(data: Any, at: int) -> np.ndarray:
     """All pixels of the middle frames and square of a clip, [pixel, channel], unscaled."""
     clip = data.clips[at]
     height, width = clip.shape[1:3]
@@ -184,10 +244,10 @@ def _pixels(data: LabelledClips, at: int) -> np.ndarray:
     return square.reshape(-1, clip.shape[-1])
 
 
-class _Clips:
-    """The examples of a split as evaluation sees them."""
+class _Fields:
+    """Clips as evaluation sees them, without their labels."""
 
-    def __init__(self, data: LabelledClips, rows: np.ndarray):
+    def __init__(self, data: Any, rows: np.ndarray):
         self.data, self.rows = data, rows
 
     def __len__(self) -> int:
@@ -199,12 +259,18 @@ class _Clips:
         return self._batch(at, _pixels(self.data, at).reshape(shape))
 
     def _batch(self, at: int, pixels: np.ndarray) -> Batch:
+        del at
         field = np.nan_to_num(self.data.scaler.transform(pixels.astype(np.float64)))
-        return {
-            "field": field.astype(np.float32),
-            "label": np.asarray(self.data.labels[at], np.int32),
-            "group": np.asarray(at, np.int32),
-        }
+        return {"field": field.astype(np.float32)}
+
+
+class _Clips(_Fields):
+    """The examples of a split as evaluation sees them."""
+
+    def _batch(self, at: int, pixels: np.ndarray) -> Batch:
+        numbers = {"label": self.data.labels[at], "group": at}
+        numbers = {name: np.asarray(number, np.int32) for name, number in numbers.items()}
+        return {**super()._batch(at, pixels), **numbers}
 
 
 class _DrawnClips(_Clips):

@@ -118,6 +118,28 @@ def read_folder(path: str | Path) -> LabelledItems:
     return LabelledItems(_Files(paths), labels, tuple(f.name for f in folders), names, notes)
 
 
+def read_items(path: str | Path) -> LabelledItems:
+    """A file, or all items in a folder and those inside of it, as `read_folder` reads them.
+
+    They have no classes, and the name of an item is its path inside of the folder.
+
+    Raises:
+        InputError: There is no such file or folder, or no item in it.
+    """
+    root = Path(path)
+    inside = [file for file in sorted(root.rglob("*")) if file.is_file()] if root.is_dir() else []
+    shown = [file for file in inside if not file.name.startswith(".")]
+    files = [file for file in [root, *shown] if _is_item(file)]
+    if not files:
+        raise InputError(
+            f"there must be items at {path}, got none; give a file or a folder of files "
+            f"{listed(_SUFFIXES)}"
+        )
+    names = [file.name if file == root else str(file.relative_to(root)) for file in files]
+    labels = np.zeros(len(files), np.int32)
+    return LabelledItems(_Files(tuple(files)), labels, (), names, _skipped(shown, set(files)))
+
+
 def _shown(folder: Path) -> list[Path]:
     return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
 

@@ -86,6 +86,35 @@ def test_training_draws_frames_and_squares_and_keeps_labels(tmp_path):
     assert len(seen) > 1
 
 
+def test_clips_without_classes_are_seen_as_those_of_the_run(tmp_path):
+    path = write(tmp_path)
+    data = LabelledClipsConfig(path=path, **SMALL).load()
+    (tmp_path / "new" / "inner").mkdir(parents=True)
+    files = [tmp_path / "a" / "00.npy", tmp_path / "b" / "03.npy"]
+    for file, name in zip(files, ("one.NPY", "inner/two.npy"), strict=True):
+        (tmp_path / "new" / name).write_bytes(file.read_bytes())
+    (tmp_path / "new" / "notes.txt").write_text("no clip")
+    with pytest.warns(UserWarning, match=r"1 of 3 files are no items .* new/notes\.txt"):
+        found = data.config.restore(str(tmp_path / "new"), data.state())
+    assert found.names("all") == {"file": ["inner/two.npy", "one.NPY"]}
+    assert found.classes == ("a", "b")
+    seen = {}
+    for split in ("train", "validation", "test"):
+        source = data.source(split)
+        seen |= {int(source[i]["group"]): source[i]["field"] for i in range(len(source))}
+    source = found.source("all")
+    for at, number in enumerate((13, 0)):
+        assert source[at].keys() == {"field"}
+        np.testing.assert_array_equal(source[at]["field"], seen[number])
+    one = data.config.restore(str(files[0]), data.state())
+    assert one.names("all") == {"file": ["00.npy"]}
+    np.save(tmp_path / "colours.npy", np.zeros((3, 6, 6, 3)))
+    with pytest.raises(InputError, match="must have the 1 channels of the run, got 3"):
+        data.config.restore(str(tmp_path / "colours.npy"), data.state())
+    with pytest.raises(InputError, match="there must be items at"):
+        data.config.restore(str(tmp_path / "none"), data.state())
+
+
 def test_what_cannot_be_opened_is_left_out_by_name(tmp_path):
     path = write(tmp_path)
     (tmp_path / "a" / "99.npy").write_bytes(b"no array")
