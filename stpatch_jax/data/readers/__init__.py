@@ -122,7 +122,8 @@ def open_field(
             f"format must be one of {', '.join(_READERS)}, got {format!r}; choose one of them"
         )
     local = kind not in ("zarr", "netcdf", "grib")
-    if local and not Path(path).is_file():
+    # A Parquet table may be a folder of parts.
+    if local and not (Path(path).is_file() or (kind == "table" and Path(path).is_dir())):
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
     if variables is not None:
         options = {"variables": variables, **options}

@@ -34,8 +34,14 @@ _DATE = re.compile(
 )
 _OFFSET = r"\d[ T]\s*\d.*[-+](?!00:?(?:00)?$)\d\d(?::?\d\d)?$"
 _IN_UTC = "The times were turned to UTC by their offsets."
-# Dates and hours as one number, and hours of half a day.
+# Dates and hours as one number, English months, and hours of half a day.
 _PACKED = re.compile(r"(\d{8})([01]\d|2[0-4])(?:([0-5]\d)([0-5]\d)?)?")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NAMED = f"((?:{'|'.join(_MONTHS)})[a-z]*)"
+_NAMED_MONTH = re.compile(
+    rf"(?:(\d{{1,2}})[- ]{_NAMED}\.?,?[- ]|{_NAMED}\.? (\d{{1,2}}),? )(\d{{4}})(?=[ T]|$)",
+    re.IGNORECASE,
+)
 _HALF_DAY = re.compile(r"(.*[ T])(0?\d|1[0-2])(:\S+)? ?([AaPp])\.?[Mm]\.?")
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?=[ T]|$)")
 
@@ -47,7 +53,7 @@ def looks_like_date(text: str) -> bool:
         return (
             "1678" <= match[1] <= "2261" and "01" <= match[6] <= "12" and "01" <= match[7] <= "31"
         )
-    return bool(match or _YEAR_LAST.match(text))
+    return bool(match or _YEAR_LAST.match(text) or _NAMED_MONTH.match(text))
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,6 +360,9 @@ def _iso_date(text: str) -> tuple[str, bool, bool]:
     The text is empty for others, as 3/4/2012 is two days.
     """
     text = re.sub(r" ?(UTC|GMT)$", "Z", text)
+    if named := _NAMED_MONTH.match(text):
+        month = _MONTHS.index((named[2] or named[3]).lower()[:3]) + 1
+        text = f"{named[5]}-{month}-{named[1] or named[4]}{text[named.end() :]}"
     if packed := _PACKED.fullmatch(text):
         text = f"{packed[1]} {packed[2]}:{packed[3] or '00'}:{packed[4] or '00'}"
     if half := _HALF_DAY.fullmatch(text):

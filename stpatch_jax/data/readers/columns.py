@@ -260,8 +260,7 @@ class _Finder:
         elif named:
             several = len(named) > 1 and not self._tell_apart(named[:1])
             self.series = tuple(named) if several and self._tell_apart(named) else (named[0],)
-        elif 2 * self._times.duplicated(keep=False).sum() > len(self._times):
-            # Where few times repeat, these rows are wrong rather than of several series.
+        elif self._is_long():
             texts = [at for at in free if self._content(at) == "text" or self._is_identity(at)]
             texts = [at for at in texts if self._recurs(at)]
             found = [at for at in free if self._recurs(at) and self._tell_apart([at])]
@@ -273,8 +272,13 @@ class _Finder:
         if self.series and not told and (len(self.series) > 1 or not named):
             self.notes.append(f"Series are named by {self._listed(self.series)}.")
 
+    def _is_long(self) -> bool:
+        """Whether most times have several rows that differ; a few such rows are wrong ones."""
+        again = self._times.duplicated(keep=False)
+        return 2 * int(again.sum()) > len(again) and not self._tell_apart([])
+
     def _ask_for_series(self, columns: Sequence[int]) -> None:
-        if not columns or self._tell_apart([]):
+        if not columns:
             return
         again = self._times.duplicated()
         row = again.index[int(again.to_numpy().argmax())]

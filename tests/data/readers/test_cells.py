@@ -100,7 +100,7 @@ def test_times_of_day_are_kept():
 @pytest.mark.parametrize(
     "text",
     ["", "04/09/2012", "9-4-2012", "2012-13-04", "2012-02-30", "201209", "1500-01-01",
-     "9999-01-01", "Sep 4, 2012", "2012-09/04", "2012-09-04 25:00", "42"],
+     "9999-01-01", "Sep 4, 12", "2012-09/04", "2012-09-04 25:00", "42"],
 )  # fmt: skip
 def test_other_dates_are_refused_with_their_line(text):
     with pytest.raises(InputError, match=f"must hold dates .* got '{text}' in line 3"):

@@ -131,6 +131,43 @@ def test_series_of_other_names_are_found_or_asked_for(tmp_path):
     assert notes_of(field) == ("Series are named by zone.",)
 
 
+def test_a_remark_is_no_series(tmp_path):
+    frame = pd.DataFrame({"date": DAYS, "x": X, "note": [f"note {at % 9}" for at in range(ROWS)]})
+    assert opened(tmp_path, frame).sizes["series"] == 1
+    frame.loc[5, "date"] = DAYS[4]
+    with pytest.raises(InputError, match="got lines 6 and 7 that differ; remove the wrong one"):
+        opened(tmp_path, frame)
+    # Of what tells the rows apart only that is offered.
+    frame = pd.DataFrame({"iso": np.repeat(["A", "B"], ROWS), "continent": "E", "date": TWICE})
+    frame = frame.assign(location=np.repeat(["a", "b"], ROWS), cases=VALUES[: 2 * ROWS])
+    with pytest.raises(InputError, match="one of iso, location, or several"):
+        opened(tmp_path, frame)
+    # Rows that are all written twice are one series.
+    twice = pd.DataFrame({"date": [*DAYS, *DAYS], "note": "fine", "x": [*X, *X]})
+    np.testing.assert_array_equal(opened(tmp_path, twice)[:, 0, 0], X)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2007040100", "2007040112"),
+        ("200704010000", "200704011200"),
+        ("20070401000000", "20070401120000"),
+        ("2007-04-01 12:00 AM", "2007-04-01 12:00 PM"),
+        ("04/13/2007 12:00:00 AM", "04/13/2007 12:00:00 PM"),
+        ('"Apr 1, 2007"', "1-April-2007 12:00"),
+        ("1 Apr 2007 00:00", "April 1 2007 12:00 PM"),
+        ("2007-04-01 00:00 UTC", "2007-04-01 12:00 UTC"),
+        ("2007-04-01T00", "2007-04-01T12"),
+    ],
+)
+def test_other_ways_to_write_a_time(tmp_path, first, second):
+    times = opened(tmp_path, f"when,x\n{first},1\n{second},2\n").time.values
+    day = "2007-04-13" if "13/" in first else "2007-04-01"
+    expected = np.array([f"{day}T00", f"{day}T12"], "M8[ns]")
+    np.testing.assert_array_equal(times, expected)
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [

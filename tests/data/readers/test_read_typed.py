@@ -94,6 +94,16 @@ def test_what_pandas_stored_as_its_index_is_a_column(tmp_path):
     assert open_field(path).series.values.tolist() == ["x", "y"]
 
 
+def test_a_folder_of_parts_is_one_table(tmp_path):
+    folder = tmp_path / "table.parquet"
+    folder.mkdir()
+    for part in (0, 1):
+        rows = slice(2 * part, 2 * part + 2)
+        frame = pd.DataFrame({"day": DAYS[rows], "x": [1.0, 2.0], "y": [3, 4]})
+        frame.to_parquet(folder / f"part-{part}.parquet")
+    np.testing.assert_array_equal(open_field(folder)[:, 0, 0], [1, 2, 1, 2])
+
+
 def test_times_of_day_complete_dates(tmp_path):
     clock = [datetime.time(6), datetime.time(18, 30)]
     table = {"day": [datetime.date(2021, 1, 1)] * 2, "clock": clock, "x": [1.0, 2.0]}
