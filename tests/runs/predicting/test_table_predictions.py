@@ -258,7 +258,7 @@ def test_movements_after_every_day_are_the_examples_of_the_splits(tmp_path, view
     )
     data = config.load()
     found, splits = config.restore(str(tmp_path / "m.npz"), data.state()), data.splits
-    after = found.items["after"]
+    after = found.items["after"].astype(str)
     assert after[-1] == "2020-02-29"
     assert list(found.items["stock"][-4:]) == ["A", "B", "C", "D"]
     test = (after >= "2020-02-14") & (after < "2020-02-29")
