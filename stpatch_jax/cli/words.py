@@ -27,8 +27,8 @@ def in_flags(message: str, *, own: Collection[str] = ()) -> str:
 
     >>> in_flags('name it with time= or dims=("time", "y"); data.train_share must fit')
     'name it with --data.time or --data.dims time y; --data.train-share must fit'
-    >>> in_flags("give every= or read_folder(path=)", own=["every"])
-    'give --every or read_folder(path=)'
+    >>> in_flags('give every= or lowering="auto"', own=["every"])
+    'give --every or lowering="auto"'
     """
     # What windows are cut by has the same names in other places.
     arguments = _fields("data") - {field.name for field in dataclasses.fields(WindowSpec)}
