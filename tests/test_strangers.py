@@ -393,7 +393,7 @@ def test_a_dim_of_channels_is_the_channels(tmp_path):
     with xr.open_zarr(tmp_path / "out.zarr") as out:
         assert {"t2m", "u10"} <= set(out.data_vars)
     example = FieldConfig(str(path), context=8, horizon=2).load().source("test")[0]
-    assert example["input"].shape == (8, 6, 6, 2)
+    assert example["context"].shape == (8, 6, 6, 2)
 
 
 def test_an_axis_too_many_is_named_with_a_way_to_choose(tmp_path):
@@ -414,7 +414,7 @@ def test_an_axis_too_many_is_named_with_a_way_to_choose(tmp_path):
     assert "expver" in said
     assert "--data.select" in said
     assert not (tmp_path / "run").exists()
-    chosen = ("--data.select", "expver", "1")
+    chosen = ("--data.select", "expver=1")
     said = stpatch("patches", tmp_path / "expver.nc", "--window", 4, 3, 3, *chosen)
     assert said.status == 0, said.err
     assert "33" in described(said.out, "missing")

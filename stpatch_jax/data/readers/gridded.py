@@ -18,7 +18,7 @@ from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.data.readers.stacking import channel_variables, stack
 from stpatch_jax.errors import InputError, listed
 
-NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf")
+NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".hdf5", ".h5", ".he5")
 _LIBRARIES = {
     "netcdf": ("netCDF4", "stpatch_jax[netcdf]"),
     "zarr": ("zarr", "stpatch_jax[zarr]"),
@@ -117,6 +117,14 @@ def _open(
             stored = xr.open_dataset(
                 file, engine=engine, chunks=None, cache=False, decode_cf=False, **extra
             )
+            group = _lone_group(file) if kind == "netcdf" and not stored.variables else None
+            if group is not None:
+                stored = xr.open_dataset(
+                    file, group=group, engine=engine, chunks=None, cache=False, decode_cf=False
+                )
+            # zarr allows names of other types.
+            names = {dim: str(dim) for dim in stored.dims if not isinstance(dim, str)}
+            stored = stored.rename(names)
             for name in stored.variables:
                 if name in stored.dims:  # Coordinates of one axis are small and needed at once.
                     stored[name].load()
@@ -127,12 +135,26 @@ def _open(
         with parsing(file, f"{kind} file"):
             data = xr.decode_cf(values, decode_times=False, decode_timedelta=False)
             data = data.assign_coords({n: data[n].load() for n in data.coords if n in data.dims})
+    for name in data.data_vars if group else ():
+        notes.setdefault(str(name), []).append(f"The group {group} of the file was read.")
     for name in zeros:
         notes.setdefault(name, []).append(
             f"A 0 of {name} is a value, as 0 is what the zarr library itself fills in; "
             "missing_values 0 says otherwise."
         )
     return data, notes
+
+
+def _lone_group(file: str) -> str | None:
+    """The one group of a netCDF file whose variables all lie in groups, as in satellite data."""
+    with require_library("netCDF4", purpose="groups", install="netCDF4").Dataset(file) as data:
+        groups = list(data.groups)
+    if len(groups) > 1:
+        raise InputError(
+            f"{file} must hold its variables outside of groups or in one, got the groups "
+            f"{listed(groups)}; copy one out, with xarray.open_dataset(path, group=NAME).to_netcdf"
+        )
+    return groups[0] if groups else None
 
 
 def _undeclared_zeros(file: str, stored: xr.Dataset) -> list[str]:
