@@ -60,7 +60,7 @@ class Axis:
     @classmethod
     def sampled(cls, values: xr.DataArray, name: Hashable, *, most: int = _SAMPLES) -> "Axis":
         """The numbers of a coordinate of any axes, at some cells evenly spread along each."""
-        coord = values[name]
+        coord = values[name].transpose(*(dim for dim in values.dims if dim in values[name].dims))
         at = {
             dim: np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
             for dim, size in coord.sizes.items()
@@ -473,9 +473,8 @@ class _Match:
                 break
         else:
             self.notes = kept
-            wrong = [(axis, Axis.sampled(self.values, axis.name)) for axis in own]
-            wrong = next(pair for pair in wrong if not self.same_points(*pair))
-            mine, their = wrong
+            both = [(axis, Axis.sampled(self.values, axis.name)) for axis in own]
+            mine, their = next(pair for pair in both if not self.same_points(*pair))
             require(
                 mine.size > 1,
                 f"{self.name} must be at {mine.name} {mine}, as {self.like}, got {their}; choose "
@@ -509,11 +508,10 @@ class _Match:
             f"{self.name} must have dates of the calendar {own.calendar}, as {self.like}, got "
             f"{axis.calendar}; give a file of this calendar",
         )
-        if own.step is None or axis.fits(own.step) or _counted(own.step, axis.step):
-            return
+        step = own.step
         require(
-            _counted(own.step, axis.step),
-            f"{self.name} must have rows {_apart(own.step)}, as {self.like}, got rows "
+            step is None or axis.fits(step) or _counted(step, axis.step),
+            f"{self.name} must have rows {_apart(step)}, as {self.like}, got rows "
             f"{_apart(axis.step)}; give a file of this step",
         )
 

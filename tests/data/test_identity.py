@@ -266,6 +266,8 @@ def test_a_curved_grid_is_turned_round_by_its_latitudes():
     for name in ("nav_lat", "nav_lon"):
         rounded[name] = rounded[name].astype(np.float32)
     assert run.match(rounded, name="rounded.nc")[1] == ()
+    across = curved().assign_coords(nav_lat=curved().nav_lat.transpose())
+    assert run.match(across, name="across.nc")[1] == ()
     around = curved().assign_coords(nav_lon=curved().nav_lon % 360)
     around.nav_lon.attrs = curved().nav_lon.attrs
     assert run.match(around, name="around.nc")[1] == ()
