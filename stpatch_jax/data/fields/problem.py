@@ -318,7 +318,7 @@ class FieldData(WindowProblem):
         report = _report(values.attrs.get("source", config.path), values)
         report |= {"series_dropped": dropped} if dropped else {}
         data = cls(config, values, cleaner, splits, report)
-        advice = "use a shorter context or horizon, or give data.gaps insert"
+        advice = "use a shorter context= or horizon=, or give data.gaps insert"
         size = data.past + data.horizon
         require_windows(data.spans, data.segments, rows=size, advice=advice)
         told = {"horizon": config.horizon, "spans": data.spans}

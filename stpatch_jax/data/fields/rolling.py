@@ -49,7 +49,7 @@ def rolling_weight(
             require(
                 len(block) >= length,
                 f"a rolling weight must have the rows of one window of {length}, got {len(block)}; "
-                "use more rows or a shorter context or horizon",
+                "use more rows or a shorter context= or horizon=",
             )
             series = np.asarray(block, np.float64).reshape(len(block), -1)
             yield np.lib.stride_tricks.sliding_window_view(series, length, axis=0)

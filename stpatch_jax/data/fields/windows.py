@@ -234,7 +234,7 @@ class FieldWindows:
             require(
                 len(rows) >= self.horizon,
                 f"a split must hold one window of {self.horizon} target rows, got {len(rows)}; use "
-                "a shorter horizon or a longer split",
+                "a shorter horizon= or a longer split",
             )
 
     def _check_tiles(self) -> None:

@@ -304,7 +304,7 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     data = _data(config, table, values, companies, channels, target, representation)
     data = replace(data, splits=splits, report=report)
     size = config.context + representation.lost_rows + config.horizon
-    advice = "use a shorter context or horizon, or a table with fewer gaps"
+    advice = "use a shorter context= or horizon=, or a table with fewer gaps"
     require_windows(data.spans, data.segments, rows=size, advice=advice)
     told = splits_report(splits, times, horizon=config.horizon, spans=data.spans)
     data.report.update(gaps_report(axis), splits=told)

@@ -49,7 +49,7 @@ def chronological_splits(
     if rows < needed:
         raise InputError(
             f"the table must have at least {needed} rows ({parts}), got {rows}; use a longer table "
-            "or a shorter context or horizon"
+            "or a shorter context= or horizon="
         )
     test, validation = round(test_share * rows), round(validation_share * rows)
     train = rows - test - validation
@@ -61,7 +61,7 @@ def chronological_splits(
         if size < least:
             raise InputError(
                 f"the {name} split must hold at least {least} rows ({what}), got {max(size, 0)} of "
-                f"the table's {rows}; use a longer table, a shorter context or horizon, or other "
+                f"the table's {rows}; use a longer table, a shorter context= or horizon=, or other "
                 "shares"
             )
     return {
@@ -115,7 +115,7 @@ def split_by_rows(
             raise InputError(
                 f"the {name} split must hold {horizon} target rows (one horizon) after the first "
                 f"context of {first + context}, got {len(targets)}; use a longer span or a "
-                "shorter context or horizon"
+                "shorter context= or horizon="
             )
         result[name], end = targets, stop
     return result
