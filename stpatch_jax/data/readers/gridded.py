@@ -113,6 +113,7 @@ def _open(
         # Dates outside of datetime64[ns] and stores without consolidated metadata are both fine.
         warnings.simplefilter("ignore", xr.SerializationWarning)
         warnings.filterwarnings("ignore", "(?s).*onsolidated", RuntimeWarning)
+        warnings.filterwarnings("ignore", "Duplicate dimension", UserWarning)
         with parsing(file, f"{kind} file"):
             stored = xr.open_dataset(
                 file, engine=engine, chunks=None, cache=False, decode_cf=False, **extra
@@ -122,6 +123,9 @@ def _open(
                 stored = xr.open_dataset(
                     file, group=group, engine=engine, chunks=None, cache=False, decode_cf=False
                 )
+            # What repeats a dim, as a covariance does, is left out.
+            doubled = [at for at, of in stored.variables.items() if len({*of.dims}) < of.ndim]
+            stored = stored.drop_vars(doubled)
             # zarr allows names of other types.
             names = {dim: str(dim) for dim in stored.dims if not isinstance(dim, str)}
             stored = stored.rename(names)

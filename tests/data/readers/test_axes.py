@@ -14,7 +14,7 @@ from stpatch_jax.data.fields.problem import as_field
 from stpatch_jax.data.readers import open_field
 from stpatch_jax.errors import InputError
 
-pytest.importorskip("netCDF4")
+netCDF4 = pytest.importorskip("netCDF4")
 TIMES = pd.date_range("2020-01-01", periods=6, freq="6h")
 SIZES = {"time": 6, "y": 3, "x": 4}
 
@@ -202,3 +202,12 @@ def test_what_describes_others_is_no_channel(tmp_path):
 def test_names_of_stations_are_no_times(tmp_path):
     data = xr.Dataset({"t": variable(time=6, station=2)}, {"station": np.array(["a", "b"], object)})
     assert opened(tmp_path, data).dims == ("time", "station", "channel")
+
+
+def test_what_repeats_a_dim_is_left_out(tmp_path):
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as data:
+        data.createDimension("time", 4)
+        data.createDimension("x", 3)
+        data.createVariable("covariance", "f4", ("time", "x", "x"))[:] = 1
+        data.createVariable("q", "f4", ("time", "x"))[:] = 2
+    assert open_field(tmp_path / "a.nc").channel.values.tolist() == ["q"]
