@@ -15,6 +15,7 @@ def field(*dims):
         np.random.default_rng(0).random(shape, np.float32),
         dims=("time", *dims),
         coords={"time": np.datetime64("2021-01-01T00") + np.arange(240)},
+        attrs={"units": "K"},
     )
 
 

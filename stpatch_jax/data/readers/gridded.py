@@ -156,7 +156,7 @@ def _lone_group(file: str) -> str | None:
     if len(groups) > 1:
         raise InputError(
             f"{file} must hold its variables outside of groups or in one, got the groups "
-            f"{listed(groups)}; copy one out, with xarray.open_dataset(path, group=NAME).to_netcdf"
+            f"{listed(groups)}; copy one into a file of its own, for example with xarray"
         )
     return groups[0] if groups else None
 
