@@ -111,7 +111,7 @@ class CustomersConfig(TableConfig, DataConfig):
         report = {
             "source": self.path,
             **history.report,
-            "notes": list(notes_of(events)),
+            "notes": [*notes_of(events), *history.refunds.notes()],
             "training_cuts": [dates[cut] for cut, _ in spans],
             "splits": {
                 name: {

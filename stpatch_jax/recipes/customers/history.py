@@ -85,6 +85,12 @@ class Refunds:
         report = {"refunds": int((back > 0).sum()), "refunds_unmatched": unmatched}
         return cls(purchase.astype(np.int64), days.astype(np.int64), money, report)
 
+    def notes(self) -> list[str]:
+        """What is told of money that nobody paid."""
+        unmatched = self.report.get("refunds_unmatched")
+        told = "refunds are of more than was paid before them; the rest is left out."
+        return [f"{unmatched:,} {told}"] if unmatched else []
+
     def kept(self, paid: np.ndarray, stop: int) -> np.ndarray:
         """What was paid [purchase] and not paid back before a day; NaN where nothing is left."""
         if not len(self.day):

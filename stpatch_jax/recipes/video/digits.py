@@ -1,6 +1,7 @@
 """Images of handwritten digits: those that scikit-learn ships, or any pair of files of MNIST."""
 
 import gzip
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def read_digits(path: str | None, *, size: int) -> Digits:
         images, labels = map(np.asarray, load_digits(return_X_y=True))
         return Digits(_resized(images.reshape(-1, 8, 8) / 16, size), labels, BUNDLED)
     # Of a file in the catalog only the names differ.
-    other = path.replace("images-idx3", "labels-idx1")
+    other = re.sub(r"(?i)images([-.])idx3", r"labels\1idx1", path)
     if path.startswith(CATALOG_PREFIX):
         other = path.replace("images", "labels")
     require(

@@ -294,6 +294,23 @@ def test_a_cover_picture_is_no_video(tmp_path):
         open_field(with_cover(tmp_path / "sound.mp4", video=False))
 
 
+def test_the_default_one_of_several_videos_is_read(tmp_path):
+    with av.open(str(tmp_path / "two.mkv"), "w") as container:
+        for height in (16, 32):
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.height, stream.width, stream.pix_fmt = height, 48, "yuv420p"
+        small, large = container.streams.video
+        for packet in [*encoded(small, FRAMES[:5, :16]), *encoded(large, FRAMES)]:
+            container.mux(packet)
+    field = open_field(tmp_path / "two.mkv")
+    with av.open(str(tmp_path / "two.mkv")) as container:
+        best = container.streams.best("video")
+        assert best is not None
+        index, shown = best.index, [frame.width for frame in container.decode(best)]
+    assert len(field) == len(shown)
+    assert field.attrs["notes"] == (f"Stream {index} is read, one of 2 videos in the file.",)
+
+
 def test_what_a_player_does_otherwise_is_told(tmp_path):
     def notes(name, **options):
         return open_field(save(tmp_path / name, **options)).attrs.get("notes", ())

@@ -197,6 +197,12 @@ def test_splits_are_of_customers_and_spans(tmp_path):
 
 def test_missing_and_wild_amounts_do_not_move_a_mean(tmp_path):
     path, frame = table(tmp_path)
+    save(pd.concat([frame, frame[:1].assign(amount=-1e3)]), tmp_path)
+    notes = CustomersConfig(path, horizon=8).load().report["notes"]
+    assert notes[-2:] == [
+        "1 amounts are below 0: these are refunds, and no events.",
+        "1 refunds are of more than was paid before them; the rest is left out.",
+    ]
     frame.loc[frame.index[70:75], "amount"] = np.nan
     frame.loc[frame.index[75], "amount"] = 1e6
     save(frame, tmp_path)
