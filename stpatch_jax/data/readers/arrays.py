@@ -95,7 +95,8 @@ def open_arrays(
                 f"{marks.shape}; correct coords= or dims="
             )
         if dim == "time":
-            coord = xr.DataArray(marks, dims="time", name=key)
+            with parsing(f"{key} of {file.name}", "array of times", advice="correct its dates"):
+                coord = xr.DataArray(marks, dims="time", name=key)
             marks, notes = read_times([coord], name=file.name)
         field = field.assign_coords({dim: marks})
     if "time" not in given:
