@@ -37,7 +37,8 @@ def notes(field):
     return " ".join(field.attrs.get("notes", ()))
 
 
-@pytest.mark.filterwarnings("ignore:The data type")  # Texts in format 3, when they are written.
+# Of texts in format 3, when they are written.
+@pytest.mark.filterwarnings("ignore:The data type", "ignore:The codec")
 @pytest.mark.parametrize("zarr_format", [None, 2, 3])
 @pytest.mark.parametrize("dims", [("time", "channel", "y", "x"), ("x", "channel", "time", "y")])
 def test_an_axis_of_channels_becomes_the_channels(tmp_path, zarr_format: Any, dims):
