@@ -12,7 +12,7 @@ from stpatch_jax.data.readers.axes import Axes
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.decoding import decode_values, zero_fills
 from stpatch_jax.data.readers.folder import files_inside, follow
-from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.readers.guard import DAMAGED, parsing
 from stpatch_jax.data.readers.lengths import check_length
 from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.data.readers.stacking import channel_variables, stack
@@ -24,6 +24,10 @@ _LIBRARIES = {
     "zarr": ("zarr", "stpatch_jax[zarr]"),
     "grib": ("cfgrib", "cfgrib"),
 }
+_GRIB_ADVICE = (
+    "copy the variables of one level out of it, as with grib_copy -w shortName=2t, or restore it "
+    "if it is damaged"
+)
 
 
 def open_gridded(
@@ -107,14 +111,16 @@ def _open(
     if kind != "zarr":
         check_length(file, kind)
     engine = {"netcdf": "netcdf4", "zarr": "zarr", "grib": "cfgrib"}[kind]
-    # cfgrib would write an index file beside the data.
-    extra: dict[str, Any] = {"backend_kwargs": {"indexpath": ""}} if kind == "grib" else {}
+    # cfgrib would write an index file beside the data, and leave out what stands at other levels.
+    own = {"indexpath": "", "errors": "raise"}
+    extra: dict[str, Any] = {"backend_kwargs": own} if kind == "grib" else {}
+    advice = _GRIB_ADVICE if kind == "grib" else DAMAGED
     with warnings.catch_warnings():
         # Dates outside of datetime64[ns] and stores without consolidated metadata are both fine.
         warnings.simplefilter("ignore", xr.SerializationWarning)
         warnings.filterwarnings("ignore", "(?s).*onsolidated", RuntimeWarning)
         warnings.filterwarnings("ignore", "Duplicate dimension", UserWarning)
-        with parsing(file, f"{kind} file"):
+        with parsing(file, f"{kind} file", advice=advice):
             stored = xr.open_dataset(
                 file, engine=engine, chunks=None, cache=False, decode_cf=False, **extra
             )
