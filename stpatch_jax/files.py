@@ -1,11 +1,13 @@
 """Names of files, and files that appear whole or not at all."""
 
 import contextlib
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, require
 
 
 def has_suffix(path: str | Path, *suffixes: str) -> bool:
@@ -15,6 +17,25 @@ def has_suffix(path: str | Path, *suffixes: str) -> bool:
     True
     """
     return str(path).rstrip("/").lower().endswith(suffixes)
+
+
+def lacks_descriptors(error: BaseException) -> bool:
+    """Whether a process has as many files open as it may, however a library tells it.
+
+    >>> lacks_descriptors(ValueError("INTERNAL: Too many open files: /a"))
+    True
+    """
+    whole = (error, error.__cause__, error.__context__)
+    many = os.strerror(errno.EMFILE)
+    return any(getattr(one, "errno", 0) == errno.EMFILE or many in str(one) for one in whole)
+
+
+def no_descriptor(path: str | Path) -> str:
+    """What to say of a file where `lacks_descriptors` holds."""
+    return (
+        f"{path} must be opened, got as many open files as this process may have; allow more with "
+        "`ulimit -n 4096` and run again, nothing is damaged"
+    )
 
 
 @contextlib.contextmanager
@@ -46,6 +67,7 @@ def replaced(path: str | Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
+        require(not lacks_descriptors(error), no_descriptor(path))
         raise InputError(
             f"{path} must be writable, got {error.strerror or error}; choose another"
         ) from error

@@ -65,6 +65,7 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         self._keep, self._best, self._every = keep, best, every
         self._metrics: dict[int, dict[str, float]] = {}
+        self._saving: Any = None
         require(
             keep is not None or self.directory.is_dir(),
             f"{self.directory} must hold checkpoints, got no such directory; give that of a run",
@@ -146,22 +147,31 @@ class Checkpoints:
         finite = {name: x if math.isfinite(x) else None for name, x in metrics.items()}
         record = make_record(state, step=step, extras=extras, metrics=finite, arrays=layout)
         self._metrics[step] = metrics
+        items = {"state": state, **({"arrays": stored} if stored else {})}
+        self.wait()
         with writing(self.directory):
-            items = {"state": state, **({"arrays": stored} if stored else {})}
-            self._orbax.save_checkpointables_async(step, items, custom_metadata=record)
+            save = self._orbax.save_checkpointables_async
+            self._saving = save(step, items, custom_metadata=record)
 
     def wait(self) -> None:
         """Waits until every save is committed; an InputError tells that one could not be."""
+        saving, self._saving = self._saving, None
         with writing(self.directory):
+            if saving is not None:
+                # Only asked for its result does a save end its thread and its event loop.
+                saving.result()
             self._orbax.wait()
 
     def close(self) -> None:
         """Waits as `wait` does, and ends the writing."""
         try:
-            with writing(self.directory):
-                self._orbax.close()
+            self.wait()
         finally:
-            self._let_orbax_log()
+            try:
+                with writing(self.directory):
+                    self._orbax.close()
+            finally:
+                self._let_orbax_log()
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
         """Restores a checkpoint onto the devices that `abstract` names, whatever wrote it.

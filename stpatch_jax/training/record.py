@@ -17,6 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
+from stpatch_jax.files import lacks_descriptors, no_descriptor
 
 
 @jax.jit
@@ -164,7 +165,7 @@ def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
         saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
         intact = _checksum(saved["record"]) == saved["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, "a record that cannot be read", advice) from error
+        raise _damaged(path, "a record that cannot be read", advice, error) from error
     if not intact:
         raise _damaged(path, "another record than was saved", advice)
     return saved["record"]
@@ -190,10 +191,11 @@ def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -
     try:
         _read_through(path / name)
     except (OSError, ValueError) as error:
-        raise _damaged(path, "files that cannot be read", advice) from error
+        raise _damaged(path, "files that cannot be read", advice, error) from error
     try:
         loaded = ocp.load_checkpointables(str(path), {name: abstract})[name]
     except Exception as error:  # Orbax wraps whatever happened, lack of memory too.
+        require(not lacks_descriptors(error), no_descriptor(path))
         raise InputError(
             f"checkpoint {path} must be one that Orbax restores, got "
             f"{first_line(error.__cause__ or error)!r}; look at the memory and at the version of "
@@ -214,10 +216,14 @@ def load_bytes(path: Path, name: str, layout: Mapping[str, Any], *, advice: Advi
         _read_through(path / name)
         return from_bytes(ocp.load_checkpointables(str(path), {name: None})[name], layout)
     except Exception as error:  # Orbax wraps whatever happened.
-        raise _damaged(path, f"other {name} than were saved", advice) from error
+        raise _damaged(path, f"other {name} than were saved", advice, error) from error
 
 
-def _damaged(path: Path, what: str, advice: Advice) -> InputError:
+def _damaged(
+    path: Path, what: str, advice: Advice, error: BaseException | None = None
+) -> InputError:
+    if error is not None and lacks_descriptors(error):
+        return InputError(no_descriptor(path))
     return InputError(f"checkpoint {path} must be whole, got {what}; {advice.damaged}")
 
 
@@ -227,6 +233,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
+        require(not lacks_descriptors(error), no_descriptor(path))
         raise InputError(
             f"{path} must be writable, got {first_line(error)!r}; make room or make it writable "
             "and run again, what was committed before is untouched"
