@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from stpatch_jax.training import make_mesh
 Method = Literal["occlusion", "integrated_gradients", "smooth_grad", "attention_rollout"]
 _MOST_WINDOWS = 1024
 # What all methods together may compute, a minute or two of a CPU core, and a call of the score.
-_MOST_FLOPS, _CALL_FLOPS = 5e12, 2e10
+_MOST_FLOPS, _CALL_FLOPS = 2.5e12, 2e10
 _DPI = 100
 _SHOWN = 5
 _REPEATS = 5  # of each permutation
@@ -145,17 +146,17 @@ class Budget:
     """
 
     flops: int
-    windows: int = _MOST_WINDOWS
+    windows: int
     points: int = 64
     samples: int = 32
     batch_size: int = 32
 
     @classmethod
-    def of(cls, question: Question) -> "Budget":
-        """The budget of a question; all there is to be had where its answer is cheap."""
+    def of(cls, question: Question, *, windows: int) -> "Budget":
+        """The budget of a question with so many windows; all there is where its answer is cheap."""
         field = jax.ShapeDtypeStruct((1, *question.field.shape), np.float32)
         flops = max(count_flops(question.score, field), 1)
-        most = cls(flops)
+        most = cls(flops, windows)
         # Each map is made of the model and of three random ones; a gradient is three answers.
         answers = 4 * (most.windows + 3 * most.points + 3 * most.samples)
         share = _MOST_FLOPS / (answers * flops)
@@ -163,7 +164,10 @@ class Budget:
             return most
         # So few that a map is still one.
         named = {"windows": 64, "points": 16, "samples": 8}
-        counts = {key: max(least, int(share * getattr(most, key))) for key, least in named.items()}
+        counts = {
+            key: min(getattr(most, key), max(least, int(share * getattr(most, key))))
+            for key, least in named.items()
+        }
         size = min(most.batch_size, max(1, int(_CALL_FLOPS / flops)))
         return cls(flops, **counts, batch_size=size)
 
@@ -174,7 +178,7 @@ class Budget:
     @property
     def told(self) -> str:
         """What was done without, for people; empty where nothing was."""
-        if self.windows == _MOST_WINDOWS:
+        if self.points == Budget.points:
             return ""
         return (
             f"An answer takes {self.flops:.2g} FLOP: occlusion hides at most {self.windows} windows"
@@ -213,7 +217,9 @@ def _explanation(
 ) -> _Explanation:
     asked: Any = {name: getattr(config, name) for name in ("split", "example", "target", "lead")}
     question = ask(run, data=data, **asked)
-    budget = Budget.of(question)
+    spec = hidden_windows(config.window, question)
+    windows = math.prod(spec.grid_shape(question.field.shape[:-1]))
+    budget = Budget.of(question, windows=windows)
     spec = hidden_windows(config.window, question, most=budget.windows)
     key = jax.random.key(config.seed)
     maps, curves, tests = {}, {}, {}

@@ -29,8 +29,8 @@ def question(width: int, features: int) -> Question:
 
 
 def test_a_cheap_answer_is_explained_with_all_there_is():
-    budget = Budget.of(question(8, 3))
-    assert budget == Budget(2 * 4 * 8 * 8 * 3)
+    budget = Budget.of(question(8, 3), windows=900)
+    assert budget == Budget(2 * 4 * 8 * 8 * 3, 900)
     assert budget.told == ""
     assert budget.allows(64)
 
@@ -38,10 +38,10 @@ def test_a_cheap_answer_is_explained_with_all_there_is():
 @pytest.mark.parametrize("features", [300, 1000, 10_000])
 def test_a_dear_answer_is_explained_with_less(features):
     asked = question(1000, features)
-    budget = Budget.of(asked)
+    budget = Budget.of(asked, windows=1000)
     answers = 4 * (budget.windows + 3 * budget.points + 3 * budget.samples)
     least = (budget.windows, budget.points, budget.samples) == (64, 16, 8)
-    assert least or answers * budget.flops <= 1e13
+    assert least or answers * budget.flops <= 5e12
     assert budget.batch_size * budget.flops <= 2e10 or budget.batch_size == 1
     assert f"{budget.flops:.2g} FLOP: occlusion hides at most {budget.windows} windows" in (
         budget.told
