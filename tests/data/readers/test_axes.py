@@ -38,7 +38,7 @@ def notes(field):
 
 
 # Of texts in format 3, when they are written.
-@pytest.mark.filterwarnings("ignore:The data type", "ignore:The codec")
+@pytest.mark.filterwarnings("ignore:The data type", "ignore:The codec", "ignore:The dtype")
 @pytest.mark.parametrize("zarr_format", [None, 2, 3])
 @pytest.mark.parametrize("dims", [("time", "channel", "y", "x"), ("x", "channel", "time", "y")])
 def test_an_axis_of_channels_becomes_the_channels(tmp_path, zarr_format: Any, dims):
