@@ -40,6 +40,7 @@ from stpatch_jax.data.readers.stacking import dataset_field
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.spacing import (
     GapRule,
+    can_insert,
     check_phase,
     gaps_report,
     season_note,
@@ -194,12 +195,12 @@ class FieldConfig(FileConfig, DataConfig):
             f"{path} must have the {past} rows that a forecast needs, got {len(field)}; give a "
             "longer file",
         )
-        segments = TimeAxis.of(field.time.values).segments
+        axis = TimeAxis.of(field.time.values)
+        longest = max(map(len, axis.segments))
         require(
-            max(map(len, segments)) >= past,
-            f"{path} must have {past} rows without a gap in time, got at most "
-            f"{max(map(len, segments))} between its gaps; give a file without them or data.gaps "
-            "insert",
+            longest >= past,
+            f"{path} must have {past} rows without a gap in time, got at most {longest} between "
+            f"its gaps; give a file without them{' or data.gaps insert' * can_insert(axis)}",
         )
         if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
@@ -318,7 +319,9 @@ class FieldData(WindowProblem):
         report = _report(values.attrs.get("source", config.path), values)
         report |= {"series_dropped": dropped} if dropped else {}
         data = cls(config, values, cleaner, splits, report)
-        advice = "use a shorter context= or horizon=, or give data.gaps insert"
+        inserted = can_insert(TimeAxis.of(data.times))
+        other = "give data.gaps insert" if inserted else "a file with fewer gaps"
+        advice = f"use a shorter context= or horizon=, or {other}"
         size = data.past + data.horizon
         require_windows(data.spans, data.segments, rows=size, advice=advice)
         told = {"horizon": config.horizon, "spans": data.spans}

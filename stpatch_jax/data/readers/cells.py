@@ -347,11 +347,26 @@ def _date_advice(text: str, *, first: bool) -> str:
     """What the owner of a cell that is no date can do; a long number counts from 1970."""
     if first and not re.search(r"\d", text):
         return "take that line out if it is a second header, else write dates with the year first"
+    if impossible := _impossible(text):
+        return f"correct that cell, as there is no {impossible}"
     other = "or name another column with time="
     if not re.fullmatch(r"\d{9,19}(\.0)?", text):
         return f'write dates with the year first, {other}, or count the rows with time="rows"'
     unit = ("s", "ms", "us", "ns")[max(0, (len(text.removesuffix(".0")) - 10) // 3)]
     return f'turn it into dates, with pandas.to_datetime(column, unit="{unit}"), {other}'
+
+
+def _impossible(text: str) -> str:
+    """What no calendar or clock has of a text that is a date by its form, empty for others."""
+    texts = [_YEAR_LAST.sub(order, text) for order in (r"\4-\3-\1", r"\4-\1-\3")]
+    days = [iso[:10] for iso, *_ in map(_iso_date, texts) if iso]
+    known = [pd.notna(pd.to_datetime(day, format="ISO8601", errors="coerce")) for day in days]
+    if not days or not "1678" <= days[0] <= "2262":
+        return ""
+    if not any(known):
+        return f"day {days[0]}"
+    clock = _iso_date(text)[0][11:]
+    return f"time of day {clock}" if clock else ""
 
 
 def _iso_date(text: str) -> tuple[str, bool, bool]:

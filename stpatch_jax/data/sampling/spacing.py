@@ -135,6 +135,16 @@ def season_note(axis: TimeAxis, season: int) -> str | None:
     )
 
 
+def can_insert(axis: TimeAxis) -> bool:
+    """Whether the gaps of a file can be put in as missing rows, see `with_missing_rows`.
+
+    >>> can_insert(TimeAxis.of(np.array([0, 1, 4]))), can_insert(TimeAxis.of(np.array([0, 1, 9])))
+    (True, False)
+    """
+    missing = [gap.missing for gap in axis.gaps]
+    return all(missing) and sum(missing) <= len(axis)
+
+
 def with_missing_rows(field: xr.DataArray, axis: TimeAxis) -> xr.DataArray:
     """A field (time, *space, channel) whose rows have one step: those left out are put in as NaN.
 
@@ -153,7 +163,7 @@ def with_missing_rows(field: xr.DataArray, axis: TimeAxis) -> xr.DataArray:
     missing = sum(gap.missing for gap in axis.gaps)
     crooked = [gap for gap in axis.gaps if not gap.missing]
     require(
-        not crooked and missing <= len(axis),
+        can_insert(axis),
         "the gaps must be whole rows, no more of them than there are rows, to be put in as missing "
         f"rows, got {crooked[0] if crooked else f'{missing} rows missing beside {len(axis)}'}; "
         "leave out the rows on one side of the gap",

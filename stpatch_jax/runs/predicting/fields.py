@@ -20,7 +20,8 @@ from stpatch_jax.data.fields.slabs import SlabReader, known_counts
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.data.readers.dates import time_encoding
-from stpatch_jax.data.times import time_text
+from stpatch_jax.data.sampling.spacing import can_insert
+from stpatch_jax.data.times import TimeAxis, time_text
 from stpatch_jax.errors import require
 from stpatch_jax.files import has_suffix, replaced
 from stpatch_jax.inference import predict_field
@@ -52,11 +53,13 @@ class FieldPredictor(Predictor):
         request, target, field = self.request, self.request.target, self.data.field
         if request.every is None:
             last = self.data.segments[-1]
+            axis = TimeAxis.of(self.data.times)
+            inserted = "data.gaps insert, " if can_insert(axis) else ""
             require(
                 len(last) >= self._past,
                 f"{request.source} must end with {self._past} rows without a gap in time, got "
                 f"{len(last)} since {time_text(self.data.times[last.start])}; give a longer file, "
-                "data.gaps insert, or every= for forecasts before the gap",
+                f"{inserted}or every= for forecasts before the gap",
             )
             field = field[len(field) - self._past :]
         every = request.every or 1

@@ -220,6 +220,14 @@ def test_gaps_that_leave_no_window_are_told():
         FieldConfig(context=8, horizon=4).of(values)
 
 
+def test_missing_rows_are_advised_only_where_they_may_be_put_in():
+    values = without(field(), *(row for row in range(ROWS) if row % 20 > 8))
+    told = r"train split must hold 12 rows .*; use a shorter .* or a file with fewer gaps$"
+    for rule, message in (("split", told), ("insert", "must be whole rows, no more of them")):
+        with pytest.warns(UserWarning, match="gaps"), pytest.raises(InputError, match=message):
+            FieldConfig(path="f.nc", context=8, horizon=4, gaps=rule).of(values)
+
+
 def test_a_season_of_yesterday_is_exact_beside_a_gap():
     hours = np.arange(ROWS)
     values = field().copy(data=np.sin(2 * np.pi * hours / 24)[:, None])

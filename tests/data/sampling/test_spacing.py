@@ -7,7 +7,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpatch_jax.data.sampling.spacing import with_missing_rows
+from stpatch_jax.data.sampling.spacing import can_insert, with_missing_rows
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import InputError
 
@@ -51,6 +51,8 @@ def test_gaps_without_whole_rows_or_too_many_are_refused():
     between = of_rows(np.datetime64("2024-01-01", "ns") + minutes, np.arange(8))
     with pytest.raises(InputError, match=r"whole rows.*less than a step between"):
         with_missing_rows(between, TimeAxis.of(between.time.values))
+    assert not can_insert(TimeAxis.of(between.time.values))
     far = of_rows(np.array([0, 1, 2, 3, 900, 901, 902]), np.arange(7))
     with pytest.raises(InputError, match="got 896 rows missing beside 7"):
         with_missing_rows(far, TimeAxis.of(far.time.values))
+    assert not can_insert(TimeAxis.of(far.time.values))
