@@ -59,6 +59,8 @@ def test_packed_and_unsigned_numbers_with_limits(tmp_path):
     limits: dict[str, Any] = {"valid_range": np.asarray([-100, 100], "i2")}
     path = stored(tmp_path / "a.nc", "i2", [0, 100, 101, -32768], fill=-32768, **packing, **limits)
     np.testing.assert_allclose(opened(path).values[:, 0], [280, 281, np.nan, np.nan], rtol=1e-6)
+    path = stored(tmp_path / "c.nc", "i2", [1, 2, 3], fill=2, add_offset=np.asarray(5, "i2"))
+    np.testing.assert_array_equal(opened(path).values[:, 0], [6, np.nan, 8])
     path = stored(tmp_path / "b.nc", "i1", [0, -1, -2, 100], fill=-1, _Unsigned="true")
     np.testing.assert_array_equal(opened(path).values[:, 0], [0, np.nan, 254, 100])
 

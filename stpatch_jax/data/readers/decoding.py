@@ -240,7 +240,9 @@ def _value_type(stored: np.dtype, packing: tuple[Any, Any], *, may_miss: bool) -
     }
     if attrs:
         empty = xr.Dataset({"values": ("x", np.zeros(0, stored), attrs)})
-        return xr.decode_cf(empty)["values"].dtype
+        unpacked = xr.decode_cf(empty)["values"].dtype
+        if unpacked.kind == "f" or not may_miss:
+            return unpacked
     if stored.kind == "f" or not may_miss:
         return stored.newbyteorder("=")
     return np.dtype(np.float32 if stored.itemsize <= 2 else np.float64)
