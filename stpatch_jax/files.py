@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, listed, require
 
 
 def has_suffix(path: str | Path, *suffixes: str) -> bool:
@@ -38,11 +40,55 @@ def no_descriptor(path: str | Path) -> str:
     )
 
 
+_UNFINISHED = ".stpatch-part."
+"""What the names of files and folders in the making begin with."""
+
+
+def unfinished(path: Path) -> Path:
+    """The name under which a file or folder is made, beside its own; the suffixes are the same."""
+    return path.with_name(f"{_UNFINISHED}{path.name}")
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file or folder is one that was in the making when its process was killed."""
+    return path.name.startswith(_UNFINISHED)
+
+
+def clear_unfinished(folder: Path, name: str = "") -> None:
+    """Removes what killed commands left in a folder, in the making of `name...`, and tells it."""
+    left = list(folder.glob(f"{glob.escape(_UNFINISHED + name)}*"))
+    for path in left:
+        _remove(path)
+    if left:
+        names = listed(sorted(path.name for path in left))
+        warnings.warn(f"removed from {folder} what a killed command left: {names}", stacklevel=3)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def to_disk(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        # A file system that cannot do this for a folder says so by EINVAL.
+        with contextlib.nullcontext() if path.is_file() else contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def replaced(path: str | Path) -> Iterator[Path]:
-    """Writes a file or folder under another name and renames it when all of it is there.
+    """Writes a file or folder under another name and renames it when all of it is on disk.
 
-    A reader never meets half a file, and what was there before stays where the block fails.
+    A reader never meets half a file, and what was there before stays where the block fails, or
+    the machine. What a killed process left under that name is cleared, and told by a warning.
 
     Args:
         path: What is to be written; a file is replaced, a folder must not exist yet.
@@ -61,19 +107,20 @@ def replaced(path: str | Path) -> Iterator[Path]:
     ['a.txt']
     """
     path = Path(path)
-    # One name, so that what a killed process left is written over.
-    part = path.with_name(f".part.{path.name}")
+    part = unfinished(path)
+    if os.path.lexists(part):
+        _remove(part)
+        warnings.warn(f"removed what a killed command left: {part}", stacklevel=3)
     try:
         yield part
+        for each in (part, *part.rglob("*")) if part.is_dir() else (part,):
+            to_disk(each)
         part.replace(path)
+        to_disk(path.parent)
     except OSError as error:
         require(not lacks_descriptors(error), no_descriptor(path))
         raise InputError(
             f"{path} must be writable, got {error.strerror or error}; choose another"
         ) from error
     finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                part.unlink()
+        _remove(part)

@@ -1,9 +1,15 @@
 """Files that appear whole or not at all."""
 
+import ast
+import os
+from pathlib import Path
+
 import pytest
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.files import replaced
+from stpatch_jax.files import clear_unfinished, is_unfinished, replaced, unfinished
+
+PACKAGE = Path(__file__).parents[1] / "stpatch_jax"
 
 
 def test_a_failed_block_leaves_what_was_there(tmp_path):
@@ -39,3 +45,73 @@ def test_what_the_file_system_refuses_is_one_sentence(tmp_path):
         replaced(tmp_path / "no/a") as part,
     ):
         part.write_text("")
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_what_a_killed_command_left_is_cleared_and_told(tmp_path, make):
+    path = tmp_path / "a.csv.gz"
+    make(unfinished(path))
+    assert is_unfinished(unfinished(path))
+    assert unfinished(path).name.endswith(".csv.gz")
+    told = pytest.warns(UserWarning, match="removed what a killed command left")
+    with told, replaced(path) as part:
+        part.write_text("after")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv.gz"]
+    for name in ("a~1", "b"):
+        make(unfinished(tmp_path / name))
+    with pytest.warns(UserWarning, match="removed from .* left: .stpatch-part.a~1$"):
+        clear_unfinished(tmp_path, "a~")
+    with pytest.warns(UserWarning, match="removed from .* left: .stpatch-part.b$"):
+        clear_unfinished(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv.gz"]
+
+
+def test_names_appear_after_what_is_in_them_is_on_disk(tmp_path, monkeypatch):
+    """In this order: the file, its name, the folder."""
+    events = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(handle):
+        events.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    def renamed(self, target):
+        events.append(f"-> {Path(target).name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    with replaced(tmp_path / "a") as part:
+        part.write_text("whole")
+    assert events == [".stpatch-part.a", "-> a", tmp_path.name]
+
+
+WRITERS = {"write_text", "write_bytes", "savefig", "to_csv", "to_netcdf", "to_parquet", "saving"}
+OTHERWISE = {
+    "data/catalog.py": "open",  # pooch gives it a temporary name
+    "training/log.py": "open",  # a log grows by lines; its cut is replaced
+}
+
+
+def test_every_file_is_written_by_replacing():
+    """Whoever writes a file has the name that `replaced` gave, or a parameter that may be one."""
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call):
+                continue
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            if ast.unparse(call.func) == "directory.write_text":  # A RunDirectory's, which replaces
+                continue
+            modes = {arg.value for arg in call.args if isinstance(arg, ast.Constant)}
+            if name in WRITERS or (name == "open" and modes & {"w", "wb", "a", "ab", "x", "xb"}):
+                found.setdefault(str(file.relative_to(PACKAGE)), set()).add(name)
+    missing = {
+        file: names
+        for file, names in found.items()
+        if "with replaced(" not in (PACKAGE / file).read_text(encoding="utf-8")
+        and "(replaced(" not in (PACKAGE / file).read_text(encoding="utf-8")
+        and names != {OTHERWISE.get(file)}
+    }
+    assert missing == {}

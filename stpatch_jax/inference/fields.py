@@ -64,10 +64,10 @@ def predict_field(
     each is predicted from all windows that reach into it, so there are no seams, and is a chunk of
     the store. All regions are predicted by one compiled program.
 
-    Until all regions are there, everything lies in the folder `.NAME.part` beside the target. The
-    same call goes on where another one was stopped, by whatever it was, and ends with the same
-    bits. Several processes that make the same call share the regions, on one machine or more with
-    a common file system; the one that ends last makes the target appear.
+    Until all regions are there, everything lies in the folder `.stpatch-part.NAME` beside the
+    target. The same call goes on where another one was stopped, by whatever it was, and ends with
+    the same bits. Several processes that make the same call share the regions, on one machine or
+    more with a common file system; the one that ends last makes the target appear.
 
     Args:
         fn: As in `sliding_window_apply`, with one array as output, in the units of the target.

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +12,14 @@ import numpy as np
 
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.errors import InputError
+from stpatch_jax.files import clear_unfinished, to_disk, unfinished
 
 LAYOUT = "prediction"
 """The attribute of a store that says which prediction it holds."""
 
 
 class RegionStore:
-    """A store in the making, in the folder `.NAME.part` beside its path.
+    """A store in the making, in the folder `.stpatch-part.NAME` beside its path.
 
     A file of the folder `regions` for each finished region is made after the region is on disk, by
     rename, so that what it says is true whenever a process is killed. Anything at the path but
@@ -27,7 +27,7 @@ class RegionStore:
     """
 
     def __init__(self, path: Path, layout: Mapping[str, Any]):
-        self.path, self.part = path, path.parent / f".{path.name}.part"
+        self.path, self.part = path, unfinished(path)
         self._layout = json.loads(json.dumps(layout))
         self._group: Any = None
 
@@ -42,7 +42,7 @@ class RegionStore:
         """Makes the folder, or finds another process's; `create` writes all but the regions."""
         with self._writable():
             if not self.part.exists():
-                folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.part.parent))
+                folder = Path(tempfile.mkdtemp(prefix=f"{self.part.name}~", dir=self.part.parent))
                 try:
                     create(folder / "store")
                     (folder / "regions").mkdir()
@@ -69,7 +69,9 @@ class RegionStore:
                 array = self._group[name]
                 array[tuple(where)] = values[..., at]
                 chunk = [s.start // size for s, size in zip(where, array.chunks, strict=True)]
-                _to_disk(self.part / "store" / name / ".".join(map(str, chunk)))
+                file = self.part / "store" / name / ".".join(map(str, chunk))
+                if file.exists():  # One of missing values only has none.
+                    to_disk(file)
             mark = self.part / "regions" / f".{region}"
             mark.touch()
             mark.rename(mark.with_name(str(region)))
@@ -79,8 +81,12 @@ class RegionStore:
         # Where another process was faster, there is nothing left to rename.
         with self._writable(), contextlib.suppress(FileNotFoundError):
             if all(self.is_done(region) for region in range(regions)):
+                to_disk(self.part / "store")
                 (self.part / "store").rename(self.path)
+                to_disk(self.path.parent)
                 shutil.rmtree(self.part, ignore_errors=True)
+                # No process is at its beginnings any more: these are of killed ones.
+                clear_unfinished(self.path.parent, f"{self.path.name}~")
         return self.path.exists()
 
     def _require_same(self, store: Path) -> None:
@@ -107,10 +113,3 @@ class RegionStore:
                 f"the target {self.path} must be writable, got {error.strerror or error}; give a "
                 "path in an existing folder with room"
             ) from error
-
-
-def _to_disk(chunk: Path) -> None:
-    """Waits until a chunk is on disk; one of missing values only has no file."""
-    if chunk.exists():
-        with chunk.open("rb") as file:
-            os.fsync(file.fileno())

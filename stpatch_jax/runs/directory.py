@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.files import replaced
+from stpatch_jax.files import clear_unfinished, is_unfinished, replaced
 from stpatch_jax.runs.values import difference
 
 _FREE = ("mesh", "step_timeout", "profile")
@@ -41,7 +41,9 @@ class RunDirectory:
         """
         if self.config_file.exists():
             self._require_same(config)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (
+            not self.path.is_dir() or not all(map(is_unfinished, self.path.iterdir()))
+        ):
             raise InputError(
                 f"the run directory {self.path} must be empty or hold a run, got something else; "
                 "choose another workdir="
@@ -53,7 +55,11 @@ class RunDirectory:
                 f"the run directory {self.path} must be writable, got {error}; choose another "
                 "workdir="
             ) from error
-        self.write_json(self.config_file, config)
+        # Of several processes only the first finds another one.
+        if not self.config_file.exists() or self.config() != config:
+            for folder in (self.path, self.plots):
+                clear_unfinished(folder)
+            self.write_json(self.config_file, config)
 
     def _require_same(self, config: dict[str, Any]) -> None:
         before = self.config()

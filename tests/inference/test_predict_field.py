@@ -318,7 +318,7 @@ def test_killed_and_resumed_it_ends_bit_equal(tmp_path):
                 stderr=said,
             )
 
-    regions = tmp_path / ".killed.zarr.part" / "regions"
+    regions = tmp_path / ".stpatch-part.killed.zarr" / "regions"
 
     def finished():
         return [path.name for path in regions.iterdir() if not path.name.startswith(".")]

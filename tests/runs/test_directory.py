@@ -46,6 +46,15 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
     assert note.read_text() == "words"
 
 
+def test_a_kill_at_the_first_write_closes_no_directory(tmp_path):
+    (tmp_path / ".stpatch-part.config.json").write_text('{"half')
+    directory = RunDirectory(tmp_path)
+    with pytest.warns(UserWarning, match="what a killed command left: .stpatch-part.config.json"):
+        directory.claim(CONFIG)
+    assert directory.config() == CONFIG
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_what_is_no_run_says_so(tmp_path):
     with pytest.raises(InputError, match=r"readable config.json, got none"):
         RunDirectory(tmp_path).config()

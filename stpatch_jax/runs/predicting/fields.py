@@ -23,7 +23,7 @@ from stpatch_jax.data.readers.dates import time_encoding
 from stpatch_jax.data.sampling.spacing import can_insert
 from stpatch_jax.data.times import TimeAxis, time_text
 from stpatch_jax.errors import require
-from stpatch_jax.files import has_suffix, replaced
+from stpatch_jax.files import clear_unfinished, has_suffix, replaced, unfinished
 from stpatch_jax.inference import predict_field
 from stpatch_jax.inference.store import LAYOUT
 from stpatch_jax.patches.windows import WindowSpec
@@ -80,8 +80,9 @@ class FieldPredictor(Predictor):
             f"process_count= must be 1 for all but a .zarr output, got {request.process_count} "
             f"for {target}; choose a .zarr",
         )
-        beside = tempfile.TemporaryDirectory
-        with replaced(target) as part, beside(dir=target.parent, prefix=".") as folder:
+        clear_unfinished(target.parent, f"{target.name}~")
+        beside, prefix = tempfile.TemporaryDirectory, f"{unfinished(target).name}~"
+        with replaced(target) as part, beside(dir=target.parent, prefix=prefix) as folder:
             self._forecast(field, store := Path(folder, "forecasts.zarr"), every, known, valid)
             unit = "ns" if valid.dtype == "M8[ns]" else "us"
             coder = xr.coders.CFDatetimeCoder(time_unit=unit)

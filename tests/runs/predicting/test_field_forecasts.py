@@ -350,7 +350,7 @@ def start(run, folder, name, number):
 
 
 def finished(folder, name):
-    regions = folder / f".{name}.part" / "regions"
+    regions = folder / f".stpatch-part.{name}" / "regions"
     there = regions.iterdir() if regions.exists() else ()
     return {int(path.name) for path in there if not path.name.startswith(".")}
 
