@@ -54,7 +54,7 @@ def is_unfinished(path: Path) -> bool:
     return path.name.startswith(_UNFINISHED)
 
 
-def clear_unfinished(folder: Path, name: str = "") -> None:
+def clear_unfinished(folder: Path, *, name: str = "") -> None:
     """Removes what killed commands left in a folder, in the making of `name...`, and tells it."""
     left = list(folder.glob(f"{glob.escape(_UNFINISHED + name)}*"))
     for path in left:

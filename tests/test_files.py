@@ -60,7 +60,7 @@ def test_what_a_killed_command_left_is_cleared_and_told(tmp_path, make):
     for name in ("a~1", "b"):
         make(unfinished(tmp_path / name))
     with pytest.warns(UserWarning, match="removed from .* left: .stpatch-part.a~1$"):
-        clear_unfinished(tmp_path, "a~")
+        clear_unfinished(tmp_path, name="a~")
     with pytest.warns(UserWarning, match="removed from .* left: .stpatch-part.b$"):
         clear_unfinished(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv.gz"]

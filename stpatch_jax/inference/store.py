@@ -86,7 +86,7 @@ class RegionStore:
                 to_disk(self.path.parent)
                 shutil.rmtree(self.part, ignore_errors=True)
                 # No process is at its beginnings any more: these are of killed ones.
-                clear_unfinished(self.path.parent, f"{self.path.name}~")
+                clear_unfinished(self.path.parent, name=f"{self.path.name}~")
         return self.path.exists()
 
     def _require_same(self, store: Path) -> None:

@@ -80,7 +80,7 @@ class FieldPredictor(Predictor):
             f"process_count= must be 1 for all but a .zarr output, got {request.process_count} "
             f"for {target}; choose a .zarr",
         )
-        clear_unfinished(target.parent, f"{target.name}~")
+        clear_unfinished(target.parent, name=f"{target.name}~")
         beside, prefix = tempfile.TemporaryDirectory, f"{unfinished(target).name}~"
         with replaced(target) as part, beside(dir=target.parent, prefix=prefix) as folder:
             self._forecast(field, store := Path(folder, "forecasts.zarr"), every, known, valid)
