@@ -40,6 +40,9 @@ def no_descriptor(path: str | Path) -> str:
     )
 
 
+LOCK = ".stpatch-lock"
+"""The name of the file by which a command holds a folder."""
+
 _UNFINISHED = ".stpatch-part."
 """What the names of files and folders in the making begin with."""
 
@@ -49,9 +52,9 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f"{_UNFINISHED}{path.name}")
 
 
-def is_unfinished(path: Path) -> bool:
-    """Whether a file or folder is one that was in the making when its process was killed."""
-    return path.name.startswith(_UNFINISHED)
+def is_own(path: Path) -> bool:
+    """Whether a file or folder is a lock or in the making: of a command, not of what it makes."""
+    return path.name.startswith((_UNFINISHED, LOCK))
 
 
 def clear_unfinished(folder: Path, *, name: str = "") -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.files import clear_unfinished, is_unfinished, replaced, unfinished
+from stpatch_jax.files import clear_unfinished, is_own, replaced, unfinished
 
 PACKAGE = Path(__file__).parents[1] / "stpatch_jax"
 
@@ -51,7 +51,7 @@ def test_what_the_file_system_refuses_is_one_sentence(tmp_path):
 def test_what_a_killed_command_left_is_cleared_and_told(tmp_path, make):
     path = tmp_path / "a.csv.gz"
     make(unfinished(path))
-    assert is_unfinished(unfinished(path))
+    assert is_own(unfinished(path))
     assert unfinished(path).name.endswith(".csv.gz")
     told = pytest.warns(UserWarning, match="removed what a killed command left")
     with told, replaced(path) as part:

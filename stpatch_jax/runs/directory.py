@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.files import clear_unfinished, is_unfinished, replaced
+from stpatch_jax.files import clear_unfinished, is_own, replaced
 from stpatch_jax.runs.values import difference
 
 _FREE = ("mesh", "step_timeout", "profile")
@@ -40,9 +40,9 @@ class RunDirectory:
                 cannot be written; nothing was written then.
         """
         if self.config_file.exists():
-            self._require_same(config)
+            self.require_same(config)
         elif self.path.exists() and (
-            not self.path.is_dir() or not all(map(is_unfinished, self.path.iterdir()))
+            not self.path.is_dir() or not all(map(is_own, self.path.iterdir()))
         ):
             raise InputError(
                 f"the run directory {self.path} must be empty or hold a run, got something else; "
@@ -61,7 +61,12 @@ class RunDirectory:
                 clear_unfinished(folder)
             self.write_json(self.config_file, config)
 
-    def _require_same(self, config: dict[str, Any]) -> None:
+    def require_same(self, config: dict[str, Any]) -> None:
+        """Refuses another configuration than that of the run, see `claim`.
+
+        Raises:
+            InputError: It is another one, or the path is no run directory.
+        """
         before = self.config()
         train, now = before.get("train", {}), config["train"]
         free = {name: now[name] for name in _FREE if name in now and name in train}

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
 from stpatch_jax.runs.judging.report import draw_plots, summary
+from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.trained import load_run, require_same_data
 from stpatch_jax.runs.values import finite, plain, to_values, without_arrays
 from stpatch_jax.tasks import Task, transfer_backbone
@@ -181,11 +183,47 @@ class Run:
         report = finite(plain(report, where="report"))
         text = summary(self.judge, report)
         if jax.process_index() == 0:
-            draw_plots(directory, self.judge, test, report)
+            report["plots"] = draw_plots(directory, self.judge, test, report)
             directory.write_text(directory.summary_file, text)
             # Last, because a report.json of the final step is what marks a run as finished.
             directory.write_json(directory.report_file, report)
         return text
+
+    def finished(self, directory: RunDirectory) -> str | None:
+        """The report of a run that is finished, None where it is not.
+
+        Whatever of its files is missing is made again, without training; a directory that cannot
+        be written is left as it is.
+
+        Raises:
+            InputError: The directory is another run's, or its data have changed.
+        """
+        report = directory.report()
+        if not report or report.get("step") != self.config.train.steps:
+            return None
+        directory.require_same(to_values(self.config))
+        require_same_data(directory, self.data)
+        plots = [directory.plots / f"{name}.png" for name in report["plots"]]
+        if not all(map(Path.exists, plots)) and os.access(directory.path, os.W_OK):
+            return self.report_anew(directory)
+        if directory.summary_file.exists():
+            return directory.summary_file.read_text()
+        text = summary(self.judge, report)
+        if os.access(directory.path, os.W_OK) and jax.process_index() == 0:
+            directory.write_text(directory.summary_file, text)
+        return text
+
+    def report_anew(self, directory: RunDirectory, *, step: int | None = None) -> str:
+        """Reports on a checkpoint, by default the latest, as `report` does."""
+        with Checkpoints(directory.checkpoints) as checkpoints:
+            train = self.config.train
+            restored = restore_state(self.create_model, train, checkpoints, self.mesh, step=step)
+        if restored is None:
+            raise InputError(
+                f"the run in {directory.path} must have a checkpoint, got none; train it first"
+            )
+        machine = (directory.report() or {}).get("machine", {})
+        return self.report(directory, restored[0].averaged(), restored[1], machine)
 
     def _batches(self, start_step: int) -> Iterator[Batch]:
         source, train = self.data.source("train"), self.config.train
@@ -226,16 +264,16 @@ def train(
     )
     directory = RunDirectory(workdir or Path("runs") / config.recipe)
     run = Run(config, data=data)
-    run.claim(directory)
-    finished = directory.report()
-    if finished and finished.get("step") == config.train.steps and directory.plots.is_dir():
-        return directory.summary_file.read_text()
-    if progress and jax.process_index() == 0 and (told := cost_text(run.flops, config.train)):
-        print(told, file=sys.stderr)
-    result = run.fit(directory, progress=progress)
-    if result.interrupted:
-        return None
-    return run.report(directory, result.model, result.step, result.machine)
+    if (text := run.finished(directory)) is not None:
+        return text
+    with held(directory.path):
+        run.claim(directory)
+        if progress and jax.process_index() == 0 and (told := cost_text(run.flops, config.train)):
+            print(told, file=sys.stderr)
+        result = run.fit(directory, progress=progress)
+        if result.interrupted:
+            return None
+        return run.report(directory, result.model, result.step, result.machine)
 
 
 def cost_text(flops: int, settings: TrainConfig) -> str:
@@ -266,12 +304,7 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     trained = load_run(workdir)
     run = Run(trained.config, data=data)
     require_same_data(trained.directory, run.data)
-    directory, step, settings = trained.directory, trained.step, run.config.train
-    with Checkpoints(directory.checkpoints) as checkpoints:
-        restored = restore_state(run.create_model, settings, checkpoints, run.mesh, step=step)
-    assert restored is not None  # the run has that checkpoint
-    machine = (directory.report() or {}).get("machine", {})
-    return run.report(directory, restored[0].averaged(), step, machine)
+    return run.report_anew(trained.directory, step=trained.step)
 
 
 def _first_example(data: Data) -> dict[str, np.ndarray]:

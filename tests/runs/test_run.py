@@ -110,10 +110,37 @@ def test_the_summary_stands_beside_the_naive_row(trained):
 
 def test_a_finished_run_prints_its_report_and_changes_nothing(trained, capsys):
     run, table = trained
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.suffix != ".json"}
+    before = {path: path.stat().st_mtime_ns for path in (run, *run.rglob("*"))}
     assert cli.main(flags(table, run)) == 0
     assert (run / "report.md").read_text() in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.parametrize("lost", ["report.md", "plots/errors.png"])
+def test_what_a_finished_run_lost_is_made_again_without_training(trained, tmp_path, capsys, lost):
+    run, table = trained
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    (copy / lost).unlink()
+    kept = {path: path.stat().st_mtime_ns for path in copy.glob("checkpoints/**/*")}
+    assert cli.main(flags(table, copy)) == 0
+    assert (run / "report.md").read_text() in capsys.readouterr().out
+    assert (copy / lost).read_bytes() == (run / lost).read_bytes()
+    assert read(copy) == read(run)
+    assert kept == {path: path.stat().st_mtime_ns for path in copy.glob("checkpoints/**/*")}
+
+
+def test_a_finished_run_that_cannot_be_written_prints_its_report(
+    trained, tmp_path, capsys, monkeypatch
+):
+    run, table = trained
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    (copy / "report.md").unlink()
+    (copy / "plots/errors.png").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (copy, *copy.rglob("*"))}
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert cli.main(flags(table, copy)) == 0
+    assert (run / "report.md").read_text() in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in (copy, *copy.rglob("*"))}
 
 
 def test_evaluate_computes_the_same_figures_anew(trained, tmp_path, capsys):

@@ -49,8 +49,8 @@ def _cost(report: Mapping[str, Any]) -> str:
 
 def draw_plots(
     directory: RunDirectory, judge: Judge, judged: Judged, report: Mapping[str, Any]
-) -> None:
-    """Writes the pictures of a judge of what it found on the test split, and the learning curve."""
+) -> list[str]:
+    """Writes a judge's pictures of the test split and the learning curve; returns their names."""
     directory.plots.mkdir(exist_ok=True)
     metrics = [json.loads(line) for line in directory.metrics_file.read_text().splitlines()]
     figures = judge.figures(judged, report)
@@ -61,3 +61,4 @@ def draw_plots(
     for name, figure in figures.items():
         with replaced(directory.plots / f"{name}.png") as part:
             figure.savefig(part, dpi=120, format="png")
+    return sorted(figures)

@@ -13,6 +13,7 @@ from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.runs.config import InMemory, RunConfig, resolved
 from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.run import Run
 from stpatch_jax.runs.searching.space import Space, candidates, with_values
 from stpatch_jax.runs.values import to_values
@@ -85,6 +86,19 @@ def search(
         random trials find more than a grid of as many.
     """
     config, workdir = resolved(config), Path(workdir)
+    with held(workdir):
+        return _search(config, space, workdir, data, trials, seed, progress)
+
+
+def _search(
+    config: RunConfig,
+    space: Space,
+    workdir: Path,
+    data: Data | InMemory | None,
+    trials: int | None,
+    seed: int,
+    progress: bool,
+) -> list[Trial] | None:
     rows = {_name(values): values for values in candidates(space, trials, seed)}
     configs = {name: with_values(config, values) for name, values in rows.items()}
     done = [
@@ -99,7 +113,8 @@ def search(
     for name, run in runs.items():
         if progress:
             print(f"{name} ({len(done) + 1} of {len(rows)}): {rows[name]}", file=sys.stderr)
-        trial = _train(Trial(name, rows[name]), run, RunDirectory(workdir / name), progress)
+        with held(workdir / name):
+            trial = _train(Trial(name, rows[name]), run, RunDirectory(workdir / name), progress)
         if trial is None:
             return None
         done.append(trial)
@@ -136,7 +151,8 @@ def _checked_runs(
             f"{config.data}; give the values that config.data.of takes",
         )
     for name, run in runs.items():
-        run.claim(RunDirectory(workdir / name))
+        with held(workdir / name):
+            run.claim(RunDirectory(workdir / name))
     return runs
 
 
