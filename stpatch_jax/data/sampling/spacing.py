@@ -93,11 +93,16 @@ def check_phase(axis: TimeAxis, phase: str | None, *, name: str) -> None:
         name: What the setting is called.
 
     Raises:
-        InputError: The rows are too far apart for it.
+        InputError: The rows are too far apart for it, or have no dates.
 
     >>> days = np.arange("2024-01-01", "2024-03-01", dtype="M8[D]")
     >>> check_phase(TimeAxis.of(days), "day_of_year", name="data.climatology")
     """
+    require(
+        phase is None or axis.calendar is not None,
+        f"{name} must be left out for rows that have no dates, got {phase}; give {name} None, or "
+        "name the dates with time=",
+    )
     seconds = None if axis.step is None else axis.step.seconds
     if phase is None or seconds is None:
         return

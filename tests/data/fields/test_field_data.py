@@ -267,6 +267,12 @@ def test_a_phase_that_all_rows_share_is_refused(step, changes, told):
         FieldConfig(context=24, horizon=6, **changes).of(values)
 
 
+def test_a_phase_of_rows_without_dates_is_refused():
+    values = field().assign_coords(time=np.arange(ROWS) / 25)
+    with pytest.raises(InputError, match=r"left out for rows that have no dates, got hour"):
+        FieldConfig(context=24, horizon=6, climatology="hour").of(values)
+
+
 @pytest.mark.parametrize(
     ("step", "season", "sound"),
     [
