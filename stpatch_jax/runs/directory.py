@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.errors import InputError
+import stpatch_jax
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.files import clear_unfinished, is_own, replaced
 from stpatch_jax.runs.values import difference
+
+FORMAT = 1
+"""Of a run directory. Whatever an older reader would take for something else raises it."""
 
 _FREE = ("mesh", "step_timeout", "profile")
 """Entries of `train` that may change from one call to the next."""
@@ -59,7 +63,8 @@ class RunDirectory:
         if not self.config_file.exists() or self.config() != config:
             for folder in (self.path, self.plots):
                 clear_unfinished(folder)
-            self.write_json(self.config_file, config)
+            form = {"format": FORMAT, "version": stpatch_jax.__version__}
+            self.write_json(self.config_file, form | config)
 
     def require_same(self, config: dict[str, Any]) -> None:
         """Refuses another configuration than that of the run, see `claim`.
@@ -84,9 +89,18 @@ class RunDirectory:
         """The configuration the run was made with, as JSON values.
 
         Raises:
-            InputError: The path is no run directory, or its config cannot be read.
+            InputError: The path is no run directory, of another format, or cannot be read.
         """
-        return self._read(self.config_file, "give the directory of a run that `stpatch train` made")
+        values = self._read(
+            self.config_file, "give the directory of a run that `stpatch train` made"
+        )
+        made, version = values.pop("format", None), values.pop("version", "")
+        require(
+            made == FORMAT,
+            f"the run in {self.path} must have the format {FORMAT}, got {made or 'none'}; use "
+            f"stpatch_jax {version or 'before 0.1.0'}, which made it, or train it anew",
+        )
+        return values
 
     def report(self) -> dict[str, Any] | None:
         """The report of the run, None where it has none yet."""

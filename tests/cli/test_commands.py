@@ -130,7 +130,7 @@ def test_no_company_with_enough_data(tmp_path, capsys):
 def test_a_directory_of_another_run_is_left_as_it_was(table, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "config.json").write_text('{"recipe": "other", "train": {"steps": 1}}')
+    (run / "config.json").write_text('{"format": 1, "recipe": "other", "train": {"steps": 1}}')
     refused(flags(table, run), capsys, "must go on with data = None")
     assert [p.name for p in run.iterdir()] == ["config.json"]
     refused(["evaluate", str(run)], capsys, "config must have the entries")

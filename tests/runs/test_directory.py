@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import stpatch_jax
 from stpatch_jax.errors import InputError
 from stpatch_jax.runs.directory import RunDirectory
 
@@ -53,6 +54,25 @@ def test_a_kill_at_the_first_write_closes_no_directory(tmp_path):
         directory.claim(CONFIG)
     assert directory.config() == CONFIG
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ({}, "got none; use stpatch_jax before 0.1.0"),
+        ({"format": 2, "version": "3.1.0"}, "got 2; use stpatch_jax 3.1.0, which made it"),
+    ],
+)
+def test_another_format_is_refused_with_the_version_that_reads_it(tmp_path, form, told):
+    directory = RunDirectory(tmp_path)
+    directory.claim(CONFIG)
+    written = json.loads(directory.config_file.read_text())
+    assert (written.pop("format"), written.pop("version")) == (1, stpatch_jax.__version__)
+    assert written == CONFIG
+    directory.config_file.write_text(json.dumps({**form, **CONFIG}))
+    for ask in (directory.config, lambda: directory.claim(CONFIG)):
+        with pytest.raises(InputError, match=f"must have the format 1, {told}"):
+            ask()
 
 
 def test_what_is_no_run_says_so(tmp_path):

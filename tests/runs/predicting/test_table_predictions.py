@@ -294,7 +294,7 @@ def test_data_that_no_other_file_holds_are_refused(panel, tmp_path):
     folder, run, _ = panel
     shutil.copytree(folder / "run", tmp_path / "run")
     other = dataclasses.replace(run.config, data=ClipObjectsConfig())
-    (tmp_path / "run/config.json").write_text(json.dumps(to_values(other)))
+    (tmp_path / "run/config.json").write_text(json.dumps({"format": 1, **to_values(other)}))
     with pytest.raises(InputError, match="data that can be read from another file, got ClipObj"):
         predict(tmp_path / "run", "prices.csv", tmp_path / "f.csv")
 
