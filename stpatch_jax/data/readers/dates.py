@@ -13,7 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.libraries import one_line, require_library
-from stpatch_jax.data.times import Step, Unit, calendar_of, months_after, of_ticks, ticks_of
+from stpatch_jax.data.steps import Step, Unit, calendar_of, of_ticks, ticks_of
+from stpatch_jax.data.times import months_after
 from stpatch_jax.errors import InputError, listed, shortened
 
 _SINCE = re.compile(r"\s*([a-z_ ]+?)\s+since\s+(\S.*?)\s*", re.IGNORECASE)
