@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stpatch_jax.data.sessions import MOST_HOLIDAYS, Sessions
+
 Unit = Literal[
     "nanosecond",
     "microsecond",
@@ -32,7 +34,6 @@ _NANOSECONDS: dict[Unit, int] = {
 _SECONDS = {"month": 30.436875 * 86400, "year": 365.2425 * 86400, "business day": 86400.0}
 # A daylight saving hour of rows twice a day or rarer is no gap, neither is the jitter of a clock.
 TOLERANCE = 1 / 12 + 1e-9
-_MOST_HOLIDAYS = 4
 _DAY = np.timedelta64(1, "D")
 _SAME_CALENDAR = {
     **dict.fromkeys(("gregorian", "proleptic_gregorian"), "standard"),
@@ -87,6 +88,7 @@ class Rule:
     apart: np.ndarray
     ticks: Callable[[int, np.ndarray], np.ndarray] | None
     holidays: int = 0
+    session_rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,10 @@ class Spacing:
             return None
         if self.calendar is None:
             return self._numbers()
-        ways = (self._months, self._exact, self._working_days, self.some_day, self._lengths)
+        ways = (
+            *(self._months, self._exact, self._working_days),
+            *(self._sessions, self.some_day, self._lengths),
+        )
         return next((rule for find in ways if (rule := find()) is not None), None)
 
     @cached_property
@@ -309,12 +314,30 @@ class Spacing:
         apart = np.maximum(np.busday_count(days[:-1], days[1:], week), 1)
         if 2 * np.count_nonzero(apart == 1) < len(apart):
             return None
-        short = apart <= 1 + _MOST_HOLIDAYS
+        short = apart <= 1 + MOST_HOLIDAYS
         return Rule(
             Step(1, "business day"),
             np.where(short, 1.0, apart),
             partial(self._working_day, week=week),
             holidays=int((apart[short] - 1).sum()),
+        )
+
+    def _sessions(self) -> Rule | None:
+        """Hours of working days, see `Sessions`."""
+        if self.calendar != "standard" or self.values.dtype == object:
+            return None
+        sessions = Sessions(self._ticks, self._day)
+        if not sessions.found or (rule := self._of_length(sessions.length)) is None:
+            return None
+        apart, holidays = sessions.gaps
+        if 2 * np.count_nonzero(apart == 1) < len(apart):
+            return None
+        return Rule(
+            rule.step,
+            apart,
+            lambda row, steps: sessions.ahead(row, int(steps.max(initial=0)))[steps - 1],
+            holidays,
+            (len(sessions.places), sessions.week_rows),
         )
 
     def _working_day(self, row: int, steps: np.ndarray, *, week: str) -> np.ndarray:

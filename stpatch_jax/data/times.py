@@ -45,7 +45,8 @@ class TimeAxis:
     It is the one that most rows keep, up to a twelfth more or less: the jitter of a clock, or a
     daylight saving hour. Where rows are left out, or one is too many, there is a gap: neighbours
     there are no neighbours in time. Up to four working days in a row that are left out are
-    holidays and no gap.
+    holidays and no gap. Neither are the nights and weekends of rows at the same hours of
+    every working day, nor a day of them that begins late or ends early.
 
     Attributes:
         values: Times [time], ascending: datetime64, numbers, or dates of cftime.
@@ -138,6 +139,16 @@ class TimeAxis:
     def holidays(self) -> int:
         """Working days that are left out, but no gap."""
         return self._rule.holidays if self._rule else 0
+
+    @property
+    def session_rows(self) -> tuple[int, int] | None:
+        """Rows of a working day and of a week, where they have the same hours of each, else None.
+
+        >>> days = np.arange("2024-01-01", "2024-01-06", dtype="M8[D]").astype("M8[h]")
+        >>> TimeAxis.of(np.add.outer(days, np.arange(9, 16)).ravel()).session_rows
+        (7, 35)
+        """
+        return self._rule.session_rows if self._rule else None
 
     def fits(self, step: Step) -> bool:
         """Whether the rows may be of a step: it is theirs, or they are too few to tell.

@@ -128,8 +128,12 @@ def season_note(axis: TimeAxis, season: int) -> str | None:
     lengths = {"day": DAY, "week": 7 * DAY, "year": YEAR}
     if axis.step is not None and axis.step.unit == "business day":
         lengths = {"week": 5 * DAY, "year": 261 * DAY}
+    if axis.session_rows is not None:
+        day, week = axis.session_rows
+        seconds = DAY / day
+        lengths = {"day": DAY, "week": week * seconds, "year": week * seconds * YEAR / (7 * DAY)}
     whole = {name: length / seconds for name, length in lengths.items() if length > 1.5 * seconds}
-    month = YEAR / 12 / seconds
+    month = lengths["year"] / 12 / seconds
     if any(abs(season - rows) < 0.02 * rows for rows in [*whole.values(), month]):
         return None
     listed = ", ".join(f"{rows:.0f} a {name}" for name, rows in whole.items())
@@ -191,6 +195,8 @@ def with_missing_rows(field: xr.DataArray, axis: TimeAxis) -> xr.DataArray:
 
 def _inside(axis: TimeAxis, gap: Gap) -> np.ndarray:
     """The times of the rows that a gap leaves out."""
+    if axis.goes_on:
+        return axis.ahead(gap.missing, row=gap.row - 1)
     before = TimeAxis.of(axis.values[: gap.row])
     if before.uneven or before.step != axis.step:
         before = TimeAxis.of(axis.values[gap.row - 1 : gap.row])
