@@ -22,7 +22,7 @@ class Sessions:
 
     >>> hours = np.add.outer(np.array([0, 1, 4, 5, 6, 7]) * 24, [9, 10, 11]).ravel()
     >>> Sessions(hours, 24).ahead(17, 4).tolist()
-    [273, 274, 275, 297]
+    [201, 202, 203, 273]
     """
 
     ticks: np.ndarray

@@ -218,7 +218,7 @@ class Spacing:
 
     def _months(self, every: int | None = None) -> Rule | None:
         """Whole months, where each row has the same place in its month."""
-        if (rule := self.some_day(every)) is None:
+        if (rule := self.some_day(every=every)) is None:
             return None
         months, apart = self._month_numbers, rule.apart
         every = int(rule.step.count) * (12 if rule.step.unit == "year" else 1)
@@ -228,7 +228,7 @@ class Spacing:
             return None
         return Rule(rule.step, apart, lambda row, steps: place(months[row] + every * steps))
 
-    def some_day(self, every: int | None = None) -> Rule | None:
+    def some_day(self, *, every: int | None = None) -> Rule | None:
         """Whole months, on some day of each, which tells the step alone."""
         if every is None and np.median(np.diff(self._ticks)) < 27 * self._day:
             return None

@@ -161,7 +161,7 @@ class TimeAxis:
             return True
         if step.unit in ("month", "year") and self.calendar is not None:
             months = int(step.count) * (12 if step.unit == "year" else 1)
-            return self._spacing.some_day(months) is not None
+            return self._spacing.some_day(every=months) is not None
         working = step == Step(1, "business day") and self.step == Step(1, "day")
         standard = self.calendar == "standard"
         return working and standard and bool(np.is_busday(days_of(self.values)).all())
