@@ -43,6 +43,7 @@ from stpatch_jax.data.protocols import (
     TextData,
     chosen_split,
     located,
+    stored_encoding,
     truth,
 )
 from stpatch_jax.data.readers import (
@@ -55,6 +56,8 @@ from stpatch_jax.data.readers import (
     read_labelled_table,
     read_lines,
 )
+from stpatch_jax.data.readers.conventions import notes_of
+from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.sampling.batches import (
     AugmentedSource,
     Batch,
@@ -64,12 +67,15 @@ from stpatch_jax.data.sampling.batches import (
     sequential_batches,
 )
 from stpatch_jax.data.sampling.samplers import BlockShuffle
+from stpatch_jax.data.sampling.spacing import gaps_report, spaced, warn_of_gaps
 from stpatch_jax.data.sampling.splits import (
     chronological_splits,
+    spans_between_gaps,
     split_by_rows,
     splits_report,
     window_starts,
 )
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.data.transforms.cleaning import nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline
 from stpatch_jax.data.transforms.steps import Affine, Log, Log1p, Transform, Winsorizer
@@ -120,6 +126,7 @@ __all__ = [
     "Source",
     "TableConfig",
     "TextData",
+    "TimeAxis",
     "Transform",
     "UnlabelledFields",
     "Winsorizer",
@@ -129,6 +136,7 @@ __all__ = [
     "chronological_splits",
     "drawn_share",
     "forecast_dataset",
+    "gaps_report",
     "hampel_filter",
     "interpolate",
     "k_fold",
@@ -136,7 +144,9 @@ __all__ = [
     "located",
     "mask_impossible",
     "nan_quantiles",
+    "notes_of",
     "open_field",
+    "parsing",
     "read_folder",
     "read_labelled_arrays",
     "read_labelled_lines",
@@ -147,9 +157,13 @@ __all__ = [
     "resized",
     "rolling_weight",
     "sequential_batches",
+    "spaced",
+    "spans_between_gaps",
     "split_by_rows",
     "splits_report",
+    "stored_encoding",
     "truth",
+    "warn_of_gaps",
     "window_starts",
     "with_climatology",
     "with_space_means",

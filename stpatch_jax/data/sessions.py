@@ -10,6 +10,8 @@ MOST_HOLIDAYS = 4
 _LEAST_SHARE = 1 / 5
 # A break of one row is one after fifteen days, one of five rows after three: chance makes none.
 _LEAST_BREAK = 15
+# Outages of fewer days may leave the same hours out.
+_LEAST_DAYS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Sessions:
     @cached_property
     def found(self) -> bool:
         """Whether that is what the rows are."""
-        if len(self.days) < 3 or not 1 < len(self.places) <= 2 * len(self.ticks) / 3:
+        if len(self.days) < _LEAST_DAYS or not 1 < len(self.places) <= 2 * len(self.ticks) / 3:
             return False
         filled = np.count_nonzero(self.places[self.part] == self.ticks % self.day)
         alike = 3 * filled >= 2 * len(self.days) * len(self.places)

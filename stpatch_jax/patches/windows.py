@@ -234,8 +234,8 @@ class WindowSpec:
         if np.isscalar(shape) or len(shape) != self.rank:
             raise InputError(
                 f"the shape must have one entry per window axis (time, *space) of the window "
-                f"{self.window}, got {shape!r}; give one size for each axis of time and space, none "
-                "for batch and channel"
+                f"{self.window}, got {shape!r}; give one size for each axis of time and space, "
+                "none for batch and channel"
             )
         shape = canonical.entries(tuple(shape), self.rank, "the shape", canonical.integer)
         axes = tuple(self._axis(axis, size, shape) for axis, size in enumerate(shape))

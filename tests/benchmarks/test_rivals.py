@@ -103,7 +103,7 @@ def test_bg_nbd_of_the_published_sample_has_its_parameters(data_dir):
     found = [model.r, model.alpha, model.a, model.b]
     np.testing.assert_allclose(found, [0.243, 4.414, 0.793, 2.426], atol=6e-4)
     header = ("id", "customer", "date", "number", "amount")
-    config = CustomersConfig("catalog:cdnow_sample", header=header, series="customer")
+    config = CustomersConfig("catalog:cdnow_sample", header=header, series=("customer",))
     data = config.load()
     repeats, last, age, later = weeks(frame)
     expected = model.expected(*(v.to_numpy(float) for v in (repeats, last, age)), time=39.0)

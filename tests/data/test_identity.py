@@ -314,7 +314,7 @@ def test_a_larger_field_may_be_tiled_where_its_cells_are_as_far_apart():
 
 
 def test_rates_of_frames_are_compared():
-    def clip(rate, dtype=np.uint8):
+    def clip(rate, dtype: type = np.uint8):
         field = world(time=np.arange(6) / rate).drop_vars("units")
         return field.astype(dtype)
 
@@ -358,7 +358,7 @@ def test_a_lazy_field_is_converted_where_it_is_read(tmp_path):
     field, _ = RUN.match(file.isel(latitude=slice(None, None, -1)), name="f.nc")
     assert not field._in_memory
     assert field.encoding.get("preferred_chunks") == file.encoding.get("preferred_chunks")
-    expected = world().values + np.float32([273.15, 0])
+    expected = world().values + np.array([273.15, 0], np.float32)
     np.testing.assert_allclose(field.values, expected, rtol=1e-6)
     assert not field._in_memory
 

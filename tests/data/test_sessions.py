@@ -55,7 +55,7 @@ markets = pytest.mark.parametrize("market", sorted(MARKETS))
 
 @given(
     starts,
-    st.integers(3, 40),
+    st.integers(5, 40),
     st.integers(2, 8),
     st.sampled_from([5, 30, 60]),
     st.sampled_from(["09:00", "09:30", "14:30"]),

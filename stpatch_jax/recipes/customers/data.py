@@ -17,9 +17,9 @@ from stpatch_jax.data import (
     TableConfig,
     Winsorizer,
     chosen_split,
+    notes_of,
 )
 from stpatch_jax.data.readers import read_as_told, read_events
-from stpatch_jax.data.readers.conventions import notes_of
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchase_features
 

@@ -8,12 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stpatch_jax.data import DataConfig, LabelledFields, LabelledSplit, UnlabelledFields
-from stpatch_jax.data.identity import FieldIdentity
+from stpatch_jax.data import (
+    DataConfig,
+    FieldIdentity,
+    LabelledFields,
+    LabelledSplit,
+    TimeAxis,
+    UnlabelledFields,
+    spans_between_gaps,
+    warn_of_gaps,
+)
 from stpatch_jax.data.readers import array_headers, load_array
-from stpatch_jax.data.sampling.spacing import warn_of_gaps
-from stpatch_jax.data.sampling.splits import spans_between_gaps
-from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import check_choice, check_size, listed, require
 
 # A feature beyond this is an outlier: the usual ones are about as large as 1.

@@ -11,20 +11,21 @@ from stpatch_jax.data import (
     EVERYTHING,
     Batch,
     DataConfig,
+    FieldIdentity,
     InputAxes,
     PriceTable,
     Problem,
     Source,
     TableConfig,
+    TimeAxis,
     chosen_split,
     chronological_splits,
+    gaps_report,
     read_price_table,
+    spaced,
     splits_report,
 )
-from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.readers import read_as_told
-from stpatch_jax.data.sampling.spacing import gaps_report, spaced
-from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import check_range, check_size, listed, require
 from stpatch_jax.recipes.risk.features import LEAST_RULE_ROWS, RULE_ROWS, WARM_UP, RiskFeatures
 

@@ -16,8 +16,8 @@ from stpatch_jax.data import (
     k_fold,
     read_labelled_lines,
     read_labelled_table,
+    stored_encoding,
 )
-from stpatch_jax.data.protocols import stored_encoding
 from stpatch_jax.data.readers import text_pair, words_of
 from stpatch_jax.errors import check_range, check_size, listed, require
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stpatch_jax.data import CATALOG_PREFIX, located, resized
-from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data import CATALOG_PREFIX, located, parsing, resized
 from stpatch_jax.errors import require
 
 BUNDLED = "digits of scikit-learn"

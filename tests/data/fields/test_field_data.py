@@ -10,6 +10,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from stpatch_jax.data import CleaningConfig, FieldConfig, FieldData, sequential_batches, truth
+from stpatch_jax.data.sampling.spacing import GapRule
 from stpatch_jax.errors import InputError
 
 ROWS, CONTEXT, HORIZON = 240, 48, 12
@@ -223,7 +224,8 @@ def test_gaps_that_leave_no_window_are_told():
 def test_missing_rows_are_advised_only_where_they_may_be_put_in():
     values = without(field(), *(row for row in range(ROWS) if row % 20 > 8))
     told = r"train split must hold 12 rows .*; use a shorter .* or a file with fewer gaps$"
-    for rule, message in (("split", told), ("insert", "must be whole rows, no more of them")):
+    rules: dict[GapRule, str] = {"split": told, "insert": "must be whole rows, no more of them"}
+    for rule, message in rules.items():
         with pytest.warns(UserWarning, match="gaps"), pytest.raises(InputError, match=message):
             FieldConfig(path="f.nc", context=8, horizon=4, gaps=rule).of(values)
 

@@ -111,7 +111,9 @@ def write_zarr(path: Path, dice: random.Random, *, version: int) -> None:
 
 def write_grib(path: Path, dice: random.Random) -> None:
     import xarray as xr
-    from cfgrib.xarray_to_grib import canonical_dataarray_to_grib
+    from cfgrib.xarray_to_grib import (  # pyright: ignore[reportMissingImports]
+        canonical_dataarray_to_grib,
+    )
 
     coords = {
         "time": pd.date_range("2021-03-01", periods=6, freq="h").as_unit("ns"),

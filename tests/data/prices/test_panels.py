@@ -4,6 +4,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -347,7 +348,8 @@ def test_no_window_or_return_crosses_a_gap(tmp_path, representation):
         data = PanelConfig(path, **settings).load()
     assert data.report["gaps"] == [{"after": "2020-02-25", "before": "2020-03-25", "missing": 20}]
     lost = data.representation.lost_rows
-    starts = np.concatenate([data.source(split).starts for split in data.splits])
+    sources: list[Any] = [data.source(split) for split in data.splits]
+    starts = np.concatenate([source.starts for source in sources])
     first = np.asarray(starts) - 8 - lost
     assert not ((first < 40) & (np.asarray(starts) + 3 > 40)).any()
     assert starts[0] == 8 + lost

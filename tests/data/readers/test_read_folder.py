@@ -46,7 +46,7 @@ def test_what_is_but_told_otherwise_is_brought_to_the_first_file(tmp_path):
     write(tmp_path, a=day(), b=celsius, c=turned, d=rolled, e=more.transpose("lon", "time", "lat"))
     field = open_field(tmp_path)
     expected = xr.concat([day(at).t2m for at in range(5)], "time")
-    np.testing.assert_allclose(field.values[..., 0], expected.values, rtol=1e-6)
+    np.testing.assert_allclose(field.values[..., 0], expected.to_numpy(), rtol=1e-6)
     np.testing.assert_array_equal(field.time, expected.time)
     np.testing.assert_array_equal(field.lon, expected.lon)
     assert field.units.values.tolist() == ["K"]

@@ -284,8 +284,8 @@ def test_volumes_are_scaled_as_those_of_the_split(tmp_path):
     for name in ("all.npz", "one.npy"):
         items = config.restore(str(tmp_path / name), data.state()).source(EVERYTHING)
         np.testing.assert_array_equal([item["field"] for item in items], expected)
-    np.savez(tmp_path / "two.npz", a=arrays["test_images"], b=1)
-    with pytest.raises(InputError, match="must hold volumes as test_images or as its only array"):
+    np.savez(tmp_path / "two.npz", a=arrays["test_images"], b=arrays["test_images"])
+    with pytest.raises(InputError, match=r"which array of .* are the volumes, got a, b"):
         config.restore(str(tmp_path / "two.npz"), data.state())
 
 
