@@ -35,7 +35,9 @@ class TableConfig:
     missing_values: tuple[float, ...] = ()
     header: tuple[str, ...] = ()
 
-    reading: ClassVar = (*("variables", "time", "series", "encoding", "missing_values", "header"),)
+    reading: ClassVar[tuple[str, ...]] = (
+        *("variables", "time", "series", "encoding", "missing_values", "header"),
+    )
 
     def told(self) -> dict[str, Any]:
         """The settings that are given, by name: the arguments of the reader."""
@@ -70,7 +72,7 @@ class FileConfig(TableConfig):
     period: str | None = None
     gaps: GapRule = "split"
 
-    reading: ClassVar = (
+    reading: ClassVar[tuple[str, ...]] = (
         *TableConfig.reading,
         *("format", "dims", "coords", "select", "columns", "period", "gaps"),
     )

@@ -148,13 +148,16 @@ class Checkpoints:
         record = make_record(state, step=step, extras=extras, metrics=finite, arrays=layout)
         self._metrics[step] = metrics
         items = {"state": state, **({"arrays": stored} if stored else {})}
-        self.wait()
+        self._end_save()
         with writing(self.directory):
             save = self._orbax.save_checkpointables_async
             self._saving = save(step, items, custom_metadata=record)
 
     def wait(self) -> None:
         """Waits until every save is committed; an InputError tells that one could not be."""
+        self._end_save()
+
+    def _end_save(self) -> None:
         saving, self._saving = self._saving, None
         with writing(self.directory):
             if saving is not None:
@@ -165,7 +168,7 @@ class Checkpoints:
     def close(self) -> None:
         """Waits as `wait` does, and ends the writing."""
         try:
-            self.wait()
+            self._end_save()
         finally:
             try:
                 with writing(self.directory):

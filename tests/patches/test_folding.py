@@ -228,7 +228,7 @@ BAD_CALLS = {
     "shape with channel": (
         lambda: fold_patches(np.zeros((2, 4, 1)), (4,), (8, 1)),
         "the shape must have one entry per window axis (time, *space) of the window (4,), got "
-        "(8, 1); give one size for each axis of time and space",
+        "(8, 1); give one size for each axis of time and space, none for batch and channel",
     ),
     "bare shape": (
         lambda: cover_count((4,), 8),

@@ -73,7 +73,7 @@ class LabelledTextConfig(DataConfig):
     classes: tuple[str, ...] = ()
     seed: int = 0
 
-    reading: ClassVar = ("encoding", "text", "label", "classes")
+    reading: ClassVar[tuple[str, ...]] = ("encoding", "text", "label", "classes")
 
     def __post_init__(self) -> None:
         check_range("data.fold", self.fold, 0, self.folds, bounds="[)")
