@@ -28,6 +28,8 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
 CONTEXT, HORIZON, ROWS = 6, 3, 120
+# A season of the tests need be none of the calendar.
+pytestmark = pytest.mark.filterwarnings("ignore:.*A season of 8 rows:UserWarning")
 
 
 def write_map(path, *, rows=ROWS, seed=0, space=(2, 3), first="2024-01-01"):
@@ -245,6 +247,7 @@ def placeless(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*cells are only counted in the run:UserWarning")
 def test_a_larger_field_is_tiled(placeless, tmp_path):
     """Where a model looks at single cells, every cell gets the forecast of any tile it is in."""
     write_map(tmp_path / "wide.nc", rows=12, space=(5, 8), seed=3)

@@ -306,7 +306,7 @@ def test_value_at_risk_is_that_of_the_evaluation(tmp_path):
     task = ForecastConfig(quantiles=(0.05, 0.5), residual="none")
     run, model = trained(tmp_path, data, task, (1, 1))
     found = made(tmp_path, tmp_path / "prices.csv", every=1)
-    assert list(found.columns[:3]) == ["init_time", "rows", "company"]
+    assert list(found.columns[:4]) == ["init_time", "rows", "valid_time", "company"]
     rows = run.judge(model, "test").rows
     values = found.quantile_without_level.to_numpy().reshape(420, 4)
     np.testing.assert_allclose(
@@ -323,5 +323,5 @@ def test_value_at_risk_is_that_of_the_evaluation(tmp_path):
     last = by_command(tmp_path, tmp_path / "prices.csv")
     pd.testing.assert_frame_equal(last, found.iloc[-4:].reset_index(drop=True), rtol=1e-5)
     write_table(tmp_path / "wide.csv")
-    with pytest.raises(InputError, match=r"must give the features .*range_22.* trained on"):
+    with pytest.raises(InputError, match=r"must give the features .* 5 more that the run was trained on"):
         predict(tmp_path / "run", str(tmp_path / "wide.csv"), tmp_path / "f.csv")
