@@ -133,7 +133,10 @@ def _leads(
     leads = np.arange(1, valid.shape[1] + 1)
     if axis.calendar is not None and axis.step is not None and axis.step.length is not None:
         lengths = leads * axis.step.length
-        told = lengths.astype("m8[us]").astype(object) if init.dtype == object else lengths
+        # Nanoseconds would overflow dates beyond 2262.
+        unit = "us" if init.dtype == object else np.datetime_data(init.dtype)[0]
+        told = lengths.astype(f"m8[{unit}]")
+        told = told.astype(object) if init.dtype == object else told
         if (init[:, None] + told == valid).all():
             return lengths, {"standard_name": "forecast_period"}
     return leads, {"long_name": "rows ahead"}
