@@ -323,5 +323,5 @@ def test_value_at_risk_is_that_of_the_evaluation(tmp_path):
     last = by_command(tmp_path, tmp_path / "prices.csv")
     pd.testing.assert_frame_equal(last, found.iloc[-4:].reset_index(drop=True), rtol=1e-5)
     write_table(tmp_path / "wide.csv")
-    with pytest.raises(InputError, match=r"must give the features .* 5 more that the run was trained on"):
+    with pytest.raises(InputError, match=r"must give the features .* 5 more that the run"):
         predict(tmp_path / "run", str(tmp_path / "wide.csv"), tmp_path / "f.csv")
