@@ -69,7 +69,7 @@ def test_a_hung_step_dumps_stacks_and_ends_the_process(tmp_path: Path) -> None:
     assert "in hanging" in said
     assert "most recent call first" in said
     assert said.splitlines()[-1].startswith("the step must take at most 3 seconds, got")
-    assert "train.step-timeout" in said
+    assert "train.step_timeout" in said
     assert (tmp_path / "run" / "checkpoints" / "4").is_dir()
 
 
