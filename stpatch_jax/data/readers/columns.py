@@ -63,7 +63,9 @@ class Columns:
         if not self.date:
             return rows[:0]
         dates = cells.frame[list(self.date)].loc[rows].astype(str)
-        return rows[dates.apply(lambda texts: texts.str.match(r"\s*\d")).all(axis=1)]
+        return rows[
+            dates.apply(lambda texts: texts.str.fullmatch(r"\s*\d[\dT :/.+-]*Z?\s*")).all(axis=1)
+        ]
 
     def times(self, cells: Cells, rows: pd.Index) -> pd.Series:
         """The times of some rows of the table, datetime64[ns]; numbers of rows without a date.
