@@ -130,7 +130,9 @@ def test_a_date_without_values_is_a_missing_row_and_no_gap(tmp_path, long):
     table.loc[[0, 4, 5, 11], ["a", "b"]] = np.nan
     if long:
         table = table.melt("date", var_name="series", value_name="load")
-    (tmp_path / "t.csv").write_text(table.to_csv(index=False) + "Source: the grid operator\n2 meters were out\n")
+    (tmp_path / "t.csv").write_text(
+        table.to_csv(index=False) + "Source: the grid operator\n2 meters were out\n"
+    )
     field = open_field(tmp_path / "t.csv")
     # Nothing is known before the first value or after the last.
     np.testing.assert_array_equal(field.time.values, days[1:11])
