@@ -133,19 +133,7 @@ def read_table(
             encoding=encoding,
         )
     columns = find(cells)
-    # A column of dates that a date names has lost its first row to the header.
-    if any(looks_like_date(cells.header[at]) for at in columns.date):
-        raise InputError(
-            f"the {kind} {cells.name} must have a header that names its columns, got "
-            f"{listed(cells.header)}; put a line of names above it, or give them with header="
-        )
-    names = [name for name, _ in columns.values]
-    for number, (name, at) in enumerate(columns.values):
-        if not name or name in names[:number]:
-            raise InputError(
-                f"every column of {cells.name} must have a name of its own, got "
-                f"{f'{name!r} twice' if name else f'none for column {at + 1}'}; correct the header"
-            )
+    _check_header(cells, columns)
     # Numbered until they are put into the field, because a series may be called "time".
     rows = pd.DataFrame(
         {at: cells.numbers(column) for at, (_, column) in enumerate(columns.values)}
@@ -159,6 +147,7 @@ def read_table(
     keys, rows, counts = _tidy(cells, columns, rows, noun)
     if columns.date:
         notes += cells.date_notes(columns.date[0], keys["time"])
+    names = [name for name, _ in columns.values]
     notes += _far_numbers(rows, names)
     times = np.unique(keys["time"].to_numpy())
     if empty_rows == "keep":
@@ -179,6 +168,23 @@ def read_table(
     for note in notes:
         field = add_note(field, note)
     return field, columns, counts
+
+
+def _check_header(cells: Cells, columns: Columns) -> None:
+    """Refuses a header that is a row of values, or that leaves a column without its own name."""
+    # A column of dates that a date names has lost its first row to the header.
+    if any(looks_like_date(cells.header[at]) for at in columns.date):
+        raise InputError(
+            f"the {cells.kind} {cells.name} must have a header that names its columns, got "
+            f"{listed(cells.header)}; put a line of names above it, or give them with header="
+        )
+    names = [name for name, _ in columns.values]
+    for number, (name, at) in enumerate(columns.values):
+        if not name or name in names[:number]:
+            raise InputError(
+                f"every column of {cells.name} must have a name of its own, got "
+                f"{f'{name!r} twice' if name else f'none for column {at + 1}'}; correct the header"
+            )
 
 
 def _without_values(cells: Cells, columns: Columns, kept: set[str], noun: str) -> list[str]:

@@ -37,9 +37,7 @@ def gaps_report(axis: TimeAxis) -> dict[str, Any]:
 
 def gap_text(gap: Mapping[str, Any]) -> str:
     """One gap of `gaps_report` for people."""
-    rows = f"{gap['missing']} row{'s' * (gap['missing'] != 1)} missing"
-    rows = rows if gap["missing"] else "less than a step"
-    return f"{rows} between {gap['after']} and {gap['before']}"
+    return str(Gap(0, gap["after"], gap["before"], gap["missing"]))
 
 
 def spaced(field: xr.DataArray, rule: GapRule, *, name: str) -> xr.DataArray:
