@@ -75,7 +75,9 @@ def standard_dates(times: np.ndarray) -> np.ndarray:
         return times
     clock, flat = Clock.of(times.ravel()), times.ravel()
     years = np.array([date.year - 1970 for date in flat]).astype("M8[Y]")
-    begin, end = (at.astype("M8[us]").astype(np.int64) for at in (years, years + 1))
+    begin, end = (
+        at.astype("M8[us]").astype(np.int64) for at in (years, years + np.timedelta64(1, "Y"))
+    )
     share = (clock.day_of_year + clock.day_share) / clock.days_in_year
     return (begin + share * (end - begin)).astype("M8[us]").reshape(times.shape)
 
