@@ -30,6 +30,8 @@ class LabelledClipsConfig(DataConfig):
     """Classification of clips in a folder that holds a folder of files for each class.
 
     `path` is the folder, see `read_folder`: video files, or arrays [time, height, width, channel].
+    Folders called train, validation and test with a folder for each class in them are the splits;
+    of these, what lacks is drawn from the training files as if there were none.
     Files are read when an example is made of them, and belong to one split as a whole. A file that
     cannot be opened is left out and named in a warning and in the report.
 
@@ -76,12 +78,18 @@ class LabelledClipsConfig(DataConfig):
         clips, kept, unreadable = _opened(folder)
         labels = folder.labels[kept]
         shares = {"validation": self.validation_share, "test": self.test_share}
-        rows = class_splits(labels, folder.classes, **shares, seed=self.seed)
+        told = [folder.splits[at] for at in kept] if folder.splits else []
+        rows = class_splits(labels, folder.classes, **shares, seed=self.seed, told=told)
+        drawn = [name for name in shares if told and name not in told]
         self.augmentation.check((self.frames, self.size, self.size, clips[0].shape[-1]))
         report = {
             "source": path,
             "shape": [self.frames, self.size, self.size, clips[0].shape[-1]],
-            "notes": [*folder.notes, *_notes(clips, [folder.names[at] for at in kept])],
+            "notes": [
+                *folder.notes,
+                *(f"The {name} split is drawn from the training files." for name in drawn),
+                *_notes(clips, [folder.names[at] for at in kept]),
+            ],
             "splits": class_table({n: labels[at] for n, at in rows.items()}, folder.classes),
             "unreadable": unreadable,
         }

@@ -267,21 +267,33 @@ def split_off(
 
 
 def class_splits(
-    labels: np.ndarray, classes: Sequence[str], *, validation: float, test: float, seed: int
+    labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    told: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Splits items of classes `labels` [item] at random, each class by the same shares.
+
+    Where the split of each item is told, only a split that has none is drawn, from the training.
 
     Returns:
         Numbers of the items of `train`, `validation` and `test`, ascending.
 
     Raises:
-        InputError: A class has too few items to be in all three.
+        InputError: A class has too few items to be in all that are drawn.
     """
     random = np.random.default_rng(seed)
-    held = drawn_share(labels, classes, test, random=random)
-    rest = np.flatnonzero(~held)
-    second = drawn_share(labels[rest], classes, validation / (1 - test), random=random)
-    return {"train": rest[~second], "validation": rest[second], "test": np.flatnonzero(held)}
+    of = np.asarray(told or ["train"] * len(labels))
+    rows = {name: np.flatnonzero(of == name) for name in ("train", "validation", "test")}
+    left = 1 if len(rows["test"]) else 1 - test
+    for name, share in (("test", test), ("validation", validation / left)):
+        if not len(rows[name]):
+            held = drawn_share(labels[rows["train"]], classes, share, random=random)
+            rows[name], rows["train"] = rows["train"][held], rows["train"][~held]
+    return rows
 
 
 def labelled_arrays(

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.labels import numbered
+from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
 from stpatch_jax.errors import InputError, listed, shortened
 from stpatch_jax.files import has_suffix
@@ -30,6 +31,7 @@ class LabelledItems:
         labels: Number of the class of each item [item], int32.
         names: Name of each item for messages, where it has one.
         notes: What was left out or taken for granted, in sentences.
+        splits: `train`, `validation` or `test` of each item, where folders tell.
     """
 
     items: Any
@@ -37,6 +39,7 @@ class LabelledItems:
     classes: tuple[str, ...]
     names: Sequence[str] = ()
     notes: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,31 +94,67 @@ def read_folder(path: str | Path) -> LabelledItems:
     with a warning and a note. Items are read where they are used, clips as [time, height, width,
     channel]; they may differ in length and size.
 
+    Where a folder called train holds folders of items, it and those called validation, val or test
+    are splits, laid out as `train/class/file`; classes are those of the training.
+
     Raises:
-        InputError: If there are no classes, a class has no items, or an item lies in no class.
+        InputError: If there are no classes, a class has no items, an item lies in no class, or a
+            class of another split has no training items.
     """
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"there must be a folder of classes at {path}, got none; give one")
-    if loose := [entry.name for entry in _shown(root) if _is_item(entry)]:
+    tops = [entry for entry in _shown(root) if entry.is_dir()]
+    splits = {entry: split_of(entry.name) for entry in tops if split_of(entry.name) != ALL}
+    if "train" in splits.values() and len(splits) == len(tops):
+        return _read_splits(root, splits)
+    return _read_classes(root, root)
+
+
+def _read_classes(root: Path, folder: Path) -> LabelledItems:
+    """The items of `folder/class/file`, by their names inside of the root."""
+    if loose := [entry for entry in _shown(folder) if _is_item(entry)]:
         raise InputError(
-            f"every item of {path} must lie in the folder of its class, got {loose[0]} outside of "
-            "them; move it into one"
+            f"every item of {folder} must lie in the folder of its class, got {loose[0].name} "
+            "outside of them; move it into one"
         )
-    folders = [entry for entry in _shown(root) if entry.is_dir()]
-    files = [[file for file in _shown(folder) if _is_item(file)] for folder in folders]
+    folders = [entry for entry in _shown(folder) if entry.is_dir()]
+    files = [[file for file in _shown(own) if _is_item(file)] for own in folders]
     if not folders or not all(files):
         empty = [f.name for f, own in zip(folders, files, strict=True) if not own]
         raise InputError(
-            f"{path} must hold one folder of items for each class, got "
+            f"{folder} must hold one folder of items for each class, got "
             f"{f'none of class {empty[0]}' if empty else 'no folders'}; items are files "
-            f"{listed(_SUFFIXES)}"
+            f"{listed(_SUFFIXES)}, and splits are laid out as train/CLASS, validation/CLASS and "
+            "test/CLASS"
         )
     labels = np.repeat(np.arange(len(folders), dtype=np.int32), [len(own) for own in files])
     paths = tuple(file for own in files for file in own)
-    names = [f"{file.parent.name}/{file.name}" for file in paths]
-    notes = _skipped([entry for folder in folders for entry in _shown(folder)], set(paths))
+    names = [file.relative_to(root).as_posix() for file in paths]
+    notes = _skipped([entry for own in folders for entry in _shown(own)], set(paths))
     return LabelledItems(_Files(paths), labels, tuple(f.name for f in folders), names, notes)
+
+
+def _read_splits(root: Path, splits: Mapping[Path, str]) -> LabelledItems:
+    """The items of `split/class/file`."""
+    parts = [(_read_classes(root, folder), split) for folder, split in splits.items()]
+    trained = (name for part, split in parts if split == "train" for name in part.classes)
+    classes = tuple(sorted(set(trained)))
+    if others := {name for part, _ in parts for name in part.classes if name not in classes}:
+        raise InputError(
+            f"every class of {root} must have training items, got none of {listed(sorted(others))}"
+            "; add them to the folder of training, or move the class away"
+        )
+    labels = [classes.index(part.classes[at]) for part, _ in parts for at in part.labels]
+    told = f"The splits are those of the folders {listed(folder.name for folder in splits)}."
+    return LabelledItems(
+        _Files(tuple(path for part, _ in parts for path in part.items.paths)),
+        np.asarray(labels, np.int32),
+        classes,
+        [name for part, _ in parts for name in part.names],
+        (told, *(note for part, _ in parts for note in part.notes)),
+        tuple(split for part, split in parts for _ in part.labels),
+    )
 
 
 def read_items(path: str | Path) -> LabelledItems:

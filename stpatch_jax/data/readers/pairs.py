@@ -61,13 +61,22 @@ def find_pairs(
     )
 
 
+def split_of(name: str) -> str:
+    """The split that the words of a name tell, `ALL` where they tell none or several.
+
+    >>> [split_of(name) for name in ("x_train", "Val", "testimony")]
+    ['train', 'validation', 'all']
+    """
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    splits = [split for split, known in _WORDS.items() if words & set(known)]
+    return splits[0] if len(splits) == 1 else ALL
+
+
 def _found(headers: Mapping[str, Header]) -> Pairs:
     """What the names tell; nothing where a split has no pair, or more than one."""
     by_split: dict[str, list[str]] = {}
     for array in headers:
-        words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", array)]
-        splits = [split for split, known in _WORDS.items() if set(words) & set(known)]
-        by_split.setdefault(splits[0] if len(splits) == 1 else ALL, []).append(array)
+        by_split.setdefault(split_of(array), []).append(array)
     # What is beside the splits, such as names of classes, is of none.
     if {"train", "test"} <= by_split.keys():
         by_split.pop(ALL, None)

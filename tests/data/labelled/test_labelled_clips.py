@@ -68,6 +68,22 @@ def test_splits_share_no_file_and_each_class_is_in_all(tmp_path):
     assert fields.std() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("train", "test"), ("train",)])
+def test_splits_that_folders_tell_are_kept(names, tmp_path):
+    (tmp_path / "x").mkdir()
+    for name in names:
+        (tmp_path / "x" / name).mkdir()
+        write(tmp_path / "x" / name)
+    data = LabelledClipsConfig(path=str(tmp_path / "x"), **SMALL).load()
+    counts = {split: len(data.source(split)) for split in ("train", "validation", "test")}
+    expected = {3: (20, 20, 20), 2: (16, 4, 20), 1: (12, 4, 4)}[len(names)]
+    assert tuple(counts.values()) == expected
+    told = f"The splits are those of the folders {', '.join(sorted(names))}."
+    drawn = {3: (), 2: ("validation",), 1: ("validation", "test")}[len(names)]
+    notes = [f"The {name} split is drawn from the training files." for name in drawn]
+    assert data.report["notes"] == [told, *notes]
+
+
 def test_training_draws_frames_and_squares_and_keeps_labels(tmp_path):
     changes = Augmentation(flip=(1,))
     config = LabelledClipsConfig(path=write(tmp_path), augmentation=changes, **SMALL)

@@ -76,6 +76,50 @@ def test_bad_folders_are_refused(tmp_path):
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("TRAIN", "Validation", "test_set")])
+def test_folders_of_splits_are_splits(names, tmp_path):
+    for at, name in enumerate(names):
+        for label in "ab"[: 2 - (at == 1)]:
+            make(tmp_path, f"{name}/{label}/{at}.npy", np.full(3, at))
+    items = read_folder(tmp_path)
+    assert items.classes == ("a", "b")
+    told = zip(items.names, items.splits, items.labels.tolist(), strict=True)
+    train, validation, test = names
+    assert {name: (split, label) for name, split, label in told} == {
+        f"{train}/a/0.npy": ("train", 0),
+        f"{train}/b/0.npy": ("train", 1),
+        f"{validation}/a/1.npy": ("validation", 0),
+        f"{test}/a/2.npy": ("test", 0),
+        f"{test}/b/2.npy": ("test", 1),
+    }
+    assert items.notes == (f"The splits are those of the folders {', '.join(sorted(names))}.",)
+    np.testing.assert_array_equal(items[items.names.index(f"{test}/b/2.npy")], [2, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (("train/1", "test/2"), r"test must lie in the folder of its class, got 2.npy outside"),
+        (("train/a/1", "test/b/2"), "must have training items, got none of b; add them"),
+        (("test/a/1", "val/a/2"), r"none of class test; items .* laid out as train/CLASS, valid"),
+        (("a/train/1", "b/test/2"), r"none of class a; items are .* laid out as train/CLASS, val"),
+        (("train/a/1", "extra/2"), r"none of class train; .* laid out as train/CLASS, validation"),
+    ],
+)
+def test_folders_that_tell_no_split_are_refused_with_the_layout(files, told, tmp_path):
+    for file in files:
+        make(tmp_path, f"{file}.npy", np.zeros(3))
+    with pytest.raises(InputError, match=told):
+        read_folder(tmp_path)
+
+
+def test_classes_may_be_called_like_splits_beside_others(tmp_path):
+    for name in ("bus/1", "train/1"):
+        make(tmp_path, f"{name}.npy", np.zeros(3))
+    items = read_folder(tmp_path)
+    assert (items.classes, items.splits) == (("bus", "train"), ())
+
+
 def test_a_file_of_two_arrays_is_no_item(tmp_path):
     (tmp_path / "a").mkdir()
     np.savez(tmp_path / "a" / "1.npz", x=np.zeros(2), y=np.zeros(2))
