@@ -11,16 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_fields import small_field
 from small_panel import flags, write_table
 
 from stpatch_jax import cli
-from stpatch_jax.data import PanelData
+from stpatch_jax.data import FieldConfig, PanelData
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import ConvRecurrentConfig
+from stpatch_jax.nn import ConvRecurrentConfig, FlatPatchesConfig
+from stpatch_jax.patches import WindowSpec
 from stpatch_jax.recipes import recipe
 from stpatch_jax.runs.run import Run, RunConfig
 from stpatch_jax.runs.searching import LogUniform, read_space, search, with_values
 from stpatch_jax.runs.searching.space import candidates
+from stpatch_jax.tasks import ForecastConfig
+from stpatch_jax.training import TrainConfig
 
 RATE = "train.optimizer.learning_rate"
 WIDTH = "model.patch_features"
@@ -280,6 +284,28 @@ def test_bad_spaces_are_one_sentence_and_write_nothing(
     assert words in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "s").exists()
+
+
+def test_trials_on_a_field_share_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = FieldConfig(context=4, horizon=2)
+    model = FlatPatchesConfig(WindowSpec((None, None, None)))
+    base = RunConfig(data, model, ForecastConfig(), TrainConfig(steps=1, batch_size=8))
+    asked = []
+
+    def told(_: Run, *__: Any, **___: Any) -> None:
+        raise InputError("it must be tried, got as far as that; look no further")
+
+    def loaded(config: FieldConfig, field: Any) -> Any:
+        asked.append(config.context)
+        return of(config, field)
+
+    of = FieldConfig.of
+    monkeypatch.setattr(Run, "fit", told)
+    monkeypatch.setattr(FieldConfig, "of", loaded)
+    space = {RATE: [1e-2, 1e-3], "data.context": [4, 6]}
+    trials = search(base, space, workdir=tmp_path, data=small_field((60, 3, 2)), progress=False)
+    assert [trial.error is None for trial in trials or ()] == [False] * 4
+    assert sorted(asked) == [4, 6]
 
 
 def test_search_needs_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,11 +140,13 @@ def _checked_runs(
     configs: Mapping[str, RunConfig], workdir: Path, data: Data | InMemory | None
 ) -> dict[str, Run]:
     """Every run, ready: what cannot be used shows before the first is trained."""
-    shared: dict[DataConfig, Data] = {}
+    shared: list[tuple[DataConfig, Data]] = []  # Settings by name are no keys of a dict.
     runs = {}
     for name, config in configs.items():
-        run = runs[name] = Run(config, data=shared.get(config.data, data))
-        shared[config.data] = run.data
+        built = next((built for known, built in shared if known == config.data), None)
+        run = runs[name] = Run(config, data=data if built is None else built)
+        if built is None:
+            shared.append((config.data, run.data))
         require(
             run.data is not data or len(shared) == 1,
             "data.context must be left out of a search on a data set that is built already, got "
