@@ -18,7 +18,7 @@ class Page(HTMLParser):
         super().__init__()
         self.anchors: set[str | None] = set()
         self.links: list[str] = []
-        self.feed(path.read_text())
+        self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Notes an anchor and a link."""

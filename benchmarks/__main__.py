@@ -117,7 +117,7 @@ def measure(name: str) -> tuple[float, Figures]:
         )
         seconds = time.perf_counter() - start
         (path,) = Path(folder).glob("*.json")
-        return seconds, figures(json.loads(path.read_text()))
+        return seconds, figures(json.loads(path.read_text(encoding="utf-8")))
 
 
 def main() -> None:

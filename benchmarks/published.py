@@ -218,7 +218,9 @@ def _commit() -> str | None:
     command = ("git", "-C", str(Path(__file__).parent))
     try:
         head, changes = (
-            subprocess.run([*command, *words], capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                [*command, *words], capture_output=True, text=True, check=True, encoding="utf-8"
+            ).stdout
             for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno"))
         )
     except (OSError, subprocess.CalledProcessError):
@@ -242,9 +244,11 @@ def merged(before: list[Row], now: list[Row]) -> list[Row]:
 def write(folder: Path, now: list[Row]) -> Path:
     """Merges rows into the file of a folder, in one rename."""
     path = folder / FILE
-    before = json.loads(path.read_text()) if path.exists() else []
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     with replaced(path) as part:
-        part.write_text(json.dumps(merged(before, now), indent=1, allow_nan=False) + "\n")
+        part.write_text(
+            json.dumps(merged(before, now), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
     return path
 
 

@@ -244,7 +244,7 @@ def growth(name: str, volume: Volume) -> int:
 
 def resident() -> int:
     """Bytes of its own that this process holds now; mapped files are the system's to drop."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * int(status.partition("RssAnon:")[2].split()[0])
 
 

@@ -291,9 +291,14 @@ def blocks(question: str, folder: Path = RESULTS) -> str:
     """The tables of a question, one per device; of the published protocols one table."""
     if question == "published":
         path = folder / "published.json"
-        return (_published(json.loads(path.read_text())) if path.exists() else "") + "\n"
+        return (
+            _published(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ""
+        ) + "\n"
     paths = sorted(folder.glob(f"{question}-*.json"))
-    return "\n\n".join(table(question, json.loads(path.read_text())) for path in paths) + "\n"
+    return (
+        "\n\n".join(table(question, json.loads(path.read_text(encoding="utf-8"))) for path in paths)
+        + "\n"
+    )
 
 
 def rewritten(text: str, folder: Path = RESULTS) -> str:
@@ -316,12 +321,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Writes the benchmark tables into the README.")
     parser.add_argument("--check", action="store_true", help="exit with 1 if they are not there")
     given = parser.parse_args()
-    text = README.read_text()
+    text = README.read_text(encoding="utf-8")
     filled = rewritten(text)
     if given.check and filled != text:
         sys.exit("the README's tables are not the results files'; run python -m benchmarks.tables")
     if filled != text:
-        README.write_text(filled)
+        README.write_text(filled, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def _kind(first: Any) -> str:
     if first.platform != "cpu":
         return first.device_kind
     with contextlib.suppress(OSError):
-        match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
         if match:
             return match[1].strip()
     return platform.processor() or platform.machine()
@@ -178,6 +178,7 @@ def in_a_process(module: str, *options: object) -> Answer:
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
         check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
@@ -194,5 +195,5 @@ def write_results(
     path = folder / f"{question}-{device_slug(described)}.json"
     folder.mkdir(parents=True, exist_ok=True)
     with replaced(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n")
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(path)

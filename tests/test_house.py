@@ -283,6 +283,75 @@ def test_random_keys_are_named_key(name):
     assert not other & set(arguments)
 
 
+def _calls(path):
+    """The calls in a file: what is called, by its last name, and the node."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield getattr(node.func, "attr", None) or getattr(node.func, "id", None), node
+
+
+def _of_text(name, node):
+    """Whether a call reads or writes text, whose encoding the machine decides unless it is told."""
+    words = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    told = {key.arg: key.value for key in node.keywords}
+    words += [told["mode"].value] if isinstance(told.get("mode"), ast.Constant) else []
+    modes = [word for word in words if re.fullmatch(r"[rwax]\+?[bt]?\+?", word)]
+    if name in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile"):
+        bare = isinstance(node.func, ast.Name) or (name == "open" and not (node.args or told))
+        return not any("b" in mode for mode in modes) and bool(modes or bare)
+    # Of a path; what has a method of that name takes the file as well.
+    of_path = name in ("read_text", "write_text") and len(node.args) < 2
+    return of_path or name == "TextIOWrapper" or (name == "run" and "text" in told)
+
+
+def test_every_text_is_utf8_whatever_the_machine_takes():
+    package = [PACKAGE / name for name in NAMES]
+    bare = [
+        f"{path.name}:{node.lineno}"
+        for path in [*package, *_benchmarks(), *(ROOT / ".ci").glob("*.py")]
+        for name, node in _calls(path)
+        if _of_text(name, node) and "encoding" not in {key.arg for key in node.keywords}
+    ]
+    assert not bare
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(p)",
+        "p.open('w')",
+        "p.open()",
+        "open(p, mode='r+')",
+        "p.read_text()",
+        "p.write_text('a')",
+        "os.fdopen(h, 'w')",
+        "subprocess.run(c, text=True)",
+    ],
+)
+def test_a_text_without_its_encoding_is_seen(source, tmp_path):
+    (tmp_path / "a.py").write_text(source, encoding="utf-8")
+    ((name, node),) = _calls(tmp_path / "a.py")
+    assert _of_text(name, node)
+
+
+def test_pickled_data_are_never_read():
+    for name in NAMES:
+        for called, node in _calls(PACKAGE / name):
+            told = {key.arg: key.value for key in node.keywords}
+            if called == "load" and ast.unparse(node.func).startswith(("np.", "numpy.")):
+                assert ast.unparse(told["allow_pickle"]) == "False", f"{name}:{node.lineno}"
+            assert called not in ("read_pickle", "Unpickler"), f"{name}:{node.lineno}"
+        modules = {
+            alias.name
+            for node in ast.walk(parsed(name))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        # Processes of one run gather what each of them scored.
+        pickles = modules & {"pickle", "joblib", "shelve", "dill", "cloudpickle", "marshal"}
+        assert not pickles or name == "runs/judging/judge.py"
+
+
 def _house_files():
     for folder in ("stpatch_jax", "tests", "benchmarks"):
         yield from sorted((ROOT / folder).rglob("*.py"))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stpatch_jax.data.readers import require_library
+from stpatch_jax.data.readers.stores import open_store
 from stpatch_jax.errors import InputError
 from stpatch_jax.files import clear_unfinished, to_disk, unfinished
 
@@ -54,7 +55,7 @@ class RegionStore:
                     shutil.rmtree(folder, ignore_errors=True)
             self._require_same(self.part / "store")
         zarr = require_library("zarr", purpose="a predicted field", install="stpatch_jax[zarr]")
-        self._group = zarr.open_group(str(self.part / "store"), mode="r+")
+        self._group = zarr.open_group(open_store(self.part / "store", read_only=False), mode="r+")
 
     def is_done(self, region: int) -> bool:
         """Whether a region is finished."""
@@ -91,7 +92,7 @@ class RegionStore:
 
     def _require_same(self, store: Path) -> None:
         try:
-            there = json.loads(json.loads((store / ".zattrs").read_text())[LAYOUT])
+            there = json.loads(json.loads((store / ".zattrs").read_text(encoding="utf-8"))[LAYOUT])
         except (OSError, ValueError, KeyError, TypeError):
             there = {}
         # Reading may come between the renames of another process.

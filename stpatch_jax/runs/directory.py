@@ -110,7 +110,7 @@ class RunDirectory:
 
     def _read(self, file: Path, advice: str) -> dict[str, Any]:
         try:
-            values = json.loads(file.read_text())
+            values = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.path} must be a run directory with a readable {file.name}, got "
@@ -127,7 +127,7 @@ class RunDirectory:
     def write_text(self, file: Path, text: str) -> None:
         """Replaces a text file in one rename."""
         with replaced(file) as part:
-            part.write_text(text)
+            part.write_text(text, encoding="utf-8")
 
 
 def _reason(error: Exception) -> str:

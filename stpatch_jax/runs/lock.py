@@ -113,7 +113,7 @@ def _started(pid: int) -> str | None:
     """When a process of this host began, in its own words, None where there is no such one."""
     with contextlib.suppress(OSError, IndexError):
         # After the name in brackets: state first, the start as the 20th.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]
     if Path("/proc/self/stat").exists():
         return None

@@ -207,7 +207,7 @@ class Run:
         if not all(map(Path.exists, plots)) and os.access(directory.path, os.W_OK):
             return self.report_anew(directory)
         if directory.summary_file.exists():
-            return directory.summary_file.read_text()
+            return directory.summary_file.read_text(encoding="utf-8", errors="replace")
         text = summary(self.judge, report)
         if os.access(directory.path, os.W_OK) and jax.process_index() == 0:
             directory.write_text(directory.summary_file, text)

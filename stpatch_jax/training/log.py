@@ -46,9 +46,9 @@ class MetricsLog:
         if jax.process_index():
             return
         with replaced(path) as part:
-            text = path.read_text(errors="replace") if path.exists() else ""
-            part.write_text("".join(_cut(text, step)))
-        self._file = path.open("a", buffering=1)
+            text = path.read_text(errors="replace", encoding="utf-8") if path.exists() else ""
+            part.write_text("".join(_cut(text, step)), encoding="utf-8")
+        self._file = path.open("a", buffering=1, encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self

@@ -125,7 +125,7 @@ def _read_through(directory: Path) -> None:
     several processes each reads its share.
     """
     for file in [directory / "_METADATA", *directory.glob("array_metadatas/*")]:
-        json.loads(file.read_text())
+        json.loads(file.read_text(encoding="utf-8"))
     store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{directory}/"}).result()
     keys = store.list().result()
     for key in keys[jax.process_index() :: jax.process_count()]:
@@ -162,7 +162,9 @@ def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
     """
     try:
         # Asking Orbax for it would also open the arrays, see `_read_through`.
-        saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+        saved = json.loads((path / "_CHECKPOINT_METADATA").read_text(encoding="utf-8"))[
+            "custom_metadata"
+        ]
         intact = _checksum(saved["record"]) == saved["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, "a record that cannot be read", advice, error) from error

@@ -16,6 +16,7 @@ from stpatch_jax.data.readers.guard import DAMAGED, parsing
 from stpatch_jax.data.readers.lengths import check_length
 from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.data.readers.stacking import channel_variables, stack
+from stpatch_jax.data.readers.stores import open_store
 from stpatch_jax.errors import InputError, listed
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".hdf5", ".h5", ".he5")
@@ -121,8 +122,9 @@ def _open(
         warnings.filterwarnings("ignore", "(?s).*onsolidated", RuntimeWarning)
         warnings.filterwarnings("ignore", "Duplicate dimension", UserWarning)
         with parsing(file, f"{kind} file", advice=advice):
+            opened = open_store(file) if kind == "zarr" else file
             stored = xr.open_dataset(
-                file, engine=engine, chunks=None, cache=False, decode_cf=False, **extra
+                opened, engine=engine, chunks=None, cache=False, decode_cf=False, **extra
             )
             group = _lone_group(file) if kind == "netcdf" and not stored.variables else None
             if group is not None:
@@ -138,7 +140,7 @@ def _open(
             for name in stored.variables:
                 if name in stored.dims:  # Coordinates of one axis are small and needed at once.
                     stored[name].load()
-            zeros = _undeclared_zeros(file, stored) if kind == "zarr" else []
+            zeros = _undeclared_zeros(opened, stored) if kind == "zarr" else []
         for name in zeros:
             del stored[name].attrs["_FillValue"]
         values, notes = decode_values(stored, default_fills=kind == "netcdf", missing=missing)
@@ -167,12 +169,12 @@ def _lone_group(file: str) -> str | None:
     return groups[0] if groups else None
 
 
-def _undeclared_zeros(file: str, stored: xr.Dataset) -> list[str]:
+def _undeclared_zeros(store: Any, stored: xr.Dataset) -> list[str]:
     """The variables of a zarr store whose fill value 0 stands for no missing value."""
     if not (suspects := zero_fills(stored)):
         return []
     group = require_library("zarr", purpose="reading zarr", install="stpatch_jax[zarr]").open_group(
-        file, mode="r"
+        store, mode="r"
     )
     if group.metadata.zarr_format != 2:  # An attribute declares missing values there.
         return []

@@ -91,7 +91,7 @@ def explain_run(config: ExplainConfig) -> str:
         figure = draw_maps(question.shown, explanation.maps, title=title, place=place)
         figure.savefig(maps, dpi=_DPI)
         draw_scores(explanation.curves, explanation.tables, title=title).savefig(curves, dpi=_DPI)
-        lines.write_text(text + "\n")
+        lines.write_text(text + "\n", encoding="utf-8")
     return text
 
 

@@ -52,7 +52,9 @@ def draw_plots(
 ) -> list[str]:
     """Writes a judge's pictures of the test split and the learning curve; returns their names."""
     directory.plots.mkdir(exist_ok=True)
-    metrics = [json.loads(line) for line in directory.metrics_file.read_text().splitlines()]
+    metrics = [
+        json.loads(line) for line in directory.metrics_file.read_text(encoding="utf-8").splitlines()
+    ]
     figures = judge.figures(judged, report)
     figures["learning"] = plotting.new_figure(1, 1, size=(7, 4))
     decides = next(iter(report["validation"]))

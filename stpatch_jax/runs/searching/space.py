@@ -97,7 +97,7 @@ def _listed(text: str) -> Sequence[Any] | LogUniform:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"space= must be FIELD=VALUE,VALUE or a JSON file, got {str(path)!r}, which cannot be "

@@ -130,7 +130,7 @@ def _name(values: Mapping[str, Any]) -> str:
 def _finished(path: Path, config: RunConfig) -> dict[str, float] | None:
     """The result of a trial that was finished with this very configuration."""
     try:
-        saved = json.loads((path / RESULT).read_text())
+        saved = json.loads((path / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return saved["validation"] if saved["config"] == to_values(config) else None
