@@ -1,7 +1,7 @@
 """Classification problems on labelled fields that fit into memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class UnlabelledFields(Problem):
         trained: Mapping[str, Any],
         *,
         source: str,
+        notes: Sequence[str] = (),
     ) -> "UnlabelledFields":
         """Compares the fields of a file with those of the run.
 
@@ -67,7 +68,7 @@ class UnlabelledFields(Problem):
             InputError: One holds pixels, the other one does not.
         """
         FieldIdentity.of_state(trained).match_type(fields.dtype, name=source)
-        return cls(fields, items, trained, {"source": source})
+        return cls(fields, items, trained, {"source": source, "notes": list(notes)})
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -100,6 +101,8 @@ class LabelledFields(Problem):
         identity: Shape and type of a field, and the step of the rows it is cut from, if any.
         augmentation: How training examples are changed each time they are trained on.
         words: Of texts the words that stand at the times of each example, by split.
+        channels: Names of the channels.
+        fitted: What else was fitted to the training examples, a part of `state`.
     """
 
     splits: Mapping[str, LabelledSplit]
@@ -110,6 +113,7 @@ class LabelledFields(Problem):
     augmentation: Augmentation | None = None
     words: Mapping[str, Sequence[Sequence[str]]] | None = None
     channels: tuple[str, ...] | None = None
+    fitted: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -171,7 +175,7 @@ class LabelledFields(Problem):
     def state(self) -> dict[str, Any]:
         """The fitted scaling, the classes, and what tells another file of the kind."""
         own = {"classes": list(self.classes), "identity": self.identity.to_dict()}
-        return {**own, **self.scaler.to_dict()}
+        return {**own, **self.scaler.to_dict(), **self.fitted}
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """The names of the channels and the words of a text, where there are any."""

@@ -20,9 +20,11 @@ from stpatch_jax.data.readers.items import (
 )
 from stpatch_jax.data.readers.tables import TABLE_SUFFIXES, read_panel
 from stpatch_jax.data.readers.text import (
+    TEXT_TABLES,
     read_labelled_lines,
     read_labelled_table,
     read_lines,
+    read_texts,
     text_pair,
     words_of,
 )
@@ -30,6 +32,7 @@ from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
 from stpatch_jax.errors import InputError, listed
 
 __all__ = [
+    "TEXT_TABLES",
     "LabelledItems",
     "array_headers",
     "load_array",
@@ -42,6 +45,7 @@ __all__ = [
     "read_labelled_series",
     "read_labelled_table",
     "read_lines",
+    "read_texts",
     "require_library",
     "text_pair",
     "words_of",

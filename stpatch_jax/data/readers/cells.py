@@ -81,15 +81,21 @@ class Cells:
     decimal: str = "."
     notes: tuple[str, ...] = ()
 
-    def line(self, row: Any) -> int:
-        """Number of the line in the file that holds a row of the frame."""
-        lines = self.first_line + int(row)
+    @cached_property
+    def lines(self) -> np.ndarray:
+        """Number of the line in the file where each row of the frame begins [row]."""
+        lines = self.first_line + np.arange(len(self.frame))
         if self.place == "line":  # A quoted cell may go on over several ones.
             for at in self.frame:
-                above = self._column(at).iloc[: int(row)]
-                if not pd.api.types.is_numeric_dtype(above):
-                    lines += int(above.astype(str).str.count(r"\r\n|\r|\n").sum())
+                column = self._column(at)
+                if not pd.api.types.is_numeric_dtype(column):
+                    breaks = column.astype(str).str.count(r"\r\n|\r|\n").fillna(0)
+                    lines[1:] += np.cumsum(breaks.to_numpy(int))[:-1]
         return lines
+
+    def line(self, row: Any) -> int:
+        """Number of the line in the file that holds a row of the frame."""
+        return int(self.lines[int(row)])
 
     def where(self, row: Any) -> str:
         """A row of the frame, as messages call it."""
@@ -106,7 +112,7 @@ class Cells:
             return "number" if column.notna().any() else "nothing"
         if pd.api.types.is_timedelta64_dtype(column):
             return "text"
-        texts = self._texts(at)
+        texts = self.texts(at)
         texts = texts[~texts.isin(MISSING)][:_SAMPLE]
         if texts.empty:
             return "nothing"
@@ -138,7 +144,7 @@ class Cells:
             numbers = column.to_numpy(np.float64, na_value=np.nan)
             texts, told = column, self.present(at)
         else:
-            texts = self._texts(at)
+            texts = self.texts(at)
             told = self.present(at)
             if self.content(at) == "flag":
                 numbers = texts.str.lower().map(_FLAGS).to_numpy(np.float64)
@@ -176,7 +182,7 @@ class Cells:
             utc = column if column.dt.tz is None else column.dt.tz_convert(None)
             seconds = utc.to_numpy("datetime64[s]")
             return self._checked_dates(at, seconds, utc, lambda: utc.to_numpy("datetime64[ns]"))
-        return self.parsed_dates(at, self._texts(at).loc[rows])
+        return self.parsed_dates(at, self.texts(at).loc[rows])
 
     def parsed_dates(self, at: int, texts: pd.Series) -> pd.Series:
         """Texts [row] of column `at` as dates, see `dates`."""
@@ -209,7 +215,7 @@ class Cells:
         if pd.api.types.is_datetime64_any_dtype(self._column(at)):
             zone = getattr(self._column(at).dtype, "tz", None)
             return [] if str(zone) in ("None", "UTC") else [_IN_UTC]
-        texts = self._texts(at).loc[dates.index]
+        texts = self.texts(at).loc[dates.index]
         for text, date in zip(texts, dates, strict=True):
             if not (turned := _YEAR_LAST.match(text)):
                 break
@@ -255,7 +261,7 @@ class Cells:
         Raises:
             InputError: If a cell holds something else.
         """
-        texts = self._texts(at).loc[rows]
+        texts = self.texts(at).loc[rows]
         if unit == "clock":
             found = [_CLOCK.fullmatch(text) for text in texts]
             parts = [
@@ -286,7 +292,7 @@ class Cells:
         Raises:
             InputError: If a cell is empty.
         """
-        names = self._texts(at).loc[rows]
+        names = self.texts(at).loc[rows]
         if (names == "").any():
             row = names.index[names == ""][0]
             raise InputError(
@@ -301,7 +307,7 @@ class Cells:
         if pd.api.types.is_numeric_dtype(column):
             numbers = column.to_numpy(np.float64, na_value=np.nan)
         else:
-            numbers = _parsed_numbers(self._texts(at)[column.index])
+            numbers = _parsed_numbers(self.texts(at)[column.index])
         if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
             return None
         return numbers.astype(np.int64)
@@ -311,7 +317,7 @@ class Cells:
         column = self._column(at)
         if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
             return column.notna().to_numpy()
-        return ~self._texts(at).isin(MISSING).to_numpy()
+        return ~self.texts(at).isin(MISSING).to_numpy()
 
     @cached_property
     def blank_rows(self) -> np.ndarray:
@@ -327,7 +333,7 @@ class Cells:
         """Column `at` as it was read [row], for which pandas has types of many kinds."""
         return self.frame[at]
 
-    def _texts(self, at: int) -> Any:
+    def texts(self, at: int) -> Any:
         """Column `at` as text without outer spaces, empty where nothing stands there."""
         column = self._column(at)
         if pd.api.types.is_float_dtype(column):

@@ -29,6 +29,7 @@ def read_cells(
     kind: str = "table",
     header: Sequence[str] | None = None,
     encoding: str | None = None,
+    fewest: int = 2,
 ) -> Cells:
     """Reads header and cells of a text file with commas, semicolons, tabs, bars or white space.
 
@@ -44,6 +45,7 @@ def read_cells(
         kind: What messages call the file.
         header: Names of the columns, for a file without a header.
         encoding: See `open_text`.
+        fewest: Number of columns that there must be; white space is in the one of texts.
 
     Raises:
         InputError: If the file is missing or unreadable, has no header or no rows, its separator is
@@ -55,11 +57,12 @@ def read_cells(
             number, start, first = number + 1, text.tell(), text.readline()
         lines = [first, *(text.readline() for _ in range(8))]
         with parsing(file, kind):
-            separator = _separator(lines, comma=file.name.lower().endswith(CSV_SUFFIXES))
+            usual = "," if file.name.lower().endswith(CSV_SUFFIXES) else " "
+            separator = _separator(lines, usual="\t" if fewest < 2 and usual == " " else usual)
             text.seek(start)
             names, used = _header(text, separator) if header is None else (list(header), 0)
         if header is None:
-            _check_header(file, kind, names, first, number)
+            _check_header(file, kind, names, first, number, fewest)
             start = text.tell()
         rows = _Rows(text, start, separator, file, kind, names, number + used)
         # Each line may end with a separator behind its last cell.
@@ -83,8 +86,8 @@ def _split(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator), [])
 
 
-def _separator(lines: Sequence[str], *, comma: bool) -> str:
-    """The separator on which the first lines agree, " " for white space."""
+def _separator(lines: Sequence[str], *, usual: str) -> str:
+    """The separator on which the first lines agree, " " for white space; else the usual one."""
     told = [line for line in lines if line.strip()] or [""]
     counts = {at: [len(_split(line, at)) for line in told] for at in _SEPARATORS}
     clear = [at for at, cells in counts.items() if cells[0] > 1]
@@ -97,7 +100,7 @@ def _separator(lines: Sequence[str], *, comma: bool) -> str:
         f"{' and '.join(_SEPARATORS[at] for at in clear)} alike cut into columns of one number; "
         "put names and texts that hold one of them between quotes",
     )
-    return clear[0] if clear else "," if comma else " "
+    return clear[0] if clear else usual
 
 
 def _header(text: TextIO, separator: str) -> tuple[list[str], int]:
@@ -109,9 +112,11 @@ def _header(text: TextIO, separator: str) -> tuple[list[str], int]:
     return [name.strip() for name in next(reader, [])], reader.line_num
 
 
-def _check_header(file: Path, kind: str, names: Sequence[str], first: str, number: int) -> None:
+def _check_header(
+    file: Path, kind: str, names: Sequence[str], first: str, number: int, fewest: int
+) -> None:
     require(
-        len(names) > 1,
+        len(names) >= fewest,
         f"the {kind} {file.name} must have a header with at least two columns separated by commas, "
         f"semicolons, tabs or bars, got {shortened(first)!r} in line {number}; save it as "
         "comma-separated text",

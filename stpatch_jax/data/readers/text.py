@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from stpatch_jax.data.protocols import located
+from stpatch_jax.data.readers.cells import Cells
 from stpatch_jax.data.readers.columns import plain_name
 from stpatch_jax.data.readers.delimited import read_cells
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.items import LabelledItems
 from stpatch_jax.data.readers.labels import numbered
-from stpatch_jax.errors import InputError, listed, require
+from stpatch_jax.errors import InputError, listed, require, shortened
+from stpatch_jax.files import has_suffix
 
+TEXT_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _TEXT_WORDS = ("text", "review", "sentence", "comment", "content", "message", "tweet", "phrase")
 _LABEL_WORDS = ("label", "class", "sentiment", "target", "category", "polarity")
 
@@ -78,27 +81,70 @@ def read_labelled_table(
     Raises:
         InputError: If the file cannot be read, a column is not found, or a cell of one is empty.
     """
-    cells = read_cells(
-        Path(path), lambda head: range(len(head.header)), kind="table of texts", encoding=encoding
-    )
-    columns = {}
-    for role, told, words in (("text", text, _TEXT_WORDS), ("label", label, _LABEL_WORDS)):
-        wanted = [name for name in cells.header if name == told or (plain_name(name) in words)]
-        wanted = [told] if told in cells.header else wanted if told is None else []
-        require(
-            len(wanted) == 1,
-            f"the table {cells.name} must have one column of the {role}, got {listed(wanted)} "
-            f"among {listed(cells.header)}; name it with {role}=",
-        )
-        columns[role] = cells.header.index(wanted[0])
+    cells = _table(path, encoding)
+    columns = [_column(cells, "text", text), _column(cells, "label", label)]
     rows = cells.frame.index[~cells.blank_rows]
-    texts = cells.names(columns["text"], rows, noun="text").tolist()
-    labels = cells.names(columns["label"], rows, noun="label").to_numpy(str)
-    whole = cells.whole(columns["label"])
+    texts = cells.names(columns[0], rows, noun="text").tolist()
+    labels = cells.names(columns[1], rows, noun="label").to_numpy(str)
+    whole = cells.whole(columns[1])
     numbers, names = numbered(
         labels if whole is None else whole, classes, str(path), first_line=cells.first_line
     )
     return LabelledItems(texts, numbers, names)
+
+
+def read_texts(
+    path: str | Path, *, text: str | None = None, encoding: str | None = None
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Reads texts without labels: one a line, or those of a column of a table.
+
+    A table is what ends with .csv or .tsv, packed by gzip or not, a file of which `text` names the
+    column of the texts, and one whose first line holds such a name between tabs or alone, see
+    `read_labelled_table`. Empty texts are left out.
+
+    Returns:
+        Numbers of the lines on which the texts begin, from 1, int64, the texts, and notes.
+
+    Raises:
+        InputError: If the file cannot be read, the column is not found, or there is no text.
+    """
+    table, notes = text is not None or has_suffix(path, *TEXT_TABLES), []
+    texts = [] if table else [line.strip() for line in read_lines(path, encoding=encoding)]
+    require(
+        not (texts and texts[0].startswith(('{"', "[{", "<?xml", "<!"))),
+        f"{path} must hold a text a line or be a table, got marked-up data; save its texts as such",
+    )
+    lines = np.arange(1, len(texts) + 1)
+    if texts and any(plain_name(name) in _TEXT_WORDS for name in texts[0].split("\t")):
+        table, notes = True, [f"The first line, {shortened(texts[0])}, was read as a header."]
+    if table:
+        cells = _table(path, encoding)
+        texts, lines = cells.texts(_column(cells, "text", text)).tolist(), cells.lines
+    filled = np.asarray([bool(text) for text in texts])
+    require(bool(filled.any()), f"{path} must have texts, got empty ones alone; give another file")
+    if count := int((~filled).sum()):
+        notes.append(f"{count:,} empty text{'s were' if count > 1 else ' was'} left out.")
+    return lines[filled], [text for text in texts if text], notes
+
+
+def _table(path: str | Path, encoding: str | None) -> Cells:
+    def words(head: Cells) -> range:
+        return range(len(head.header))
+
+    return read_cells(Path(path), words, kind="table of texts", encoding=encoding, fewest=1)
+
+
+def _column(cells: Cells, role: str, told: str | None) -> int:
+    """The column of the text or the label."""
+    words = {"text": _TEXT_WORDS, "label": _LABEL_WORDS}[role]
+    found = [name for name in cells.header if plain_name(name) in words]
+    wanted = [told] if told in cells.header else found if told is None else []
+    require(
+        len(wanted) == 1,
+        f"the table {cells.name} must have one column of the {role}, got {listed(wanted)} "
+        f"among {listed(cells.header)}; name it with {role}=",
+    )
+    return cells.header.index(wanted[0])
 
 
 _OPPOSITES = (("positive", "negative"), (".pos", ".neg"), ("_pos", "_neg"), (".POS", ".NEG"))

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,17 +12,18 @@ from stpatch_jax.data import (
     DataConfig,
     LabelledFields,
     LabelledSplit,
+    UnlabelledFields,
     drawn_share,
     k_fold,
     read_labelled_lines,
     read_labelled_table,
     stored_encoding,
 )
-from stpatch_jax.data.readers import text_pair, words_of
+from stpatch_jax.data.readers import TEXT_TABLES, read_texts, text_pair, words_of
 from stpatch_jax.errors import check_range, check_size, listed, require
+from stpatch_jax.files import has_suffix
 
 _PARTS = 10
-_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 Words = Sequence[str]
 
 
@@ -95,9 +96,9 @@ class LabelledTextConfig(DataConfig):
             items = read_labelled_lines(pair, encoding=encoding)
         else:
             require(
-                self.text is not None or path.lower().endswith(_TABLES),
+                self.text is not None or has_suffix(path, *TEXT_TABLES),
                 f"data.path must be one file of a pair NAME.pos and NAME.neg, or a table of texts "
-                f"and labels ({', '.join(_TABLES)}), got {path}; name one of these",
+                f"and labels ({', '.join(TEXT_TABLES)}), got {path}; name one of these",
             )
             columns = {"text": self.text, "label": self.label, "classes": self.classes or None}
             items = read_labelled_table(path, **columns, encoding=encoding)
@@ -114,10 +115,12 @@ class LabelledTextConfig(DataConfig):
         fields["train"] = np.zeros((len(words), self.length, self.longest_window), np.float32)
         for _, held in inner:
             ratios = counts.ratios(smoothing=self.smoothing, without=held)
-            fields["train"][held] = self._fields([words[at] for at in held], counts, ratios)
+            others = Evidence(counts.numbers, ratios, self.longest_window)
+            fields["train"][held] = self._fields([words[at] for at in held], others)
         ratios = counts.ratios(smoothing=self.smoothing)
+        known = Evidence(counts.numbers, ratios, self.longest_window)
         for name in ("validation", "test"):
-            fields[name] = self._fields([lines[at] for at in parts[name]], counts, ratios)
+            fields[name] = self._fields([lines[at] for at in parts[name]], known)
         splits = {
             name: LabelledSplit(fields[name], items.labels[rows], rows)
             for name, rows in parts.items()
@@ -127,7 +130,22 @@ class LabelledTextConfig(DataConfig):
         data.report.update(windows=counts.size, lines_cut=longer, fold=self.fold)
         read = {name: [lines[row] for row in rows] for name, rows in parts.items()}
         channels = tuple(f"{n + 1} word{'s' * (n > 0)}" for n in range(self.longest_window))
-        return dataclasses.replace(data, words=read, channels=channels)
+        return dataclasses.replace(data, words=read, channels=channels, fitted=known.state())
+
+    def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:
+        """Reads texts for a trained run, see `read_texts`; labels beside them are left out.
+
+        Raises:
+            InputError: The file cannot be read, or it is not clear which column holds the texts.
+        """
+        numbers, texts, notes = read_texts(path, text=self.text, encoding=self.encoding)
+        lines = [words_of(text) for text in texts]
+        fields = self._fields(lines, Evidence.of_state(state, self.longest_window))
+        if longer := sum(len(line) > self.length for line in lines):
+            notes.append(f"{longer:,} texts were cut behind {self.length} words.")
+        if unknown := int((~fields.any(axis=(1, 2))).sum()):
+            notes.append(f"{unknown:,} texts hold no words that the run knows.")
+        return UnlabelledFields.of(fields, {"line": numbers}, state, source=path, notes=notes)
 
     def _parts(self, labels: np.ndarray, classes: Sequence[str]) -> Mapping[str, np.ndarray]:
         """The numbers of the lines of each split."""
@@ -137,10 +155,56 @@ class LabelledTextConfig(DataConfig):
         held = drawn_share(labels[rest], classes, share, random=random)
         return {"train": rest[~held], "validation": rest[held], "test": test}
 
-    def _fields(
-        self, lines: Sequence[Words], counts: "WindowCounts", ratios: np.ndarray
-    ) -> np.ndarray:
-        return np.stack([counts.evidence(line, ratios, length=self.length) for line in lines])
+    def _fields(self, lines: Sequence[Words], known: "Evidence") -> np.ndarray:
+        return np.stack([known.of(line, length=self.length) for line in lines])
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What windows of words tell.
+
+    Attributes:
+        numbers: The number of each window that is known.
+        ratios: Its log-count ratio [window].
+        longest: Number of words of the longest windows.
+    """
+
+    numbers: Mapping[tuple[str, ...], int]
+    ratios: np.ndarray
+    longest: int
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any], longest: int) -> "Evidence":
+        """Undoes `state`.
+
+        Raises:
+            InputError: The run is older than that.
+        """
+        require(
+            "windows" in state,
+            "the run must tell the words that it knows, got one of an older version; train it anew",
+        )
+        windows = np.asarray(state["windows"], np.uint8).tobytes().decode().split("\n")
+        numbers = {tuple(window.split(" ")): at for at, window in enumerate(windows)}
+        return cls(numbers, np.asarray(state["ratios"]), longest)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The windows as text, one a line, and their ratios, as arrays that a run saves."""
+        text = "\n".join(map(" ".join, self.numbers))
+        return {"windows": np.frombuffer(text.encode(), np.uint8), "ratios": self.ratios}
+
+    def of(self, line: Words, *, length: int) -> np.ndarray:
+        """The evidence of the windows of a line's first `length` words, float32.
+
+        Each stands at its last word and once [length, longest].
+        """
+        evidence = np.zeros((length, self.longest), np.float32)
+        # Backwards, so that of a repeated window the first place stays.
+        first = {window: at for at, window in reversed(windows(line[:length], self.longest))}
+        for window, last in first.items():
+            if window in self.numbers:
+                evidence[last, len(window) - 1] = self.ratios[self.numbers[window]]
+        return evidence
 
 
 class WindowCounts:
@@ -150,16 +214,16 @@ class WindowCounts:
     """
 
     def __init__(self, lines: Sequence[Words], labels: np.ndarray, longest: int):
-        self.longest = longest
-        self._ids: dict[tuple[str, ...], int] = {}
+        numbers: dict[tuple[str, ...], int] = {}
         held = [
-            sorted({self._ids.setdefault(w, len(self._ids)) for _, w in windows(line, longest)})
+            sorted({numbers.setdefault(w, len(numbers)) for _, w in windows(line, longest)})
             for line in lines
         ]
-        self.size = len(self._ids)
+        self.numbers = numbers
+        self.size = len(self.numbers)
         self._labels, self._held = labels, [np.array(ids, np.int64) for ids in held]
         self._counts = self._counted(range(len(lines)))
-        lengths = np.fromiter(map(len, self._ids), np.int64, self.size)
+        lengths = np.fromiter(map(len, self.numbers), np.int64, self.size)
         self._of_length = [lengths == n for n in range(1, longest + 1)]
 
     def _counted(self, chosen: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -186,19 +250,6 @@ class WindowCounts:
             logs = np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
             ratios[seen] = logs[1] - logs[0]
         return ratios
-
-    def evidence(self, line: Words, ratios: np.ndarray, *, length: int) -> np.ndarray:
-        """What `ratios` gave for the windows of a line's first `length` words, float32.
-
-        Each stands at its last word and once [length, longest].
-        """
-        evidence = np.zeros((length, self.longest), np.float32)
-        # Backwards, so that of a repeated window the first place stays.
-        first = {window: at for at, window in reversed(windows(line[:length], self.longest))}
-        for window, last in first.items():
-            if window in self._ids:
-                evidence[last, len(window) - 1] = ratios[self._ids[window]]
-        return evidence
 
 
 def windows(line: Words, longest: int) -> list[tuple[int, tuple[str, ...]]]:

@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from stpatch_jax.data import k_fold
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
-from stpatch_jax.recipes.sentiment.data import LabelledTextConfig, WindowCounts
+from stpatch_jax.recipes.sentiment.data import Evidence, LabelledTextConfig, WindowCounts
 
 WORDS = ["good", "bad", "not", "film", "plot"]
 LINES = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), min_size=4, max_size=12)
@@ -59,7 +59,7 @@ def test_ratios_are_those_of_scikit_learns_counts(lines, flips, smoothing):
             )
         )
         for line in lines:
-            evidence = counts.evidence(line, ratios, length=8)[:, n - 1]
+            evidence = Evidence(counts.numbers, ratios, 2).of(line, length=8)[:, n - 1]
             windows = joined(line, n)
             for at, window in enumerate(windows):
                 first = windows.index(window) == at
@@ -150,3 +150,79 @@ def test_texts_of_three_classes_are_refused(tmp_path):
     (tmp_path / "x.csv").write_text("text,label\n" + "".join(f"a,{n % 3}\n" for n in range(30)))
     with pytest.raises(InputError, match="of two classes, got 0, 1, 2; keep"):
         LabelledTextConfig(str(tmp_path / "x.csv")).load()
+
+
+def trained(folder):
+    """Data of texts, and a function that restores others for a run on them."""
+    random = np.random.default_rng(2)
+    path = write(folder, lines(random, 30, "\u00c9cole good"), lines(random, 30, "na\u00efve bad"))
+    config = LabelledTextConfig(path, length=4)
+    data = config.load()
+    return data, lambda file: config.restore(str(file), data.state())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["new.txt", "new.tsv", "new.csv", "one.tsv", "1.CSV", "head.txt"])
+def test_a_run_reads_texts_of_every_kind_as_it_read_its_own(name, encoding, tmp_path):
+    data, restore = trained(tmp_path)
+    assert data.words
+    texts = [" ".join(line) for line in data.words["test"]]
+    mark = "," if "csv" in name.lower() else "\t"
+    rows = {
+        "new.txt": texts,
+        "head.txt": ["Text", *texts],
+        "one": ["review", *texts],
+        "new": [mark.join(("id", "text", "label")), *(mark.join(("7", t, "?")) for t in texts)],
+    }
+    written = rows.get(name) or rows["new" if name[:3] == "new" else "one"]
+    (tmp_path / name).write_bytes("\r\n".join([*written, ""]).encode(encoding))
+    found = restore(tmp_path / name)
+    np.testing.assert_array_equal(found.fields, data.splits["test"].fields)
+    first = 1 if name == "new.txt" else 2
+    assert found.names("all")["line"].tolist() == list(range(first, first + len(texts)))
+    header = ["The first line, Text, was read as a header."] if name == "head.txt" else []
+    assert found.report["notes"] == [
+        *header,
+        f"{sum(len(line) > 4 for line in data.words['test'])} texts were cut behind 4 words.",
+    ]
+
+
+def test_what_texts_lack_is_told(tmp_path):
+    _, restore = trained(tmp_path)
+    (tmp_path / "x.csv").write_text('text,n\n"good,\nbad",1\n,2\nunheard of,3\n')
+    found = restore(tmp_path / "x.csv")
+    assert found.names("all")["line"].tolist() == [2, 5]
+    assert found.report["notes"] == [
+        "1 empty text was left out.",
+        "1 texts hold no words that the run knows.",
+    ]
+    assert found.fields[0].any()
+    assert not found.fields[1].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("x.csv", b"title,body\na,b\n", r"one column of the text, got none among title, bo.*text="),
+        ("x.csv", b"text\ngood, bad\n", r"must have the 1 cells of its header, got line 2 has 2"),
+        ("x.txt", b"\n\n\n", "must have texts, got empty ones alone; give another"),
+        ("x.txt", b"caf\xe9\n", r"text encoded as utf-8, got line 1 .*; give its encoding"),
+        ("x.xlsx", b"PK\x03\x04", "must be text, got a ZIP archive or a workbook"),
+        ("x.jsonl", b'{"text": "a"}\n', "a text a line or be a table, got marked-up"),
+        ("y.txt", None, "there must be a text file at"),
+    ],
+)
+def test_files_without_texts_are_refused(name, content, told, tmp_path):
+    _, restore = trained(tmp_path)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        restore(tmp_path / name)
+
+
+def test_a_run_of_before_knows_no_words(tmp_path):
+    data, _ = trained(tmp_path)
+    state = {name: value for name, value in data.state().items() if name != "windows"}
+    (tmp_path / "x.txt").write_text("good\n")
+    with pytest.raises(InputError, match="must tell the words that it knows, got one of an older"):
+        LabelledTextConfig().restore(str(tmp_path / "x.txt"), state)
