@@ -29,12 +29,14 @@ from stpatch_jax.runs.values import finite, plain, to_values, without_arrays
 from stpatch_jax.tasks import Task, transfer_backbone
 from stpatch_jax.training import (
     Checkpoints,
+    Disagreement,
     FitResult,
     TrainConfig,
     check_batch_size,
     first_process_first,
     fit,
     make_mesh,
+    require_alike,
     restore_state,
 )
 
@@ -47,15 +49,18 @@ class Run:
     """A configuration together with its data, its task and the mesh, ready to be trained.
 
     A data set, or what `config.data.of` makes one of, stands in place of `config.data.load()`.
+    All processes of a run make one, of the same configuration, data and versions.
 
     Raises:
-        InputError: The data cannot be used, or model, data and devices do not fit each other;
-            nothing was written.
+        InputError: The data cannot be used, or model, data and devices do not fit each other, or
+            the processes differ; nothing was written.
     """
 
     def __init__(self, config: RunConfig, *, data: Data | InMemory | None = None):
         self.config = config
-        self.data = data_of(config, data)
+        versions = {f"version of {of.__name__}": of.__version__ for of in (stpatch_jax, jax)}
+        require_alike(versions | to_values(config))
+        self.data = _loaded(config, data)
         task: Task = config.task.create()
         require_members(task, Task, what="the task")
         self.task: Task = task.fitted(self.data)
@@ -305,6 +310,20 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     run = Run(trained.config, data=data)
     require_same_data(trained.directory, run.data)
     return run.report_anew(trained.directory, step=trained.step)
+
+
+def _loaded(config: RunConfig, given: Data | InMemory | None) -> Data:
+    """The data of a run, the same in all its processes."""
+    if jax.process_count() == 1:
+        return data_of(config, given)
+    try:
+        data = data_of(config, given)
+        seen = {f"{split} split of the data": data.digest(split) for split in SPLITS}
+    except InputError as error:
+        require_alike({"data": str(error)})
+        raise Disagreement(str(error)) from error
+    require_alike(seen)
+    return data
 
 
 def _first_example(data: Data) -> dict[str, np.ndarray]:

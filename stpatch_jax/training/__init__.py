@@ -2,7 +2,14 @@
 
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
-from stpatch_jax.training.distributed import first_process_first, processes, to_host
+from stpatch_jax.training.distributed import (
+    Disagreement,
+    first_process_first,
+    of_every_process,
+    processes,
+    require_alike,
+    to_host,
+)
 from stpatch_jax.training.export import export_weights, load_weights
 from stpatch_jax.training.loop import FitResult, fit, restore_state
 from stpatch_jax.training.mesh import (
@@ -19,8 +26,10 @@ from stpatch_jax.training.prefetch import prefetch_to_mesh
 from stpatch_jax.training.record import fingerprint
 from stpatch_jax.training.step import TrainState, create_state, make_train_step
 
-__all__ = ["Checkpoints", "FitResult", "MeshConfig", "OptimizerConfig", "TrainConfig", "TrainState"]
+__all__ = ["Checkpoints", "Disagreement", "FitResult", "MeshConfig", "OptimizerConfig"]
+__all__ += ["TrainConfig", "TrainState"]
 __all__ += ["batch_sharding", "check_batch_size", "create_state", "export_weights", "fingerprint"]
 __all__ += ["first_process_first", "fit", "learning_rate_schedule", "load_weights", "make_mesh"]
-__all__ += ["make_optimizer", "make_train_step", "prefetch_to_mesh", "processes", "replicate"]
-__all__ += ["restore_state", "shard_global_batch", "shard_local_batch", "state_sharding", "to_host"]
+__all__ += ["make_optimizer", "make_train_step", "of_every_process", "prefetch_to_mesh"]
+__all__ += ["processes", "replicate", "require_alike", "restore_state", "shard_global_batch"]
+__all__ += ["shard_local_batch", "state_sharding", "to_host"]

@@ -1,23 +1,28 @@
 """Several processes as one run: how they meet, how they part, and whole arrays on every host."""
 
 import contextlib
+import json
 import os
 import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, listed, require, shortened
 from stpatch_jax.training.record import first_line
 
 AUTO = "auto"
 """The coordinator that JAX finds by itself: SLURM, Open MPI, Cloud TPU, Kubernetes."""
+
+
+class Disagreement(InputError):
+    """What all processes of a run refuse, at the same place: so they part as at the end."""
 
 
 @contextlib.contextmanager
@@ -70,6 +75,9 @@ def processes(
     _meet(options, start_timeout, where, who)
     try:
         yield
+    except Disagreement:
+        jax.distributed.shutdown()
+        raise
     except BaseException as error:
         _leave(error)
     jax.distributed.shutdown()
@@ -165,6 +173,50 @@ def first_process_first(action: Callable[[], None]) -> None:
         multihost_utils.sync_global_devices("first_process_first")
     if jax.process_index():
         action()
+
+
+def of_every_process(own: bytes) -> list[bytes]:
+    """What every process gives, in the order of the processes, on all; all of them must call it."""
+    # As bytes, because JAX would round 64-bit numbers.
+    values = np.frombuffer(own, np.uint8)
+    sizes = np.ravel(multihost_utils.process_allgather(np.array([len(values)], np.int32)))
+    padded = np.pad(values, (0, int(sizes.max()) - len(values)))
+    every = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), -1)
+    return [row[:size].tobytes() for row, size in zip(every, sizes, strict=True)]
+
+
+def require_alike(seen: Mapping[str, Any]) -> None:
+    """Refuses, in all processes, what they do not see alike; all of them must call it.
+
+    Args:
+        seen: JSON values by name; entries of a mapping have dotted names.
+
+    Raises:
+        InputError: They differ; it names what, and tells the first of them in two processes.
+
+    >>> require_alike({"train": {"seed": 0}})
+    """
+    if jax.process_count() == 1:
+        return
+    first, *others = map(json.loads, of_every_process(json.dumps(dict(_leaves("", seen))).encode()))
+    for index, other in enumerate(others, 1):
+        names = sorted(first.keys() | other.keys())
+        differ = [name for name in names if first.get(name, "none") != other.get(name, "none")]
+        if differ:
+            values = [shortened(of.get(differ[0], "none")) for of in (first, other)]
+            raise Disagreement(
+                f"all processes must have the same {listed(differ)}, got {values[0]} in process 0 "
+                f"and {values[1]} in process {index}; start all with one command, one version and "
+                "the same data"
+            )
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, entry in value.items():
+        yield from _leaves(f"{name}.{key}" if name else str(key), entry)
 
 
 def to_host(array: jax.Array) -> np.ndarray:

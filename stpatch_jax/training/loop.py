@@ -18,6 +18,7 @@ from stpatch_jax.errors import InputError, require
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import TrainConfig
+from stpatch_jax.training.distributed import require_alike
 from stpatch_jax.training.log import MetricsLog, progress_bar
 from stpatch_jax.training.machine import Profile, machine_metrics
 from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh
@@ -160,10 +161,11 @@ def fit(
         The trained state and what became of the run.
 
     Raises:
-        InputError: If the batch does not split over the devices, the directory cannot be written,
-            the checkpoint is damaged, beyond `config.steps` or of another configuration, or if a
-            loss or gradient is not finite and `config.on_nonfinite` does not let it go on, or if
-            `config.keep_best` names a metric that `validate` does not give.
+        InputError: If the batch does not split over the devices, the processes of the run differ in
+            configuration, extras or checkpoint, the directory cannot be written, the checkpoint is
+            damaged, beyond `config.steps` or of another configuration, or if a loss or gradient is
+            not finite and `config.on_nonfinite` does not let it go on, or if `config.keep_best`
+            names a metric that `validate` does not give.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     check_batch_size(config.batch_size, mesh, accumulate=config.accumulate)
@@ -192,6 +194,8 @@ def fit(
     with watchdog, sigterm(mesh) as stop, jax.set_mesh(mesh), checkpoints:
         phase = _Phases(watchdog)
         start = checkpoints.latest_step or 0
+        settings = {"train": dataclasses.asdict(config), **(extras or {})}
+        require_alike({"step of the last checkpoint": start, **settings})
         require(
             start <= config.steps,
             f"train.steps must be at least {start}, where the checkpoint in {workdir} stands, got "

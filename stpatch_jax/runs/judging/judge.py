@@ -16,7 +16,6 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
@@ -25,7 +24,12 @@ from stpatch_jax.errors import require_members
 from stpatch_jax.runs.judging.question import Asked, Question, mean_answer
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.tasks import Task
-from stpatch_jax.training import batch_sharding, prefetch_to_mesh, replicate
+from stpatch_jax.training import (
+    batch_sharding,
+    of_every_process,
+    prefetch_to_mesh,
+    replicate,
+)
 
 Tree = Any
 """A tree of dicts whose leaves are NumPy arrays."""
@@ -250,12 +254,8 @@ def _of_processes(part: Tree) -> list[Tree]:
     """What every process collected, on every process."""
     if jax.process_count() == 1:
         return [part]
-    # As bytes, because JAX would round float64. They come from the processes of this very run.
-    own = np.frombuffer(pickle.dumps(part), np.uint8)
-    sizes = np.ravel(multihost_utils.process_allgather(np.array([len(own)], np.int32)))
-    padded = np.pad(own, (0, int(sizes.max()) - len(own)))
-    every = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), -1)
-    return [pickle.loads(row[:size].tobytes()) for row, size in zip(every, sizes, strict=True)]
+    # They come from the processes of this very run.
+    return [pickle.loads(other) for other in of_every_process(pickle.dumps(part))]
 
 
 def _on_host(batch: Batch, outputs: Tree) -> tuple[Batch, Tree]:
