@@ -22,6 +22,21 @@ _WORDS = {
 }
 # A date so far from all others is no pause, where there are so many.
 _APART, _MANY = pd.Timedelta("90D"), 20
+_NOBODY = ("", "nan", "NaN", "NULL", "null", "None", "<NA>", "N/A", "#N/A")
+# Money as headers spell it, beside the codes.
+_MONEY = {
+    **dict.fromkeys(("euro", "euros", "\u20ac"), "EUR"),
+    **dict.fromkeys(("dollar", "dollars", "$"), "USD"),
+    **dict.fromkeys(("pound", "pounds", "sterling", "\u00a3"), "GBP"),
+    **dict.fromkeys(("yen", "\u00a5"), "JPY"),
+    **dict.fromkeys(("cent", "cents", "pence", "pennies"), "cent"),
+}
+_CODES = (
+    "EUR USD GBP JPY CHF CNY INR KRW SEK NOK DKK PLN CZK HUF TRY BRL MXN ZAR CAD AUD NZD HKD SGD "
+    "RUB THB IDR AED SAR ILS"
+)
+_MONEY |= {code.lower(): code for code in _CODES.split()}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[$\u20ac\u00a3\u00a5]|\d+")
 _ARGUMENTS = {"customer": "series", "date": "time", "amount": "variables"}
 
 
@@ -41,9 +56,10 @@ def read_events(
     """Reads a table of events (customer, date, amount) as counts and sums for each period.
 
     A period holds its first moment and not its last one. Every row is one event, equal rows too;
-    empty rows are none, and neither are those of an amount below 0, which are refunds. The last
-    period may have begun only. Columns without a name given are found by words such as customer,
-    user_id; date, time, day; amount, dollar_value, price.
+    empty rows and those without a customer are none, and neither are those of an amount below 0,
+    which are refunds. The last period may have begun only. Columns without a name given are found
+    by words such as customer, user_id; date, time, day; amount, dollar_value, price. Notes tell
+    what was left out.
 
     Args:
         path: A text table, see `read_cells`.
@@ -62,7 +78,7 @@ def read_events(
         Field [time, customer, channel] of the channels count and amount, and refund (what was paid
         back, above 0) where there are any, float64, with the first moment of each period as `time`
         and the date of each customer's first event as `first_event` (customer). Customers are
-        sorted by name.
+        sorted by name. The money that the column of the amount names stands in `units` (channel).
 
     Raises:
         InputError: If the file is missing or unreadable, a column is missing, a row has an empty
@@ -82,53 +98,100 @@ def read_events(
 
     cells = read_cells(Path(path), words, kind="event table", header=header, encoding=encoding)
     at = _columns(cells.header, given, cells.name)
-    amounts = cells.numbers(at["amount"])
-    amounts = np.where(np.isin(amounts, missing_values), np.nan, amounts)
-    empty = np.isnan(amounts)
-    for column in (at["customer"], at["date"]):
-        empty &= ~cells.present(column)
-    filled = cells.frame.index[~empty]
-    if not len(filled):
-        raise InputError(
-            f"the event table {cells.name} must have events, got none; give another file"
-        )
-    if (missing := np.isnan(amounts[filled])).any() and not allow_missing_amounts:
+    rows, notes = _rows(cells, at, missing_values)
+    missing = rows.amount.isna()
+    if missing.any() and not allow_missing_amounts:
         raise InputError(
             f"every event of {cells.name} must have an amount, got none in line "
-            f"{cells.line(filled[missing.argmax()])}; fill it in or remove the line"
+            f"{cells.line(missing.idxmax())}; fill it in or remove the line"
         )
+    _check_dates(rows.date, cells)
+    field = _counted(rows, *_periods(rows.date, period, start))
+    unit = _money(cells, at["amount"], rows.index)
+    units = [unit * (name != "count") for name in field.channel.values]
+    field = field.assign_coords(units=("channel", units))
+    field = field.assign_attrs(source=str(path), period=period)
+    for note in notes:
+        field = add_note(field, note)
+    return field
+
+
+def currency(name: str) -> str:
+    """The money that the name of a column tells, empty for none.
+
+    >>> [currency(name) for name in ("amount_eur", "Price ($)", "Dollar Value", "amount")]
+    ['EUR', 'USD', 'USD', '']
+    """
+    found = {_MONEY.get(word.lower(), "") for word in _WORD.findall(name)} - {""}
+    return " ".join(sorted(found))
+
+
+def _money(cells: Cells, amount: int, rows: pd.Index) -> str:
+    """The money of the amounts: what their column is called, or what a column of currencies says.
+
+    Raises:
+        InputError: There are several, which cannot be added.
+    """
+    found = {currency(cells.header[amount])}
+    for at, name in enumerate(cells.header):
+        if at != amount and _names(name) & {"currency", "currencycode"}:
+            found |= set(cells.texts(at)[rows])
+    found -= {""}
+    if len(found) > 1:
+        raise InputError(
+            f"the amounts of {cells.name} must be of one currency, got {listed(sorted(found))}; "
+            "convert them, or keep the rows of one"
+        )
+    return "".join(found)
+
+
+def _rows(
+    cells: Cells, at: dict[str, int], missing_values: Sequence[float]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The columns customer, date and amount of the rows that are events or refunds, and notes."""
+    amounts = cells.numbers(at["amount"])
+    amounts = np.where(np.isin(amounts, missing_values), np.nan, amounts)
+    empty = np.isnan(amounts) & ~cells.present(at["customer"]) & ~cells.present(at["date"])
+    nobody = cells.texts(at["customer"]).isin(_NOBODY).to_numpy() & ~empty
+    filled = cells.frame.index[~empty & ~nobody]
+    if not len(filled):
+        raise InputError(
+            f"the event table {cells.name} must have events of customers, got none; give another "
+            "file, or name the column of the customer with series="
+        )
+    customers = cells.names(at["customer"], filled, noun="customer")
     dates = cells.dates(at["date"], filled)
-    _check_dates(dates, cells)
-    names = cells.names(at["customer"], filled, noun="customer")
-    starts, where = _periods(dates, period, start)
-    customers, customer_at = np.unique(names.to_numpy(str), return_inverse=True)
+    rows = pd.DataFrame({"customer": customers, "date": dates, "amount": amounts[filled]})
+    counts = {
+        "rows without a customer were left out.": int(nobody.sum()),
+        "rows are the same as another one; each of them counts.": int(rows.duplicated().sum()),
+        "amounts are below 0: these are refunds, and no events.": int((rows.amount < 0).sum()),
+    }
+    return rows, [f"{count:,} {told}" for told, count in counts.items() if count]
+
+
+def _counted(rows: pd.DataFrame, starts: np.ndarray, where: np.ndarray) -> xr.DataArray:
+    """Counts and sums of events [row] that lie in the periods `where` [row] of those `starts`."""
+    customers, customer_at = np.unique(rows.customer.to_numpy(str), return_inverse=True)
     shape = (len(starts), len(customers))
-    cell, paid = np.ravel_multi_index((where, customer_at), shape), amounts[filled]
+    cell, paid = np.ravel_multi_index((where, customer_at), shape), rows.amount.to_numpy()
     back = paid < 0
     sums = {"count": (~back, None), "amount": (~back, paid), "refund": (back, -paid)}
     channels = list(sums) if back.any() else ["count", "amount"]
     values = np.empty((*shape, len(channels)))
-    for number, (rows, by) in enumerate(sums[name] for name in channels):
-        weights = None if by is None else by[rows]
-        values[..., number] = np.bincount(cell[rows], weights, shape[0] * shape[1]).reshape(shape)
-    firsts: Any = pd.Series(dates.to_numpy()[~back]).groupby(customer_at[~back]).min()
-    first = firsts.reindex(range(shape[1]))
+    for number, (chosen, by) in enumerate(sums[name] for name in channels):
+        weights = None if by is None else by[chosen]
+        counts = np.bincount(cell[chosen], weights, shape[0] * shape[1])
+        values[..., number] = counts.reshape(shape)
+    firsts: Any = pd.Series(rows.date.to_numpy()[~back]).groupby(customer_at[~back]).min()
+    first = firsts.reindex(range(shape[1])).to_numpy("datetime64[ns]")
     coords = {
         "time": starts,
         "customer": customers,
         "channel": channels,
-        "first_event": ("customer", first.to_numpy("datetime64[ns]")),
+        "first_event": ("customer", first),
     }
-    field = xr.DataArray(values, dims=("time", "customer", "channel"), coords=coords)
-    field = field.assign_attrs(source=str(path), period=period)
-    rows = pd.DataFrame({"customer": customer_at, "date": dates.to_numpy(), "amount": paid})
-    same = int(rows.duplicated().sum())
-    for told, count in (
-        ("rows are the same as another one; each of them counts.", same),
-        ("amounts are below 0: these are refunds, and no events.", int(back.sum())),
-    ):
-        field = add_note(field, f"{count:,} {told}") if count else field
-    return field
+    return xr.DataArray(values, dims=("time", "customer", "channel"), coords=coords)
 
 
 def _check_dates(dates: pd.Series, cells: Cells) -> None:
@@ -148,10 +211,9 @@ def _check_dates(dates: pd.Series, cells: Cells) -> None:
 
 
 def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> dict[str, int]:
-    plain = [re.sub(r"[^a-z0-9]", "", column.lower()) for column in header]
     columns: dict[str, int] = {}
     for role, column in given.items():
-        match = [at for at, word in enumerate(plain) if word in _WORDS[role]]
+        match = [at for at, word in enumerate(header) if _names(word) & set(_WORDS[role])]
         if column is not None:
             match = [at for at, word in enumerate(header) if word == column]
         if not match:
@@ -161,6 +223,12 @@ def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> 
             )
         columns[role] = match[0]
     return columns
+
+
+def _names(column: str) -> set[str]:
+    """A name of the header without case and punctuation, as it is and without its money."""
+    words = [word for word in _WORD.findall(column) if word.lower() not in _MONEY]
+    return {re.sub(r"[^a-z0-9]", "", column.lower()), "".join(words).lower()}
 
 
 def _periods(dates: pd.Series, period: str, start: str | None) -> tuple[np.ndarray, np.ndarray]:

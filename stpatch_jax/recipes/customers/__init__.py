@@ -4,12 +4,13 @@ from stpatch_jax.nn import PatchCNNConfig
 from stpatch_jax.patches import WindowSpec
 from stpatch_jax.recipes.customers.data import Customers, CustomersConfig
 from stpatch_jax.recipes.customers.judging import CustomersJudge
+from stpatch_jax.recipes.customers.predicting import CustomersPredictor
 from stpatch_jax.recipes.registry import register
 from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import TrainConfig
 
-__all__ = ["Customers", "CustomersConfig", "CustomersJudge", "customers"]
+__all__ = ["Customers", "CustomersConfig", "CustomersJudge", "CustomersPredictor", "customers"]
 
 
 @register("customers")

@@ -1,6 +1,7 @@
 """Purchases of many customers, and how many each will make over the coming weeks."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +9,16 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data import (
+    EVERYTHING,
     Affine,
     Batch,
     DataConfig,
+    FieldIdentity,
     Pipeline,
     Problem,
     Source,
     TableConfig,
+    TimeAxis,
     Winsorizer,
     chosen_split,
     notes_of,
@@ -25,6 +29,8 @@ from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchas
 
 # Of the cut in the middle: several cuts show the same customer at several ages.
 _CUTS = (0.9, 1.0, 1.1)
+# So many days tell whether they are weeks or months; amounts of one money differ by less.
+_DATED, _ALIKE = 5, 20
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,56 @@ class CustomersConfig(TableConfig, DataConfig):
         Raises:
             InputError: The table cannot be used, or is too short for the horizon.
         """
+        return self.cut(self._events(self.file()))
+
+    def _events(self, path: str) -> xr.DataArray:
         told = {**self.told(), "period": "1D", "allow_missing_amounts": True}
-        events = read_as_told(read_events, self.file(), told, kind="events")
-        return self.cut(events)
+        return read_as_told(read_events, path, told, kind="events")
+
+    def restore(self, path: str, state: Mapping[str, Any]) -> "Customers":
+        """Reads the purchases of another table for a trained run.
+
+        All of its weeks are known; forecast are the `horizon` weeks behind its last day, for
+        everyone who bought.
+
+        Raises:
+            InputError: The table cannot be read, is of another currency than that of the run, or
+                tells weeks or months where that told days, or the other way round.
+        """
+        events = self._events(path)
+        days, horizon = events.sizes["time"], DAYS * self.horizon
+        require(
+            days >= DAYS,
+            f"{path} must have a week of purchases at least, got {days} days; give a longer table",
+        )
+        _, notes = FieldIdentity.of_state(state).match(_dated(events), name=path)
+        limit = state["amount_limit"]
+        history = PurchaseHistory.of(events, known=days, clip=self.clip, limit=limit)
+        notes = [
+            *notes_of(events),
+            *history.refunds.notes(),
+            *notes,
+            *_unlike(history.usual(days), state),
+        ]
+        coming = examples(history, days, days + horizon)
+        span: dict[str, Any] = {"examples": len(coming.customer)}
+        for name, ahead in (("first_target", 1), ("last_target", horizon)):
+            span[name] = str(events.time.values[-1] + np.timedelta64(ahead, "D"))[:10]
+        return Customers(
+            history=history,
+            known=days,
+            horizon_days=horizon,
+            customers=tuple(map(str, events.customer.values)),
+            splits={EVERYTHING: coming},
+            scaling=Pipeline.from_dict(state),
+            report={
+                "source": path,
+                **history.report,
+                "notes": notes,
+                "splits": {EVERYTHING: span},
+            },
+            fitted=state,
+        )
 
     def cut(self, events: xr.DataArray) -> "Customers":
         """Makes the problem of the counts and amounts [day, customer, channel] of each day.
@@ -130,7 +183,36 @@ class CustomersConfig(TableConfig, DataConfig):
             splits=splits,
             scaling=scaling_of(splits["train"].features),
             report=report,
+            fitted={
+                "identity": FieldIdentity.of(_dated(events[:known])).to_dict(),
+                "amount_limit": history.limit,
+                "amount_usual": history.usual(known),
+            },
         )
+
+
+def _dated(events: xr.DataArray) -> xr.DataArray:
+    """Amounts [time, channel] at every day that the table could name: one a month, week, or each.
+
+    Of a table with few days nobody can tell, so that there is one time alone.
+    """
+    amounts = events.isel(customer=0, drop=True).sel(channel=["amount"])
+    days = np.flatnonzero((events.sel(channel="count") > 0).any("customer"))
+    if len(days) < _DATED:
+        return amounts[:1]
+    step = TimeAxis.of(events.time.values[days]).step
+    if step and step.unit in ("month", "year"):
+        return amounts[days]
+    return amounts[days[0] :: int(np.gcd.reduce(np.diff(days)))]
+
+
+def _unlike(other: float, state: Mapping[str, Any]) -> Iterator[str]:
+    """Warns of amounts of another size, as those in another money would have."""
+    own = float(state["amount_usual"])
+    if own > 0 and other > 0 and not 1 / _ALIKE < other / own < _ALIKE:
+        note = f"The median amount is {other:.4g} here and {own:.4g} in the run"
+        warnings.warn(f"{note}: is it the same money?", stacklevel=3)
+        yield f"{note}."
 
 
 def _spans(known: int, days: int) -> list[tuple[int, int]]:
@@ -213,6 +295,7 @@ class Customers(Problem):
         splits: The examples of `train`, `validation` and `test`.
         scaling: How features are scaled, fitted to the training examples.
         report: What was read, clipped and left out, and the dates of the splits; JSON-able.
+        fitted: What else another table needs, a part of `state`.
     """
 
     history: PurchaseHistory
@@ -222,6 +305,7 @@ class Customers(Problem):
     splits: Mapping[str, Examples]
     scaling: Pipeline
     report: dict[str, Any]
+    fitted: Mapping[str, Any]
 
     def source(self, split: str) -> Source:
         """The examples of a split, in order of cuts and customers.
@@ -249,8 +333,8 @@ class Customers(Problem):
         return {"customer": [self.customers[at] for at in self.splits[split].customer]}
 
     def state(self) -> dict[str, Any]:
-        """Mean, deviation and range of each feature over the training examples."""
-        return self.scaling.to_dict()
+        """Mean, deviation and range of each training feature, and what a table must be like."""
+        return {**self.scaling.to_dict(), **self.fitted}
 
 
 @dataclass(frozen=True)

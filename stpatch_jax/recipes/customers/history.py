@@ -123,17 +123,21 @@ class PurchaseHistory:
     report: dict[str, Any]
 
     @classmethod
-    def of(cls, events: xr.DataArray, *, known: int, clip: float) -> "PurchaseHistory":
+    def of(
+        cls, events: xr.DataArray, *, known: int, clip: float, limit: float | None = None
+    ) -> "PurchaseHistory":
         """The purchases in counts and amounts [day, customer, channel], see `read_events`.
 
-        Amounts are clipped above the quantile `clip` of those of the first `known` days.
+        Amounts are clipped above the limit, by default the quantile `clip` of those of the first
+        `known` days.
         """
         count, amounts = (events.sel(channel=name).values for name in ("count", "amount"))
         day, customer = np.nonzero(count)
         paid = amounts[day, customer]
         paid = np.where(paid > 0, paid, np.nan)
         before = paid[(day < known) & np.isfinite(paid)]
-        limit = float(np.quantile(before, clip)) if before.size else 0.0
+        if limit is None:
+            limit = float(np.quantile(before, clip)) if before.size else 0.0
         refunds = Refunds.of(events, day, customer, paid)
         report = {
             "events": int(count.sum()),
@@ -145,6 +149,11 @@ class PurchaseHistory:
             **refunds.report,
         }
         return cls(day, customer, paid, refunds, limit, events.sizes["customer"], report)
+
+    def usual(self, stop: int) -> float:
+        """The median of the amounts that are known before a day, 0 where none is."""
+        known = self.paid[(self.day < stop) & np.isfinite(self.paid)]
+        return float(np.median(known)) if known.size else 0.0
 
     def summary(self, start: int, stop: int) -> PurchaseSummary:
         """The purchases from the day `start` to before the day `stop`, as known on that day."""

@@ -15,6 +15,7 @@ from stpatch_jax.data import (
     LabelledSplit,
     TimeAxis,
     UnlabelledFields,
+    gaps_report,
     spans_between_gaps,
     warn_of_gaps,
 )
@@ -111,6 +112,7 @@ class MovementConfig(DataConfig):
         )
         notes = [f"The labelled days are of {', '.join(told)}."]
         data = LabelledFields.of(splits, ("down", "up"), source=str(path), notes=notes)
+        data.report.update(gaps_report(TimeAxis.of(days)))
         rows = FieldIdentity.of_rows((), days)
         identity = replace(data.identity, step=rows.step, calendar=rows.calendar)
         return replace(data, identity=identity)
@@ -131,7 +133,7 @@ class MovementConfig(DataConfig):
             f"{path} must have at least the {self.lag} days that an example sees, got "
             f"{len(days)}; give more days",
         )
-        FieldIdentity.of_state(state).match_times(days, name=path)
+        notes = FieldIdentity.of_state(state).match_times(days, name=path)
         unknown = self._unknown(features)
         coming = np.ones((len(label), len(days) + 1))
         ahead = _between_gaps(days, (self.lag, len(days) + 1), self.lag)
@@ -142,7 +144,7 @@ class MovementConfig(DataConfig):
         named = "tickers" in array_headers(file)
         stock = load_array(file, "tickers") if named else np.arange(len(label))
         names = {"after": days[items.groups - 1], "stock": stock[stocks]}
-        return UnlabelledFields.of(fields, names, state, source=path)
+        return UnlabelledFields.of(fields, names, state, source=path, notes=notes)
 
     def _unknown(self, features: np.ndarray) -> np.ndarray:
         """Where a stock lacks a feature on a day [stock, day]."""

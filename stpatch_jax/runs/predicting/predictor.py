@@ -114,8 +114,8 @@ class Predictor:
         """Refuses `--every`, by an InputError, where the examples have no order of time."""
         require(
             self.request.every is None,
-            f"every= must be left out of a run that forecasts nothing, got {self.request.every}; "
-            "leave it out",
+            f"every= must be left out of a run on items without an order in time, got "
+            f"{self.request.every}; leave it out",
         )
 
 

@@ -82,7 +82,7 @@ def test_no_event_is_lost_or_counted_twice(tmp_path_factory, days, who):
         (HEADER + ROWS + "C,2020-01-01,\n", {}, "every event .* an amount, got none in line 6"),
         (HEADER + ROWS + "\n\nC,2020-01-01,x\n", {}, "got 'x' in line 8"),
         (HEADER + ROWS + "C,1/2/2020,1\n", {}, "got '1/2/2020' in line 6"),
-        (HEADER + ROWS + ",2020-01-01,1\n", {}, "name a customer in every row, got none in line 6"),
+        (HEADER + ",2020-01-01,1\nNaN,2020-01-01,1\n", {}, "must have events of customers, got no"),
         (HEADER + ROWS + "C,2020-01-01,1,1\n", {}, "line 6 has 4"),
         (
             HEADER.replace("amount", "sum") + ROWS,
@@ -122,6 +122,38 @@ def test_refunds_are_no_events_and_stand_apart(tmp_path):
         "1 rows are the same as another one; each of them counts.",
         "2 amounts are below 0: these are refunds, and no events.",
     )
+
+
+def test_rows_of_nobody_are_left_out_and_counted(tmp_path):
+    anonymous = "".join(f"{nobody},2020-03-01,7\n" for nobody in ("", "nan", "NULL", '""'))
+    field = read(tmp_path, HEADER + ROWS + anonymous + "\n,,\n")
+    assert field.attrs["notes"] == (
+        "4 rows without a customer were left out.",
+        "1 rows are the same as another one; each of them counts.",
+    )
+    np.testing.assert_array_equal(field, read(tmp_path, HEADER + ROWS, "without.csv"))
+
+
+MONEY = {
+    **{"amount": "", "amount_eur": "EUR", "Amount (EUR)": "EUR", "price [\u00a3]": "GBP"},
+    **{"Dollar value": "USD", "spendUSD": "USD", "sales_cents": "cent", "CHF amount": "CHF"},
+}
+
+
+@pytest.mark.parametrize("name", MONEY)
+def test_the_money_of_the_amount_is_known_by_its_name(name, tmp_path):
+    field = read(tmp_path, f"customer,date,{name}\n{ROWS}")
+    assert field.units.values.tolist() == ["", MONEY[name]]
+    assert float(field.sel(channel="amount").sum()) == 9
+
+
+def test_money_of_several_kinds_is_not_added(tmp_path):
+    rows = ROWS.replace("\n", ",EUR\n")
+    field = read(tmp_path, f"customer,date,amount,Currency\n{rows}")
+    assert field.units.values.tolist() == ["", "EUR"]
+    for name, more in (("amount", "C,2020-01-02,3,USD\n"), ("amount_gbp", "")):
+        with pytest.raises(InputError, match=r"of one currency, got EUR, (GBP|USD); convert"):
+            read(tmp_path, f"customer,date,{name},Currency\n{rows}{more}")
 
 
 def test_a_number_may_stand_for_a_missing_amount(tmp_path):

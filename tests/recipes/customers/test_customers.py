@@ -244,3 +244,85 @@ def test_a_short_table_is_refused(tmp_path):
         CustomersConfig(path, clip=0.0)
     with pytest.raises(InputError, match="split must be 'train', 'validation' or 'test'"):
         CustomersConfig(path, horizon=8).load().source("all")
+
+
+def test_another_table_is_what_the_run_would_have_seen(tmp_path):
+    """All of a table that ends where the test weeks begin are the weeks known before them."""
+    path, frame = table(tmp_path)
+    config = CustomersConfig(path, horizon=8)
+    frame = pd.concat([frame, frame[:1].assign(day=83)])
+    frame["date"] = (DAY_ONE + pd.to_timedelta(frame.day, unit="D")).dt.strftime("%Y-%m-%d")
+    save(frame, tmp_path)
+    data = config.load()
+    (tmp_path / "new").mkdir()
+    found = config.restore(save(frame[frame.day < 84], tmp_path / "new"), data.state())
+    for name in ("features", "scale", "before", "span"):
+        np.testing.assert_array_equal(
+            vars(found.splits["all"])[name], vars(data.splits["test"])[name]
+        )
+    theirs, ours = found.source("all")[3], data.source("test")[3]
+    np.testing.assert_array_equal(theirs["context"], ours["context"])
+    assert found.names("all") == data.names("test")
+    span = {"first_target": "2020-03-25", "last_target": "2020-05-19"}
+    assert found.report["splits"]["all"] == {
+        "examples": len(found.names("all")["customer"]),
+        **span,
+    }
+    assert found.report["notes"] == []
+    assert found.state().keys() == data.state().keys()
+
+
+def other(frame, folder, **renamed):
+    frame = frame[["customer", "date", "amount"]].rename(columns=renamed)
+    frame.to_csv(folder / "other.csv", index=False)
+    return str(folder / "other.csv")
+
+
+def test_another_table_is_compared_with_that_of_the_run(tmp_path):
+    path, frame = table(tmp_path)
+    for own, new, told in (
+        ("amount_eur", "amount_usd", r"must have amount in EUR, as the run, got USD, which is not"),
+        ("amount_eur", "amount cents", r"must have amount in EUR, as the run, got cent, which is"),
+    ):
+        config = CustomersConfig(other(frame, tmp_path, amount=own), horizon=8)
+        state = config.load().state()
+        with pytest.raises(InputError, match=told):
+            config.restore(other(frame, tmp_path, amount=new), state)
+        told = "amount tells no unit here; it is taken to be in EUR, as the run."
+        with pytest.warns(UserWarning, match=told):
+            found = config.restore(path, state)
+        assert found.report["notes"] == [told]
+    config = CustomersConfig(path, horizon=8)
+    state = config.load().state()
+    told = "The median amount is .* here and .* in the run"
+    with pytest.warns(UserWarning, match=told):
+        found = config.restore(other(frame.assign(amount=frame.amount * 100), tmp_path), state)
+    assert found.report["notes"][0].startswith("The median amount is ")
+    with pytest.raises(InputError, match="a column of the amount, got none and the columns cust"):
+        config.restore(other(frame, tmp_path, amount="total"), state)
+
+
+@pytest.mark.parametrize(("freq", "told"), [("W-SUN", "7 days"), ("ME", "1 month"), ("D", "")])
+def test_tables_of_weeks_and_months_are_not_of_days(freq, told, tmp_path):
+    path, frame = table(tmp_path, days=400)
+    config = CustomersConfig(path, horizon=8)
+    data = config.load()
+    dates = pd.PeriodIndex(pd.to_datetime(frame.date), freq=freq.removesuffix("E"))
+    summed = other(frame.assign(date=dates.end_time.strftime("%Y-%m-%d")), tmp_path)
+    if not told:
+        assert config.restore(summed, data.state()).report["notes"] == []
+        return
+    with pytest.raises(InputError, match=rf"rows 1 day apart, as the run, got rows {told} apart"):
+        config.restore(summed, data.state())
+    # A run of weeks reads weeks.
+    config = CustomersConfig(summed, horizon=8)
+    config.restore(summed, config.load().state())
+
+
+def test_a_table_of_few_days_is_read(tmp_path):
+    path, frame = table(tmp_path)
+    config = CustomersConfig(path, horizon=8)
+    few = other(frame[frame.day.isin([0, 6, 12])], tmp_path)
+    assert len(config.restore(few, config.load().state()).names("all")["customer"]) > 3
+    with pytest.raises(InputError, match="a week of purchases at least, got 1 days"):
+        config.restore(other(frame[frame.day == 0], tmp_path), config.load().state())

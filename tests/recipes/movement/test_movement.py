@@ -112,3 +112,23 @@ def test_no_example_reaches_over_days_that_are_left_out(tmp_path):
         other = config.restore(path, data.state())
     # After the last day a forecast has both its days.
     assert other.names("all")["after"][-1] == days[-1]
+
+
+def test_what_could_not_be_compared_and_gaps_stand_in_the_report(tmp_path):
+    path, _ = write_movement(tmp_path)
+    config = MovementConfig(path=path, lag=2, **DATES)
+    data = config.load()
+    assert data.report["gaps"] == []
+    with np.load(path) as stored:
+        arrays: dict[str, Any] = dict(stored)
+    np.savez(tmp_path / "new.npz", **{**arrays, "dates": np.arange(12)})
+    told = "The step is not compared, as the times are numbers here alone."
+    with pytest.warns(UserWarning, match=told):
+        found = config.restore(str(tmp_path / "new.npz"), data.state())
+    assert found.report["notes"] == [told]
+    days = np.where(DAYS[4] > DAYS, DAYS, DAYS + np.timedelta64(20, "D"))
+    np.savez(tmp_path / "new.npz", **{**arrays, "dates": days})
+    late = {**DATES, "validation_from": "2024-01-26", "test_from": "2024-01-29"}
+    with pytest.warns(UserWarning, match="has 1 gap in time"):
+        gaps = MovementConfig(path=str(tmp_path / "new.npz"), lag=2, **late).load().report["gaps"]
+    assert [gap["missing"] for gap in gaps] == [20]
