@@ -1,5 +1,6 @@
 """How rows are spaced: lengths, months, parts of months and years, working days."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -374,7 +375,9 @@ def ticks_of(dates: np.ndarray) -> np.ndarray:
     """
     if dates.dtype == object and len(dates):
         own = {"calendar": dates[0].calendar, "has_year_zero": dates[0].has_year_zero}
-        return np.asarray(_cftime().date2num(dates, _EPOCH, **own), np.int64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Years that CF does not know are dates all the same.
+            return np.asarray(_cftime().date2num(dates, _EPOCH, **own), np.int64)
     return dates.astype("M8[ns]" if dates.dtype == "M8[ns]" else "M8[us]").astype(np.int64)
 
 

@@ -68,7 +68,8 @@ _SUFFIXES = {
     "table": TABLE_SUFFIXES,
     "video": VIDEO_SUFFIXES,
 }
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
+_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar")
 
 
 def open_field(
@@ -165,6 +166,10 @@ def _guess(path: str | Path) -> str:
             return kind
     if "://" in name:
         return "zarr"
+    if name.endswith(_PACKED):
+        raise InputError(
+            f"{path} must be a file of data itself, got an archive ({Path(name).suffix}); unpack it"
+        )
     folder = Path(path)
     if any((folder / file).exists() for file in _ZARR_FILES):
         return "zarr"
@@ -172,6 +177,12 @@ def _guess(path: str | Path) -> str:
         return "netcdf"
     if not folder.exists():
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
+    if folder.is_dir():
+        inside = sorted(file.name for file in folder.glob("*"))
+        raise InputError(
+            f"the folder {path} must hold netCDF files or a zarr store, got {listed(inside)}; "
+            "give one of its files, or a file of all"
+        )
     known = ", ".join(group[0] for group in _SUFFIXES.values())
     raise InputError(
         f"the format of {path} must be told by its name, got one that ends with none of "

@@ -4,13 +4,14 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.readers.axes import field_dim
 from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
-from stpatch_jax.data.readers.dates import read_times
+from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.decoding import number_as
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.selecting import selected
@@ -71,6 +72,13 @@ def open_arrays(
     headers = array_headers(file)
     given = {"time": "time", **(coords or {})} if "time" in headers else dict(coords or {})
     names = _choose(headers, variables, tuple(given.values()), file.name)
+    if "time" not in given and (found := _dates(file, headers, names, dims)):
+        given["time"] = found
+    if objects := [name for name in given.values() if headers[name].dtype.hasobject]:
+        raise InputError(
+            f"the array {objects[0]} of {file.name} must hold dates, numbers or texts, got Python "
+            "objects; save it again, for example by astype('datetime64[s]') or astype(str)"
+        )
     arrays = {name: load_array(file, name) for name in [*names, *given.values()]}
     values = [arrays[name] for name in names]
     if any(value.shape != values[0].shape for value in values):
@@ -101,7 +109,15 @@ def open_arrays(
         field = field.assign_coords({dim: marks})
     if "time" not in given:
         field = field.assign_coords(time=np.arange(field.sizes["time"]))
+        notes = ("The rows are numbered, as no array tells their times.",)
+    elif given["time"] != "time" and not (coords or {}).get("time"):
+        notes = (f"The times are those of the array {given['time']}.", *notes)
+    if unread := [name for name in headers if name not in arrays]:
+        notes = (*notes, f"Arrays that were not read: {listed(unread)}.")
     field, chosen = selected(field, select or {}, name=file.name)
+    if own := {dim: field_dim(dim) for dim in field.dims[1:-1] if field_dim(dim) != dim}:
+        chosen = [*chosen, *(f"The axis {dim} is called {name}." for dim, name in own.items())]
+        field = field.rename(own)
     if missing_values:
         numbers = [number_as(number, field.dtype) for number in missing_values]
         field = field.where(~field.isin([number for number in numbers if number is not None]))
@@ -121,25 +137,29 @@ def array_headers(file: Path) -> dict[str, Header]:
     """
     with parsing(file, _KIND):
         if has_suffix(file, ".npy"):
-            mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-            # Named after nothing, so that another file holds the same channels.
-            return {"value": Header(mapped.shape, mapped.dtype)}
-        headers = {}
+            with file.open("rb") as stored:
+                # Named after nothing, so that another file holds the same channels.
+                return {"value": _header(stored, file.name, file.stat().st_size)}
         with zipfile.ZipFile(file) as archive:
+            headers = {}
             for entry in archive.infolist():
                 with archive.open(entry) as stored:
-                    # Only the first line of an array is unpacked here.
-                    version = np.lib.format.read_magic(stored)
-                    first = np.lib.format.read_array_header_1_0
-                    read = first if version == (1, 0) else np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(stored)
-                    # NumPy makes room for what an array claims before it reads any of it.
-                    claimed = math.prod(shape) * dtype.itemsize
-                    held = entry.file_size - stored.tell()
-                    if not dtype.hasobject and claimed != held:
-                        raise ValueError(f"{held} bytes of {entry.filename} that has {claimed}")
-                    headers[entry.filename.removesuffix(".npy")] = Header(shape, dtype)
+                    header = _header(stored, entry.filename, entry.file_size)
+                    headers[entry.filename.removesuffix(".npy")] = header
         return headers
+
+
+def _header(stored: IO[bytes], name: str, size: int) -> Header:
+    """Shape and type of an array of a file of `size` bytes, of which the first line is unpacked."""
+    version = np.lib.format.read_magic(stored)
+    first = np.lib.format.read_array_header_1_0
+    read = first if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stored)
+    # NumPy makes room for what an array claims before it reads any of it.
+    claimed, held = math.prod(shape) * dtype.itemsize, size - stored.tell()
+    if not dtype.hasobject and claimed != held:
+        raise ValueError(f"{held} bytes of {name} that has {claimed}")
+    return Header(shape, dtype)
 
 
 def load_array(file: Path, name: str) -> np.ndarray:
@@ -193,6 +213,11 @@ def _choose(
                 "variables="
             )
     wrong = [key for key in asked if arrays[key].dtype.kind not in "biuf"]
+    if objects := [key for key in wrong if arrays[key].dtype.hasobject]:
+        raise InputError(
+            f"the array {objects[0]} of {name} must hold numbers, got Python objects; save it "
+            "again, for example by astype('float32')"
+        )
     if wrong or not asked:
         raise InputError(
             f"the field must be an array of numbers, got {listed(wrong)} of {name}; choose with "
@@ -201,13 +226,37 @@ def _choose(
     return list(asked)
 
 
+def _dates(
+    file: Path, headers: Mapping[str, Header], names: Sequence[str], dims: Sequence[str] | None
+) -> str | None:
+    """The one array of dates that is as long as the axis of time, by default the first one."""
+    shape = headers[names[0]].shape
+    at = dims.index("time") if dims and "time" in dims else 0
+    found = [
+        name
+        for name, header in headers.items()
+        if header.shape == shape[at : at + 1]
+        and (header.dtype.kind == "M" or (header.dtype.kind in "US" and _is_dated(file, name)))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_dated(file: Path, name: str) -> bool:
+    return is_dated(xr.Variable("time", load_array(file, name)), name=name)
+
+
 def _guess(value: np.ndarray, time: np.ndarray | None, name: str) -> tuple[str, ...]:
     first = value.shape[:1]
     clear = time is not None and time.shape == first and value.shape.count(*first) == 1
+    if not value.ndim:
+        raise InputError(
+            f"the array in {name} must have an axis of time, got one number; give another file"
+        )
     if not clear or value.ndim not in _GUESSES:
+        example = ("time", *("v", "w", "z", "y", "x")[-min(value.ndim - 1, 5) :][: value.ndim - 1])
         raise InputError(
             f"the axes {value.shape} of the array in {name} must be known, got axes that leave "
-            'room for doubt; name them with dims=, for example dims=("time", "y", "x")'
+            f"room for doubt; name them with dims=, for example dims={example}".replace("'", '"')
         )
     return _GUESSES[value.ndim]
 

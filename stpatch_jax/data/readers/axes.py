@@ -66,7 +66,7 @@ def axis_of(dataset: xr.Dataset | xr.DataArray, dim: Hashable) -> str | None:
     name = str(dim).lower()
     by_name = next((axis for axis, names in _NAMES.items() if name in names), None)
     if dim not in dataset.coords:
-        return by_name
+        return by_name or ("T" if _holds_time(dataset, dim) else None)
     coord = dataset[dim]
     attrs = {key: str(value).lower() for key, value in coord.attrs.items()}
     if (axis := attrs.get("axis", "").upper()) in ("T", "Z", "Y", "X"):
@@ -82,6 +82,19 @@ def axis_of(dataset: xr.Dataset | xr.DataArray, dim: Hashable) -> str | None:
     if coord.dtype.kind == "m":
         return "lead"
     return "T" if is_dated(coord.variable, name=str(dim)) else by_name
+
+
+def _holds_time(dataset: xr.Dataset | xr.DataArray, dim: Hashable) -> bool:
+    """Whether the only time of a data set lies along a dim of another name, as `obs`."""
+    if any(str(other).lower() in _NAMES["T"] for other in dataset.dims):
+        return False
+    beside = dataset.variables if isinstance(dataset, xr.Dataset) else dataset.coords
+    return any(
+        values.dims == (dim,)
+        and (name in _NAMES["T"] or values.attrs.get("standard_name") == "time")
+        and is_dated(xr.Variable(values.dims, values.data, values.attrs), name=str(name))
+        for name, values in beside.items()
+    )
 
 
 def channel_dim(dataset: xr.Dataset, dims: Iterable[Hashable]) -> Hashable | None:

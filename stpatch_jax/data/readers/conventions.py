@@ -64,7 +64,7 @@ def sorted_by_time(field: xr.DataArray, *, name: str) -> xr.DataArray:
     if (repeated := times[order][1:] == times[order][:-1]).any():
         raise InputError(
             f"{name} must have every time once, got {time_text(times[order][1:][repeated][0])} "
-            "more than once; remove the repeated times"
+            "more than once; remove what is double, or give one of several stations or runs"
         )
     if (order[1:] > order[:-1]).all():
         return field

@@ -167,6 +167,7 @@ def _since(coord: xr.DataArray, unit: str, start: str, calendar: str, name: str)
     start = "1970-01-01" if start.lower() == "epoch" else start
     numbers = values.astype(np.float64) if values.dtype.kind == "f" else values
     encoding = {"units": units, "calendar": calendar}
+    ends = (values.min(), values.max()) if len(values) else (0, 0)
 
     def decoded(numbers: np.ndarray, unit: str) -> np.ndarray:
         told = {"units": f"{unit} since {start}", "calendar": calendar}
@@ -181,8 +182,8 @@ def _since(coord: xr.DataArray, unit: str, start: str, calendar: str, name: str)
             raise InputError(
                 f"the time unit of {name} must be one since a date of a calendar, such as 'days "
                 f"since 2000-01-01', got {shortened(units, most=60)!r} of the calendar "
-                f"{shortened(calendar, most=30)} for numbers from {numbers.min():g} to "
-                f"{numbers.max():g}; "
+                f"{shortened(calendar, most=30)} for numbers from {ends[0]:g} "
+                f"to {ends[1]:g}; "
                 f"correct the attributes units and calendar of {coord.name}, for example with "
                 "ncatted or xarray"
             ) from error

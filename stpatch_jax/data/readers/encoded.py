@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TextIO
 
-from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.readers.guard import kind_of, parsing
 from stpatch_jax.errors import InputError
 
 # That of UTF-16 begins that of UTF-32.
@@ -17,18 +17,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What bytes at the beginning tell of files that are no text.
-_PACKED = {
-    b"PK\x03\x04": "a ZIP archive or a workbook",
-    b"\xd0\xcf\x11\xe0": "a workbook",
-    b"PAR1": "a Parquet table",
-    b"ARROW1": "an Arrow table",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive",
-    b"%PDF": "a PDF",
-    b"\x89HDF": "an HDF5 or netCDF file",
-    b"\x89PNG": "a picture",
-}
 
 
 def open_text(
@@ -55,9 +43,9 @@ def open_text(
         if raw.startswith(b"\x1f\x8b"):
             with gzip.open(path) as unpacked:
                 raw = unpacked.read()
-    if packed := next((what for mark, what in _PACKED.items() if raw.startswith(mark)), None):
+    if told := kind_of(raw[:16], wanted="text"):
         raise InputError(
-            f"{path} must be text, got {packed}; unpack it, or save what it holds as UTF-8 text"
+            f"{path} must be text, got {told[0]}; {told[1]}, or save what it holds as UTF-8 text"
         )
     chosen = next((name for mark, name in _MARKS if raw.startswith(mark)), encoding or "utf-8")
     try:

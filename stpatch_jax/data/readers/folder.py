@@ -88,10 +88,12 @@ def _times(fields: Mapping[str, xr.DataArray]) -> tuple[np.ndarray, bool]:
     if len(again):
         rows = order[again[0] : again[0] + 2]
         names = np.repeat(list(parts), [len(part) for part in parts.values()])[rows]
+        one, other = (parts[name] for name in names)
+        twice = np.isin(one, other).all() or np.isin(other, one).all()
         raise InputError(
             f"every time of a folder must be in one of its files, got {time_text(times[rows[0]])} "
-            f"in {' and in '.join(names)}, and {len(again)} such times in all; leave one of them "
-            "out"
+            f"in {' and in '.join(names)}, and {len(again)} such times in all; "
+            f"{'leave one of them out' if twice else 'cut what both hold off one of them'}"
         )
     return times, False
 

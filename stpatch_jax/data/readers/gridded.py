@@ -123,13 +123,15 @@ def _open(
         warnings.filterwarnings("ignore", "Duplicate dimension", UserWarning)
         with parsing(file, f"{kind} file", advice=advice):
             opened = open_store(file) if kind == "zarr" else file
+            if kind == "zarr" and Path(file).is_dir():
+                _zarr_group(opened)
             stored = xr.open_dataset(
                 opened, engine=engine, chunks=None, cache=False, decode_cf=False, **extra
             )
-            group = _lone_group(file) if kind == "netcdf" and not stored.variables else None
+            group = None if stored.variables or kind == "grib" else _lone_group(file, kind, opened)
             if group is not None:
                 stored = xr.open_dataset(
-                    file, group=group, engine=engine, chunks=None, cache=False, decode_cf=False
+                    opened, group=group, engine=engine, chunks=None, cache=False, decode_cf=False
                 )
             # What repeats a dim, as a covariance does, is left out.
             doubled = [at for at, of in stored.variables.items() if len({*of.dims}) < of.ndim]
@@ -140,27 +142,33 @@ def _open(
             for name in stored.variables:
                 if name in stored.dims:  # Coordinates of one axis are small and needed at once.
                     stored[name].load()
-            zeros = _undeclared_zeros(opened, stored) if kind == "zarr" else []
-        for name in zeros:
-            del stored[name].attrs["_FillValue"]
+            plain, fills = _undeclared_fills(opened, group, stored) if kind == "zarr" else ({}, {})
+        for name in plain:
+            stored[name].attrs.pop("_FillValue", None)
+        for name, fill in fills.items():
+            stored[name].attrs["_FillValue"] = fill
         values, notes = decode_values(stored, default_fills=kind == "netcdf", missing=missing)
         with parsing(file, f"{kind} file"):
             data = xr.decode_cf(values, decode_times=False, decode_timedelta=False)
             data = data.assign_coords({n: data[n].load() for n in data.coords if n in data.dims})
     for name in data.data_vars if group else ():
         notes.setdefault(str(name), []).append(f"The group {group} of the file was read.")
-    for name in zeros:
+    for name, fill in plain.items():
         notes.setdefault(name, []).append(
-            f"A 0 of {name} is a value, as 0 is what the zarr library itself fills in; "
-            "missing_values 0 says otherwise."
+            f"A {fill} of {name} is a value, though the zarr library fills it in where nothing "
+            f"was written; missing_values {fill} says otherwise."
         )
     return data, notes
 
 
-def _lone_group(file: str) -> str | None:
-    """The one group of a netCDF file whose variables all lie in groups, as in satellite data."""
-    with require_library("netCDF4", purpose="groups", install="netCDF4").Dataset(file) as data:
-        groups = list(data.groups)
+def _lone_group(file: str, kind: str, store: Any) -> str | None:
+    """The one group of a file whose variables all lie in groups, as in satellite data."""
+    if kind == "zarr":
+        groups = sorted(name for name, _ in _zarr_group(store).groups())
+    else:
+        library = require_library("netCDF4", purpose="groups", install="netCDF4")
+        with library.Dataset(file) as data:
+            groups = list(data.groups)
     if len(groups) > 1:
         raise InputError(
             f"{file} must hold its variables outside of groups or in one, got the groups "
@@ -169,13 +177,39 @@ def _lone_group(file: str) -> str | None:
     return groups[0] if groups else None
 
 
-def _undeclared_zeros(store: Any, stored: xr.Dataset) -> list[str]:
-    """The variables of a zarr store whose fill value 0 stands for no missing value."""
-    if not (suspects := zero_fills(stored)):
-        return []
-    group = require_library("zarr", purpose="reading zarr", install="stpatch_jax[zarr]").open_group(
+def _zarr_group(store: Any) -> Any:
+    """A zarr store by the library itself.
+
+    Raises:
+        InputError: It is a single array, which tells no names.
+    """
+    node = require_library("zarr", purpose="reading zarr", install="stpatch_jax[zarr]").open(
         store, mode="r"
     )
-    if group.metadata.zarr_format != 2:  # An attribute declares missing values there.
-        return []
-    return [name for name in suspects if "_FillValue" not in group[name].attrs]
+    if not hasattr(node, "groups"):
+        raise InputError(
+            f"{node.store} must be a zarr group, whose arrays have names, got one array "
+            f"{node.shape}; put it into a group, as to_zarr of xarray does, or save it as .npy"
+        )
+    return node
+
+
+def _undeclared_fills(
+    store: Any, inside: str | None, stored: xr.Dataset
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill values by variable that stand for no missing value, and those that do; none declares it.
+
+    In format 3 xarray goes by the attribute alone, but what was never written reads as the fill
+    value. Somebody chose it where it is not 0: in floats as missing, in whole numbers who knows.
+    """
+    group = _zarr_group(store) if inside is None else _zarr_group(store)[inside]
+    if group.metadata.zarr_format == 2:
+        zeros = [at for at in zero_fills(stored) if "_FillValue" not in group[at].attrs]
+        return dict.fromkeys(zeros, 0), {}
+    plain: dict[str, Any] = {}
+    missing: dict[str, Any] = {}
+    for name, values in stored.data_vars.items():
+        declared = {"_FillValue", "missing_value"} & {*values.attrs}
+        if values.dtype.kind in "iuf" and not declared and (fill := group[name].fill_value):
+            (missing if values.dtype.kind == "f" else plain)[str(name)] = fill
+    return plain, missing

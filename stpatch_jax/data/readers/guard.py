@@ -1,13 +1,45 @@
 """The guard around foreign parsers: whatever goes wrong in them becomes one sentence."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stpatch_jax.data.libraries import one_line
 from stpatch_jax.errors import InputError
+from stpatch_jax.files import has_suffix
 
 DAMAGED = "restore the file if it is damaged, else give one of this kind"
+# What bytes at the beginning tell, whatever the name says, and what can be done about it.
+_ARCHIVE = "unpack it"
+_KINDS = (
+    (b"PK\x03\x04", "a ZIP archive, such as a workbook or .npz", _ARCHIVE),
+    (b"\x1f\x8b", "a gzip archive", _ARCHIVE),
+    (b"BZh", "a bzip2 archive", _ARCHIVE),
+    (b"\xfd7zXZ", "an xz archive", _ARCHIVE),
+    (b"(\xb5/\xfd", "a zstd archive", _ARCHIVE),
+    (b"\xd0\xcf\x11\xe0", "a workbook", "save it as CSV"),
+    (b"PAR1", "a Parquet table", "let its name end with .parquet"),
+    (b"ARROW1", "an Arrow table", "let its name end with .arrow"),
+    (b"%PDF", "a PDF", "give the file that it was made of"),
+    (b"\x89HDF", "an HDF5 or netCDF file", "let its name end with .nc"),
+    (b"CDF", "a netCDF file", "let its name end with .nc"),
+    (b"GRIB", "a GRIB file", "let its name end with .grib"),
+    (b"\x93NUMPY", "a .npy file", "let its name end with .npy"),
+    (b"\x89PNG", "a picture", "give what it shows as numbers"),
+    (b"<!DOCTYPE", "a web page", "download the file itself, maybe after logging in"),
+    (b"<html", "a web page", "download the file itself, maybe after logging in"),
+)
+
+
+def kind_of(raw: bytes, *, wanted: str) -> tuple[str, str] | None:
+    """What the first bytes of a file say that it is, and what to do; None for nothing or `wanted`.
+
+    >>> kind_of(b"PAR1...", wanted="netcdf file")
+    ('a Parquet table', 'let its name end with .parquet')
+    """
+    own = wanted.split()[0].lower()
+    found = ((what, advice) for mark, what, advice in _KINDS if raw.startswith(mark))
+    return next(((what, advice) for what, advice in found if own not in what.lower()), None)
 
 
 @contextmanager
@@ -55,4 +87,8 @@ def parsing(path: str | Path, kind: str, *, advice: str = DAMAGED) -> Iterator[N
 def _unreadable(path: str | Path, kind: str, error: Exception, advice: str) -> str:
     if "://" in str(path):
         advice = f"look at the address and the network, else {advice}"
+    elif Path(path).is_file() and not has_suffix(Path(path), ".gz"):
+        with suppress(OSError), Path(path).open("rb") as file:
+            if told := kind_of(file.read(16), wanted=kind):
+                return f"{path} must be a readable {kind}, got {told[0]}; {told[1]}"
     return f"{path} must be a readable {kind}, got {one_line(error)}; {advice}"

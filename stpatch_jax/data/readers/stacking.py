@@ -70,6 +70,8 @@ def channel_variables(
             out = [each for each in kept if each not in fitting]
             notes += [f"Left out, as they {why}: {listed(out)}."] if out else []
             kept = fitting
+    if truths := [each for each in kept if data[each].dtype.kind == "b"]:
+        notes.append(f"True and false of {listed(truths)} were read as 1 and 0.")
     if time is None:
         check_time(data, dict.fromkeys(dim for at in kept for dim in data[at].dims), name=name)
     return kept, notes
@@ -95,7 +97,7 @@ def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> x
     if (given := axes.coordinate(data, name=name)) is not None:
         times, notes = read_times([given], name=name)
     channels, units = _channels(data, names, axes.channel)
-    coords = {**_space(data, axes), "time": times, "channel": channels}
+    coords = {**_space(data, axes, name), "time": times, "channel": channels}
     coords["units"] = ("channel", units)
     field = stacked.field(["time", *map(field_dim, axes.space), "channel"], coords)
     chunks = {along: 1, axes.channel: 1, **variables[0].encoding.get("preferred_chunks", {})}
@@ -173,11 +175,21 @@ def _channels(
     return channels, [units[name] for name in names for _ in labels]
 
 
-def _space(data: xr.Dataset, axes: Axes) -> dict[Hashable, Any]:
-    """Coordinates of space; those over time may change from file to file and stay behind."""
+def _space(data: xr.Dataset, axes: Axes, source: str) -> dict[Hashable, Any]:
+    """Coordinates of space; those over time may change from file to file and stay behind.
+
+    Raises:
+        InputError: A cell along an axis has no place.
+    """
     coords: dict[Hashable, Any] = {field_dim(dim): np.arange(data.sizes[dim]) for dim in axes.space}
     renamed = {dim: field_dim(dim) for dim in axes.space if field_dim(dim) != dim}
     for name, coord in data.coords.items():
+        if name in axes.space and coord.dtype.kind == "f" and (lost := coord.isnull().values).any():
+            raise InputError(
+                f"the coordinate {name} of {source} must have a number for every cell, got none "
+                f"for cell {int(lost.argmax()) + 1} of {len(lost)}; correct it, for example with "
+                "xarray"
+            )
         if set(coord.dims) <= set(axes.space) and renamed.get(name, name) not in _TAKEN:
             own = {old: new for old, new in renamed.items() if old in coord.dims}
             coords[renamed.get(name, name)] = coord.reset_coords(drop=True).rename(own).variable

@@ -161,5 +161,5 @@ def test_missing_files_folders_and_other_formats_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"there must be a table at .*folder\.csv"):
         read_cells(tmp_path / "folder.csv", first_column)
     (tmp_path / "a.csv").write_bytes(b"PK\x03\x04...")
-    with pytest.raises(InputError, match="must be text, got a ZIP archive or a workbook; unpack"):
+    with pytest.raises(InputError, match=r"must be text, got a ZIP archive.*; unpack"):
         read_cells(tmp_path / "a.csv", first_column)

@@ -30,9 +30,10 @@ def test_a_format_may_be_given(tmp_path):
 
 def test_a_format_that_its_name_does_not_tell_is_refused(tmp_path):
     (tmp_path / "notes.doc").write_text("words")
-    for path in (tmp_path / "notes.doc", tmp_path):
-        with pytest.raises(InputError, match=r"ends with none of .nc, .*; say with format= which"):
-            open_field(path)
+    with pytest.raises(InputError, match=r"ends with none of .nc, .*; say with format= which"):
+        open_field(tmp_path / "notes.doc")
+    with pytest.raises(InputError, match=r"folder .* must hold netCDF files .*, got notes\.doc"):
+        open_field(tmp_path)
 
 
 def test_options_are_those_of_the_reader(tmp_path):
