@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,15 +184,19 @@ def _zarr_group(store: Any) -> Any:
     Raises:
         InputError: It is a single array, which tells no names.
     """
-    node = require_library("zarr", purpose="reading zarr", install="stpatch_jax[zarr]").open(
-        store, mode="r"
+    zarr = require_library("zarr", purpose="reading zarr", install="stpatch_jax[zarr]")
+    try:
+        return zarr.open_group(store, mode="r")
+    except Exception:
+        shape: Any = None
+        with suppress(Exception):
+            shape = zarr.open_array(store, mode="r").shape
+        if shape is None:
+            raise
+    raise InputError(
+        f"{store} must be a zarr group, whose arrays have names, got one array {shape}; put it "
+        "into a group, as to_zarr of xarray does, or save it as .npy"
     )
-    if not hasattr(node, "groups"):
-        raise InputError(
-            f"{node.store} must be a zarr group, whose arrays have names, got one array "
-            f"{node.shape}; put it into a group, as to_zarr of xarray does, or save it as .npy"
-        )
-    return node
 
 
 def _undeclared_fills(
