@@ -10,6 +10,7 @@ from stpatch_jax.data.fields.climatology import (
     with_climatology,
     with_space_means,
 )
+from stpatch_jax.data.fields.contents import field_content
 from stpatch_jax.data.fields.forcings import calendar_features
 from stpatch_jax.data.fields.problem import FieldConfig, FieldData
 from stpatch_jax.data.fields.rolling import rolling_weight
@@ -70,6 +71,7 @@ from stpatch_jax.data.sampling.samplers import BlockShuffle
 from stpatch_jax.data.sampling.spacing import gaps_report, spaced, warn_of_gaps
 from stpatch_jax.data.sampling.splits import (
     chronological_splits,
+    rows_through,
     spans_between_gaps,
     split_by_rows,
     splits_report,
@@ -135,6 +137,7 @@ __all__ = [
     "chosen_split",
     "chronological_splits",
     "drawn_share",
+    "field_content",
     "forecast_dataset",
     "gaps_report",
     "hampel_filter",
@@ -156,6 +159,7 @@ __all__ = [
     "read_price_table",
     "resized",
     "rolling_weight",
+    "rows_through",
     "sequential_batches",
     "spaced",
     "spans_between_gaps",

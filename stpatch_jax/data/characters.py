@@ -152,6 +152,10 @@ class Characters(Problem):
         """The character counts of the training texts, by which a change of the data is seen."""
         return {"token_counts": list(self.token_counts)}
 
+    def content(self, split: str) -> Mapping[str, Any]:
+        """The texts."""
+        return {"texts": chosen_split(self.texts, split), "encoding": self.encoding}
+
     def input_axes(self, split: str, number: int) -> InputAxes:
         """The signs of the tokens that a model reads."""
         return InputAxes(

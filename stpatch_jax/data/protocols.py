@@ -1,14 +1,14 @@
 """What every data set offers to a run: examples by split, what was fitted, what was read."""
 
 import abc
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
 from stpatch_jax.data.catalog import CATALOG, locate
+from stpatch_jax.data.digests import digest_of, example_arrays
 from stpatch_jax.data.sampling.batches import Source
 from stpatch_jax.errors import InputError, check_choice, require
 
@@ -72,7 +72,12 @@ class Data(Protocol):
         ...
 
     def digest(self, split: str) -> str:
-        """A short name of the examples of a split, by which a run knows them again."""
+        """A short name of a split, by which a run knows its data again.
+
+        It tells values, coordinates, units and names of what was read, and neither paths nor times
+        of files: a copy has the same. Of more than 1 GiB a split it tells a sample, whose places
+        shape and chunks alone decide; between them a change of a few values may lie unseen.
+        """
         ...
 
     def input_axes(self, split: str, number: int) -> InputAxes:
@@ -91,10 +96,19 @@ class Problem:
         """Nothing was fitted."""
         return {}
 
+    def content(self, split: str) -> Mapping[str, Any]:
+        """What the digest of a split is of: a tree as `digest_of` takes it.
+
+        That is what was fitted, the names of the examples, and the examples themselves, of more
+        than 4096 of them, or 1 GiB, so many evenly spread ones. What was read, before it is scaled,
+        serves better where it is there: it is the same on every machine.
+        """
+        examples = example_arrays(cast(Data, self).source(split))
+        return {"state": self.state(), "names": self.names(split), "examples": examples}
+
     def digest(self, split: str) -> str:
-        """The name of what was fitted, which changes with the training rows."""
-        del split
-        return digest_of(self.state())
+        """The digest of the content."""
+        return digest_of(self.content(split))
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """Nothing is known of places, times and channels."""
@@ -121,31 +135,6 @@ class WindowProblem(Problem):
     def horizon(self) -> int:
         """Number of predicted time steps."""
         return self.config.horizon
-
-
-def digest_of(state: Any) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a tree of arrays and JSON values.
-
-    >>> digest_of({"mean": np.zeros(2)}) == digest_of({"mean": np.zeros(2)})
-    True
-    >>> digest_of({"mean": np.zeros(2)}) == digest_of({"mean": np.ones(2)})
-    False
-    """
-    checksum = hashlib.sha256()
-    for part in _parts("", state):
-        checksum.update(part)
-    return checksum.hexdigest()[:16]
-
-
-def _parts(name: str, value: Any) -> Iterator[bytes]:
-    if isinstance(value, Mapping):
-        for key in sorted(value):
-            yield from _parts(f"{name}/{key}", value[key])
-    elif isinstance(value, np.ndarray):
-        yield f"{name}:{value.dtype}{value.shape}".encode()
-        yield np.ascontiguousarray(value).tobytes()
-    else:
-        yield f"{name}={value!r}".encode()
 
 
 class ForecastData(Data, Protocol):

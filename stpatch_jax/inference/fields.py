@@ -12,10 +12,10 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from stpatch_jax.data import open_field
+from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.fields.cleaning import check_field
 from stpatch_jax.data.fields.problem import as_field
 from stpatch_jax.data.fields.writers import forecast_coords, variable_names
-from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError, check_range, require

@@ -24,7 +24,13 @@ from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
 from stpatch_jax.runs.judging.report import draw_plots, summary
 from stpatch_jax.runs.lock import held
-from stpatch_jax.runs.trained import load_run, require_same_data
+from stpatch_jax.runs.trained import (
+    DIGESTS,
+    SPLITS,
+    digests_of,
+    load_run,
+    require_same_data,
+)
 from stpatch_jax.runs.values import finite, plain, to_values, without_arrays
 from stpatch_jax.tasks import Task, transfer_backbone
 from stpatch_jax.training import (
@@ -40,7 +46,6 @@ from stpatch_jax.training import (
     restore_state,
 )
 
-SPLITS = ("train", "validation", "test")
 # From here on people want to know what a step costs before it begins.
 _DEAR_STEP, _CORE_FLOPS = 1e11, 5e10
 
@@ -116,13 +121,18 @@ class Run:
         """The arithmetic of one gradient of the loss on one example, see `count_flops`."""
         return gradient_flops(self.task.loss, self._abstract, self._example)
 
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """The digest of every split of the data, see `Data.digest`."""
+        return digests_of(self.data)
+
     def extras(self) -> dict[str, Any]:
         """What a checkpoint holds beside state and arrays: what predictions of other files need."""
         return {
             "config": to_values(self.config),
             "facts": plain(self.task.facts, where="task.facts"),
             "state": plain(without_arrays(self.data.state())[0], where="data.state()"),
-            "digests": {split: self.data.digest(split) for split in SPLITS},
+            DIGESTS: self.digests,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
         }
 
@@ -137,8 +147,14 @@ class Run:
             # A start that does not fit fails here, before anything is written.
             create = self.create_start
             nnx.eval_shape(lambda: create(nnx.Rngs(0)))
+        if directory.config_file.exists():
+            directory.require_same(to_values(self.config))
+            self.require_data_of(directory)
         first_process_first(lambda: directory.claim(to_values(self.config)))
-        require_same_data(directory, self.data)
+
+    def require_data_of(self, directory: RunDirectory) -> None:
+        """Refuses data other than those that the run in a directory was trained on."""
+        require_same_data(directory, self.data, self.digests)
 
     def fit(self, directory: RunDirectory, *, progress: bool = True) -> FitResult:
         """Trains to the end in a claimed directory, or goes on there, without the test split."""
@@ -207,7 +223,7 @@ class Run:
         if not report or report.get("step") != self.config.train.steps:
             return None
         directory.require_same(to_values(self.config))
-        require_same_data(directory, self.data)
+        self.require_data_of(directory)
         plots = [directory.plots / f"{name}.png" for name in report["plots"]]
         if not all(map(Path.exists, plots)) and os.access(directory.path, os.W_OK):
             return self.report_anew(directory)
@@ -304,11 +320,12 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     `workdir` is the run directory, `data` as in `train`, for a run of data in memory.
 
     Raises:
-        InputError: The directory is no run, or has no checkpoint yet.
+        InputError: The directory is no run, or has no checkpoint yet, or its data have changed:
+            a report is on the data of the run, others are for `predict`.
     """
     trained = load_run(workdir)
     run = Run(trained.config, data=data)
-    require_same_data(trained.directory, run.data)
+    run.require_data_of(trained.directory)
     return run.report_anew(trained.directory, step=trained.step)
 
 
@@ -318,7 +335,7 @@ def _loaded(config: RunConfig, given: Data | InMemory | None) -> Data:
         return data_of(config, given)
     try:
         data = data_of(config, given)
-        seen = {f"{split} split of the data": data.digest(split) for split in SPLITS}
+        seen = {f"{split} split of the data": name for split, name in digests_of(data).items()}
     except InputError as error:
         require_alike({"data": str(error)})
         raise Disagreement(str(error)) from error

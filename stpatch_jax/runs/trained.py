@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax.data import Data, DataConfig
+from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.identity import change_of
-from stpatch_jax.data.protocols import digest_of
 from stpatch_jax.errors import InputError, listed, require
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
@@ -24,6 +25,10 @@ from stpatch_jax.tasks import Task
 from stpatch_jax.training import Checkpoints, make_mesh, replicate, restore_state
 
 _BATCH = 64
+DIGESTS = "contents"
+"""The entry of a checkpoint that tells the digest of every split; before it there was another."""
+
+SPLITS = ("train", "validation", "test")
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -147,7 +152,7 @@ class TrainedRun:
             config = with_settings(self.config.data, told or {})
             return config.for_inputs(self.task.inputs).restore(path, self.state)
         data = data_of(self.config, values)
-        require_same_data(self.directory, data)
+        require_same_data(self.directory, data, digests_of(data))
         return data
 
 
@@ -164,7 +169,7 @@ def load_run(directory: str | Path) -> TrainedRun:
             f"the run in {directory} must have a checkpoint, got none yet; train it first"
         )
     step, extras, arrays = latest
-    missing = {"facts", "state", "digests", "shapes"} - extras.keys()
+    missing = {"facts", "state", "shapes"} - extras.keys()
     require(
         not missing,
         f"the run in {directory} must be of this version, got a checkpoint without "
@@ -195,21 +200,38 @@ def with_settings(config: DataConfig, told: Mapping[str, Any]) -> DataConfig:
     return dataclasses.replace(config, **read)
 
 
-def require_same_data(run: RunDirectory, data: Data) -> None:
+def digests_of(data: Data) -> dict[str, str]:
+    """The digest of every split of the data of a run."""
+    return {split: data.digest(split) for split in SPLITS}
+
+
+def require_same_data(run: RunDirectory, data: Data, digests: Mapping[str, str]) -> None:
     """Refuses data other than those that a run was trained on, if it was trained at all.
 
+    The digests are those of the data.
+
+    Warns:
+        UserWarning: The run was made before data were compared.
+
     Raises:
-        InputError: They have changed.
+        InputError: They have changed; what differs is named.
     """
-    _, extras, _ = _latest(run) or (0, {}, {})
-    for split, digest in extras.get("digests", {}).items():
-        if data.digest(split) != digest:
-            changed = change_of(extras.get("state", {}), data.state())
-            raise InputError(
-                f"the data of the run in {run.path} must be what it was trained on, got "
-                f"{changed or f'another {split} split'}; give the data as they were, or choose "
-                "another workdir="
-            )
+    _, extras, _ = _latest(run) or (0, {DIGESTS: {}}, {})
+    then = extras.get(DIGESTS)
+    if then is None:
+        warnings.warn(
+            f"the run in {run.path} was made by a version that kept no digest of its data: nothing "
+            "tells whether these are still the same",
+            stacklevel=3,
+        )
+        return
+    if changed := [split for split in then if then[split] != digests.get(split)]:
+        told = change_of(extras.get("state", {}), data.state())
+        raise InputError(
+            f"the data of the run in {run.path} must be what it was trained on, got "
+            f"{told or f'another {listed(changed)} split'}; give the data as they were, or "
+            "train anew with another workdir="
+        )
 
 
 def _latest(run: RunDirectory) -> tuple[int, dict[str, Any], dict[str, Any]] | None:

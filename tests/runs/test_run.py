@@ -174,6 +174,35 @@ def test_changed_data_under_a_run_is_refused(trained, tmp_path, capsys):
     assert table.exists()
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_changed_value_is_noticed_by_every_command(trained, tmp_path, capsys, split):
+    run, table = trained
+    lines = table.read_text().splitlines()
+    at = {"validation": 60, "test": len(lines) - 1}[split]
+    date, first, *rest = lines[at].split(",")
+    other = tmp_path / table.name
+    lines[at] = ",".join([date, f"1{first}", *rest])
+    other.write_text("\n".join(lines))
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(config.replace(str(table), str(other)))
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    for command in (
+        flags(other, copy),
+        flags(other, copy, steps=9),
+        ["evaluate", str(copy)],
+        ["explain", str(copy)],
+    ):
+        assert cli.main(command) == 2
+        error = capsys.readouterr().err
+        assert f"got another {split} split; give the data as they were" in error
+        assert len(error.splitlines()) == 1
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    # A copy of the file is the same data.
+    other.write_bytes(table.read_bytes())
+    assert cli.main(flags(other, copy)) == 0
+
+
 @pytest.mark.slow
 def test_killed_and_repeated_ends_with_the_figures_of_a_run_never_killed(tmp_path):
     """kill -9 on the real command, at random moments after the first checkpoint."""

@@ -137,6 +137,23 @@ def test_the_same_call_trains_nothing_twice(searched, table, tmp_path, monkeypat
         cli.main(command(table, folder, f"{RATE}=1e-2,1e-1"))
 
 
+def test_trials_that_are_there_must_be_of_the_same_data(
+    searched, table, tmp_path, monkeypatch, capsys
+) -> None:
+    folder = Path(shutil.copytree(searched[0], tmp_path / "searched"))
+    whole = table.read_text()
+    monkeypatch.setattr(Run, "__init__", no_fit)
+    before = (folder / "search.md").read_bytes()
+    try:
+        table.write_text(whole.rstrip("\n") + "1\n")
+        for space in (), (f"{RATE}=1e-2,1e-1",):
+            assert cli.main(command(table, folder, *space)) == 2
+            assert "got another test split; give" in capsys.readouterr().err
+    finally:
+        table.write_text(whole)
+    assert (folder / "search.md").read_bytes() == before
+
+
 def test_the_best_trial_is_evaluated_on_other_devices(searched, tmp_path, capsys) -> None:
     """The trials were trained with fsdp = 2; here the devices are too few for what it says."""
     folder, rows = searched

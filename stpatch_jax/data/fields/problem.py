@@ -18,6 +18,7 @@ from stpatch_jax.data.fields.climatology import (
     with_climatology,
     with_space_means,
 )
+from stpatch_jax.data.fields.contents import field_content
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.series import series_names, with_known_series
@@ -49,6 +50,7 @@ from stpatch_jax.data.sampling.spacing import (
 from stpatch_jax.data.sampling.splits import (
     check_shares,
     require_windows,
+    rows_through,
     spans_between_gaps,
     split_by_rows,
     splits_report,
@@ -497,6 +499,10 @@ class FieldData(WindowProblem):
         """The fitted cleaning, what tells another file of the kind, and what inputs need else."""
         state = {**self.cleaner.to_dict(), "identity": self._identity}
         return state | ({"means": self.means.to_dict()} if self.means else {})
+
+    def content(self, split: str) -> Mapping[str, Any]:
+        """The rows up to the end of a split from the end of the one before, as they stand."""
+        return field_content(self.field, rows_through(self.splits, split))
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """Coordinates of space, the times of the context, and the names of its channels."""

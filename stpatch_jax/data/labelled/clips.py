@@ -4,11 +4,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.digests import file_bytes
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
 from stpatch_jax.data.labelled.fields import class_splits, class_table
@@ -93,7 +95,8 @@ class LabelledClipsConfig(DataConfig):
             "splits": class_table({n: labels[at] for n, at in rows.items()}, folder.classes),
             "unreadable": unreadable,
         }
-        return LabelledClips(self, clips, labels, rows, folder.classes, report)
+        files = [Path(path, folder.names[at]) for at in kept]
+        return LabelledClips(self, clips, labels, rows, folder.classes, report, files)
 
     def restore(self, path: str, state: Mapping[str, Any]) -> "UnlabelledClips":
         """Opens a clip, or all clips in a folder, for a trained run.
@@ -165,6 +168,7 @@ class LabelledClips(Problem):
         rows: Numbers of the clips of each split.
         classes: Names of the classes.
         report: What was read; JSON-able.
+        files: The files of the clips.
     """
 
     def __init__(
@@ -175,9 +179,10 @@ class LabelledClips(Problem):
         rows: Mapping[str, np.ndarray],
         classes: tuple[str, ...],
         report: dict[str, Any],
+        files: Sequence[Path],
     ):
         self.config, self.clips, self.labels, self.rows = config, clips, labels, rows
-        self.classes, self.report = classes, report
+        self.classes, self.report, self.files = classes, report, files
         train = rows["train"]
         spread = train[:: -(-len(train) // _FITTED)]
         self.scaler = Affine.standard(_pixels(self, at) for at in spread)
@@ -201,6 +206,13 @@ class LabelledClips(Problem):
         identity = FieldIdentity.of_items(self.report["shape"], self.clips[0].dtype)
         own = {"classes": list(self.classes), "identity": identity.to_dict()}
         return {**own, **self.scaler.to_dict()}
+
+    def content(self, split: str) -> Mapping[str, Any]:
+        """The bytes of the files, see `file_bytes`, which are no others where they are decoded."""
+        rows = chosen_split(self.rows, split)
+        files = [self.files[at] for at in rows]
+        names = {"names": [file.name for file in files], "classes": self.classes}
+        return {"files": file_bytes(files), "labels": self.labels[rows], **names}
 
 
 @dataclass(frozen=True, eq=False)

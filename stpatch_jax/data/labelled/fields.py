@@ -177,6 +177,13 @@ class LabelledFields(Problem):
         own = {"classes": list(self.classes), "identity": self.identity.to_dict()}
         return {**own, **self.scaler.to_dict(), **self.fitted}
 
+    def content(self, split: str) -> Mapping[str, Any]:
+        """The unscaled fields, of texts their words, with labels, groups and all names."""
+        own = chosen_split(self.splits, split)
+        read = own.fields if self.words is None else self.words[split]
+        names = {"classes": self.classes, "channels": self.channels}
+        return {"fields": read, "labels": own.labels, "groups": own.groups, **names}
+
     def input_axes(self, split: str, number: int) -> InputAxes:
         """The names of the channels and the words of a text, where there are any."""
         words = None if self.words is None else self.words[split][number]

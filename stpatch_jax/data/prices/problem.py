@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
+import xarray as xr
 
+from stpatch_jax.data.fields.contents import field_content
 from stpatch_jax.data.file_config import TableConfig
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
@@ -27,6 +29,7 @@ from stpatch_jax.data.sampling.splits import (
     check_shares,
     chronological_splits,
     require_windows,
+    rows_through,
     spans_between_gaps,
     splits_report,
     window_starts,
@@ -141,6 +144,7 @@ class PanelData(WindowProblem):
         identity: Companies, channels, step and calendar, by which another table is of the kind.
         prices: Target values as in the table [time, company, 1], float64, NaN where missing.
         representation: Inputs and targets, and the way back.
+        field: The table as it was read [time, company, channel].
     """
 
     config: PanelConfig
@@ -154,6 +158,7 @@ class PanelData(WindowProblem):
     identity: FieldIdentity
     prices: np.ndarray
     representation: Representation
+    field: xr.DataArray
 
     @property
     def series(self) -> dict[str, tuple[slice, ...]]:
@@ -225,6 +230,10 @@ class PanelData(WindowProblem):
             "target_channels": list(self.target_channels),
             **self.representation.state(),
         }
+
+    def content(self, split: str) -> Mapping[str, Any]:
+        """The rows up to the end of a split from the end of the one before, as they were read."""
+        return field_content(self.field, rows_through(self.splits, split))
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """The companies, the times of the context, and the names of the channels."""
@@ -334,6 +343,7 @@ def _data(
         report=table.report,
         prices=values[..., target : target + 1],
         representation=representation,
+        field=of_panel,
     )
 
 

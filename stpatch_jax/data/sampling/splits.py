@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stpatch_jax.data.times import time_text
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, check_choice, require
 
 
 def chronological_splits(
@@ -119,6 +119,18 @@ def split_by_rows(
             )
         result[name], end = targets, stop
     return result
+
+
+def rows_through(splits: Mapping[str, range], name: str) -> slice:
+    """The rows of a split, and those before it that are behind the end of every other one.
+
+    >>> rows_through({"train": range(4, 12), "test": range(14, 20)}, "test")
+    slice(12, 20, None)
+    """
+    check_choice("split", name, tuple(splits))
+    stop = splits[name].stop
+    before = [rows.stop for rows in splits.values() if rows.stop < stop]
+    return slice(max(before, default=0), stop)
 
 
 def window_starts(targets: range, *, horizon: int) -> range:

@@ -332,6 +332,21 @@ class Customers(Problem):
         """The customers of a split."""
         return {"customer": [self.customers[at] for at in self.splits[split].customer]}
 
+    def content(self, split: str) -> Mapping[str, Any]:
+        """The purchases and refunds of the customers of a split, of the test split to the end."""
+        history, back = self.history, self.history.refunds
+        stop = self.known + (self.horizon_days if split == "test" else 0)
+        members = np.unique(chosen_split(self.splits, split).customer)
+        bought = np.isin(history.customer, members) & (history.day < stop)
+        returned = bought[back.purchase] & (back.day < stop)
+        # Numbers among these, which the purchases of others do not change.
+        customer = np.searchsorted(members, history.customer[bought])
+        purchase = (np.cumsum(bought) - 1)[back.purchase[returned]]
+        purchases = [customer, history.day[bought], history.paid[bought]]
+        refunds = [purchase, back.day[returned], back.money[returned]]
+        names = [self.customers[at] for at in members]
+        return {"purchases": purchases, "refunds": refunds, "customers": names}
+
     def state(self) -> dict[str, Any]:
         """Mean, deviation and range of each training feature, and what a table must be like."""
         return {**self.scaling.to_dict(), **self.fitted}

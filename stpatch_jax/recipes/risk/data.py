@@ -20,8 +20,10 @@ from stpatch_jax.data import (
     TimeAxis,
     chosen_split,
     chronological_splits,
+    field_content,
     gaps_report,
     read_price_table,
+    rows_through,
     spaced,
     splits_report,
 )
@@ -199,6 +201,10 @@ class RiskData(RiskFeatures, Problem):
         """Mean and deviation of each feature over the training rows, and what the table is."""
         identity = FieldIdentity.of_rows(self.features, self.times).to_dict()
         return {"companies": list(self.companies), "identity": identity, **self.scaling}
+
+    def content(self, split: str) -> Mapping[str, Any]:
+        """The rows up to the end of a split from the end of the one before, as they were read."""
+        return field_content(self.field, rows_through(self.splits, split))
 
     def _at_origins(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         return values[np.asarray(index) - self.config.horizon][:, None, :, None]

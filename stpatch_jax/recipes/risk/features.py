@@ -7,6 +7,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from stpatch_jax.data import PriceTable, mask_impossible
 from stpatch_jax.recipes.risk.volatility import (
@@ -38,6 +39,7 @@ class RiskFeatures:
         returns: Log returns by the row in which they end [time, company], NaN where missing.
         rules: The naive quantiles by name [time, company], NaN where missing.
         report: What was read; JSON-able.
+        field: The table as it was read [time, company, channel].
     """
 
     times: np.ndarray
@@ -48,6 +50,7 @@ class RiskFeatures:
     returns: np.ndarray
     rules: Mapping[str, np.ndarray]
     report: dict[str, Any]
+    field: xr.DataArray
 
     @classmethod
     def of(cls, table: PriceTable, *, horizon: int, level: float) -> "RiskFeatures":
@@ -72,6 +75,7 @@ class RiskFeatures:
             returns=returns,
             rules={"historical_simulation": history, "ewma_normal": normal},
             report={**table.report, **report},
+            field=table.field,
         )
 
     @cached_property

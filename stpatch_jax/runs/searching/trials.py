@@ -11,11 +11,12 @@ from typing import Any
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.runs.config import InMemory, RunConfig, resolved
+from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.run import Run
 from stpatch_jax.runs.searching.space import Space, candidates, with_values
+from stpatch_jax.runs.trained import digests_of, require_same_data
 from stpatch_jax.runs.values import to_values
 
 RESULT = "validation.json"
@@ -57,13 +58,13 @@ def search(
 ) -> list[Trial] | None:
     """Trains a run for every trial and tells which has the least error on the validation split.
 
-    The test split is never read: `stpatch evaluate` on the best trial's directory reports on it,
-    once. What counts is the first figure of the task's summary, such as the MAE of a forecast,
-    after the last step. Every trial is a run directory of its own, named by its values, so the same
-    call resumes and trains nothing twice, more `trials` keep the first ones, and another space
-    those that it shares. After each trial `search.json` and `search.md` in `workdir` hold the table
-    so far. A run that fails (its loss is not finite, say) stands in the table with the reason, and
-    the next call tries it again.
+    The test split is never judged: `stpatch evaluate` on the best trial's directory reports on it,
+    once. Trials that are there already must be of the same data. What counts is the first figure of
+    the task's summary, such as the MAE of a forecast, after the last step. Every trial is a run
+    directory of its own, named by its values, so the same call resumes and trains nothing twice,
+    more `trials` keep the first ones, and another space those that it shares. After each trial
+    `search.json` and `search.md` in `workdir` hold the table so far. A run that fails (its loss is
+    not finite, say) stands in the table with the reason, and the next call tries it again.
 
     Args:
         config: What holds for every trial; of it only `train.steps` may grow between calls.
@@ -101,6 +102,7 @@ def _search(
 ) -> list[Trial] | None:
     rows = {_name(values): values for values in candidates(space, trials, seed)}
     configs = {name: with_values(config, values) for name, values in rows.items()}
+    loaded = _loaded(configs, workdir, data)
     done = [
         Trial(name, rows[name], validation)
         for name, config in configs.items()
@@ -108,7 +110,7 @@ def _search(
     ]
     finished = {trial.name for trial in done}
     waiting = {name: config for name, config in configs.items() if name not in finished}
-    runs = _checked_runs(waiting, workdir, data)
+    runs = _checked_runs(waiting, workdir, loaded)
     _write(workdir, done)
     for name, run in runs.items():
         if progress:
@@ -136,22 +138,45 @@ def _finished(path: Path, config: RunConfig) -> dict[str, float] | None:
     return saved["validation"] if saved["config"] == to_values(config) else None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """The data of a trial, and their digests."""
+
+    config: DataConfig
+    data: Data
+    digests: dict[str, str]
+
+
+def _loaded(
+    configs: Mapping[str, RunConfig], workdir: Path, given: Data | InMemory | None
+) -> dict[str, _Loaded]:
+    """The data of all trials by name; those that are there already must be of the same."""
+    read: list[_Loaded] = []  # Settings by name are no keys of a dict.
+    loaded = {}
+    for name, config in configs.items():
+        one = next((one for one in read if one.config == config.data), None)
+        if one is None:
+            data = data_of(config, given)
+            require(
+                data is not given or not read,
+                "data.context must be left out of a search on a data set that is built already, "
+                f"got {config.data}; give the values that config.data.of takes",
+            )
+            one = _Loaded(config.data, data, digests_of(data))
+            read.append(one)
+        require_same_data(RunDirectory(workdir / name), one.data, one.digests)
+        loaded[name] = one
+    return loaded
+
+
 def _checked_runs(
-    configs: Mapping[str, RunConfig], workdir: Path, data: Data | InMemory | None
+    configs: Mapping[str, RunConfig], workdir: Path, loaded: Mapping[str, _Loaded]
 ) -> dict[str, Run]:
     """Every run, ready: what cannot be used shows before the first is trained."""
-    shared: list[tuple[DataConfig, Data]] = []  # Settings by name are no keys of a dict.
     runs = {}
     for name, config in configs.items():
-        built = next((built for known, built in shared if known == config.data), None)
-        run = runs[name] = Run(config, data=data if built is None else built)
-        if built is None:
-            shared.append((config.data, run.data))
-        require(
-            run.data is not data or len(shared) == 1,
-            "data.context must be left out of a search on a data set that is built already, got "
-            f"{config.data}; give the values that config.data.of takes",
-        )
+        run = runs[name] = Run(config, data=loaded[name].data)
+        run.digests = loaded[name].digests
     for name, run in runs.items():
         with held(workdir / name):
             run.claim(RunDirectory(workdir / name))
