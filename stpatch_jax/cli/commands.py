@@ -99,7 +99,9 @@ class _Train:
         workdir: The run directory, by default runs/RECIPE. The same command on the same directory
             resumes; on a finished run it prints the report.
         coordinator: Where several processes are one run: HOST:PORT of process 0, or auto where JAX
-            finds it (SLURM, Open MPI, Cloud TPU).
+            finds it (SLURM, Open MPI, Cloud TPU). The port has no authentication, and whoever
+            reaches it can end the run or pass for a process of it: choose a HOST of a network of
+            your own, which is then the only address that listens (with auto, all do).
         process_count: How many they are; not with auto.
         process_index: Which of them this is, from 0; not with auto.
     """

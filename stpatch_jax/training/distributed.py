@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from stpatch_jax.errors import InputError, listed, require, shortened
+from stpatch_jax.training.meeting import meet
 from stpatch_jax.training.record import first_line
 
 AUTO = "auto"
@@ -45,16 +46,19 @@ def processes(
     processes are started again, as many as one likes.
 
     Args:
-        coordinator: `HOST:PORT` of process 0, the same in every process; `auto` where JAX can find
-            it (SLURM, Open MPI, Cloud TPU, Kubernetes with the `kubernetes` package); None is one
-            process alone, for which the block changes nothing.
+        coordinator: `HOST:PORT` of process 0, the same in every process, which listens at that
+            address alone (or at that of `JAX_COORDINATOR_BIND_ADDRESS`), without authentication;
+            `auto` where JAX can find it (SLURM, Open MPI, Cloud TPU, Kubernetes with the
+            `kubernetes` package), and process 0 listens at all its addresses; None is one process
+            alone, for which the block changes nothing.
         process_count: How many processes there are; given with `HOST:PORT` only.
         process_index: Which of them this is, from 0; given with `HOST:PORT` only.
         start_timeout: Seconds within which all must have met.
         heartbeat_timeout: Seconds without a sign of life after which a process counts as dead.
 
     Raises:
-        InputError: If the numbers do not fit each other or the processes do not meet in time.
+        InputError: If the numbers do not fit each other, two processes have the same, the port is
+            taken or the processes do not meet in time.
 
     Examples:
         >>> with processes(None):
@@ -68,9 +72,14 @@ def processes(
     options: dict[str, Any] = {"heartbeat_timeout_seconds": heartbeat_timeout}
     where, who = "where JAX looks for them by itself", "this process"
     if coordinator != AUTO:
+        assert process_count is not None
+        assert process_index is not None
         where, who = f"at {coordinator}", f"process {process_index} of {process_count}"
+        numbers = {"count": process_count, "index": process_index}
+        bound = meet(coordinator, timeout=start_timeout, **numbers)
         # With all of this JAX need not look around: in a pod it would ask for a package.
         options |= {"coordinator_address": coordinator, "cluster_detection_method": "deactivate"}
+        options |= {"coordinator_bind_address": bound}
         options |= {"num_processes": process_count, "process_id": process_index}
     _meet(options, start_timeout, where, who)
     try:

@@ -141,3 +141,16 @@ if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     main()
+
+
+def listening(port: int) -> set[str]:
+    """Addresses on which a port listens, of `/proc/net/tcp` and `tcp6`."""
+    found: set[str] = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, _, at = local.partition(":")
+            if state == "0A" and int(at, 16) == port:
+                # Words of four bytes in the order of the machine; IPv4 is the last of IPv6.
+                found.add(".".join(str(byte) for byte in reversed(bytes.fromhex(address[-8:]))))
+    return found

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from process_run import CONFIG, HEARTBEAT_S, MEAN
 from small_panel import flags, write_table
-from small_run import UNREADABLE
+from small_run import UNREADABLE, listening
 
 from stpatch_jax.training import Checkpoints
 from stpatch_jax.training.loop import most_steps_lost
@@ -101,6 +101,25 @@ def wait_for_step(workdir: Path, step: int, *processes: Process) -> None:
             assert process.popen.poll() is None, process.err.read_text()
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_the_port_of_a_run_listens_on_its_address_and_refuses_strangers(
+    tmp_path: Path, start: Any
+) -> None:
+    port = free_port()
+    both = [start(f"process{i}", SCRIPT, tmp_path / "run", 10**6, 2, port, 2, i) for i in range(2)]
+    wait_for_step(tmp_path / "run", 2, *both)
+    assert listening(port) == {"127.0.0.1"}
+    strays = [start(f"stray{i}", SCRIPT, tmp_path / "other", 2, 2, port, 2, i) for i in range(2)]
+    said = "free port at an address of process 0", "a run that has begun listens"
+    for stray, sentence in zip(strays, said, strict=True):
+        assert stray.popen.wait(timeout=120) != 0
+        assert sentence in stray.err.read_text()
+    step = len(metrics(tmp_path / "run")["step"])
+    wait_for_step(tmp_path / "run", step + 2, *both)
+    both[0].popen.terminate()
+    results = [process.result() for process in both]
+    assert results[0] == results[1]
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path, start: Any) -> None:
