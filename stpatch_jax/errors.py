@@ -6,8 +6,11 @@ what came, and what to do about it. A test reads the messages off the source and
 
 import math
 import typing
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from stpatch_jax.escapes import printable
 
 
 class InputError(ValueError):
@@ -23,7 +26,12 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+        super().__init__(printable(message))
+
+
+def warn(message: str, *, category: type[Warning] = UserWarning, stacklevel: int = 1) -> None:
+    """Warns as `warnings.warn` does, in one line without control characters."""
+    warnings.warn(printable(message), category, stacklevel=stacklevel + 1)
 
 
 def listed(names: Iterable[Any], *, most: int = 8) -> str:

@@ -5,11 +5,10 @@ import errno
 import glob
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from stpatch_jax.errors import InputError, listed, require
+from stpatch_jax.errors import InputError, listed, require, warn
 
 
 def has_suffix(path: str | Path, *suffixes: str) -> bool:
@@ -64,7 +63,7 @@ def clear_unfinished(folder: Path, *, name: str = "") -> None:
         _remove(path)
     if left:
         names = listed(sorted(path.name for path in left))
-        warnings.warn(f"removed from {folder} what a killed command left: {names}", stacklevel=3)
+        warn(f"removed from {folder} what a killed command left: {names}", stacklevel=3)
 
 
 def _remove(path: Path) -> None:
@@ -113,7 +112,7 @@ def replaced(path: str | Path) -> Iterator[Path]:
     part = unfinished(path)
     if os.path.lexists(part):
         _remove(part)
-        warnings.warn(f"removed what a killed command left: {part}", stacklevel=3)
+        warn(f"removed what a killed command left: {part}", stacklevel=3)
     try:
         yield part
         for each in (part, *part.rglob("*")) if part.is_dir() else (part,):

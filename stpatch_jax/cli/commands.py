@@ -30,6 +30,7 @@ from stpatch_jax.cli.patches import PatchesConfig, inspect_patches
 from stpatch_jax.cli.words import in_flags
 from stpatch_jax.data import FileConfig
 from stpatch_jax.errors import InputError, check_choice, require
+from stpatch_jax.escapes import printable
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.runs.config import RunConfig
@@ -48,10 +49,13 @@ _HELP = ("-h", "--help")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 2 for a mistake of the user, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # A terminal that lacks a sign gets its number; others are no streams of bytes.
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     own = _own_flags(arguments[0]) if arguments else ()
 
     def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {in_flags(str(message), own=own)}", file=sys.stderr)
+        print(f"warning: {in_flags(printable(message), own=own)}", file=sys.stderr)
 
     try:
         with warnings.catch_warnings():
@@ -77,7 +81,7 @@ def _run(arguments: list[str]) -> int:
     check_choice("the command", command, tuple(_COMMANDS))
     text = _COMMANDS[command](rest)
     if text is not None:
-        print(text)
+        print(printable(text, keep="\n"))
     return 0
 
 

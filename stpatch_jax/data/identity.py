@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import re
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from stpatch_jax.data.readers.conventions import add_note, channel_units
 from stpatch_jax.data.readers.lazy import converted
 from stpatch_jax.data.times import Step, TimeAxis
 from stpatch_jax.data.units import Conversion, conversion, told
-from stpatch_jax.errors import InputError, listed, require
+from stpatch_jax.errors import InputError, listed, require, warn
 
 # So many places along each axis are compared of a coordinate of several axes.
 _SAMPLES = 33
@@ -301,7 +300,7 @@ class _Match:
     def doubt(self, note: str) -> None:
         """Tells what could not be compared."""
         self.notes.append(note)
-        warnings.warn(f"{self.name}: {note}", stacklevel=6)
+        warn(f"{self.name}: {note}", stacklevel=6)
 
     def channels(self) -> None:
         """Chooses and orders the channels."""

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import xarray as xr
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import check_range, check_size
+from stpatch_jax.errors import check_range, check_size, warn
 from stpatch_jax.explain.score import (
     FieldLike,
     Score,
@@ -77,10 +76,10 @@ def integrated_gradients(
     gap = float(result.sum()) - gain
     allowed = tolerance * abs(gain) if gain else 0.0
     if np.isfinite(tolerance) and abs(gap) > allowed + 1e-5 * max(1.0, abs(with_all)):
-        warnings.warn(
+        warn(
             f"integrated gradients add up to {gain + gap:.6g}, but the score gains {gain:.6g} over "
             f"the baseline; take more than {points} points",
-            RuntimeWarning,
+            category=RuntimeWarning,
             stacklevel=2,
         )
     return result.assign_attrs(score_gain=float(gain), completeness_gap=gap)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, warn
 from stpatch_jax.inference import memory
 from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.program import Function, Program, run
@@ -245,9 +244,9 @@ def _run_halving(job: _Job, field: jax.Array) -> Any:
                     "for them; give a smaller field or window, or predict_field, which reads by "
                     "regions"
                 ) from error
-            warnings.warn(
+            warn(
                 f"the device ran out of memory with {size} windows at a time: going on with {half}",
-                RuntimeWarning,
+                category=RuntimeWarning,
                 stacklevel=3,
             )
             job = job.batched(half)

@@ -10,6 +10,7 @@ from matplotlib.dates import date2num
 from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.errors import require
+from stpatch_jax.escapes import printable
 from stpatch_jax.plotting import style
 from stpatch_jax.plotting.maps import axis_label, map_panel
 
@@ -138,7 +139,7 @@ def importance_bars(
     errors = None if spread is None else np.asarray(spread)[order]
     colours = [_SIGN[values[at] >= 0] for at in order]
     ax.barh(np.arange(len(order)), np.asarray(values)[order], xerr=errors, color=colours)
-    ax.set_yticks(np.arange(len(order)), [names[at] for at in order])
+    ax.set_yticks(np.arange(len(order)), [printable(names[at]) for at in order])
     ax.axvline(0, color="#666666", linewidth=0.6)
     ax.set_xlabel(unit)
     ax.xaxis.set_major_locator(MaxNLocator(5))

@@ -1,5 +1,6 @@
 """What all plots share: colours, figures, legends."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from matplotlib.axis import Axis
 from matplotlib.colors import Colormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from stpatch_jax.escapes import printable
 
 MODEL, NAIVE, TRUTH = "#0072B2", "#D55E00", "#000000"
 MISSING, PADDING, QUIET = "#CC79A7", "#BBBBBB", "#999999"
@@ -18,9 +22,22 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 """Those of Okabe and Ito, which colour-blind readers can tell apart."""
 
 
+class _PlainFigure(Figure):
+    """A figure that shows texts as they are: names out of files are no formulas."""
+
+    def draw(self, renderer: Any) -> None:
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+            text.set_text(printable(text.get_text(), keep="\n"))
+        with warnings.catch_warnings():
+            # A sign that the font lacks is a box.
+            warnings.filterwarnings("ignore", "Glyph ", UserWarning)
+            super().draw(renderer)
+
+
 def new_figure(rows: int, columns: int, *, size: tuple[float, float]) -> Figure:
     """A figure with a grid of Axes that no global state knows; `size` in inches."""
-    figure = Figure(figsize=size, layout="constrained")
+    figure = _PlainFigure(figsize=size, layout="constrained")
     figure.subplots(rows, columns, squeeze=False)
     return figure
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from stpatch_jax.escapes import printable
 from stpatch_jax.plotting.style import MODEL, NAIVE, QUIET, legend_above
 
 
@@ -20,8 +21,9 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], *,
     for (row, column), count in np.ndenumerate(table):
         color = "white" if share[row, column] > 0.5 else "black"
         ax.text(column, row, str(count), ha="center", va="center", color=color)
-    ax.set_xticks(range(len(classes)), classes)
-    ax.set_yticks(range(len(classes)), classes)
+    names = list(map(printable, classes))
+    ax.set_xticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
     return ax

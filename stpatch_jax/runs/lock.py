@@ -5,14 +5,13 @@ import json
 import os
 import socket
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from stpatch_jax.errors import InputError, require
+from stpatch_jax.errors import InputError, require, warn
 from stpatch_jax.files import LOCK
 
 _PATIENCE = 2.0
@@ -92,7 +91,7 @@ def _take_over(lock: Path) -> None:
         mine.rename(lock)
         return
     mine.unlink()
-    warnings.warn(
+    warn(
         f"went on in {lock.parent}, which a command of process {pid} left without an end",
         stacklevel=4,
     )

@@ -117,8 +117,8 @@ def test_the_table_holds_every_trial_by_its_validation_error(searched, table, ca
     assert [line.split(" | ")[0] for line in text[2:4]] == [f"| {row['name']}" for row in rows]
     best = rows[0]
     assert text[-1] == (
-        f"Best is {best['name']} with {RATE} = {json.dumps(best['values'][RATE])}; `stpatch "
-        f"evaluate {folder / best['name']}` reports it on the test split."
+        f"Best is {best['name']} with {RATE} = {json.dumps(best['values'][RATE])}; stpatch "
+        f"evaluate {folder / best['name']} reports it on the test split."
     )
 
 

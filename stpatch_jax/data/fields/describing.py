@@ -12,6 +12,7 @@ from stpatch_jax.data.readers.conventions import channel_units, notes_of
 from stpatch_jax.data.sampling.spacing import gap_text, gaps_report
 from stpatch_jax.data.times import TimeAxis, time_text
 from stpatch_jax.errors import require
+from stpatch_jax.escapes import printable
 from stpatch_jax.patches.folding import cover_count
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 
@@ -102,7 +103,7 @@ def describe_patches(summary: dict[str, Any]) -> str:
         gaps[_MOST_GAPS:] = [f"and {len(gaps) - _MOST_GAPS} more"]
     notes = [*(("gap", text) for text in gaps), *(("note", note) for note in summary["notes"])]
     rows = (f"{name:{max(width, 16)}}{text}" for name, text in (*lines.items(), *notes))
-    return "\n".join(rows)
+    return "\n".join(map(printable, rows))
 
 
 def fitting_axes(field: xr.DataArray, spec: WindowSpec) -> tuple[AxisWindows, ...]:

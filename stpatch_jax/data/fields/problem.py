@@ -1,7 +1,6 @@
 """Forecast problems on fields of any kind: series, panels, maps, grids."""
 
 import operator
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -57,7 +56,7 @@ from stpatch_jax.data.sampling.splits import (
 )
 from stpatch_jax.data.times import TimeAxis, time_text
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import check_choice, check_size, listed, require
+from stpatch_jax.errors import check_choice, check_size, listed, require, warn
 
 # Names of the space axes of an array, by its number of axes.
 _SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
@@ -147,14 +146,14 @@ class FieldConfig(FileConfig, DataConfig):
             note = f"{rows - self.most_rows} of {rows} rows are left out, those after {last}."
             field = add_note(field[: self.most_rows], note)
             if not (self.path or "").startswith(CATALOG_PREFIX):
-                warnings.warn(f"{name}: {note} data.most_rows keeps more", stacklevel=2)
+                warn(f"{name}: {note} data.most_rows keeps more", stacklevel=2)
         field = spaced(field, self.gaps, name=name)
         axis = TimeAxis.of(field.time.values)
         check_phase(axis, self.climatology, name="data.climatology")
         if self.cleaning.missing == "climatology":
             check_phase(axis, self.cleaning.phase, name="data.cleaning.phase")
         if note := season_note(axis, self.season):
-            warnings.warn(f"{name}: {note}", stacklevel=2)
+            warn(f"{name}: {note}", stacklevel=2)
             field = add_note(field, note)
         return field
 
@@ -308,7 +307,7 @@ class FieldData(WindowProblem):
         splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
         alert, why_none = config.alert.compared(_all_units(values))
         if why_none:
-            warnings.warn(why_none, stacklevel=2)
+            warn(why_none, stacklevel=2)
             config, values = replace(config, alert=alert), add_note(values, why_none)
         # A horizon of values, of which a loss and a scale can be made.
         least = max(2, config.horizon)

@@ -1,12 +1,10 @@
 """Named series of a field, such as the columns of a table: those that have values to learn from."""
 
-import warnings
-
 import xarray as xr
 
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
 from stpatch_jax.data.readers.conventions import add_note
-from stpatch_jax.errors import listed, require
+from stpatch_jax.errors import listed, require, warn
 
 
 def series_names(field: xr.DataArray) -> list[str] | None:
@@ -59,5 +57,5 @@ def with_known_series(
         f"{len(few)} of {len(names)} series are dropped, which have fewer than {least} values in "
         f"the {len(rows)} training rows: {told}."
     )
-    warnings.warn(sentence, stacklevel=2)
+    warn(sentence, stacklevel=2)
     return add_note(field.isel({field.dims[1]: enough}), sentence), [name for name, _ in few]

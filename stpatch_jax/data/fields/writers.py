@@ -12,6 +12,7 @@ from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.data.readers.dates import time_encoding
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
+from stpatch_jax.escapes import table_text
 from stpatch_jax.files import replaced
 
 _OF_FORECASTS = ("init_time", "lead_time", "valid_time")
@@ -159,8 +160,19 @@ def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
 def write_table(path: str | Path, table: Any) -> None:
     """Writes a table of pandas, without its index, to a `.csv` or `.csv.gz` file, or replaces it.
 
+    Texts are those of `table_text`: a spreadsheet takes none of them for a formula. Numbers stay.
+
     Raises:
         InputError: If the file cannot be written; then nothing is changed.
     """
     with replaced(path) as part:
-        table.to_csv(part, index=False)
+        _plain(table).to_csv(part, index=False, encoding="utf-8")
+
+
+def _plain(table: Any) -> Any:
+    """A table whose texts, those of its head too, are nothing but texts to who opens it."""
+    table = table.rename(columns=table_text)
+    for at, kind in enumerate(table.dtypes):
+        if kind.kind in "OSU":
+            table.isetitem(at, table.iloc[:, at].map(table_text))
+    return table

@@ -1,6 +1,5 @@
 """Labelled clips in a folder, of which some frames are read where they are used."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from stpatch_jax.data.readers.items import read_items
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import InputError, check_range, check_size, listed, require
+from stpatch_jax.errors import InputError, check_range, check_size, listed, require, warn
 
 # Mean and deviation of pixels are known from these; to decode all files twice would gain nothing.
 _FITTED = 256
@@ -140,7 +139,7 @@ def _opened(folder: LabelledItems) -> tuple[list[Any], list[int], dict[str, str]
     if unreadable:
         first = next(iter(unreadable.values()))
         require(bool(clips), f"a file of {len(folder)} must be readable, got none; {first}")
-        warnings.warn(
+        warn(
             f"{len(unreadable)} of {len(folder)} files left out: {listed(unreadable)}; {first}",
             stacklevel=3,
         )

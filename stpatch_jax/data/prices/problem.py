@@ -1,6 +1,5 @@
 """Panels: forecasting the prices of many companies from one table."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,7 +34,7 @@ from stpatch_jax.data.sampling.splits import (
     window_starts,
 )
 from stpatch_jax.data.times import TimeAxis
-from stpatch_jax.errors import InputError, check_choice, check_range, check_size, require
+from stpatch_jax.errors import InputError, check_choice, check_range, check_size, require, warn
 
 RepresentationName = Literal["log_return", "level"]
 _DEFAULT_CHANNEL = "adjusted_close"
@@ -364,9 +363,7 @@ def _warn_dropped(dropped: Mapping[str, str], companies: Sequence[str]) -> None:
         )
     if dropped:
         reasons = "; ".join(f"{name} {reason}" for name, reason in dropped.items())
-        warnings.warn(
-            f"{len(dropped)} of {len(companies)} companies dropped: {reasons}", stacklevel=4
-        )
+        warn(f"{len(dropped)} of {len(companies)} companies dropped: {reasons}", stacklevel=4)
 
 
 def mask_impossible(values: np.ndarray, channels: Sequence[str]) -> tuple[np.ndarray, int]:

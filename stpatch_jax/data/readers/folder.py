@@ -13,7 +13,7 @@ from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.readers.conventions import add_note, notes_of, sorted_by_time
 from stpatch_jax.data.readers.lazy import LazyArray, as_slice
 from stpatch_jax.data.times import calendar_of, time_text
-from stpatch_jax.errors import InputError, listed, require
+from stpatch_jax.errors import InputError, listed, require, warn
 
 
 def files_inside(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -63,7 +63,7 @@ def follow(fields: Mapping[str, xr.DataArray]) -> xr.DataArray:
         where = "" if len(names) == len(fields) else f"In {listed(names)}: "
         whole = add_note(whole, f"{where}{note}")
         if note in doubts:
-            warnings.warn(f"{where}{note}", stacklevel=4)
+            warn(f"{where}{note}", stacklevel=4)
     return sorted_by_time(whole, name="the folder")
 
 

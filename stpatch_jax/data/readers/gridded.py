@@ -18,7 +18,7 @@ from stpatch_jax.data.readers.lengths import check_length
 from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.data.readers.stacking import channel_variables, stack
 from stpatch_jax.data.readers.stores import open_store
-from stpatch_jax.errors import InputError, listed
+from stpatch_jax.errors import InputError, listed, warn
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".hdf5", ".h5", ".he5")
 _LIBRARIES = {
@@ -102,7 +102,7 @@ def _open_folder(folder: Path, **told: Any) -> xr.DataArray:
     if others:
         note = f"Not read, as no netCDF files: {listed(others)}."
         field = add_note(field, note)
-        warnings.warn(f"{folder}: {note}", stacklevel=4)
+        warn(f"{folder}: {note}", stacklevel=4)
     return field.assign_attrs(source=str(folder))
 
 

@@ -1,7 +1,6 @@
 """Labelled items: clips and volumes in folders, arrays with labels, labelled series."""
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
-from stpatch_jax.errors import InputError, listed, shortened
+from stpatch_jax.errors import InputError, listed, shortened, warn
 from stpatch_jax.files import has_suffix
 
 _SUFFIXES = (".npy", ".npz", *VIDEO_SUFFIXES)
@@ -193,7 +192,7 @@ def _skipped(entries: Sequence[Path], items: Set[Path]) -> tuple[str, ...]:
     if not others:
         return ()
     note = f"{len(others)} of {len(entries)} files are no items and were left out: {listed(others)}"
-    warnings.warn(note, stacklevel=3)
+    warn(note, stacklevel=3)
     return (f"{note}.",)
 
 

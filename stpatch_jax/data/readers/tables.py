@@ -1,6 +1,5 @@
 """Tables of one row a time (wide) or one row a time and series (long) as panels."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from stpatch_jax.data.readers.columns import Columns, find_columns, names_series
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
 from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_typed_cells
-from stpatch_jax.errors import InputError, check_choice, listed, shortened
+from stpatch_jax.errors import InputError, check_choice, listed, shortened, warn
 
 # Numbers that files write where a value is missing.
 _FAR_NUMBERS = (99, 999, 9999, 99999, 99.9, 999.9, 9999.9, 99.99, 999.99, 9999.99, 200, 888, 8888)
@@ -194,7 +193,7 @@ def _without_values(cells: Cells, columns: Columns, kept: set[str], noun: str) -
     if not lost:
         return []
     note = f"{len(lost)} {noun} without any value left out: {listed(sorted(lost))}."
-    warnings.warn(note, stacklevel=2)
+    warn(note, stacklevel=2)
     return [note]
 
 
@@ -272,7 +271,7 @@ def _far_numbers(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
                     f"from its other values: if it means missing, give it as data.missing_values."
                 )
     if notes:
-        warnings.warn(" ".join(notes[:3]), stacklevel=3)
+        warn(" ".join(notes[:3]), stacklevel=3)
     return notes
 
 

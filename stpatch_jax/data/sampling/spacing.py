@@ -1,6 +1,5 @@
 """How the rows of a file are spaced in time: gaps, and what seasons and phases ask of a step."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import xarray as xr
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.lazy import LazyArray
 from stpatch_jax.data.times import Gap, TimeAxis, time_text
-from stpatch_jax.errors import require
+from stpatch_jax.errors import require, warn
 
 GapRule = Literal["split", "insert"]
 DAY = 86400.0
@@ -61,7 +60,7 @@ def spaced(field: xr.DataArray, rule: GapRule, *, name: str) -> xr.DataArray:
             "and what follows the file cannot be dated."
         )
         field = add_note(field, note)
-        warnings.warn(f"{name}: {note}", stacklevel=2)
+        warn(f"{name}: {note}", stacklevel=2)
     elif axis.uneven:
         first = time_text(axis.values[axis.uneven[0]])
         note = (
@@ -79,7 +78,7 @@ def warn_of_gaps(axis: TimeAxis, rule: GapRule, *, name: str) -> None:
     what = "no window crosses one" if rule == "split" else "missing rows are put in as missing"
     told = "; ".join(map(str, axis.gaps[:3])) + ("; ..." if len(axis.gaps) > 3 else "")
     count = f"{len(axis.gaps)} gap{'s' * (len(axis.gaps) > 1)}"
-    warnings.warn(f"{name} has {count} in time ({told}); {what}", stacklevel=3)
+    warn(f"{name} has {count} in time ({told}); {what}", stacklevel=3)
 
 
 def check_phase(axis: TimeAxis, phase: str | None, *, name: str) -> None:

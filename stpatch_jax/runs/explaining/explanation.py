@@ -26,7 +26,7 @@ from stpatch_jax.runs.config import InMemory
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.judging.judge import judges
 from stpatch_jax.runs.judging.question import MOST_EXAMPLES, Asked, Question, backbone_of
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import document, markdown_table
 from stpatch_jax.runs.trained import TrainedRun, load_run
 from stpatch_jax.training import make_mesh
 
@@ -390,7 +390,7 @@ def _markdown(run: TrainedRun, explanation: _Explanation) -> str:
         lines += ["", "What each channel is worth was left out: it takes too many answers."]
     if explanation.budget.told:
         lines += ["", explanation.budget.told]
-    return "\n".join(lines)
+    return document(lines)
 
 
 def _passed(test: methods.Randomization) -> tuple[float | None, str]:

@@ -213,7 +213,7 @@ class FieldJudge(ForecastJudge):
             better += " The frequency in training is the better forecast of this event."
         return [
             f"Alerts, event: {found['event']}, {share:.2%} of {found['targets']} targets; "
-            f"`frequency` is their share in the training rows.{better}",
+            f"frequency is their share in the training rows.{better}",
             "",
             "Probabilities come from what followed each rule's forecasts on the validation split, "
             f"and from {found['probability']:g} on there is a warning. Of the Brier score less is "

@@ -9,6 +9,7 @@ from stpatch_jax.data.sampling.spacing import gap_text
 from stpatch_jax.files import replaced
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judge, Judged
+from stpatch_jax.runs.judging.tables import document, markdown_table
 
 
 def summary(judge: Judge, report: Mapping[str, Any]) -> str:
@@ -18,7 +19,7 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     lines = [head, "", size, *judge.markdown(report)]
     if notes := report["data"].get("notes"):
         lines += ["", "## What was read", "", *(f"- {note}" for note in notes)]
-    return "\n".join([*lines, *_rows(report["data"])])
+    return document([*lines, *_rows(report["data"])])
 
 
 def _rows(data: Mapping[str, Any]) -> list[str]:
@@ -27,13 +28,18 @@ def _rows(data: Mapping[str, Any]) -> list[str]:
     splits = data.get("splits", {})
     if splits and all("first_target" in span for span in splits.values()):
         step = f", every {data['step']}" if data.get("step") else ""
-        lines += ["", f"## Rows{step}", "", "| split | first target | last target | examples |"]
-        lines += ["|:--|:--|:--|--:|"]
-        for name, span in splits.items():
-            dates = f"{span['first_target']} | {span['last_target']}"
+        rows = [
             # Customers are examples that are no windows.
-            count = span.get("windows", span.get("examples"))
-            lines.append(f"| {name} | {dates} | {count:,} |")
+            (
+                name,
+                span["first_target"],
+                span["last_target"],
+                f"{span.get('windows', span.get('examples')):,}",
+            )
+            for name, span in splits.items()
+        ]
+        heads = ["split", "first target", "last target", "examples"]
+        lines += ["", f"## Rows{step}", "", *markdown_table(heads, rows, texts=3)]
     if gaps := data.get("gaps"):
         lines += ["", f"{len(gaps)} gap{'s' * (len(gaps) > 1)}, which no window crosses:", ""]
         lines += [f"- gap: {gap_text(gap)}" for gap in gaps]

@@ -1,23 +1,49 @@
-"""Tables of reports, as Markdown."""
+"""Reports and their tables, as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from stpatch_jax.escapes import markdown
 
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    r"""The lines of a table; the first column is text, the others are numbers.
 
-    Floats have four digits, None is "-"; a bar in a text is escaped.
+class _Row(str):
+    """A line of a table, whose cells are escaped."""
+
+    __slots__ = ()
+
+
+def document(lines: Iterable[str]) -> str:
+    r"""A text of lines, in which names out of files are no Markdown, nor lines of their own.
+
+    Tables of `markdown_table` stay as they are.
+
+    >>> print(document(["# run", *markdown_table(["", "error"], [("a|b", 1)]), "- <b>\n# x"]))
+    # run
+    | | error |
+    |---|---:|
+    | a\|b | 1 |
+    - \<b>\n# x
+    """
+    return "\n".join(line if isinstance(line, _Row) else markdown(line) for line in lines)
+
+
+def markdown_table(
+    heads: Sequence[str], rows: Iterable[Sequence[Any]], *, texts: int = 1
+) -> list[str]:
+    r"""The lines of a table; the first `texts` columns are text, the others are numbers.
+
+    Floats have four digits, None is "-"; signs of Markdown in a text are escaped.
 
     >>> markdown_table(["", "error"], [("model", 0.123456), ("a|b", None)])
     ['| | error |', '|---|---:|', '| model | 0.1235 |', '| a\\|b | - |']
     """
     body = [" | ".join(_cell(value) for value in row) for row in rows]
-    return [
+    lines = [
         f"| {' | '.join(map(_cell, heads))} |".replace("|  |", "| |", 1),
-        "|---|" + "---:|" * (len(heads) - 1),
+        f"|{'---|' * texts}{'---:|' * (len(heads) - texts)}",
         *(f"| {line} |" for line in body),
     ]
+    return list(map(_Row, lines))
 
 
 def metric_table(head: str, metrics: Mapping[str, str], rows: Mapping[str, Any]) -> list[str]:
@@ -29,4 +55,4 @@ def metric_table(head: str, metrics: Mapping[str, str], rows: Mapping[str, Any])
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", r"\|")
+    return f"{value:.4g}" if isinstance(value, float) else markdown(value, cell=True)

@@ -1,7 +1,6 @@
 """Forecasts of fields by regions: the example of every window as in training, tiles of space."""
 
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.data.readers.dates import time_encoding
 from stpatch_jax.data.sampling.spacing import can_insert
 from stpatch_jax.data.times import TimeAxis, time_text
-from stpatch_jax.errors import require
+from stpatch_jax.errors import require, warn
 from stpatch_jax.files import clear_unfinished, has_suffix, replaced, unfinished
 from stpatch_jax.inference import predict_field
 from stpatch_jax.inference.store import LAYOUT
@@ -117,7 +116,7 @@ class FieldPredictor(Predictor):
         there = known_counts(reader, rows, among=trained) > 0
         lost = int(np.count_nonzero(trained & ~there))
         if lost and field.shape[1:-1] == self._own:
-            warnings.warn(
+            warn(
                 f"{self.request.source} has no value of {lost} of {there.size} series, which the "
                 f"run knows, in the {len(rows)} rows that forecasts are made from; theirs are "
                 "missing",

@@ -13,6 +13,7 @@ from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.judging.tables import document, markdown_table
 from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.run import Run
 from stpatch_jax.runs.searching.space import Space, candidates, with_values
@@ -214,18 +215,17 @@ def table(trials: Sequence[Trial], workdir: Path) -> str:
     | t | 3 | 0.5 | 0.7 | 0.1 |
     <BLANKLINE>
     Figures are on the validation split, those of forecasts in scaled units; mae decides.
-    Best is t with a = 3; `stpatch evaluate s/t` reports it on the test split.
+    Best is t with a = 3; stpatch evaluate s/t reports it on the test split.
     <BLANKLINE>
     """
     fields, measured = list(trials[0].values), list(trials[0].validation or {})
-    rows = [["trial", *fields, *measured]]
+    rows = []
     for trial in trials:
         figures = trial.validation or {}
         numbers = (f"{figures[name]:.4g}" if figures else "" for name in measured)
         rows.append([trial.name, *map(json.dumps, trial.values.values()), *numbers])
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines.insert(1, f"|---|{'---|' * len(fields)}{'---:|' * len(measured)}")
-    return "\n".join([*lines, "", *_told(trials, workdir), ""])
+    lines = markdown_table(["trial", *fields, *measured], rows, texts=1 + len(fields))
+    return document([*lines, "", *_told(trials, workdir), ""])
 
 
 def _told(trials: Sequence[Trial], workdir: Path) -> list[str]:
@@ -237,7 +237,7 @@ def _told(trials: Sequence[Trial], workdir: Path) -> list[str]:
     return [
         "Figures are on the validation split, those of forecasts in scaled units; "
         f"{next(iter(best.validation))} decides.",
-        f"Best is {best.name} with {values}; `stpatch evaluate {workdir / best.name}` reports it "
+        f"Best is {best.name} with {values}; stpatch evaluate {workdir / best.name} reports it "
         "on the test split.",
         *failed,
     ]
