@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from flax import nnx
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.identity import change_of
-from stpatch_jax.errors import InputError, listed, require
+from stpatch_jax.errors import InputError, listed, require, warn
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.values import from_values, with_arrays
@@ -219,7 +218,7 @@ def require_same_data(run: RunDirectory, data: Data, digests: Mapping[str, str])
     _, extras, _ = _latest(run) or (0, {DIGESTS: {}}, {})
     then = extras.get(DIGESTS)
     if then is None:
-        warnings.warn(
+        warn(
             f"the run in {run.path} was made by a version that kept no digest of its data: nothing "
             "tells whether these are still the same",
             stacklevel=3,

@@ -1,6 +1,5 @@
 """Purchases of many customers, and how many each will make over the coming weeks."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from stpatch_jax.data import (
     notes_of,
 )
 from stpatch_jax.data.readers import read_as_told, read_events
-from stpatch_jax.errors import check_range, check_size, require
+from stpatch_jax.errors import check_range, check_size, require, warn
 from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchase_features
 
 # Of the cut in the middle: several cuts show the same customer at several ages.
@@ -211,7 +210,7 @@ def _unlike(other: float, state: Mapping[str, Any]) -> Iterator[str]:
     own = float(state["amount_usual"])
     if own > 0 and other > 0 and not 1 / _ALIKE < other / own < _ALIKE:
         note = f"The median amount is {other:.4g} here and {own:.4g} in the run"
-        warnings.warn(f"{note}: is it the same money?", stacklevel=3)
+        warn(f"{note}: is it the same money?", stacklevel=3)
         yield f"{note}."
 
 
