@@ -245,8 +245,6 @@ def test_the_shape_of_a_header_is_told(tmp_path):
     refused(lambda: opened(saved(tmp_path / "c.csv", "date,a,a\n2021-01-01,1,2\n")), "'a' twice")
     text = "1,2,3\n4,5,6\n7,8,9\n"
     refused(lambda: opened(saved(tmp_path / "d.csv", text)), "header|time|date")
-    text = "date,a,b\n,K,m s-1\n2021-01-01,1,2\n2021-01-02,3,4\n"
-    refused(lambda: opened(saved(tmp_path / "e.csv", text)), "line 2")
     text = "date,a,b,\n2021-01-01,1,2,\n2021-01-02,2,3,\n"
     field = opened(saved(tmp_path / "f.csv", text))
     assert field.series.values.tolist() == ["a", "b"]

@@ -12,6 +12,7 @@ from stpatch_jax.data.libraries import require_library
 from stpatch_jax.data.readers.arrays import array_headers, load_array, open_arrays
 from stpatch_jax.data.readers.events import read_events
 from stpatch_jax.data.readers.gridded import NETCDF_SUFFIXES, open_gridded
+from stpatch_jax.data.readers.guard import HEAD, kind_of
 from stpatch_jax.data.readers.items import (
     LabelledItems,
     read_folder,
@@ -183,6 +184,10 @@ def _guess(path: str | Path) -> str:
             f"the folder {path} must hold netCDF files or a zarr store, got {listed(inside)}; "
             "give one of its files, or a file of all"
         )
+    with folder.open("rb") as file:
+        told = kind_of(file.read(HEAD), wanted="field")
+    if told:
+        raise InputError(f"{path} must be a file of values, got {told[0]}; {told[1]}")
     known = ", ".join(group[0] for group in _SUFFIXES.values())
     raise InputError(
         f"the format of {path} must be told by its name, got one that ends with none of "

@@ -56,6 +56,11 @@ def looks_like_date(text: str) -> bool:
     return bool(match or _YEAR_LAST.match(text) or _NAMED_MONTH.match(text))
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number by its form, maybe with a sign, a unit or commas of thousands."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, eq=False)
 class Cells:
     """The cells of a table.
@@ -70,6 +75,7 @@ class Cells:
         place: What a row is called.
         decimal: The sign before the decimals of numbers in text.
         notes: What was found out about the file while reading it.
+        units: What a line below the header tells of each column, empty for nothing.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Cells:
     place: str = "line"
     decimal: str = "."
     notes: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
     @cached_property
     def lines(self) -> np.ndarray:
@@ -122,7 +129,7 @@ class Cells:
             ("date", looks_like_date),
             ("clock", _CLOCK.fullmatch),
             ("flag", lambda text: text.lower() in _FLAGS),
-            ("number", _NUMBER.fullmatch),
+            ("number", is_number),
         ]
         counts = texts.value_counts()
         for kind, matches in kinds:
@@ -161,7 +168,7 @@ class Cells:
         advice = "correct that cell or leave it empty"
         if self.content(at) in ("text", "date", "clock"):
             advice = "choose other columns with variables="
-        elif _NUMBER.fullmatch(text) and "inf" not in text.lower():
+        elif is_number(text) and "inf" not in text.lower():
             advice = "write numbers without percent and currency signs and commas of thousands"
         elif row == 0 and not re.search(r"\d|inf", text):
             advice = "correct that cell, or take the line out if it is a second header"
@@ -328,6 +335,11 @@ class Cells:
                 break
             blank &= ~self.present(at)
         return blank
+
+    def unit(self, at: int) -> str:
+        """The unit of column `at`, empty where none is told."""
+        unit = self.units[at] if at < len(self.units) else ""
+        return "" if unit in MISSING else unit.strip("[]() ")
 
     def _column(self, at: int) -> Any:
         """Column `at` as it was read [row], for which pandas has types of many kinds."""

@@ -4,14 +4,14 @@ import csv
 import re
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 import pandas as pd
 
 from stpatch_jax.data.libraries import one_line
-from stpatch_jax.data.readers.cells import MISSING, Cells
+from stpatch_jax.data.readers.cells import MISSING, Cells, is_number, looks_like_date
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.errors import InputError, require, shortened
@@ -35,9 +35,10 @@ def read_cells(
 
     The separator is the one that the header and the first lines agree on; white space separates
     the cells of files other than `.csv` that have no other one. Beside semicolons and tabs a number
-    may have a decimal comma. Lines that start with `#` above the header are comments. A line that
-    ends early has missing cells. Of the first rows, `words` tells the columns of words and dates;
-    they are read as text, all other ones as numbers where they can be.
+    may have a decimal comma. Lines that start with `#` above the header are comments; a line of
+    units may stand below it. A line that ends early has missing cells. Of the first rows, `words`
+    tells the columns of words and dates; they are read as text, all other ones as numbers where
+    they can be.
 
     Args:
         file: The file, packed by gzip or not.
@@ -71,13 +72,27 @@ def read_cells(
         sample = rows.read(nrows=_SAMPLE, words=range(len(names)))
         decimal = _decimal(sample, file, separator)
         head = Cells(file.name, names, sample, rows.first_line, kind, decimal=decimal)
-        frame = rows.read(words=words(head), decimal=decimal)
+        text_at, units = words(head), ()
+        if _is_of_units(head, set(range(len(names))) - set(text_at)):
+            text.seek(rows.start)
+            units, used = _header(text, separator)
+            rows = replace(rows, start=text.tell(), first_line=rows.first_line + used)
+        frame = rows.read(words=text_at, decimal=decimal)
     if frame.empty:
         raise InputError(
             f"the {kind} {file.name} must have rows, got none below its header; give another file"
         )
     notes = () if decimal == "." else ("Its numbers were read with a decimal comma.",)
-    return Cells(file.name, names, frame, rows.first_line, kind, decimal=decimal, notes=notes)
+    told = {"decimal": decimal, "notes": notes, "units": tuple(units)}
+    return Cells(file.name, names, frame, rows.first_line, kind, **told)
+
+
+def _is_of_units(head: Cells, numbers: Collection[int]) -> bool:
+    """Whether the first row holds units: no date, and text in columns that hold numbers below."""
+    if len(head.frame) < 2 or any(map(looks_like_date, head.frame.iloc[0].astype(str))):
+        return False
+    told = [head.texts(at)[0] for at in numbers if head.present(at)[0]]
+    return 0 < len(numbers) <= 2 * len(told) and not any(map(is_number, told))
 
 
 def _split(line: str, separator: str) -> list[str]:

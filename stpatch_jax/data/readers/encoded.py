@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TextIO
 
-from stpatch_jax.data.readers.guard import kind_of, parsing
+from stpatch_jax.data.readers.guard import HEAD, kind_of, parsing
 from stpatch_jax.errors import InputError
 
 # That of UTF-16 begins that of UTF-32.
@@ -43,10 +43,8 @@ def open_text(
         if raw.startswith(b"\x1f\x8b"):
             with gzip.open(path) as unpacked:
                 raw = unpacked.read()
-    if told := kind_of(raw[:16], wanted="text"):
-        raise InputError(
-            f"{path} must be text, got {told[0]}; {told[1]}, or save what it holds as UTF-8 text"
-        )
+    if told := kind_of(raw[:HEAD], wanted="text"):
+        raise InputError(f"{path} must be text, got {told[0]}; {told[1]}")
     chosen = next((name for mark, name in _MARKS if raw.startswith(mark)), encoding or "utf-8")
     try:
         text = raw.decode(chosen)

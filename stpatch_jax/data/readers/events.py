@@ -132,7 +132,7 @@ def _money(cells: Cells, amount: int, rows: pd.Index) -> str:
     Raises:
         InputError: There are several, which cannot be added.
     """
-    found = {currency(cells.header[amount])}
+    found = {currency(cells.header[amount]), currency(cells.unit(amount))}
     for at, name in enumerate(cells.header):
         if at != amount and _names(name) & {"currency", "currencycode"}:
             found |= set(cells.texts(at)[rows])

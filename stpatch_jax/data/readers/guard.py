@@ -1,5 +1,6 @@
 """The guard around foreign parsers: whatever goes wrong in them becomes one sentence."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,14 +11,18 @@ from stpatch_jax.files import has_suffix
 
 DAMAGED = "restore the file if it is damaged, else give one of this kind"
 # What bytes at the beginning tell, whatever the name says, and what can be done about it.
-_ARCHIVE = "unpack it"
+_ARCHIVE = "unpack it and give the file inside"
+_WORKBOOK = "a workbook", "save its sheet by pandas.read_excel(path).to_csv(new, index=False)"
+_OF_BOOKS = re.compile(rb"\[Content_Types\]|docProps/|xl/|opendocument")
+HEAD = 1024
+"""So many bytes at the beginning tell what a file is."""
 _KINDS = (
-    (b"PK\x03\x04", "a ZIP archive, such as a workbook or .npz", _ARCHIVE),
+    (b"PK\x03\x04", "a ZIP archive, such as .npz", _ARCHIVE),
     (b"\x1f\x8b", "a gzip archive", _ARCHIVE),
     (b"BZh", "a bzip2 archive", _ARCHIVE),
     (b"\xfd7zXZ", "an xz archive", _ARCHIVE),
     (b"(\xb5/\xfd", "a zstd archive", _ARCHIVE),
-    (b"\xd0\xcf\x11\xe0", "a workbook", "save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", *_WORKBOOK),
     (b"PAR1", "a Parquet table", "let its name end with .parquet"),
     (b"ARROW1", "an Arrow table", "let its name end with .arrow"),
     (b"%PDF", "a PDF", "give the file that it was made of"),
@@ -32,11 +37,13 @@ _KINDS = (
 
 
 def kind_of(raw: bytes, *, wanted: str) -> tuple[str, str] | None:
-    """What the first bytes of a file say that it is, and what to do; None for nothing or `wanted`.
+    """What the `HEAD` of a file says that it is, and what to do; None for nothing or `wanted`.
 
     >>> kind_of(b"PAR1...", wanted="netcdf file")
     ('a Parquet table', 'let its name end with .parquet')
     """
+    if raw.startswith(b"PK\x03\x04") and _OF_BOOKS.search(raw):
+        return _WORKBOOK
     own = wanted.split()[0].lower()
     found = ((what, advice) for mark, what, advice in _KINDS if raw.startswith(mark))
     return next(((what, advice) for what, advice in found if own not in what.lower()), None)
@@ -89,6 +96,6 @@ def _unreadable(path: str | Path, kind: str, error: Exception, advice: str) -> s
         advice = f"look at the address and the network, else {advice}"
     elif Path(path).is_file() and not has_suffix(Path(path), ".gz"):
         with suppress(OSError), Path(path).open("rb") as file:
-            if told := kind_of(file.read(16), wanted=kind):
+            if told := kind_of(file.read(HEAD), wanted=kind):
                 return f"{path} must be a readable {kind}, got {told[0]}; {told[1]}"
     return f"{path} must be a readable {kind}, got {one_line(error)}; {advice}"

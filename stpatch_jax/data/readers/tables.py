@@ -85,9 +85,11 @@ def read_panel(
             field, f"{count} duplicate row{'s were' if count > 1 else ' was'} dropped."
         )
     if not roles.series and columns == "channels":
-        names = field.series.values
+        names, units = field.series.values, field.coords.get("units")
         field = field.isel(channel=0, drop=True).rename(series="channel")
         field = field.assign_coords(channel=names)
+        if units is not None and units.dims == ("channel",):
+            field = field.assign_coords(units=("channel", [units.item()] * len(names)))
     check_channels(field)
     return field
 
@@ -138,6 +140,10 @@ def read_table(
         {at: cells.numbers(column) for at, (_, column) in enumerate(columns.values)}
     )
     notes = [*cells.notes, *columns.notes]
+    units = [cells.unit(column) for _, column in columns.values]
+    if any(units):
+        told = (f"{name} in {unit}" for (name, _), unit in zip(columns.values, units, strict=True))
+        notes.append(f"The line below the header was read as units: {listed(told)}.")
     if missing_values:
         missing = rows.isin([float(value) for value in missing_values])
         rows = rows.mask(missing)
@@ -164,6 +170,11 @@ def read_table(
         array[time_at, series_at] = rows.to_numpy()
     coords = {"time": times, noun: np.asarray(series, str), "channel": channels}
     field = xr.DataArray(array, coords, dims=("time", noun, "channel"))
+    if any(units) and not columns.series and len(set(units)) == 1:
+        units = units[:1]
+    if any(units):
+        along = "channel" if len(units) == len(channels) else noun
+        field = field.assign_coords(units=(along, units))
     for note in notes:
         field = add_note(field, note)
     return field, columns, counts

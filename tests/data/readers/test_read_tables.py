@@ -1,11 +1,16 @@
 """Wide and long tables of CSV and Parquet files as panels."""
 
+import bz2
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.tables import read_price_table
 from stpatch_jax.data.readers import open_field
+from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError
 
 LONG = "when,station,rain,wind\n2020-01-01,B,1,2\n2020-01-01,A,3,4\n2020-01-02,A,,6\n"
@@ -148,3 +153,77 @@ def test_numbers_of_eight_digits_are_no_dates(tmp_path):
     table.to_csv(tmp_path / "t.csv", index=False)
     field = open_field(tmp_path / "t.csv")
     assert field.values.ravel().tolist() == [91973000.0, 20992137.0, 7.0, 20120904.0]
+
+
+UNITS = {
+    "empty date": ("date,a,b\n,degC,hPa\n2021-01-01,1,2\n2021-01-02,3,4\n", "degC hPa"),
+    "named date": ("date,a,b\nyyyy-mm-dd,K,K\n2021-01-01,1,2\n2021-01-02,3,4\n", "K K"),
+    "brackets": ("date;a;b\n-;[mm];(m s-1)\n2021-01-01;1,5;2\n2021-01-02;3;4,5\n", "mm m s-1"),
+    "some": ("date,a,b\nUTC,degC,\n2021-01-01,1,2\n2021-01-02,3,\n", "degC "),
+    "one row": ("date,a,b\n,degC,hPa\n2021-01-01,1,2\n", "degC hPa"),
+    "tabs": ("# made by a logger\ndate\ta\tb\n\tV\tA\n2021-01-01\t1\t2e3\n", "V A"),
+    "missing": ("date,a,b\n,degC,hPa\n2021-01-01,NA,2\n2021-01-02,3,\n", "degC hPa"),
+}
+
+
+@pytest.mark.parametrize("kind", UNITS)
+def test_a_line_of_units_is_read_as_units(kind, tmp_path):
+    text, told = UNITS[kind]
+    (tmp_path / "x.csv").write_text(text)
+    lines = text.splitlines(keepends=True)
+    at = next(at for at, line in enumerate(lines) if line.startswith("date")) + 1
+    (tmp_path / "y.csv").write_text("".join([*lines[:at], *lines[at + 1 :]]))
+    found, plain = (open_field(tmp_path / name, columns="channels") for name in ("x.csv", "y.csv"))
+    np.testing.assert_array_equal(found, plain)
+    a, _, b = told.partition(" ")
+    assert found.units.values.tolist() == [a, b]
+    assert "units" not in plain.coords
+    note = found.attrs["notes"][-1]
+    assert note.startswith(f"The line below the header was read as units: a in {a}")
+    assert FieldIdentity.of(found).units == (a, b)
+    series = open_field(tmp_path / "x.csv")
+    np.testing.assert_array_equal(series.values[..., 0], plain)
+    assert channel_units(series) == ({"value": a} if a == b else {})
+
+
+def test_a_long_table_has_units_of_its_channels(tmp_path):
+    text = "date,station,t,p\n,,degC,hPa\n2021-01-01,x,1,2\n2021-01-01,y,3,4\n2021-01-02,x,5,6\n"
+    (tmp_path / "x.csv").write_text(text)
+    field = open_field(tmp_path / "x.csv")
+    assert channel_units(field) == {"t": "degC", "p": "hPa"}
+    assert field.series.values.tolist() == ["x", "y"]
+    (tmp_path / "x.csv").write_text(text + "2021-01-02,y,5,wrong\n")
+    with pytest.raises(InputError, match="'wrong' in line 6"):
+        open_field(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "date,a\n2021-01-01,x\n2021-01-02,1\n",
+        "date,a,b\n,K,5\n2021-01-01,1,2\n2021-01-02,3,4\n",
+        "date,a,b\n,K,m\n,2 m,10 m\n2021-01-01,1,2\n",
+        "date,a\n,$5\n2021-01-01,1\n2021-01-02,3\n",
+        "20210101,a\n20210102,x\n20210103,1\n",
+    ],
+)
+def test_what_is_no_line_of_units_is_told(text, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(InputError, match=r"x\.csv must"):
+        open_field(tmp_path / "x.csv")
+
+
+def test_workbooks_and_archives_are_told_what_to_do(tmp_path):
+    parts = {"book.xlsx": ["docProps/app.xml", "xl/workbook.xml"], "a.zip": ["a.csv"]}
+    parts |= {"odd.csv": ["[Content_Types].xml", "xl/styles.xml"], "b.csv": ["b.csv"]}
+    for name, inside in parts.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for part in inside:
+                archive.writestr(part, "date,a\n2021-01-01,1\n")
+        book = len(inside) > 1
+        told = "a workbook; save its sheet by pandas.read_excel" if book else "an? (ZIP )?archive"
+        with pytest.raises(InputError, match=f"{name} must be .*, got {told}"):
+            open_field(tmp_path / name)
+    (tmp_path / "x.bz2").write_bytes(bz2.compress(b"date,a"))
+    with pytest.raises(InputError, match=r"archive.*; unpack it"):
+        open_field(tmp_path / "x.bz2")

@@ -207,7 +207,7 @@ def test_what_texts_lack_is_told(tmp_path):
         ("x.csv", b"text\ngood, bad\n", r"must have the 1 cells of its header, got line 2 has 2"),
         ("x.txt", b"\n\n\n", "must have texts, got empty ones alone; give another"),
         ("x.txt", b"caf\xe9\n", r"text encoded as utf-8, got line 1 .*; give its encoding"),
-        ("x.xlsx", b"PK\x03\x04", "must be text, got a ZIP archive or a workbook"),
+        ("x.xlsx", b"PK\x03\x04", "must be text, got a ZIP archive, such as"),
         ("x.jsonl", b'{"text": "a"}\n', "a text a line or be a table, got marked-up"),
         ("y.txt", None, "there must be a text file at"),
     ],
