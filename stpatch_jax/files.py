@@ -1,12 +1,14 @@
-"""Names of files, and files that appear whole or not at all."""
+"""Names of files, JSON, and files that appear whole or not at all."""
 
 import contextlib
 import errno
 import glob
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from stpatch_jax.errors import InputError, listed, require, warn
 
@@ -18,6 +20,32 @@ def has_suffix(path: str | Path, *suffixes: str) -> bool:
     True
     """
     return str(path).rstrip("/").lower().endswith(suffixes)
+
+
+def to_json(values: Any, *, indent: int | None = None, sort_keys: bool = False) -> str:
+    """Values as JSON that every reader takes: a ValueError where a number is not finite.
+
+    >>> to_json({"mae": None})
+    '{"mae": null}'
+    """
+    return json.dumps(values, indent=indent, sort_keys=sort_keys, allow_nan=False)
+
+
+def from_json(text: str) -> Any:
+    """What a JSON text holds: a ValueError where it is none, as by NaN or too many brackets.
+
+    >>> from_json('{"mae": NaN}')
+    Traceback (most recent call last):
+    ValueError: NaN is no JSON
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deep") from error
 
 
 def lacks_descriptors(error: BaseException) -> bool:

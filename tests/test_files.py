@@ -2,12 +2,20 @@
 
 import ast
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.files import clear_unfinished, is_own, replaced, unfinished
+from stpatch_jax.files import (
+    clear_unfinished,
+    from_json,
+    is_own,
+    replaced,
+    to_json,
+    unfinished,
+)
 
 PACKAGE = Path(__file__).parents[1] / "stpatch_jax"
 
@@ -115,3 +123,19 @@ def test_every_file_is_written_by_replacing():
         and names != {OTHERWISE.get(file)}
     }
     assert missing == {}
+
+
+def test_json_is_written_and_read_in_one_place():
+    """Only there is NaN kept out of what others read."""
+    for path in PACKAGE.rglob("*.py"):
+        if path != PACKAGE / "files.py":
+            assert not re.search(r"\bjson\.|import json", path.read_text(encoding="utf-8")), path
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json({"a": float("inf")})
+    for text in ("[NaN]", "[-Infinity]", "[" * 100_000):
+        with pytest.raises(ValueError, match=r"no JSON|nested too deep"):
+            from_json(text)
+    assert from_json(to_json({"b": [1, None], "a": "é"}, sort_keys=True)) == {
+        "a": "é",
+        "b": [1, None],
+    }

@@ -1,7 +1,6 @@
 """Predictions of fields larger than memory: region by region, from file to zarr."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from stpatch_jax.data.fields.writers import forecast_coords, variable_names
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError, check_range, require
+from stpatch_jax.files import to_json
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
 from stpatch_jax.inference.store import LAYOUT, RegionStore
@@ -355,7 +355,7 @@ def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[s
         coord.encoding = {name: coord.encoding[name] for name in kept if name in coord.encoding}
     coords.to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
     group = zarr.open_group(str(folder), mode="r+")
-    group.attrs.update({**described["attrs"], LAYOUT: json.dumps(described)})
+    group.attrs.update({**described["attrs"], LAYOUT: to_json(described)})
     dims, times = [str(dim) for dim in job.field.dims[:-1]], {}
     if job.layout.lead is not None:
         dims, times = ["init_time", "lead_time", *dims[1:]], {"coordinates": "valid_time"}

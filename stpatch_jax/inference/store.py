@@ -1,7 +1,6 @@
 """A zarr store that several processes fill region by region, and that survives them."""
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.stores import open_store
 from stpatch_jax.errors import InputError
-from stpatch_jax.files import clear_unfinished, to_disk, unfinished
+from stpatch_jax.files import clear_unfinished, from_json, to_disk, to_json, unfinished
 
 LAYOUT = "prediction"
 """The attribute of a store that says which prediction it holds."""
@@ -29,7 +28,7 @@ class RegionStore:
 
     def __init__(self, path: Path, layout: Mapping[str, Any]):
         self.path, self.part = path, unfinished(path)
-        self._layout = json.loads(json.dumps(layout))
+        self._layout = from_json(to_json(layout))
         self._group: Any = None
 
     def is_complete(self) -> bool:
@@ -92,7 +91,7 @@ class RegionStore:
 
     def _require_same(self, store: Path) -> None:
         try:
-            there = json.loads(json.loads((store / ".zattrs").read_text(encoding="utf-8"))[LAYOUT])
+            there = from_json(from_json((store / ".zattrs").read_text(encoding="utf-8"))[LAYOUT])
         except (OSError, ValueError, KeyError, TypeError):
             there = {}
         # Reading may come between the renames of another process.

@@ -38,7 +38,7 @@ def learning_curve(
     on the right.
     """
     step = [line["step"] for line in metrics]
-    loss = np.array([line["loss"] for line in metrics], float)
+    loss = np.array([line.get("loss") for line in metrics], float)
     ax.plot(step, loss, color=QUIET, linewidth=0.6, alpha=0.7)
     smooth = max(1, len(loss) // 20)
     means = np.convolve(loss, np.ones(smooth) / smooth, mode="valid")

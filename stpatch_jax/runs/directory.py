@@ -1,12 +1,11 @@
 """A run directory: what lies where in it, whose it is, and how files in it are replaced."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.files import clear_unfinished, is_own, replaced
+from stpatch_jax.files import clear_unfinished, from_json, is_own, replaced, to_json
 from stpatch_jax.runs.values import difference
 
 FORMAT = 1
@@ -110,7 +109,7 @@ class RunDirectory:
 
     def _read(self, file: Path, advice: str) -> dict[str, Any]:
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = from_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.path} must be a run directory with a readable {file.name}, got "
@@ -122,7 +121,7 @@ class RunDirectory:
 
     def write_json(self, file: Path, values: Any) -> None:
         """Replaces a JSON file in one rename."""
-        self.write_text(file, json.dumps(values, indent=2, allow_nan=False) + "\n")
+        self.write_text(file, to_json(values, indent=2) + "\n")
 
     def write_text(self, file: Path, text: str) -> None:
         """Replaces a text file in one rename."""

@@ -1,7 +1,6 @@
 """One command at a time on a run directory, on any file system, whatever became of the last one."""
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 
 from stpatch_jax.errors import InputError, require, warn
-from stpatch_jax.files import LOCK
+from stpatch_jax.files import LOCK, from_json, to_json
 
 _PATIENCE = 2.0
 """Seconds after which a lock without words counts as one whose maker was killed meanwhile."""
@@ -65,7 +64,8 @@ def _made(lock: Path) -> bool:
         return False
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         pid = os.getpid()
-        json.dump({"host": socket.gethostname(), "pid": pid, "started": _started(pid)}, file)
+        said = {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
+        file.write(to_json(said))
     return True
 
 
@@ -102,7 +102,7 @@ def _holder(lock: Path) -> dict[str, Any]:
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            said = json.loads(lock.read_text(encoding="utf-8"))
+            said = from_json(lock.read_text(encoding="utf-8"))
             return {name: kind(said[name]) for name, kind in _SAID.items()}
         time.sleep(0.05)
     return {}

@@ -23,6 +23,7 @@ from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
 from stpatch_jax.runs.judging.report import draw_plots, summary
+from stpatch_jax.runs.judging.undefined import without_undefined
 from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.trained import (
     DIGESTS,
@@ -31,18 +32,20 @@ from stpatch_jax.runs.trained import (
     load_run,
     require_same_data,
 )
-from stpatch_jax.runs.values import finite, plain, to_values, without_arrays
+from stpatch_jax.runs.values import plain, to_values, without_arrays
 from stpatch_jax.tasks import Task, transfer_backbone
 from stpatch_jax.training import (
     Checkpoints,
     Disagreement,
     FitResult,
     TrainConfig,
+    TrainState,
     check_batch_size,
     first_process_first,
     fit,
     make_mesh,
     require_alike,
+    require_updated,
     restore_state,
 )
 
@@ -81,7 +84,7 @@ class Run:
         # What cannot be written is refused before anything is.
         plain(self.task.facts, where="task.facts")
         plain(without_arrays(self.data.state())[0], where="data.state()")
-        plain(self.data.report, where="data.report")
+        plain(self.data.report, where="data.report", finite=False)
         self.shapes = {name: values.shape for name, values in self._example.items()}
         try:
             self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
@@ -172,17 +175,29 @@ class Run:
         )
 
     def validate(self, model: nnx.Module) -> dict[str, float]:
-        """The metrics of a model on the validation split; what they came from is kept."""
+        """The metrics of a model on the validation split; what they came from is kept.
+
+        They are NaN where an answer of the model is not finite.
+        """
         self._validated = self.judge(model, "validation")
-        return self.judge.validation(self._validated)
+        return self._figures(self._validated)
+
+    def _figures(self, judged: Judged) -> dict[str, float]:
+        metrics = self.judge.validation(judged)
+        return dict.fromkeys(metrics, math.nan) if judged.broken else metrics
 
     def report(
-        self, directory: RunDirectory, model: nnx.Module, step: int, machine: Mapping[str, Any]
+        self, directory: RunDirectory, state: TrainState, step: int, machine: Mapping[str, Any]
     ) -> str:
         """Judges a model on the test split, writes its plots and its report, and returns the text.
 
         The model is the one that was validated last, if any was: that is not done again.
+
+        Raises:
+            InputError: No step has changed the model.
         """
+        require_updated(state, directory.path)
+        model = state.averaged()
         if self._validated is None:
             self.validate(model)
         assert self._validated is not None
@@ -192,16 +207,19 @@ class Run:
             "version": stpatch_jax.__version__,
             "task": kind_of(self.task),
             "step": step,
+            "skipped": int(state.skipped[...]),
+            "rollbacks": int(state.rollbacks[...]),
             "parameters": self.parameters,
             "patches": self.patches,
             "flops_per_example": self.flops,
             **self.judge.header(),
             "data": self.data.report,
-            "validation": self.judge.validation(self._validated),
+            "validation": self._figures(self._validated),
             "test": self.judge.report(test),
             "machine": dict(machine),
         }
-        report = finite(plain(report, where="report"))
+        judged = {"validation": self._validated, "test": test}
+        report = without_undefined(plain(report, where="report", finite=False), judged)
         text = summary(self.judge, report)
         if jax.process_index() == 0:
             report["plots"] = draw_plots(directory, self.judge, test, report)
@@ -244,7 +262,7 @@ class Run:
                 f"the run in {directory.path} must have a checkpoint, got none; train it first"
             )
         machine = (directory.report() or {}).get("machine", {})
-        return self.report(directory, restored[0].averaged(), restored[1], machine)
+        return self.report(directory, restored[0], restored[1], machine)
 
     def _batches(self, start_step: int) -> Iterator[Batch]:
         source, train = self.data.source("train"), self.config.train
@@ -294,7 +312,7 @@ def train(
         result = run.fit(directory, progress=progress)
         if result.interrupted:
             return None
-        return run.report(directory, result.model, result.step, result.machine)
+        return run.report(directory, result.state, result.step, result.machine)
 
 
 def cost_text(flops: int, settings: TrainConfig) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +16,18 @@ from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.identity import change_of
 from stpatch_jax.errors import InputError, listed, require, warn
+from stpatch_jax.files import to_json
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.values import from_values, with_arrays
 from stpatch_jax.tasks import Task
-from stpatch_jax.training import Checkpoints, make_mesh, replicate, restore_state
+from stpatch_jax.training import (
+    Checkpoints,
+    make_mesh,
+    replicate,
+    require_updated,
+    restore_state,
+)
 
 _BATCH = 64
 DIGESTS = "contents"
@@ -77,6 +83,7 @@ class TrainedRun:
         with Checkpoints(self.directory.checkpoints) as checkpoints:
             restored = restore_state(create, self.config.train, checkpoints, mesh, step=self.step)
         assert restored is not None  # `load_run` found this step
+        require_updated(restored[0], self.directory.path)
         whole = replicate(restored[0].averaged(), mesh)
         model = nnx.view(whole, deterministic=True, raise_if_not_found=False)
         graphdef, state = nnx.split(model)
@@ -175,7 +182,7 @@ def load_run(directory: str | Path) -> TrainedRun:
         f"{', '.join(sorted(missing))}; train it anew",
     )
     state = with_arrays(extras["state"], arrays)
-    named = json.dumps(extras, sort_keys=True) + digest_of(state)
+    named = to_json(extras, sort_keys=True) + digest_of(state)
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
     identity = {"recipe": config.recipe, "step": str(step), "run": digest}
     task = config.task.create(facts=extras["facts"])

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import math
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from stpatch_jax.errors import InputError, listed
+from stpatch_jax.errors import InputError, listed, require
 
 Config = TypeVar("Config")
 
@@ -199,40 +200,33 @@ def difference(before: Any, now: Any, *, where: str = "") -> tuple[str, Any, Any
     return None if before == now else (where, before, now)
 
 
-def plain(values: Any, *, where: str) -> Any:
+def plain(values: Any, *, where: str, finite: bool = True) -> Any:
     """The JSON values of a tree of dicts and lists; NumPy's numbers become those of Python.
 
     Raises:
-        InputError: Something else is among them.
+        InputError: Something else is among them, or with `finite` a number that JSON lacks.
 
     Examples:
         >>> plain({"mean": np.float32(2), "classes": ("a", "b")}, where="report")
         {'mean': 2.0, 'classes': ['a', 'b']}
     """
     if isinstance(values, Mapping):
-        return {str(name): plain(value, where=f"{where}.{name}") for name, value in values.items()}
+        of = {str(name): value for name, value in values.items()}
+        return {k: plain(value, where=f"{where}.{k}", finite=finite) for k, value in of.items()}
     if isinstance(values, list | tuple):
-        return [plain(value, where=f"{where}[{i}]") for i, value in enumerate(values)]
+        parts = enumerate(values)
+        return [plain(value, where=f"{where}[{i}]", finite=finite) for i, value in parts]
     values = values.item() if isinstance(values, np.generic) else values
     if not (values is None or isinstance(values, bool | int | float | str)):
         raise InputError(
             f"{where} must be a number, a string or a list of them, got {type(values).__name__}; "
             "convert it"
         )
+    require(
+        not finite or not isinstance(values, float) or math.isfinite(values),
+        f"{where} must be a finite number, got {values}; leave it out, or keep it in an array",
+    )
     return values
-
-
-def finite(values: Any) -> Any:
-    """The same JSON values with None in place of what is not finite, which JSON lacks.
-
-    >>> finite({"mae": [1.0, float("nan")]})
-    {'mae': [1.0, None]}
-    """
-    if isinstance(values, dict):
-        return {name: finite(value) for name, value in values.items()}
-    if isinstance(values, list):
-        return [finite(value) for value in values]
-    return None if isinstance(values, float) and not np.isfinite(values) else values
 
 
 def without_arrays(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

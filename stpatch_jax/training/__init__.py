@@ -24,12 +24,17 @@ from stpatch_jax.training.mesh import (
 from stpatch_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from stpatch_jax.training.prefetch import prefetch_to_mesh
 from stpatch_jax.training.record import fingerprint
-from stpatch_jax.training.step import TrainState, create_state, make_train_step
+from stpatch_jax.training.step import (
+    TrainState,
+    create_state,
+    make_train_step,
+    require_updated,
+)
 
 __all__ = ["Checkpoints", "Disagreement", "FitResult", "MeshConfig", "OptimizerConfig"]
 __all__ += ["TrainConfig", "TrainState"]
 __all__ += ["batch_sharding", "check_batch_size", "create_state", "export_weights", "fingerprint"]
 __all__ += ["first_process_first", "fit", "learning_rate_schedule", "load_weights", "make_mesh"]
 __all__ += ["make_optimizer", "make_train_step", "of_every_process", "prefetch_to_mesh"]
-__all__ += ["processes", "replicate", "require_alike", "restore_state", "shard_global_batch"]
-__all__ += ["shard_local_batch", "state_sharding", "to_host"]
+__all__ += ["processes", "replicate", "require_alike", "require_updated", "restore_state"]
+__all__ += ["shard_global_batch", "shard_local_batch", "state_sharding", "to_host"]

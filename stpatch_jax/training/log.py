@@ -2,18 +2,17 @@
 
 import contextlib
 import importlib
-import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 from tqdm import tqdm
 
-from stpatch_jax.files import replaced
+from stpatch_jax.files import from_json, replaced, to_json
 from stpatch_jax.training.record import writing
 
 SummaryWriter: Any = None
@@ -21,12 +20,24 @@ with contextlib.suppress(ImportError):
     SummaryWriter = importlib.import_module("tensorboardX").SummaryWriter
 
 
-def _cut(text: str, step: int) -> Iterator[str]:
-    """The lines of steps up to `step`, without what a killed process left half written."""
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of `metrics.jsonl` in their order, none where there is no such file.
+
+    What is no record of a step is left out, as a line that a killed process left half written.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    records = []
     for line in text.splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            if json.loads(line)["step"] <= step:
-                yield line + "\n"
+        with contextlib.suppress(ValueError):
+            records.append(from_json(line))
+    return [record for record in records if _is_record(record)]
+
+
+def _is_record(record: Any) -> bool:
+    """Whether this is what `MetricsLog` writes: numbers, or None where one was not finite."""
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        return False
+    return all(isinstance(value, int | float | None) for value in record.values())
 
 
 class MetricsLog:
@@ -46,8 +57,8 @@ class MetricsLog:
         if jax.process_index():
             return
         with replaced(path) as part:
-            text = path.read_text(errors="replace", encoding="utf-8") if path.exists() else ""
-            part.write_text("".join(_cut(text, step)), encoding="utf-8")
+            kept = (record for record in read_metrics(path) if record["step"] <= step)
+            part.write_text("".join(f"{to_json(record)}\n" for record in kept), encoding="utf-8")
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
     def __enter__(self) -> Self:
@@ -66,7 +77,7 @@ class MetricsLog:
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
                 for name, value in record.items()
             }
-            line = json.dumps(finite) + "\n"
+            line = to_json(finite) + "\n"
             with writing(self._path):
                 self._file.write(line)
             self._draw(finite)

@@ -33,6 +33,7 @@ from stpatch_jax.training.step import (
     abstract_state,
     create_state,
     make_train_step,
+    require_updated,
 )
 from stpatch_jax.training.stopping import Stop, sigterm
 from stpatch_jax.training.watchdog import Watchdog
@@ -165,7 +166,7 @@ def fit(
             configuration, extras or checkpoint, the directory cannot be written, the checkpoint is
             damaged, beyond `config.steps` or of another configuration, or if a loss or gradient is
             not finite and `config.on_nonfinite` does not let it go on, or if `config.keep_best`
-            names a metric that `validate` does not give.
+            names a metric that `validate` does not give, or if they were finite in no step at all.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     check_batch_size(config.batch_size, mesh, accumulate=config.accumulate)
@@ -215,6 +216,8 @@ def fit(
             checkpoints.wait()
         best = checkpoints.best_step(config.keep_best) if config.keep_best else None
         validation = checkpoints.metrics(end) or None
+    if end == config.steps:
+        require_updated(state, workdir)
     flops = gradient_flops(loss_fn, state.model, run.shapes) if run.shapes else None
     cost = {"examples": config.batch_size, "patches": patches, "flops": flops, "memory": run.memory}
     machine = machine_metrics(mesh, phase.seconds, end - start, **cost)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from orbax.checkpoint import v1 as ocp
 
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.files import lacks_descriptors, no_descriptor
+from stpatch_jax.files import from_json, lacks_descriptors, no_descriptor, to_json
 
 
 @jax.jit
@@ -115,7 +114,7 @@ def from_bytes(stored: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str
 
 
 def _checksum(record: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+    return zlib.crc32(to_json(record, sort_keys=True).encode())
 
 
 def _read_through(directory: Path) -> None:
@@ -125,7 +124,7 @@ def _read_through(directory: Path) -> None:
     several processes each reads its share.
     """
     for file in [directory / "_METADATA", *directory.glob("array_metadatas/*")]:
-        json.loads(file.read_text(encoding="utf-8"))
+        from_json(file.read_text(encoding="utf-8"))
     store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{directory}/"}).result()
     keys = store.list().result()
     for key in keys[jax.process_index() :: jax.process_count()]:
@@ -138,7 +137,7 @@ def _read_through(directory: Path) -> None:
 def make_record(state: Any, **entries: Any) -> dict[str, Any]:
     """The metadata of a checkpoint: version, structure, fingerprint, JSON entries, checksum."""
     told = {"structure": structure(state), "fingerprint": int(fingerprint(state))}
-    record = {"version": stpatch_jax.__version__, **told, **json.loads(json.dumps(entries))}
+    record = {"version": stpatch_jax.__version__, **told, **from_json(to_json(entries))}
     return {"record": record, "checksum": _checksum(record)}
 
 
@@ -162,7 +161,7 @@ def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
     """
     try:
         # Asking Orbax for it would also open the arrays, see `_read_through`.
-        saved = json.loads((path / "_CHECKPOINT_METADATA").read_text(encoding="utf-8"))[
+        saved = from_json((path / "_CHECKPOINT_METADATA").read_text(encoding="utf-8"))[
             "custom_metadata"
         ]
         intact = _checksum(saved["record"]) == saved["checksum"]

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -56,6 +57,20 @@ class TrainState(nnx.Module):
             cast = jax.tree.map(lambda w, a: a.astype(w.dtype), nnx.as_pure(weights), average)
             nnx.update(model, cast)
         return model
+
+
+def require_updated(state: TrainState, run: Path) -> None:
+    """Refuses to take for a model what no step has changed, as all of them were skipped.
+
+    Raises:
+        InputError: The weights are those that training in the directory `run` began with.
+    """
+    require(
+        int(state.optimizer.step[...]) > 0,
+        f"the run in {run} must have made a step, got {int(state.skipped[...])} of which loss or "
+        "gradient were not finite and nothing else; lower "
+        "train.optimizer.learning_rate or look at the data, and train in another workdir=",
+    )
 
 
 def _average_of(model: nnx.Module) -> nnx.State:

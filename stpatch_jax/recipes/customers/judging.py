@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.recipes.customers.data import Customers
-from stpatch_jax.runs.judging import Judge, Judged, Tree, finite, judges, markdown_table
+from stpatch_jax.runs.judging import Judge, Judged, Tree, cell, judges, markdown_table
 from stpatch_jax.tasks import Forecast
 
 TARGETS = ("purchases", "spending")
@@ -41,7 +41,7 @@ class CustomerForecasts:
     before: np.ndarray
     names: np.ndarray
 
-    def errors(self, rule: str) -> dict[str, dict[str, float | None]]:
+    def errors(self, rule: str) -> dict[str, dict[str, float]]:
         """RMSE, MAE and total of a rule's forecasts, by target."""
         return {
             target: _errors(self.by_rule[rule][:, at], self.real[:, at])
@@ -120,7 +120,7 @@ class CustomersJudge(Judge):
 
     def validation(self, judged: Judged) -> dict[str, float]:
         """RMSE and MAE of the number of purchases of a customer."""
-        errors: Any = self.forecasts(judged).errors("model")["purchases"]
+        errors = self.forecasts(judged).errors("model")["purchases"]
         return {"rmse": errors["rmse"], "mae": errors["mae"]}
 
     def report(self, judged: Judged) -> dict[str, Any]:
@@ -148,12 +148,12 @@ def customer_report(forecasts: CustomerForecasts) -> dict[str, Any]:
     }
 
 
-def _errors(forecast: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
+def _errors(forecast: np.ndarray, real: np.ndarray) -> dict[str, float]:
     error = forecast - real
     return {
-        "rmse": finite(np.sqrt(np.mean(error**2))),
-        "mae": finite(np.mean(np.abs(error))),
-        "total": finite(forecast.sum()),
+        "rmse": float(np.sqrt(np.mean(error**2))),
+        "mae": float(np.mean(np.abs(error))),
+        "total": float(forecast.sum()),
     }
 
 
@@ -187,8 +187,8 @@ def _error_table(test: Mapping[str, Any]) -> list[str]:
     for name, of in test["scaled"].items():
         rows.append([name])
         for errors in of.values():
-            rows[-1] += [errors["rmse"], errors["mae"], f"{errors['total']:,.0f}"]
-    real = [x for target in TARGETS for x in (None, None, f"{test['real'][target]:,.0f}")]
+            rows[-1] += [errors["rmse"], errors["mae"], cell(errors["total"], form=",.0f")]
+    real = [x for target in TARGETS for x in (None, None, cell(test["real"][target], form=",.0f"))]
     return markdown_table(["", *heads], [*rows, ["real", *real]])
 
 
@@ -200,7 +200,7 @@ def _calibration_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             [
                 f"{row['before']}{' and more' if row is rows[-1] else ''}",
                 f"{row['customers']:,}",
-                *(f"{row[name]:.3g}" for name in (*rules, "real")),
+                *(cell(row[name], form=".3g") for name in (*rules, "real")),
             ]
             for row in rows
         ),

@@ -60,10 +60,13 @@ class Tails:
         return error * (self.level - (error < 0))
 
     def metrics(self, name: str) -> dict[str, float]:
-        """Mean pinball loss, and coverage, the share of returns below their quantile."""
-        count = int(self.scored.sum())
+        """Mean pinball loss, and coverage, the share of returns below their quantile.
+
+        NaN where no return is scored.
+        """
+        count = int(self.scored.sum()) or np.nan
         sums = {"pinball": self.losses(name).sum(), "coverage": self.breaches(name).sum()}
-        return {metric: float(total) / count for metric, total in sums.items()}
+        return {metric: float(total / count) for metric, total in sums.items()}
 
 
 @judges(Forecast, RiskData)

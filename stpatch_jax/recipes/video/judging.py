@@ -13,7 +13,7 @@ from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.metrics import ssim
 from stpatch_jax.recipes.video.data import NextFrames
-from stpatch_jax.runs.judging import Judge, Judged, Shows, Tree, finite, judges, markdown_table
+from stpatch_jax.runs.judging import Judge, Judged, Shows, Tree, judges, markdown_table
 from stpatch_jax.tasks import Forecast
 
 FRAME_METRICS = ("mse", "mae", "ssim")
@@ -131,7 +131,7 @@ def _frame_errors(prediction: jax.Array, target: jax.Array) -> dict[str, jax.Arr
 
 
 def _by_lead(values: np.ndarray) -> dict[str, Any]:
-    return {"per_lead": [finite(x) for x in values.mean(axis=0)], "all": finite(values.mean())}
+    return {"per_lead": [float(x) for x in values.mean(axis=0)], "all": float(values.mean())}
 
 
 def _frames(shown: Mapping[str, np.ndarray]) -> Figure:

@@ -5,12 +5,12 @@ from stpatch_jax.runs.judging.classification import ClassJudge
 from stpatch_jax.runs.judging.default import DefaultJudge
 from stpatch_jax.runs.judging.detection import DetectionJudge
 from stpatch_jax.runs.judging.forecast import ForecastJudge, error_figure
-from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.next_token import TextJudge
 from stpatch_jax.runs.judging.reconstruction import ReconstructionJudge
 from stpatch_jax.runs.judging.registry import Registry
-from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.tables import cell, markdown_table
 
 __all__ = ["ClassJudge", "DefaultJudge", "DetectionJudge", "FieldJudge", "ForecastJudge", "Judge"]
 __all__ += ["Judged", "ReconstructionJudge", "Registry", "Shows", "TextJudge", "Tree"]
-__all__ += ["error_figure", "finite", "judges", "markdown_table"]
+__all__ += ["cell", "error_figure", "judges", "markdown_table"]

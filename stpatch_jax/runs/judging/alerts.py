@@ -17,7 +17,7 @@ from stpatch_jax.data.fields.describing import told
 from stpatch_jax.metrics import EventCounts, brier_score
 from stpatch_jax.plotting.style import colour_limits
 from stpatch_jax.runs.judging.forecast import ForecastJudge, Values
-from stpatch_jax.runs.judging.judge import Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.judge import Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.probabilities import PastForecasts
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Forecast
@@ -185,7 +185,7 @@ class FieldJudge(ForecastJudge):
             "probability": alert.probability,
             "targets": targets,
             "events": int(found["events"].sum()),
-            "brier_skill": 1 - model / usual if model is not None and usual else None,
+            "brier_skill": 1 - model / usual if usual else None,
             "rules": rules,
         }
         return report
@@ -265,14 +265,14 @@ def alert_counts(
     return EventCounts(*((said & came & scored).sum(axes) for said, came in pairs))
 
 
-def alert_metrics(of: Tree, targets: int) -> dict[str, float | None]:
+def alert_metrics(of: Tree, targets: int) -> dict[str, float]:
     """Brier score, critical success index, and what it is made of."""
     counts = jax.tree.map(np.sum, of["counts"])
     return {
-        "brier": finite(of["brier"].sum() / max(targets, 1)),
-        "csi": finite(counts.critical_success_index()),
-        "detected": finite(counts.probability_of_detection()),
-        "false_alarms": finite(counts.false_alarm_ratio()),
+        "brier": float(of["brier"].sum() / max(targets, 1)),
+        "csi": float(counts.critical_success_index()),
+        "detected": float(counts.probability_of_detection()),
+        "false_alarms": float(counts.false_alarm_ratio()),
     }
 
 

@@ -1,5 +1,6 @@
 """Classes of whole fields: accuracy and what else a report says of them, beside the rules."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, LabelledData
 from stpatch_jax.metrics import Confusion, roc_auc
-from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, finite, judges
+from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Classify
@@ -46,9 +47,9 @@ class ClassJudge(Judge):
         The coefficient is 0 where it is not defined, as for a model that knows one class only.
         """
         metrics = _metrics(judged.rows, "model")
-        auc = {} if metrics["auc"] is None else {"auc": metrics["auc"]}
-        error = 1.0 - float(confusion(judged.rows, "model").accuracy())
-        return {"error": error, "mcc": metrics["mcc"] or 0.0, **auc}
+        auc = {} if math.isnan(metrics["auc"]) else {"auc": metrics["auc"]}
+        mcc = 0.0 if math.isnan(metrics["mcc"]) else metrics["mcc"]
+        return {"error": 1.0 - metrics["accuracy"], "mcc": mcc, **auc}
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Accuracy, MCC, macro F1 and AUC by rule.
@@ -61,7 +62,7 @@ class ClassJudge(Judge):
             "examples": judged.count,
             **{name: _metrics(judged.rows, name) for name in judged.rows["probabilities"]},
             "classes": {
-                label: {name: finite(values[at]) for name, values in per_class.items()}
+                label: {name: float(values[at]) for name, values in per_class.items()}
                 for at, label in enumerate(self.data.classes)
             },
             "confusion": np.asarray(counts.counts).astype(int).tolist(),
@@ -115,8 +116,8 @@ def confusion(rows: Tree, name: str) -> Confusion:
     return Confusion.of(values.argmax(-1), rows["label"], classes=values.shape[-1])
 
 
-def _metrics(rows: Tree, name: str) -> dict[str, float | None]:
+def _metrics(rows: Tree, name: str) -> dict[str, float]:
     counts, values = confusion(rows, name), rows["probabilities"][name]
     score = values[:, 1] if values.shape[-1] == 2 else values
-    metrics = {name: finite(getattr(counts, name)()) for name in ("accuracy", "mcc", "macro_f1")}
-    return {**metrics, "auc": finite(roc_auc(score, rows["label"]))}
+    metrics = {name: float(getattr(counts, name)()) for name in ("accuracy", "mcc", "macro_f1")}
+    return {**metrics, "auc": float(roc_auc(score, rows["label"]))}

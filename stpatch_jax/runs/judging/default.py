@@ -10,7 +10,7 @@ import numpy as np
 
 from stpatch_jax.data import Batch
 from stpatch_jax.errors import require
-from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, finite, judges
+from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.training.accumulation import SCALES
 
@@ -66,7 +66,7 @@ class DefaultJudge(Judge):
     def report(self, judged: Judged) -> dict[str, Any]:
         """The means over the examples, by rule."""
         scores = {
-            name: {metric: finite(value) for metric, value in _means(of).items()}
+            name: {metric: float(value) for metric, value in _means(of).items()}
             for name, of in judged.sums.items()
         }
         return {"examples": judged.count, "scores": scores}

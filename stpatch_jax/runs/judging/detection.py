@@ -13,7 +13,7 @@ from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ObjectData
 from stpatch_jax.losses import box_iou
 from stpatch_jax.metrics import AveragePrecision
-from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Detect
@@ -92,7 +92,7 @@ class DetectionJudge(Judge):
             "sure": SURE,
             **{name: _metrics(of) for name, of in totals.items()},
             "classes": {
-                label: {name: finite(values[at]) for name, values in per_class.items()}
+                label: {name: float(values[at]) for name, values in per_class.items()}
                 | {"objects": int(model.objects[at])}
                 for at, label in enumerate(self.data.classes)
             },
@@ -207,7 +207,7 @@ def _metrics(of: AveragePrecision) -> dict[str, float | None]:
     sure = of.score >= SURE
     hits = int((sure & of.hit[0]).sum())
     return {
-        "map": finite(of.mean()),
+        "map": float(of.mean()),
         "precision": hits / int(sure.sum()) if sure.any() else None,
         "recall": hits / max(int(of.objects.sum()), 1),
     }

@@ -14,7 +14,7 @@ from stpatch_jax.data import Batch, ForecastData, truth
 from stpatch_jax.data.protocols import UNTOLD_UNIT
 from stpatch_jax.data.times import time_text
 from stpatch_jax.metrics import LeadTimeErrors, skill
-from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Forecast
@@ -150,7 +150,7 @@ class ForecastJudge(Judge):
             | _metrics(judged.sums["scaled"]),
             **(original if len(set(known.values())) == 1 and alike else {}),
             "series": {
-                name: {rule: finite(errors.mae()[0]) for rule, errors in of.items()}
+                name: {rule: float(errors.mae()[0]) for rule, errors in of.items()}
                 for name, of in series.items()
             },
             "series_errors": each,
@@ -274,7 +274,7 @@ def _metrics(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
     over_all = _summed({name: error.pooled() for name, error in errors.items()})
     return {
         name: {
-            metric: {"per_lead": [finite(x) for x in values], "all": over_all[name][metric]}
+            metric: {"per_lead": [float(x) for x in values], "all": over_all[name][metric]}
             for metric, values in of.items()
         }
         for name, of in _measured(errors).items()
@@ -284,7 +284,7 @@ def _metrics(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
 def _summed(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:
     """The same over all lead times, of errors that are [1]."""
     return {
-        name: {metric: finite(values[0]) for metric, values in of.items()}
+        name: {metric: float(values[0]) for metric, values in of.items()}
         for name, of in _measured(errors).items()
     }
 
@@ -303,7 +303,7 @@ def _measured(errors: Mapping[str, LeadTimeErrors]) -> dict[str, dict[str, np.nd
 def _alike(series: Mapping[str, Any]) -> bool:
     """Whether the errors of persistence are about as large in every series."""
     sizes = [of["persistence"]["rmse"] for of in series.values()]
-    sizes = [size for size in sizes if size]
+    sizes = [size for size in sizes if size and np.isfinite(size)]
     return not sizes or max(sizes) <= _MOST_RATIO * min(sizes)
 
 

@@ -7,13 +7,13 @@ nothing of the split but sums, a few numbers an example, and what a plot shows.
 import abc
 import dataclasses
 import functools
-import math
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -45,6 +45,7 @@ class Judged:
         sums: What `Judge.sums` gave, added over all examples in float64.
         rows: What `Judge.rows` gave, one row an example [example, ...], in the order of the split.
         shown: Of each entry of `Judge.shows` the chosen examples [chosen, ...].
+        broken: Number of examples to which the answer of the model is not finite.
     """
 
     split: str
@@ -52,6 +53,7 @@ class Judged:
     sums: Tree
     rows: Tree
     shown: Mapping[str, Tree]
+    broken: int = 0
 
 
 class Shows(NamedTuple):
@@ -106,6 +108,7 @@ class Judge(abc.ABC):
             if len(numbers):
                 answers = self.answers(batch, outputs)
                 collected.add(numbers, self.sums(batch, answers), self.rows(batch, answers))
+                collected.broken += _broken(outputs, len(numbers))
                 collected.show(numbers, batch, answers)
         return collected.judged(split)
 
@@ -115,7 +118,10 @@ class Judge(abc.ABC):
         return self.task.inputs
 
     def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
-        """What is computed on the devices: a tree of [batch, ...]."""
+        """What is computed on the devices: a tree of [batch, ...].
+
+        Where rules are computed beside the model, its answers stand under `model`.
+        """
         return self.task.predict(model, batch)
 
     def answers(self, batch: Batch, outputs: Tree) -> Tree:
@@ -206,6 +212,7 @@ class _Collected:
 
     def __init__(self, count: int, shows: Mapping[str, Shows]):
         self.count, self.shows = count, shows
+        self.broken = 0
         self._sums: Tree = None
         self._rows: list[tuple[np.ndarray, Tree]] = []
         self._shown: dict[str, list[tuple[np.ndarray, Tree]]] = {name: [] for name in shows}
@@ -223,13 +230,14 @@ class _Collected:
                 self._shown[name].append((numbers[chosen], jax.tree.map(np.array, arrays(*of))))
 
     def judged(self, split: str) -> Judged:
-        parts = _of_processes((self._sums, self._rows, self._shown))
+        parts = _of_processes((self.broken, self._sums, self._rows, self._shown))
         # Added in the order of the processes, so that all of them get the same bits.
-        sums = [sums for sums, _, _ in parts if sums is not None]
+        sums = [sums for _, sums, *_ in parts if sums is not None]
         sums = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), sums)
-        rows = _ordered(rows for _, rows, _ in parts)
+        rows = _ordered(rows for *_, rows, _ in parts)
         shown = {name: _ordered(shown[name] for *_, shown in parts) for name in self.shows}
-        return Judged(split, self.count, _model_first(sums), rows, shown)
+        broken = sum(part[0] for part in parts)
+        return Judged(split, self.count, _model_first(sums), rows, shown, broken)
 
 
 def _ordered(parts: Iterable[list[tuple[np.ndarray, Tree]]]) -> Tree:
@@ -240,6 +248,15 @@ def _ordered(parts: Iterable[list[tuple[np.ndarray, Tree]]]) -> Tree:
     numbers, trees = zip(*entries, strict=True)
     order = np.argsort(np.concatenate(numbers))
     return _model_first(jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *trees))
+
+
+def _broken(outputs: Tree, count: int) -> int:
+    """To how many of the examples the model gave anything that is not finite."""
+    whole, beside = np.ones(count, bool), isinstance(outputs, dict) and "model" in outputs
+    for leaf in jax.tree.leaves(outputs["model"] if beside else outputs):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            whole &= np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+    return count - int(whole.sum())
 
 
 def _model_first(tree: Tree) -> Tree:
@@ -266,9 +283,3 @@ def _on_host(batch: Batch, outputs: Tree) -> tuple[Batch, Tree]:
         return np.concatenate([np.asarray(shards[start].data) for start in sorted(shards)])
 
     return batch, jax.tree.map(rows, outputs)
-
-
-def finite(value: Any) -> float | None:
-    """A plain number; None where nothing was there to be measured."""
-    value = float(value)
-    return value if math.isfinite(value) else None

@@ -64,9 +64,11 @@ class TextJudge(Judge):
     def report(self, judged: Judged) -> dict[str, Any]:
         """Bits per character and perplexity by rule, and the model's lines."""
         bits = {name: bits_per_char(judged.rows, name) for name in judged.rows["nats"]}
+        with np.errstate(over="ignore"):
+            perplexity = {name: float(np.exp2(n)) for name, n in bits.items()}
         return {
             "characters": int(judged.rows["count"].sum()),
-            **{name: {"bits_per_char": n, "perplexity": 2.0**n} for name, n in bits.items()},
+            **{k: {"bits_per_char": bits[k], "perplexity": perplexity[k]} for k in bits},
             "lines": {f"{heat:g}": lines for heat, lines in judged.shown.get("lines", {}).items()},
         }
 

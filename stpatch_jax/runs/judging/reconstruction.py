@@ -12,7 +12,7 @@ from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, finite, judges
+from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Reconstruct
@@ -43,7 +43,7 @@ class ReconstructionJudge(Judge):
         return {
             "judged": judged & batch["field_mask"] if "field_mask" in batch else judged,
             "hidden": hidden,
-            "made": rules["model"],
+            "model": rules["model"],
             "errors": {name: made - field for name, made in rules.items()},
         }
 
@@ -59,7 +59,7 @@ class ReconstructionJudge(Judge):
         """The first field."""
 
         def first(batch: Batch, answers: Tree) -> Tree:
-            return {"field": batch["field"], "hidden": answers["hidden"], "made": answers["made"]}
+            return {"field": batch["field"], "hidden": answers["hidden"], "made": answers["model"]}
 
         return {"first": Shows([0], first)}
 
@@ -70,7 +70,7 @@ class ReconstructionJudge(Judge):
     def report(self, judged: Judged) -> dict[str, Any]:
         """RMSE, MSE and MAE of the hidden values by rule, in scaled units."""
         scaled = {
-            name: {metric: finite(getattr(errors, metric)()[0]) for metric in _METRICS}
+            name: {metric: float(getattr(errors, metric)()[0]) for metric in _METRICS}
             for name, errors in judged.sums.items()
         }
         return {"examples": judged.count, "scaled": scaled}

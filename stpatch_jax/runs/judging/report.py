@@ -1,6 +1,5 @@
 """What a run leaves for people: the report as Markdown, and its plots."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +9,16 @@ from stpatch_jax.files import replaced
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judge, Judged
 from stpatch_jax.runs.judging.tables import document, markdown_table
+from stpatch_jax.runs.judging.undefined import broken_lines, undefined_lines
+from stpatch_jax.training.log import read_metrics
 
 
 def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     """The report as Markdown: the model beside the naive rules."""
     head = f"# {report['recipe'] or report['task']}"
     size = f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}."
-    lines = [head, "", size, *judge.markdown(report)]
+    lines = [head, "", size, *broken_lines(report), *judge.markdown(report)]
+    lines += undefined_lines(report)
     if notes := report["data"].get("notes"):
         lines += ["", "## What was read", "", *(f"- {note}" for note in notes)]
     return document([*lines, *_rows(report["data"])])
@@ -58,9 +60,7 @@ def draw_plots(
 ) -> list[str]:
     """Writes a judge's pictures of the test split and the learning curve; returns their names."""
     directory.plots.mkdir(exist_ok=True)
-    metrics = [
-        json.loads(line) for line in directory.metrics_file.read_text(encoding="utf-8").splitlines()
-    ]
+    metrics = read_metrics(directory.metrics_file)
     figures = judge.figures(judged, report)
     figures["learning"] = plotting.new_figure(1, 1, size=(7, 4))
     decides = next(iter(report["validation"]))

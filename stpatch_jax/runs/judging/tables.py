@@ -1,5 +1,6 @@
 """Reports and their tables, as Markdown."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,9 +38,9 @@ def markdown_table(
     >>> markdown_table(["", "error"], [("model", 0.123456), ("a|b", None)])
     ['| | error |', '|---|---:|', '| model | 0.1235 |', '| a\\|b | - |']
     """
-    body = [" | ".join(_cell(value) for value in row) for row in rows]
+    body = [" | ".join(cell(value) for value in row) for row in rows]
     lines = [
-        f"| {' | '.join(map(_cell, heads))} |".replace("|  |", "| |", 1),
+        f"| {' | '.join(map(cell, heads))} |".replace("|  |", "| |", 1),
         f"|{'---|' * texts}{'---:|' * (len(heads) - texts)}",
         *(f"| {line} |" for line in body),
     ]
@@ -52,7 +53,8 @@ def metric_table(head: str, metrics: Mapping[str, str], rows: Mapping[str, Any])
     return [*markdown_table([head, *metrics.values()], cells), ""]
 
 
-def _cell(value: Any) -> str:
-    if value is None:
+def cell(value: Any, *, form: str = ".4g") -> str:
+    """A value in a table: a float in a format, "-" where it is none, any other one as text."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else markdown(value, cell=True)
+    return f"{value:{form}}" if isinstance(value, float) else markdown(value, cell=True)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import difflib
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from stpatch_jax.errors import InputError, check_range, require
+from stpatch_jax.files import from_json
 from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.values import from_values, to_values
 
@@ -90,14 +90,14 @@ def _listed(text: str) -> Sequence[Any] | LogUniform:
     if drawn := LogUniform.parse(text):
         return drawn
     try:
-        return json.loads(f"[{text}]")
+        return from_json(f"[{text}]")
     except ValueError:
         return [word.strip() for word in text.split(",")]
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"space= must be FIELD=VALUE,VALUE or a JSON file, got {str(path)!r}, which cannot be "

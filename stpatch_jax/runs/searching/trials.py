@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.errors import InputError, require
+from stpatch_jax.files import from_json, to_json
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.tables import document, markdown_table
@@ -126,14 +126,14 @@ def _search(
 
 
 def _name(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True)
+    text = to_json(values, sort_keys=True)
     return f"trial-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _finished(path: Path, config: RunConfig) -> dict[str, float] | None:
     """The result of a trial that was finished with this very configuration."""
     try:
-        saved = json.loads((path / RESULT).read_text(encoding="utf-8"))
+        saved = from_json((path / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return saved["validation"] if saved["config"] == to_values(config) else None
@@ -223,7 +223,7 @@ def table(trials: Sequence[Trial], workdir: Path) -> str:
     for trial in trials:
         figures = trial.validation or {}
         numbers = (f"{figures[name]:.4g}" if figures else "" for name in measured)
-        rows.append([trial.name, *map(json.dumps, trial.values.values()), *numbers])
+        rows.append([trial.name, *map(to_json, trial.values.values()), *numbers])
     lines = markdown_table(["trial", *fields, *measured], rows, texts=1 + len(fields))
     return document([*lines, "", *_told(trials, workdir), ""])
 
@@ -233,7 +233,7 @@ def _told(trials: Sequence[Trial], workdir: Path) -> list[str]:
     failed = [f"{trial.name} failed: {trial.error}" for trial in trials if trial.error]
     if best.validation is None:
         return failed
-    values = ", ".join(f"{name} = {json.dumps(value)}" for name, value in best.values.items())
+    values = ", ".join(f"{name} = {to_json(value)}" for name, value in best.values.items())
     return [
         "Figures are on the validation split, those of forecasts in scaled units; "
         f"{next(iter(best.validation))} decides.",
