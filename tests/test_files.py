@@ -125,11 +125,12 @@ def test_every_file_is_written_by_replacing():
     assert missing == {}
 
 
-def test_json_is_written_and_read_in_one_place():
-    """Only there is NaN kept out of what others read."""
+def test_json_is_written_in_one_place():
+    """Only there is NaN kept out of what others read; files of others may hold it."""
     for path in PACKAGE.rglob("*.py"):
         if path != PACKAGE / "files.py":
-            assert not re.search(r"\bjson\.|import json", path.read_text(encoding="utf-8")), path
+            pattern = r"json\.dump" if "readers" in path.parts else r"\bjson\.|import json"
+            assert not re.search(pattern, path.read_text(encoding="utf-8")), path
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json({"a": float("inf")})
     for text in ("[NaN]", "[-Infinity]", "[" * 100_000):

@@ -1,7 +1,6 @@
 """Several processes as one run: how they meet, how they part, and whole arrays on every host."""
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from stpatch_jax.errors import InputError, listed, require, shortened
+from stpatch_jax.files import from_json, to_json
 from stpatch_jax.training.meeting import meet
 from stpatch_jax.training.record import first_line
 
@@ -207,7 +207,7 @@ def require_alike(seen: Mapping[str, Any]) -> None:
     """
     if jax.process_count() == 1:
         return
-    first, *others = map(json.loads, of_every_process(json.dumps(dict(_leaves("", seen))).encode()))
+    first, *others = map(from_json, of_every_process(to_json(dict(_leaves("", seen))).encode()))
     for index, other in enumerate(others, 1):
         names = sorted(first.keys() | other.keys())
         differ = [name for name in names if first.get(name, "none") != other.get(name, "none")]

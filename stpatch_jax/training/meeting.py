@@ -1,13 +1,13 @@
 """Where the processes of a run meet, before JAX's runtime: it aborts on whatever is wrong there."""
 
 import contextlib
-import json
 import os
 import socket
 import time
 from typing import Any
 
 from stpatch_jax.errors import InputError, listed, require, shortened
+from stpatch_jax.files import from_json, to_json
 
 _PATIENCE = 5.0
 """Seconds for a greeting, and until another program at the address is taken for one that stays."""
@@ -106,7 +106,7 @@ def _refuse(message: str, peers: list[socket.socket]) -> None:
 def _tell(refusal: str, peers: list[socket.socket]) -> None:
     for peer in peers:
         with contextlib.suppress(OSError):  # Who has left is missed later.
-            peer.sendall(json.dumps({"refusal": refusal}).encode() + b"\n")
+            peer.sendall(to_json({"refusal": refusal}).encode() + b"\n")
 
 
 def _has_left(peer: socket.socket) -> bool:
@@ -125,7 +125,7 @@ def _come(where: str, greeting: dict[str, int], timeout: float) -> None:
     while time.monotonic() < start + timeout:
         with contextlib.suppress(OSError):  # Nobody is there yet, or no more.
             with socket.create_connection(_address(where), timeout=_PATIENCE) as peer:
-                peer.sendall(json.dumps(greeting).encode() + b"\n")
+                peer.sendall(to_json(greeting).encode() + b"\n")
                 # From here on it is process 0 that does not wait for ever.
                 said, answer = _answer(peer, timeout + _PATIENCE)
             if "refusal" in said:
@@ -152,7 +152,7 @@ def _answer(peer: socket.socket, timeout: float) -> tuple[dict[str, Any], bytes]
     try:
         with peer.makefile("rb") as stream:
             said = stream.readline(_MOST_BYTES)
-        values = json.loads(said)
-    except (OSError, ValueError, RecursionError):
+        values = from_json(said)
+    except (OSError, ValueError):
         return {}, said
     return (values if isinstance(values, dict) else {}), said

@@ -145,9 +145,11 @@ def test_the_fourth_time_ends_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_before_the_first_checkpoint_it_begins_anew(tmp_path: Path) -> None:
-    config = dataclasses.replace(ALL, steps=2)
+    config, mesh = dataclasses.replace(ALL, steps=3), make_mesh()
     result = run(tmp_path, config, batches=spoiled_at(2), validate=lambda model: {"loss": 1.0})
-    fresh = create_state(SmallModel, config, make_mesh())
+    fresh = create_state(SmallModel, config, mesh)
+    step = make_train_step(squared_error, mesh, accumulate=2, ema=0.9)
+    step(fresh, shard_local_batch(next(spoiled_at()(2)), mesh))
     for part in ("model", "optimizer", "average"):
         assert digest(getattr(result.state, part)) == digest(getattr(fresh, part))
 

@@ -82,6 +82,7 @@ def test_answers_that_are_no_numbers_are_told(tmp_path, monkeypatch, config, dat
 
     monkeypatch.setattr(Judge, "outputs", outputs)
     text = train(config, data=data(), workdir=tmp_path, progress=False)
+    assert text is not None
     report = report_of(tmp_path)
     assert set(report["validation"].values()) == {None}
     why = report["not_finite"]
@@ -91,18 +92,21 @@ def test_answers_that_are_no_numbers_are_told(tmp_path, monkeypatch, config, dat
     assert f"to the test split {test} of {test} are not finite: figures made of them mean" in text
     assert "## Not a number\n" in text
     # Of a search it is no candidate, however few classes there are to guess.
-    assert math.isinf(searched(config, data(), tmp_path)[0].loss)
+    assert math.isinf(searched(config, data(), tmp_path).loss)
 
 
 def searched(config, data, folder):
     name = "train.optimizer.learning_rate"
-    return search(config, {name: [1e-3]}, workdir=folder / "s", data=data, progress=False)
+    trials = search(config, {name: [1e-3]}, workdir=folder / "s", data=data, progress=False)
+    assert trials is not None
+    return trials[0]
 
 
 def test_steps_that_were_left_out_are_told(tmp_path, monkeypatch):
     config = dataclasses.replace(FIELD, train=dataclasses.replace(TRAIN, on_nonfinite="skip"))
     spoil(monkeypatch, 2)
     text = train(config, data=series(), workdir=tmp_path, progress=False)
+    assert text is not None
     assert "1 of 4 steps were left out, as loss or gradient was not finite." in text
     report = report_of(tmp_path)
     assert (report["skipped"], report["rollbacks"], report["not_finite"]) == (1, 0, {})
@@ -123,7 +127,7 @@ def test_a_run_that_left_out_every_step_is_none(tmp_path, monkeypatch, mode):
             use(tmp_path, data=series())
     assert not (tmp_path / "report.json").exists()
     assert not (tmp_path / "report.md").exists()
-    assert told.partition(",")[0] in str(searched(config, series(), tmp_path)[0].error)
+    assert told.partition(",")[0] in str(searched(config, series(), tmp_path).error)
 
 
 def test_a_part_without_any_number_is_named_as_one():
@@ -135,7 +139,7 @@ def test_a_part_without_any_number_is_named_as_one():
     }
     judged = {
         "validation": Judged("validation", 4, {}, {}, {}, 3),
-        "test": Judged("test", 1, *[{}] * 3),
+        "test": Judged("test", 1, {}, {}, {}),
     }
     found = without_undefined(report, judged)
     assert found["patches"] is None
