@@ -31,7 +31,7 @@ def to_json(values: Any, *, indent: int | None = None, sort_keys: bool = False) 
     return json.dumps(values, indent=indent, sort_keys=sort_keys, allow_nan=False)
 
 
-def from_json(text: str) -> Any:
+def from_json(text: str | bytes) -> Any:
     """What a JSON text holds: a ValueError where it is none, as by NaN or too many brackets.
 
     >>> from_json('{"mae": NaN}')
