@@ -20,6 +20,11 @@ VIDEO_SUFFIXES += (".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")
 # Their packets are no list of frames: a recording begins and ends where it was switched on and off.
 _STREAMS = ("mpegts", "mpeg")
 _ATTACHED = 1 << 10  # The disposition of a cover picture.
+# The containers of these suffixes as FFmpeg calls them, and bare streams. It knows others by what a
+# file begins with, whatever its name, and some of these are lists of other files and addresses.
+_CONTAINERS = "mov,matroska,avi,gif,mpeg,mpegvideo,m4v,mpegts,asf,flv,ogg"
+_CONTAINERS += ",mjpeg,h264,hevc,obu,ivf,yuv4mpegpipe,dv,mxf"
+_LOCAL = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 
 
 def open_video(path: str | Path) -> xr.DataArray:
@@ -302,10 +307,17 @@ def _videos(container: Any) -> list[Any]:
 
 
 def _container(av: Any, path: str | Path) -> Any:
+    file = f"file:{path}"  # Else a name may be taken for an address.
     try:
-        return av.open(str(path))
+        return av.open(file, options=_LOCAL)
     except UnicodeDecodeError:  # Early PyAV reads a title in other characters on request alone.
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(file, options=_LOCAL, metadata_errors="replace")
+    except av.ArgumentError as error:
+        raise InputError(
+            f"the video {path} must be a file of its own such as an MP4 or AVI, got another "
+            "kind of file, as is a list of files; give the videos themselves, or restore "
+            "it if it is damaged"
+        ) from error
 
 
 @contextmanager
