@@ -88,6 +88,8 @@ class Checkpoints:
                 f"the checkpoint directory {self.directory} must be writable, got "
                 f"{error.strerror or error}; choose another workdir="
             ) from error
+        if keep is not None:
+            self._remove_others()
         # Called by `close`, or where the object is dropped without it.
         self._let_orbax_log = weakref.finalize(self, _silence_orbax())
 
@@ -106,6 +108,14 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The committed steps, in order."""
         return [checkpoint.step for checkpoint in self._orbax.checkpoints]
+
+    def _remove_others(self) -> None:
+        """Removes what a command would have that was killed between a save and this."""
+        there = self._orbax.checkpoints
+        with writing(self.directory):
+            for checkpoint, stays in zip(there, self._stay(there, context=None), strict=True):
+                if not stays:
+                    self._orbax.delete(checkpoint.step)
 
     def _stay(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """What Orbax asks: which checkpoints stay on disk."""

@@ -58,6 +58,29 @@ def abstract(state: Any) -> Any:
     )
 
 
+@pytest.mark.parametrize("damage", ["", "_CHECKPOINT_METADATA", "state"])
+def test_what_a_killed_command_had_still_to_remove_is_gone_on_the_next_opening(
+    tmp_path: Path, damage: str
+) -> None:
+    """Killed between a save and the removal of the oldest, or within that."""
+    state, steps = {"w": jnp.arange(8.0)}, (2, 3, 4, 6, 9)
+    with Checkpoints(tmp_path, keep=9) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, state, {}, metrics={"mae": abs(step - 2.0)})
+    other = tmp_path / "3" / damage if damage else None
+    if other is not None:
+        shutil.rmtree(other) if other.is_dir() else other.unlink()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 9
+        assert len(checkpoints.steps) == 5
+    with Checkpoints(tmp_path, keep=1, best="min:mae", every=3) as checkpoints:
+        assert checkpoints.steps == [2, 9]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "9"]
+        assert checkpoints.restore(9, abstract(state))[1] == {}
+        checkpoints.save(10, state, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "2", "9"]
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("saved")
