@@ -24,8 +24,10 @@ _SAID = {"host": str, "pid": int, "started": str}
 def held(folder: Path) -> Iterator[None]:
     """Holds a folder, made where it is missing, for the length of a block, against other commands.
 
-    The lock is a file that says which process of which host made it. One that a killed process of
-    this host left is taken over, and told. Of the processes of one run the first holds it for all.
+    The lock is a file that says which process of which host made it, and since when that ran; what
+    any clock says does not count. One that a killed process of this host left is taken over, by one
+    of those that find it, and told. A process that is stopped holds its lock. Of the processes of
+    one run the first holds it for all.
 
     Raises:
         InputError: Another command holds it, or the folder cannot be written.
@@ -37,7 +39,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        while not _made(lock):
+        while (handle := _made(lock)) is None:
             with contextlib.suppress(FileNotFoundError):  # It was just given back.
                 _take_over(lock)
     except OSError as error:
@@ -49,24 +51,38 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            lock.unlink()
+            if _names(lock, handle):
+                lock.unlink()
+        os.close(handle)
         # Where nothing was written there, as before.
         for path in made:
             with contextlib.suppress(OSError):
                 path.rmdir()
 
 
-def _made(lock: Path) -> bool:
-    """Makes the file unless it is there: in one step, on network file systems too."""
+def _made(lock: Path) -> int | None:
+    """Makes the file in one step, on network file systems too; None where it is there.
+
+    As long as the descriptor that it gives is open, the kernel knows the file as held.
+    """
     try:
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
     except FileExistsError:
-        return False
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        return None
+    try:
+        _locked(handle)
         pid = os.getpid()
         said = {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
-        file.write(to_json(said))
-    return True
+        os.write(handle, to_json(said).encode())
+        # It may have been stopped so long without a word that another took it over.
+        if _names(lock, handle):
+            return handle
+    except OSError:
+        lock.unlink()
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None
 
 
 def _take_over(lock: Path) -> None:
@@ -78,23 +94,49 @@ def _take_over(lock: Path) -> None:
         f"the run directory {lock.parent} must be used by one command at a time, got one of "
         f"process {pid} on the host {host}; wait for it, or remove {lock} where it has ended",
     )
-    require(
-        not holder or _started(pid) != holder["started"],
-        f"the run directory {lock.parent} must be used by one command at a time, got one of "
-        f"process {pid} of this machine; wait for it, end it or choose another workdir=",
-    )
-    # By a rename, so that of two commands that found it one removes it.
-    mine = lock.with_name(f"{lock.name}-{os.getpid()}")
-    lock.rename(mine)
-    if _holder(mine) != holder:
-        # Another command was faster, and this one is its own.
-        mine.rename(lock)
-        return
-    mine.unlink()
+    with lock.open("rb") as file:
+        # Of several that find it the kernel lets one remove it; a process that it does not show
+        # here, as it runs in another container, holds it still.
+        free = _started(pid) != holder.get("started", "") and _locked(file.fileno())
+        if not _names(lock, file.fileno()) or _holder(lock) != holder:
+            return
+        require(
+            free,
+            f"the run directory {lock.parent} must be used by one command at a time, got one of "
+            f"process {pid} of this machine; wait for it, end it or choose another workdir=",
+        )
+        lock.unlink()
     warn(
         f"went on in {lock.parent}, which a command of process {pid} left without an end",
         stacklevel=4,
     )
+
+
+def _locked(handle: int) -> bool:
+    """Whether this process is the one that may change an open file, waiting a while for others.
+
+    True, too, where the file system knows no such thing.
+    """
+    import fcntl
+
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        except OSError:
+            return True
+        else:
+            return True
+    return False
+
+
+def _names(path: Path, handle: int) -> bool:
+    """Whether a path still names an open file."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    return False
 
 
 def _holder(lock: Path) -> dict[str, Any]:
