@@ -16,6 +16,7 @@ Content = Literal["number", "flag", "date", "clock", "text", "nothing"]
 MISSING = (
     *("", "-", "--", "?", "*", "..", "...", ".", "NA", "N/A", "n/a", "N.A.", "<NA>", "NaN", "nan"),
     *("-NaN", "-nan", "NaT", "NULL", "null", "Null", "None", "none", "M", "#N/A", "#N/A N/A"),
+    *("na", "N.A", "n.a.", "n.d.", ":", "#DIV/0!", "#REF!", "#VALUE!", "#NUM!", "#NULL!", "#NAME?"),
     *("#NA", "1.#QNAN", "1.#IND", "-1.#IND", "-1.#QNAN", "**", "***", "****", "---", "----"),
 )
 _FLAGS = {"true": 1.0, "false": 0.0}
@@ -23,8 +24,9 @@ _FLAGS = {"true": 1.0, "false": 0.0}
 _SAMPLE = 200
 # A number, or what only a sign, a unit or the commas of thousands keep from being one.
 _NUMBER = re.compile(
-    r"[-+(]?\s*[$\u20ac\u00a3\u00a5]?\s*[-+]?(\d[\d.,'\u2019\u00a0\u202f _]*|\.\d+)([eE][-+]?\d+)?"
-    r"\s*[%$\u20ac\u00a3\u00a5)KMBk]?|[-+]?inf(inity)?",
+    r"[<>~\u2264\u2265\u2248]?\s*[-+(\u2212\u2013]?\s*[$\u20ac\u00a3\u00a5]?\s*[-+\u2212\u2013]?"
+    r"(\d[\d.,'\u2019\u00a0\u202f _]*|\.\d+)([eEdD][-+]?\d+)?"
+    r"\s*[%$\u20ac\u00a3\u00a5)KMBk*\u2212-]?|[-+]?inf(inity)?",
     re.IGNORECASE,
 )
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d)(?::(\d\d(?:\.\d+)?))?|\.(\d\d)\.(\d\d))")
@@ -32,6 +34,13 @@ _DATE = re.compile(
     r"(\d{4})(?:([-/.])(\d{1,2})\2(\d{1,2})|[-/](\d{1,2})|(\d\d)(\d\d))"
     r"(?:[ T]\s*(\d{1,2})(?::?(\d\d.*))?)?"
 )
+# Least and largest number of parts of a time, and the length of one in seconds.
+_PARTS = {
+    "day_of_year": (1, 366, 86400),
+    "hour": (0, 24, 3600),
+    "minute": (0, 59, 60),
+    "second": (0, 59, 1),
+}
 _OFFSET = r"\d[ T]\s*\d.*[-+](?!00:?(?:00)?$)\d\d(?::?\d\d)?$"
 _IN_UTC = "The times were turned to UTC by their offsets."
 # Dates and hours as one number, English months, and hours of half a day.
@@ -169,7 +178,9 @@ class Cells:
         if self.content(at) in ("text", "date", "clock"):
             advice = "choose other columns with variables="
         elif is_number(text) and "inf" not in text.lower():
-            advice = "write numbers without percent and currency signs and commas of thousands"
+            advice = (
+                "write numbers without percent, currency or other signs and commas of thousands"
+            )
         elif row == 0 and not re.search(r"\d|inf", text):
             advice = "correct that cell, or take the line out if it is a second header"
         raise InputError(
@@ -262,8 +273,8 @@ class Cells:
     def clocks(self, at: int, rows: pd.Index, *, unit: str) -> pd.Series:
         """Column `at` at the given rows as the time since midnight, timedelta64.
 
-        `unit` is `hour`, `minute` or `second` of a column of whole numbers, or `clock` of one of
-        times of day such as 18:30.
+        `unit` is `day_of_year`, `hour`, `minute` or `second` of a column of whole numbers, or
+        `clock` of one of times of day such as 18:30.
 
         Raises:
             InputError: If a cell holds something else.
@@ -280,15 +291,15 @@ class Cells:
             length = hours * 3600 + minutes * 60 + seconds
         else:
             numbers = self.numbers(at)[self.frame.index.get_indexer(rows)]
-            wrong = ~((numbers >= 0) & (numbers <= (24 if unit == "hour" else 59)))
-            wrong |= numbers != np.floor(numbers)
-            length = numbers * {"hour": 3600, "minute": 60, "second": 1}[unit]
+            low, high, one = _PARTS[unit]
+            wrong = ~((numbers >= low) & (numbers <= high)) | (numbers != np.floor(numbers))
+            length = (numbers - low) * one
         if wrong.any():
             row = rows[int(wrong.argmax())]
             raise InputError(
-                f"column {shortened(self.header[at])!r} of {self.name} must hold the {unit} of "
-                f"every row, got {shortened(texts[row])!r} in {self.where(row)}; correct it, or "
-                "name a column of whole dates with time="
+                f"column {shortened(self.header[at])!r} of {self.name} must hold the "
+                f"{unit.replace('_', ' ')} of every row, got {shortened(texts[row])!r} in "
+                f"{self.where(row)}; correct it, or name a column of whole dates with time="
             )
         milliseconds = np.round(1000 * length).astype("timedelta64[ms]")
         return pd.Series(milliseconds.astype("timedelta64[ns]"), index=rows)
@@ -315,7 +326,7 @@ class Cells:
             numbers = column.to_numpy(np.float64, na_value=np.nan)
         else:
             numbers = _parsed_numbers(self.texts(at)[column.index])
-        if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
+        if not (np.abs(numbers) < 2.0**63).all() or (numbers != np.floor(numbers)).any():
             return None
         return numbers.astype(np.int64)
 
@@ -358,13 +369,17 @@ class Cells:
 
 def _parsed_numbers(texts: Any) -> np.ndarray:
     """Texts [row] as float64, NaN for what is no number."""
-    return np.asarray(pd.to_numeric(texts, errors="coerce"), np.float64)
+    plain = texts.str.replace("\u2212", "-")  # The minus of typesetters.
+    return np.asarray(pd.to_numeric(plain, errors="coerce"), np.float64)
 
 
 def _date_advice(text: str, *, first: bool) -> str:
     """What the owner of a cell that is no date can do; a long number counts from 1970."""
-    if first and not re.search(r"\d", text):
-        return "take that line out if it is a second header, else write dates with the year first"
+    if not re.search(r"\d", text):
+        what = "a second header" if first else "a header, a sum or a remark"
+        return f"take that line out if it is {what}, else write dates with the year first"
+    if re.search(r"\d ?(?![AP]M$)[A-Z]{2,5}$|\]$", text):
+        return "write the offset from UTC, such as +01:00, in place of the name of a zone"
     if impossible := _impossible(text):
         return f"correct that cell, as there is no {impossible}"
     other = "or name another column with time="

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from stpatch_jax.data.readers.cells import Cells
-from stpatch_jax.errors import InputError, listed, require
+from stpatch_jax.data.readers.cells import Cells, looks_like_date
+from stpatch_jax.errors import InputError, listed, require, shortened
 
 ROWS = "rows"
 """The name of a time that is no column: rows are counted."""
@@ -23,16 +23,21 @@ _PLACE_WORDS = ("latitude", "lat", "longitude", "lon", "lng", "elevation", "elev
 # Parts of a time by their name in pandas.
 _PARTS = {
     "year": ("year", "yr", "yyyy"),
-    "month": ("month", "mnth"),
-    "day": ("day", "dayofmonth"),
+    "month": ("month", "mnth", "mo"),
+    "day": ("day", "dayofmonth", "dy"),
     "hour": ("hour", "hr", "hours", "hourofday"),
-    "minute": ("minute", "minutes"),
-    "second": ("second", "seconds"),
+    "minute": ("minute", "minutes", "mi", "mn"),
+    "second": ("second", "seconds", "sec"),
     "day_of_week": ("weekday", "dayofweek", "dow", "weekend", "isweekend"),
-    "day_of_year": ("dayofyear", "doy"),
+    "day_of_year": ("dayofyear", "doy", "yday", "jday"),
     "quarter": ("quarter",),
 }
 _IDENTITY = re.compile(r"(^|[_\-. ])(id|ID|Id)$|[a-z0-9](Id|ID)$")
+# Names of columns that are times: dates, years, and the months of a year.
+_DATE_NAME = re.compile(r"(1[6-9]|2[0-2])\d\d|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}")
+_MONTH_NAME = re.compile("(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*|[1-9]|1[0-2]")
+# Seconds, milli-, micro- and nanoseconds since 1970; clocks are up to so many seconds off UTC.
+_TICKS, _MOST_OFFSET = (1, 10**3, 10**6, 10**9), 14 * 3600
 _UNNAMED = re.compile(r"(Unnamed: \d+)?")
 
 
@@ -45,8 +50,8 @@ class Columns:
             where the rows are counted.
         values: Names and numbers of the columns of values: channels, or series of a wide table.
         series: Columns that together name the series of a row; none in a wide table.
-        clock: What dates do not tell: `hour`, `minute`, `second`, or `clock` for times of day, and
-            the number of the column.
+        clock: What dates do not tell: `day_of_year`, `hour`, `minute`, `second`, or `clock` for
+            times of day, and the number of the column.
         ignored: Names of the other columns.
         notes: What was inferred.
     """
@@ -161,11 +166,14 @@ def find_columns(
     finder.leave_row_numbers()
     if counted:
         finder.notes.append("Rows are counted as time steps, whatever dates there may be.")
+        finder.leave_times()
     else:
         finder.find_time(header.index(time) if time else None)
     finder.find_series([header.index(name) for name in told], wanted)
     values = finder.values() if wanted is None else wanted
     taken = {*finder.date, *finder.series}
+    if not values and wanted is None:
+        raise finder.no_values()
     if not values or taken & set(values):
         raise InputError(
             f"the table {cells.name} must have a column of values beside time and series, got "
@@ -206,6 +214,23 @@ class _Finder:
         self._leave(self._counts_rows, "row numbers")
         self._leave(lambda at: not self._named(at) and self._content(at) == "nothing", "nothing")
 
+    def leave_times(self) -> None:
+        """Leaves out what is called a time, where rows are counted."""
+        self._leave(lambda at: self._plain(at) in _TIME_WORDS, "times")
+
+    def no_values(self) -> InputError:
+        """What to say of a table without a column of numbers."""
+        header, texts = self.cells.header, range(len(self.cells.header))
+        texts = [at for at in texts if self._content(at) == "text" and at not in self.date]
+        told = (self.cells.texts(at)[self.cells.present(at)].iloc[0] for at in texts[-1:])
+        cell = next(
+            (f", as {shortened(text, most=40)!r} in {header[texts[-1]]}" for text in told), ""
+        )
+        return InputError(
+            f"the table {self.cells.name} must have a column of numbers beside time and series, "
+            f"got none among {listed(header)}{cell}; write one number in each cell"
+        )
+
     def find_time(self, told: int | None) -> None:
         """Finds the column of dates, and what tells the time of day."""
         dates = [at for at in self.free if self._holds_dates(at)]
@@ -223,6 +248,7 @@ class _Finder:
             self.date = parts
         else:
             named = [at for at in self.free if self._plain(at) in _TIME_WORDS]
+            self._check_across([] if named else self.cells.header)
             require(
                 bool(named),
                 f"a column of {self.cells.name} must hold dates like 2012-09-04, got none among "
@@ -236,9 +262,21 @@ class _Finder:
         if len(parts) > 1:
             self.notes.append(f"The time was made of the columns {self._listed(parts)}.")
 
+    def _check_across(self, names: Sequence[str]) -> None:
+        """Refuses a table whose header holds the dates."""
+        dates = [name for name in names if _DATE_NAME.fullmatch(name) or looks_like_date(name)]
+        require(
+            len(dates) < 2,
+            f"the dates of {self.cells.name} must stand one below the other in a column, got them "
+            f"side by side in the header ({listed(dates)}); turn the table round, for example with "
+            "pandas.melt",
+        )
+
     def _find_clock(self) -> None:
         if (self._dates.dt.normalize() != self._dates).any():
             return
+        year_alone = len(self.date) == 1 and _holds_years(self.cells, self.date[0])
+        day = self._called("day_of_year") if year_alone else None
         clocks = [at for at in self.free if self._content(at) == "clock"]
         if len(clocks) == 1:
             self.clock = (("clock", clocks[0]),)
@@ -250,7 +288,11 @@ class _Finder:
             )
             found = [(unit, self._called(unit)) for unit in ("hour", "minute", "second")]
             whole = [(unit, at) for unit, at in found if at is not None and self._is_whole(at)]
-            self.clock = tuple(whole) if whole and whole[0][0] == "hour" else ()
+            whole = whole if whole and whole[0][0] == "hour" else []
+            if year_alone or len(self.date) == 2:  # Without a day, an hour is of none.
+                told = day is not None and self._is_whole(day)
+                whole = [("day_of_year", day), *whole] if told else []
+            self.clock = tuple(whole)
         self._take(at for _, at in self.clock)
 
     def find_series(self, told: Sequence[int], wanted: Sequence[int] | None) -> None:
@@ -300,6 +342,8 @@ class _Finder:
             "what tells rows apart",
         )
         self._leave(self._repeats_time, "a part of the time")
+        self._leave(self._counts_seconds, "the time since 1970")
+        self._check_months()
         self._leave(self._is_place, "a place")
         if flags := [at for at in self.free if self._content(at) == "flag"]:
             self.notes.append(f"True and false of {self._listed(flags)} were read as 1 and 0.")
@@ -412,6 +456,27 @@ class _Finder:
             return False
         part = getattr(self._times.dt, unit)
         return self._constant_by(at, part)
+
+    def _counts_seconds(self, at: int) -> bool:
+        """Whether a column counts from 1970 to the time of each row, maybe of another zone."""
+        if self._content(at) != "number" or not self.date:
+            return False
+        numbers = self.cells.numbers(at)[self.cells.frame.index.get_indexer(self._rows)]
+        seconds = self._times.to_numpy("datetime64[ms]").astype(np.int64) / 1000
+        apart = (numbers / tick - seconds for tick in _TICKS)
+        return any(np.ptp(one) < 1e-3 and abs(one[0]) <= _MOST_OFFSET for one in apart)
+
+    def _check_months(self) -> None:
+        """Refuses a row for each year with a column for each month, which are no series."""
+        if len(self.date) != 1 or not _holds_years(self.cells, self.date[0]):
+            return
+        names = [self._plain(at) for at in self.free if _MONTH_NAME.fullmatch(self._plain(at))]
+        require(
+            len({name[:3] for name in names}) < 12,
+            f"the rows of {self.cells.name} must be one time each, got a column for each month of "
+            "a year; turn the table round, for example with pandas.melt, or take every month as a "
+            "series of years by naming them with variables=",
+        )
 
     def _is_place(self, at: int) -> bool:
         if self._plain(at) not in _PLACE_WORDS:

@@ -20,6 +20,8 @@ CSV_SUFFIXES = (".csv", ".csv.gz")
 TEXT_SUFFIXES = (*CSV_SUFFIXES, ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".dat")
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 1000
+# Comments, and the separator as workbooks tell it to themselves.
+_ABOVE = re.compile(r'#|"?sep=.')
 
 
 def read_cells(
@@ -53,15 +55,18 @@ def read_cells(
             not clear, or a line has more cells than the header.
     """
     with open_text(file, kind=kind, encoding=encoding, newline="") as text:
-        number, start, first = 1, 0, text.readline()
-        while first.startswith("#") or (first and not first.strip()):
-            number, start, first = number + 1, text.tell(), text.readline()
+        number, start, first, above = 1, 0, text.readline(), ""
+        while first and (not first.strip() or _ABOVE.match(first)):
+            above, number, start, first = first, number + 1, text.tell(), text.readline()
         lines = [first, *(text.readline() for _ in range(8))]
         with parsing(file, kind):
             usual = "," if file.name.lower().endswith(CSV_SUFFIXES) else " "
             separator = _separator(lines, usual="\t" if fewest < 2 and usual == " " else usual)
             text.seek(start)
             names, used = _header(text, separator) if header is None else (list(header), 0)
+            told = _split(above.lstrip("#% "), separator)
+            if header is None and not _are_names(names) and len(told) == len(names):
+                header, names, used = told, [" ".join(name.split()) for name in told], 0
         if header is None:
             _check_header(file, kind, names, first, number, fewest)
             start = text.tell()
@@ -78,6 +83,8 @@ def read_cells(
             units, used = _header(text, separator)
             rows = replace(rows, start=text.tell(), first_line=rows.first_line + used)
         frame = rows.read(words=text_at, decimal=decimal)
+    if separator == "\t":
+        _check_quotes(Cells(file.name, names, frame, rows.first_line))
     if frame.empty:
         raise InputError(
             f"the {kind} {file.name} must have rows, got none below its header; give another file"
@@ -124,7 +131,7 @@ def _header(text: TextIO, separator: str) -> tuple[list[str], int]:
         return text.readline().split(), 1
     # Iterating over the file itself would forbid to ask for the place reached.
     reader = csv.reader(iter(text.readline, ""), delimiter=separator)
-    return [name.strip() for name in next(reader, [])], reader.line_num
+    return [" ".join(name.split()) for name in next(reader, [])], reader.line_num
 
 
 def _check_header(
@@ -133,18 +140,35 @@ def _check_header(
     require(
         len(names) >= fewest,
         f"the {kind} {file.name} must have a header with at least two columns separated by commas, "
-        f"semicolons, tabs or bars, got {shortened(first)!r} in line {number}; save it as "
-        "comma-separated text",
+        f"semicolons, tabs or bars, got {shortened(first)!r} in line {number}; begin lines "
+        "above the header with #, or save it as comma-separated text",
     )
-    told = [name for name in names if name]
-    words = [name for name in told if not re.fullmatch(r"[-+\d.,:/ TZe]+", name)]
-    counted = told == list(map(str, range(len(told))))
     require(
-        bool(words) or counted,
+        _are_names(names),
         f"the {kind} {file.name} must have a header that names its columns, got "
         f"{shortened(first)!r} in line {number}; put a line of names above it, or "
         "name them with header=",
     )
+
+
+def _are_names(header: Sequence[str]) -> bool:
+    """Whether a header is no row of values: it has a word, or counts the columns."""
+    told = [name for name in header if name]
+    words = (name for name in told if not re.fullmatch(r"[-+\d.,:/ TZe]+", name))
+    return any(words) or told == list(map(str, range(len(told))))
+
+
+def _check_quotes(cells: Cells) -> None:
+    """Refuses a quote that takes the tabs and lines behind it into one cell."""
+    for at in cells.frame:
+        texts = cells.texts(at)
+        taken = texts.str.contains(r"\t.*\n", regex=True)
+        require(
+            not taken.any(),
+            f"every quote of {cells.name} must close in its own cell, got one in "
+            f"{cells.where(texts.index[taken.to_numpy().argmax()])} that takes the lines behind it "
+            "into one cell; take it out, or put two quotes in place of it and one at each end",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +215,8 @@ class _Rows:
             except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
                 raise InputError(
                     f"every line of {self.file.name} must have the {len(self.names)} cells of its "
-                    f"header, got {self._too_long() or one_line(error)}; correct it, or begin "
-                    "lines above the header with #"
+                    f"header, got {self._too_long() or one_line(error)}; put cells that hold "
+                    "the separator between quotes, or begin lines above the header with #"
                 ) from error
 
     def _too_long(self) -> str | None:

@@ -53,7 +53,7 @@ def open_text(
         raise InputError(
             f"{path} must be text encoded as {chosen.removesuffix('-sig')}, got line "
             f"{_line(raw[:start].decode(chosen, 'ignore'))} ({reason}); give its encoding, for "
-            'example encoding="latin-1"'
+            f'example encoding="{_likely(raw)}"'
         ) from error
     except (LookupError, ValueError) as error:
         raise InputError(
@@ -63,9 +63,16 @@ def open_text(
     if (zero := text.find("\0")) >= 0:
         raise InputError(
             f"{path} must be text, got a zero byte in line {_line(text[:zero])}; save it as UTF-8, "
-            'or give its encoding, for example encoding="utf-16-le"'
+            f'or give its encoding, for example encoding="{_likely(raw)}"'
         )
     return io.TextIOWrapper(io.BytesIO(raw), encoding=chosen, newline=newline)
+
+
+def _likely(raw: bytes) -> str:
+    """An encoding for an example: in UTF-16 the zeros of plain letters tell the order of bytes."""
+    if b"\0" not in raw:
+        return "latin-1"
+    return "utf-16-be" if raw[::2].count(0) > raw[1::2].count(0) else "utf-16-le"
 
 
 def _line(before: str) -> int:

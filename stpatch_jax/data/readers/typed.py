@@ -29,7 +29,9 @@ def read_typed_cells(file: Path, *, kind: str) -> Cells:
         frame = read(file, dtype_backend="numpy_nullable")
         levels = [] if isinstance(frame.index, pd.RangeIndex) else list(frame.index.names)
         frame = frame.reset_index() if levels else frame
-    header = [str(column).strip() for column in frame.columns]
+    several = isinstance(frame.columns, pd.MultiIndex)
+    names = (map(str, column if several else [column]) for column in frame.columns)
+    header = [" ".join("/".join(parts).split()) for parts in names]
     # As in a CSV file: pandas calls levels without a name index or level_0.
     header[: len(levels)] = ["" if level is None else str(level) for level in levels]
     require(
