@@ -339,7 +339,7 @@ def test_files_of_other_kinds_are_told_by_what_they_are(tmp_path):
     (tmp_path / "empty.nc").touch()
     refused(lambda: opened(tmp_path / "empty.nc"), "empty", damaged=True)
     (tmp_path / "a.xyz").write_bytes(b"\x89HDF\r\n\x1a\n")
-    refused(lambda: opened(tmp_path / "a.xyz"), "format")
+    refused(lambda: opened(tmp_path / "a.xyz"), r"end with \.nc")
     refused(lambda: opened(tmp_path / "none.nc"), "none")
 
 
