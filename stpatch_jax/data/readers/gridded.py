@@ -134,9 +134,10 @@ def _open(
                 stored = xr.open_dataset(
                     opened, group=group, engine=engine, chunks=None, cache=False, decode_cf=False
                 )
-            # What repeats a dim, as a covariance does, is left out.
-            doubled = [at for at, of in stored.variables.items() if len({*of.dims}) < of.ndim]
-            stored = stored.drop_vars(doubled)
+            # What repeats a dim, as a covariance does, or has lists in its cells is left out.
+            unfit = [at for at, of in stored.variables.items() if len({*of.dims}) < of.ndim]
+            unfit += _of_lists(file, group) if kind == "netcdf" else []
+            stored = stored.drop_vars(unfit, errors="ignore")
             # zarr allows names of other types.
             names = {dim: str(dim) for dim in stored.dims if not isinstance(dim, str)}
             stored = stored.rename(names)
@@ -176,6 +177,19 @@ def _lone_group(file: str, kind: str, store: Any) -> str | None:
             f"{listed(groups)}; copy one into a file of its own, for example with xarray"
         )
     return groups[0] if groups else None
+
+
+def _of_lists(file: str, group: str | None) -> list[str]:
+    """The variables of a netCDF file of types that it defines: lists and records of numbers.
+
+    xarray tells the type of what is in a list for that of the list.
+    """
+    library = require_library("netCDF4", purpose="types", install="netCDF4")
+    own = (library.VLType, library.CompoundType)
+    with library.Dataset(file) as data:
+        variables = (data[group] if group else data).variables
+        lists = {name: of for name, of in variables.items() if of.dtype is not str}
+        return [name for name, of in lists.items() if isinstance(of.datatype, own)]
 
 
 def _zarr_group(store: Any) -> Any:

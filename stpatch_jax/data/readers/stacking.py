@@ -38,6 +38,11 @@ def channel_variables(
                 f"the variables must be among those of {name} ({listed(sorted(data.data_vars))}), "
                 f"got {listed(unknown)}; choose from these"
             )
+        if texts := [variable for variable in asked if data[variable].dtype.kind not in "biuf"]:
+            raise InputError(
+                f"the variables of {name} must hold numbers, got texts or objects in "
+                f"{listed(texts)}; choose others"
+            )
         if not asked or len(set(asked)) < len(asked):
             raise InputError(
                 f"at least one variable must be chosen, each once, got {listed(asked)}; choose "

@@ -197,3 +197,20 @@ def test_era5_is_read_as_xarray_reads_it(data_dir):
     with xr.open_dataset(path, engine="netcdf4") as data:
         np.testing.assert_array_equal(field[..., 0], data["t2m"])
     assert str(field.time.values[-1]).startswith("2019-03-31T23")
+
+
+def test_lists_records_and_texts_are_no_channels(tmp_path):
+    netcdf = pytest.importorskip("netCDF4")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+        data.createDimension("time", 3)
+        lists = data.createVLType("f8", "lists")
+        record = data.createCompoundType(np.dtype([("a", "f8"), ("b", "i4")]), "record")
+        for name, kind in {"time": "f8", "x": "f4", "v": lists, "c": record, "s": str}.items():
+            data.createVariable(name, kind, ("time",))
+        data["time"][:], data["x"][:] = range(3), [1, 2, 3]
+        data["v"][0], data["s"][0] = np.arange(2.0), "a"
+    assert open_field(tmp_path / "a.nc").channel.values.tolist() == ["x"]
+    with pytest.raises(InputError, match=r"must be among those of a.nc .*got v; choose"):
+        open_field(tmp_path / "a.nc", variables=["v"])
+    with pytest.raises(InputError, match="must hold numbers, got texts or objects in s; choose"):
+        open_field(tmp_path / "a.nc", variables=["s", "x"])
