@@ -106,6 +106,23 @@ class Sessions:
             apart[row] = 1 + len(self._inside(int(row)))
         return apart, int(np.maximum(between[short] - 1, 0).sum())
 
+    @cached_property
+    def short(self) -> np.ndarray:
+        """Numbers of the days without a gap of fewer rows than those of their weekday around them.
+
+        The first and the last day are none: files begin and end at any hour.
+        """
+        rows, weekday, found = self._held.sum(1), (self.days + 3) % 7, []
+        at_gaps = np.flatnonzero(self.gaps[0] > 1)[:, None] + [0, 1]
+        whole = ~np.isin(self.days, self.ticks[at_gaps] // self.day)
+        whole[[0, -1]] = False
+        for own in (np.flatnonzero(weekday == day) for day in range(7)):
+            for at in np.flatnonzero(whole[own]):
+                around = rows[np.concatenate([own[max(0, at - 3) : at], own[at + 1 : at + 4]])]
+                if len(around) > 1 and rows[own[at]] < np.median(around):
+                    found.append(self.days[own[at]])
+        return np.sort(np.asarray(found, np.int64))
+
     def ahead(self, row: int, count: int) -> np.ndarray:
         """Ticks of so many rows behind one, at the places of the last weeks before it."""
         first, hold = self.ticks[row] // self.day, self._pattern(int(self.ticks[row] // self.day))

@@ -89,7 +89,7 @@ class Rule:
     apart: np.ndarray
     ticks: Callable[[int, np.ndarray], np.ndarray] | None
     holidays: int = 0
-    session_rows: tuple[int, int] | None = None
+    sessions: Sessions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,7 +338,7 @@ class Spacing:
             apart,
             lambda row, steps: sessions.ahead(row, int(steps.max(initial=0)))[steps - 1],
             holidays,
-            (len(sessions.places), sessions.week_rows),
+            sessions,
         )
 
     def _working_day(self, row: int, steps: np.ndarray, *, week: str) -> np.ndarray:

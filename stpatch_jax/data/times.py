@@ -148,7 +148,23 @@ class TimeAxis:
         >>> TimeAxis.of(np.add.outer(days, np.arange(9, 16)).ravel()).session_rows
         (7, 35)
         """
-        return self._rule.session_rows if self._rule else None
+        sessions = self._rule and self._rule.sessions
+        return (len(sessions.places), sessions.week_rows) if sessions else None
+
+    @property
+    def short_sessions(self) -> tuple[str, ...]:
+        """The days of rows at the same hours of every day that have fewer than usual, but no gap.
+
+        >>> hours = np.arange("2024-01-01", "2024-01-31", dtype="M8[h]")
+        >>> of_day = (hours - hours.astype("M8[D]")).astype(int)
+        >>> early = hours.astype("M8[D]") == np.datetime64("2024-01-12")
+        >>> open_ = (of_day >= 9) & (of_day < np.where(early, 12, 17)) & np.is_busday(
+        ...     hours.astype("M8[D]"))
+        >>> TimeAxis.of(hours[open_]).short_sessions
+        ('2024-01-12',)
+        """
+        sessions = self._rule and self._rule.sessions
+        return tuple(sessions.short.astype("M8[D]").astype(str).tolist()) if sessions else ()
 
     def fits(self, step: Step) -> bool:
         """Whether the rows may be of a step: it is theirs, or they are too few to tell.

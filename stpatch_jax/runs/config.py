@@ -58,6 +58,9 @@ def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
     return data
 
 
+_PER_AXIS = ("window", "stride", "dilation", "padding", "padding_mode")
+
+
 def check_space(config: RunConfig, data: Data, space: Sequence[int]) -> None:
     """Refuses data whose space has more or fewer axes than the windows of the backbone.
 
@@ -72,8 +75,9 @@ def check_space(config: RunConfig, data: Data, space: Sequence[int]) -> None:
     settings = vars(config.model)
     windows = {}
     if "spec" in settings:
-        entries = f"{len(space) + 1} entries, time first"
-        windows["model.spec"] = len(settings["spec"].window) - 1, f"all settings of it {entries}"
+        each = ", ".join(f"model.spec.{name}" for name in _PER_AXIS)
+        entries = f"{each} {len(space) + 1} entries each, time first"
+        windows["model.spec"] = len(settings["spec"].window) - 1, entries
     if "offsets" in settings:
         windows["model.offsets.0"] = len(settings["offsets"][0]), f"it {len(space)} numbers"
     for setting, (axes, entries) in windows.items():

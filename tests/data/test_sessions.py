@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stpatch_jax.data.fields.problem import FieldConfig
-from stpatch_jax.data.sampling.spacing import season_note, with_missing_rows
+from stpatch_jax.data.sampling.spacing import gaps_report, season_note, with_missing_rows
 from stpatch_jax.data.times import TimeAxis, time_text
 
 starts = st.dates(dt.date(1990, 1, 1), dt.date(2040, 1, 1))
@@ -165,3 +165,37 @@ def test_seasons_of_bars_count_the_rows_of_a_session():
     assert season_note(axis, 35) is None
     assert "rows are 7 a day, 35 a week, 1826 a year" in str(season_note(axis, 24))
     assert time_text(axis.ahead(1)[0]).endswith("T09:30")
+
+
+HALF = ["2021-07-02", "2021-11-26", "2021-12-24", "2021-12-31"]
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "UTC"])
+@pytest.mark.parametrize("half", [[], HALF[:1], HALF])
+@pytest.mark.parametrize("late", [False, True])
+def test_half_sessions_are_told_and_no_gaps(zone, half, late):
+    """Of an exchange of New York, also in UTC, where its hours move with daylight saving."""
+    holidays = ["2021-01-18", "2021-07-05", "2021-11-25"]
+    days = pd.bdate_range("2021-01-04", "2022-02-18", freq="C", holidays=holidays)
+    bars = at_hours(days, "09:30", 7, 60).tz_localize("America/New_York")
+    short = bars.strftime("%Y-%m-%d").isin(half)
+    bars = bars[~short | ((bars.hour >= 12) if late else (bars.hour < 13))]
+    axis = TimeAxis.of(bars.tz_convert(zone).tz_localize(None).values)
+    assert (axis.gaps, axis.holidays) == ((), 3)
+    assert axis.short_sessions == tuple(half)
+    report = gaps_report(axis)
+    assert report["short_sessions"] == half
+
+
+@markets
+def test_markets_of_unlike_days_have_no_half_sessions(market):
+    assert TimeAxis.of(MARKETS[market].values).short_sessions == ()
+
+
+def test_a_day_with_a_gap_inside_is_no_half_session():
+    bars = at_hours(pd.bdate_range("2021-01-04", periods=60), "09:30", 7, 60)
+    axis = TimeAxis.of(bars.delete([72, 73]).values)
+    assert [gap.missing for gap in axis.gaps] == [2]
+    assert axis.short_sessions == ()
+    # Neither is a file that begins or ends within a day.
+    assert TimeAxis.of(bars[3:-3].values).short_sessions == ()

@@ -21,7 +21,8 @@ def gaps_report(axis: TimeAxis) -> dict[str, Any]:
 
     Returns:
         `step` of the rows as text, None where they have none, `gaps` (`after`, `before`, and
-        `missing`, the number of rows left out) and `holidays`, working days left out but no gap.
+        `missing`, the number of rows left out), `holidays`, the number of working days left out but
+        no gap, and `short_sessions`, the days that begin late or end early.
 
     >>> gaps_report(TimeAxis.of(np.array([0, 1, 2, 5, 6, 7])))["gaps"]
     [{'after': '2', 'before': '5', 'missing': 2}]
@@ -31,7 +32,8 @@ def gaps_report(axis: TimeAxis) -> dict[str, Any]:
         for gap in axis.gaps
     ]
     step = None if axis.step is None else str(axis.step)
-    return {"step": step, "gaps": gaps, "holidays": axis.holidays}
+    short = list(axis.short_sessions)
+    return {"step": step, "gaps": gaps, "holidays": axis.holidays, "short_sessions": short}
 
 
 def gap_text(gap: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from stpatch_jax import plotting
 from stpatch_jax.data.sampling.spacing import gap_text
+from stpatch_jax.errors import listed
 from stpatch_jax.files import replaced
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judge, Judged
@@ -45,6 +46,10 @@ def _rows(data: Mapping[str, Any]) -> list[str]:
     if gaps := data.get("gaps"):
         lines += ["", f"{len(gaps)} gap{'s' * (len(gaps) > 1)}, which no window crosses:", ""]
         lines += [f"- gap: {gap_text(gap)}" for gap in gaps]
+    if holidays := data.get("holidays"):
+        lines += ["", f"{holidays:,} working days have no rows, as holidays: these are no gaps."]
+    if short := data.get("short_sessions"):
+        lines += ["", f"{len(short):,} sessions have fewer rows than usual: {listed(short)}."]
     return lines
 
 
