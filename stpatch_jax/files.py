@@ -84,14 +84,17 @@ def is_own(path: Path) -> bool:
     return path.name.startswith((_UNFINISHED, LOCK))
 
 
-def clear_unfinished(folder: Path, *, name: str = "") -> None:
-    """Removes what killed commands left in a folder, in the making of `name...`, and tells it."""
-    left = list(folder.glob(f"{glob.escape(_UNFINISHED + name)}*"))
+def clear_unfinished(*folders: Path, name: str = "*") -> str:
+    """Removes what killed commands left in folders, in the making of `name`, by default of all.
+
+    Returns the words that tell it, none where there was nothing.
+    """
+    begun = _UNFINISHED + (name if name == "*" else glob.escape(name))
+    left = [path for folder in folders for end in ("", "~*") for path in folder.glob(begun + end)]
     for path in left:
         _remove(path)
-    if left:
-        names = listed(sorted(path.name for path in left))
-        warn(f"removed from {folder} what a killed command left: {names}", stacklevel=3)
+    names = sorted({path.name for path in left})
+    return f"removed from {folders[0]} what a killed command left: {listed(names)}" if left else ""
 
 
 def _remove(path: Path) -> None:

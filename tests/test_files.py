@@ -65,12 +65,13 @@ def test_what_a_killed_command_left_is_cleared_and_told(tmp_path, make):
     with told, replaced(path) as part:
         part.write_text("after")
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv.gz"]
-    for name in ("a~1", "b"):
+    for name in ("a", "a~1", "ab", "b[c]"):
         make(unfinished(tmp_path / name))
-    with pytest.warns(UserWarning, match="removed from .* left: .stpatch-part.a~1$"):
-        clear_unfinished(tmp_path, name="a~")
-    with pytest.warns(UserWarning, match="removed from .* left: .stpatch-part.b$"):
-        clear_unfinished(tmp_path)
+    told = clear_unfinished(tmp_path, name="a")
+    assert told.endswith("a killed command left: .stpatch-part.a, .stpatch-part.a~1")
+    assert clear_unfinished(tmp_path, name="b[c]").endswith(" left: .stpatch-part.b[c]")
+    assert clear_unfinished(tmp_path / "none", tmp_path).endswith(" left: .stpatch-part.ab")
+    assert clear_unfinished(tmp_path) == ""
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv.gz"]
 
 

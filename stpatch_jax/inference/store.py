@@ -11,7 +11,7 @@ import numpy as np
 
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.stores import open_store
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, warn
 from stpatch_jax.files import clear_unfinished, from_json, to_disk, to_json, unfinished
 
 LAYOUT = "prediction"
@@ -36,6 +36,7 @@ class RegionStore:
         if not self.path.exists():
             return False
         self._require_same(self.path)
+        self._clear()
         return True
 
     def begin(self, create: Callable[[Path], None]) -> None:
@@ -85,9 +86,13 @@ class RegionStore:
                 (self.part / "store").rename(self.path)
                 to_disk(self.path.parent)
                 shutil.rmtree(self.part, ignore_errors=True)
-                # No process is at its beginnings any more: these are of killed ones.
-                clear_unfinished(self.path.parent, name=f"{self.path.name}~")
+                self._clear()
         return self.path.exists()
+
+    def _clear(self) -> None:
+        # The store is there: whatever is still in the making is of killed processes.
+        if told := clear_unfinished(self.path.parent, name=self.path.name):
+            warn(told, stacklevel=4)
 
     def _require_same(self, store: Path) -> None:
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.files import clear_unfinished, from_json, is_own, replaced, to_json
+from stpatch_jax.files import from_json, is_own, replaced, to_json
 from stpatch_jax.runs.values import difference
 
 FORMAT = 1
@@ -60,8 +60,6 @@ class RunDirectory:
             ) from error
         # Of several processes only the first finds another one.
         if not self.config_file.exists() or self.config() != config:
-            for folder in (self.path, self.plots):
-                clear_unfinished(folder)
             form = {"format": FORMAT, "version": stpatch_jax.__version__}
             self.write_json(self.config_file, form | config)
 
@@ -101,11 +99,19 @@ class RunDirectory:
         )
         return values
 
+    def has_unfinished(self) -> bool:
+        """Whether a command is at work here, or was killed."""
+        return any(map(is_own, self.path.iterdir()))
+
     def report(self) -> dict[str, Any] | None:
         """The report of the run, None where it has none yet."""
         if not self.report_file.exists():
             return None
         return self._read(self.report_file, "delete it and run again")
+
+    def summary(self) -> str:
+        """The report of the run as Markdown."""
+        return self.summary_file.read_text(encoding="utf-8", errors="replace")
 
     def _read(self, file: Path, advice: str) -> dict[str, Any]:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from stpatch_jax.errors import InputError, require, warn
-from stpatch_jax.files import LOCK, from_json, to_json
+from stpatch_jax.files import LOCK, clear_unfinished, from_json, to_json
 
 _PATIENCE = 2.0
 """Seconds after which a lock without words counts as one whose maker was killed meanwhile."""
@@ -26,8 +26,8 @@ def held(folder: Path) -> Iterator[None]:
 
     The lock is a file that says which process of which host made it, and since when that ran; what
     any clock says does not count. One that a killed process of this host left is taken over, by one
-    of those that find it, and told. A process that is stopped holds its lock. Of the processes of
-    one run the first holds it for all.
+    of those that find it; what it left unfinished, in `plots/` too, is removed; both are told. A
+    process that is stopped holds its lock. Of the processes of one run the first holds it for all.
 
     Raises:
         InputError: Another command holds it, or the folder cannot be written.
@@ -35,19 +35,23 @@ def held(folder: Path) -> Iterator[None]:
     if jax.process_index():
         yield
         return
-    lock, made = folder / LOCK, []
+    lock, made, told = folder / LOCK, [], ""
     try:
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         while (handle := _made(lock)) is None:
             with contextlib.suppress(FileNotFoundError):  # It was just given back.
-                _take_over(lock)
+                told = _take_over(lock)
     except OSError as error:
         raise InputError(
             f"the run directory {folder} must be writable, got {error.strerror or error}; choose "
             "another workdir="
         ) from error
     try:
+        # Nobody else is at work here.
+        left = clear_unfinished(folder, folder / "plots")
+        if told := "; ".join(filter(None, (told, left))):
+            warn(told, stacklevel=3)
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -85,8 +89,8 @@ def _made(lock: Path) -> int | None:
     return None
 
 
-def _take_over(lock: Path) -> None:
-    """Removes the lock of a process that is no more; refuses any other."""
+def _take_over(lock: Path) -> str:
+    """Removes the lock of a process that is no more, and returns what tells it; refuses others."""
     holder = _holder(lock)
     host, pid = holder.get("host"), holder.get("pid", 0)
     require(
@@ -99,17 +103,14 @@ def _take_over(lock: Path) -> None:
         # here, as it runs in another container, holds it still.
         free = _started(pid) != holder.get("started", "") and _locked(file.fileno())
         if not _names(lock, file.fileno()) or _holder(lock) != holder:
-            return
+            return ""
         require(
             free,
             f"the run directory {lock.parent} must be used by one command at a time, got one of "
             f"process {pid} of this machine; wait for it, end it or choose another workdir=",
         )
         lock.unlink()
-    warn(
-        f"went on in {lock.parent}, which a command of process {pid} left without an end",
-        stacklevel=4,
-    )
+    return f"went on in {lock.parent}, which a command of process {pid} left without an end"
 
 
 def _locked(handle: int) -> bool:

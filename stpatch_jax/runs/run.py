@@ -242,14 +242,20 @@ class Run:
             return None
         directory.require_same(to_values(self.config))
         self.require_data_of(directory)
-        plots = [directory.plots / f"{name}.png" for name in report["plots"]]
-        if not all(map(Path.exists, plots)) and os.access(directory.path, os.W_OK):
-            return self.report_anew(directory)
-        if directory.summary_file.exists():
-            return directory.summary_file.read_text(encoding="utf-8", errors="replace")
-        text = summary(self.judge, report)
-        if os.access(directory.path, os.W_OK) and jax.process_index() == 0:
-            directory.write_text(directory.summary_file, text)
+        told = directory.summary_file.exists()
+        text = directory.summary() if told else summary(self.judge, report)
+        if not os.access(directory.path, os.W_OK):
+            return text
+        files = [directory.plots / f"{name}.png" for name in report["plots"]]
+        lost = not all(map(Path.exists, files))
+        # Killed at its very end, a command leaves its lock.
+        if told and not lost and not directory.has_unfinished():
+            return text
+        with held(directory.path):
+            if lost:
+                return self.report_anew(directory)
+            if jax.process_index() == 0:
+                directory.write_text(directory.summary_file, text)
         return text
 
     def report_anew(self, directory: RunDirectory, *, step: int | None = None) -> str:
@@ -344,7 +350,8 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     trained = load_run(workdir)
     run = Run(trained.config, data=data)
     run.require_data_of(trained.directory)
-    return run.report_anew(trained.directory, step=trained.step)
+    with held(trained.directory.path):
+        return run.report_anew(trained.directory, step=trained.step)
 
 
 def _loaded(config: RunConfig, given: Data | InMemory | None) -> Data:

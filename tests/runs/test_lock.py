@@ -75,6 +75,22 @@ def test_nothing_stays_of_a_folder_in_which_nothing_was_written(tmp_path: Path) 
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["config.json"]
 
 
+def test_what_a_killed_command_left_is_removed_and_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    for name in (".stpatch-part.report.md", "plots/.stpatch-part.a.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "report.md").touch()
+    left(tmp_path, pid=7)
+    told = (
+        r"a command of process 7 left .*; removed from .*: \.stpatch-part\.a\.png, \.stpatch-part\."
+    )
+    with pytest.warns(UserWarning, match=told) as warned, held(tmp_path):
+        pass
+    assert len(warned) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plots", "report.md"]
+    assert not list((tmp_path / "plots").iterdir())
+
+
 def test_one_process_cannot_hold_a_folder_twice(tmp_path: Path) -> None:
     with held(tmp_path):
         with pytest.raises(InputError, match="one command at a time"), held(tmp_path):

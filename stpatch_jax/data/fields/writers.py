@@ -144,17 +144,23 @@ def _leads(
 
 
 def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
-    """Writes forecasts, see `forecast_dataset`, as one row per initial time, lead time and place.
-
-    Where every channel is missing, as over land in a sea, there is no row.
+    """Writes the `forecast_table` of forecasts.
 
     Raises:
         InputError: If the file cannot be written; then nothing is changed.
     """
+    write_table(path, forecast_table(forecasts))
+
+
+def forecast_table(forecasts: xr.Dataset) -> Any:
+    """Forecasts, see `forecast_dataset`, in one row per initial time, lead time and place.
+
+    Where every channel is missing, as over land in a sea, there is no row.
+    """
     names = [str(name) for name in forecasts.data_vars]
     table = forecasts.to_dataframe().dropna(subset=names, how="all").reset_index()
     first = [*_OF_FORECASTS]
-    write_table(path, table[first + [name for name in table.columns if name not in first]])
+    return table[first + [name for name in table.columns if name not in first]]
 
 
 def write_table(path: str | Path, table: Any) -> None:

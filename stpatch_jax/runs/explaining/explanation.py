@@ -27,6 +27,7 @@ from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.judging.judge import judges
 from stpatch_jax.runs.judging.question import MOST_EXAMPLES, Asked, Question, backbone_of
 from stpatch_jax.runs.judging.tables import document, markdown_table
+from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.trained import TrainedRun, load_run
 from stpatch_jax.training import make_mesh
 
@@ -82,7 +83,7 @@ def explain_run(config: ExplainConfig) -> str:
     run = load_run(config.run)
     explanation = _explanation(run, config, None)
     question, text = explanation.question, _markdown(run, explanation)
-    with contextlib.ExitStack() as stack:
+    with held(config.run), contextlib.ExitStack() as stack:
         data, maps, curves, lines = (
             stack.enter_context(replaced(config.run / name)) for name in _FILES
         )

@@ -13,9 +13,10 @@ import xarray as xr
 from flax import nnx
 from jax.tree_util import Partial
 
-from stpatch_jax.data import FieldData, write_csv
+from stpatch_jax.data import FieldData
 from stpatch_jax.data.fields.cleaning import as_floats
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
+from stpatch_jax.data.fields.writers import forecast_table
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.data.readers.dates import time_encoding
@@ -79,7 +80,8 @@ class FieldPredictor(Predictor):
             f"process_count= must be 1 for all but a .zarr output, got {request.process_count} "
             f"for {target}; choose a .zarr",
         )
-        clear_unfinished(target.parent, name=f"{target.name}~")
+        if told := clear_unfinished(target.parent, name=target.name):
+            warn(told, stacklevel=3)
         beside, prefix = tempfile.TemporaryDirectory, f"{unfinished(target).name}~"
         with replaced(target) as part, beside(dir=target.parent, prefix=prefix) as folder:
             self._forecast(field, store := Path(folder, "forecasts.zarr"), every, known, valid)
@@ -96,7 +98,7 @@ class FieldPredictor(Predictor):
                     )
                 whole.to_netcdf(part)
             else:
-                write_csv(part, whole)
+                forecast_table(whole).to_csv(part, index=False)
         return written
 
     @property
