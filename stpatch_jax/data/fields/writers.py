@@ -164,15 +164,21 @@ def forecast_table(forecasts: xr.Dataset) -> Any:
 
 
 def write_table(path: str | Path, table: Any) -> None:
-    """Writes a table of pandas, without its index, to a `.csv` or `.csv.gz` file, or replaces it.
-
-    Texts are those of `table_text`: a spreadsheet takes none of them for a formula. Numbers stay.
+    """Writes a table of pandas as `fill_table` does, to a new file or in place of the old one.
 
     Raises:
         InputError: If the file cannot be written; then nothing is changed.
     """
     with replaced(path) as part:
-        _plain(table).to_csv(part, index=False, encoding="utf-8")
+        fill_table(part, table)
+
+
+def fill_table(part: Path, table: Any) -> None:
+    """Writes a table of pandas, without its index, to a `.csv` or `.csv.gz` file in the making.
+
+    Texts are those of `table_text`: a spreadsheet takes none of them for a formula. Numbers stay.
+    """
+    _plain(table).to_csv(part, index=False, encoding="utf-8")
 
 
 def _plain(table: Any) -> Any:

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from stpatch_jax.data import FieldData
 from stpatch_jax.data.fields.cleaning import as_floats
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
-from stpatch_jax.data.fields.writers import forecast_table
+from stpatch_jax.data.fields.writers import fill_table, forecast_table
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.data.readers.dates import time_encoding
@@ -98,7 +98,7 @@ class FieldPredictor(Predictor):
                     )
                 whole.to_netcdf(part)
             else:
-                forecast_table(whole).to_csv(part, index=False)
+                fill_table(part, forecast_table(whole))
         return written
 
     @property
