@@ -91,15 +91,23 @@ def check_range(name: str, value: float, low: float, high: float, *, bounds: str
     below = value <= high if bounds[1] == "]" else value < high
     if above and below:
         return
-    if high == math.inf:
+    if -low == high == math.inf:
+        what = "a finite number"
+    elif high == math.inf:
         what = f"at least {low:g}" if bounds[0] == "[" else f"above {low:g}"
     else:
         what = f"in {bounds[0]}{low:g}, {high:g}{bounds[1]}"
     raise InputError(f"{name} must be {what}, got {value!r}; use such a number")
 
 
-def check_size(name: str, value: Any, *, least: int = 1) -> None:
-    """Refuses what is not a whole number of at least `least`.
+MOST = 2**31 - 1
+"""The largest size there is, and 32-bit number: no array or count of this package needs more."""
+MOST_SEED = 2**32 - 1
+"""The largest seed of a random stream."""
+
+
+def check_size(name: str, value: Any, *, least: int = 1, most: int = MOST) -> None:
+    """Refuses what is not a whole number of at least `least` and at most `most`.
 
     Raises:
         InputError: It is no such number.
@@ -114,6 +122,21 @@ def check_size(name: str, value: Any, *, least: int = 1) -> None:
         raise InputError(
             f"{name} must be a whole number >= {least}, got {value!r}; use such a number"
         )
+    if value > most:
+        raise InputError(
+            f"{name} must be a whole number <= {most}, got {value!r:.40}; use such a number"
+        )
+
+
+def check_seed(name: str, value: Any) -> None:
+    """Refuses what no random stream can begin with.
+
+    Raises:
+        InputError: It is no whole number from 0 to `MOST_SEED`.
+
+    >>> check_seed("seed", 0)
+    """
+    check_size(name, value, least=0, most=MOST_SEED)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:

@@ -52,6 +52,7 @@ class CharactersConfig(DataConfig):
 
     def __post_init__(self) -> None:
         check_size("data.window", self.window)
+        check_size("data.context", self.context, least=0)
         check_range("data.context", self.context, 0, self.window, bounds="[)")
         check_shares(validation_share=self.validation_share, test_share=self.test_share)
 

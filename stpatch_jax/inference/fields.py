@@ -17,7 +17,7 @@ from stpatch_jax.data.fields.problem import as_field
 from stpatch_jax.data.fields.writers import forecast_coords, variable_names
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
-from stpatch_jax.errors import InputError, check_range, require
+from stpatch_jax.errors import InputError, check_range, check_size, require
 from stpatch_jax.files import to_json
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
@@ -128,7 +128,8 @@ def predict_field(
     store.begin(lambda folder: _create(folder, job, units or {}, described))
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
-    check_range("process_index", index, 0, count - 1)
+    check_size("process_count", count)
+    check_range("process_index", index, 0, count, bounds="[)")
     own = range(index, len(job.regions), count)
     todo = [number for number in own if not store.is_done(number)]
     with tqdm(own, "predicting", unit="region", disable=not progress) as bar:

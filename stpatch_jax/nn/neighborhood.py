@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import check_choice, require
+from stpatch_jax.errors import MOST, check_choice, require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape, Windows, check_sizes
 from stpatch_jax.patches.canonical import PADDING_MODES, PaddingMode
 from stpatch_jax.patches.windows import WindowSpec
@@ -122,7 +122,7 @@ class NeighborhoodConfig(BackboneConfig[NeighborhoodOperator]):
             len({len(offset) for offset in self.offsets}) == 1
             and len(self.offsets[0]) <= 3
             and len(set(self.offsets)) == len(self.offsets)
-            and all(isinstance(o, int) for o in itertools.chain(*self.offsets)),
+            and all(isinstance(o, int) and abs(o) <= MOST for o in itertools.chain(*self.offsets)),
             "offsets must be distinct, with one whole number of cells per space axis (0 to 3), got "
             f"{self.offsets}; use for example ((0, 0), (1, 0), (0, 1))",
         )

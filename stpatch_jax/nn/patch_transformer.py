@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -245,7 +244,7 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
             f"features={2 * self.heads * self.spec.rank}",
         )
         lowest = 1 / (2 * self.features)
-        check_range(self.name_of("mlp_ratio"), self.mlp_ratio, lowest, math.inf, bounds="(]")
+        check_range(self.name_of("mlp_ratio"), self.mlp_ratio, lowest, 2**10, bounds="(]")
         check_choice(self.name_of("attention"), self.attention, get_args(AttentionKind))
         require(
             self.spec.rank > 1 or self.attention in ("joint", "time"),

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from stpatch_jax.errors import InputError, check_choice
+from stpatch_jax.errors import InputError, check_choice, check_size
 
 PaddingName = Literal["VALID", "SAME", "CAUSAL", "COVER"]
 PaddingMode = Literal["constant", "edge", "reflect", "wrap"]
@@ -52,6 +52,7 @@ def integer(value: Any, name: str, *, least: int = 1) -> int:
         raise InputError(
             f"{name} must be an integer of at least {least}, got {value!r}; count in whole cells"
         )
+    check_size(name, number, least=least)
     return number
 
 

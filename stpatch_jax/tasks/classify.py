@@ -15,7 +15,7 @@ from stpatch_jax import losses
 from stpatch_jax.errors import check_choice, check_range, check_size, require
 from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
-from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, check_sizes
 from stpatch_jax.tasks.models import BackboneWithHead, members_of
 from stpatch_jax.tasks.task import (
     Batch,
@@ -53,9 +53,10 @@ class ClassifyConfig(TaskConfig):
         super().__post_init__()
         check_range("label_smoothing", self.label_smoothing, 0, 1, bounds="[)")
         check_size("members", self.members)
+        check_sizes("hidden", self.hidden, least=0)
         if isinstance(self.class_weights, tuple):
             for weight in self.class_weights:
-                check_range("class_weights", weight, 0, math.inf)
+                check_range("class_weights", weight, 0, math.inf, bounds="[)")
         else:
             check_choice("class_weights", self.class_weights, ("balanced", None))
 

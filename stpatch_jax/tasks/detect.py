@@ -16,7 +16,7 @@ from flax import nnx
 from stpatch_jax import losses
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.nn.heads import DetectionHead, Detections, non_maximum_suppression
-from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, check_sizes
 from stpatch_jax.tasks.models import BackboneWithHead
 from stpatch_jax.tasks.task import (
     Batch,
@@ -61,9 +61,10 @@ class DetectConfig(TaskConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("gamma", "smooth_l1", "label_weight", "box_weight"):
-            check_range(name, getattr(self, name), 0, math.inf)
+            check_range(name, getattr(self, name), 0, math.inf, bounds="[)")
         for name in ("alpha", "score_threshold", "iou_threshold"):
             check_range(name, getattr(self, name), 0, 1)
+        check_sizes("hidden", self.hidden, least=0)
         for name in ("candidates", "max_detections"):
             check_size(name, getattr(self, name))
 

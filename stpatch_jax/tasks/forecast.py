@@ -102,8 +102,10 @@ class ForecastConfig(TaskConfig):
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         check_range("huber_delta", self.huber_delta, 0, math.inf, bounds="()")
-        check_range("l1", self.l1, 0, math.inf)
+        check_range("l1", self.l1, 0, math.inf, bounds="[)")
         check_size("rollout_step", self.rollout_step)
+        for channel in self.target_channels or ():
+            check_size("target_channels", channel, least=0)
         if self.model_weight != "data":
             check_range("model_weight", self.model_weight, 0, 1)
         require(

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal, Self
 
-from stpatch_jax.errors import check_choice, check_range, check_size, require
+from stpatch_jax.errors import check_choice, check_range, check_seed, check_size, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,15 +149,11 @@ class TrainConfig:
             f"train.accumulate must be a divisor of the batch size {self.batch_size}, got "
             f"{self.accumulate!r}; use such a number",
         )
-        check_size("train.seed", self.seed, least=0)
-        require(
-            self.seed < 2**32,
-            f"train.seed must be below 2**32, got {self.seed!r}; use such a number",
-        )
+        check_seed("train.seed", self.seed)
         if self.ema is not None:
             check_range("train.ema", self.ema, 0, 1, bounds="()")
         if self.step_timeout is not None:
-            check_range("train.step_timeout", self.step_timeout, 0, math.inf, bounds="()")
+            check_range("train.step_timeout", self.step_timeout, 0, 1e8, bounds="(]")
         check_choice("train.on_nonfinite", self.on_nonfinite, ("abort", "skip", "rollback"))
         if self.keep_best is not None:
             order, _, name = self.keep_best.partition(":")

@@ -209,7 +209,7 @@ def test_processes_share_the_regions(tmp_path, monkeypatch):
     assert part(1, "out.zarr") is True
     predict_field(function, field, tmp_path / "one.zarr", SPEC, region=(5, 4, 3), progress=False)
     xr.testing.assert_identical(opened(tmp_path / "out.zarr"), opened(tmp_path / "one.zarr"))
-    with pytest.raises(InputError, match=r"process_index must be in \[0, 1\], got 2"):
+    with pytest.raises(InputError, match=r"process_index must be in \[0, 2\), got 2"):
         part(2, "two.zarr")
 
 

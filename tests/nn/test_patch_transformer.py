@@ -276,7 +276,7 @@ def test_packed_rows_that_do_not_fit_are_refused():
         ({"features": 4}, "at least 6 for 3 window axes, got features=4"),
         ({"heads": 3}, "got features=8 and heads=3"),
         ({"depth": 0}, "depth must be a whole number >= 1, got 0"),
-        ({"mlp_ratio": 0.0}, "mlp_ratio must be above 0.0625, got 0.0"),
+        ({"mlp_ratio": 0.0}, r"mlp_ratio must be in \(0.0625, 1024\], got 0.0"),
         ({"attention": "space"}, "attention must be 'joint', .*, got 'space'"),
         (
             {"spec": (4,), "attention": "factorised"},

@@ -1,5 +1,6 @@
 """Which values of a field are events that people want to be warned of."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -37,6 +38,7 @@ class AlertConfig:
     def __post_init__(self) -> None:
         check_choice("data.alert.event", self.event, get_args(Event))
         check_range("data.alert.probability", self.probability, 0, 1, bounds="()")
+        check_range("data.alert.threshold", self.threshold, -math.inf, math.inf, bounds="()")
         if self.quantile:
             what = "data.alert.threshold, the level of a quantile,"
             check_range(what, self.threshold, 0, 1, bounds="()")

@@ -112,6 +112,8 @@ class FieldConfig(FileConfig, DataConfig):
         for name in ("context", "horizon", "stride"):
             check_size(f"data.{name}", getattr(self, name))
         check_size("data.season", self.season, least=0)
+        if self.most_rows is not None:
+            check_size("data.most_rows", self.most_rows)
         check_choice("data.gaps", self.gaps, get_args(GapRule))
         check_shares(train_share=self.train_share, test_share=self.test_share)
         for name in ("anomalies", "climatology_channel"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stpatch_jax.errors import check_range, require
+from stpatch_jax.errors import MOST, check_range, check_size, require
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Augmentation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "flip", tuple(self.flip))
         require(
-            all(axis >= 0 for axis in self.flip) and len(set(self.flip)) == len(self.flip),
+            all(isinstance(axis, int) and 0 <= axis <= MOST for axis in self.flip)
+            and len(set(self.flip)) == len(self.flip),
             f"data.augmentation.flip must name space axes from 0, each once, got {self.flip}; "
             "give for example 0 1",
         )
-        for name in ("shift", "contrast", "brightness", "noise"):
+        check_size("data.augmentation.shift", self.shift, least=0)
+        for name in ("contrast", "brightness", "noise"):
             most = 1.0 if name == "contrast" else np.inf
             check_range(f"data.augmentation.{name}", getattr(self, name), 0, most, bounds="[)")
 

@@ -20,7 +20,15 @@ from stpatch_jax.data.readers.items import read_items
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import InputError, check_range, check_size, listed, require, warn
+from stpatch_jax.errors import (
+    InputError,
+    check_range,
+    check_seed,
+    check_size,
+    listed,
+    require,
+    warn,
+)
 
 # Mean and deviation of pixels are known from these; to decode all files twice would gain nothing.
 _FITTED = 256
@@ -65,6 +73,7 @@ class LabelledClipsConfig(DataConfig):
     def __post_init__(self) -> None:
         for name in ("frames", "size"):
             check_size(f"data.{name}", getattr(self, name))
+        check_seed("data.seed", self.seed)
         check_range("data.zoom", self.zoom, 0, 1, bounds="(]")
         check_shares(validation_share=self.validation_share, test_share=self.test_share)
 

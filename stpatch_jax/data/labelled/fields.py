@@ -14,7 +14,7 @@ from stpatch_jax.data.readers.items import LabelledItems
 from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import check_range, check_size, listed, require
+from stpatch_jax.errors import check_range, check_seed, listed, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -397,7 +397,7 @@ def k_fold(
         "leave it out",
     )
     check_range("the number of folds of these items", folds, 2, len(classes))
-    check_size("seed", seed, least=0)
+    check_seed("seed", seed)
     if stratified:
         names, counts = np.unique(classes, return_counts=True)
         require(

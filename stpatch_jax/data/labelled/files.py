@@ -24,7 +24,7 @@ from stpatch_jax.data.readers import read_labelled_arrays, read_labelled_series
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.items import read_series
 from stpatch_jax.data.readers.pairs import ALL, find_pairs
-from stpatch_jax.errors import check_range, listed, require
+from stpatch_jax.errors import check_range, check_seed, listed, require
 
 _TEST = {"TRAIN": "TEST", "Train": "Test", "train": "test"}
 _TRAIN = re.compile(r"(?<=_)(TRAIN|Train|train)(?=\.|$)")
@@ -57,6 +57,7 @@ class LabelledSeriesConfig(DataConfig):
 
     def __post_init__(self) -> None:
         check_range("data.validation_share", self.validation_share, 0, 1, bounds="[)")
+        check_seed("data.seed", self.seed)
 
     def load(self) -> LabelledFields:
         """Reads both files.
@@ -135,6 +136,7 @@ class LabelledVolumesConfig(DataConfig):
 
     def __post_init__(self) -> None:
         check_range("data.train_share", self.train_share, 0, 1, bounds="(]")
+        check_seed("data.seed", self.seed)
 
     def load(self) -> LabelledFields:
         """Reads the file.

@@ -79,10 +79,11 @@ def check_shares(**shares: float) -> None:
 
     >>> check_shares(train_share=0.7, test_share=0.2)
     """
+    given = " and ".join(f"{share!r:.9}" for share in shares.values())
     require(
-        min(shares.values()) > 0 and sum(shares.values()) < 1,
+        min(shares.values()) > 0 and max(shares.values()) < 1 and sum(shares.values()) < 1,
         f"{' and '.join(f'data.{name}' for name in shares)} must be above 0 and below 1 together, "
-        f"got {' and '.join(f'{share:g}' for share in shares.values())}; use for example 0.2 each",
+        f"got {given}; use for example 0.2 each",
     )
 
 

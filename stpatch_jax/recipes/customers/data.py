@@ -23,7 +23,7 @@ from stpatch_jax.data import (
     notes_of,
 )
 from stpatch_jax.data.readers import read_as_told, read_events
-from stpatch_jax.errors import check_range, check_size, require, warn
+from stpatch_jax.errors import check_range, check_seed, check_size, require, warn
 from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchase_features
 
 # Of the cut in the middle: several cuts show the same customer at several ages.
@@ -68,6 +68,7 @@ class CustomersConfig(TableConfig, DataConfig):
 
     def __post_init__(self) -> None:
         check_size("data.horizon", self.horizon)
+        check_seed("data.seed", self.seed)
         check_range("data.validation_share", self.validation_share, 0, 1, bounds="()")
         check_range("data.clip", self.clip, 0, 1, bounds="(]")
 

@@ -1,6 +1,7 @@
 """Whether a stock rises or falls on a day, from the days before it."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from stpatch_jax.data import (
     warn_of_gaps,
 )
 from stpatch_jax.data.readers import array_headers, load_array
-from stpatch_jax.errors import check_choice, check_size, listed, require
+from stpatch_jax.errors import check_choice, check_range, check_size, listed, require
 
 # A feature beyond this is an outlier: the usual ones are about as large as 1.
 _CLIP = 6.0
@@ -60,6 +61,7 @@ class MovementConfig(DataConfig):
 
     def __post_init__(self) -> None:
         check_size("data.lag", self.lag)
+        check_range("data.missing", self.missing, -math.inf, math.inf, bounds="()")
         check_choice("data.view", self.view, ("own", "market"))
         dates = self.train_from, self.validation_from, self.test_from
         require(

@@ -20,7 +20,7 @@ from stpatch_jax.data import (
     stored_encoding,
 )
 from stpatch_jax.data.readers import TEXT_TABLES, read_texts, text_pair, words_of
-from stpatch_jax.errors import check_range, check_size, listed, require
+from stpatch_jax.errors import check_range, check_seed, check_size, listed, require
 from stpatch_jax.files import has_suffix
 
 _PARTS = 10
@@ -77,6 +77,9 @@ class LabelledTextConfig(DataConfig):
     reading: ClassVar[tuple[str, ...]] = ("encoding", "text", "label", "classes")
 
     def __post_init__(self) -> None:
+        check_size("data.folds", self.folds, least=2)
+        check_size("data.fold", self.fold, least=0)
+        check_seed("data.seed", self.seed)
         check_range("data.fold", self.fold, 0, self.folds, bounds="[)")
         check_range("data.validation_share", self.validation_share, 0, 1, bounds="()")
         check_range("data.smoothing", self.smoothing, 0, math.inf, bounds="()")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stpatch_jax.data import Batch, DataConfig, InputAxes, Problem, Source, chosen_split
-from stpatch_jax.errors import check_choice, check_range, check_size
+from stpatch_jax.errors import check_choice, check_range, check_seed, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
 from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, ClipSource, MovingDigits
 
@@ -42,10 +42,12 @@ class DigitClipsConfig(DataConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("canvas", "digit"):
+            check_size(f"data.{name}", getattr(self, name))
         check_range("data.digit", self.digit, 2, self.canvas, bounds="[)")
         for split, clips in self.clips.items():
             check_size(f"data.{split}_clips", clips)
-        check_size("data.seed", self.seed, least=0)
+        check_seed("data.seed", self.seed)
 
     @property
     def clips(self) -> dict[str, int]:
@@ -193,8 +195,9 @@ class ClipClassesConfig(DigitClipsConfig):
         # Within so many frames a digit reaches no wall.
         check_range("data.frames", self.frames, 1, int(1 / SPEED) + 1)
         check_choice("data.label", self.label, ("digit", "motion"))
+        check_size("data.occlusion", self.occlusion, least=0)
         check_range("data.occlusion", self.occlusion, 0, self.canvas, bounds="[)")
-        check_range("data.noise", self.noise, 0, math.inf)
+        check_range("data.noise", self.noise, 0, math.inf, bounds="[)")
 
     def load(self) -> "ClipClasses":
         """Reads the digits, as `read_digits` does."""

@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 from stpatch_jax import explain as methods
 from stpatch_jax.data import Data
 from stpatch_jax.data.times import time_text
-from stpatch_jax.errors import check_choice, require
+from stpatch_jax.errors import check_choice, check_seed, check_size, require
 from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced
 from stpatch_jax.flops import count_flops
@@ -72,6 +72,11 @@ class ExplainConfig:
     lead: int | None = None
     window: tuple[int, ...] | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed("seed=", self.seed)
+        for cells in self.window or ():
+            check_size("window=", cells)
 
 
 def explain_run(config: ExplainConfig) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.errors import check_size, require
+from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.files import has_suffix
 from stpatch_jax.runs.predicting.fields import FieldPredictor
 from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
@@ -64,6 +64,9 @@ def predict(
     )
     if every is not None:
         check_size("every=", every)
+    if process_count is not None or process_index is not None:
+        check_size("process_count=", process_count)
+        check_range("process_index=", process_index or 0, 0, process_count or 1, bounds="[)")
     trained = run if isinstance(run, TrainedRun) else load_run(run)
     data = trained.data(path=source, told=told)
     kind = predictors.of(trained.task, data)

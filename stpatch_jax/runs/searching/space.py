@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from stpatch_jax.errors import InputError, check_range, require
+from stpatch_jax.errors import InputError, check_range, check_seed, require
 from stpatch_jax.files import from_json
 from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.values import from_values, to_values
@@ -114,6 +114,9 @@ def _read_file(path: Path) -> dict[str, Any]:
     }
 
 
+_MOST_TRIALS, _MOST_COMBINATIONS = 10_000, 10**7
+
+
 def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, Any]]:
     """Lists what is tried: the whole grid, or `trials` of the space at random.
 
@@ -143,11 +146,14 @@ def candidates(space: Space, trials: int | None, seed: int) -> list[dict[str, An
         f"a grid must have a list of values for {', '.join(drawn)}, got a log_uniform; list the "
         "values, or give trials=, their number",
     )
+    check_seed("seed=", seed)
     random = np.random.default_rng(seed)
     lists = [[choice] if isinstance(choice, LogUniform) else choice for choice in space.values()]
     combinations = math.prod(map(len, lists))
+    most = _MOST_TRIALS if trials is None else _MOST_COMBINATIONS
+    check_range("the number of combinations of space=", combinations, 1, most)
     if trials is not None:
-        check_range("trials=", trials, 1, math.inf if drawn else combinations)
+        check_range("trials=", trials, 1, min(_MOST_TRIALS, math.inf if drawn else combinations))
     if trials is None:
         numbers: Any = range(combinations)
     elif drawn:
