@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import typing
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -57,9 +58,9 @@ def replaced(config, path, value):
 
 
 @functools.cache
-def fields():
+def fields() -> list[Any]:
     """One field of each class and name."""
-    found = {}
+    found: dict[Any, Any] = {}
     for name in sorted(RECIPES):
         config = recipe(name)
         for path, kinds, value, hint in numbers(config):
@@ -77,7 +78,8 @@ def refusal(make):
     return None
 
 
-def check(name, path, kinds, value, hint, number):
+def check(field, number):
+    name, path, kinds, value, hint = field
     said = refusal(lambda: replaced(recipe(name), path, shaped(hint, value, number)))
     if said is not None:
         assert " must " in said
@@ -92,12 +94,12 @@ def check(name, path, kinds, value, hint, number):
 @pytest.mark.parametrize("number", HOSTILE)
 def test_hostile_numbers_are_refused_or_accepted(number):
     for field in fields():
-        check(*field, number)
+        check(field, number)
 
 
 @given(number=st.integers() | st.floats(), data=st.data())
 def test_any_number_is_refused_or_accepted(number, data):
-    check(*data.draw(st.sampled_from(fields())), number)
+    check(data.draw(st.sampled_from(fields())), number)
 
 
 @pytest.mark.parametrize("number", HOSTILE)
@@ -125,7 +127,8 @@ def test_spaces_are_no_larger_than_can_be_drawn():
 @pytest.mark.parametrize("number", [n for n in HOSTILE if n != 1])
 def test_predictions_and_explanations_are_refused_before_the_run_is_opened(number, tmp_path):
     sizes = isinstance(number, int) and 0 < number <= MOST
-    for options in ({"every": number}, {"process_count": number, "process_index": 0}):
+    given_: list[Any] = [{"every": number}, {"process_count": number, "process_index": 0}]
+    for options in given_:
         said = refusal(
             lambda options=options: predict(tmp_path, "a.csv", tmp_path / "b", **options)
         )

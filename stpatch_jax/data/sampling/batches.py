@@ -107,7 +107,7 @@ def batch_iterator(
             f"{count}; use {-(-batch_size // count) * count}"
         )
     check_seed("seed", seed)
-    check_size("start_step", start_step, least=0)
+    check_size("start_step", start_step, least=0, most=2**63 - 1)
     # Sliced after the endless shuffle: sliced before it, or before repeating, the global order
     # would depend on the number of processes.
     if sampler is None:
