@@ -14,7 +14,11 @@ from stpatch_jax.data import open_field
 from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.fields.cleaning import check_field
 from stpatch_jax.data.fields.problem import as_field
-from stpatch_jax.data.fields.writers import forecast_coords, variable_names
+from stpatch_jax.data.fields.writers import (
+    forecast_coords,
+    variable_attributes,
+    variable_names,
+)
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError, check_range, check_size, require
@@ -363,8 +367,8 @@ def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[s
     known = {**channel_units(job.field), **units}
     form: dict[str, Any] = {"shape": job.shape, "chunks": job.chunks, "dtype": job.dtype}
     for name, variable in zip(job.names, job.variables, strict=True):
-        unit = {"units": known[name]} if name in known else {}
-        attributes = {"_ARRAY_DIMENSIONS": dims, **unit, **times}
+        told = variable_attributes(name, variable, known)
+        attributes = {"_ARRAY_DIMENSIONS": dims, **told, **times}
         group.create_array(variable, **form, fill_value=np.nan, attributes=attributes)
     zarr.consolidate_metadata(str(folder), zarr_format=2)
 

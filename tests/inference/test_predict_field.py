@@ -69,6 +69,16 @@ def test_regions_give_what_the_whole_field_gives(zarr_format, tmp_path):
             predict_field(function, other, target, SPEC, **same)
 
 
+def test_no_channel_is_lost_by_its_name(tmp_path):
+    field = small_field(SHAPE, ("wind km/h", "..", "a\\b", "ok"))
+    predict_field(function, field, tmp_path / "out.zarr", SPEC, progress=False)
+    found = opened(tmp_path / "out.zarr")
+    whole = sliding_window_apply(function, field.values, SPEC)
+    for at, name in enumerate(("wind km_h", "_.", "a_b", "ok")):
+        np.testing.assert_allclose(found[name], whole[..., at], rtol=1e-5, atol=1e-5)
+    assert found["wind km_h"].attrs["channel"] == "wind km/h"
+
+
 def test_forecasts_have_valid_times_and_units(tmp_path):
     field = small_field((12, 8, 8))
     spec = WindowSpec((3, 4, 4), stride=(2, 4, 4))

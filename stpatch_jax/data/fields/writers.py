@@ -1,6 +1,7 @@
 """Forecasts with their times and coordinates: to xarray and to CSV."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from stpatch_jax.escapes import table_text
 from stpatch_jax.files import replaced
 
 _OF_FORECASTS = ("init_time", "lead_time", "valid_time")
+# What netCDF or zarr do not take in a name, at its beginning or its end.
+_UNNAMED = re.compile("[/\\\\\0-\x1f\x7f\ud800-\udfff]|^[^\\w\x80-\uffff]|\\s$")
 
 
 def forecast_dataset(
@@ -67,21 +70,40 @@ def forecast_dataset(
     dims, units = ("init_time", "lead_time", *map(str, field.dims[1:-1])), channel_units(field)
     own = variable_names(names, field)
     variables = {
-        own[name]: (dims, values[..., at], {"units": units[name]} if name in units else {})
+        own[name]: (dims, values[..., at], variable_attributes(name, own[name], units))
         for at, name in enumerate(names)
     }
     return xr.Dataset(variables, coords)
 
 
 def variable_names(channels: Sequence[str], field: xr.DataArray) -> dict[str, str]:
-    """What the forecasts of channels are called, by channel: as these, but for coordinates' names.
+    r"""What the forecasts of channels are called, by channel: as these, but for coordinates' names.
+
+    Signs that netCDF or zarr do not take in a name, such as the bar of km/h, are `_`; the attribute
+    `channel` then has the name itself.
 
     >>> field = xr.DataArray(np.zeros((2, 2)), dims=("time", "channel"))
     >>> variable_names(["load", "lead_time"], field)
     {'load': 'load', 'lead_time': 'lead_time_value'}
+    >>> variable_names(["km/h", "km_h"], field)
+    {'km/h': 'km_h', 'km_h': 'km_h_value'}
     """
-    taken = {*map(str, field.coords), *map(str, field.dims), *_OF_FORECASTS}
-    return {name: f"{name}_value" if name in taken else name for name in channels}
+    taken, found = {*map(str, field.coords), *map(str, field.dims), *_OF_FORECASTS}, {}
+    for name in channels:
+        # Folders of zarr and names of netCDF have 255 bytes at most.
+        told = _UNNAMED.sub("_", name).encode()[:200].decode(errors="ignore") or "_"
+        while told in taken:
+            told += "_value"
+        found[name] = told
+        taken.add(told)
+    return found
+
+
+def variable_attributes(channel: str, name: str, units: Mapping[str, str]) -> dict[str, str]:
+    """The attributes of the forecasts of a channel: its units, and itself where it lost a sign."""
+    known = {"units": units[channel]} if channel in units else {}
+    told = channel.encode(errors="backslashreplace").decode()
+    return known if name.startswith(channel) else {**known, "channel": told}
 
 
 def forecast_coords(
@@ -157,6 +179,9 @@ def forecast_table(forecasts: xr.Dataset) -> Any:
 
     Where every channel is missing, as over land in a sea, there is no row.
     """
+    forecasts = forecasts.rename(
+        {name: of.attrs["channel"] for name, of in forecasts.items() if "channel" in of.attrs}
+    )
     names = [str(name) for name in forecasts.data_vars]
     table = forecasts.to_dataframe().dropna(subset=names, how="all").reset_index()
     first = [*_OF_FORECASTS]

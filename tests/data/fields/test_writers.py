@@ -148,3 +148,39 @@ def test_channels_may_be_called_as_coordinates_are(tmp_path):
     np.testing.assert_array_equal(data.time_value, values[..., 2])
     write_csv(tmp_path / "a.csv", data)
     assert set(own) < set(pd.read_csv(tmp_path / "a.csv").columns)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("wind km/h", "../../up", "..", "a\\b", "a\0b", "new\nline", ".zattrs", " lead", "-5", ""),
+        *("°C", "x" * 300, "é" * 150, "\x1b[31m", "a\ud800"),
+    ],
+)
+def test_every_channel_has_a_variable_and_a_column(tmp_path, name):
+    pytest.importorskip("zarr")
+    # One that would get the same name keeps its own.
+    field = small_field((40, 2, 2), (name, name.replace("/", "_") + "_"))
+    values = forecasts(field)
+    data = forecast_dataset(values, field, index=INDEX)
+    data.to_netcdf(tmp_path / "a.nc")
+    data.to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=False)
+    zarr = {"engine": "zarr", "chunks": None, "consolidated": False}
+    for path, how in (("a.nc", {}), ("a.zarr", zarr)):
+        with xr.open_dataset(tmp_path / path, **how) as back:
+            for at, own in enumerate(data.data_vars):
+                np.testing.assert_array_equal(back[own], values[..., at])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc", "a.zarr"]
+    write_csv(tmp_path / "a.csv", data)
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert len(table.columns) == 7
+    np.testing.assert_allclose(table.iloc[:, -2:], values.reshape(-1, 2), rtol=1e-6)
+
+
+def test_a_column_is_called_as_its_channel(tmp_path):
+    field = small_field((40, 2, 2), ("wind km/h", "wind km_h"))
+    data = forecast_dataset(forecasts(field), field, index=INDEX)
+    assert data["wind km_h"].attrs["channel"] == "wind km/h"
+    write_csv(tmp_path / "a.csv", data)
+    columns = pd.read_csv(tmp_path / "a.csv").columns
+    assert columns[-2:].tolist() == ["wind km/h", "wind km_h_value"]
