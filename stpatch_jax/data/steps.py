@@ -257,8 +257,10 @@ class Spacing:
         def middle(months: np.ndarray) -> np.ndarray:
             return (self._month_starts(months) + self._month_starts(months + 1)) // 2
 
-        yield middle
-        yield lambda months: middle(months) // one * one + clock
+        # Some models write the middles a day early, others a day late.
+        last, center = self._ticks[-1], middle(self._month_numbers[-1:])
+        yield lambda months: middle(months) + (last - center)
+        yield lambda months: (middle(months) // one + (last // one - center // one)) * one + clock
         if self.calendar != "standard" or self.values.dtype == object:
             return
         for roll, behind in (("forward", 0), ("backward", 1)):

@@ -130,11 +130,14 @@ def test_five_days_of_a_week_take_the_step_they_are_told():
     assert TimeAxis.of(np.array([3])).ahead(2, step=Step(2, "number")).tolist() == [5, 7]
 
 
+@pytest.mark.parametrize("late", [-1, 0, 1])
 @pytest.mark.parametrize("clock", [False, True], ids=["by-day", "exact"])
 @pytest.mark.parametrize("calendar", CALENDARS)
-def test_middles_of_months_stay_in_the_middle(calendar, clock):
+def test_middles_of_months_stay_in_the_middle(calendar, clock, late):
+    """Also those that models write a day early or late."""
     starts = xr.date_range("1999-01-01", periods=41, freq="MS", calendar=calendar, use_cftime=True)
     middles = np.array([a + (b - a) / 2 for a, b in itertools.pairwise(starts)])
+    middles = middles + dt.timedelta(days=late)
     if not clock:
         middles = np.array([date.replace(hour=0) for date in middles])
     axis = TimeAxis.of(middles[:30])
