@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.projections import other_projection
 from stpatch_jax.data.readers.axes import axis_of
 from stpatch_jax.data.readers.conventions import add_note, channel_units
 from stpatch_jax.data.readers.lazy import converted
@@ -107,6 +108,7 @@ class FieldIdentity:
         step: The step of the rows, None where they keep none.
         calendar: The calendar of the times as CF names it, None where they are no dates.
         pixels: Whether values are whole numbers from 0 to 255.
+        projection: How the places lie on the Earth, see `projection`; empty where nothing tells.
 
     >>> values = xr.DataArray(
     ...     np.zeros((3, 2, 1), np.float32), dims=("time", "latitude", "channel"),
@@ -124,6 +126,7 @@ class FieldIdentity:
     step: Step | None = None
     calendar: str | None = None
     pixels: bool = False
+    projection: str = ""
 
     @classmethod
     def of(cls, values: xr.DataArray) -> "FieldIdentity":
@@ -136,6 +139,7 @@ class FieldIdentity:
             axes=tuple(Axis.of(values, dim) for dim in values.dims[1:-1]),
             points=tuple(Axis.sampled(values, name) for name in _points(values)),
             pixels=values.dtype == np.uint8,
+            projection=str(values.attrs.get("grid_mapping", "")),
         )
 
     @classmethod
@@ -215,6 +219,12 @@ class FieldIdentity:
         match.channels()
         match.units()
         match.axes()
+        changed = other_projection(self.projection, str(values.attrs.get("grid_mapping", "")))
+        require(
+            not changed,
+            f"{name} must lie on the projection of {like}, got {changed}; give a file of this "
+            "projection, or interpolate it",
+        )
         match.points()
         match.times(values.time.values)
         for note in match.notes:
@@ -268,6 +278,7 @@ class FieldIdentity:
             ("rows ", _apart(self.step), _apart(other.step)),
             ("dates of the calendar ", self.calendar, other.calendar),
             ("", _kind(self.pixels), _kind(other.pixels)),
+            ("the projection ", self.projection, other.projection),
         ]
         changed = (f"{what}{new} in place of {own}" for what, own, new in pairs if own != new)
         return next(changed, "")

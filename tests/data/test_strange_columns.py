@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from strange import opened, refused
 
+from stpatch_jax.data.prices.tables import read_price_table
 from stpatch_jax.data.readers import read_labelled_table, read_lines
+from stpatch_jax.data.readers.labels import numbered
 
 DAYS = pd.date_range("2021-01-01", periods=10)
 ISO = DAYS.strftime("%Y-%m-%d")
@@ -200,3 +202,52 @@ def test_names_of_several_levels_are_joined(tmp_path):
     frame = pd.DataFrame(np.arange(40.0).reshape(10, 4), DAYS, levels)
     frame.to_parquet(tmp_path / "a.parquet")
     assert opened(tmp_path / "a.parquet").series.values.tolist() == ["a/x", "a/y", "b/x", "b/y"]
+
+
+# Prices.
+
+
+def prices(**changed):
+    days = pd.bdate_range("2020-01-01", periods=60)
+    walk = 100 * np.exp(np.random.default_rng(0).normal(0, 0.01, (60, 2)).cumsum(0))
+    frame = pd.DataFrame(walk, days, ["A", "B"])
+    for name, scale in changed.items():
+        frame.loc[days[30] :, name] *= scale
+    return frame
+
+
+def price_table(path, frame):
+    return saved(path, frame.round(4).rename_axis("date").to_csv())
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.5, 4.0])
+def test_prices_of_before_a_split_are_doubted(tmp_path, scale):
+    path = price_table(tmp_path / "a.csv", prices(B=scale))
+    with pytest.warns(UserWarning, match="B is worth .* on 2020-02-12 .* split") as caught:
+        report = read_price_table(path).report
+    assert len(caught) == 1
+    assert any("adjusted" in note for note in report["notes"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_crash_a_halt_and_months_are_no_split(tmp_path):
+    frame = prices(B=0.7)
+    frame.iloc[10:15, 0] = 0
+    frame.iloc[40:45, 0] = np.nan
+    assert not read_price_table(price_table(tmp_path / "a.csv", frame)).report["notes"]
+    frame = prices(B=0.5).set_axis(pd.date_range("2010-01-01", periods=60, freq="MS"))
+    assert not read_price_table(price_table(tmp_path / "b.csv", frame)).report["notes"]
+
+
+def test_weekends_that_were_filled_in_are_doubted(tmp_path):
+    path = price_table(tmp_path / "a.csv", prices().asfreq("D").ffill())
+    with pytest.warns(UserWarning, match="Saturdays and Sundays repeat"):
+        read_price_table(path)
+    every_day = prices().set_axis(pd.date_range("2020-01-01", periods=60))
+    assert not read_price_table(price_table(tmp_path / "b.csv", every_day)).report["notes"]
+
+
+def test_labels_with_blanks_are_sorted_without_them():
+    numbers, classes = numbered(np.array(["cat ", "cat", " dog", "ant"]), None, "labels")
+    assert classes == ("ant", "cat", "dog")
+    assert numbers.tolist() == [1, 1, 2, 0]

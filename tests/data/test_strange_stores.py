@@ -205,3 +205,34 @@ def test_the_example_of_dims_fits_the_array(tmp_path, shape):
     dims = eval(said.rpartition("dims=")[2])
     assert len(dims) == len(shape)
     assert opened(tmp_path / "a.npy", dims=dims).sizes["time"] == 24
+
+
+# Projections.
+
+
+def projected(path, start, mapping):
+    values = VALUES[start : start + 12]
+    metres = {"units": "m"}
+    data = xr.Dataset(
+        {"t2m": (("time", "y", "x"), values, {"grid_mapping": "crs"}), "crs": ((), 0, mapping)},
+        {
+            "time": HOURS[start : start + 12],
+            "y": ("y", np.arange(4) * 1e3, metres),
+            "x": ("x", np.arange(3) * 1e3, metres),
+        },
+    )
+    data.to_netcdf(path)
+
+
+def test_the_same_numbers_on_another_projection_are_refused(tmp_path):
+    lambert = {"grid_mapping_name": "lambert_conformal_conic", "standard_parallel": [40.0, 60.0]}
+    projected(tmp_path / "a.nc", 0, {**lambert, "semi_major_axis": 6371229.0})
+    projected(tmp_path / "b.nc", 12, {**lambert, "semi_major_axis": 6371200.0})
+    np.testing.assert_array_equal(opened(tmp_path).values[..., 0], VALUES)
+    for other in (
+        {**lambert, "standard_parallel": [45.0, 60.0]},
+        {"grid_mapping_name": "polar_stereographic"},
+    ):
+        (tmp_path / "b.nc").rename(tmp_path / "b.old")
+        projected(tmp_path / "b.nc", 12, other)
+        refused(lambda: opened(tmp_path), r"b\.nc", "projection", "in place of")

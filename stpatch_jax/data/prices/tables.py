@@ -1,22 +1,27 @@
 """Price tables on disk, read into one field of (time, company, channel)."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.readers.cells import Cells
 from stpatch_jax.data.readers.columns import Columns, find_columns
-from stpatch_jax.data.readers.conventions import notes_of
+from stpatch_jax.data.readers.conventions import add_note, notes_of
 from stpatch_jax.data.readers.tables import read_table
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, warn
 
 VOLUME = "volume"
 LONG_CHANNELS = ("open", "high", "low", "close", "adjusted_close", VOLUME)
 WIDE_CHANNEL = "price"
+# Rows so close together are of trading days; a day that moves a price so many times as far as most
+# do, to nearly a whole multiple, is one of a split.
+_DAILY, _FAR, _NEAR_WHOLE, _FEW = np.timedelta64(4, "D"), 10, 0.04, 6
 
 # Header words without case, spaces and punctuation, under the role of their column.
 _ROLES = {
@@ -104,6 +109,7 @@ def read_price_table(
         missing_values=missing_values,
         header=header,
     )
+    field = _with_doubts(field)
     times = field.time.values
     ends = times[[0, -1]]
     told_times = list(map(str, ends.astype("datetime64[s]") if ends.dtype.kind == "M" else ends))
@@ -120,6 +126,42 @@ def read_price_table(
         "notes": list(notes_of(field)),
     }
     return PriceTable(field, report)
+
+
+def _with_doubts(field: xr.DataArray) -> xr.DataArray:
+    """Tells, by notes and a warning, daily prices of before a split, and filled-in weekends."""
+    times, names = field.time.values, [str(name) for name in field.channel.values]
+    if times.dtype.kind != "M" or len(times) < 20 or np.median(np.diff(times)) > _DAILY:
+        return field
+    channel = next((name for name in ("adjusted_close", WIDE_CHANNEL) if name in names), names[0])
+    prices = field.sel(channel=channel).values
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of companies without a price.
+        ratios = prices[1:] / prices[:-1]
+        moves = np.abs(np.log(ratios))
+        parts = np.exp(moves)
+        whole = np.rint(parts)
+        jumps = moves > _FAR * np.nanmedian(moves, axis=0)
+        split = jumps & (whole >= 2) & (whole <= 50) & (np.abs(parts / whole - 1) < _NEAR_WHOLE)
+    split[1:] &= ~jumps[:-1]  # A slip of one day comes back on the next one.
+    split[:-1] &= ~jumps[1:]
+    doubts = [
+        f"{field.company.values[at]} is worth {ratios[row, at]:.3g} times as much on "
+        f"{str(times[row + 1])[:10]} as before: if shares were split, give adjusted prices."
+        for row, at in np.argwhere(split)[:3]
+    ]
+    closed = (times[1:].astype("M8[D]").astype(int) + 3) % 7 > 4
+    still = ratios[closed][np.isfinite(ratios[closed])] == 1
+    if len(still) >= _FEW and still.mean() > 0.9:
+        doubts.append(
+            "Prices of Saturdays and Sundays repeat those before: if nothing was traded, leave "
+            "these rows out, as every forecast of them looks right."
+        )
+    for doubt in doubts:
+        field = add_note(field, doubt)
+    if doubts:
+        warn(" ".join(doubts), stacklevel=3)
+    return field
 
 
 def _sample_file() -> Path:

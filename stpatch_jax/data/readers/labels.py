@@ -41,7 +41,9 @@ def numbered(
         raise InputError(
             f"{name} must be names or whole numbers, got {values.dtype}; save them as such"
         )
-    found, where = np.unique(values if number else values.astype(str), return_inverse=True)
+    found, where = np.unique(
+        values if number else np.char.strip(values.astype(str)), return_inverse=True
+    )
     words = [_word(value) for value in found.tolist()]
     names = _classes(words, number) if classes is None else tuple(map(str, classes))
     known = {word: at for at, word in enumerate(names)}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.projections import projection
 from stpatch_jax.data.readers.axes import Axes, axis_of, channel_dim, check_time, field_dim
 from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
 from stpatch_jax.data.readers.dates import is_dated, read_times
@@ -111,6 +112,8 @@ def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> x
         **{name: chunks[dim] for name, dim in own.items() if dim in chunks},
         "channel": chunks[axes.channel] if len(names) == 1 else 1,
     }
+    if mapping := next(filter(None, (_projection(data, each) for each in names)), ""):
+        field.attrs["grid_mapping"] = mapping
     for note in (*axes.notes, *notes):
         field = add_note(field, note)
     return sorted_by_time(field, name=name)
@@ -142,6 +145,14 @@ def _described(data: xr.Dataset) -> set[str]:
             for key in (*keys, *(at for at in place if at.endswith("_connectivity"))):
                 words |= {word.rstrip(":") for word in str(place.get(key, "")).split()}
     return words
+
+
+def _projection(data: xr.Dataset, variable: str) -> str:
+    """How the places of a variable lie on the Earth, empty where no grid mapping tells it."""
+    own = data[variable]
+    name = own.attrs.get("grid_mapping", own.encoding.get("grid_mapping", ""))
+    name = str(name).split(":")[0].strip()
+    return projection(data.variables[name].attrs) if name in data.variables else ""
 
 
 def _has_time(data: xr.Dataset, time: str | None, variable: str) -> bool:

@@ -109,6 +109,7 @@ def test_persistence_comes_back_as_the_last_known_price(tmp_path, representation
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*if shares were split")
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_an_example_does_not_depend_on_rows_after_its_horizon(tmp_path, representation):
     prices = walks()
@@ -126,6 +127,7 @@ def test_an_example_does_not_depend_on_rows_after_its_horizon(tmp_path, represen
                 np.testing.assert_array_equal(again[name], value)
 
 
+@pytest.mark.filterwarnings("ignore:.*if shares were split")
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_the_fitted_state_sees_training_rows_only(tmp_path, representation):
     prices = walks()
