@@ -15,6 +15,7 @@ from stpatch_jax.data.readers.decoding import decode_values, zero_fills
 from stpatch_jax.data.readers.folder import files_inside, follow
 from stpatch_jax.data.readers.guard import DAMAGED, parsing
 from stpatch_jax.data.readers.lengths import check_length
+from stpatch_jax.data.readers.outside import check_alone
 from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.data.readers.stacking import channel_variables, stack
 from stpatch_jax.data.readers.stores import open_store
@@ -123,6 +124,8 @@ def _open(
         warnings.filterwarnings("ignore", "(?s).*onsolidated", RuntimeWarning)
         warnings.filterwarnings("ignore", "Duplicate dimension", UserWarning)
         with parsing(file, f"{kind} file", advice=advice):
+            if kind == "netcdf":
+                check_alone(file)
             opened = open_store(file) if kind == "zarr" else file
             if kind == "zarr" and Path(file).is_dir():
                 _zarr_group(opened)
