@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from descriptors import COUNTED, LARGEST, counted, grown
 from hypothesis import given
 from hypothesis import strategies as st
 from small_fields import small_field
@@ -206,6 +207,33 @@ def test_a_stopped_search_goes_on_and_failures_are_told(
     assert tried == [1e-3, 1e-2, 1e-1, 1e-2, 1e-1]
     with pytest.raises(InputError, match=r"must go on with model\.dropout = 0\.2, got 0\.1"):
         search(config(table, **{"model.dropout": 0.1}), space, **options)
+
+
+@COUNTED
+@pytest.mark.slow
+def test_trials_leave_neither_threads_nor_descriptors(
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    many = 50 if request.config.getoption("--many") else 8
+    fit, before = Run.fit, []
+
+    def counting(self: Run, *given: Any, **named: Any) -> Any:
+        before.append(counted())
+        return fit(self, *given, **named)
+
+    monkeypatch.setattr(Run, "fit", counting)
+    space = {RATE: LogUniform(1e-4, 1e-2)}
+    search(config(table), space, workdir=tmp_path / "s", trials=many, progress=False)
+    assert len(before) == many
+    # The first ones fill the pools of threads.
+    with capsys.disabled():
+        print(f"\nfiles and threads before trial 4: {before[3]}, after {many}: {counted()}")
+    assert grown(before[3]) <= LARGEST
+    assert counted()[0] <= before[3][0]
 
 
 @given(seed=st.integers(0, 2**32 - 1), trials=st.integers(1, 6))

@@ -9,25 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from descriptors import COUNTED, LARGEST, counted, grown
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.files import replaced
 from stpatch_jax.training import Checkpoints
 from stpatch_jax.training.record import writing
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counted by /proc")
+pytestmark = COUNTED
 STATE = {"w": jnp.arange(8.0)}
-WARM, LARGEST = 30, 12
-"""Saves after which the pools of threads are full, and what they still vary by."""
-
-
-def counted() -> tuple[int, int]:
-    files, threads = (len(list(Path("/proc/self", name).iterdir())) for name in ("fd", "task"))
-    return files, threads
-
-
-def grown(before: tuple[int, int]) -> int:
-    return max(now - then for now, then in zip(counted(), before, strict=True))
+WARM = 30
+"""Saves after which the pools of threads are full."""
 
 
 def abstract() -> Any:

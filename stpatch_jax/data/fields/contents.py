@@ -41,8 +41,8 @@ def _blocks(reader: SlabReader, rows: range) -> Iterator[np.ndarray]:
     row_bytes = max(1, field.nbytes // max(1, len(field)))
     yield np.asarray([len(rows), *field.shape[1:]])
     if len(rows) * row_bytes <= MOST_BYTES:
-        for block in time_blocks(reader, rows, block_bytes=2**26):
-            yield reader.read(block)
+        # In one piece, however small the chunks are that it ends between.
+        yield from (field[at].values for at in time_blocks(reader, rows, block_bytes=2**26))
         return
     size = reader.chunks or (max(1, _BLOCK // row_bytes), *field.shape[1:])
     stops = (rows.stop, *field.shape[1:])
