@@ -55,6 +55,7 @@ def _pipeline(answer: Any) -> Figures:
     return {
         "windows/s": f"{answer['windows']['ours']['per_second']:.0f}",
         "what reading adds to a training step [%]": f"{100 * answer['train']['slowdown']:.1f}",
+        "digest of data [GB/s of CPU]": f"{answer['digest']['whole']['gigabytes_per_second']:.2f}",
     }
 
 

@@ -6,7 +6,9 @@ A chunked zarr store of that size is made in a temporary folder and removed at t
 it are read in the order of the chunks, by `FieldWindows` (cleaned and scaled) and by xbatcher where
 that is installed (as they are), the same windows in the same process; bytes read are those of all
 chunks loaded. Then a small network trains on windows in shuffled blocks, and on one batch that is
-already on the device. Every part is a process of its own, so that its peak memory is its own.
+already on the device. Last comes what a run knows its data by: the digest of 1 GiB, of which every
+value counts, and that of the whole store, of which a sample does. Every part is a process of its
+own, so that its peak memory is its own.
 """
 
 import argparse
@@ -27,8 +29,17 @@ import numpy as np
 import xarray as xr
 
 from benchmarks.timing import RESULTS, Answer, in_a_process, write_results
-from stpatch_jax.data import BlockShuffle, Cleaner, CleaningConfig, FieldWindows, batch_iterator
+from stpatch_jax.data import (
+    BlockShuffle,
+    Cleaner,
+    CleaningConfig,
+    FieldWindows,
+    batch_iterator,
+    field_content,
+)
+from stpatch_jax.data.digests import MOST_BYTES, digest_of
 
+PARTS = ("make", "windows", "train", "digest")
 SIDE = 256
 CHUNK = (32, 64, 64, 1)
 TILE = (64, 64)
@@ -192,6 +203,24 @@ def train(path: Path, seconds: float, width: int) -> Answer:
     }
 
 
+def digest(path: Path) -> Answer:
+    """Seconds of CPU for the digest of what is read whole, and of what is sampled."""
+    field = opened(path)
+    rows = min(len(field), MOST_BYTES // (field.nbytes // len(field)))
+    answer = {}
+    for name, part in {"whole": slice(0, rows), "all": slice(None)}.items():
+        begin = time.process_time()
+        digest_of(field_content(field, part))
+        seconds = time.process_time() - begin
+        size = field[part].nbytes / 1e9
+        answer[name] = {
+            "gigabytes": round(size, 3),
+            "cpu_seconds": round(seconds, 2),
+            "gigabytes_per_second": round(size / seconds, 2),
+        }
+    return answer
+
+
 def _arrays(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return batch["context"], batch["target"]
 
@@ -233,7 +262,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, nargs="?", const=RESULTS, help="folder to write to")
     parser.add_argument("--note", default="", help="what to know about this machine")
     parser.add_argument("--folder", type=Path, help="where the store is made")
-    parser.add_argument("--part", choices=("make", "windows", "train"), help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
@@ -241,6 +270,7 @@ def main() -> None:
             "make": lambda: make(given.path, given.gigabytes),
             "windows": lambda: read_windows(given.path, given.seconds),
             "train": lambda: train(given.path, given.seconds, given.width),
+            "digest": lambda: digest(given.path),
         }
         answer = parts[given.part]()
         # Linux counts in KiB.
@@ -253,7 +283,7 @@ def main() -> None:
         options += ["--seconds", given.seconds, "--width", given.width]
         answer: Answer = {}
         # Each in a process of its own, so that its peak memory is its own.
-        for name in ("make", "windows", "train"):
+        for name in PARTS:
             answer[name] = in_a_process("input_pipeline", "--part", name, *options)
             print(f"{name}: {answer[name]}", flush=True)
     write_results("input_pipeline", answer, folder=given.results, note=given.note)

@@ -37,4 +37,5 @@ def test_a_small_run_measures_and_writes(tmp_path):
     assert windows["bytes_read_per_byte_used"] <= 1.5
     assert results["train"]["loss_is_finite"]
     assert min(results["train"]["ms_per_step"].values()) > 0
+    assert results["digest"]["whole"]["gigabytes_per_second"] > 0
     assert max(results[part]["peak_gib"] for part in results if part in ("windows", "train")) < 2
