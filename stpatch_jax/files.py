@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.errors import InputError, listed, require, warn
+from stpatch_jax.errors import InputError, listed, shortened, warn
 
 
 def has_suffix(path: str | Path, *suffixes: str) -> bool:
@@ -48,23 +48,74 @@ def from_json(text: str | bytes) -> Any:
         raise ValueError("its brackets are nested too deep") from error
 
 
-def lacks_descriptors(error: BaseException) -> bool:
-    """Whether a process has as many files open as it may, however a library tells it.
+_ADVICE = {
+    errno.ENOSPC: "make room on that disk and run again",
+    errno.EDQUOT: "make room within your quota and run again",
+    errno.EMFILE: "allow more with `ulimit -n 4096` and run again, nothing is damaged",
+    errno.ENFILE: "close other programs and run again, nothing is damaged",
+    errno.EIO: "look at that disk, and run again",
+}
+"""What to do where another path would not help."""
 
-    >>> lacks_descriptors(ValueError("INTERNAL: Too many open files: /a"))
+OTHER = "choose another workdir="
+"""What to do where the directory of a run cannot be used."""
+
+
+def errno_of(error: BaseException) -> int | None:
+    """Which error of the operating system stands behind one, however a library tells it.
+
+    >>> errno_of(ValueError("INTERNAL: Too many open files: /a")) == errno.EMFILE
     True
     """
-    whole = (error, error.__cause__, error.__context__)
-    many = os.strerror(errno.EMFILE)
-    return any(getattr(one, "errno", 0) == errno.EMFILE or many in str(one) for one in whole)
+    for one in filter(None, (error, error.__cause__, error.__context__)):
+        if isinstance(one, OSError) and one.errno:
+            return one.errno
+        for number in _ADVICE:
+            if os.strerror(number) in str(one):
+                return number
+    return None
 
 
-def no_descriptor(path: str | Path) -> str:
-    """What to say of a file where `lacks_descriptors` holds."""
-    return (
-        f"{path} must be opened, got as many open files as this process may have; allow more with "
-        "`ulimit -n 4096` and run again, nothing is damaged"
-    )
+def refusal(
+    error: BaseException,
+    path: str | Path | None = None,
+    *,
+    must_be: str = "usable",
+    advice: str = "choose another",
+) -> InputError:
+    """What the operating system refused as one sentence: of which path, why, and what to do.
+
+    Args:
+        error: What was raised.
+        path: What could not be used, by default the file that the error names.
+        must_be: What the path must be.
+        advice: What to do where it is a matter of that path.
+
+    >>> str(refusal(OSError(errno.ENOSPC, "No space left on device", "a/b")))
+    'a/b must be usable, got No space left on device; make room on that disk and run again'
+    """
+    number = errno_of(error)
+    named = path or getattr(error, "filename", None) or "a file"
+    lines = [os.strerror(number)] if number else [*str(error).splitlines(), type(error).__name__]
+    name, reason = shortened(named, most=160), shortened(lines[0], most=200)
+    return InputError(f"{name} must be {must_be}, got {reason}; {_ADVICE.get(number or 0, advice)}")
+
+
+@contextlib.contextmanager
+def usable(path: str | Path | None = None, **told: str) -> Iterator[None]:
+    """Tells in one sentence what the operating system refuses inside; the arguments of `refusal`.
+
+    It also decorates functions that take paths. An output that nobody reads any more passes.
+
+    Raises:
+        InputError: Something was refused.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise refusal(error, path, **told) from error
 
 
 LOCK = ".stpatch-lock"
@@ -145,15 +196,11 @@ def replaced(path: str | Path) -> Iterator[Path]:
         _remove(part)
         warn(f"removed what a killed command left: {part}", stacklevel=3)
     try:
-        yield part
-        for each in (part, *part.rglob("*")) if part.is_dir() else (part,):
-            to_disk(each)
-        part.replace(path)
-        to_disk(path.parent)
-    except OSError as error:
-        require(not lacks_descriptors(error), no_descriptor(path))
-        raise InputError(
-            f"{path} must be writable, got {error.strerror or error}; choose another"
-        ) from error
+        with usable(path, must_be="writable"):
+            yield part
+            for each in (part, *part.rglob("*")) if part.is_dir() else (part,):
+                to_disk(each)
+            part.replace(path)
+            to_disk(path.parent)
     finally:
         _remove(part)

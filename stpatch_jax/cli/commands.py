@@ -31,6 +31,7 @@ from stpatch_jax.cli.words import in_flags
 from stpatch_jax.data import FileConfig
 from stpatch_jax.errors import InputError, check_choice, require
 from stpatch_jax.escapes import printable
+from stpatch_jax.files import usable
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.runs.config import RunConfig
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"warning: {in_flags(printable(message), own=own)}", file=sys.stderr)
 
     try:
-        with warnings.catch_warnings():
+        with usable(), warnings.catch_warnings():
             warnings.showwarning = print_warning
             return _run(arguments)
     except InputError as error:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from stpatch_jax.data import FileConfig
 from stpatch_jax.data.fields.describing import binary, describe_patches, patch_summary, product
 from stpatch_jax.errors import check_choice, check_range, require
-from stpatch_jax.files import replaced
+from stpatch_jax.files import replaced, usable
 from stpatch_jax.nn.costs import nearby_windows, window_cost, window_costs, windowed_backbones
 from stpatch_jax.patches.canonical import PaddingName
 from stpatch_jax.patches.windows import WindowSpec
@@ -50,6 +50,7 @@ class PatchesConfig:
     backbone: str = "patch_transformer"
 
 
+@usable()
 def inspect_patches(config: PatchesConfig) -> str:
     """Describes the patches of a file, and draws them where an output is given.
 

@@ -1,8 +1,10 @@
 """What every data set offers to a run: examples by split, what was fitted, what was read."""
 
 import abc
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import numpy as np
@@ -11,6 +13,7 @@ from stpatch_jax.data.catalog import CATALOG, locate
 from stpatch_jax.data.digests import digest_of, example_arrays
 from stpatch_jax.data.sampling.batches import Source
 from stpatch_jax.errors import InputError, check_choice, require
+from stpatch_jax.files import usable
 
 Rows = TypeVar("Rows")
 
@@ -337,4 +340,8 @@ def stored_encoding(path: str, told: str | None) -> str | None:
 def located(path: str) -> str:
     """A path as it is, or where the file of `catalog:NAME` lies."""
     name = path.removeprefix(CATALOG_PREFIX)
+    # What is missing the readers tell better.
+    with usable(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if name == path and "://" not in path:
+            Path(path).stat()
     return path if name == path else str(locate(name))

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.stores import open_store
 from stpatch_jax.errors import InputError, warn
-from stpatch_jax.files import clear_unfinished, from_json, to_disk, to_json, unfinished
+from stpatch_jax.files import clear_unfinished, from_json, to_disk, to_json, unfinished, usable
 
 LAYOUT = "prediction"
 """The attribute of a store that says which prediction it holds."""
@@ -99,6 +99,7 @@ class RegionStore:
             there = from_json(from_json((store / ".zattrs").read_text(encoding="utf-8"))[LAYOUT])
         except (OSError, ValueError, KeyError, TypeError):
             there = {}
+        there = there if isinstance(there, dict) else {}
         # Reading may come between the renames of another process.
         if there == self._layout or not store.exists():
             return
@@ -108,13 +109,5 @@ class RegionStore:
             f"{', '.join(other)}; remove it or give another name"
         )
 
-    @contextlib.contextmanager
-    def _writable(self) -> Iterator[None]:
-        """Turns what the file system refuses into one sentence."""
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"the target {self.path} must be writable, got {error.strerror or error}; give a "
-                "path in an existing folder with room"
-            ) from error
+    def _writable(self) -> contextlib.AbstractContextManager[None]:
+        return usable(self.path, must_be="writable", advice="give a path in an existing folder")

@@ -5,7 +5,7 @@ from typing import Any
 
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.files import from_json, is_own, replaced, to_json
+from stpatch_jax.files import OTHER, from_json, is_own, replaced, to_json, usable
 from stpatch_jax.runs.values import difference
 
 FORMAT = 1
@@ -51,13 +51,8 @@ class RunDirectory:
                 f"the run directory {self.path} must be empty or hold a run, got something else; "
                 "choose another workdir="
             )
-        try:
+        with usable(self.path, must_be="writable", advice=OTHER):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"the run directory {self.path} must be writable, got {error}; choose another "
-                "workdir="
-            ) from error
         # Of several processes only the first finds another one.
         if not self.config_file.exists() or self.config() != config:
             form = {"format": FORMAT, "version": stpatch_jax.__version__}

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from stpatch_jax.errors import InputError, require, warn
-from stpatch_jax.files import LOCK, clear_unfinished, from_json, to_json
+from stpatch_jax.errors import require, warn
+from stpatch_jax.files import LOCK, OTHER, clear_unfinished, from_json, to_json, usable
 
 _PATIENCE = 2.0
 """Seconds after which a lock without words counts as one whose maker was killed meanwhile."""
@@ -36,17 +36,12 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     lock, made, told = folder / LOCK, [], ""
-    try:
+    with usable(folder, must_be="writable", advice=OTHER):
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         while (handle := _made(lock)) is None:
             with contextlib.suppress(FileNotFoundError):  # It was just given back.
                 told = _take_over(lock)
-    except OSError as error:
-        raise InputError(
-            f"the run directory {folder} must be writable, got {error.strerror or error}; choose "
-            "another workdir="
-        ) from error
     try:
         # Nobody else is at work here.
         left = clear_unfinished(folder, folder / "plots")

@@ -16,6 +16,7 @@ from flax import nnx
 import stpatch_jax
 from stpatch_jax.data import Batch, Data, Source, batch_iterator
 from stpatch_jax.errors import InputError, require, require_members
+from stpatch_jax.files import usable
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone
 from stpatch_jax.runs.config import InMemory, RunConfig, check_space, data_of, resolved
@@ -276,6 +277,7 @@ class Run:
         return batch_iterator(source, batch_size=size, seed=seed, start_step=start_step)
 
 
+@usable()
 def train(
     config: RunConfig,
     *,
@@ -338,6 +340,7 @@ def cost_text(flops: int, settings: TrainConfig) -> str:
     )
 
 
+@usable()
 def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str:
     """Computes the report of a run anew from its latest checkpoint, writes and returns it.
 

@@ -16,7 +16,7 @@ from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.identity import change_of
 from stpatch_jax.errors import InputError, listed, require, warn
-from stpatch_jax.files import to_json
+from stpatch_jax.files import to_json, usable
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.values import from_values, with_arrays
@@ -162,6 +162,7 @@ class TrainedRun:
         return data
 
 
+@usable()
 def load_run(directory: str | Path) -> TrainedRun:
     """Opens the latest checkpoint of a run directory; the data of the run are not needed.
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 from orbax.checkpoint import v1 as ocp
 
 from stpatch_jax.errors import InputError, require
+from stpatch_jax.files import OTHER, usable
 from stpatch_jax.training.record import (
     load_arrays,
     load_bytes,
@@ -74,7 +75,7 @@ class Checkpoints:
         # Made in the background, a directory that cannot be made shows after minutes of waiting.
         context.async_options.create_directories_asynchronously = False
         training: Any = ocp.training  # Its policies do not match its own annotations.
-        try:
+        with usable(self.directory, must_be="writable", advice=OTHER):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._orbax = training.Checkpointer(
                 str(self.directory),
@@ -83,13 +84,8 @@ class Checkpoints:
                 preservation_policy=types.SimpleNamespace(should_preserve=self._stay),
                 cleanup_tmp_directories=keep is not None,
             )
-        except OSError as error:
-            raise InputError(
-                f"the checkpoint directory {self.directory} must be writable, got "
-                f"{error.strerror or error}; choose another workdir="
-            ) from error
-        if keep is not None:
-            self._remove_others()
+            if keep is not None:
+                self._remove_others()
         # Called by `close`, or where the object is dropped without it.
         self._let_orbax_log = weakref.finalize(self, _silence_orbax())
 

@@ -7,8 +7,8 @@ import jax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from stpatch_jax.errors import InputError, require
-from stpatch_jax.training.record import Advice, first_line, load_arrays, make_record
+from stpatch_jax.errors import require
+from stpatch_jax.training.record import Advice, load_arrays, make_record, writing
 
 _NAME = "weights"
 _ADVICE = Advice("export the weights again", "build the model as it was for the export")
@@ -24,15 +24,12 @@ def export_weights(path: str | Path, model: nnx.Module) -> None:
         InputError: If the folder exists or cannot be written.
     """
     path = Path(path).absolute()
-    require(not path.exists(), f"{path} must be a new folder, got one that exists; choose another")
-    state = _weights(model)
-    try:
+    with writing(path):
+        exists = path.exists()
+        require(not exists, f"{path} must be a new folder, got one that exists; choose another")
+        state = _weights(model)
         path.parent.mkdir(parents=True, exist_ok=True)
         ocp.save_checkpointables(str(path), {_NAME: state}, custom_metadata=make_record(state))
-    except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
-        raise InputError(
-            f"{path} must be writable, got {first_line(error)!r}; choose another folder"
-        ) from error
 
 
 def load_weights(path: str | Path, model: nnx.Module) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.files import from_json, lacks_descriptors, no_descriptor, to_json
+from stpatch_jax.files import errno_of, from_json, refusal, to_json
 
 
 @jax.jit
@@ -196,7 +197,8 @@ def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -
     try:
         loaded = ocp.load_checkpointables(str(path), {name: abstract})[name]
     except Exception as error:  # Orbax wraps whatever happened, lack of memory too.
-        require(not lacks_descriptors(error), no_descriptor(path))
+        if errno_of(error) not in _DAMAGE:
+            raise refusal(error, path) from error
         raise InputError(
             f"checkpoint {path} must be one that Orbax restores, got "
             f"{first_line(error.__cause__ or error)!r}; look at the memory and at the version of "
@@ -220,11 +222,15 @@ def load_bytes(path: Path, name: str, layout: Mapping[str, Any], *, advice: Advi
         raise _damaged(path, f"other {name} than were saved", advice, error) from error
 
 
+_DAMAGE = (None, errno.ENOENT)
+"""Errors of the operating system that tell of the checkpoint, not of what it lies on."""
+
+
 def _damaged(
     path: Path, what: str, advice: Advice, error: BaseException | None = None
 ) -> InputError:
-    if error is not None and lacks_descriptors(error):
-        return InputError(no_descriptor(path))
+    if error is not None and errno_of(error) not in _DAMAGE:
+        return refusal(error, path)
     return InputError(f"checkpoint {path} must be whole, got {what}; {advice.damaged}")
 
 
@@ -234,11 +240,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
-        require(not lacks_descriptors(error), no_descriptor(path))
-        raise InputError(
-            f"{path} must be writable, got {first_line(error)!r}; make room or make it writable "
-            "and run again, what was committed before is untouched"
-        ) from error
+        advice = "make it writable and run again, what was committed before is untouched"
+        raise refusal(error, path, must_be="writable", advice=advice) from error
 
 
 def first_line(error: BaseException) -> str:

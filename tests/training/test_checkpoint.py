@@ -292,7 +292,7 @@ def test_a_failing_write_is_one_clear_error(
     shutil.move(directory, tmp_path / "moved")
     directory.write_text("in the way")
     with (
-        pytest.raises(InputError, match=r"checkpoints must be writable, got .*; make room"),
+        pytest.raises(InputError, match=r"checkpoints must be writable, got .*; make it writable"),
         checkpoints,
     ):
         checkpoints.save(2, state, EXTRAS)

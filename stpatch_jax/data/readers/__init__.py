@@ -31,6 +31,7 @@ from stpatch_jax.data.readers.text import (
 )
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
 from stpatch_jax.errors import InputError, listed
+from stpatch_jax.files import usable
 
 __all__ = [
     "TEXT_TABLES",
@@ -73,6 +74,7 @@ _ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 _PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar")
 
 
+@usable()
 def open_field(
     path: str | Path,
     *,

@@ -19,7 +19,7 @@ from stpatch_jax.data import Data
 from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import check_choice, check_seed, check_size, require
 from stpatch_jax.explain.score import scores
-from stpatch_jax.files import replaced
+from stpatch_jax.files import replaced, usable
 from stpatch_jax.flops import count_flops
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.config import InMemory
@@ -79,6 +79,7 @@ class ExplainConfig:
             check_size("window=", cells)
 
 
+@usable()
 def explain_run(config: ExplainConfig) -> str:
     """Explains one answer as `explain` does, writes it and returns what `explanation.md` holds.
 
@@ -101,6 +102,7 @@ def explain_run(config: ExplainConfig) -> str:
     return text
 
 
+@usable()
 def explain(
     run: TrainedRun | str | Path,
     *,

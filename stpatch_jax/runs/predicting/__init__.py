@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from stpatch_jax.errors import check_range, check_size, require
-from stpatch_jax.files import has_suffix
+from stpatch_jax.files import has_suffix, usable
 from stpatch_jax.runs.predicting.fields import FieldPredictor
 from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
 from stpatch_jax.runs.predicting.tables import ClassPredictor, PricePredictor, long_table
 from stpatch_jax.runs.trained import TrainedRun, load_run
 
 
+@usable()
 def predict(
     run: TrainedRun | str | Path,
     source: str,

@@ -10,7 +10,7 @@ from typing import Any
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.files import from_json, to_json
+from stpatch_jax.files import from_json, to_json, usable
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.tables import document, markdown_table
@@ -47,6 +47,7 @@ class Trial:
         return math.inf if self.validation is None else next(iter(self.validation.values()))
 
 
+@usable()
 def search(
     config: RunConfig,
     space: Space,
