@@ -78,8 +78,8 @@ def errno_of(error: BaseException) -> int | None:
 
 def refusal(
     error: BaseException,
-    path: str | Path | None = None,
     *,
+    path: str | Path | None = None,
     must_be: str = "usable",
     advice: str = "choose another",
 ) -> InputError:
@@ -102,7 +102,7 @@ def refusal(
 
 
 @contextlib.contextmanager
-def usable(path: str | Path | None = None, **told: str) -> Iterator[None]:
+def usable(*, path: str | Path | None = None, **told: str) -> Iterator[None]:
     """Tells in one sentence what the operating system refuses inside; the arguments of `refusal`.
 
     It also decorates functions that take paths. An output that nobody reads any more passes.
@@ -115,7 +115,7 @@ def usable(path: str | Path | None = None, **told: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise refusal(error, path, **told) from error
+        raise refusal(error, path=path, **told) from error
 
 
 LOCK = ".stpatch-lock"
@@ -196,7 +196,7 @@ def replaced(path: str | Path) -> Iterator[Path]:
         _remove(part)
         warn(f"removed what a killed command left: {part}", stacklevel=3)
     try:
-        with usable(path, must_be="writable"):
+        with usable(path=path, must_be="writable"):
             yield part
             for each in (part, *part.rglob("*")) if part.is_dir() else (part,):
                 to_disk(each)

@@ -341,7 +341,7 @@ def located(path: str) -> str:
     """A path as it is, or where the file of `catalog:NAME` lies."""
     name = path.removeprefix(CATALOG_PREFIX)
     # What is missing the readers tell better.
-    with usable(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with usable(path=path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         if name == path and "://" not in path:
             Path(path).stat()
     return path if name == path else str(locate(name))

@@ -110,4 +110,6 @@ class RegionStore:
         )
 
     def _writable(self) -> contextlib.AbstractContextManager[None]:
-        return usable(self.path, must_be="writable", advice="give a path in an existing folder")
+        return usable(
+            path=self.path, must_be="writable", advice="give a path in an existing folder"
+        )

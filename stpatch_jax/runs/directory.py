@@ -51,7 +51,7 @@ class RunDirectory:
                 f"the run directory {self.path} must be empty or hold a run, got something else; "
                 "choose another workdir="
             )
-        with usable(self.path, must_be="writable", advice=OTHER):
+        with usable(path=self.path, must_be="writable", advice=OTHER):
             self.path.mkdir(parents=True, exist_ok=True)
         # Of several processes only the first finds another one.
         if not self.config_file.exists() or self.config() != config:

@@ -36,7 +36,7 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     lock, made, told = folder / LOCK, [], ""
-    with usable(folder, must_be="writable", advice=OTHER):
+    with usable(path=folder, must_be="writable", advice=OTHER):
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         while (handle := _made(lock)) is None:

@@ -75,7 +75,7 @@ class Checkpoints:
         # Made in the background, a directory that cannot be made shows after minutes of waiting.
         context.async_options.create_directories_asynchronously = False
         training: Any = ocp.training  # Its policies do not match its own annotations.
-        with usable(self.directory, must_be="writable", advice=OTHER):
+        with usable(path=self.directory, must_be="writable", advice=OTHER):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._orbax = training.Checkpointer(
                 str(self.directory),

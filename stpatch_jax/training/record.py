@@ -198,7 +198,7 @@ def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -
         loaded = ocp.load_checkpointables(str(path), {name: abstract})[name]
     except Exception as error:  # Orbax wraps whatever happened, lack of memory too.
         if errno_of(error) not in _DAMAGE:
-            raise refusal(error, path) from error
+            raise refusal(error, path=path) from error
         raise InputError(
             f"checkpoint {path} must be one that Orbax restores, got "
             f"{first_line(error.__cause__ or error)!r}; look at the memory and at the version of "
@@ -230,7 +230,7 @@ def _damaged(
     path: Path, what: str, advice: Advice, error: BaseException | None = None
 ) -> InputError:
     if error is not None and errno_of(error) not in _DAMAGE:
-        return refusal(error, path)
+        return refusal(error, path=path)
     return InputError(f"checkpoint {path} must be whole, got {what}; {advice.damaged}")
 
 
@@ -241,7 +241,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # TensorStore tells a full disk by a ValueError.
         advice = "make it writable and run again, what was committed before is untouched"
-        raise refusal(error, path, must_be="writable", advice=advice) from error
+        raise refusal(error, path=path, must_be="writable", advice=advice) from error
 
 
 def first_line(error: BaseException) -> str:

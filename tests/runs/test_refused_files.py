@@ -5,10 +5,10 @@ import io
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from format_runs import FORMATS, KINDS, field
 from small_panel import flags, write_table
 
 from stpatch_jax import cli
@@ -19,10 +19,6 @@ from stpatch_jax.runs import evaluate, load_run, train
 from stpatch_jax.runs.explaining import explain
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.searching import search
-
-FORMATS = Path(__file__).parents[1] / "runs/formats"
-sys.path.append(str(FORMATS.parent))
-from format_runs import KINDS, field  # noqa: E402
 
 REFUSED = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG),
@@ -181,11 +177,11 @@ def test_what_was_there_stays_where_a_file_is_refused(tmp_path, number):
 
 def test_what_libraries_make_of_an_error_is_told_alike():
     full = ValueError("INTERNAL: Error writing: No space left on device [tensorstore]")
-    assert "got No space left on device; make room" in str(refusal(full, "a"))
+    assert "got No space left on device; make room" in str(refusal(full, path="a"))
     wrapped = RuntimeError("failed")
     wrapped.__cause__ = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    assert "`ulimit -n 4096`" in str(refusal(wrapped, "a"))
-    assert str(refusal(OSError(), None)) == "a file must be usable, got OSError; choose another"
+    assert "`ulimit -n 4096`" in str(refusal(wrapped, path="a"))
+    assert str(refusal(OSError())) == "a file must be usable, got OSError; choose another"
 
     @usable()
     def piped():
