@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stpatch_jax.data.places import ROUNDING, Axis, nearness, order_among, same_places
 from stpatch_jax.data.projections import other_projection
 from stpatch_jax.data.readers.axes import axis_of
 from stpatch_jax.data.readers.conventions import add_note, channel_units
@@ -18,81 +19,11 @@ from stpatch_jax.data.times import Step, TimeAxis
 from stpatch_jax.data.units import Conversion, conversion, told
 from stpatch_jax.errors import InputError, listed, require, warn
 
-# So many places along each axis are compared of a coordinate of several axes.
-_SAMPLES = 33
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)
-# Cells are in one place within this share of their distance, and distances within this share equal.
-_NEAR, _ALIKE = 1e-3, 1e-2
+# Distances are equal within this share.
+_ALIKE = 1e-2
 _COUNTED = Step(1, "number")
 # A difference of degC is one of K, but a temperature is not; names tell what may be one.
 _DIFFERENCE = re.compile("anom|diff|delta|bias|error|spread|std|trend|range|incr|tend|grad|change")
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What the cells along one axis of space are.
-
-    Attributes:
-        name: Name of the dim, or of another coordinate.
-        size: Number of cells.
-        places: A name or a number for each cell; None where they are only counted.
-        unit: Unit of the numbers, empty where none is told.
-        circle: Whether 360 more is the same place, as of longitudes.
-    """
-
-    name: str
-    size: int
-    places: tuple[Any, ...] | None = None
-    unit: str = ""
-    circle: bool = False
-
-    @classmethod
-    def of(cls, values: xr.DataArray, dim: Hashable) -> "Axis":
-        """The axis along a dim of a field."""
-        size = values.sizes[dim]
-        if dim not in values.coords:
-            return cls(str(dim), size)
-        if values[dim].dtype.kind not in "iuf":
-            return cls(str(dim), size, tuple(map(str, values[dim].values)))
-        axis = cls.sampled(values, dim, most=size)
-        return cls(str(dim), size) if axis.counted and not axis.unit else axis
-
-    @classmethod
-    def sampled(cls, values: xr.DataArray, name: Hashable, *, most: int = _SAMPLES) -> "Axis":
-        """The numbers of a coordinate of any axes, at some cells evenly spread along each."""
-        coord = values[name].transpose(*(dim for dim in values.dims if dim in values[name].dims))
-        at = {
-            dim: np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
-            for dim, size in coord.sizes.items()
-        }
-        numbers = np.nan_to_num(coord.isel(at).to_numpy().astype(np.float64))
-        unit = str(coord.attrs.get("units", ""))
-        around = axis_of(values.coords.to_dataset(), name) == "X"
-        degrees = conversion(unit, "deg") is not None if told(unit) else "lon" in str(name).lower()
-        places = tuple(numbers.ravel().tolist())
-        return cls(str(name), coord.size, places, unit, around and degrees)
-
-    @property
-    def named(self) -> bool:
-        """Whether the cells have names."""
-        return any(isinstance(place, str) for place in self.places or ())
-
-    @property
-    def counted(self) -> bool:
-        """Whether the cells are 0, 1, 2, ..."""
-        return self.places in (None, tuple(range(self.size)))
-
-    def numbers(self) -> np.ndarray:
-        """The places of the cells, or their numbers [cell], float64."""
-        return np.arange(self.size) if self.places is None else np.asarray(self.places)
-
-    def __str__(self) -> str:
-        if not self.places:
-            return f"{self.size} cells"
-        if self.named:
-            return listed(self.places)
-        ends = dict.fromkeys([f"{self.places[0]:.9g}", f"{self.places[-1]:.9g}"])
-        return f"{' to '.join(ends)} {self.unit}".strip()
 
 
 @dataclass(frozen=True)
@@ -392,7 +323,7 @@ class _Match:
         dim, longer = other.name, self.tiled and other.size > own.size
         self.on_grid(not other.named and (other.size == own.size or longer), own, other)
         ours, theirs = own.numbers(), self.in_unit(own, other)
-        order = _order(ours, theirs, circle=own.circle and other.circle)
+        order = order_among(ours, theirs, circle=own.circle and other.circle)
         if order is None and own.places is other.places is None:
             return
         if order is None and None in (own.places, other.places):
@@ -404,7 +335,7 @@ class _Match:
         if order is None:
             if (ours[-1] - ours[0]) * (theirs[-1] - theirs[0]) < 0:
                 theirs = theirs[::-1]
-            at = int(np.argmax(np.abs(ours - theirs) > _near(ours)))
+            at = int(np.argmax(np.abs(ours - theirs) > nearness(ours)))
             first = f" with {theirs[at]:.9g} in place of {ours[at]:.9g} in cell {at + 1}"
             self.on_grid(False, own, other, first)
             return
@@ -417,7 +348,7 @@ class _Match:
         elif order.step == -1:
             ends = f"{places[0]:.9g} to {places[-1]:.9g}"
             self.notes.append(f"The axis {dim} is turned round, to go from {ends}.")
-        if len(places) == own.size and not _equal(ours, places):
+        if len(places) == own.size and not same_places(ours, places):
             self.values = self.values.assign_coords({dim: (dim, ours, self.values[dim].attrs)})
 
     @property
@@ -504,7 +435,7 @@ class _Match:
         if own.circle or other.circle:
             apart = (apart + 180) % 360 - 180
         # Cells of a curved grid may lie at any distance along each coordinate.
-        return bool((np.abs(apart) <= _ROUNDING * np.abs(own.numbers()).max(initial=0)).all())
+        return bool((np.abs(apart) <= ROUNDING * np.abs(own.numbers()).max(initial=0)).all())
 
     def times(self, times: np.ndarray) -> None:
         """Compares calendar and step."""
@@ -531,35 +462,6 @@ def _counted(own: Step, step: Step | None) -> bool:
     if step is None or not own.unit == step.unit == "number":
         return False
     return _COUNTED in (own, step) or abs(own.count - step.count) <= _ALIKE * own.count
-
-
-def _order(ours: np.ndarray, theirs: np.ndarray, *, circle: bool) -> slice | np.ndarray | None:
-    """Where the own places stand among others, None where these are not the same."""
-    if len(ours) != len(theirs):
-        return None
-    for way in (1, -1):
-        if _equal(ours, theirs[::way]):
-            return slice(None, None, way)
-    if circle:
-        start = ours.min() - _near(ours)
-        ours, theirs = (ours - start) % 360, (theirs - start) % 360
-    first, second = np.argsort(ours), np.argsort(theirs)
-    if not _equal(ours[first], theirs[second]):
-        return None
-    order = np.empty(len(first), int)
-    order[first] = second
-    return slice(None) if (np.diff(order) == 1).all() else order
-
-
-def _near(places: np.ndarray) -> float:
-    """How far two numbers of an axis may be apart to be one place: never as far as two cells."""
-    largest = float(np.abs(places).max(initial=0))
-    spacing = float(np.diff(np.unique(places)).min(initial=largest))
-    return _NEAR * spacing + min(_ROUNDING * largest, spacing / 4)
-
-
-def _equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    return bool((np.abs(ours - theirs) <= _near(ours)).all())
 
 
 def _points(values: xr.DataArray) -> list[str]:
