@@ -1,16 +1,20 @@
 """Named data sets that other people published: where they come from, and where they are here."""
 
 import csv
+import functools
 import hashlib
 import os
+import ssl
+import time
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stpatch_jax.data.fetching import SILENT_SECONDS, check_pace
 from stpatch_jax.data.libraries import require_library
 from stpatch_jax.errors import InputError, check_choice, require
-
-_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class CatalogEntry:
     Attributes:
         file: Path below the folder `STPATCH_DATA`.
         sha256: Checksum of the file, hexadecimal.
+        size: Bytes of the file.
         licence: Licence, or "none stated".
         source: Who published it, to cite.
         url: Where to fetch it; None where the file was made out of the published one.
@@ -28,6 +33,7 @@ class CatalogEntry:
 
     file: str
     sha256: str
+    size: int
     licence: str
     source: str
     url: str | None = None
@@ -37,7 +43,8 @@ class CatalogEntry:
 with Path(__file__).with_name("catalog.csv").open(encoding="utf-8", newline="") as _table:
     CATALOG: dict[str, CatalogEntry] = {
         row.pop("name"): CatalogEntry(
-            **{**row, **{key: row[key] or None for key in ("url", "encoding")}}
+            **{**row, "size": int(row["size"])}
+            | {key: row[key] or None for key in ("url", "encoding")}
         )
         for row in csv.DictReader(_table)
     }
@@ -75,10 +82,13 @@ def locate(name: str) -> Path:
     path = Path(pooch.os_cache("stpatch_jax"), entry.file)
     place = {"fname": path.name, "path": path.parent}
     pooch.get_logger().setLevel("WARNING")
+    download = functools.partial(_download, size=entry.size)
     try:
-        return Path(pooch.retrieve(entry.url, entry.sha256, **place, downloader=_download))
+        return Path(pooch.retrieve(entry.url, entry.sha256, **place, downloader=download))
     # Whatever the network library raises, all of it derives from OSError.
     except (OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # It is the answer of the server.
         raise InputError(
             f"the data set {name} must be fetched whole from {entry.url}, got "
             f"{' '.join(str(error).split())[:300]}; try again, or put the file into the folder "
@@ -86,14 +96,22 @@ def locate(name: str) -> Path:
         ) from error
 
 
-def _download(url: str, output_file: Any, pooch: Any) -> None:
-    """Streams a file from a server; unlike pooch's own, it closes the connection after an error."""
-    import requests  # comes with pooch
+def _download(url: str, output_file: Any, pooch: Any, *, size: int) -> None:
+    """Streams a file of a known size from a server; unlike pooch's own, it ends where it does.
 
+    Redirects are followed to servers alone.
+    """
+    del pooch
+    import certifi  # comes with pooch
+
+    secure = ssl.create_default_context(cafile=certifi.where())
+    since, received = time.monotonic(), 0
     with (
-        requests.get(url, stream=True, timeout=_TIMEOUT_S) as response,
+        urllib.request.urlopen(url, timeout=SILENT_SECONDS, context=secure) as response,
         Path(output_file).open("wb") as file,
     ):
-        response.raise_for_status()
-        for part in response.iter_content(2**16):
+        while part := response.read1(2**16):
+            received += len(part)
+            require(received <= size, f"{url} must hold {size:,} bytes, got more; try again later")
+            check_pace(received, since, url)
             file.write(part)

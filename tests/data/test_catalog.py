@@ -56,6 +56,7 @@ def place(tmp_path, monkeypatch, address):
         entry = CatalogEntry(
             file="kind/file.bin",
             sha256=hashlib.sha256(CONTENT).hexdigest(),
+            size=len(CONTENT),
             licence="none stated",
             source="the test",
             url=None if url is None else address + url,
@@ -134,3 +135,4 @@ def test_entries_are_complete():
 @pytest.mark.parametrize("name", CATALOG)
 def test_real_files_are_those_of_the_catalog(name, data_dir):
     assert locate(name) == data_dir / CATALOG[name].file
+    assert locate(name).stat().st_size == CATALOG[name].size

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stpatch_jax.data.fetching import METADATA, check_metadata, http_options
 from stpatch_jax.data.libraries import require_library
 from stpatch_jax.errors import InputError, listed
 
@@ -23,7 +24,8 @@ def open_store(path: str | Path, *, read_only: bool = True) -> Any:
     storage = require_library("zarr.storage", purpose="reading zarr", install="stpatch_jax[zarr]")
     where = str(path)
     if "://" in where and not where.startswith("file://"):
-        return _checked(storage.FsspecStore, where).from_url(where, read_only=read_only)
+        told = {"storage_options": http_options(where), "read_only": read_only}
+        return _checked(storage.FsspecStore, where).from_url(where, **told)
     return _checked(storage.LocalStore, where)(where.removeprefix("file://"), read_only=read_only)
 
 
@@ -36,8 +38,12 @@ def _checked(kind: Any, where: str) -> Any:
             loop = asyncio.get_running_loop()
             if loop.get_exception_handler() is None:
                 loop.set_exception_handler(_once)
+            name = key.rpartition("/")[2]
+            file = Path(where.removeprefix("file://"), key)
+            if name in METADATA and file.is_file():  # The bytes of a server are counted.
+                check_metadata(file.stat().st_size, f"{name} of {where}")
             held = await super().get(key, *args, **kwargs)
-            if held is not None and key.rpartition("/")[2] in _METADATA:
+            if held is not None and name in _METADATA:
                 _check_codecs(held.to_bytes(), where)
             return held
 
