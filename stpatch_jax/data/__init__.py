@@ -77,6 +77,7 @@ from stpatch_jax.data.sampling.splits import (
     splits_report,
     window_starts,
 )
+from stpatch_jax.data.sizes import check_bytes, file_content
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.data.transforms.cleaning import nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline
@@ -134,10 +135,12 @@ __all__ = [
     "Winsorizer",
     "batch_iterator",
     "calendar_features",
+    "check_bytes",
     "chosen_split",
     "chronological_splits",
     "drawn_share",
     "field_content",
+    "file_content",
     "forecast_dataset",
     "gaps_report",
     "hampel_filter",

@@ -48,7 +48,7 @@ class CharactersConfig(DataConfig):
     test_share: float = 0.05
     encoding: str | None = None
 
-    reading: ClassVar[tuple[str, ...]] = ("encoding",)
+    reading: ClassVar[tuple[str, ...]] = ("encoding", "most_bytes")
 
     def __post_init__(self) -> None:
         check_size("data.window", self.window)

@@ -9,10 +9,11 @@ import xarray as xr
 
 from stpatch_jax.data.readers import open_field
 from stpatch_jax.data.sampling.spacing import GapRule, spaced
+from stpatch_jax.data.sizes import SizeConfig, limiting
 
 
 @dataclass(frozen=True)
-class TableConfig:
+class TableConfig(SizeConfig):
     """How a table is read, where it does not say so itself; the arguments of its reader.
 
     A setting that the reader does not know is refused.
@@ -36,12 +37,12 @@ class TableConfig:
     header: tuple[str, ...] = ()
 
     reading: ClassVar[tuple[str, ...]] = (
-        *("variables", "time", "series", "encoding", "missing_values", "header"),
+        *("variables", "time", "series", "encoding", "missing_values", "header", "most_bytes"),
     )
 
     def told(self) -> dict[str, Any]:
         """The settings that are given, by name: the arguments of the reader."""
-        settings = {name: getattr(self, name) for name in self.reading}
+        settings = {name: getattr(self, name) for name in self.reading if name != "most_bytes"}
         if len(self.series) == 1:  # Some readers know one column alone.
             settings["series"] = self.series[0]
         return {name: value for name, value in settings.items() if value}
@@ -77,6 +78,7 @@ class FileConfig(TableConfig):
         *("format", "dims", "coords", "select", "columns", "period", "gaps"),
     )
 
+    @limiting
     def open(self, path: str | Path) -> xr.DataArray:
         """Opens a file as `open_field` does, told what is set here.
 

@@ -12,6 +12,7 @@ import numpy as np
 from stpatch_jax.data.catalog import CATALOG, locate
 from stpatch_jax.data.digests import digest_of, example_arrays
 from stpatch_jax.data.sampling.batches import Source
+from stpatch_jax.data.sizes import SizeConfig, limiting
 from stpatch_jax.errors import InputError, check_choice, require
 from stpatch_jax.files import usable
 
@@ -266,7 +267,7 @@ def chosen_split(splits: Mapping[str, Rows], name: str) -> Rows:
 
 
 @dataclass(frozen=True)
-class DataConfig(abc.ABC):
+class DataConfig(SizeConfig, abc.ABC):
     """Base of all data configurations, the `--data.*` flags of a run.
 
     Attributes:
@@ -276,8 +277,15 @@ class DataConfig(abc.ABC):
 
     path: str | None = None
 
-    reading: ClassVar[tuple[str, ...]] = ()
+    reading: ClassVar[tuple[str, ...]] = ("most_bytes",)
     """Names of the settings that tell how a file is read: another file may need others."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """What a subclass reads, whoever wrote it, is within its `most_bytes`."""
+        super().__init_subclass__(**options)
+        for name in ("load", "restore"):
+            if name in vars(cls):
+                setattr(cls, name, limiting(vars(cls)[name]))
 
     @abc.abstractmethod
     def load(self) -> Data:

@@ -11,8 +11,8 @@ from stpatch_jax.runs.values import difference
 FORMAT = 1
 """Of a run directory. Whatever an older reader would take for something else raises it."""
 
-_FREE = ("mesh", "step_timeout", "profile")
-"""Entries of `train` that may change from one call to the next."""
+_FREE = {"train": ("mesh", "step_timeout", "profile"), "data": ("most_bytes",)}
+"""Entries that may change from one call to the next."""
 
 
 class RunDirectory:
@@ -35,8 +35,8 @@ class RunDirectory:
     def claim(self, config: dict[str, Any]) -> None:
         """Makes the directory this configuration's, or accepts it where it already is.
 
-        Only `train.steps` may have grown since. `train.mesh`, `train.step_timeout` and
-        `train.profile` may be others: they do not decide what comes out.
+        Only `train.steps` may have grown since. `train.mesh`, `train.step_timeout`,
+        `train.profile` and `data.most_bytes` may be others: they do not decide what comes out.
 
         Raises:
             InputError: The directory belongs to another configuration or is no run directory, or
@@ -65,11 +65,12 @@ class RunDirectory:
             InputError: It is another one, or the path is no run directory.
         """
         before = self.config()
-        train, now = before.get("train", {}), config["train"]
-        free = {name: now[name] for name in _FREE if name in now and name in train}
-        if train.get("steps", 0) <= now["steps"]:
-            free["steps"] = now["steps"]
-        before = {**before, "train": {**train, **free}}
+        for part, names in _FREE.items():
+            old, now = before.get(part), config.get(part)
+            if isinstance(old, dict) and isinstance(now, dict):
+                before[part] = {**old, **{name: now[name] for name in names if name in now}}
+                if part == "train" and old.get("steps", 0) <= now["steps"]:
+                    before[part]["steps"] = now["steps"]
         if changed := difference(before, config):
             name, old, new = changed
             raise InputError(

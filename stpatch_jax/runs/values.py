@@ -135,6 +135,9 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
         )
     names = {field.name for field in dataclasses.fields(kind)}
     there = values.keys() if isinstance(values, Mapping) else set()
+    # Configurations that were written before a field was added have its default.
+    added = {field.name for field in dataclasses.fields(kind) if field.metadata.get("added")}
+    names -= added - there
     if names != there:
         raise InputError(
             f"{where} must have the entries of this version, got {listed(sorted(there - names))} "

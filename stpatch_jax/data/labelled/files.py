@@ -53,7 +53,7 @@ class LabelledSeriesConfig(DataConfig):
     encoding: str | None = None
     seed: int = 0
 
-    reading: ClassVar[tuple[str, ...]] = ("encoding",)
+    reading: ClassVar[tuple[str, ...]] = ("encoding", "most_bytes")
 
     def __post_init__(self) -> None:
         check_range("data.validation_share", self.validation_share, 0, 1, bounds="[)")
@@ -132,7 +132,7 @@ class LabelledVolumesConfig(DataConfig):
     train_share: float = 1.0
     seed: int = 0
 
-    reading: ClassVar[tuple[str, ...]] = ("items",)
+    reading: ClassVar[tuple[str, ...]] = ("items", "most_bytes")
 
     def __post_init__(self) -> None:
         check_range("data.train_share", self.train_share, 0, 1, bounds="(]")

@@ -30,6 +30,7 @@ from stpatch_jax.data.readers.text import (
     words_of,
 )
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
+from stpatch_jax.data.sizes import limited
 from stpatch_jax.errors import InputError, listed
 from stpatch_jax.files import usable
 
@@ -81,6 +82,7 @@ def open_field(
     variables: Sequence[str] | None = None,
     format: str | None = None,
     chunks: Mapping[str, int] | str | None = None,
+    most_bytes: int | None = None,
     **options: Any,
 ) -> xr.DataArray:
     r"""Opens a file as a field of dims (time, *space, channel).
@@ -104,6 +106,7 @@ def open_field(
         variables: Names that become the channels; everything that fits by default.
         format: One of the formats above; by default told by the name or the folder's content.
         chunks: Chunks of dask for a lazy field, as {"time": 24}; without them dask is not used.
+        most_bytes: The most bytes of memory that the file may ask for at once, see `SizeConfig`.
         options: Options of the reader.
 
     Returns:
@@ -114,7 +117,8 @@ def open_field(
 
     Raises:
         InputError: If the file is missing or damaged or its format is unknown, a library is not
-            installed, a variable is unknown, times repeat, or an option is none of the reader.
+            installed, a variable is unknown, times repeat, an option is none of the reader, or it
+            asks for more memory than it may.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -137,7 +141,8 @@ def open_field(
         options = {"variables": variables, **options}
     if kind == "events" and "period" not in options:
         raise InputError('events must be counted over a period, got none; give period="7D"')
-    field = read_as_told(_READERS[kind], path, options, kind=kind)
+    with limited(most_bytes):
+        field = read_as_told(_READERS[kind], path, options, kind=kind)
     if chunks is None:
         return field
     require_library("dask.array", purpose="chunks=", install="dask[array]")

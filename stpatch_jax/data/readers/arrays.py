@@ -1,5 +1,6 @@
 """Arrays in `.npy` and `.npz` files."""
 
+import io
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,12 @@ from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.decoding import number_as
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.selecting import selected
+from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, listed
 from stpatch_jax.files import has_suffix
 
 _KIND = ".npz or .npy file of numbers"
+_HEADER_BYTES = 2**16
 # Dims of an array beside a time array of the length of its first axis; with three axes, the last
 # one may be space or channels.
 _GUESSES = {
@@ -34,6 +37,11 @@ class Header(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def open_arrays(
@@ -79,6 +87,10 @@ def open_arrays(
             f"the array {objects[0]} of {file.name} must hold dates, numbers or texts, got Python "
             "objects; save it again, for example by astype('datetime64[s]') or astype(str)"
         )
+    # A .npy file is only mapped, but for the marks of what is missing.
+    held = [headers[name] for name in names if missing_values or not has_suffix(file, ".npy")]
+    wanted = sum(header.nbytes for header in held) + 8 * sum(headers[names[0]].shape)
+    check_bytes(wanted, f"what is read of {file.name}")
     arrays = {name: load_array(file, name) for name in [*names, *given.values()]}
     values = [arrays[name] for name in names]
     if any(value.shape != values[0].shape for value in values):
@@ -151,15 +163,17 @@ def array_headers(file: Path) -> dict[str, Header]:
 
 def _header(stored: IO[bytes], name: str, size: int) -> Header:
     """Shape and type of an array of a file of `size` bytes, of which the first line is unpacked."""
+    # However long the line claims to be.
+    stored = io.BytesIO(stored.read(_HEADER_BYTES))
     version = np.lib.format.read_magic(stored)
     first = np.lib.format.read_array_header_1_0
     read = first if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stored)
     # NumPy makes room for what an array claims before it reads any of it.
-    claimed, held = math.prod(shape) * dtype.itemsize, size - stored.tell()
-    if not dtype.hasobject and claimed != held:
-        raise ValueError(f"{held} bytes of {name} that has {claimed}")
-    return Header(shape, dtype)
+    header, held = Header(shape, dtype), size - stored.tell()
+    if not dtype.hasobject and header.nbytes != held:
+        raise ValueError(f"{held} bytes of {name} that has {header.nbytes}")
+    return header
 
 
 def load_array(file: Path, name: str) -> np.ndarray:
@@ -171,6 +185,7 @@ def load_array(file: Path, name: str) -> np.ndarray:
     with parsing(file, _KIND):
         if has_suffix(file, ".npy"):
             return np.load(file, mmap_mode="r", allow_pickle=False)
+        check_bytes(array_headers(file)[name].nbytes, f"the array {name} of {file.name}")
         with np.load(file, allow_pickle=False) as archive:
             return archive[name]
 
@@ -183,8 +198,11 @@ def check_channels(field: xr.DataArray) -> None:
     """
     if field.dtype.kind != "f":
         return
-    for channel in field.channel.values:
-        if np.isnan(field.sel(channel=channel).values).all():
+    # In blocks of rows, as one is mostly enough and not all may fit into memory.
+    rows = max(1, 2**20 // max(1, math.prod(field.shape[1:])))
+    blocks = [field.values[first : first + rows] for first in range(0, len(field), rows)]
+    for at, channel in enumerate(field.channel.values):
+        if all(np.isnan(block[..., at]).all() for block in blocks):
             raise InputError(
                 f"every channel of {Path(field.attrs['source']).name} must have values, got none "
                 f"for channel {channel}; leave it out with variables="

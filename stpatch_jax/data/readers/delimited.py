@@ -14,12 +14,14 @@ from stpatch_jax.data.libraries import one_line
 from stpatch_jax.data.readers.cells import MISSING, Cells, is_number, looks_like_date
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, require, shortened
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
 TEXT_SUFFIXES = (*CSV_SUFFIXES, ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".dat")
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 1000
+_COLUMN_BYTES = 2**15  # What a column takes beside its numbers.
 # Comments, and the separator as workbooks tell it to themselves.
 _ABOVE = re.compile(r'#|"?sep=.')
 
@@ -55,10 +57,10 @@ def read_cells(
             not clear, or a line has more cells than the header.
     """
     with open_text(file, kind=kind, encoding=encoding, newline="") as text:
-        number, start, first, above = 1, 0, text.readline(), ""
+        number, start, first, above = 1, 0, _line(text, file, kind), ""
         while first and (not first.strip() or _ABOVE.match(first)):
-            above, number, start, first = first, number + 1, text.tell(), text.readline()
-        lines = [first, *(text.readline() for _ in range(8))]
+            above, number, start, first = first, number + 1, text.tell(), _line(text, file, kind)
+        lines = [first, *(_line(text, file, kind) for _ in range(8))]
         with parsing(file, kind):
             usual = "," if file.name.lower().endswith(CSV_SUFFIXES) else " "
             separator = _separator(lines, usual="\t" if fewest < 2 and usual == " " else usual)
@@ -74,6 +76,7 @@ def read_cells(
         # Each line may end with a separator behind its last cell.
         if _split(lines[used] if used < 2 else "", separator)[len(names) :] == [""]:
             names.append("")
+        rows.check_bytes()
         sample = rows.read(nrows=_SAMPLE, words=range(len(names)))
         decimal = _decimal(sample, file, separator)
         head = Cells(file.name, names, sample, rows.first_line, kind, decimal=decimal)
@@ -100,6 +103,18 @@ def _is_of_units(head: Cells, numbers: Collection[int]) -> bool:
         return False
     told = [head.texts(at)[0] for at in numbers if head.present(at)[0]]
     return 0 < len(numbers) <= 2 * len(told) and not any(map(is_number, told))
+
+
+def _line(text: TextIO, file: Path, kind: str) -> str:
+    """The next line, of no more signs than the library takes for one cell."""
+    line, most = text.readline(csv.field_size_limit() + 1), csv.field_size_limit()
+    require(
+        len(line) <= most,
+        f"the first lines of the {kind} {file.name} must have at most {most:,} signs each, got "
+        f"more in that of {shortened(line, most=40)!r}; save a wide table as a long one, or as "
+        "Parquet",
+    )
+    return line
 
 
 def _split(line: str, separator: str) -> list[str]:
@@ -219,6 +234,13 @@ class _Rows:
                     "the separator between quotes, or begin lines above the header with #"
                 ) from error
 
+    def check_bytes(self) -> None:
+        """Refuses a table whose numbers would take more memory than it may."""
+        self.text.seek(self.start)
+        rows = sum(block.count("\n") for block in iter(lambda: self.text.read(2**20), ""))
+        wanted = len(self.names) * (8 * rows + _COLUMN_BYTES)
+        check_bytes(wanted, f"the table of {len(self.names):,} columns in {self.file.name}")
+
     def _too_long(self) -> str | None:
         """Says which line has too many cells; pandas counts from the header or names none."""
         self.text.seek(self.start)
@@ -238,7 +260,7 @@ def _decimal(sample: pd.DataFrame, file: Path, separator: str) -> str:
     """The decimal sign of a table: a comma only beside another separator, and where no dot is."""
     if separator == "," or sample.empty:
         return "."
-    texts = [str(text) for text in pd.unique(sample.to_numpy(str, na_value="").ravel())]
+    texts = [str(text) for text in pd.unique(sample.to_numpy(object, na_value="").ravel())]
     commas = [text for text in texts if re.fullmatch(r"[-+]?\d*,\d+", text)]
     if not commas or any(re.fullmatch(r"[-+]?\d*\.\d+", text) for text in texts):
         return "."

@@ -1,12 +1,12 @@
 """Text as it is stored: UTF-8, or what its mark or its owner says, packed by gzip or not."""
 
 import codecs
-import gzip
 import io
 from pathlib import Path
 from typing import TextIO
 
 from stpatch_jax.data.readers.guard import HEAD, kind_of, parsing
+from stpatch_jax.data.sizes import file_content
 from stpatch_jax.errors import InputError
 
 # That of UTF-16 begins that of UTF-32.
@@ -39,10 +39,7 @@ def open_text(
     if not Path(path).is_file():
         raise InputError(f"there must be a {kind} at {path}, got none; give an existing file")
     with parsing(path, kind):
-        raw = Path(path).read_bytes()
-        if raw.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as unpacked:
-                raw = unpacked.read()
+        raw = file_content(path)
     if told := kind_of(raw[:HEAD], wanted="text"):
         raise InputError(f"{path} must be text, got {told[0]}; {told[1]}")
     chosen = next((name for mark, name in _MARKS if raw.startswith(mark)), encoding or "utf-8")

@@ -12,6 +12,8 @@ import xarray as xr
 from stpatch_jax.data.readers.cells import Cells
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import read_cells
+from stpatch_jax.data.readers.labels import distinct
+from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, listed
 
 # The columns of the published CDNOW files are found without being named.
@@ -106,7 +108,7 @@ def read_events(
             f"{cells.line(missing.idxmax())}; fill it in or remove the line"
         )
     _check_dates(rows.date, cells)
-    field = _counted(rows, *_periods(rows.date, period, start))
+    field = _counted(rows, *_periods(rows.date, period, start), name=cells.name)
     unit = _money(cells, at["amount"], rows.index)
     units = [unit * (name != "count") for name in field.channel.values]
     field = field.assign_coords(units=("channel", units))
@@ -170,14 +172,20 @@ def _rows(
     return rows, [f"{count:,} {told}" for told, count in counts.items() if count]
 
 
-def _counted(rows: pd.DataFrame, starts: np.ndarray, where: np.ndarray) -> xr.DataArray:
+def _counted(
+    rows: pd.DataFrame, starts: np.ndarray, where: np.ndarray, *, name: str
+) -> xr.DataArray:
     """Counts and sums of events [row] that lie in the periods `where` [row] of those `starts`."""
-    customers, customer_at = np.unique(rows.customer.to_numpy(str), return_inverse=True)
+    customers, customer_at = distinct(rows.customer, name=name)
     shape = (len(starts), len(customers))
     cell, paid = np.ravel_multi_index((where, customer_at), shape), rows.amount.to_numpy()
     back = paid < 0
     sums = {"count": (~back, None), "amount": (~back, paid), "refund": (back, -paid)}
     channels = list(sums) if back.any() else ["count", "amount"]
+    check_bytes(
+        8 * shape[0] * shape[1] * (len(channels) + 1),
+        f"the counts of {name} in {shape[0]:,} periods of {shape[1]:,} customers",
+    )
     values = np.empty((*shape, len(channels)))
     for number, (chosen, by) in enumerate(sums[name] for name in channels):
         weights = None if by is None else by[chosen]
@@ -250,6 +258,7 @@ def _periods(dates: pd.Series, period: str, start: str | None) -> tuple[np.ndarr
         raise InputError(f'period must be longer than nothing, got {period!r}; give one like "7D"')
     where = ((dates - begin) // length).to_numpy(np.int64)
     _check_start(where, begin)
+    check_bytes(8 * (int(where.max()) + 1), f"the periods of {period} from {begin}")
     starts = pd.date_range(begin, periods=int(where.max()) + 1, freq=length)
     return starts.to_numpy("datetime64[ns]"), where
 

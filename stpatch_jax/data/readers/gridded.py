@@ -17,9 +17,10 @@ from stpatch_jax.data.readers.guard import DAMAGED, parsing
 from stpatch_jax.data.readers.lengths import check_length
 from stpatch_jax.data.readers.outside import check_alone
 from stpatch_jax.data.readers.selecting import selected
-from stpatch_jax.data.readers.stacking import channel_variables, stack
+from stpatch_jax.data.readers.stacking import channel_variables, chunk_bytes, stack
 from stpatch_jax.data.readers.stores import open_store
-from stpatch_jax.errors import InputError, listed, warn
+from stpatch_jax.data.sizes import check_bytes
+from stpatch_jax.errors import InputError, listed, require, warn
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".hdf5", ".h5", ".he5")
 _LIBRARIES = {
@@ -70,6 +71,12 @@ def open_gridded(
             unknown, variables differ in their dims, or times repeat or mix calendars.
     """
     if "://" in str(path):
+        # The netCDF library would ask the server itself, for as long and as much as that likes.
+        require(
+            kind == "zarr",
+            f"a URL must be that of a zarr store, got {path}, to be read as {kind}; download the "
+            "file and give its path",
+        )
         require_library("fsspec", purpose="reading from a URL", install="stpatch_jax[zarr]")
     elif not Path(path).exists():
         raise InputError(f"there must be a file at {path}, got none; give an existing file")
@@ -117,6 +124,8 @@ def _open(
     # cfgrib would write an index file beside the data, and leave out what stands at other levels.
     own = {"indexpath": "", "errors": "raise"}
     extra: dict[str, Any] = {"backend_kwargs": own} if kind == "grib" else {}
+    # An index reads its coordinate.
+    how: Any = {"chunks": None, "cache": False, "decode_cf": False, "create_default_indexes": False}
     advice = _GRIB_ADVICE if kind == "grib" else DAMAGED
     with warnings.catch_warnings():
         # Dates outside of datetime64[ns] and stores without consolidated metadata are both fine.
@@ -129,14 +138,10 @@ def _open(
             opened = open_store(file) if kind == "zarr" else file
             if kind == "zarr" and Path(file).is_dir():
                 _zarr_group(opened)
-            stored = xr.open_dataset(
-                opened, engine=engine, chunks=None, cache=False, decode_cf=False, **extra
-            )
+            stored = xr.open_dataset(opened, engine=engine, **how, **extra)
             group = None if stored.variables or kind == "grib" else _lone_group(file, kind, opened)
             if group is not None:
-                stored = xr.open_dataset(
-                    opened, group=group, engine=engine, chunks=None, cache=False, decode_cf=False
-                )
+                stored = xr.open_dataset(opened, group=group, engine=engine, **how)
             # What repeats a dim, as a covariance does, or has lists in its cells is left out.
             unfit = [at for at, of in stored.variables.items() if len({*of.dims}) < of.ndim]
             unfit += _of_lists(file, group) if kind == "netcdf" else []
@@ -144,9 +149,7 @@ def _open(
             # zarr allows names of other types.
             names = {dim: str(dim) for dim in stored.dims if not isinstance(dim, str)}
             stored = stored.rename(names)
-            for name in stored.variables:
-                if name in stored.dims:  # Coordinates of one axis are small and needed at once.
-                    stored[name].load()
+            stored = _with_axes(stored, Path(file).name)
             plain, fills = _undeclared_fills(opened, group, stored) if kind == "zarr" else ({}, {})
         for name in plain:
             stored[name].attrs.pop("_FillValue", None)
@@ -164,6 +167,19 @@ def _open(
             f"was written; missing_values {fill} says otherwise."
         )
     return data, notes
+
+
+def _with_axes(stored: xr.Dataset, name: str) -> xr.Dataset:
+    """A data set with the coordinates of its axes in memory.
+
+    Raises:
+        InputError: Its axes are too long for that, be they only counted.
+    """
+    own = {dim: stored[dim].variable for dim in stored.dims if dim in stored.variables}
+    chunks = sum(map(chunk_bytes, own.values()))
+    check_bytes(8 * sum(stored.sizes.values()) + chunks, f"the axes of {name}")
+    indexed = {dim: of.load() for dim, of in own.items() if of.dims == (dim,)}
+    return stored.assign_coords(xr.Coordinates(indexed))
 
 
 def _lone_group(file: str, kind: str, store: Any) -> str | None:

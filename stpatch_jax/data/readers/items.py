@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
+from stpatch_jax.data.sizes import check_bytes, limited, most_bytes
 from stpatch_jax.errors import InputError, listed, shortened, warn
 from stpatch_jax.files import has_suffix
 
@@ -52,12 +53,14 @@ class LabelledItems:
         Raises:
             InputError: If two items differ in their shape.
         """
+        first = np.asarray(self.items[0])
+        check_bytes(len(self) * first.nbytes, f"{len(self):,} items of shape {first.shape}")
         arrays = [np.asarray(self.items[at]) for at in range(len(self))]
         for at, array in enumerate(arrays):
             if array.shape != arrays[0].shape:
-                first, this = (self.names[i] if self.names else f"item {i}" for i in (0, at))
+                other, this = (self.names[i] if self.names else f"item {i}" for i in (0, at))
                 raise InputError(
-                    f"items of one array must have one shape, got {arrays[0].shape} for {first} "
+                    f"items of one array must have one shape, got {arrays[0].shape} for {other} "
                     f"and {array.shape} for {this}; cut or resize them, or pack them as tokens"
                 )
         return np.stack(arrays)
@@ -68,6 +71,7 @@ class _Files:
     """Files that are read one by one: clips [time, height, width, channel], arrays as stored."""
 
     paths: tuple[Path, ...]
+    most: int = field(default_factory=most_bytes)
 
     def __getitem__(self, at: int) -> np.ndarray:
         return np.asarray(self.open(at))
@@ -75,14 +79,16 @@ class _Files:
     def open(self, at: int) -> Any:
         """An item of which only what is indexed is decoded: a `DataArray`, or an array."""
         path = self.paths[at]
-        if has_suffix(path, *VIDEO_SUFFIXES):
-            return open_video(path)
-        arrays = array_headers(path)
-        if len(arrays) != 1:
-            raise InputError(
-                f"the file {path} of one item must hold one array, got {listed(arrays)}; split it"
-            )
-        return load_array(path, next(iter(arrays)))
+        with limited(self.most):  # Threads that load batches know no other limit.
+            if has_suffix(path, *VIDEO_SUFFIXES):
+                return open_video(path)
+            arrays = array_headers(path)
+            if len(arrays) != 1:
+                raise InputError(
+                    f"the file {path} of one item must hold one array, got {listed(arrays)}; split "
+                    "it"
+                )
+            return load_array(path, next(iter(arrays)))
 
 
 def read_folder(path: str | Path) -> LabelledItems:
@@ -274,7 +280,7 @@ def read_series(path: str | Path, *, encoding: str | None = None) -> tuple[np.nd
                 f"{at + 1} with {got}; correct it"
             )
         series[at, :, 0] = [float(cell) for cell in row[1:]]
-    return series, np.asarray([row[0] for row in rows])
+    return series, np.asarray([row[0] for row in rows], object)
 
 
 def _is_value(cell: str) -> bool:

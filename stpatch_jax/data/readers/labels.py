@@ -1,9 +1,11 @@
 """Labels as numbers of classes; what is no class is refused by item and value."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, listed, shortened
 
 
@@ -41,8 +43,10 @@ def numbered(
         raise InputError(
             f"{name} must be names or whole numbers, got {values.dtype}; save them as such"
         )
-    found, where = np.unique(
-        values if number else np.char.strip(values.astype(str)), return_inverse=True
+    found, where = (
+        np.unique(values, return_inverse=True)
+        if number
+        else distinct((str(value).strip() for value in values), name=name)
     )
     words = [_word(value) for value in found.tolist()]
     names = _classes(words, number) if classes is None else tuple(map(str, classes))
@@ -60,6 +64,21 @@ def numbered(
             f"{declared if words[where[at]] else 'give that item a class or leave it out'}"
         )
     return numbers, names
+
+
+def distinct(names: Any, *, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The texts among some names, sorted, and which of them each name is.
+
+    NumPy gives every text the room of the longest: that is taken for those that differ alone.
+
+    >>> distinct(["b", "a", "b"], name="labels")
+    (array(['a', 'b'], dtype='<U1'), array([1, 0, 1]))
+    """
+    texts = [str(each) for each in names]
+    found = sorted(set(texts))
+    check_bytes(4 * len(found) * max(map(len, found), default=0), f"the names of {name}")
+    number = {text: at for at, text in enumerate(found)}
+    return np.asarray(found, str), np.asarray([number[text] for text in texts], np.intp)
 
 
 def _word(value: object) -> str | None:

@@ -1,7 +1,8 @@
 """Arrays that read from their file only the part that is asked for."""
 
+import math
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -9,6 +10,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from stpatch_jax.data.libraries import one_line
+from stpatch_jax.data.sizes import check_bytes, most_bytes
 from stpatch_jax.data.units import Conversion
 from stpatch_jax.errors import InputError
 
@@ -17,11 +19,20 @@ class LazyArray(BackendArray):
     """An array of xarray, of a shape and dtype, whose parts are read when they are used.
 
     Subclasses implement `read`. They hold what is needed to open the file and no open decoder, so
-    that they may be used from several threads.
+    that they may be used from several threads. What is read at once is within the `most_bytes` that
+    held when the file was opened.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    most: int
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keeps the limit; parts are read later, by other threads."""
+        del args, kwargs
+        array = super().__new__(cls)
+        array.most = most_bytes()
+        return array
 
     def read(self, key: tuple[Any, ...]) -> np.ndarray:
         """Reads the outer product of one slice or integer array for each axis."""
@@ -34,7 +45,13 @@ class LazyArray(BackendArray):
 
     def _read_outer(self, key: tuple[Any, ...]) -> np.ndarray:
         is_integer = [isinstance(at, int | np.integer) for at in key]
-        parts = (slice(at, at + 1) if one else at for at, one in zip(key, is_integer, strict=True))
+        parts = [slice(at, at + 1) if one else at for at, one in zip(key, is_integer, strict=True)]
+        counts = [
+            len(range(*part.indices(length))) if isinstance(part, slice) else len(part)
+            for part, length in zip(parts, self.shape, strict=True)
+        ]
+        wanted = math.prod(counts) * self.dtype.itemsize
+        check_bytes(wanted, f"what is read at once of values {self.shape}", most=self.most)
         block = self.read(tuple(parts))
         return block[tuple(0 if one else slice(None) for one in is_integer)]
 
@@ -93,6 +110,8 @@ class StackedVariables(LazyArray):
         given = {dim: key for dim, key in where.items() if dim in variable.dims}
         try:
             values = variable.isel(given).transpose(*given).to_numpy()
+        except InputError:
+            raise
         except Exception as error:  # Each file format has its own errors.
             raise InputError(
                 f"every value of {self.name} must be readable, got {one_line(error)}; restore the "

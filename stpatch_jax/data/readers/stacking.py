@@ -1,5 +1,6 @@
 """Variables of a data set as one field."""
 
+import math
 from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from stpatch_jax.data.readers.axes import Axes, axis_of, channel_dim, check_time
 from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
 from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.lazy import StackedVariables
+from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, listed
 
 # Coordinates that a field has of its own.
@@ -98,6 +100,8 @@ def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> x
     data = axes.cut(data)
     along = "time" if axes.time is None else axes.time
     variables = [data[variable].variable for variable in names]
+    for each, variable in zip(names, variables, strict=True):
+        check_bytes(chunk_bytes(variable), f"a chunk of {each} in {name}")
     stacked = StackedVariables(variables, [along, *axes.space], name, channel=axes.channel)
     times, notes = xr.Variable("time", np.arange(stacked.shape[0])), ()
     if (given := axes.coordinate(data, name=name)) is not None:
@@ -117,6 +121,12 @@ def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> x
     for note in (*axes.notes, *notes):
         field = add_note(field, note)
     return sorted_by_time(field, name=name)
+
+
+def chunk_bytes(variable: xr.Variable) -> int:
+    """Bytes of a chunk of a stored variable, all of which is unpacked for any value; 0 without."""
+    chunks = variable.encoding.get("preferred_chunks")
+    return math.prod(chunks.values()) * variable.dtype.itemsize if chunks else 0
 
 
 def dataset_field(data: xr.Dataset) -> xr.DataArray:

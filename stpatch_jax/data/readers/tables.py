@@ -13,7 +13,9 @@ from stpatch_jax.data.readers.cells import Cells, looks_like_date
 from stpatch_jax.data.readers.columns import Columns, find_columns, names_series
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
+from stpatch_jax.data.readers.labels import distinct
 from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_typed_cells
+from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, check_choice, listed, shortened, warn
 
 # Numbers that files write where a value is missing.
@@ -160,12 +162,17 @@ def read_table(
     time_at = np.searchsorted(times, keys["time"].to_numpy())
     if not columns.series:
         series, channels = names, [wide_channel]
+        check_bytes(8 * len(times) * len(series), f"the table {file.name} by time")
         array = np.full((len(times), len(series), 1), np.nan)
         array[time_at, :, 0] = rows.to_numpy()
     else:
         channels = names
-        series, series_at = np.unique(keys["series"].to_numpy(str), return_inverse=True)
+        series, series_at = distinct(keys["series"], name=file.name)
         notes += _without_values(cells, columns, set(series), noun)
+        check_bytes(
+            8 * len(times) * len(series) * len(channels),
+            f"the table of {len(times):,} times and {len(series):,} {noun} in {file.name}",
+        )
         array = np.full((len(times), len(series), len(channels)), np.nan)
         array[time_at, series_at] = rows.to_numpy()
     coords = {"time": times, noun: np.asarray(series, str), "channel": channels}

@@ -85,7 +85,7 @@ def read_labelled_table(
     columns = [_column(cells, "text", text), _column(cells, "label", label)]
     rows = cells.frame.index[~cells.blank_rows]
     texts = cells.names(columns[0], rows, noun="text").tolist()
-    labels = cells.names(columns[1], rows, noun="label").to_numpy(str)
+    labels = cells.names(columns[1], rows, noun="label").to_numpy(object)
     whole = cells.whole(columns[1])
     numbers, names = numbered(
         labels if whole is None else whole, classes, str(path), first_line=cells.first_line

@@ -1,12 +1,14 @@
 """Tables whose columns have types: Parquet and Arrow files, as cells."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from stpatch_jax.data.libraries import require_library
 from stpatch_jax.data.readers.cells import Cells
 from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.sizes import check_bytes, most_bytes
 from stpatch_jax.errors import require
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -25,6 +27,8 @@ def read_typed_cells(file: Path, *, kind: str) -> Cells:
     require_library("pyarrow", purpose="reading Parquet", install="pyarrow")
     parquet = file.name.lower().endswith(PARQUET_SUFFIXES)
     with parsing(file, "Parquet table" if parquet else "Arrow table"):
+        if parquet:
+            _check_parquet(file)
         read = pd.read_parquet if parquet else pd.read_feather
         frame = read(file, dtype_backend="numpy_nullable")
         levels = [] if isinstance(frame.index, pd.RangeIndex) else list(frame.index.names)
@@ -45,3 +49,31 @@ def read_typed_cells(file: Path, *, kind: str) -> Cells:
         if pd.api.types.is_object_dtype(frame[at]):
             frame[at] = frame[at].map(str, na_action="ignore")
     return Cells(file.name, header, frame, 1, kind, place="row")
+
+
+def _check_parquet(path: Path) -> None:
+    """Refuses a Parquet file, or a folder of such parts, that would take more memory than it may.
+
+    Values that repeat are stored once: the numbers of rows and columns tell what they take, and of
+    texts only reading them in small batches does.
+    """
+    dataset = require_library("pyarrow.dataset", purpose="reading Parquet", install="pyarrow")
+    wanted = 0
+    for part in dataset.dataset(path, format="parquet").get_fragments():
+        told = part.metadata
+        stored = sum(told.row_group(at).total_byte_size for at in range(told.num_row_groups))
+        wanted += max(stored, 8 * told.num_rows * told.num_columns)
+        check_bytes(wanted, f"the table {path.name}")
+        texts = [of.name for of in part.physical_schema if not _is_fixed(of.type)]
+        rows = min(max(most_bytes() // max(stored, 1), 2**10), 2**16)
+        for batch in part.to_batches(columns=texts, batch_size=rows) if texts else ():
+            wanted += batch.nbytes
+            check_bytes(wanted, f"the table {path.name}, as far as it was read,")
+
+
+def _is_fixed(kind: Any) -> bool:
+    """Whether all values of an Arrow type take the same few bytes."""
+    try:
+        return kind.bit_width <= 256
+    except ValueError:  # Of any other it tells none.
+        return False

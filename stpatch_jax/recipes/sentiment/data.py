@@ -74,7 +74,7 @@ class LabelledTextConfig(DataConfig):
     classes: tuple[str, ...] = ()
     seed: int = 0
 
-    reading: ClassVar[tuple[str, ...]] = ("encoding", "text", "label", "classes")
+    reading: ClassVar[tuple[str, ...]] = ("encoding", "text", "label", "classes", "most_bytes")
 
     def __post_init__(self) -> None:
         check_size("data.folds", self.folds, least=2)

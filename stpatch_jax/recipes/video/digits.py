@@ -1,6 +1,5 @@
 """Images of handwritten digits: those that scikit-learn ships, or any pair of files of MNIST."""
 
-import gzip
 import re
 import zlib
 from dataclasses import dataclass
@@ -8,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stpatch_jax.data import CATALOG_PREFIX, located, parsing, resized
+from stpatch_jax.data import CATALOG_PREFIX, check_bytes, file_content, located, parsing, resized
 from stpatch_jax.errors import require
 
 BUNDLED = "digits of scikit-learn"
-_GZIP = b"\x1f\x8b"
 _SHARES = {"validation": 0.1, "test": 0.2}
 
 
@@ -117,6 +115,7 @@ def read_digits(path: str | None, *, size: int) -> Digits:
         f"{path} must hold one image for each label of {other}, got {len(images)} and "
         f"{len(labels)}; give a pair that belongs together",
     )
+    check_bytes(8 * len(images) * max(images[0].size, size**2), f"the images of {path}")
     return Digits(_resized(images / 255, size), labels.astype(np.int64), path)
 
 
@@ -127,17 +126,15 @@ def read_idx(path: str | Path, *, axes: int) -> np.ndarray:
         InputError: There is no such file, or it is none of that format.
     """
     with parsing(path, "file in the IDX format", advice="give another"):
-        content = Path(path).read_bytes()
-        if content.startswith(_GZIP):
-            content = gzip.decompress(content)
+        stored = file_content(path)
     start = 4 + 4 * axes
-    shape = np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").astype(int)
+    shape = np.frombuffer(stored[4:start].ljust(start - 4, b"\0"), ">u4").astype(int)
     require(
-        content[:4] == bytes((0, 0, 8, axes)) and len(content) == start + int(np.prod(shape)),
+        stored[:4] == bytes((0, 0, 8, axes)) and len(stored) == start + int(np.prod(shape)),
         f"{path} must be bytes with {axes} axes in the IDX format of MNIST, got another header or "
         "length; give the file whole",
     )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(stored, np.uint8, offset=start).reshape(shape)
 
 
 def _resized(images: np.ndarray, size: int) -> np.ndarray:
