@@ -40,13 +40,14 @@ class CatalogEntry:
     encoding: str | None = None
 
 
+def _entry(row: dict[str, Any]) -> CatalogEntry:
+    row |= {"size": int(row["size"]), **{key: row[key] or None for key in ("url", "encoding")}}
+    return CatalogEntry(**row)
+
+
 with Path(__file__).with_name("catalog.csv").open(encoding="utf-8", newline="") as _table:
     CATALOG: dict[str, CatalogEntry] = {
-        row.pop("name"): CatalogEntry(
-            **{**row, "size": int(row["size"])}
-            | {key: row[key] or None for key in ("url", "encoding")}
-        )
-        for row in csv.DictReader(_table)
+        row.pop("name"): _entry(row) for row in csv.DictReader(_table)
     }
 
 

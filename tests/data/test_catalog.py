@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -109,7 +110,7 @@ def test_a_fault_on_the_way_is_one_error_and_leaves_no_file(place, fault):
 def test_no_server_is_an_error_too(place, monkeypatch):
     place("/whole")
     entry = CATALOG["bytes"]
-    closed = CatalogEntry(**vars(entry) | {"url": "http://127.0.0.1:9/x"})
+    closed = replace(entry, url="http://127.0.0.1:9/x")
     monkeypatch.setitem(catalog.CATALOG, "bytes", closed)
     with pytest.raises(InputError, match=r"fetched whole from http://127\.0\.0\.1:9/x"):
         locate("bytes")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,7 @@ def test_a_limit_holds_inside_and_a_wrong_one_is_refused():
         with pytest.raises(InputError, match=r"it must take at most 1,000 bytes .* got 1,001; .*"):
             check_bytes(1001, "it")
     assert most_bytes() == memory_there() // 2
+    wrong: Any
     for wrong in (0, -1, 1.5, float("nan"), True):
         told = pytest.raises(InputError, match=r"data\.most_bytes must be a whole number >= 1")
         with told, limited(wrong):
@@ -54,10 +56,10 @@ def test_a_limit_holds_inside_and_a_wrong_one_is_refused():
 class Reading(DataConfig):
     """What a user wrote reads within the limit as well."""
 
-    def load(self):
+    def load(self) -> Any:
         return most_bytes()
 
-    def restore(self, path, state):
+    def restore(self, path, state) -> Any:
         return most_bytes()
 
 
@@ -69,7 +71,7 @@ def test_every_configuration_reads_within_its_limit():
 
 def test_what_is_packed_is_counted_while_it_is_unpacked(tmp_path):
     bomb = tmp_path / "a.csv.gz"
-    with gzip.open(bomb, "wb") as packed:
+    with gzip.GzipFile(bomb, "wb") as packed:
         for _ in range(64):
             packed.write(bytes(2**20))
     assert bomb.stat().st_size < 2**17

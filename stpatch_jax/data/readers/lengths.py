@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError
 
 # Bytes of one value of the netCDF types 1 to 11.
@@ -68,6 +69,9 @@ def _check_sections(file: BinaryIO, at: int, end: int) -> None:
         size, section = _number(file, 4), _number(file, 1)
         if size < 5 or not 1 <= section <= 7:
             raise ValueError(f"section {section} of {size} bytes at byte {at}")
+        if section == 3:  # Of a constant field nothing but their number is stored.
+            file.seek(at + 6)
+            check_bytes(8 * _number(file, 4), "the points of a message")
         at += size
     file.seek(at)
     if at != end - 4 or file.read(4) != b"7777":

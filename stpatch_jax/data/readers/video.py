@@ -13,12 +13,14 @@ from stpatch_jax.data.readers.containers import declared_bytes
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.lazy import LazyArray
+from stpatch_jax.data.sizes import check_bytes, most_bytes
 from stpatch_jax.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 VIDEO_SUFFIXES += (".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")
 # Their packets are no list of frames: a recording begins and ends where it was switched on and off.
 _STREAMS = ("mpegts", "mpeg")
+_PIXEL = 3  # Bytes.
 _ATTACHED = 1 << 10  # The disposition of a cover picture.
 # The containers of these suffixes as FFmpeg calls them, and bare streams. It knows others by what a
 # file begins with, whatever its name, and some of these are lists of other files and addresses.
@@ -328,4 +330,9 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
         if not (videos := _videos(container)):
             raise InputError(f"{path} must hold video, got none; give another file")
         best = container.streams.best("video")
-        yield container, best if best in videos else videos[0]
+        stream = best if best in videos else videos[0]
+        told = stream.codec_context
+        check_bytes(_PIXEL * told.width * told.height, f"a frame of the video {path}")
+        # A frame may be larger than the container says.
+        told.options = {"max_pixels": str(min(most_bytes() // _PIXEL, 2**31 - 1))}
+        yield container, stream

@@ -1,6 +1,7 @@
 """Small files that ask for much memory: refused by what they declare, before any of it is taken."""
 
 import gzip
+import struct
 import tracemalloc
 import zipfile
 
@@ -23,7 +24,7 @@ TOLD = r"must take at most [\d,]+ bytes of memory, got [\d,]+; .* most_bytes="
 
 
 def gzipped(path, line, count, *, head=b""):
-    with gzip.open(path, "wb", compresslevel=6) as packed:
+    with gzip.GzipFile(path, "wb", compresslevel=6) as packed:
         packed.write(head)
         block = line * max(1, 2**20 // len(line))
         for _ in range(max(1, count * len(line) // len(block))):
@@ -224,6 +225,41 @@ def test_rows_of_a_parquet_table_that_repeat_are_stored_once(tmp_path, kind):
         pq.write_table(table, path)
     del table, word
     refused(open_field, path, told=TOLD)
+
+
+@pytest.mark.parametrize("place", ["container", "frame"])
+def test_a_frame_of_a_video_is_within_the_limit(tmp_path, place):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.avi"
+    side = 64 if place == "container" else 2048
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("ffv1" if place == "container" else "mjpeg", rate=1)
+        stream.width, stream.height = side, side
+        stream.pix_fmt = "yuv420p" if place == "container" else "yuvj420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((side, side, 3), np.uint8), format="rgb24")
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            file.mux(packet)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"strf") + 12
+    raw[at : at + 8] = struct.pack("<ii", *((16000, 16000) if place == "container" else (64, 64)))
+    path.write_bytes(raw)
+    refused(open_field, path, told=f"a frame of the video .*{TOLD}|must be a readable video")
+
+
+def test_frames_read_at_once_are_within_the_limit(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((256, 256, 3), np.uint8), format="rgb24")
+        for _ in range(40):
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    with limited(MOST):
+        video = open_field(path)
+    assert video[:4].values.shape == (4, 256, 256, 3)
+    refused(lambda _: video.load(), path, told=f"what is read at once of values .*{TOLD}")
 
 
 def test_the_limit_is_an_argument_and_a_setting(tmp_path):

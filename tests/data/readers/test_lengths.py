@@ -8,6 +8,7 @@ from strategies import examples
 
 from stpatch_jax.data import open_field
 from stpatch_jax.data.readers.lengths import check_length
+from stpatch_jax.data.sizes import limited
 from stpatch_jax.errors import InputError
 
 netCDF4 = pytest.importorskip("netCDF4")
@@ -92,6 +93,13 @@ def test_messages_that_are_cut_or_broken_are_refused(tmp_path, edition):
         with pytest.raises(InputError, match=r"a whole grib file of .* got its first"):
             check_length(path, "grib")
     if edition == 2:
+        points = message(2, (1, 21), (3, 72)).replace(b"\3" + bytes(5), b"\3\0" + b"\xff" * 4)
+        path.write_bytes(points)
+        with (
+            limited(2**30),
+            pytest.raises(InputError, match=r"at most 1,073,741,824 .* got 34,359"),
+        ):
+            check_length(path, "grib")
         for broken in (message(2, (1, 21), (9, 30)), message(2, (1, 21))[:-4] + b"7776"):
             path.write_bytes(broken)
             with pytest.raises(InputError, match=r"a readable grib file, got .*(section|message)"):
