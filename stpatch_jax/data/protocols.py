@@ -281,9 +281,9 @@ class DataConfig(SizeConfig, abc.ABC):
     """Names of the settings that tell how a file is read: another file may need others."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """What a subclass reads, whoever wrote it, is within its `most_bytes`."""
+        """What a subclass reads, whoever wrote it, is within its `most_bytes`, which is checked."""
         super().__init_subclass__(**options)
-        for name in ("load", "restore"):
+        for name in ("__post_init__", "load", "restore"):
             if name in vars(cls):
                 setattr(cls, name, limiting(vars(cls)[name]))
 

@@ -38,6 +38,10 @@ class SizeConfig:
     # Behind the settings of every subclass, so that the path stays the first of them.
     most_bytes: int | None = field(default=None, kw_only=True, metadata={"added": True})
 
+    def __post_init__(self) -> None:
+        with limited(self.most_bytes):  # Which checks it.
+            pass
+
 
 def memory_there() -> int:
     """Bytes of memory that this process may use: those of the machine, or of its control group."""
@@ -81,7 +85,7 @@ def limited(most: int | None) -> Iterator[None]:
     100
     """
     if most is not None:
-        check_size("data.most_bytes", most)
+        check_size("data.most_bytes", most, most=2**63 - 1)
     token = _told.set(_told.get() if most is None else most)
     try:
         yield

@@ -63,6 +63,14 @@ class Reading(DataConfig):
         return most_bytes()
 
 
+@pytest.mark.parametrize("kind", [FieldConfig, FileConfig, Reading])
+def test_a_wrong_limit_is_refused_before_anything_is_read(kind):
+    for wrong in (0, 2**63, 0.5):
+        with pytest.raises(InputError, match=r"data\.most_bytes must be a whole number"):
+            kind(most_bytes=wrong)
+    assert kind(most_bytes=2**40).most_bytes == 2**40
+
+
 def test_every_configuration_reads_within_its_limit():
     assert Reading("a", most_bytes=77).load() == 77
     assert Reading("a", most_bytes=77).restore("b", {}) == 77

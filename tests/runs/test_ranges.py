@@ -86,7 +86,8 @@ def check(field, number):
         assert len(said) < 400
     elif kinds == {int}:
         assert isinstance(number, int), path
-        assert -1 <= number <= (MOST_SEED if path[-1] == "seed" else MOST), path
+        most = {"seed": MOST_SEED, "most_bytes": 2**63 - 1}.get(path[-1], MOST)
+        assert -1 <= number <= most, path
     elif path[-1] not in ANY:
         assert math.isfinite(number) or (path[-1] in UNBOUNDED and number > 0), path
 
