@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from strange import opened, refused
 
+from stpatch_jax.data.labelled.files import LabelledVolumesConfig
 from stpatch_jax.data.readers import (
     read_folder,
     read_labelled_arrays,
@@ -185,3 +186,12 @@ def test_series_of_the_archive(tmp_path):
     assert read_labelled_series(tmp_path / "f.tsv").stack().shape == (2, 2, 1)
     stray = write("g.tsv", [[1, 0.5, 1], ["nan", 1, 2], [1, 3, 4]])
     refused(lambda: read_labelled_series(stray), "line 2")
+
+
+def test_items_of_one_class_are_refused(tmp_path):
+    images = np.zeros((12, 4, 8, 8), "u1")
+    splits = {f"{split}_images": images for split in ("train", "val", "test")}
+    splits |= {f"{split}_labels": np.ones(12, int) for split in ("train", "val", "test")}
+    np.savez(tmp_path / "a.npz", **splits)
+    config = LabelledVolumesConfig(str(tmp_path / "a.npz"))
+    refused(config.load, "two classes", "got 1 alone")

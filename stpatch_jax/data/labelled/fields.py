@@ -251,7 +251,16 @@ def _counts(labels: np.ndarray, classes: Sequence[str]) -> tuple[int, ...]:
 def class_table(
     labels: Mapping[str, np.ndarray], classes: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """How many examples of each class each split holds, by split and class."""
+    """How many examples of each class each split holds, by split and class.
+
+    Raises:
+        InputError: There is one class alone, which nothing is told apart from.
+    """
+    require(
+        len(classes) > 1,
+        f"the labels must be of two classes or more, got {listed(classes)} alone; give items of "
+        "another class, too",
+    )
     return {
         name: dict(zip(classes, _counts(numbers, classes), strict=True))
         for name, numbers in labels.items()
