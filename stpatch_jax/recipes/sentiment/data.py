@@ -21,7 +21,6 @@ from stpatch_jax.data import (
 )
 from stpatch_jax.data.readers import TEXT_TABLES, read_texts, text_pair, words_of
 from stpatch_jax.errors import check_range, check_seed, check_size, listed, require
-from stpatch_jax.files import has_suffix
 
 _PARTS = 10
 Words = Sequence[str]
@@ -99,7 +98,7 @@ class LabelledTextConfig(DataConfig):
             items = read_labelled_lines(pair, encoding=encoding)
         else:
             require(
-                self.text is not None or has_suffix(path, *TEXT_TABLES),
+                self.text is not None or str(path).lower().endswith(TEXT_TABLES),
                 f"data.path must be one file of a pair NAME.pos and NAME.neg, or a table of texts "
                 f"and labels ({', '.join(TEXT_TABLES)}), got {path}; name one of these",
             )

@@ -125,7 +125,7 @@ def test_evaluation_takes_examples_as_they_are():
 def test_mistakes_are_told_in_one_sentence():
     with pytest.raises(InputError, match=r"flip must name space axes from 0, .* \(1, 1\)"):
         Augmentation(flip=(1, 1))
-    with pytest.raises(InputError, match="shift must be at least 0, got -1"):
+    with pytest.raises(InputError, match="shift must be a whole number >= 0, got -1"):
         Augmentation(shift=-1)
     with pytest.raises(InputError, match=r"contrast must be in \[0, 1\), got 1"):
         Augmentation(contrast=1.0)

@@ -261,7 +261,7 @@ def test_a_long_table_can_predict_any_channel(tmp_path):
         ({"horizon": -1}, "horizon must be a whole number .* got -1"),
         ({"context": 2.5}, "context must be a whole number .* got 2.5"),
         ({"representation": "log"}, r"representation must .*, got 'log'"),
-        ({"validation_share": 0.0}, r"got 0 and 0\.15"),
+        ({"validation_share": 0.0}, r"got 0\.0 and 0\.15"),
         ({"test_share": 1.0}, r"test_share must be above 0 and below 1.* got 0\.15 and 1"),
         ({"test_share": float("nan")}, r"test_share must be .*, got 0\.15 and nan"),
         (
