@@ -17,6 +17,7 @@ import dataclasses
 import inspect
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ import jax
 import tyro
 
 from stpatch_jax.cli.patches import PatchesConfig, inspect_patches
+from stpatch_jax.cli.signals import Ended, ending, ends_at_signals
 from stpatch_jax.cli.words import in_flags
 from stpatch_jax.data import FileConfig
 from stpatch_jax.errors import InputError, check_choice, require
@@ -48,7 +50,7 @@ _HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 for a mistake of the user, 130 for Ctrl-C."""
+    """Runs one command; returns the exit code: 0, 2 for a mistake, 130 or 143 for a signal."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # A terminal that lacks a sign gets its number; others are no streams of bytes.
     with contextlib.suppress(AttributeError):
@@ -59,15 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"warning: {in_flags(printable(message), own=own)}", file=sys.stderr)
 
     try:
-        with usable(), warnings.catch_warnings():
+        with usable(), ends_at_signals(), warnings.catch_warnings():
             warnings.showwarning = print_warning
             return _run(arguments)
     except InputError as error:
         print(in_flags(str(error), own=own), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        print(ending(signal.SIGINT), file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Ended:
+        print(ending(signal.SIGTERM), file=sys.stderr)
+        return 128 + signal.SIGTERM
     except BrokenPipeError:
         # Whoever read the output has left; keep the interpreter from flushing into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

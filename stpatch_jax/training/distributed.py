@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import sys
 import threading
 import traceback
@@ -146,6 +147,9 @@ def _meet(options: dict[str, Any], start_timeout: float, where: str, who: str) -
             f"the processes must meet {where}, got {first_line(failed[0])!r} at {who}; give "
             "coordinator= as HOST:PORT, process_count= and process_index="
         ) from failed[0]
+    if threading.current_thread() is threading.main_thread():
+        # JAX's runtime has taken the signal for its own, and does nothing at it.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 
 
 def _leave(error: BaseException) -> None:

@@ -35,7 +35,7 @@ from stpatch_jax.training.step import (
     make_train_step,
     require_updated,
 )
-from stpatch_jax.training.stopping import Stop, sigterm
+from stpatch_jax.training.stopping import Stop
 from stpatch_jax.training.watchdog import Watchdog
 
 Validate = Callable[[Any], Mapping[str, float]]
@@ -192,7 +192,7 @@ def fit(
     )
     # Left last to first: the watchdog also watches the last save being committed.
     watchdog = Watchdog(config.step_timeout)
-    with watchdog, sigterm(mesh) as stop, jax.set_mesh(mesh), checkpoints:
+    with watchdog, contextlib.closing(Stop(mesh)) as stop, jax.set_mesh(mesh), checkpoints:
         phase = _Phases(watchdog)
         start = checkpoints.latest_step or 0
         settings = {"train": dataclasses.asdict(config), **(extras or {})}
@@ -282,6 +282,8 @@ class _Run:
                 metrics = train_step(self.state, batch)
                 if step == start + 1:
                     jax.block_until_ready(metrics)
+                    # Before it there is nothing to save, and a compilation may be long.
+                    self.stop.listen()
                     self.memory = train_step.memory(self.state, batch)
                     self.shapes = jax.tree.map(
                         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch

@@ -1,9 +1,8 @@
 """SIGTERM as a wish to stop, on which all processes of a run act at the same step."""
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +20,21 @@ class Stop:
 
     def __init__(self, mesh: Mesh):
         self.asked = threading.Event()
+        self._before: Any = None
         self._sent: jax.Array | None = None
         devices = mesh.devices.reshape(-1)
         self._every = NamedSharding(Mesh(devices, ("device",)), PartitionSpec("device"))
         self._any = jax.jit(jnp.max, out_shardings=NamedSharding(self._every.mesh, PartitionSpec()))
+
+    def listen(self) -> None:
+        """Takes SIGTERM as the wish to stop from here on; handlers live in main threads."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, lambda *_: self.asked.set())
+
+    def close(self) -> None:
+        """Gives SIGTERM back."""
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
 
     def agreed(self) -> bool:
         """Whether to stop after the step just dispatched; every process must ask at each step."""
@@ -33,17 +43,3 @@ class Stop:
         before, mine = self._sent, np.full(jax.local_device_count(), self.asked.is_set(), np.int32)
         self._sent = self._any(jax.make_array_from_process_local_data(self._every, mine))
         return before is not None and bool(before)
-
-
-@contextlib.contextmanager
-def sigterm(mesh: Mesh) -> Iterator[Stop]:
-    """A `Stop` that SIGTERM sets instead of ending the process; handlers live in main threads."""
-    stop = Stop(mesh)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.asked.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,7 +9,7 @@ import grain
 import jax
 import numpy as np
 
-from stpatch_jax.errors import InputError, check_range, check_seed, check_size, require
+from stpatch_jax.errors import InputError, check_range, check_size, require
 
 Batch = dict[str, np.ndarray]
 
@@ -106,7 +106,7 @@ def batch_iterator(
             f"batch_size must be a multiple of the number of processes, got {batch_size} for "
             f"{count}; use {-(-batch_size // count) * count}"
         )
-    check_seed("seed", seed)
+    check_size("seed", seed, least=0, most=2**63 - 1)
     check_size("start_step", start_step, least=0, most=2**63 - 1)
     # Sliced after the endless shuffle: sliced before it, or before repeating, the global order
     # would depend on the number of processes.
