@@ -52,6 +52,8 @@ from stpatch_jax.training import (
 
 # From here on people want to know what a step costs before it begins.
 _DEAR_STEP, _CORE_FLOPS = 1e11, 5e10
+# Of the batch of a step, two are made ahead on the host and two on the devices.
+_BATCHES = 5
 
 
 class Run:
@@ -76,6 +78,7 @@ class Run:
         self.mesh = make_mesh(**dataclasses.asdict(config.train.mesh))
         check_batch_size(config.train.batch_size, self.mesh)
         self._example = _first_example(self.data)
+        _check_memory(config.train.batch_size, self._example)
         require(
             set(self.task.inputs) <= self._example.keys(),
             f"the inputs of the task must be arrays of the examples, got {self.task.inputs!r} for "
@@ -385,6 +388,18 @@ def _first_example(data: Data) -> dict[str, np.ndarray]:
             "leave it out, or tell it in names()",
         )
     return example
+
+
+def _check_memory(batch_size: int, example: Batch) -> None:
+    """Refuses a batch of which this process cannot hold its part, and those made ahead."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = sum(values.nbytes for values in example.values())
+    most = there * jax.process_count() // (_BATCHES * max(size, 1))
+    require(
+        batch_size <= most,
+        f"train.batch_size must be at most {most} in {there / 1e9:.3g} GB of memory, which "
+        f"{_BATCHES} batches share, got {batch_size} examples of {size} bytes; lower it",
+    )
 
 
 def _patches(model: nnx.Module, field: tuple[int, ...]) -> int | None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_panel import flags, write_table
 
+from stpatch_jax.cli import main
 from stpatch_jax.errors import MOST, MOST_SEED, InputError
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.runs.explaining.explanation import ExplainConfig
@@ -137,3 +139,14 @@ def test_predictions_and_explanations_are_refused_before_the_run_is_opened(numbe
     said = refusal(lambda: ExplainConfig(tmp_path, seed=number))
     seeds = isinstance(number, int) and 0 <= number <= MOST_SEED
     assert said is None if seeds else "seed=" in str(said)
+
+
+def test_a_batch_beyond_the_memory_is_refused_before_training(tmp_path, capsys):
+    table = write_table(tmp_path / "prices.csv")
+    command = flags(table, tmp_path / "run")
+    command[command.index("--train.batch-size") + 1] = str(2**30)
+    assert main(command) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith("--train.batch-size must be at most ")
+    assert "of memory, which 5 batches share, got 1073741824 examples of" in told[-1]
+    assert not (tmp_path / "run").exists()
