@@ -149,7 +149,8 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     Traceback (most recent call last):
     stpatch_jax.errors.InputError: reduce must be 'sum' or 'mean', got 'max'; choose one of them
     """
-    if value not in choices:
+    # An array compares cell by cell, and is no choice.
+    if not any(isinstance(value, type(one)) and value == one for one in choices):
         *most, last = map(repr, choices)
         listed = f"{', '.join(most)} or {last}" if most else last
         raise InputError(f"{name} must be {listed}, got {value!r}; choose one of them")

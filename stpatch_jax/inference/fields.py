@@ -1,11 +1,13 @@
 """Predictions of fields larger than memory: region by region, from file to zarr."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
@@ -23,10 +25,11 @@ from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError, check_range, check_size, require
 from stpatch_jax.files import to_json
+from stpatch_jax.inference.blending import make_weights, require_cover, wide_dtype
+from stpatch_jax.inference.job import Predict, TiledJob
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
-from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
 from stpatch_jax.inference.store import LAYOUT, RegionStore
-from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout, weight_factors
+from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout
 from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
@@ -58,6 +61,7 @@ def predict_field(
     attrs: Mapping[str, str] | None = None,
     region: Sequence[int | None] | None = None,
     memory_budget: int | None = None,
+    fill: float | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
     progress: bool = True,
@@ -99,6 +103,7 @@ def predict_field(
         region: Cells of a region along (time, *space), None for a whole axis; with a horizon,
             windows along time. Rounded up to strides; rings are never cut.
         memory_budget: Bytes for a region's program, as in `sliding_window_apply`.
+        fill: What cells hold that no weight reaches; by default they are refused.
         process_index: Number of this process, by default JAX's. It predicts the regions whose
             number leaves this rest.
         process_count: Number of processes.
@@ -124,6 +129,8 @@ def predict_field(
         known=known,
         channels=channels,
         extents=region,
+        memory_budget=memory_budget,
+        fill=fill,
     )
     described = _described(job, dict(attrs or {}))
     store = RegionStore(Path(target), described)
@@ -139,9 +146,7 @@ def predict_field(
     with tqdm(own, "predicting", unit="region", disable=not progress) as bar:
         bar.update(len(own) - len(todo))
         for number in todo:
-            store.write(
-                number, job.where(number), job.predict(number, memory_budget), job.variables
-            )
+            store.write(number, job.where(number), job.predict(number), job.variables)
             bar.update()
     return store.finish(len(job.regions))
 
@@ -154,7 +159,10 @@ class _Job:
     windows lie in the result, `names` are the predicted channels and `dtype` is the result's.
     """
 
-    fn: Predict
+    tiled: TiledJob
+    slab: jax.ShapeDtypeStruct
+    memory_budget: int | None
+    fill: float | None
     field: xr.DataArray
     options: dict[str, Any]
     valid: np.ndarray | None
@@ -180,11 +188,15 @@ class _Job:
         known: np.ndarray | None,
         channels: Sequence[str] | None,
         extents: Sequence[int | None] | None,
+        memory_budget: int | None,
+        fill: float | None,
     ) -> "_Job":
         """Checks the arguments and plans the regions."""
         windows, horizon = spec.resolve(field.shape[:-1]), options["horizon"]
         layout = make_layout(windows.axes, options["scale"], horizon)
-        weight_factors(layout, options["blend"], windows.mask)  # only to refuse what does not fit
+        weights = make_weights(layout, options["blend"], windows.mask)
+        if fill is None:
+            require_cover(layout, weights, None)
         names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
         window = _input(field, windows.window, horizon, prepare)
         # Values that a cell of a region becomes, as input or as forecasts.
@@ -201,11 +213,12 @@ class _Job:
             most=max(int(_SLAB_VALUES / held), 1),
         )
         # A prepared input is an example of its own: [windows, rows, *space, features].
-        time = window.shape[:2] if prepare else regions.slab[:1]
+        time = (regions.axes[0].windows, window.shape[1]) if prepare else regions.slab[:1]
         slab = jax.ShapeDtypeStruct((*time, *regions.slab[1:], window.shape[-1]), window.dtype)
-        output = jax.eval_shape(
-            lambda x: sliding_window_apply(fn, x, _slab_spec(regions, prepare), **options), slab
-        )
+        # A slab has cells that no weight reaches, of which nothing is kept.
+        rest = np.nan if fill is None else fill
+        tiled = TiledJob.of(fn, slab, _slab_spec(regions, prepare), fill=rest, **options)
+        output = tiled.outputs
         if not hasattr(output, "shape"):
             raise InputError(
                 "fn must return one array for predict_field, got a tree; join its outputs as "
@@ -216,7 +229,7 @@ class _Job:
                 f"the {output.shape[-1]} predicted channels must have a name each, got "
                 f"{', '.join(names)}; give channels="
             )
-        dtype = np.dtype(np.float32) if output.dtype.itemsize < 4 else output.dtype
+        dtype = np.dtype(wide_dtype(output.dtype))
         if known is not None:
             shape = (*layout.shape(padded=False)[1 if horizon is None else 2 :], len(names))
             require(
@@ -225,8 +238,26 @@ class _Job:
                 "one bool for each",
             )
         return cls(
-            fn, field, options, valid, prepare, restore, known, regions, layout, names, dtype
+            tiled,
+            slab,
+            memory_budget,
+            fill,
+            field,
+            options,
+            valid,
+            prepare,
+            restore,
+            known,
+            regions,
+            layout,
+            names,
+            dtype,
         )
+
+    @functools.cached_property
+    def program(self) -> TiledJob:
+        """What predicts every region, in a batch that fits the memory."""
+        return self.tiled.sized(self.slab, "auto", self.memory_budget)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -249,17 +280,15 @@ class _Job:
         parts = [axis.result(piece) for axis, piece in self.regions.pieces(number)]
         return self._with_leads(parts, slice(0, self.layout.lead))
 
-    def predict(self, number: int, memory_budget: int | None) -> np.ndarray:
+    def predict(self, number: int) -> np.ndarray:
         """The values of a region."""
-        x, spec = _slab(self.field, self.regions, number), _slab_spec(self.regions, self.prepare)
+        x = _slab(self.field, self.regions, number)
         if self.prepare is None:
             x = x.astype(_dtype(self.field), copy=False)
         else:
             axis, piece = next(self.regions.pieces(number))
             x = self.prepare(x, self.field.time.values[field_cells(axis, axis.cells(piece))[0]])
-        values = np.asarray(
-            sliding_window_apply(self.fn, x, spec, memory_budget=memory_budget, **self.options)
-        )
+        values = np.asarray(self.program.run(jnp.asarray(x)))
         # A prepared window along time is an example of its own.
         values = values if self.prepare is None else values.squeeze(1)
         values = values if self.restore is None else self.restore(values)
@@ -343,6 +372,7 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
         "channels": list(job.names),
         "dtype": str(job.dtype),
         "attrs": attrs,
+        **({} if job.fill is None else {"fill": repr(job.fill)}),
     }
 
 

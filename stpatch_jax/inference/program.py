@@ -1,46 +1,21 @@
-"""The one compiled program of a tiled prediction: cut, run, weigh, add, divide."""
+"""The one compiled program of a tiled prediction: cut, run, weigh, blend."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from stpatch_jax.inference.tiles import Layout, without_padding
-from stpatch_jax.patches.extraction import accumulator, fill_scalar, masked, padded
+from stpatch_jax.inference.blending import Weights, add_mean, add_sum, finished, start
+from stpatch_jax.inference.function import Arrays, Function
+from stpatch_jax.inference.tiles import Layout
+from stpatch_jax.patches.extraction import fill_scalar, masked, padded
 from stpatch_jax.patches.windows import Windows, WindowSpec
-
-
-@dataclasses.dataclass(frozen=True)
-class Function:
-    """A function apart from its arrays, so that those are arguments of the compiled program.
-
-    `tree` is the structure of a callable that is a pytree (a model), of any other a leaf; `fixed`
-    are its leaves, with None in the place of each array.
-    """
-
-    tree: Any
-    fixed: tuple[Any, ...]
-
-    @classmethod
-    def split(cls, fn: Callable[[jax.Array], Any]) -> tuple["Function", list[Any]]:
-        """The function and its arrays."""
-        leaves, tree = jax.tree.flatten(fn)
-        is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-        fixed = (None if one else leaf for one, leaf in zip(is_array, leaves, strict=True))
-        arrays = [leaf for one, leaf in zip(is_array, leaves, strict=True) if one]
-        return cls(tree, tuple(fixed)), arrays
-
-    def __call__(self, arrays: Sequence[Any], windows: jax.Array) -> Any:
-        """Calls the function with its arrays put back, in a copy of its own."""
-        rest = iter(arrays)
-        leaves = [next(rest) if leaf is None else leaf for leaf in self.fixed]
-        return jax.tree.unflatten(self.tree, leaves)(windows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,30 +32,71 @@ class Program:
     layouts: tuple[Layout, ...]
     tree: Any
     batch_size: int
-    mesh: Mesh | None
+    mesh: Mesh | AbstractMesh | None
 
 
 @functools.partial(jax.jit, static_argnames=("program",))
 def run(
     program: Program,
-    arrays: list[Any],
+    arrays: Arrays,
     x: jax.Array,
     grid: jax.Array,
-    weights: Sequence[tuple[list[Any], list[Any]]],
+    weights: Sequence[Weights],
     regions: list[Any] | None,
+    fill: jax.Array,
 ) -> Any:
     """Predicts a field [*batch, time, *space, channel]; lead times of outputs are behind time.
 
-    `grid` has the windows of `used_windows`, `weights` for each output what `weight_factors` gives,
-    and `regions` what `region_of` gives, or None for all cells.
+    `grid` has the windows of `used_windows`, `weights` for each output what `make_weights` gives,
+    and `regions` what `region_of` gives, or None for all cells; `fill` holds elsewhere.
     """
-    axes, fill = program.windows.axes, fill_scalar(program.spec.fill_value, x.dtype)
+
+    def blended(arrays: Arrays, x: jax.Array, rest: Any, *, mean: bool) -> Any:
+        return _blended(program, arrays, x, *rest, mean=mean)
+
+    # A running mean is exact where windows agree and as fast as a sum, but its transpose is not:
+    # derivatives are those of weighted sums, the same but for rounding.
+    exact = jax.custom_jvp(functools.partial(blended, mean=True))
+    exact.defjvp(functools.partial(jax.jvp, functools.partial(blended, mean=False)))
+    rest, batch = (grid, weights, regions, fill), x.shape[: x.ndim - program.spec.rank - 1]
+    if all(isinstance(extent, int) for extent in batch):
+        return _in_auto_axes(exact, x, len(batch))(arrays, x, rest)
+    # As many examples as will come (`jax.export`): the grid is that of one.
+    each = jax.vmap(lambda x: exact(arrays, x, rest))(x.reshape(-1, *x.shape[len(batch) :]))
+    return jax.tree.map(lambda y: y.reshape(*batch, *y.shape[1:]), each)
+
+
+def _in_auto_axes(fn: Any, x: jax.Array, batch: int) -> Any:
+    """A function whose insides the compiler may split, on a mesh of explicit axes too."""
+    sharding = jax.typeof(x).sharding
+    types = set(sharding.mesh.axis_types)
+    if AxisType.Explicit not in types:
+        return fn
+    # The examples stay where they are.
+    examples = PartitionSpec(*sharding.spec[:batch])
+    return jax.sharding.auto_axes(fn, out_sharding=NamedSharding(sharding.mesh, examples))
+
+
+def _blended(
+    program: Program,
+    arrays: Arrays,
+    x: jax.Array,
+    grid: jax.Array,
+    weights: Sequence[Weights],
+    regions: list[Any] | None,
+    fill: jax.Array,
+    *,
+    mean: bool,
+) -> Any:
+    axes, constant = program.windows.axes, fill_scalar(program.spec.fill_value, x.dtype)
     batch = x.shape[: x.ndim - len(axes) - 1]
     # Here a reshape is free; outside it would copy the field.
     x = x.reshape(-1, *x.shape[len(batch) :])
-    x = padded(x, axes, fill)
-    predict = jax.checkpoint(functools.partial(_predict, program), prevent_cse=False)
-    size = program.batch_size
+    x = padded(x, axes, constant)
+    predict = functools.partial(_predict, program)
+    if not mean:
+        predict = jax.checkpoint(predict, prevent_cse=False)
+    size, add = program.batch_size, add_mean if mean else add_sum
     # The last batch is filled up with its last window, which is not added again.
     short = -len(grid) % size
     batches = jnp.concatenate([grid, jnp.repeat(grid[-1:], short, axis=0)])
@@ -88,49 +104,53 @@ def run(
     fresh = (jnp.arange(len(batches)) < len(grid)).reshape(count, size)
     batches = batches.reshape(count, size, -1)
     shapes = jax.eval_shape(predict, arrays, x, batches[0])
-    totals = [
-        jnp.zeros((len(x), *layout.shape(padded=True), shape.shape[-1]), wide_dtype(shape.dtype))
-        for layout, shape in zip(program.layouts, shapes, strict=True)
+    per_output = list(zip(program.layouts, weights, strict=True))
+    blends = [
+        _varying(start(*one, len(x), shape), (arrays, x))
+        for one, shape in zip(per_output, shapes, strict=True)
     ]
 
-    def batch_step(totals: list[jax.Array], batch: Any) -> tuple[list[jax.Array], None]:
+    def batch_step(blends: Any, batch: Any) -> tuple[Any, None]:
         places, fresh = batch
         outputs = predict(arrays, x, places)
 
-        def window_step(totals: list[jax.Array], window: Any) -> tuple[list[jax.Array], None]:
+        def window_step(blends: Any, window: Any) -> tuple[Any, None]:
             outputs, place, fresh = window
             added = [
-                _add(*parts, place, fresh if short else None)
-                for parts in zip(totals, outputs, program.layouts, weights, strict=True)
+                add(blend, output, *one, place, fresh if short else None)
+                for blend, output, one in zip(blends, outputs, per_output, strict=True)
             ]
             return added, None
 
-        return lax.scan(window_step, totals, (outputs, places, fresh))
+        return lax.scan(window_step, blends, (outputs, places, fresh))
 
-    totals, _ = lax.scan(batch_step, totals, (batches, fresh))
+    blends, _ = lax.scan(batch_step, blends, (batches, fresh))
     results = []
-    for at, (total, layout, shape) in enumerate(zip(totals, program.layouts, shapes, strict=True)):
-        region = None if regions is None else regions[at]
-        result = _finished(total, layout, weights[at][1], region, shape.dtype)
+    for at, (blend, one, shape) in enumerate(zip(blends, per_output, shapes, strict=True)):
+        result = finished(blend, *one, fill, mean=mean)
+        if regions is not None:
+            region = regions[at] if one[0].lead is None else regions[at][:, None]
+            result = jnp.where(region[None, ..., None], result, fill.astype(result.dtype))
+        if jnp.issubdtype(shape.dtype, jnp.inexact):
+            result = result.astype(shape.dtype)
         results.append(result.reshape(*batch, *result.shape[1:]))
     return jax.tree.unflatten(program.tree, results)
 
 
-def wide_dtype(dtype: Any) -> jnp.dtype:
-    """The dtype in which outputs are added up: at least float32."""
-    dtype = jnp.dtype(dtype)
-    return accumulator(dtype) if jnp.issubdtype(dtype, jnp.inexact) else jnp.dtype(jnp.float32)
+def _varying(blend: list[jax.Array], inputs: Any) -> list[jax.Array]:
+    """Inside `jax.shard_map`, where what differs between devices is part of a type."""
+    leaves = jax.tree.leaves(inputs)
+    zero = sum(lax.full_like(leaf, 0, jnp.float32, ()) for leaf in leaves)
+    return [one + jnp.asarray(zero).astype(one.dtype) for one in blend]
 
 
-def _predict(
-    program: Program, arrays: Sequence[Any], x: jax.Array, places: jax.Array
-) -> list[jax.Array]:
+def _predict(program: Program, arrays: Arrays, x: jax.Array, places: jax.Array) -> list[jax.Array]:
     """Cuts a batch of windows and calls the function."""
     strides = np.asarray([1, *(axis.stride for axis in program.windows.axes)], np.int32)
     extent = (1, *program.windows.window, x.shape[-1])
 
     def cut(place: jax.Array) -> jax.Array:
-        return lax.dynamic_slice(x, (*(place * strides), 0), extent)[0]
+        return lax.dynamic_slice(x, (*(place * strides), np.int32(0)), extent)[0]
 
     fill = fill_scalar(program.spec.fill_value, x.dtype)
     windows = masked(lax.map(cut, places), program.windows.mask, fill)
@@ -142,54 +162,3 @@ def _predict(
     windows = lax.with_sharding_constraint(windows, split)
     outputs = jax.tree.leaves(program.function(arrays, windows))
     return [lax.with_sharding_constraint(output, whole) for output in outputs]
-
-
-def _add(
-    total: jax.Array,
-    output: jax.Array,
-    layout: Layout,
-    weights: tuple[list[Any], list[Any]],
-    place: jax.Array,
-    fresh: jax.Array | None,
-) -> jax.Array:
-    """Adds the weighted output of one window to the sum, in place."""
-    axes = layout.axes
-    ones = (1,) if layout.lead is None else (1, 1)
-    update = output.astype(total.dtype).reshape(*ones, *output.shape)
-    for factor in weights[0]:
-        factor = _along(factor, layout).astype(total.dtype)
-        # Where a weight is zero even a NaN counts nothing.
-        update = jnp.where(factor > 0, update * factor, 0)
-    if fresh is not None:
-        update = jnp.where(fresh, update, 0)
-    cells = [place[0], *(at * axis.stride for at, axis in zip(place[1:], axes, strict=True))]
-    start = jnp.zeros_like(place, shape=total.ndim)
-    start = start.at[np.asarray((0, *layout.places))].set(jnp.stack(cells), unique_indices=True)
-    every = tuple(range(total.ndim))
-    numbers = lax.ScatterDimensionNumbers(every, (), every)
-    # One window at a time has every index once: no atomics, and a gradient that is a copy, where
-    # that of dynamic_update_slice would pass over the whole field.
-    once: dict[str, Any] = {"indices_are_sorted": True, "unique_indices": True}
-    once["mode"] = lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return lax.scatter_add(total, start, update, numbers, **once)
-
-
-def _along(values: Any, layout: Layout) -> Any:
-    """Gives values over (time, *space) the axes of a result: example, lead time and channel."""
-    if layout.lead is not None:
-        values = values[:, None]
-    return values[None, ..., None]
-
-
-def _finished(
-    total: jax.Array, layout: Layout, sums: Sequence[Any], region: Any, dtype: jnp.dtype
-) -> jax.Array:
-    """Takes the padding off, divides by the weights and leaves out what is outside the region."""
-    for position, axis in zip(layout.places, layout.axes, strict=True):
-        total = without_padding(total, axis, position)
-    for factor in sums:
-        factor = _along(factor, layout).astype(total.dtype)
-        total = total / jnp.where(factor > 0, factor, 1)
-    if region is not None:
-        total = jnp.where(_along(region, layout), total, 0)
-    return total.astype(dtype if jnp.issubdtype(dtype, jnp.inexact) else total.dtype)

@@ -9,9 +9,10 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError, check_size
-from stpatch_jax.inference.program import Function
-from stpatch_jax.inference.sliding_window import Predict, sliding_window_apply
-from stpatch_jax.patches.extraction import Spec, windows_of
+from stpatch_jax.inference.function import Arrays
+from stpatch_jax.inference.job import Predict, TiledJob
+from stpatch_jax.inference.program import Program, run
+from stpatch_jax.patches.extraction import Spec, as_field, windows_of
 from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -54,7 +55,7 @@ def sliding_window_rollout(
         >>> sliding_window_rollout(lambda w: w[:, -1:] + 1, x, spec, step=1, horizon=2)[:, 0, 0]
         Array([2., 3.], dtype=float32)
     """
-    x, spec = jnp.asarray(x), WindowSpec.of(spec)
+    x, spec = as_field(x), WindowSpec.of(spec)
     time = windows_of(x.shape, spec).axes[0]
     if time.count != 1 or time.window != time.size:
         raise InputError(
@@ -63,35 +64,32 @@ def sliding_window_rollout(
         )
     check_size("step", step)
     check_size("horizon", horizon)
-    function, arrays = Function.split(fn)
     x = x.astype(jnp.promote_types(x.dtype, "bfloat16"))
-    return _roll(
-        arrays, x, function=function, spec=spec, options=(step, horizon, blend, batch_size)
-    )
+    job = TiledJob.of(fn, x, spec, horizon=step, blend=blend)
+    if batch_size != "auto":
+        job = job.sized(x, batch_size, None)
+    outputs = jax.tree.leaves(job.outputs)
+    if len(outputs) != 1 or outputs[0].shape[-1] != x.shape[-1]:
+        raise InputError(
+            f"a forecast must be one array with the {x.shape[-1]} channels of its context, got "
+            f"{[output.shape for output in outputs]}; forecast all channels"
+        )
+    return _roll(job.program, *job.arguments(x), turns=-(-horizon // step), horizon=horizon)
 
 
-@functools.partial(jax.jit, static_argnames=("function", "spec", "options"))
+@functools.partial(jax.jit, static_argnames=("program", "turns", "horizon"))
 def _roll(
-    arrays: Any, x: jax.Array, *, function: Function, spec: WindowSpec, options: tuple[Any, ...]
+    program: Program, arrays: Arrays, x: jax.Array, *constants: Any, turns: int, horizon: int
 ) -> jax.Array:
-    step, horizon, blend, batch_size = options
-    time = x.ndim - spec.rank - 1
-    fn = jax.tree_util.Partial(function, arrays)
+    time = x.ndim - program.spec.rank - 1
 
     def turn(context: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-        ahead = sliding_window_apply(
-            fn, context, spec, horizon=step, blend=blend, batch_size=batch_size
-        )
+        (ahead,) = jax.tree.leaves(run(program, arrays, context, *constants))
         ahead = ahead.squeeze(time).astype(context.dtype)
-        if ahead.shape[-1] != context.shape[-1]:
-            raise InputError(
-                f"a forecast must have the {context.shape[-1]} channels of its context, got "
-                f"{ahead.shape[-1]}; forecast all channels, or use a horizon of one turn"
-            )
         both = jnp.concatenate([context, ahead], axis=time)
-        return lax.slice_in_dim(both, step, None, axis=time), ahead
+        return lax.slice_in_dim(both, ahead.shape[time], None, axis=time), ahead
 
-    _, ahead = lax.scan(turn, x, length=-(-horizon // step))
+    _, ahead = lax.scan(turn, x, length=turns)
     ahead = jnp.moveaxis(ahead, 0, time)
     ahead = ahead.reshape(*x.shape[:time], -1, *x.shape[time + 1 :])
     return lax.slice_in_dim(ahead, 0, horizon, axis=time)

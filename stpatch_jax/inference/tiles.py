@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -11,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stpatch_jax.errors import InputError, check_size
+from stpatch_jax.errors import InputError, check_size, listed
 from stpatch_jax.patches.canonical import axis_name
-from stpatch_jax.patches.folding import Blend, window_taper
 from stpatch_jax.patches.lowerings import Axes
 from stpatch_jax.patches.windows import AxisWindows, Windows
 
@@ -41,6 +41,11 @@ class Layout:
         """What a function returns for a window, without batch and channel."""
         extents = tuple(axis.window for axis in self.axes)
         return extents if self.lead is None else (self.lead, *extents[1:])
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """The cells of a window in the axes of its result, without batch and channel."""
+        return self.window if self.lead is None else (1, *self.window)
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -72,7 +77,7 @@ def factors_of(scale: Scale, rank: int) -> list[Fraction]:
     try:
         # A third is no binary number; nobody means a denominator beyond a thousand.
         factors = [Fraction(factor).limit_denominator(1000) for factor in scales]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         factors = []
     if len(factors) != rank or any(factor <= 0 for factor in factors):
         raise InputError(
@@ -126,7 +131,7 @@ def _declared(scale: Scales, path: Sequence[Any]) -> Scale:
     if key not in scale:
         raise InputError(
             f"scale must have an entry for the output {key or 'without a name'}, got "
-            f"{', '.join(scale) or 'none'}; name every output, or give one scale for all"
+            f"{listed(scale)}; name every output, or give one scale for all"
         )
     return scale[key]
 
@@ -149,78 +154,21 @@ def _require_output(
             )
 
 
-def weight_factors(
-    layout: Layout, blend: Blend | np.ndarray, mask: np.ndarray | None
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Float64 factors of a window's weights, and of what they add up to in the result.
-
-    They broadcast to the output of a window and to the result, with an axis of 1 for lead times.
-    `blend` may be weights of the shape of an output; `mask` is the input's footprint.
-    """
-    # Without weights or footprint, one small factor per axis is all that a program has to hold.
-    axes = layout.axes
-    if isinstance(blend, str) and mask is None:
-        # Tapers are positive: a sum of 0 is a cell that no window reaches.
-        tapers = [window_taper(axis.window, blend) for axis in axes]
-        sums = [fold_weights((axis,), taper) for axis, taper in zip(axes, tapers, strict=True)]
-        for position, total in enumerate(sums):
-            if not total.all():
-                raise InputError(
-                    f"every cell must lie in a window, got none for cell {int(total.argmin())} of "
-                    f'the result along {axis_name(position)}; use padding="COVER" or another stride'
-                )
-        return list(np.ix_(*tapers)), list(np.ix_(*sums))
-    window = tuple(axis.window for axis in axes)
-    if isinstance(blend, str):
-        tapers = np.ix_(*(window_taper(extent, blend) for extent in window))
-        weights = functools.reduce(np.multiply, tapers)
-    else:
-        weights = np.asarray(blend, np.float64)
-        if weights.shape != window or not (weights >= 0).all() or not weights.any():
-            raise InputError(
-                f"weights must be an array of shape {window}, as the output of a window, with none "
-                f"below zero, got shape {weights.shape}; give one weight per cell"
-            )
-    if mask is not None:
-        weights = weights * _resized(mask, window)
-    return [weights], [fold_weights(axes, weights)]
-
-
-def _resized(mask: np.ndarray, window: tuple[int, ...]) -> np.ndarray:
-    """A footprint in output cells, by the nearest input cell."""
-    for position, (cells, wanted) in enumerate(zip(mask.shape, window, strict=True)):
-        nearest = (np.arange(wanted) * cells + cells // 2) // wanted
-        mask = mask.take(np.minimum(nearest, cells - 1), position)
-    return mask
-
-
-def fold_weights(axes: Axes, weights: np.ndarray) -> np.ndarray:
-    """Adds the weights of every window up where its output lies, float64 [*sizes].
-
-    Example:
-        >>> fold_weights((AxisWindows(6, 4, 2, 1, 0, 0, "constant"),), np.ones(4)).tolist()
-        [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
-    """
-    # Padding included: what falls there is dropped, or on a ring belongs to the other end.
-    total = np.zeros([axis.lo + axis.size + axis.hi for axis in axes])
-    for cell in np.ndindex(*(axis.count for axis in axes)):
-        first = [at * axis.stride for at, axis in zip(cell, axes, strict=True)]
-        total[tuple(slice(f, f + a.window) for f, a in zip(first, axes, strict=True))] += weights
-    for position, axis in enumerate(axes):
-        total = without_padding(total, axis, position)
-    return total
-
-
 def without_padding(padded: Any, axis: AxisWindows, position: int) -> Any:
     """Drops the padding of an axis of a NumPy or JAX array; on a ring, adds it where it belongs."""
+    return functools.reduce(operator.add, ring_parts(padded, axis, position))
+
+
+def ring_parts(padded: Any, axis: AxisWindows, position: int) -> list[Any]:
+    """An axis without its padding, and on a ring what its padding adds to it turn by turn."""
     size, end = axis.size, padded.shape[position]
 
     def part(first: int, last: int) -> Any:
         return padded[(*(slice(None),) * position, slice(first, last))]
 
-    inside = padded if end == size else part(axis.lo, axis.lo + size)
+    parts = [padded if end == size else part(axis.lo, axis.lo + size)]
     if axis.mode != "wrap" or end == size:
-        return inside
+        return parts
     pad = jnp.pad if isinstance(padded, jax.Array) else np.pad
     # Padding may go round the ring more than once; turn 0 is the inside itself.
     for turn in range(-(-axis.lo // size) * -1, -(-axis.hi // size) + 1):
@@ -229,8 +177,8 @@ def without_padding(padded: Any, axis: AxisWindows, position: int) -> Any:
         if turn and first < last:
             widths = [(0, 0)] * padded.ndim
             widths[position] = (first - start, start + size - last)
-            inside = inside + pad(part(first, last), widths)
-    return inside
+            parts.append(pad(part(first, last), widths))
+    return parts
 
 
 def used_windows(windows: Windows, region: np.ndarray | None, batch: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import cmath
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,8 +14,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
+from stpatch_jax.patches.bits import accumulator, exact_copy
 from stpatch_jax.patches.lowerings import Axes, Lowering, by_blocks, choose
-from stpatch_jax.patches.windows import Windows, WindowSpec, source_cell
+from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec, ring_of, source_cell
 
 Spec = WindowSpec | int | Sequence[int | None]
 
@@ -61,7 +62,18 @@ def extract_patches(x: ArrayLike, spec: Spec, *, lowering: Lowering = "auto") ->
     References:
         `jax.lax.conv_general_dilated_patches`; `numpy.lib.stride_tricks.sliding_window_view`.
     """
-    return _extract(jnp.asarray(x), WindowSpec.of(spec), lowering=lowering)
+    return _extract(as_field(x), WindowSpec.of(spec), lowering=lowering)
+
+
+def as_field(x: ArrayLike) -> jax.Array:
+    """The array of JAX, refused where it is none."""
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the input must be an array of numbers, got {type(x).__name__}; convert it with "
+            "np.asarray"
+        ) from error
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "lowering"), inline=True)
@@ -76,30 +88,6 @@ def _extract(x: jax.Array, spec: WindowSpec, *, lowering: Lowering) -> jax.Array
     return exact_copy(copy, lambda tangent: linear_extract(tangent, windows), x, fill)
 
 
-def exact_copy(
-    copy: Callable[..., jax.Array],
-    linear: Callable[..., jax.Array],
-    x: jax.Array,
-    fill: np.ndarray,
-    *traced: jax.Array,
-) -> jax.Array:
-    """Runs `copy(x, fill, *traced)` bit for bit; its tangent is `linear(tangent, *traced)`."""
-
-    def primal(x: jax.Array, *traced: jax.Array) -> jax.Array:
-        if not _is_short_float(x.dtype):
-            return copy(x, fill, *traced)
-        # XLA may widen short floats even to move them, which quiets NaNs and flushes subnormals.
-        bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
-        patches = copy(lax.bitcast_convert_type(x, bits), fill.view(bits), *traced)
-        return lax.bitcast_convert_type(patches, x.dtype)
-
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        return primal(x, *traced)
-    exact = jax.custom_jvp(primal)
-    exact.defjvp(lambda primals, tangents: (exact(*primals), linear(tangents[0], *primals[1:])))
-    return exact(x, *traced)
-
-
 def linear_extract(x: jax.Array, windows: Windows) -> jax.Array:
     """The linear part of extraction (fill value 0), in the form whose transpose is `fold`.
 
@@ -111,25 +99,50 @@ def linear_extract(x: jax.Array, windows: Windows) -> jax.Array:
     return masked(patches, windows.mask, zero).astype(x.dtype)
 
 
-def _is_short_float(dtype: jnp.dtype) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
-
-
-def accumulator(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype in which numbers of a dtype are added up: float32 for shorter floats."""
-    return jnp.dtype(jnp.float32) if _is_short_float(dtype) else dtype
-
-
 def padded(x: jax.Array, axes: Axes, fill: np.ndarray) -> jax.Array:
     """Pads every axis in its own mode; a copy, also of the values it repeats."""
     first = x.ndim - len(axes) - 1
-    for position, axis in enumerate(axes):
-        if axis.lo or axis.hi:
-            widths = [(0, 0)] * x.ndim
-            widths[first + position] = (axis.lo, axis.hi)
-            constant = {"constant_values": fill} if axis.mode == "constant" else {}
-            x = jnp.pad(x, widths, mode=axis.mode, **constant)
+    for position, axis in enumerate(axes, first):
+        if not (axis.lo or axis.hi):
+            continue
+        if axis.mode == "constant":
+            widths = [(0, 0, 0)] * x.ndim
+            widths[position] = (axis.lo, axis.hi, 0)
+            x = lax.pad(x, jnp.asarray(fill, x.dtype), widths)
+        else:
+            x = _extended(x, axis, position)
     return x
+
+
+def _extended(x: jax.Array, axis: AxisWindows, position: int) -> jax.Array:
+    """Pads one axis with copies of its own cells (`jnp.pad` slices the other axes too)."""
+
+    def part(first: int, last: int) -> jax.Array:
+        return lax.slice_in_dim(x, first, last, axis=position)
+
+    def repeated(cell: jax.Array, times: int) -> jax.Array:
+        shape = (*x.shape[:position], times, *x.shape[position + 1 :])
+        return lax.broadcast_in_dim(cell, shape, range(x.ndim))
+
+    size, lo, hi = axis.size, axis.lo, axis.hi
+    if axis.mode == "edge":
+        before, after = repeated(part(0, 1), lo), repeated(part(size - 1, size), hi)
+    elif axis.mode == "reflect":
+        before = lax.rev(part(1, lo + 1), [position])
+        after = lax.rev(part(size - 1 - hi, size - 1), [position])
+    elif max(lo, hi) > size:
+        # Whole turns of the ring: one copy, however many there are.
+        turns = -(-lo // size) + 1 + -(-hi // size)
+        ring = jnp.expand_dims(x, position)
+        shape = (*x.shape[:position], turns, *x.shape[position:])
+        ring = lax.broadcast_in_dim(ring, shape, range(ring.ndim))
+        ring = ring.reshape(*x.shape[:position], turns * size, *x.shape[position + 1 :])
+        start = -lo % size
+        return lax.slice_in_dim(ring, start, start + lo + size + hi, axis=position)
+    else:
+        before, after = part(size - lo, size), part(0, hi)
+    parts = [one for one, cells in ((before, lo), (x, size), (after, hi)) if cells]
+    return lax.concatenate(parts, position)
 
 
 def masked(patches: jax.Array, mask: np.ndarray | None, fill: np.ndarray) -> jax.Array:
@@ -206,7 +219,7 @@ def patchify(x: ArrayLike, window: Spec) -> jax.Array:
         >>> unpatchify(tokens, (2, 16, 16), (4, 32, 32)).shape
         (8, 4, 32, 32, 3)
     """
-    x = jnp.asarray(x)
+    x = as_field(x)
     spec = _tiling(window)
     windows = _tiled(windows_of(x.shape, spec))
     patches = _extract(x, spec, lowering="reshape")
@@ -230,7 +243,7 @@ def unpatchify(tokens: ArrayLike, window: Spec, shape: Sequence[int]) -> jax.Arr
     Raises:
         InputError: The tokens do not fit the window and shape.
     """
-    tokens = jnp.asarray(tokens)
+    tokens = as_field(tokens)
     windows = _tiled(_tiling(window).resolve(shape))
     grid, cells = windows.grid, windows.window
     count, samples = math.prod(grid), math.prod(cells)
@@ -282,7 +295,7 @@ def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:
 
     Args:
         x: Field `[*batch, time, *space, channel]`, any dtype.
-        starts: First cells `[n, 1 + space axes]` in field coordinates, integers.
+        starts: First cells `[n, 1 + space axes]` in field coordinates, integers, of any size.
         spec: A `WindowSpec` or a bare window.
 
     Returns:
@@ -297,13 +310,30 @@ def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:
         >>> gather_patches(x, jnp.array([[0, 0], [2, 1]]), (2, 2))[..., 0].tolist()
         [[[0.0, 1.0], [3.0, 4.0]], [[7.0, 8.0], [10.0, 11.0]]]
     """
-    x, starts, spec = jnp.asarray(x), jnp.asarray(starts), WindowSpec.of(spec)
+    x, spec = as_field(x), WindowSpec.of(spec)
+    # NumPy's 64 bits are kept until the starts lie near the field.
+    starts = starts if isinstance(starts, jax.Array) else np.asarray(starts)
     if starts.shape[1:] != (spec.rank,) or not jnp.issubdtype(starts.dtype, jnp.integer):
         raise InputError(
             f"starts must be integers of shape (n, {spec.rank}) for the window {spec.window}, got "
             f"{starts.dtype} {starts.shape}; give one (time, *space) start per window"
         )
-    return _gather(x, starts, spec)
+    return _gather(x, _near(starts, windows_of(x.shape, spec).axes), spec)
+
+
+def _near(starts: Any, axes: Axes) -> jax.Array:
+    """The same windows from int32 starts near the field, so that no sample passes 2^31."""
+    if starts.dtype.itemsize < 4:  # too small to hold the numbers below
+        starts = starts.astype(np.int32)
+    unsigned, near = np.issubdtype(starts.dtype, np.unsignedinteger), []
+    for position, axis in enumerate(axes):
+        start, period = starts[:, position], ring_of(axis.size, axis.mode)
+        if period is not None:
+            near.append(start % starts.dtype.type(period))
+        else:
+            # One window before the first cell, or behind the last, is as far outside as any.
+            near.append(start.clip(0 if unsigned else -axis.effective, axis.size))
+    return jnp.stack([jnp.asarray(start).astype(jnp.int32) for start in near], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("spec",), inline=True)
@@ -331,8 +361,6 @@ def _window_cells(starts: jax.Array, axes: Axes) -> tuple[list[jax.Array], list[
 
     Each is `(n, *window)` with 1 in place of the other axes; only constant padding has an outside.
     """
-    # Small and unsigned integers could not hold a cell in front of the field.
-    starts = starts.astype(jnp.int64 if starts.dtype.itemsize == 8 else jnp.int32)
     index, inside = [], []
     for position, axis in enumerate(axes):
         samples = np.arange(axis.window, dtype=starts.dtype)[None] * axis.dilation
@@ -369,7 +397,7 @@ def valid_share(valid: ArrayLike, spec: Spec) -> jax.Array:
         >>> valid_share(valid, (2,))[:, 0].tolist()
         [0.5, 1.0]
     """
-    valid, spec = jnp.asarray(valid), WindowSpec.of(spec)
+    valid, spec = as_field(valid), WindowSpec.of(spec)
     if valid.dtype != jnp.bool_:
         raise InputError(
             f"valid must be boolean, got {valid.dtype}; pass jnp.isfinite(x) for a field with NaN"

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError, check_choice
-from stpatch_jax.patches.extraction import Spec, accumulator, along_channels, linear_extract
+from stpatch_jax.patches.bits import accumulator
+from stpatch_jax.patches.extraction import Spec, along_channels, as_field, linear_extract
 from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
 
 Reduce = Literal["sum", "mean"]
@@ -68,8 +69,15 @@ def fold_patches(
         Overlap-add: Allen and Rabiner, "A unified approach to short-time Fourier analysis and
         synthesis", Proc. IEEE 65, 1977.
     """
+    check_names(reduce, blend)
     windows = WindowSpec.of(spec).resolve(shape)
-    return _fold(jnp.asarray(patches), windows, reduce=reduce, blend=blend)
+    return _fold(as_field(patches), windows, reduce=reduce, blend=blend)
+
+
+def check_names(reduce: Any, blend: Any) -> None:
+    """Refuses what names no reduction or taper, before a compiler is asked to hash it."""
+    check_choice("reduce", reduce, get_args(Reduce))
+    check_choice("blend", blend, BLEND_NAMES)
 
 
 @functools.partial(jax.jit, static_argnames=("windows", "reduce", "blend"), inline=True)
@@ -98,7 +106,6 @@ def blended(
 
     For a mean, `weights(tapers, dtype)` gives the factors `(time, *space)` to divide by.
     """
-    check_choice("reduce", reduce, get_args(Reduce))
     tapers = [window_taper(cells, blend) for cells in windows.window]
     dtype = _folded_dtype(patches.dtype, exact=reduce == "sum" and blend == "uniform")
     wide = accumulator(dtype)

@@ -55,7 +55,10 @@ def by_gather(x: jax.Array, axes: Axes) -> jax.Array:
     """
     batch = x.ndim - len(axes) - 1
     channels, padded = x.shape[-1], x.shape[batch:]
-    if x.size == 0 or math.prod(padded) > np.iinfo(np.int32).max:  # starts would pass int32
+    # A channel axis of any length (`jax.export`), or split over devices, joins no run.
+    known = all(isinstance(extent, int) for extent in x.shape) and not _is_split(x)
+    # Beyond, starts would pass int32.
+    if not known or x.size == 0 or math.prod(padded) > np.iinfo(np.int32).max:
         return by_blocks(x, axes)
     # With dilation the samples of the last axis do not touch, and a run is one sample.
     merged = axes[-1].dilation == 1
@@ -106,7 +109,7 @@ def by_blocks(x: jax.Array, axes: Axes) -> jax.Array:
     batch = x.ndim - rank - 1
     channels = x.shape[-1]
     # With dilation the samples of the last axis are strided and cannot merge with the channels.
-    merged = axes[-1].dilation == 1 and channels > 0
+    merged = axes[-1].dilation == 1 and channels > 0 and not _is_split(x)
     # Whole blocks; what lies behind the last window is cut off or made up, and never read.
     x = _resize(x, [axis.stride * _blocks_needed(axis) for axis in axes], batch)
     # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
@@ -134,6 +137,11 @@ def by_conv(x: jax.Array, axes: Axes) -> jax.Array:
     """
     if x.size == 0:  # the lax operator refuses a convolution of no features
         return by_gather(x, axes)
+    if _is_split(x) or not all(isinstance(extent, int) for extent in x.shape):
+        raise InputError(
+            'lowering="conv" must have an input of known shape with its channels on one device, '
+            f'got {jax.typeof(x)}; use lowering="auto"'
+        )
     rank = len(axes)
     batch_shape = x.shape[: x.ndim - rank - 1]
     channels = x.shape[-1]
@@ -155,6 +163,12 @@ def by_conv(x: jax.Array, axes: Axes) -> jax.Array:
     patches = jnp.moveaxis(patches, (1 + rank, 2 + rank), (-2, -1)).astype(jnp.uint8)
     grid = [axis.count for axis in axes]
     return _from_bytes(patches, x.dtype).reshape(*batch_shape, *grid, *window, channels)
+
+
+def _is_split(x: jax.Array) -> bool:
+    """Whether the channels lie split on a mesh of explicit axes."""
+    spec = jax.typeof(x).sharding.spec
+    return len(spec) == x.ndim and spec[-1] is not None
 
 
 def _resize(x: jax.Array, sizes: Sequence[int], first: int) -> jax.Array:
@@ -220,6 +234,9 @@ def _to_bytes(x: jax.Array) -> jax.Array:
     """The bytes of every number, `(*x.shape, bytes)` uint8."""
     if jnp.issubdtype(x.dtype, jnp.complexfloating):  # which XLA does not bitcast
         return jnp.concatenate([_to_bytes(x.real), _to_bytes(x.imag)], axis=-1)
+    if (whole := _whole_bytes(x.dtype)) is not None:
+        x = x if jnp.issubdtype(x.dtype, jnp.integer) else lax.bitcast_convert_type(x, whole)
+        return x.astype(jnp.uint8)[..., None]
     if x.dtype == jnp.bool_ or x.dtype.itemsize == 1:
         x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else lax.bitcast_convert_type(x, jnp.uint8)
         return x[..., None]
@@ -234,4 +251,18 @@ def _from_bytes(planes: jax.Array, dtype: jnp.dtype) -> jax.Array:
         return lax.complex(_from_bytes(real, part), _from_bytes(imag, part))
     if dtype == jnp.bool_:
         return planes[..., 0].astype(jnp.bool_)
+    if (whole := _whole_bytes(dtype)) is not None:
+        x = planes[..., 0].astype(whole)
+        return x.astype(dtype) if whole == dtype else lax.bitcast_convert_type(x, dtype)
     return lax.bitcast_convert_type(planes[..., 0] if dtype.itemsize == 1 else planes, dtype)
+
+
+def _whole_bytes(dtype: jnp.dtype) -> jnp.dtype | None:
+    """For numbers shorter than a byte the integers of as many bits, which a byte holds."""
+    if not (jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)):
+        return None
+    info = jnp.iinfo if jnp.issubdtype(dtype, jnp.integer) else jnp.finfo
+    bits = info(dtype).bits
+    if bits >= 8:
+        return None
+    return dtype if jnp.issubdtype(dtype, jnp.integer) else jnp.dtype(f"uint{bits}")

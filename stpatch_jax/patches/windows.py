@@ -62,12 +62,15 @@ def source_cell(cells: Any, size: int, mode: PaddingMode) -> Any:
     Constant padding copies no cell; there the nearest one is returned and the caller fills. Only
     operators are used, so NumPy and (traced) JAX integers both work.
     """
-    if mode == "wrap":
-        return cells % size
-    if mode == "reflect":
-        period = max(2 * (size - 1), 1)
-        return (size - 1) - abs(size - 1 - cells % period)
-    return cells.clip(0, size - 1)
+    period = ring_of(size, mode)
+    if period is None:
+        return cells.clip(0, size - 1)
+    return cells % size if mode == "wrap" else (size - 1) - abs(size - 1 - cells % period)
+
+
+def ring_of(size: int, mode: PaddingMode) -> int | None:
+    """After how many cells an axis with its padding repeats itself; None where it does not."""
+    return {"wrap": size, "reflect": max(2 * (size - 1), 1)}.get(mode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +201,15 @@ class WindowSpec:
                     f"{axis_name(axis)}; give that axis a window"
                 )
 
+    def __repr__(self) -> str:
+        # Also of one that is not whole yet, as a debugger or pickle may hold it.
+        parts = (
+            f"{field.name}={vars(self)[field.name]!r}"
+            for field in dataclasses.fields(self)
+            if field.name in vars(self)
+        )
+        return f"WindowSpec({', '.join(parts)})"
+
     @functools.cached_property
     def _key(self) -> tuple:
         # repr keeps NaN equal to itself and -0.0 apart from 0.0, which == would not.
@@ -231,7 +243,7 @@ class WindowSpec:
             InputError: The shape has another rank, an axis is empty, a window is longer than its
                 padded axis, or reflect padding is wider than the axis allows.
         """
-        if np.isscalar(shape) or len(shape) != self.rank:
+        if not isinstance(shape, Sequence | np.ndarray) or len(shape) != self.rank:
             raise InputError(
                 f"the shape must have one entry per window axis (time, *space) of the window "
                 f"{self.window}, got {shape!r}; give one size for each axis of time and space, "
@@ -255,6 +267,11 @@ class WindowSpec:
             raise InputError(
                 f"reflect padding must be at most {size - 1} cells wide for an axis of {size} "
                 f"cells, got {(lo, hi)} along {axis_name(axis)}; pad less or use edge or wrap"
+            )
+        if lo + size + hi > canonical.MOST_CELLS:
+            raise InputError(
+                f"a padded axis must have at most {canonical.MOST_CELLS} cells, got "
+                f"{lo + size + hi} along {axis_name(axis)}; use a shorter window or less padding"
             )
         resolved = AxisWindows(size, window, stride, dilation, lo, hi, mode)
         if resolved.effective > lo + size + hi:

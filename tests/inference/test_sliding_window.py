@@ -55,7 +55,7 @@ def test_a_field_comes_back_from_the_identity(case, blend, batch_size):
     constant = np.full_like(x[:1], 3.7)
     both = np.concatenate([x, constant])
     y = sliding_window_apply(identity, both, spec, blend=blend, batch_size=batch_size)
-    np.testing.assert_allclose(y, both, rtol=2e-6, atol=1e-6)
+    np.testing.assert_array_equal(y, both)
 
 
 def dropped_padding(spec):
@@ -85,7 +85,7 @@ def test_it_is_extraction_function_and_fold(blend, footprint):
         patches = square(extract_patches(x, spec))
         return fold_patches(patches, dropped_padding(spec), (4, 6, 7), blend=blend)
 
-    y = sliding_window_apply(square, x, spec, blend=blend, batch_size=3)
+    y = sliding_window_apply(square, x, spec, blend=blend, batch_size=3, fill=0)
     np.testing.assert_allclose(y, reference(x), rtol=1e-5, atol=1e-5)
 
 

@@ -203,12 +203,12 @@ FIELDS = {
     ),
     "fractional starts": (
         lambda: gather_patches(FIELD, np.zeros((3, 2)), (2, 2)),
-        "starts must be integers of shape (n, 2) for the window (2, 2), got float32 (3, 2); give "
+        "starts must be integers of shape (n, 2) for the window (2, 2), got float64 (3, 2); give "
         "one (time, *space) start per window",
     ),
     "starts of another rank": (
         lambda: gather_patches(FIELD, np.zeros((3, 1), int), (2, 2)),
-        "starts must be integers of shape (n, 2) for the window (2, 2), got int32 (3, 1); give "
+        "starts must be integers of shape (n, 2) for the window (2, 2), got int64 (3, 1); give "
         "one (time, *space) start per window",
     ),
     "valid": (

@@ -13,8 +13,9 @@ from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.patches import canonical
+from stpatch_jax.patches.bits import accumulator, exact_copy
 from stpatch_jax.patches.canonical import PaddingMode
-from stpatch_jax.patches.extraction import accumulator, exact_copy, fill_scalar
+from stpatch_jax.patches.extraction import fill_scalar
 
 Names = tuple[str, ...]
 

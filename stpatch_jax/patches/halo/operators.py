@@ -147,6 +147,7 @@ def sharded_fold_patches(
         True
     """
     patches, mesh = jnp.asarray(patches), known_mesh(mesh)
+    folding.check_names(reduce, blend)
     windows = WindowSpec.of(spec).resolve(shape)
     folding.require_fit(patches.shape, windows)
     names = split_names(partition, patches.ndim - len(windows.axes), mesh)

@@ -1,0 +1,101 @@
+"""A function apart from the arrays it holds, so that those are arguments of a program."""
+
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+from jax.sharding import AbstractMesh, AxisType
+
+Arrays = list[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A function of windows without its arrays; two of the same `key` are the same program.
+
+    A callable that is a pytree (a Flax module, `jax.tree_util.Partial`) is taken apart; any other
+    is traced, and what it holds is found there: its values of today, those of an outer `grad` or
+    `vmap` among them. Traced programs are for one shape.
+    """
+
+    key: Hashable
+    call: Callable[[Arrays, jax.Array], Any] = dataclasses.field(compare=False, repr=False)
+
+    @classmethod
+    def split(
+        cls, fn: Callable[[jax.Array], Any], windows: jax.ShapeDtypeStruct
+    ) -> tuple["Function", Arrays]:
+        """The function and its arrays."""
+        leaves, tree = jax.tree.flatten(fn)
+        if jax.tree_util.treedef_is_leaf(tree):
+            return _traced(fn, windows)
+        is_array = [isinstance(leaf, jax.Array) or hasattr(leaf, "__array__") for leaf in leaves]
+        fixed = [None if one else leaf for one, leaf in zip(is_array, leaves, strict=True)]
+        arrays = [leaf for one, leaf in zip(is_array, leaves, strict=True) if one]
+
+        def call(arrays: Arrays, windows: jax.Array) -> Any:
+            rest = iter(arrays)
+            merged = [next(rest) if leaf is None else leaf for leaf in fixed]
+            return jax.tree.unflatten(tree, merged)(windows)
+
+        return cls((tree, tuple(fixed)), call), arrays
+
+    def __call__(self, arrays: Arrays, windows: jax.Array) -> Any:
+        """Calls the function with its arrays put back."""
+        return self.call(arrays, windows)
+
+
+def _traced(
+    fn: Callable[[jax.Array], Any], windows: jax.ShapeDtypeStruct
+) -> tuple[Function, Arrays]:
+    """A function as the program that it is now."""
+    # A function of its own: JAX remembers what it traced by the function, not by what that holds.
+    with _auto_axes():
+        program, outputs = jax.make_jaxpr(lambda windows: fn(windows), return_shape=True)(windows)
+    tree, text = jax.tree.structure(outputs), str(program)
+    # The text of a program says all but what Python functions it calls: those of the host, and
+    # the rules of custom derivatives, of which nobody changes one without the other.
+    owner = _reference(fn) if "custom_" in text else None
+    key = text, tree, tuple(_host_functions(program.jaxpr)), owner
+
+    def call(arrays: Arrays, windows: jax.Array) -> Any:
+        closed = ClosedJaxpr(program.jaxpr, arrays)
+        return jax.tree.unflatten(tree, jaxpr_as_fun(closed)(windows))
+
+    return Function(key, call), list(program.consts)
+
+
+def _auto_axes() -> contextlib.AbstractContextManager[Any]:
+    """What is around a function while it runs: axes that the compiler may use as it sees fit."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if AxisType.Explicit not in mesh.axis_types:
+        return contextlib.nullcontext()
+    types = (AxisType.Auto if one == AxisType.Explicit else one for one in mesh.axis_types)
+    auto = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=tuple(types))
+    return jax.sharding.use_abstract_mesh(auto)
+
+
+def _reference(fn: Any) -> Hashable:
+    """What stands for a Python function without keeping it alive."""
+    try:
+        return weakref.ref(getattr(fn, "__func__", fn))
+    except TypeError:
+        return object()  # compiled anew each time
+
+
+def _host_functions(program: Jaxpr) -> Iterator[Hashable]:
+    """The functions of the host that a program calls."""
+    for equation in program.eqns:
+        if "callback" in equation.params:
+            yield equation.params["callback"]
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(value):
+                yield from _host_functions(getattr(value, "jaxpr", value))
+
+
+def _is_program(value: Any) -> bool:
+    return isinstance(value, Jaxpr | ClosedJaxpr)

@@ -1,0 +1,210 @@
+"""A tiled prediction before it runs: arguments checked, windows planned, batch fitted."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import AbstractMesh, AxisType, Mesh
+
+from stpatch_jax.errors import InputError, check_size, require, warn
+from stpatch_jax.inference import memory
+from stpatch_jax.inference.blending import (
+    Weights,
+    make_weights,
+    real_dtype,
+    require_cover,
+    wide_dtype,
+)
+from stpatch_jax.inference.function import Arrays, Function
+from stpatch_jax.inference.memory import MemoryPlan
+from stpatch_jax.inference.program import Program, run
+from stpatch_jax.inference.tiles import Scales, layouts_of, region_of, used_windows
+from stpatch_jax.patches.extraction import Spec, windows_of
+from stpatch_jax.patches.folding import Blend
+from stpatch_jax.patches.windows import WindowSpec
+
+Predict = Callable[[jax.Array], Any]
+"""From windows `[window, time, *space, channel]` to one array, or a tree of arrays, per window."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TiledJob:
+    """A program with its arguments but the field."""
+
+    fn: Predict
+    channels: int
+    dtype: Any
+    program: Program
+    arrays: Arrays
+    grid: np.ndarray
+    weights: list[Weights]
+    regions: list[np.ndarray] | None
+    fill: np.floating
+    outputs: Any
+
+    @classmethod
+    def of(
+        cls,
+        fn: Predict,
+        x: jax.Array | jax.ShapeDtypeStruct,
+        spec: Spec,
+        *,
+        blend: Blend | np.ndarray = "hann",
+        scale: Scales = 1,
+        horizon: int | None = None,
+        region: np.ndarray | None = None,
+        mesh: Mesh | AbstractMesh | None = None,
+        fill: float | None = None,
+    ) -> "TiledJob":
+        """Checks the arguments and plans where windows and outputs lie."""
+        spec, mesh = WindowSpec.of(spec), _auto(mesh)
+        require(callable(fn), f"fn must be a function of windows, got {fn!r}; give one")
+        windows = windows_of(x.shape, spec)
+        if any(step > 1 for step in spec.dilation):
+            raise InputError(
+                f"the windows of a tiled prediction must have dilation 1, got {spec.dilation}; "
+                "thin the field out (x[..., ::2, :]) instead"
+            )
+        if 0 in x.shape:
+            raise InputError(
+                "the field must hold at least one example and channel, got shape "
+                f"{x.shape}; give a field"
+            )
+        region = None if region is None else np.asarray(region)
+        batch = x.shape[: x.ndim - spec.rank - 1]
+        known = all(isinstance(extent, int) for extent in batch)
+        grid = used_windows(windows, region, math.prod(batch) if known else 1)
+        size = memory.usual_batch_size(windows.window, len(grid), 1 if mesh is None else mesh.size)
+        cut = jax.ShapeDtypeStruct((size, *windows.window, x.shape[-1]), x.dtype)
+        function, arrays = Function.split(fn, cut)
+        outputs = jax.eval_shape(function, arrays, cut)
+        layouts = layouts_of(outputs, windows.axes, scale, horizon, windows=size)
+        regions = None
+        if region is not None:
+            regions = [region_of(layout, windows.axes, region) for layout in layouts]
+        weights = []
+        for at, (layout, output) in enumerate(zip(layouts, jax.tree.leaves(outputs), strict=True)):
+            factors = make_weights(layout, blend, windows.mask)
+            if fill is None:
+                require_cover(layout, factors, None if regions is None else regions[at])
+            dtype = real_dtype(wide_dtype(output.dtype))
+            weights.append(jax.tree.map(lambda factor, to=dtype: factor.astype(to), factors))
+        tree = jax.tree.structure(outputs)
+        program = Program(function, spec, windows, layouts, tree, size, mesh)
+        filled = np.float32(0 if fill is None else fill)
+        return cls(
+            fn, x.shape[-1], x.dtype, program, arrays, grid, weights, regions, filled, outputs
+        )
+
+    @property
+    def devices(self) -> int:
+        """Devices that share a batch."""
+        return 1 if self.program.mesh is None else self.program.mesh.size
+
+    def is_traced(self, field: Any) -> bool:
+        """Whether the prediction is part of another program."""
+        return any(isinstance(leaf, Tracer) for leaf in (*self.arrays, field))
+
+    def batched(self, batch_size: int) -> "TiledJob":
+        """The same job with another batch size; no larger than there are windows."""
+        size = memory.rounded_up(min(batch_size, len(self.grid)), self.devices)
+        if size == self.program.batch_size:
+            return self
+        batch = (size, *self.program.windows.window, self.channels)
+        function, arrays = Function.split(self.fn, jax.ShapeDtypeStruct(batch, self.dtype))
+        program = dataclasses.replace(self.program, function=function, batch_size=size)
+        return dataclasses.replace(self, program=program, arrays=arrays)
+
+    def sized(
+        self, field: Any, batch_size: int | Literal["auto"], budget: int | None
+    ) -> "TiledJob":
+        """The same job with the batch size asked for, or with one that fits a budget."""
+        if budget is not None:
+            check_size("memory_budget", budget)
+        if isinstance(batch_size, str) and batch_size == "auto":
+            budget = memory.default_budget() if budget is None else budget
+            usual = self.program.batch_size
+            return self.batched(
+                memory.fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
+            )
+        whole = hasattr(batch_size, "__index__") and not isinstance(batch_size, bool)
+        if not whole or batch_size < 1 or batch_size % self.devices:
+            raise InputError(
+                f'batch_size must be "auto" or a positive multiple of the number of devices, got '
+                f"{batch_size!r} on {self.devices}; use a multiple of {self.devices}"
+            )
+        return self.batched(batch_size)
+
+    @property
+    def constants(self) -> tuple[Any, ...]:
+        """The arguments of the program behind the field."""
+        return self.grid, self.weights, self.regions, self.fill
+
+    def arguments(self, field: Any) -> tuple[Any, ...]:
+        """The arguments of the program."""
+        return self.arrays, field, *self.constants
+
+    def compiled(self, field: Any) -> Any:
+        """The compiled program; JAX remembers it."""
+        return run.lower(self.program, *self.arguments(field)).compile()
+
+    def plan(self, field: Any) -> MemoryPlan:
+        """Bytes on one device."""
+        use = self.compiled(field).memory_analysis()
+        results = use.output_size_in_bytes - use.alias_size_in_bytes
+        sizes = use.argument_size_in_bytes, results, use.temp_size_in_bytes
+        return MemoryPlan(self.program.batch_size, len(self.grid), *sizes)
+
+    def run(self, field: jax.Array) -> Any:
+        """Predicts the field; where the device has too little memory, with half the batch again."""
+        if self.is_traced(field):
+            return run(self.program, *self.arguments(field))
+        job = self
+        while True:
+            try:
+                return jax.block_until_ready(job.compiled(field)(*job.arguments(field)))
+            except jax.errors.JaxRuntimeError as error:
+                size = job.program.batch_size
+                half = size // 2 // job.devices * job.devices
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                if not half:
+                    raise InputError(
+                        f"the device must hold the field and {size} windows, got too little "
+                        "memory for them; give a smaller field or window, or predict_field, which "
+                        "reads by regions"
+                    ) from error
+                warn(
+                    f"the device ran out of memory with {size} windows at a time: going on with "
+                    f"{half}",
+                    category=RuntimeWarning,
+                    stacklevel=3,
+                )
+                job = job.batched(half)
+
+
+def surrounding_mesh(x: Any) -> AbstractMesh | None:
+    """The devices of `jax.set_mesh`, for a field that lies whole on them as far as is known."""
+    mesh = jax.sharding.get_abstract_mesh()
+    split = getattr(x, "sharding", None) if not isinstance(x, Tracer) else jax.typeof(x).sharding
+    if mesh.empty or AxisType.Manual in mesh.axis_types:
+        return None
+    return mesh if split is None or split.is_fully_replicated else None
+
+
+def _auto(mesh: Mesh | AbstractMesh | None) -> Mesh | AbstractMesh | None:
+    """The same devices with axes that the compiler may use as it sees fit."""
+    if mesh is None:
+        return None
+    types = {"axis_types": (AxisType.Auto,) * len(getattr(mesh, "axis_names", ()))}
+    if isinstance(mesh, Mesh):
+        return Mesh(mesh.devices, mesh.axis_names, **types)
+    require(
+        isinstance(mesh, AbstractMesh),
+        f"mesh must be a jax.sharding.Mesh, got {mesh!r}; make one with jax.make_mesh",
+    )
+    return AbstractMesh(mesh.axis_sizes, mesh.axis_names, **types)
