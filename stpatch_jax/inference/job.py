@@ -124,7 +124,7 @@ class TiledJob:
     ) -> "TiledJob":
         """The same job with the batch size asked for, or with one that fits a budget."""
         if budget is not None:
-            check_size("memory_budget", budget)
+            check_size("memory_budget", budget, most=2**63 - 1)
         if isinstance(batch_size, str) and batch_size == "auto":
             budget = memory.default_budget() if budget is None else budget
             usual = self.program.batch_size

@@ -18,9 +18,6 @@ PADDING_MODES: tuple[str, ...] = get_args(PaddingMode)
 Padding = PaddingName | tuple[int, int]
 Footprint = FootprintName | tuple
 
-# What XLA's 32-bit indices count; a machine integer holds the sum of three.
-MOST_CELLS = 2**31 - 1
-
 
 def axis_name(axis: int) -> str:
     """Names a window axis for messages: `time`, or `axis 2 (space)`."""
@@ -55,7 +52,7 @@ def integer(value: Any, name: str, *, least: int = 1) -> int:
         raise InputError(
             f"{name} must be an integer of at least {least}, got {value!r}; count in whole cells"
         )
-    check_size(name, number, least=least, most=MOST_CELLS)
+    check_size(name, number, least=least)
     return number
 
 

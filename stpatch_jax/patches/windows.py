@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import MOST, InputError
 from stpatch_jax.patches import canonical
 from stpatch_jax.patches.canonical import Footprint, Padding, PaddingMode, axis_name
 
@@ -268,9 +268,9 @@ class WindowSpec:
                 f"reflect padding must be at most {size - 1} cells wide for an axis of {size} "
                 f"cells, got {(lo, hi)} along {axis_name(axis)}; pad less or use edge or wrap"
             )
-        if lo + size + hi > canonical.MOST_CELLS:
+        if lo + size + hi > MOST:
             raise InputError(
-                f"a padded axis must have at most {canonical.MOST_CELLS} cells, got "
+                f"a padded axis must have at most {MOST} cells, got "
                 f"{lo + size + hi} along {axis_name(axis)}; use a shorter window or less padding"
             )
         resolved = AxisWindows(size, window, stride, dilation, lo, hi, mode)
