@@ -36,13 +36,12 @@ from stpatch_jax.escapes import printable
 from stpatch_jax.files import usable
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.recipes import RECIPES, recipe
-from stpatch_jax.runs.config import RunConfig
+from stpatch_jax.runs.config import RunConfig, config_of
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ExplainConfig, explain_run
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.run import evaluate, train
 from stpatch_jax.runs.searching import read_space, search, table
-from stpatch_jax.runs.values import from_values
 from stpatch_jax.training import processes
 
 Flags = TypeVar("Flags")
@@ -309,7 +308,7 @@ def _reading(arguments: list[str]) -> Any:
     config: Any = FileConfig()
     with contextlib.suppress(InputError, StopIteration):
         run = next(word for word in arguments if not word.startswith("-"))
-        config = from_values(RunConfig, RunDirectory(run).config()).data
+        config = config_of(RunDirectory(run)).data
     hints, bases = get_type_hints(type(config)), type(config).__mro__
     fields = [(name, hints[name], getattr(config, name)) for name in config.reading]
     kind = dataclasses.make_dataclass("Reading", [field[:2] for field in fields], frozen=True)

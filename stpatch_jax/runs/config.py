@@ -13,6 +13,8 @@ from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.protocols import CATALOG_PREFIX
 from stpatch_jax.errors import InputError, listed, require, require_members
 from stpatch_jax.nn import BackboneConfig
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.values import from_values
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import TrainConfig
 
@@ -59,6 +61,21 @@ def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
 
 
 _PER_AXIS = ("window", "stride", "dilation", "padding", "padding_mode")
+
+
+def config_of(run: RunDirectory) -> RunConfig:
+    """The configuration that a run directory holds.
+
+    Raises:
+        InputError: It holds none, or one with entries of other names, types or ranges than those of
+            this version; file and entry are named.
+    """
+    values = run.config()
+    try:
+        return from_values(RunConfig, values)
+    except InputError as error:
+        told = f"{run.config_file}: {error}"
+        raise InputError(told) from error
 
 
 def check_space(config: RunConfig, data: Data, space: Sequence[int]) -> None:

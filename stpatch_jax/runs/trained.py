@@ -17,7 +17,7 @@ from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.identity import change_of
 from stpatch_jax.errors import InputError, listed, require, warn
 from stpatch_jax.files import to_json, usable
-from stpatch_jax.runs.config import InMemory, RunConfig, data_of, for_these_devices
+from stpatch_jax.runs.config import InMemory, RunConfig, config_of, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.values import from_values, with_arrays
 from stpatch_jax.tasks import Task
@@ -170,7 +170,7 @@ def load_run(directory: str | Path) -> TrainedRun:
         InputError: It is no run directory, has no whole checkpoint yet, or one of another version.
     """
     run = RunDirectory(directory)
-    config = for_these_devices(from_values(RunConfig, run.config()))
+    config = for_these_devices(config_of(run))
     if (latest := _latest(run)) is None:
         raise InputError(
             f"the run in {directory} must have a checkpoint, got none yet; train it first"
@@ -182,6 +182,10 @@ def load_run(directory: str | Path) -> TrainedRun:
         f"the run in {directory} must be of this version, got a checkpoint without "
         f"{', '.join(sorted(missing))}; train it anew",
     )
+    kinds = {"facts": Mapping[str, Any], "state": Mapping[str, Any]}
+    kinds |= {"shapes": Mapping[str, tuple[int, ...]]}
+    for name, kind in kinds.items():
+        from_values(kind, extras[name], where=f"{name} in checkpoint {step} of {directory}")
     state = with_arrays(extras["state"], arrays)
     named = to_json(extras, sort_keys=True) + digest_of(state)
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -94,7 +94,10 @@ def _read(kind: Any, values: Any, where: str) -> Any:
         # A whole number is a float, as everywhere in Python; True is no number.
         numbers = {float: (int, float), complex: (int, float, complex)}
         fits = fits or isinstance(values, numbers.get(kind, kind))
-        values = float(values) if fits and kind is float else values
+        if fits and kind is float:
+            with contextlib.suppress(OverflowError):  # Of a whole number beyond all of them.
+                return float(values)
+            fits = False
     elif kind is bool:
         fits = True
     if not fits:

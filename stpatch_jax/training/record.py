@@ -154,6 +154,13 @@ RUN = Advice()
 """For a checkpoint of a run."""
 
 
+_ENTRIES = {
+    **{"version": str, "structure": dict, "fingerprint": int},
+    **{"step": int, "extras": dict, "metrics": dict, "arrays": dict},
+}
+"""The types of the entries of a record; a checkpoint of weights alone has none of the latter."""
+
+
 def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
     """Reads what `make_record` made for the checkpoint in a folder.
 
@@ -168,9 +175,10 @@ def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
         intact = _checksum(saved["record"]) == saved["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, "a record that cannot be read", advice, error) from error
-    if not intact:
+    record = saved["record"]
+    if not intact or not all(isinstance(record.get(k, of()), of) for k, of in _ENTRIES.items()):
         raise _damaged(path, "another record than was saved", advice)
-    return saved["record"]
+    return record
 
 
 def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -> Any:

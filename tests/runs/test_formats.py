@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import tempfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from format_runs import FORMATS, KINDS, predicted
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.runs.directory import FORMAT
+from stpatch_jax.runs.config import RunConfig, config_of
+from stpatch_jax.runs.directory import FORMAT, RunDirectory
 from stpatch_jax.runs.run import train
-from stpatch_jax.runs.trained import digests_of
+from stpatch_jax.runs.trained import digests_of, load_run
+from stpatch_jax.runs.values import difference, from_values, to_values
 
 RUNS = sorted(path.name for path in FORMATS.glob("format-*"))
 
@@ -70,3 +76,107 @@ def test_digests_are_the_same_for_every_version_and_machine():
     for name, expected in digests.items():
         config, make = KINDS[name]
         assert tuple(digests_of(config.data.of(make())).values()) == expected
+
+
+def _places(values, at=()):
+    """Where something stands in a tree of JSON values."""
+    named = values.items() if isinstance(values, dict) else enumerate(values)
+    for name, value in named:
+        yield (*at, name)
+        if isinstance(value, dict | list):
+            yield from _places(value, (*at, name))
+
+
+STORED = {name: json.loads((FORMATS / name / "config.json").read_text()) for name in RUNS}
+JSON = st.recursive(
+    st.sampled_from([None, True, False, "", "500", "nan", "inf", -1, 0, 2**63, 10**400, 1e300, 0.5])
+    | st.text(max_size=4),
+    lambda of: st.lists(of, max_size=3) | st.dictionaries(st.text(max_size=4), of, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_config_changed_by_hand_is_refused_by_its_entry_or_is_what_it_says(data):
+    name = data.draw(st.sampled_from(RUNS))
+    values = json.loads(json.dumps(STORED[name]))
+    place = data.draw(st.sampled_from(list(_places(values))))
+    *path, last = place
+    branch = values
+    for step in path:
+        branch = branch[step]
+    kind = data.draw(st.sampled_from(["replace", "remove", "add"]))
+    if kind == "add" and isinstance(branch, dict):
+        branch[data.draw(st.text(max_size=5))] = data.draw(JSON)
+    elif kind == "remove":
+        del branch[last]
+    else:
+        branch[last] = data.draw(JSON)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDirectory(folder)
+        run.config_file.write_text(json.dumps(values))
+        config, told = None, ""
+        try:
+            config = config_of(run)
+        except InputError as error:
+            told = str(error)
+        if config is None:
+            assert folder in told
+            return
+        told = to_values(config)
+        assert from_values(RunConfig, told) == config
+        # Numbers may be told as another type of theirs.
+        form = {"format": values.get("format"), "version": values.get("version")}
+        assert difference({**told, **form}, values) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("train.steps", "500"),
+        ("train.steps", True),
+        ("train.steps", None),
+        ("train.optimizer.learning_rate", 10**400),
+        ("model.features", []),
+        ("model.features", "4"),
+        ("data.select", []),
+    ],
+)
+def test_an_entry_of_another_type_is_named_with_its_file(tmp_path, entry, value):
+    values = json.loads(json.dumps(STORED["format-1-field"]))
+    *path, last = entry.split(".")
+    branch = values
+    for step in path:
+        branch = branch[step]
+    branch[last] = value
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    named = rf"config\.json: (config\.{entry}|\w+\.features) must "
+    with pytest.raises(InputError, match=named) as error:
+        config_of(RunDirectory(tmp_path))
+    assert str(tmp_path / "config.json") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "told"),
+    [
+        ("extras", [], "must be whole, got another record"),
+        ("structure", None, "must be whole, got another record"),
+        ("fingerprint", "1", "must be whole, got another record"),
+        ("extras.shapes", {"context": "x"}, "shapes in checkpoint 2 of .*context must be"),
+        ("extras.state", 3, "state in checkpoint 2 of .* must be"),
+        ("extras.facts", [1], "facts in checkpoint 2 of .* must be"),
+    ],
+)
+def test_a_record_of_other_types_is_refused(tmp_path, entry, value, told):
+    run = Path(shutil.copytree(FORMATS / "format-1-field", tmp_path / "run"))
+    file = run / "checkpoints/2/_CHECKPOINT_METADATA"
+    saved = json.loads(file.read_text())
+    record = saved["custom_metadata"]["record"]
+    *path, last = entry.split(".")
+    (record[path[0]] if path else record)[last] = value
+    checksum = zlib.crc32(json.dumps(record, sort_keys=True).encode())
+    saved["custom_metadata"]["checksum"] = checksum
+    file.write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=told):
+        load_run(run)

@@ -137,7 +137,12 @@ def _finished(path: Path, config: RunConfig) -> dict[str, float] | None:
         saved = from_json((path / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return saved["validation"] if saved["config"] == to_values(config) else None
+    record = saved if isinstance(saved, dict) else {}
+    found = record.get("validation")
+    if record.get("config") != to_values(config) or not isinstance(found, dict):
+        return None
+    # What is no number is measured anew.
+    return found if found and all(isinstance(x, float) for x in found.values()) else None
 
 
 @dataclasses.dataclass(frozen=True)
