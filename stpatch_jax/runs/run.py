@@ -15,6 +15,7 @@ from flax import nnx
 
 import stpatch_jax
 from stpatch_jax.data import Batch, Data, Source, batch_iterator
+from stpatch_jax.data.sizes import memory_there
 from stpatch_jax.errors import InputError, require, require_members
 from stpatch_jax.files import usable
 from stpatch_jax.flops import gradient_flops
@@ -392,7 +393,7 @@ def _first_example(data: Data) -> dict[str, np.ndarray]:
 
 def _check_memory(batch_size: int, example: Batch) -> None:
     """Refuses a batch of which this process cannot hold its part, and those made ahead."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory_there()
     size = sum(values.nbytes for values in example.values())
     most = there * jax.process_count() // (_BATCHES * max(size, 1))
     require(
