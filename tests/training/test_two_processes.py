@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -68,9 +69,14 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 def two(start: Any, workdir: Path, steps: int) -> tuple[Process, Process]:
     """Two processes of 2 devices each."""
-    port = free_port()
-    first, second = (start(f"process{i}", SCRIPT, workdir, steps, 2, port, 2, i) for i in range(2))
+    first, second = several(start, 2, workdir, steps, devices=2)
     return first, second
+
+
+def several(start: Any, count: int, workdir: Path, steps: int, *, devices: int) -> list[Process]:
+    port = free_port()
+    given = (SCRIPT, workdir, steps, devices, port, count)
+    return [start(f"{workdir.name}{count}-{i}", *given, i) for i in range(count)]
 
 
 def free_port() -> int:
@@ -91,6 +97,13 @@ def check_alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
         np.testing.assert_array_equal(one[name], other[name])
     for name in ("loss", "grad_norm"):
         np.testing.assert_allclose(one[name], other[name], rtol=1e-4)
+
+
+def check_alike_from(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> None:
+    """What was logged before a checkpoint stays as it was."""
+    kept = len(before["step"]) - most_steps_lost(CONFIG.checkpoint_every)
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name][:kept], values[:kept])
 
 
 def wait_for_step(workdir: Path, step: int, *processes: Process) -> None:
@@ -156,9 +169,30 @@ def test_a_process_dies_and_one_alone_goes_on(tmp_path: Path, start: Any, victim
     straight.result()
     after = metrics(workdir)
     check_alike(after, metrics(tmp_path / "straight"))
-    restored = len(before["step"]) - most_steps_lost(CONFIG.checkpoint_every)
-    for name, values in before.items():
-        np.testing.assert_array_equal(after[name][:restored], values[:restored])
+    check_alike_from(before, after)
+
+
+def test_a_run_of_two_goes_on_as_more(
+    tmp_path: Path, start: Any, request: pytest.FixtureRequest
+) -> None:
+    both = two(start, tmp_path / "both", 10**6)
+    straight = start("straight", SCRIPT, tmp_path / "straight", 32, 4)
+    wait_for_step(tmp_path / "both", 12, *both)
+    for process in both:
+        process.popen.kill()
+        process.popen.wait()
+    before = metrics(tmp_path / "both")
+    straight.result()
+    for count in (3, 4) if request.config.getoption("--many") else (3,):
+        workdir = shutil.copytree(tmp_path / "both", tmp_path / f"as{count}")
+        steps = len(before["step"]) + 5
+        more = several(start, count, workdir, steps, devices=1)
+        assert [process.result()["step"] for process in more] == [steps] * count
+        after = metrics(workdir)
+        check_alike_from(before, after)
+        whole = metrics(tmp_path / "straight")
+        shown = min(steps, len(whole["step"]))
+        check_alike(*({k: v[:shown] for k, v in of.items()} for of in (after, whole)))
 
 
 def test_sigterm_to_one_process_stops_all_at_the_same_step(tmp_path: Path, start: Any) -> None:
