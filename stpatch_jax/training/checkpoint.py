@@ -71,6 +71,9 @@ class Checkpoints:
             keep is not None or self.directory.is_dir(),
             f"{self.directory} must hold checkpoints, got no such directory; give that of a run",
         )
+        # Called by `close`, or where the object is dropped without it; the first of all, for Orbax
+        # tells what it finds half removed.
+        self._let_orbax_log = weakref.finalize(self, _silence_orbax())
         context = ocp.Context()
         # Made in the background, a directory that cannot be made shows after minutes of waiting.
         context.async_options.create_directories_asynchronously = False
@@ -86,8 +89,6 @@ class Checkpoints:
             )
             if keep is not None:
                 self._remove_others()
-        # Called by `close`, or where the object is dropped without it.
-        self._let_orbax_log = weakref.finalize(self, _silence_orbax())
 
     def __enter__(self) -> Self:
         return self

@@ -252,7 +252,7 @@ def emptied(path: Path) -> None:
 
 @pytest.mark.parametrize("remove", [half_deleted, emptied])
 def test_half_deleted_checkpoints_are_told_or_removed(
-    tmp_path: Path, saved: Path, remove: Any
+    tmp_path: Path, saved: Path, remove: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(saved, directory)
@@ -262,6 +262,7 @@ def test_half_deleted_checkpoints_are_told_or_removed(
         assert checkpoints.latest_step == 9
         checkpoints.save(12, make_state(), EXTRAS)
     assert [path.name for path in directory.iterdir()] == ["12"]
+    assert not caplog.records
     remove(directory / "12")
     with (
         Checkpoints(directory) as checkpoints,
