@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from stpatch_jax.errors import InputError, listed, require, shortened
 from stpatch_jax.files import from_json, to_json
@@ -54,8 +54,10 @@ def _receive(where: str, bound: str, count: int, timeout: float) -> None:
         while len(came) < count - 1:
             server.settimeout(max(end - time.monotonic(), 0.01))
             try:
-                peer = stack.enter_context(server.accept()[0])
+                accepted = server.accept()[0]
             except TimeoutError:
+                accepted = None
+            if accepted is None:
                 missing = listed(sorted({*range(1, count)} - came.keys()))
                 _refuse(
                     f"the processes must meet at {where} within {timeout:g} s, got no answer of "
@@ -63,11 +65,13 @@ def _receive(where: str, bound: str, count: int, timeout: float) -> None:
                     "that address",
                     [*came.values()],
                 )
+            peer = stack.enter_context(accepted)
             said = _answer(peer, _PATIENCE)[0]
             index, its_count = said.get("index"), said.get("count")
-            numbers = isinstance(index, int) and isinstance(its_count, int)
-            if not numbers or not 0 < index < its_count:
+            if not isinstance(index, int) or not isinstance(its_count, int):
                 continue  # Not one of ours.
+            if not 0 < index < its_count:
+                continue
             everyone = [*came.values(), peer]
             if its_count != count:
                 _refuse(
@@ -98,7 +102,7 @@ def _listening(bound: str) -> socket.socket:
         ) from error
 
 
-def _refuse(message: str, peers: list[socket.socket]) -> None:
+def _refuse(message: str, peers: list[socket.socket]) -> NoReturn:
     _tell(message, peers)
     raise InputError(message)
 

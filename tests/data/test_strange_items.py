@@ -1,6 +1,7 @@
 """Videos, labels and folders as they are found: read right or refused with a true sentence."""
 
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ def test_series_of_the_archive(tmp_path):
 
 def test_items_of_one_class_are_refused(tmp_path):
     images = np.zeros((12, 4, 8, 8), "u1")
-    splits = {f"{split}_images": images for split in ("train", "val", "test")}
+    splits: dict[str, Any] = {f"{split}_images": images for split in ("train", "val", "test")}
     splits |= {f"{split}_labels": np.ones(12, int) for split in ("train", "val", "test")}
     np.savez(tmp_path / "a.npz", **splits)
     config = LabelledVolumesConfig(str(tmp_path / "a.npz"))
