@@ -49,9 +49,10 @@ class Ended:
 
     @property
     def told(self) -> list[str]:
-        """The lines on stderr but for the bars, and doubts of XLA of jax 0.10.0 about its cache."""
+        """The lines on stderr but for progress, and doubts of XLA of jax 0.10.0 about its cache."""
         lines = [line for line in re.split(r"[\r\n]+", self.err) if line.strip()]
-        return [line for line in lines if not re.search(r"\d+/\d+ \[|cpu_aot_loader", line)]
+        progress = r"\d+/\d+ \[|^trial-\w+ \(\d+ of|cpu_aot_loader"
+        return [line for line in lines if not re.search(progress, line)]
 
 
 class Server:
