@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
+import socket
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from small_panel import flags, write_table
 from stpatch_jax import cli
 from stpatch_jax.data import FieldConfig, PanelData
 from stpatch_jax.errors import InputError
+from stpatch_jax.files import LOCK
 from stpatch_jax.nn import ConvRecurrentConfig, FlatPatchesConfig
 from stpatch_jax.patches import WindowSpec
 from stpatch_jax.recipes import recipe
@@ -132,6 +136,15 @@ def test_the_same_call_trains_nothing_twice(searched, table, tmp_path, monkeypat
     captured = capsys.readouterr()
     assert (folder / "search.md").read_text() in captured.out
     assert captured.err == ""
+    # A search that was killed at the very end of a trial.
+    (lock := folder / rows[0]["name"] / LOCK).write_text(
+        json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": "0"})
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert cli.main(command(table, folder)) == 0
+    assert capsys.readouterr().err.startswith(f"warning: went on in {lock.parent}, which")
+    assert not lock.exists()
     # Another space reuses what it shares.
     assert cli.main(command(table, folder, f"{RATE}=1e-2")) == 0
     with pytest.raises(AssertionError, match="nothing was to be trained"):

@@ -113,6 +113,10 @@ def _search(
     finished = {trial.name for trial in done}
     waiting = {name: config for name, config in configs.items() if name not in finished}
     runs = _checked_runs(waiting, workdir, loaded)
+    for trial in done:
+        if RunDirectory(workdir / trial.name).has_unfinished():
+            with held(workdir / trial.name):
+                pass  # Killed at its very end, a trial leaves its lock.
     _write(workdir, done)
     for name, run in runs.items():
         if progress:
