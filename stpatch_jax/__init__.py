@@ -17,6 +17,7 @@ from stpatch_jax.patches import fold_patches as fold_patches
 from stpatch_jax.patches import gather_patches as gather_patches
 from stpatch_jax.patches import halo_exchange as halo_exchange
 from stpatch_jax.patches import patchify as patchify
+from stpatch_jax.patches import scatter_patches as scatter_patches
 from stpatch_jax.patches import sharded_extract_patches as sharded_extract_patches
 from stpatch_jax.patches import sharded_fold_patches as sharded_fold_patches
 from stpatch_jax.patches import unpatchify as unpatchify

@@ -14,6 +14,7 @@ from stpatch_jax.patches.bits import accumulator
 from stpatch_jax.patches.canonical import axis_name
 from stpatch_jax.patches.folding import Blend, window_taper
 from stpatch_jax.patches.lowerings import Axes
+from stpatch_jax.patches.scattering import add_box
 from stpatch_jax.patches.windows import AxisWindows
 
 Weights = dict[str, list[np.ndarray]]
@@ -178,14 +179,8 @@ def add_sum(
         update = jnp.where(factor > 0, update * factor, 0)
     if fresh is not None:
         update = jnp.where(fresh, update, 0)
-    every = tuple(range(total.ndim))
-    numbers = lax.ScatterDimensionNumbers(every, (), every)
-    # One window at a time has every index once: no atomics, and a gradient that is a copy, where
-    # that of dynamic_update_slice would pass over the whole field.
-    once: dict[str, Any] = {"indices_are_sorted": True, "unique_indices": True}
-    once["mode"] = lax.GatherScatterMode.PROMISE_IN_BOUNDS
     at = jnp.stack(_corner(place, layout, total.ndim))
-    return [lax.scatter_add(total, at, update, numbers, **once), *blend[1:]]
+    return [add_box(total, update, at), *blend[1:]]
 
 
 def finished(

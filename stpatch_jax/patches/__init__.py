@@ -10,10 +10,12 @@ from stpatch_jax.patches.extraction import (
 )
 from stpatch_jax.patches.folding import blend_weights, cover_count, fold_patches
 from stpatch_jax.patches.halo import halo_exchange, sharded_extract_patches, sharded_fold_patches
+from stpatch_jax.patches.scattering import scatter_patches
 from stpatch_jax.patches.windows import WindowSpec
 
 __all__ = [
     "PaddingMode", "PaddingName", "WindowSpec", "blend_weights", "cover_count",
     "extract_patches", "fold_patches", "gather_patches", "halo_exchange", "patchify",
-    "sharded_extract_patches", "sharded_fold_patches", "unpatchify", "valid_share",
+    "scatter_patches", "sharded_extract_patches", "sharded_fold_patches", "unpatchify",
+    "valid_share",
 ]  # fmt: skip

@@ -127,17 +127,19 @@ def _extended(x: jax.Array, axis: AxisWindows, position: int) -> jax.Array:
     size, lo, hi = axis.size, axis.lo, axis.hi
     if axis.mode == "edge":
         before, after = repeated(part(0, 1), lo), repeated(part(size - 1, size), hi)
-    elif axis.mode == "reflect":
+    elif axis.mode == "reflect" and max(lo, hi) < size:
         before = lax.rev(part(1, lo + 1), [position])
         after = lax.rev(part(size - 1 - hi, size - 1), [position])
-    elif max(lo, hi) > size:
+    elif axis.mode == "reflect" or max(lo, hi) > size:
         # Whole turns of the ring: one copy, however many there are.
-        turns = -(-lo // size) + 1 + -(-hi // size)
-        ring = jnp.expand_dims(x, position)
+        if axis.mode == "reflect" and size > 2:
+            x = lax.concatenate([x, lax.rev(part(1, size - 1), [position])], position)
+        period = x.shape[position]
+        turns = -(-lo // period) + -(-(size + hi) // period)
         shape = (*x.shape[:position], turns, *x.shape[position:])
-        ring = lax.broadcast_in_dim(ring, shape, range(ring.ndim))
-        ring = ring.reshape(*x.shape[:position], turns * size, *x.shape[position + 1 :])
-        start = -lo % size
+        ring = lax.broadcast_in_dim(jnp.expand_dims(x, position), shape, range(len(shape)))
+        ring = ring.reshape(*x.shape[:position], turns * period, *x.shape[position + 1 :])
+        start = -lo % period
         return lax.slice_in_dim(ring, start, start + lo + size + hi, axis=position)
     else:
         before, after = part(size - lo, size), part(0, hi)
@@ -311,6 +313,12 @@ def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:
         [[[0.0, 1.0], [3.0, 4.0]], [[7.0, 8.0], [10.0, 11.0]]]
     """
     x, spec = as_field(x), WindowSpec.of(spec)
+    starts = starts_of(starts, spec)
+    return _gather(x, near_starts(starts, windows_of(x.shape, spec).axes), spec)
+
+
+def starts_of(starts: ArrayLike, spec: WindowSpec) -> Any:
+    """First cells of windows, refused unless they are integers `[n, window axes]`."""
     # NumPy's 64 bits are kept until the starts lie near the field.
     starts = starts if isinstance(starts, jax.Array) else np.asarray(starts)
     if starts.shape[1:] != (spec.rank,) or not jnp.issubdtype(starts.dtype, jnp.integer):
@@ -318,10 +326,10 @@ def gather_patches(x: ArrayLike, starts: ArrayLike, spec: Spec) -> jax.Array:
             f"starts must be integers of shape (n, {spec.rank}) for the window {spec.window}, got "
             f"{starts.dtype} {starts.shape}; give one (time, *space) start per window"
         )
-    return _gather(x, _near(starts, windows_of(x.shape, spec).axes), spec)
+    return starts
 
 
-def _near(starts: Any, axes: Axes) -> jax.Array:
+def near_starts(starts: Any, axes: Axes) -> jax.Array:
     """The same windows from int32 starts near the field, so that no sample passes 2^31."""
     if starts.dtype.itemsize < 4:  # too small to hold the numbers below
         starts = starts.astype(np.int32)

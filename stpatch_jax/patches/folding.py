@@ -107,7 +107,7 @@ def blended(
     For a mean, `weights(tapers, dtype)` gives the factors `(time, *space)` to divide by.
     """
     tapers = [window_taper(cells, blend) for cells in windows.window]
-    dtype = _folded_dtype(patches.dtype, exact=reduce == "sum" and blend == "uniform")
+    dtype = folded_dtype(patches.dtype, exact=reduce == "sum" and blend == "uniform")
     wide = accumulator(dtype)
     patches = patches.astype(wide)
     if blend != "uniform":
@@ -119,7 +119,7 @@ def blended(
     return total.astype(dtype)
 
 
-def _folded_dtype(dtype: jnp.dtype, *, exact: bool) -> jnp.dtype:
+def folded_dtype(dtype: jnp.dtype, *, exact: bool) -> jnp.dtype:
     """Inexact dtypes stay; whole numbers are counted in int32 (int64) or averaged in float32."""
     if jnp.issubdtype(dtype, jnp.inexact):
         return dtype
