@@ -73,15 +73,15 @@ def scatter_patches(
     """
     check_names(reduce, blend)
     patches, spec = as_field(patches), WindowSpec.of(spec)
-    windows, starts = spec.resolve(shape), starts_of(starts, spec)
-    fits = (len(starts), *windows.window)
+    windows = spec.resolve(shape)
+    near = near_starts(starts_of(starts, spec), windows.axes)
+    fits = (len(near), *windows.window)
     if patches.ndim < len(fits) + 1 or patches.shape[-1 - len(fits) : -1] != fits:
         raise InputError(
             f"patches must have the axes (*batch, n, *window, channel) = (*batch, "
-            f"{', '.join(map(str, fits))}, channel) for {len(starts)} starts, got {patches.shape}; "
+            f"{', '.join(map(str, fits))}, channel) for {len(near)} starts, got {patches.shape}; "
             "give one window for each start"
         )
-    near = near_starts(starts, windows.axes)
     return _scatter(patches, near, windows, reduce=reduce, blend=blend)
 
 
