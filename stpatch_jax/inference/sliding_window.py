@@ -79,6 +79,7 @@ def sliding_window_apply(
         RuntimeWarning: The device ran out of memory and the batch was halved.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> x = jnp.arange(10.0).reshape(10, 1)
         >>> from stpatch_jax import WindowSpec
         >>> spec = WindowSpec((4,), stride=2)
@@ -132,6 +133,7 @@ def memory_plan(
         InputError: As in `sliding_window_apply`.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> field = jax.ShapeDtypeStruct((64, 64, 1), jnp.float32)
         >>> plan = memory_plan(jnp.sin, field, (16, 16), batch_size=2)
         >>> plan.windows, plan.results

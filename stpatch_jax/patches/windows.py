@@ -243,7 +243,8 @@ class WindowSpec:
             InputError: The shape has another rank, an axis is empty, a window is longer than its
                 padded axis, or reflect padding is wider than the axis allows.
         """
-        if not isinstance(shape, Sequence | np.ndarray) or len(shape) != self.rank:
+        whole = isinstance(shape, str) or getattr(shape, "ndim", 1) == 0
+        if whole or not hasattr(shape, "__len__") or len(shape) != self.rank:
             raise InputError(
                 f"the shape must have one entry per window axis (time, *space) of the window "
                 f"{self.window}, got {shape!r}; give one size for each axis of time and space, "

@@ -82,5 +82,5 @@ def test_too_many_open_files_are_told_as_such(tmp_path: Path) -> None:
                 os.close(each)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for told in (reading, writes, saving):
-            assert "got as many open files as this process may have; allow" in str(told.value)
+            assert "Too many open files; allow more with `ulimit -n" in str(told.value)
         assert checkpoints.restore(1, abstract())[1] == {}

@@ -29,6 +29,7 @@ def with_known_series(
     Raises:
         InputError: No series has enough.
 
+    >>> import warnings
     >>> nan = float("nan")
     >>> field = xr.DataArray(
     ...     [[[1.0], [nan]], [[2.0], [nan]], [[3.0], [4.0]]], dims=("time", "series", "channel"),
