@@ -74,6 +74,8 @@ def commands(table, folder):
 
 if __name__ == "__main__":
     TABLE, FOLDER, *HARD = sys.argv[1:]
+    # A process in the background of a shell begins without.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     known = commands(TABLE, Path(FOLDER))
     if HARD:
         run(known["train"], HARD[0], signal.Signals[HARD[1]], stuck=True)

@@ -15,7 +15,7 @@ from stpatch_jax.data.readers.decoding import decode_values, zero_fills
 from stpatch_jax.data.readers.folder import files_inside, follow
 from stpatch_jax.data.readers.guard import DAMAGED, parsing
 from stpatch_jax.data.readers.lengths import check_length
-from stpatch_jax.data.readers.outside import check_alone
+from stpatch_jax.data.readers.outside import check_alone, netcdf_alone
 from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.data.readers.stacking import channel_variables, chunk_bytes, stack
 from stpatch_jax.data.readers.stores import open_store
@@ -188,7 +188,7 @@ def _lone_group(file: str, kind: str, store: Any) -> str | None:
         groups = sorted(name for name, _ in _zarr_group(store).groups())
     else:
         library = require_library("netCDF4", purpose="groups", install="netCDF4")
-        with library.Dataset(file) as data:
+        with netcdf_alone(), library.Dataset(file) as data:
             groups = list(data.groups)
     if len(groups) > 1:
         raise InputError(
@@ -205,7 +205,7 @@ def _of_lists(file: str, group: str | None) -> list[str]:
     """
     library = require_library("netCDF4", purpose="types", install="netCDF4")
     own = (library.VLType, library.CompoundType)
-    with library.Dataset(file) as data:
+    with netcdf_alone(), library.Dataset(file) as data:
         variables = (data[group] if group else data).variables
         lists = {name: of for name, of in variables.items() if of.dtype is not str}
         return [name for name, of in lists.items() if isinstance(of.datatype, own)]

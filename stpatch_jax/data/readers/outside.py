@@ -1,7 +1,11 @@
 """HDF5 files whose values lie in other files, which HDF5 would read on the way."""
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 from pathlib import Path
+
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 from stpatch_jax.data.libraries import require_library
 from stpatch_jax.errors import InputError, listed
@@ -10,6 +14,16 @@ _DATASET, _VIRTUAL, _LINK_OUTSIDE = 5, 3, 64  # H5I_DATASET, H5D_VIRTUAL, H5L_TY
 _VISIT = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_int64, ctypes.c_char_p, ctypes.POINTER(ctypes.c_int), ctypes.c_void_p
 )
+
+
+@contextlib.contextmanager
+def netcdf_alone() -> Iterator[None]:
+    """Keeps other threads, which read through xarray, out of netCDF and HDF5.
+
+    Neither is safe for threads: a file opened while another thread reads any is a crash.
+    """
+    with NETCDF4_PYTHON_LOCK:
+        yield
 
 
 def check_alone(path: str | Path) -> None:
@@ -39,8 +53,6 @@ def _outside(file: Path) -> list[str]:
         opened = library.H5Fopen
     except AttributeError:
         return []
-    library.H5open()
-    library.H5Eset_auto2(ctypes.c_int64(0), None, None)
     for name in ("H5Fopen", "H5Oopen", "H5Dget_create_plist"):
         getattr(library, name).restype = ctypes.c_int64
 
@@ -50,10 +62,13 @@ def _outside(file: Path) -> list[str]:
             found.append(name.decode(errors="replace"))
         return 0
 
-    number = opened(str(file).encode(), ctypes.c_uint(0), ctypes.c_int64(0))
-    if number >= 0:
-        visit(ctypes.c_int64(number), 0, 0, look, None)
-        library.H5Fclose(ctypes.c_int64(number))
+    with netcdf_alone():
+        library.H5open()
+        library.H5Eset_auto2(ctypes.c_int64(0), None, None)
+        number = opened(str(file).encode(), ctypes.c_uint(0), ctypes.c_int64(0))
+        if number >= 0:
+            visit(ctypes.c_int64(number), 0, 0, look, None)
+            library.H5Fclose(ctypes.c_int64(number))
     return found
 
 

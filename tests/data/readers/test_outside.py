@@ -1,9 +1,12 @@
 """A netCDF file whose values lie in other files is refused, before these are read."""
 
 import ctypes
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from stpatch_jax.data.readers import open_field
 from stpatch_jax.errors import InputError
@@ -105,3 +108,44 @@ def test_other_forms_pass(tmp_path, form):
         data.createVariable("time", "f8", ("time",))[:] = np.arange(3)
         data.createVariable("x", "f4", ("time",))[:] = np.arange(3)
     assert open_field(tmp_path / "a.nc").shape == (3, 1)
+
+
+_MANY_AT_ONCE = """
+import sys, threading
+from stpatch_jax.data import open_field
+first, *others = sys.argv[1:]
+field, left = open_field(first), threading.Event()
+
+def read():
+    while not left.is_set():
+        for row in range(40):
+            field[row : row + 10].to_numpy()
+
+readers = [threading.Thread(target=read) for _ in range(2)]
+[reader.start() for reader in readers]
+for _ in range(60):
+    for other in others:
+        open_field(other)[0].to_numpy()
+left.set()
+[reader.join() for reader in readers]
+"""
+
+
+@pytest.mark.slow
+def test_files_are_opened_while_others_are_read(tmp_path):
+    values = np.random.default_rng(0).normal(size=(50, 20, 20)).astype("f4")
+    for name in ("a", "b", "c"):
+        one = xr.Dataset({"t": (("time", "y", "x"), values)}, {"time": np.arange(50)})
+        one["time"].attrs["units"] = "hours since 2020-01-01"
+        packed = {"t": {"zlib": True, "chunksizes": (1, 20, 20)}}
+        one.to_netcdf(tmp_path / f"{name}.nc", engine="netcdf4", encoding=packed)
+    files = [str(tmp_path / f"{name}.nc") for name in ("a", "b", "c")]
+    # In a process of its own: what goes wrong there is a crash of HDF5.
+    done = subprocess.run(
+        [sys.executable, "-c", _MANY_AT_ONCE, *files],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
