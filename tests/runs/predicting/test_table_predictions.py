@@ -232,7 +232,9 @@ def test_items_of_another_length_are_refused(series):
     write_series(folder / "long.tsv", 3, length=13)
     with pytest.raises(InputError, match=r"have the shape .* trained on, \(12, 1\), got \(13, 1"):
         predict(folder / "run", str(folder / "long.tsv"), folder / "f.csv")
-    with pytest.raises(InputError, match="every= must be left out of a run that forecasts"):
+    with pytest.raises(
+        InputError, match="every= must be left out of a run on items without an order in time"
+    ):
         predict(folder / "run", str(folder / "long.tsv"), folder / "f.csv", every=1)
 
 
