@@ -203,4 +203,5 @@ def replaced(path: str | Path) -> Iterator[Path]:
             part.replace(path)
             to_disk(path.parent)
     finally:
-        _remove(part)
+        if os.path.lexists(part):
+            _remove(part)
