@@ -24,7 +24,7 @@ from stpatch_jax.data.fields.writers import (
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError, check_range, check_size, require
-from stpatch_jax.files import from_json, to_json
+from stpatch_jax.files import from_json, replaced, to_json
 from stpatch_jax.inference.blending import make_weights, require_cover, wide_dtype
 from stpatch_jax.inference.job import Predict, TiledJob
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
@@ -404,7 +404,8 @@ def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[s
     # Before 3.1 zarr lists arrays as the folder does, which is another order each time.
     metadata = folder / ".zmetadata"
     told = from_json(metadata.read_text(encoding="utf-8"))
-    metadata.write_text(to_json(told, indent=4, sort_keys=True), encoding="utf-8")
+    with replaced(metadata) as part:
+        part.write_text(to_json(told, indent=4, sort_keys=True), encoding="utf-8")
 
 
 def _coords(job: _Job) -> xr.Dataset:

@@ -78,7 +78,9 @@ class Checkpoints:
         # Made in the background, a directory that cannot be made shows after minutes of waiting.
         context.async_options.create_directories_asynchronously = False
         training: Any = ocp.training  # Its policies do not match its own annotations.
-        with usable(path=self.directory, must_be="writable", advice=OTHER):
+        guard = usable(path=self.directory, must_be="writable", advice=OTHER)
+        with guard, contextlib.ExitStack() as failed:
+            failed.callback(self._let_orbax_log)
             self.directory.mkdir(parents=True, exist_ok=True)
             self._orbax = training.Checkpointer(
                 str(self.directory),
@@ -89,6 +91,7 @@ class Checkpoints:
             )
             if keep is not None:
                 self._remove_others()
+            failed.pop_all()
 
     def __enter__(self) -> Self:
         return self
