@@ -90,8 +90,12 @@ def go_on(stage: Stage, name: str, folder: Path) -> None:
     It says one sentence at most; a search one of its folder and one of that of a trial.
     """
     sound, again = stage.sound(name), stage.server.run(folder, COMMANDS[name])
-    assert again.code == 0, again.err
     left = contents(folder)
+    if name in ("predict csv", "predict nc") and "the output must be new" in again.err:
+        # It was whole already, but for what is cleared behind it.
+        assert not {file for file in sound.left if left.get(file) != sound.left[file]}
+        return
+    assert again.code == 0, again.err
     files = left.keys() | sound.left.keys()
     assert not {file for file in files if left.get(file) != sound.left.get(file)}
     assert again.out == sound.ended.out
