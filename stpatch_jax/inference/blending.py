@@ -157,7 +157,7 @@ def add_mean(
         blend = [mean, lax.dynamic_update_slice(blend[1], total, at)]
     step = output.astype(mean.dtype).reshape(old.shape) - old
     # Infinity less infinity is not a number, and where a weight is zero even a NaN counts nothing.
-    moves = (weight > 0) & (step != 0) & (output.reshape(old.shape) != old)
+    moves = (weight > 0) & (output.reshape(old.shape) != old)
     moves = moves if fresh is None else moves & fresh
     new = old + jnp.where(moves, weight / total * step, 0)
     return [lax.dynamic_update_slice(mean, new, at), *blend[1:]]

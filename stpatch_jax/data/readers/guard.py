@@ -25,6 +25,7 @@ _KINDS = (
     (b"\xd0\xcf\x11\xe0", *_WORKBOOK),
     (b"PAR1", "a Parquet table", "let its name end with .parquet"),
     (b"ARROW1", "an Arrow table", "let its name end with .arrow"),
+    (b"\xff\xff\xff\xff", "a stream of batches", "write a file, as pyarrow.feather does"),
     (b"%PDF", "a PDF", "give the file that it was made of"),
     (b"\x89HDF", "an HDF5 or netCDF file", "let its name end with .nc"),
     (b"CDF", "a netCDF file", "let its name end with .nc"),

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from stpatch_jax.data.readers import open_field
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.errors import InputError, listed, shortened
 
@@ -54,3 +55,13 @@ def test_no_list_of_names_is_longer_than_two_lines(count, length):
 
 def test_a_name_need_not_be_text():
     assert listed([np.int64(1), None]) == "1, None"
+
+
+def test_a_stream_of_arrow_is_not_called_damaged(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.table({"time": ["2024-01-01", "2024-01-02"], "a": [1.0, 2.0]})
+    with arrow.ipc.new_stream(tmp_path / "a.arrow", table.schema) as stream:
+        stream.write_table(table)
+    with pytest.raises(InputError, match=r"got a stream of batches; write a file") as told:
+        open_field(tmp_path / "a.arrow")
+    assert "restore" not in str(told.value)
