@@ -24,7 +24,7 @@ from stpatch_jax.data.fields.writers import (
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError, check_range, check_size, require
-from stpatch_jax.files import from_json, replaced, to_json
+from stpatch_jax.files import from_json, to_json
 from stpatch_jax.inference.blending import make_weights, require_cover, wide_dtype
 from stpatch_jax.inference.job import Predict, TiledJob
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
@@ -136,7 +136,7 @@ def predict_field(
     store = RegionStore(Path(target), described)
     if store.is_complete():
         return True
-    store.begin(lambda folder: _create(folder, job, units or {}, described))
+    store.begin(lambda: _files(job, units or {}, described))
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
     check_size("process_count", count)
@@ -379,17 +379,20 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
 _OF_TIMES = ("units", "calendar", "dtype", "_FillValue")
 
 
-def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[str, Any]) -> None:
-    """Writes coordinates and makes the arrays, without any chunk yet."""
-    zarr = require_library("zarr", purpose="a predicted field", install="stpatch_jax[zarr]")
+def _files(job: _Job, units: Mapping[str, str], described: dict[str, Any]) -> dict[str, bytes]:
+    """What stands in the store before any region: coordinates, and arrays without chunks."""
+    told = {"purpose": "a predicted field", "install": "stpatch_jax[zarr]"}
+    zarr = require_library("zarr", **told)
+    # In memory first: the threads of zarr go on writing to disk after one of them was refused.
+    store = require_library("zarr.storage", **told).MemoryStore(held := {})
     # Format 2: it has texts as coordinates and is read by every library.
     coords = _coords(job).copy()
     for coord in coords.variables.values():
         # Of how a file stores its coordinates nothing holds here but the unit of times.
         kept = _OF_TIMES if "units" in coord.encoding else ()
         coord.encoding = {name: coord.encoding[name] for name in kept if name in coord.encoding}
-    coords.to_zarr(folder, mode="w", zarr_format=2, consolidated=False)
-    group = zarr.open_group(str(folder), mode="r+")
+    coords.to_zarr(store, mode="w", zarr_format=2, consolidated=False)
+    group = zarr.open_group(store, mode="r+", zarr_format=2)
     group.attrs.update({**described["attrs"], LAYOUT: to_json(described)})
     dims, times = [str(dim) for dim in job.field.dims[:-1]], {}
     if job.layout.lead is not None:
@@ -397,15 +400,15 @@ def _create(folder: Path, job: _Job, units: Mapping[str, str], described: dict[s
     known = {**channel_units(job.field), **units}
     form: dict[str, Any] = {"shape": job.shape, "chunks": job.chunks, "dtype": job.dtype}
     for name, variable in zip(job.names, job.variables, strict=True):
-        told = variable_attributes(name, variable, known)
-        attributes = {"_ARRAY_DIMENSIONS": dims, **told, **times}
+        own = variable_attributes(name, variable, known)
+        attributes = {"_ARRAY_DIMENSIONS": dims, **own, **times}
         group.create_array(variable, **form, fill_value=np.nan, attributes=attributes)
-    zarr.consolidate_metadata(str(folder), zarr_format=2)
-    # Before 3.1 zarr lists arrays as the folder does, which is another order each time.
-    metadata = folder / ".zmetadata"
-    told = from_json(metadata.read_text(encoding="utf-8"))
-    with replaced(metadata) as part:
-        part.write_text(to_json(told, indent=4, sort_keys=True), encoding="utf-8")
+    zarr.consolidate_metadata(store, zarr_format=2)
+    files = {key: value.to_bytes() for key, value in held.items()}
+    # Before 3.1 zarr lists arrays in any order.
+    metadata = to_json(from_json(files[".zmetadata"]), indent=4, sort_keys=True)
+    files[".zmetadata"] = metadata.encode()
+    return files
 
 
 def _coords(job: _Job) -> xr.Dataset:

@@ -12,7 +12,15 @@ import numpy as np
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.stores import open_store
 from stpatch_jax.errors import InputError, warn
-from stpatch_jax.files import clear_unfinished, from_json, to_disk, to_json, unfinished, usable
+from stpatch_jax.files import (
+    clear_unfinished,
+    from_json,
+    replaced,
+    to_disk,
+    to_json,
+    unfinished,
+    usable,
+)
 
 LAYOUT = "prediction"
 """The attribute of a store that says which prediction it holds."""
@@ -39,13 +47,16 @@ class RegionStore:
         self._clear()
         return True
 
-    def begin(self, create: Callable[[Path], None]) -> None:
-        """Makes the folder, or finds another process's; `create` writes all but the regions."""
+    def begin(self, create: Callable[[], Mapping[str, bytes]]) -> None:
+        """Makes the folder, or finds another process's; `create` gives the files before regions."""
         with self._writable():
             if not self.part.exists():
                 folder = Path(tempfile.mkdtemp(prefix=f"{self.part.name}~", dir=self.part.parent))
                 try:
-                    create(folder / "store")
+                    for name, content in create().items():
+                        (file := folder / "store" / name).parent.mkdir(parents=True, exist_ok=True)
+                        with replaced(file) as part:
+                            part.write_bytes(content)
                     (folder / "regions").mkdir()
                     folder.chmod(0o755)
                     # Another process may have been first; its folder is as good.
