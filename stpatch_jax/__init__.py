@@ -1,27 +1,29 @@
 """Spacetime patches in JAX: exact patch operators, Flax backbones, sharded training.
 
-The operators of `stpatch_jax.patches` stand here flat. This import loads jax and numpy only; the
+The operators of `stpatch_jax.patches` stand here flat. They load jax and numpy only, and like the
 other rooms (`nn`, `data`, `training`, ...) and the two functions that drive a run, `train` and
 `load_run`, are loaded when they are first asked for by name.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stpatch_jax.errors import InputError as InputError
-from stpatch_jax.patches import WindowSpec as WindowSpec
-from stpatch_jax.patches import blend_weights as blend_weights
-from stpatch_jax.patches import cover_count as cover_count
-from stpatch_jax.patches import extract_patches as extract_patches
-from stpatch_jax.patches import fold_patches as fold_patches
-from stpatch_jax.patches import gather_patches as gather_patches
-from stpatch_jax.patches import halo_exchange as halo_exchange
-from stpatch_jax.patches import patchify as patchify
-from stpatch_jax.patches import scatter_patches as scatter_patches
-from stpatch_jax.patches import sharded_extract_patches as sharded_extract_patches
-from stpatch_jax.patches import sharded_fold_patches as sharded_fold_patches
-from stpatch_jax.patches import unpatchify as unpatchify
-from stpatch_jax.patches import valid_share as valid_share
+
+if TYPE_CHECKING:
+    from stpatch_jax.patches import WindowSpec as WindowSpec
+    from stpatch_jax.patches import blend_weights as blend_weights
+    from stpatch_jax.patches import cover_count as cover_count
+    from stpatch_jax.patches import extract_patches as extract_patches
+    from stpatch_jax.patches import fold_patches as fold_patches
+    from stpatch_jax.patches import gather_patches as gather_patches
+    from stpatch_jax.patches import halo_exchange as halo_exchange
+    from stpatch_jax.patches import patchify as patchify
+    from stpatch_jax.patches import scatter_patches as scatter_patches
+    from stpatch_jax.patches import sharded_extract_patches as sharded_extract_patches
+    from stpatch_jax.patches import sharded_fold_patches as sharded_fold_patches
+    from stpatch_jax.patches import unpatchify as unpatchify
+    from stpatch_jax.patches import valid_share as valid_share
 
 __version__ = "0.1.0"
 
@@ -42,13 +44,19 @@ _ROOMS = (
 )
 
 
+_OF_RUNS = ("load_run", "train")
+
+
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"stpatch_jax.{name}")
-    if name in ("train", "load_run"):
-        return getattr(importlib.import_module("stpatch_jax.runs"), name)
+    if not name.startswith("_"):
+        room = importlib.import_module(f"stpatch_jax.{'runs' if name in _OF_RUNS else 'patches'}")
+        if name in room.__all__:
+            return getattr(room, name)
     raise AttributeError(f"module 'stpatch_jax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, "train", "load_run"})
+    operators = importlib.import_module("stpatch_jax.patches").__all__
+    return sorted({*globals(), *_ROOMS, *_OF_RUNS, *operators})

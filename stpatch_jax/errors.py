@@ -4,6 +4,7 @@ Every message is one sentence of one form, `NAME must ..., got ...; WHAT TO DO`:
 what came, and what to do about it. A test reads the messages off the source and keeps them so.
 """
 
+import difflib
 import math
 import typing
 import warnings
@@ -140,7 +141,7 @@ def check_seed(name: str, value: Any) -> None:
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Refuses what is not among the choices.
+    """Refuses what is not among the choices; of many, names those that are spelt alike.
 
     Raises:
         InputError: It is none of them.
@@ -148,12 +149,22 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     >>> check_choice("reduce", "max", ("sum", "mean"))
     Traceback (most recent call last):
     stpatch_jax.errors.InputError: reduce must be 'sum' or 'mean', got 'max'; choose one of them
+    >>> check_choice("axis", "tine", ["time", *"abcdefghi"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    stpatch_jax.errors.InputError: axis must be 'time' or one of 9 others, got 'tine'; choose ...
     """
     # An array compares cell by cell, and is no choice.
-    if not any(isinstance(value, type(one)) and value == one for one in choices):
-        *most, last = map(repr, choices)
-        listed = f"{', '.join(most)} or {last}" if most else last
-        raise InputError(f"{name} must be {listed}, got {value!r}; choose one of them")
+    if any(isinstance(value, type(one)) and value == one for one in choices):
+        return
+    *most, last = map(repr, choices)
+    if len(most) > 8 and isinstance(value, str):
+        names = {str(one).casefold(): repr(one) for one in choices}
+        alike = difflib.get_close_matches(value.casefold(), names, cutoff=0.7)
+        if alike:
+            most = [names[one] for one in alike]
+            last = f"one of {len(choices) - len(alike)} others"
+    listed = f"{', '.join(most)} or {last}" if most else last
+    raise InputError(f"{name} must be {listed}, got {value!r}; choose one of them")
 
 
 def require_members(thing: Any, protocol: type, *, what: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stpatch_jax import plotting
-from stpatch_jax.cli.commands import main
+from stpatch_jax.cli import main
 from stpatch_jax.data import write_table
 from stpatch_jax.errors import InputError, warn
 from stpatch_jax.escapes import markdown, printable, table_text

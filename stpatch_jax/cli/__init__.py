@@ -1,5 +1,5 @@
 """The command line."""
 
-from stpatch_jax.cli.commands import main
+from stpatch_jax.cli.main import main
 
 __all__ = ["main"]

@@ -1,39 +1,22 @@
-"""The command line.
-
-    stpatch recipes                      what can be trained
-    stpatch train RECIPE [--flags]       train (or resume) a recipe, then report
-    stpatch search RECIPE [--flags]      try settings, judged on validation
-    stpatch evaluate RUN                 report on a run directory anew
-    stpatch predict RUN INPUT OUTPUT     forecast or classify another file
-    stpatch explain RUN [--flags]        what an answer of a run came from
-    stpatch patches FILE --window ...    what a window spec makes of a file
-
-`stpatch train RECIPE --help` lists every flag of a recipe. Mistakes are told in one sentence on
-stderr, with exit code 2.
-"""
+"""The commands, each a function of the words behind its name that returns what is printed."""
 
 import contextlib
 import dataclasses
 import inspect
 import io
-import os
-import signal
 import sys
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import jax
 import tyro
 
+from stpatch_jax.cli.main import COMMANDS, HELP
 from stpatch_jax.cli.patches import PatchesConfig, inspect_patches
-from stpatch_jax.cli.signals import Ended, ending, ends_at_signals
 from stpatch_jax.cli.words import in_flags
 from stpatch_jax.data import FileConfig
-from stpatch_jax.errors import InputError, check_choice, require
-from stpatch_jax.escapes import printable
-from stpatch_jax.files import usable
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.runs.config import RunConfig, config_of
@@ -45,54 +28,11 @@ from stpatch_jax.runs.searching import read_space, search, table
 from stpatch_jax.training import processes
 
 Flags = TypeVar("Flags")
-_HELP = ("-h", "--help")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 for a mistake, 130 or 143 for a signal."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # A terminal that lacks a sign gets its number; others are no streams of bytes.
-    with contextlib.suppress(AttributeError):
-        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
-    own = _own_flags(arguments[0]) if arguments else ()
-
-    def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {in_flags(printable(message), own=own)}", file=sys.stderr)
-
-    try:
-        with usable(), ends_at_signals(), warnings.catch_warnings():
-            warnings.showwarning = print_warning
-            return _run(arguments)
-    except InputError as error:
-        print(in_flags(str(error), own=own), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(ending(signal.SIGINT), file=sys.stderr)
-        return 128 + signal.SIGINT
-    except Ended:
-        print(ending(signal.SIGTERM), file=sys.stderr)
-        return 128 + signal.SIGTERM
-    except BrokenPipeError:
-        # Whoever read the output has left; keep the interpreter from flushing into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in _HELP:
-        print(inspect.cleandoc(__doc__ or ""))
-        return 0 if arguments else 2
-    command, *rest = arguments
-    check_choice("the command", command, tuple(_COMMANDS))
-    text = _COMMANDS[command](rest)
-    if text is not None:
-        print(printable(text, keep="\n"))
-    return 0
 
 
 def _recipes(arguments: list[str]) -> str:
     require(
-        not arguments or arguments[0] in _HELP,
+        not arguments or arguments[0] in HELP,
         f"`stpatch recipes` must have no arguments, got {' '.join(arguments)!r}; leave them out",
     )
     described = (f"{name}: {inspect.getdoc(build)}\n" for name, build in sorted(RECIPES.items()))
@@ -180,7 +120,7 @@ def _of_recipe(
     """The flags that follow the name of a recipe; None where help was asked for, and given."""
     known = ", ".join(sorted(RECIPES))
     name, *flags = arguments or [""]
-    if name in _HELP:
+    if name in HELP:
         print(f"usage: stpatch {command} RECIPE [--flags]\n\nrecipes: {known}")
         return None
     require(
@@ -326,19 +266,22 @@ def _patches(arguments: list[str]) -> str:
     return inspect_patches(_parsed(PatchesConfig, "patches", arguments))
 
 
-def _own_flags(command: str) -> list[str]:
-    """Names of the flags that a command has beside those of a configuration."""
-    kinds: dict[str, Any] = {
-        "train": _Train,
-        "search": _Search,
-        "predict": _Predict,
-        "explain": ExplainConfig,
-        "patches": PatchesConfig,
-    }
-    return [each.name for each in dataclasses.fields(kinds[command])] if command in kinds else []
-
-
 _EACH = (_recipes, _train, _search, _evaluate, _predict, _explain, _patches)
-_COMMANDS: dict[str, Callable[[list[str]], str | None]] = {
-    each.__name__[1:]: each for each in _EACH
+_FLAGS: dict[str, Any] = {
+    "train": _Train,
+    "search": _Search,
+    "predict": _Predict,
+    "explain": ExplainConfig,
+    "patches": PatchesConfig,
 }
+
+
+def run(command: str, arguments: list[str]) -> str | None:
+    """Runs a command; returns what is to be printed."""
+    return dict(zip(COMMANDS, _EACH, strict=True))[command](arguments)
+
+
+def in_words_of(command: str, message: str) -> str:
+    """A message in the flags of a command: those of a configuration, and its own."""
+    own = dataclasses.fields(_FLAGS[command]) if command in _FLAGS else ()
+    return in_flags(message, own=[each.name for each in own])

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from small_panel import flags, write_table
 
+import stpatch_jax
 from stpatch_jax import cli
 
 
@@ -64,9 +65,23 @@ def test_help_is_given(capsys):
     assert "--recipe" not in text
 
 
+def test_what_needs_no_command_imports_none():
+    """Help, the version and a mistyped command come at once: JAX alone takes longer to import."""
+    program = (
+        "import sys; from stpatch_jax.cli import main\n"
+        "assert [main([x]) for x in ('--help', '--version', 'fly')] == [0, 0, 2]\n"
+        "print('jax' in sys.modules, 'numpy' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    told = {"env": environment, "capture_output": True, "text": True, "check": True}
+    done = subprocess.run([sys.executable, "-c", program], **told)
+    assert done.stdout.endswith(f"stpatch_jax {stpatch_jax.__version__}\nFalse False\n")
+
+
 def test_unknown_names_list_the_known(capsys):
     refused(["fly"], capsys, "'recipes', 'train', 'search', 'evaluate'", "'fly'")
-    refused(["train", "socks"], capsys, "must be 'clip', 'customers',", "'socks'")
+    refused(["train", "socks"], capsys, "must be 'stocks' or one of 21 others", "'socks'")
+    refused(["train", "my-data"], capsys, "must be 'clip', 'customers',", "'my-data'")
     refused(["train", "--train.steps", "3"], capsys, "must have a recipe first, one of clip,")
 
 

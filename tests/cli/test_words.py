@@ -12,7 +12,7 @@ import pytest
 
 import stpatch_jax
 from stpatch_jax import cli
-from stpatch_jax.cli.commands import _own_flags, _Predict, _reading
+from stpatch_jax.cli.commands import _Predict, _reading, in_words_of
 from stpatch_jax.cli.words import in_flags
 from stpatch_jax.data import DataConfig, FileConfig
 from stpatch_jax.data.readers import open_field
@@ -135,5 +135,5 @@ def test_words(python, flags):
 
 def test_a_command_without_a_run_still_lists_how_files_are_read():
     assert vars(_reading(["--help"])).keys() == set(FileConfig.reading)
-    assert "every" in _own_flags("predict")
+    assert in_words_of("predict", "give every= too") == "give --every too"
     assert {"run", "input", "output"} <= {*_Predict.__dataclass_fields__}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stpatch_jax.cli.commands import main
+from stpatch_jax.cli import main
 from stpatch_jax.errors import InputError
 from stpatch_jax.training import make_mesh, processes, shard_global_batch, to_host
 from stpatch_jax.training.distributed import check_processes

@@ -1,0 +1,96 @@
+"""The command line.
+
+    stpatch recipes                      what can be trained
+    stpatch train RECIPE [--flags]       train (or resume) a recipe, then report
+    stpatch search RECIPE [--flags]      try settings, judged on validation
+    stpatch evaluate RUN                 report on a run directory anew
+    stpatch predict RUN INPUT OUTPUT     forecast or classify another file
+    stpatch explain RUN [--flags]        what an answer of a run came from
+    stpatch patches FILE --window ...    what a window spec makes of a file
+    stpatch --version                    which version this is
+
+`stpatch train RECIPE --help` lists every flag of a recipe. Mistakes are told in one sentence on
+stderr, with exit code 2.
+"""
+
+import contextlib
+import importlib
+import inspect
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import stpatch_jax
+from stpatch_jax.cli.signals import Ended, ending, ends_at_signals
+from stpatch_jax.errors import InputError, check_choice
+from stpatch_jax.escapes import printable
+from stpatch_jax.files import usable
+
+COMMANDS: tuple[str, ...] = (
+    "recipes",
+    "train",
+    "search",
+    "evaluate",
+    "predict",
+    "explain",
+    "patches",
+)
+HELP = ("-h", "--help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, 2 for a mistake, 130 or 143 for a signal."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # A terminal that lacks a sign gets its number; others are no streams of bytes.
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+
+    def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {_worded(message, arguments)}", file=sys.stderr)
+
+    try:
+        with usable(), ends_at_signals(), warnings.catch_warnings():
+            warnings.showwarning = print_warning
+            return _run(arguments)
+    except InputError as error:
+        print(_worded(error, arguments), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(ending(signal.SIGINT), file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Ended:
+        print(ending(signal.SIGTERM), file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except BrokenPipeError:
+        # Whoever read the output has left; keep the interpreter from flushing into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in HELP:
+        print(inspect.cleandoc(__doc__ or ""))
+        return 0 if arguments else 2
+    command, *rest = arguments
+    if command == "--version":
+        print(f"stpatch_jax {stpatch_jax.__version__}")
+        return 0
+    check_choice("the command", command, COMMANDS)
+    text = _commands().run(command, rest)
+    if text is not None:
+        print(printable(text, keep="\n"))
+    return 0
+
+
+def _commands() -> Any:
+    """What a command needs takes seconds to import, which help and mistakes need not wait for."""
+    return importlib.import_module("stpatch_jax.cli.commands")
+
+
+def _worded(message: Warning | Exception | str, arguments: Sequence[str]) -> str:
+    """A message in the flags of the command it is about."""
+    text, command = printable(message), next(iter(arguments), "")
+    return _commands().in_words_of(command, text) if command in COMMANDS else text
