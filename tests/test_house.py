@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -49,8 +50,16 @@ MODULES = sorted(
 )
 
 
+@functools.cache
 def parsed(name):
-    return ast.parse((PACKAGE / name).read_text())
+    """A file of the package by its name, or any other by its path."""
+    return ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trees_go():
+    yield
+    parsed.cache_clear()
 
 
 def part(module):
@@ -73,18 +82,24 @@ def imported(name):
                     yield f"{inside}.{alias.name}".lstrip(".")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_imports_lower_floors_only(name):
-    own = part(name.removesuffix(".py").replace("/", "."))
-    assert own in FLOORS or own == "__init__", f"{name} needs a floor"
-    floor = FLOORS.get(own, TOP)
-    for module in imported(name):
-        # A flat name such as WindowSpec, or one of the package's own files.
-        other = FLOORS.get(part(module), TOP)
-        same_room = part(module) == own or max(other, floor) <= TOP
-        assert other < floor or (other == floor and same_room), (
-            f"{name} (floor {floor}) imports {module} (floor {other})"
-        )
+def by_file(wrong):
+    """What is wrong in which file of the package, by a function of the file's name."""
+    return {name: found for name in NAMES if (found := list(wrong(name)))}
+
+
+def test_imports_lower_floors_only():
+    def wrong(name):
+        own = part(name.removesuffix(".py").replace("/", "."))
+        assert own in FLOORS or own == "__init__", f"{name} needs a floor"
+        floor = FLOORS.get(own, TOP)
+        for module in imported(name):
+            # A flat name such as WindowSpec, or one of the package's own files.
+            other = FLOORS.get(part(module), TOP)
+            same_room = part(module) == own or max(other, floor) <= TOP
+            if not (other < floor or (other == floor and same_room)):
+                yield f"floor {floor} imports {module} (floor {other})"
+
+    assert not by_file(wrong)
 
 
 def test_imports_make_no_circle():
@@ -151,9 +166,9 @@ def test_what_kind_of_problem_there_is_is_asked_of_the_registry_alone():
     kinds = _classes("tasks/") | _classes("data/") | _classes("recipes/")
     assert {"Forecast", "FieldData"} <= kinds
     ladders = {
-        str(path): found
-        for path in [*(PACKAGE / name for name in NAMES if name != REGISTRY), *_benchmarks()]
-        if (found := list(_ladders(ast.parse(path.read_text()), kinds)))
+        str(name): found
+        for name in [*NAMES, *_benchmarks()]
+        if name != REGISTRY and (found := list(_ladders(parsed(name), kinds)))
     }
     assert not ladders
 
@@ -194,14 +209,11 @@ def _messages(tree):
             yield "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in parts)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_messages_say_what_must_hold_what_came_and_what_to_do(name):
-    wrong = [
-        text
-        for text in _messages(parsed(name))
-        if not re.fullmatch(r".+ must .+, got .+; .+", text, re.DOTALL)
-    ]
-    assert not wrong
+def test_messages_say_what_must_hold_what_came_and_what_to_do():
+    sentence = re.compile(r".+ must .+, got .+; .+", re.DOTALL)
+    assert not by_file(
+        lambda name: (text for text in _messages(parsed(name)) if not sentence.fullmatch(text))
+    )
 
 
 def public(body, prefix=""):
@@ -222,15 +234,15 @@ def functions(name):
             yield dotted, node
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_public_names_are_documented(name):
-    assert ast.get_docstring(parsed(name)), f"{name} has no docstring"
-    missing = [
-        dotted
-        for dotted, node in public(parsed(name).body)
-        if not node.name.startswith("__") and not ast.get_docstring(node)
-    ]
-    assert not missing
+def test_public_names_are_documented():
+    def missing(name):
+        if not ast.get_docstring(parsed(name)):
+            yield "the file"
+        for dotted, node in public(parsed(name).body):
+            if not node.name.startswith("__") and not ast.get_docstring(node):
+                yield dotted
+
+    assert not by_file(missing)
 
 
 def test_classes_that_docstrings_speak_of_exist():
@@ -252,41 +264,49 @@ def test_classes_that_docstrings_speak_of_exist():
     assert sorted(spoken_of - known) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_public_functions_are_annotated(name):
-    missing = []
-    for dotted, node in functions(name):
-        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        arguments += [extra for extra in (node.args.vararg, node.args.kwarg) if extra]
-        method = "." in dotted and not any(
-            isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
-            for decorator in node.decorator_list
-        )
-        bare = [a.arg for a in arguments[int(method) :] if a.annotation is None]
-        returns = node.returns is not None or node.name == "__init__"
-        missing += [f"{dotted}: {bare or 'returns'}"] if bare or not returns else []
-    assert not missing
+def test_public_functions_are_annotated():
+    def missing(name):
+        for dotted, node in functions(name):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            arguments += [extra for extra in (node.args.vararg, node.args.kwarg) if extra]
+            method = "." in dotted and not any(
+                isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
+                for decorator in node.decorator_list
+            )
+            bare = [a.arg for a in arguments[int(method) :] if a.annotation is None]
+            returns = node.returns is not None or node.name == "__init__"
+            if bare or not returns:
+                yield f"{dotted}: {bare or 'returns'}"
+
+    assert not by_file(missing)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_options_are_keyword_only(name):
+def test_options_are_keyword_only():
     # The arguments of a command's `main` are an option only for those who call it from Python.
-    positional = [
-        dotted for dotted, node in functions(name) if node.args.defaults and dotted != "main"
-    ]
+    positional = by_file(
+        lambda name: (
+            dotted for dotted, node in functions(name) if node.args.defaults and dotted != "main"
+        )
+    )
     assert not positional, "an argument with a default is an option: put it behind *"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_random_keys_are_named_key(name):
+def test_random_keys_are_named_key_and_nothing_is_a_pmap():
     other = {"rng", "rng_key", "prng", "prng_key", "random_key", "random_state"}
-    arguments = [node.arg for node in ast.walk(parsed(name)) if isinstance(node, ast.arg)]
-    assert not other & set(arguments)
+
+    def wrong(name):
+        for node in ast.walk(parsed(name)):
+            if isinstance(node, ast.arg) and node.arg in other:
+                yield node.arg
+            if "pmap" in (getattr(node, kind, None) for kind in ("attr", "id", "name")):
+                yield "pmap"
+
+    assert not by_file(wrong)
 
 
-def _calls(path):
+def _calls(name):
     """The calls in a file: what is called, by its last name, and the node."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(name)):
         if isinstance(node, ast.Call):
             yield getattr(node.func, "attr", None) or getattr(node.func, "id", None), node
 
@@ -306,10 +326,9 @@ def _of_text(name, node):
 
 
 def test_every_text_is_utf8_whatever_the_machine_takes():
-    package = [PACKAGE / name for name in NAMES]
     bare = [
-        f"{path.name}:{node.lineno}"
-        for path in [*package, *_benchmarks(), *(ROOT / ".ci").glob("*.py")]
+        f"{path}:{node.lineno}"
+        for path in [*NAMES, *_benchmarks(), *(ROOT / ".ci").glob("*.py")]
         for name, node in _calls(path)
         if _of_text(name, node) and "encoding" not in {key.arg for key in node.keywords}
     ]
@@ -338,7 +357,7 @@ def test_a_text_without_its_encoding_is_seen(source, tmp_path):
 def test_names_leave_by_one_way():
     ways = {"warnings.warn": "errors.py", "to_csv": "data/fields/writers.py"}
     for name in NAMES:
-        for called, node in _calls(PACKAGE / name):
+        for called, node in _calls(name):
             text = ast.unparse(node.func)
             for way, where in ways.items():
                 assert way not in (text, called) or name == where, f"{name}:{node.lineno}"
@@ -346,7 +365,7 @@ def test_names_leave_by_one_way():
 
 def test_pickled_data_are_never_read():
     for name in NAMES:
-        for called, node in _calls(PACKAGE / name):
+        for called, node in _calls(name):
             told = {key.arg: key.value for key in node.keywords}
             if called == "load" and ast.unparse(node.func).startswith(("np.", "numpy.")):
                 assert ast.unparse(told["allow_pickle"]) == "False", f"{name}:{node.lineno}"
@@ -367,18 +386,9 @@ def _house_files():
         yield from sorted((ROOT / folder).rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", [str(path.relative_to(ROOT)) for path in _house_files()])
-def test_files_stay_short(path):
-    assert len((ROOT / path).read_text().splitlines()) <= 600
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_no_pmap(name):
-    names = {
-        getattr(node, "attr", None) or getattr(node, "id", None) or getattr(node, "name", None)
-        for node in ast.walk(parsed(name))
-    }
-    assert "pmap" not in names
+def test_files_stay_short():
+    lines = {path: len(path.read_text().splitlines()) for path in _house_files()}
+    assert not {str(path): count for path, count in lines.items() if count > 600}
 
 
 def test_import_loads_only_jax_and_numpy():
