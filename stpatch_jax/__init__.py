@@ -1,8 +1,8 @@
 """Spacetime patches in JAX: exact patch operators, Flax backbones, sharded training.
 
 The operators of `stpatch_jax.patches` stand here flat. They load jax and numpy only, and like the
-other rooms (`nn`, `data`, `training`, ...) and the two functions that drive a run, `train` and
-`load_run`, are loaded when they are first asked for by name.
+other rooms (`nn`, `data`, `training`, ...) and three of their functions, `train` and `load_run` of
+`runs` and `windows` of `data`, are loaded when they are first asked for by name.
 """
 
 import importlib
@@ -42,16 +42,14 @@ _ROOMS = (
     "testing",
     "training",
 )
-
-
-_OF_RUNS = ("load_run", "train")
+_FUNCTIONS = {"load_run": "runs", "train": "runs", "windows": "data"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"stpatch_jax.{name}")
     if not name.startswith("_"):
-        room = importlib.import_module(f"stpatch_jax.{'runs' if name in _OF_RUNS else 'patches'}")
+        room = importlib.import_module(f"stpatch_jax.{_FUNCTIONS.get(name, 'patches')}")
         if name in room.__all__:
             return getattr(room, name)
     raise AttributeError(f"module 'stpatch_jax' has no attribute {name!r}")
@@ -59,4 +57,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     operators = importlib.import_module("stpatch_jax.patches").__all__
-    return sorted({*globals(), *_ROOMS, *_OF_RUNS, *operators})
+    return sorted({*globals(), *_ROOMS, *_FUNCTIONS, *operators})

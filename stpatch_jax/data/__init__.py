@@ -29,6 +29,7 @@ from stpatch_jax.data.labelled.fields import (
     k_fold,
 )
 from stpatch_jax.data.labelled.files import LabelledSeriesConfig, LabelledVolumesConfig
+from stpatch_jax.data.named_windows import NamedWindows, windows
 from stpatch_jax.data.prices.problem import PanelConfig, PanelData, mask_impossible
 from stpatch_jax.data.prices.tables import PriceTable, read_price_table
 from stpatch_jax.data.protocols import (
@@ -118,6 +119,7 @@ __all__ = [
     "LabelledVolumesConfig",
     "Log",
     "Log1p",
+    "NamedWindows",
     "ObjectData",
     "PanelConfig",
     "PanelData",
@@ -172,6 +174,7 @@ __all__ = [
     "truth",
     "warn_of_gaps",
     "window_starts",
+    "windows",
     "with_climatology",
     "with_space_means",
     "write_csv",

@@ -21,7 +21,7 @@ class SlabReader:
     Args:
         field: The field, in memory or lazy (`xarray.open_zarr(path, chunks=None)`).
         chunks: Cells per chunk, by dim; by default as the field is stored.
-        cache_bytes: Size of the chunks that are kept, in bytes.
+        cache_bytes: Size of the chunks that are kept, in bytes; those of the last box always are.
 
     Attributes:
         bytes_read: Bytes of the chunks or boxes read so far, decompressed.
@@ -62,6 +62,9 @@ class SlabReader:
         ]
         with self._lock:
             parts = {at: self._chunk(at) for at in itertools.product(*numbers)}
+            # What was just read stays, however large: the next box most often needs it again.
+            while self._held > self._cache_bytes and len(self._kept) > len(parts):
+                self._held -= self._kept.popitem(last=False)[1].nbytes
         if len(parts) == 1:
             ((at, part),) = parts.items()
             return part[self._inside(at, spans)[1]]
@@ -94,8 +97,6 @@ class SlabReader:
         values.setflags(write=False)
         self._kept[at] = values
         self._held += values.nbytes
-        while self._held > self._cache_bytes and self._kept:
-            self._held -= self._kept.popitem(last=False)[1].nbytes
         return values
 
     def _load(self, spans: list[tuple[int, int]]) -> np.ndarray:
