@@ -55,13 +55,13 @@ def convolve_by_loops(x, kernel, causal):
         ((3, 2, 4, 3), (1, 3, 1, 1), False),
     ],
 )
-@pytest.mark.parametrize("most_axes", [2, 3])
-def test_convolve_equals_loops(lengths, extents, causal, most_axes, monkeypatch):
+@pytest.mark.parametrize(("most_axes", "features"), [(2, 2), (2, 4), (3, 2)])
+def test_convolve_equals_loops(lengths, extents, causal, most_axes, features, monkeypatch):
     # Three axes are what other platforms convolve at once; both forms run anywhere.
     monkeypatch.setattr(jax, "default_backend", {2: lambda: "cpu", 3: lambda: "gpu"}[most_axes])
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, *lengths, 3)).astype(np.float32)
-    kernel = rng.normal(size=(*extents, 3, 2)).astype(np.float32)
+    kernel = rng.normal(size=(*extents, 3, features)).astype(np.float32)
     y = convolve(jnp.asarray(x), jnp.asarray(kernel), causal=causal)
     np.testing.assert_allclose(y, convolve_by_loops(x, kernel, causal), rtol=1e-4, atol=1e-4)
 
@@ -89,6 +89,17 @@ def test_one_channel_is_convolved_as_the_library_does(lengths, extents, causal, 
         found.append(jax.tree.leaves(values(x, kernel)))
     for library, ours in zip(*found, strict=True):
         np.testing.assert_allclose(ours, library, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("features", "dtype", "copied"),
+    [(1, "float32", False), (8, "float32", True), (1, "bfloat16", True)],
+)
+def test_taps_become_channels_where_fewer_are(features, dtype, copied, monkeypatch):
+    """Inputs are copied for each tap only where outputs would be more, or lose digits."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    x, kernel = jnp.zeros((1, 4, 5, 6, 8), dtype), jnp.zeros((3, 3, 3, 8, features))
+    assert ("concatenate" in str(jax.make_jaxpr(convolve)(x, kernel))) == copied
 
 
 @pytest.mark.parametrize("reduce", ["max", "average"])
