@@ -376,9 +376,8 @@ def test_pickled_data_are_never_read():
             if isinstance(node, ast.Import)
             for alias in node.names
         }
-        # Processes of one run gather what each of them scored.
         pickles = modules & {"pickle", "joblib", "shelve", "dill", "cloudpickle", "marshal"}
-        assert not pickles or name == "runs/judging/judge.py"
+        assert not pickles, name
 
 
 def _house_files():

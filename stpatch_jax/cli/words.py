@@ -12,11 +12,12 @@ from stpatch_jax.patches import WindowSpec
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import TrainConfig
 
+_VALUE = r"""=(\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|"[^"]*"|'[^']*'|(?![\w.]))"""
 # An argument by its name, with a value where one is written out: time=, dims=("time", "y").
-_ARGUMENT = re.compile(
-    r"""(?<![\w./-])([a-z][a-z_]*)=(\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|"[^"]*"|'[^']*'|(?![\w.]))"""
+_ARGUMENT = re.compile(r"(?<![\w./-])([a-z][a-z_]*)" + _VALUE)
+_SETTING = re.compile(
+    rf"(?<![\w./-])((data|model|task|train)\.([a-z]\w*(?:\.\w+)*+))(?:{_VALUE}|(?!=))"
 )
-_SETTING = re.compile(r"(?<![\w./-])(data|model|task|train)\.([a-z]\w*(?:\.\w+)*+)(?!=)")
 
 
 def in_flags(message: str, *, own: Collection[str] = ()) -> str:
@@ -40,9 +41,10 @@ def in_flags(message: str, *, own: Collection[str] = ()) -> str:
         return f"{_flag(name if name in own else f'data.{name}')} {_as_words(value)}".rstrip()
 
     def setting(match: re.Match[str]) -> str:
-        room, path = match.groups()
-        known = path.partition(".")[0] in _fields(room)
-        return _flag(match.group()) if known else match.group()
+        name, room, path, value = match.groups()
+        if path.partition(".")[0] not in _fields(room):
+            return match.group()
+        return f"{_flag(name)} {_as_words(value or '')}".rstrip()
 
     return _SETTING.sub(setting, _ARGUMENT.sub(argument, message))
 

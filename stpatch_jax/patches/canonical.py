@@ -31,7 +31,7 @@ def entries(value: Any, rank: int, name: str, parse: Callable[[Any, str], Any]) 
     if len(value) != rank:
         raise InputError(
             f"{name} must have one entry per window axis ({rank}), got {len(value)}: {value!r}; "
-            "give one value for all axes or one for each"
+            "give one for each axis"
         )
     return tuple(parse(entry, f"{name} along {axis_name(at)}") for at, entry in enumerate(value))
 

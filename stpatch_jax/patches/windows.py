@@ -202,7 +202,7 @@ class WindowSpec:
                 )
 
     def __repr__(self) -> str:
-        # Also of one that is not whole yet, as a debugger or pickle may hold it.
+        # Also of one that is not whole yet, as a debugger or a copy may hold it.
         parts = (
             f"{field.name}={vars(self)[field.name]!r}"
             for field in dataclasses.fields(self)
@@ -277,9 +277,14 @@ class WindowSpec:
         resolved = AxisWindows(size, window, stride, dilation, lo, hi, mode)
         if resolved.effective > lo + size + hi:
             dilated = f" with dilation {self.dilation}" if dilation > 1 else ""
+            along = zip(self.window, self.dilation, shape, self.padding, strict=True)
+            padding = tuple(
+                "SAME" if effective_window(extent or cells, step) > cells else own
+                for extent, step, cells, own in along
+            )
             raise InputError(
                 f"window must be no longer than the input {shape} along {axis_name(axis)}, got "
-                f'{self.window}{dilated}; use a shorter window or padding="SAME"'
+                f"{self.window}{dilated}; use a shorter window or padding={padding}"
             )
         return resolved
 

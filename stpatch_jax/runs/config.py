@@ -1,8 +1,10 @@
 """The configuration of a run: everything that decides its figures."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.protocols import CATALOG_PREFIX
 from stpatch_jax.errors import InputError, listed, require, require_members
 from stpatch_jax.nn import BackboneConfig
+from stpatch_jax.patches import WindowSpec
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.values import from_values
 from stpatch_jax.tasks import TaskConfig
@@ -78,23 +81,23 @@ def config_of(run: RunDirectory) -> RunConfig:
         raise InputError(told) from error
 
 
-def check_space(config: RunConfig, data: Data, space: Sequence[int]) -> None:
-    """Refuses data whose space has more or fewer axes than the windows of the backbone.
+def check_windows(config: RunConfig, data: Data, shape: Sequence[int]) -> None:
+    """Refuses data that the windows of the backbone do not fit, in the words of the configuration.
 
     Args:
         config: The configuration.
         data: Its data.
-        space: Cells along each axis of space that the backbone sees.
+        shape: Cells (time, *space) that the backbone sees.
 
     Raises:
-        InputError: They differ; the axes are named.
+        InputError: They have more or fewer axes of space, which are named, or a window does not lie
+            on them.
     """
-    settings = vars(config.model)
-    windows = {}
-    if "spec" in settings:
-        each = ", ".join(f"model.spec.{name}" for name in _PER_AXIS)
-        entries = f"{each} {len(space) + 1} entries each, time first"
-        windows["model.spec"] = len(settings["spec"].window) - 1, entries
+    settings, space = vars(config.model), shape[1:]
+    windows, specs = {}, _specs("model", config.model)
+    for setting, spec in specs.items():
+        each = ", ".join(f"{setting}.{name}" for name in _PER_AXIS)
+        windows[setting] = spec.rank - 1, f"{each} {len(space) + 1} entries each, time first"
     if "offsets" in settings:
         windows["model.offsets.0"] = len(settings["offsets"][0]), f"it {len(space)} numbers"
     for setting, (axes, entries) in windows.items():
@@ -108,6 +111,38 @@ def check_space(config: RunConfig, data: Data, space: Sequence[int]) -> None:
             f"{found}; {'choose one position of an axis with select=, or ' if many else ''}"
             f"give {entries}"
         )
+    lags = settings.get("lags", 1)
+    require(
+        lags <= shape[0],
+        f"model.lags must be at most the {shape[0]} time steps of an input, got {lags}; give fewer "
+        "or a longer data.context",
+    )
+    for setting, spec in specs.items():
+        try:
+            spec.resolve(shape)
+        except InputError as error:
+            raise InputError(_of_setting(str(error), setting)) from error
+
+
+def in_settings(message: str, config: RunConfig) -> str:
+    """What a network says of its windows, in the words of the configuration."""
+    for setting in _specs("model", config.model):
+        message = _of_setting(message, setting)
+    return message
+
+
+def _specs(setting: str, value: Any) -> dict[str, WindowSpec]:
+    """The windows among the settings of a backbone, by their names."""
+    if isinstance(value, WindowSpec):
+        return {setting: value}
+    if not isinstance(value, BackboneConfig):
+        return {}
+    fields = (_specs(f"{setting}.{name}", entry) for name, entry in vars(value).items())
+    return {name: spec for of in fields for name, spec in of.items()}
+
+
+def _of_setting(message: str, setting: str) -> str:
+    return re.sub(rf"(?<![\w.])({'|'.join(_PER_AXIS)})\b", rf"{setting}.\1", message)
 
 
 def resolved(config: RunConfig) -> RunConfig:

@@ -20,7 +20,14 @@ from stpatch_jax.errors import InputError, require, require_members
 from stpatch_jax.files import usable
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone
-from stpatch_jax.runs.config import InMemory, RunConfig, check_space, data_of, resolved
+from stpatch_jax.runs.config import (
+    InMemory,
+    RunConfig,
+    check_windows,
+    data_of,
+    in_settings,
+    resolved,
+)
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
@@ -93,9 +100,11 @@ class Run:
         self.shapes = {name: values.shape for name, values in self._example.items()}
         try:
             self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
-        except InputError:
-            check_space(config, self.data, self.shapes[self.task.inputs[0]][2:-1])
-            raise
+        except InputError as error:
+            shape = self.shapes[self.task.inputs[0]][1:]
+            # Tokens have no channel.
+            check_windows(config, self.data, shape[:-1] or shape)
+            raise InputError(in_settings(str(error), config)) from error
         self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self._abstract, nnx.Param)))
         self.patches = _patches(self._abstract, self.shapes[self.task.inputs[0]])
         judge, size = judges.of(self.task, self.data), config.train.batch_size

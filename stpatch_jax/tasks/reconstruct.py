@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -166,19 +167,21 @@ class Reconstruct(TaskBase):
 
     def _hidden(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """Returns patch grid, window and number of hidden patches (of one time, for tubes)."""
-        spec = WindowSpec.of(self.config.window)
-        grid, window = spec.grid_shape(shape), spec.window_shape(shape)
+        own = self.config.window
+        window = tuple(cells or n for cells, n in zip(own, shape, strict=False))
         require(
-            all(n == g * w for n, g, w in zip(shape, grid, window, strict=True)),
-            f"window must divide the field, got {window} for (time, *space) {shape}; use one that "
-            "divides each axis",
+            len(own) == len(shape) and not any(map(operator.mod, shape, window)),
+            f"task.window must divide the field, got {own} for (time, *space) {shape}; use one "
+            "that divides each axis",
         )
+        grid = tuple(map(operator.floordiv, shape, window))
         drawn = math.prod(grid if self.config.masking == "random" else grid[1:])
         hidden = round(self.config.mask_ratio * drawn)
         require(
             0 < hidden < drawn,
-            f"mask_ratio must hide some patches and not all, got {self.config.mask_ratio}, which "
-            f"hides {hidden} of {drawn}; use a smaller window or another mask_ratio",
+            "task.mask_ratio must hide some patches and not all, got "
+            f"{self.config.mask_ratio}, which hides {hidden} of {drawn}; use a smaller task.window "
+            "or another ratio",
         )
         return grid, window, hidden
 

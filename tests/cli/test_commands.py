@@ -104,7 +104,13 @@ def test_an_unknown_flag_is_told_by_tyro(capsys, tmp_path):
     ("extra", "words"),
     [
         (["--data.path", "nowhere.csv"], ("nowhere.csv",)),
-        (["--model.spec.window", "9", "1"], ("window must be no longer than the input", "time")),
+        (
+            ["--model.spec.window", "9", "1"],
+            (
+                "--model.spec.window must be no longer than the input (8, 3) along time, got",
+                "use a shorter --model.spec.window or --model.spec.padding SAME VALID",
+            ),
+        ),
         (["--data.context", "70"], ("80", "rows")),
         (["--data.horizon", "0"], ("horizon", ">= 1")),
         (["--data.minimum-share", "1.5"], ("--data.minimum-share must", "1.5")),

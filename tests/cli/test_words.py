@@ -120,6 +120,7 @@ def test_advice_for_readers_becomes_flags():
         ("lower train.optimizer.learning_rate", "lower --train.optimizer.learning-rate"),
         ("task.quantiles must hold", "--task.quantiles must hold"),
         ("give every= 1", "give --every 1"),
+        ("or model.spec.padding=('SAME', 'VALID')", "or --model.spec.padding SAME VALID"),
         # Places, content and what has no flag stay.
         ("there must be a file at data.csv", "there must be a file at data.csv"),
         ("a file at time=2020/model.npz", "a file at time=2020/model.npz"),

@@ -71,8 +71,7 @@ SPECS = {
     ),
     "stride of too many axes": (
         lambda: WindowSpec((2, 2), stride=(1, 1, 1)),
-        "stride must have one entry per window axis (2), got 3: (1, 1, 1); give one value for all "
-        "axes or one for each",
+        "stride must have one entry per window axis (2), got 3: (1, 1, 1); give one for each axis",
     ),
     "dilation": (lambda: WindowSpec((2,), dilation=False), "dilation " + COUNT.format(False)),
     "no dilation": (lambda: WindowSpec((2,), dilation=None), "dilation " + COUNT.format(None)),
@@ -158,20 +157,17 @@ FIELDS = {
     "long": (
         lambda: extract_patches(np.zeros((2, 64, 64, 3)), (4, 16, 16)),
         "window must be no longer than the input (2, 64, 64) along time, got (4, 16, 16); use a "
-        "shorter "
-        'window or padding="SAME"',
+        "shorter window or padding=('SAME', 'VALID', 'VALID')",
     ),
     "long in a jit": (
         lambda: jax.jit(lambda x: extract_patches(x, (2, 9)))(FIELD),
         "window must be no longer than the input (4, 5) along axis 1 (space), got (2, 9); use a "
-        "shorter "
-        'window or padding="SAME"',
+        "shorter window or padding=('VALID', 'SAME')",
     ),
     "long when dilated": (
         lambda: extract_patches(FIELD, WindowSpec((2, 3), dilation=(1, 3))),
         "window must be no longer than the input (4, 5) along axis 1 (space), got (2, 3) with "
-        "dilation (1, 3); "
-        'use a shorter window or padding="SAME"',
+        "dilation (1, 3); use a shorter window or padding=('VALID', 'SAME')",
     ),
     "empty": (
         lambda: extract_patches(np.zeros((0, 5, 1)), (1, 1)),

@@ -214,7 +214,7 @@ def test_examples_that_fill_a_batch_are_not_judged():
 
 def test_what_does_not_fit_is_refused():
     cases: Any = (
-        ({"window": (2, 4, 2)}, "window must divide the field, got (2, 4, 2)"),
+        ({"window": (2, 4, 2)}, "task.window must divide the field, got (2, 4, 2)"),
         ({"mask_ratio": 0.01}, "got 0.01, which hides 0 of 12"),
         ({"mask_ratio": 0.99}, "got 0.99, which hides 12 of 12"),
         ({"window": (1, None, None), "masking": "tube"}, "hides 0 of 1"),

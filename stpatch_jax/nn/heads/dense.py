@@ -71,7 +71,7 @@ class DenseHead(nnx.Module):
             uncovered == 0,
             f"windows must cover the grid, got {spec.window} with stride {spec.stride} and padding "
             f"{spec.padding}, which leaves {uncovered} of {math.prod(self.shape)} cells without a "
-            'value; use padding "COVER" or a stride of at most the window',
+            f"value; use padding={('COVER',) * spec.rank} or a stride of at most the window",
         )
 
     def patches(self, features: jax.Array) -> jax.Array:

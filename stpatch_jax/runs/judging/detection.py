@@ -20,6 +20,7 @@ from stpatch_jax.tasks import Detect
 
 _SHOWN = 3
 _MOST_FRAMES = 4
+_IOU = 0.5
 SURE = 0.3
 """Score from which on a detection counts for precision and recall."""
 
@@ -33,7 +34,8 @@ _FOUND = ("boxes", "score", "label", "valid")
 class DetectionJudge(Judge):
     """Judges detected objects, at an IoU of 0.5.
 
-    Its rows, by clip: under `matched` by rule what was hit, an `AveragePrecision` each.
+    Its rows, by clip: under `matched` by rule the detections [clip, detections], of which those
+    count that are `valid`, and the number of `objects` [clip, classes].
     """
 
     needs = ObjectData
@@ -52,19 +54,25 @@ class DetectionJudge(Judge):
             rules[name] = {key: np.asarray(getattr(of, key)) for key in _FOUND}
         return {"matched": {name: self._matched(of, batch) for name, of in rules.items()}}
 
-    def _matched(self, of: Tree, batch: Batch) -> np.ndarray:
-        clips = np.empty(len(batch["label"]), object)
-        for clip in range(len(clips)):
-            at = slice(clip, clip + 1)
-            clips[clip] = AveragePrecision.of(
-                *(of[key][at] for key in ("boxes", "score", "label")),
-                valid=of["valid"][at],
-                true_boxes=batch["boxes"][at],
-                true_label=batch["label"][at],
-                true_mask=batch["object_mask"][at],
-                classes=len(self.data.classes),
-            )
-        return clips
+    def _matched(self, of: Tree, batch: Batch) -> Tree:
+        classes, clips = len(self.data.classes), len(batch["label"])
+        found = AveragePrecision.of(
+            *(of[key] for key in ("boxes", "score", "label")),
+            valid=of["valid"],
+            true_boxes=batch["boxes"],
+            true_label=batch["label"],
+            true_mask=batch["object_mask"],
+            classes=classes,
+            thresholds=(_IOU,),
+        )
+        valid = of["valid"].reshape(clips, -1)
+        rows = {"valid": valid}
+        for key, values in (("score", found.score), ("label", found.label), ("hit", found.hit[0])):
+            rows[key] = np.zeros(valid.shape, values.dtype)
+            rows[key][valid] = values
+        true = zip(batch["label"], batch["object_mask"], strict=True)
+        objects = [np.bincount(label[mask], minlength=classes) for label, mask in true]
+        return {**rows, "objects": np.stack(objects)}
 
     def shows(self, count: int) -> Mapping[str, Shows]:
         """The first clips, their objects and what the model detects."""
@@ -184,14 +192,10 @@ def _truth(box: np.ndarray, frame: int, example: Batch, classes: Sequence[str]) 
     return f"truly {classes[int(example['label'][frame, real[best]])]} (IoU {overlap[best]:.2g})"
 
 
-def total(clips: Sequence[AveragePrecision] | np.ndarray) -> AveragePrecision:
-    """Some clips together, each of them once or several times."""
-    score, label, hit = (
-        np.concatenate([getattr(clip, name) for clip in clips], axis=-1)
-        for name in ("score", "label", "hit")
-    )
-    objects = np.sum([clip.objects for clip in clips], axis=0)
-    return AveragePrecision(clips[0].thresholds, score, label, hit, objects)
+def total(rows: Mapping[str, np.ndarray]) -> AveragePrecision:
+    """The detections of some clips, see `DetectionJudge`, together."""
+    score, label, hit = (rows[key][rows["valid"]] for key in ("score", "label", "hit"))
+    return AveragePrecision((_IOU,), score, label, hit[None], rows["objects"].sum(axis=0))
 
 
 def _precision_recall(of: AveragePrecision) -> dict[str, np.ndarray]:

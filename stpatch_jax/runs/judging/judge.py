@@ -7,7 +7,7 @@ nothing of the split but sums, a few numbers an example, and what a plot shows.
 import abc
 import dataclasses
 import functools
-import pickle
+import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 from stpatch_jax.data import Batch, Data, sequential_batches
-from stpatch_jax.errors import require_members
+from stpatch_jax.errors import require, require_members
 from stpatch_jax.runs.judging.question import Asked, Question, mean_answer
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.tasks import Task
@@ -103,6 +103,11 @@ class Judge(abc.ABC):
         collected = _Collected(count, self.shows(count))
         for batch, outputs in self.predicted(model, split):
             real = batch.pop("example_mask")
+            if jax.process_count() > 1 and collected.empty:
+                first, found = jax.tree.map(lambda x: x[:1], (batch, outputs))
+                numbers, answers = first.pop("example_number"), self.answers(first, found)
+                sums, rows = self.sums(first, answers), self.rows(first, answers)
+                collected.begin(numbers, sums, rows, first, answers)
             batch, outputs = jax.tree.map(lambda x, real=real: x[real], (batch, outputs))
             numbers = batch.pop("example_number")
             if len(numbers):
@@ -217,6 +222,23 @@ class _Collected:
         self._rows: list[tuple[np.ndarray, Tree]] = []
         self._shown: dict[str, list[tuple[np.ndarray, Tree]]] = {name: [] for name in shows}
 
+    @property
+    def empty(self) -> bool:
+        return not self._rows
+
+    def begin(
+        self, numbers: np.ndarray, sums: Tree, rows: Tree, batch: Batch, answers: Tree
+    ) -> None:
+        """Takes the form of what is collected from an example, and none of its values.
+
+        So that a process whose part of a split is filling alone has the arrays of the others.
+        """
+        none = functools.partial(jax.tree.map, lambda x: np.asarray(x)[:0])
+        self._sums = jax.tree.map(np.zeros_like, sums)
+        self._rows = [(numbers[:0], none(rows))]
+        for name, (_, arrays) in self.shows.items():
+            self._shown[name] = [(numbers[:0], none(arrays(batch, answers)))]
+
     def add(self, numbers: np.ndarray, sums: Tree, rows: Tree) -> None:
         self._rows.append((numbers, rows))
         self._sums = sums if self._sums is None else jax.tree.map(np.add, self._sums, sums)
@@ -230,24 +252,28 @@ class _Collected:
                 self._shown[name].append((numbers[chosen], jax.tree.map(np.array, arrays(*of))))
 
     def judged(self, split: str) -> Judged:
-        parts = _of_processes((self.broken, self._sums, self._rows, self._shown))
+        own = self.broken, self._sums, self._rows, self._shown
+        parts = _of_processes(*own) if jax.process_count() > 1 else [own]
         # Added in the order of the processes, so that all of them get the same bits.
-        sums = [sums for _, sums, *_ in parts if sums is not None]
-        sums = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), sums)
-        rows = _ordered(rows for *_, rows, _ in parts)
-        shown = {name: _ordered(shown[name] for *_, shown in parts) for name in self.shows}
-        broken = sum(part[0] for part in parts)
+        sums = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), [of[1] for of in parts])
+        rows = _ordered(entry for of in parts for entry in of[2])[1]
+        shown = {
+            name: _ordered(entry for of in parts for entry in of[3][name])[1] for name in self.shows
+        }
+        broken = int(sum(of[0] for of in parts))
         return Judged(split, self.count, _model_first(sums), rows, shown, broken)
 
 
-def _ordered(parts: Iterable[list[tuple[np.ndarray, Tree]]]) -> Tree:
-    """Arrays of the batches of all processes as one tree, in the order of their examples."""
-    entries = [entry for part in parts for entry in part]
+def _ordered(entries: Iterable[tuple[np.ndarray, Tree]]) -> tuple[np.ndarray, Tree]:
+    """Numbers of examples and arrays of several batches as one, in the order of the examples."""
+    entries = [*entries]
     if not entries:
-        return {}
-    numbers, trees = zip(*entries, strict=True)
-    order = np.argsort(np.concatenate(numbers))
-    return _model_first(jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *trees))
+        return np.empty(0, np.int64), {}
+    parts, trees = zip(*entries, strict=True)
+    numbers = np.concatenate(parts)
+    order = np.argsort(numbers)
+    joined = jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *trees)
+    return numbers[order], _model_first(joined)
 
 
 def _broken(outputs: Tree, count: int) -> int:
@@ -267,12 +293,35 @@ def _model_first(tree: Tree) -> Tree:
     return {name: _model_first(tree[name]) for name in names}
 
 
-def _of_processes(part: Tree) -> list[Tree]:
+def _of_processes(broken: int, sums: Tree, rows: list, shown: dict[str, list]) -> list[Tree]:
     """What every process collected, on every process."""
-    if jax.process_count() == 1:
-        return [part]
-    # They come from the processes of this very run.
-    return [pickle.loads(other) for other in of_every_process(pickle.dumps(part))]
+    # One entry each, so that all have one structure and none but arrays need be sent.
+    one = broken, sums, [_ordered(rows)], {name: [_ordered(of)] for name, of in shown.items()}
+    leaves, structure = jax.tree.flatten(one)
+    sent = of_every_process(_to_bytes(leaves))
+    return [structure.unflatten(_from_bytes(other, leaves)) for other in sent]
+
+
+def _to_bytes(arrays: Sequence[Any]) -> bytes:
+    stream = io.BytesIO()
+    for array in map(np.asarray, arrays):
+        require(
+            not array.dtype.hasobject,
+            "what a judge collects must be arrays of numbers or text where processes share the "
+            f"work, got {array.dtype}; spread what its objects hold over arrays",
+        )
+        np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _from_bytes(sent: bytes, like: Sequence[Any]) -> list[np.ndarray]:
+    stream = io.BytesIO(sent)
+    arrays = [np.load(stream, allow_pickle=False) for _ in like]
+    # NumPy does not know by name what it did not define, such as bfloat16.
+    return [
+        array.view(np.asarray(own).dtype) if array.dtype.kind == "V" else array
+        for array, own in zip(arrays, like, strict=True)
+    ]
 
 
 def _on_host(batch: Batch, outputs: Tree) -> tuple[Batch, Tree]:

@@ -1,13 +1,11 @@
 """The judges of clips: frames and boxes by hand."""
 
-import functools
-import operator
-
 import numpy as np
 import pytest
 from flax import nnx
 from skimage.metrics import structural_similarity
 
+from stpatch_jax.metrics import AveragePrecision
 from stpatch_jax.recipes.video import ClipObjectsConfig, NextFramesConfig
 from stpatch_jax.runs.judging import judges
 from stpatch_jax.runs.judging.detection import total
@@ -84,9 +82,20 @@ def test_detections_of_the_truth_are_perfect_and_others_are_counted():
     judge.predicted = predicted
     judged = judge(Nothing(), "validation")
     matched = judged.rows["matched"]["model"]
-    assert len(matched) == 8
-    assert total(matched).mean() == functools.reduce(operator.add, matched).mean()
-    assert total(matched[[3, 3]]).objects.tolist() == (2 * matched[3].objects).tolist()
+    assert {len(values) for values in matched.values()} == {8}
+    first = {name: values[:8] for name, values in true.items()}
+    together = AveragePrecision.of(
+        np.where(np.arange(2)[:, None] == 1, first["boxes"] + 100, first["boxes"]),
+        np.broadcast_to([0.9, 0.2], first["label"].shape),
+        first["label"],
+        valid=first["object_mask"],
+        true_boxes=first["boxes"],
+        true_label=first["label"],
+        true_mask=first["object_mask"],
+        classes=len(judge.data.classes),
+    )
+    assert total(matched).mean() == together.mean()
+    assert total(matched).objects.tolist() == together.objects.tolist()
     report = judge.report(judged)
     assert report["objects"] == 8 * 2 * 2
     assert report["model"]["precision"] == 1.0
