@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stpatch_jax.metrics import (
+    AreaErrors,
     Confusion,
     EventCounts,
     LeadTimeErrors,
@@ -53,6 +54,9 @@ def on_host(batch):
     weights = np.array([[0.5, 1.0, 2.0]])
     return {
         "lead": LeadTimeErrors.of(forecast, target, mask=wide),
+        "area": AreaErrors.of(
+            forecast, target, weights[..., None], climatology=0 * forecast, mask=wide
+        ),
         "mean": Mean.of(scores, mask=wide[..., 0], weights=weights),
         "events": EventCounts.of(forecast > 0, target > 0, mask=wide),
         "tokens": TokenEntropy.of(batch["logits"], batch["label"], mask=mask),

@@ -17,6 +17,7 @@ from stpatch_jax.data.fields.describing import told
 from stpatch_jax.metrics import EventCounts, brier_score
 from stpatch_jax.plotting.style import colour_limits
 from stpatch_jax.runs.judging.forecast import ForecastJudge, Values
+from stpatch_jax.runs.judging.globe import area_errors, area_lines, area_report, area_weights
 from stpatch_jax.runs.judging.judge import Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.probabilities import PastForecasts
 from stpatch_jax.runs.judging.tables import metric_table
@@ -78,6 +79,19 @@ class FieldJudge(ForecastJudge):
         """The thresholds in scaled units [*space, channel]."""
         channels = range(self.thresholds.shape[-1])
         return self.data.cleaner.scaled(self.thresholds[None], channels=channels, clip=False)[0]
+
+    @cached_property
+    def areas(self) -> np.ndarray | None:
+        """The weights of the cells by their latitude, None where they have none."""
+        return area_weights(self.data.field)
+
+    def sums(self, batch: Batch, answers: Tree) -> Tree:
+        """As in `ForecastJudge`, and on a globe the errors weighted by area."""
+        sums = super().sums(batch, answers)
+        if self.areas is None:
+            return sums
+        rules, real, mask = (answers[name] for name in ("units", "real", "mask"))
+        return {**sums, "globe": area_errors(self.areas, rules, real, mask)}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """As in `ForecastJudge`, and the scores of the alerts."""
@@ -172,8 +186,10 @@ class FieldJudge(ForecastJudge):
         }
 
     def report(self, judged: Judged) -> dict[str, Any]:
-        """As in `ForecastJudge`, and the metrics of the `alerts`."""
+        """As in `ForecastJudge`, and errors on the `globe` and metrics of the `alerts`."""
         report = super().report(judged)
+        if "globe" in judged.sums:
+            report["globe"] = area_report(judged.sums["globe"], self.units)
         if "alerts" not in judged.rows:
             return report
         alert, found = self.data.config.alert, judged.rows["alerts"]
@@ -189,6 +205,10 @@ class FieldJudge(ForecastJudge):
             "rules": rules,
         }
         return report
+
+    def markdown(self, report: Mapping[str, Any]) -> list[str]:
+        """As in `ForecastJudge`, then the errors on the globe."""
+        return [*super().markdown(report), *area_lines(report["test"].get("globe", {}))]
 
     def _threshold_text(self) -> str:
         """The threshold as it was given, and in the unit of the data where that is another one."""
