@@ -12,7 +12,7 @@ import xarray as xr
 from stpatch_jax.data.fields.slabs import CACHE_BYTES, SlabReader
 from stpatch_jax.errors import MOST, InputError, check_choice, check_size, listed, require
 from stpatch_jax.patches import WindowSpec, scatter_patches
-from stpatch_jax.patches.folding import Blend
+from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.windows import AxisWindows, source_cell
 
 
@@ -257,7 +257,7 @@ class NamedWindows:
             dims: What the axes behind the first are: dims of the windows with as many cells as
                 these have, and any other dims. By default those of the source, of arrays by name
                 those of the variable. Windows are averaged along a dim that is left out.
-            blend: The taper of a window (see `blend_weights`).
+            blend: What the samples of a window count (see `blend_weights`).
 
         Returns:
             A DataArray, or a Dataset of arrays by name, whole along the dims of the windows, with

@@ -1,5 +1,6 @@
 """How outputs of windows become one field: a running mean by weight, in the order of windows."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -11,44 +12,41 @@ from jax import lax
 from stpatch_jax.errors import InputError
 from stpatch_jax.inference.tiles import Layout, ring_parts, without_padding
 from stpatch_jax.patches.bits import accumulator
+from stpatch_jax.patches.blends import Blend, Weighting, folded
 from stpatch_jax.patches.canonical import axis_name
-from stpatch_jax.patches.folding import Blend, window_taper
-from stpatch_jax.patches.lowerings import Axes
 from stpatch_jax.patches.scattering import add_box
 from stpatch_jax.patches.windows import AxisWindows
 
 Weights = dict[str, list[np.ndarray]]
-"""Factors that broadcast over (time, *space): `window`, the weights of a window; `total`, what they
-add up to in the result, padding included. For a taper by name also, for each axis, `before`: what
-windows before a window have added in its cells, `[number in the grid, window]`."""
+"""Factors that broadcast over (time, *space): `window`, the weights of a window, where all have the
+same, and `total`, what they add up to in the result, padding included. `tables` are for each axis
+those of every window, `[number in the grid, window]`, where they differ. Where a weight is a
+product over the axes also, for each, `before`: what windows before a window have added in its
+cells; empty where no two of them share a cell."""
 
 
-def make_weights(layout: Layout, blend: Blend | np.ndarray, mask: np.ndarray | None) -> Weights:
-    """The float64 weights of an output.
-
-    `blend` may be weights of the shape of an output; `mask` is the input's footprint.
-    """
-    axes, window = layout.axes, tuple(axis.window for axis in layout.axes)
-    if isinstance(blend, str) and mask is None:
-        # One small factor per axis is all that a program has to hold.
-        tapers = [window_taper(extent, blend) for extent in window]
-        totals = [fold_weights((axis,), taper) for axis, taper in zip(axes, tapers, strict=True)]
-        before = [_before(axis, taper) for axis, taper in zip(axes, tapers, strict=True)]
-        return {"window": [*np.ix_(*tapers)], "total": [*np.ix_(*totals)], "before": before}
-    if isinstance(blend, str):
-        tapers = np.ix_(*(window_taper(extent, blend) for extent in window))
-        weights = functools.reduce(np.multiply, tapers)
+def make_weights(layout: Layout, blend: Blend, mask: np.ndarray | None) -> Weights:
+    """The float64 weights of an output; `mask` is the input's footprint."""
+    window = tuple(axis.window for axis in layout.axes)
+    weighting = Weighting.of(blend, window)
+    tables = weighting.tables(layout.axes)
+    core = weighting.core(None if mask is None else _resized(mask, window))
+    # Counted in padded cells, which a ring adds to its own in the end.
+    axes = [
+        dataclasses.replace(axis, size=axis.lo + axis.size + axis.hi, lo=0, hi=0, mode="constant")
+        for axis in layout.axes
+    ]
+    weights = {"total": folded(tuple(axes), tables, core)}
+    if weighting.name == "crop":
+        weights |= {"window": [], "tables": tables}
+        before = []
     else:
-        weights = np.asarray(blend, np.float64)
-        fits = weights.shape == window and np.isfinite(weights).all() and (weights >= 0).all()
-        if not fits or not weights.any():
-            raise InputError(
-                f"weights must be an array of shape {window}, as the output of a window, finite "
-                f"with none below zero, got shape {weights.shape}; give one weight per cell"
-            )
-    if mask is not None:
-        weights = weights * _resized(mask, window)
-    return {"window": [weights], "total": [fold_weights(axes, weights)]}
+        # One small factor per axis is all that a program has to hold.
+        weights["window"] = [*np.ix_(*(table[0] for table in tables))]
+        before = [_before(axis, table[0]) for axis, table in zip(layout.axes, tables, strict=True)]
+    if core is None:
+        return weights | {"before": before}
+    return weights | {"window": [functools.reduce(np.multiply, [*weights["window"], core])]}
 
 
 def require_cover(layout: Layout, weights: Weights, region: np.ndarray | None) -> None:
@@ -86,20 +84,6 @@ def _resized(mask: np.ndarray, window: tuple[int, ...]) -> np.ndarray:
         nearest = (np.arange(wanted) * cells + cells // 2) // wanted
         mask = mask.take(np.minimum(nearest, cells - 1), position)
     return mask
-
-
-def fold_weights(axes: Axes, weights: np.ndarray) -> np.ndarray:
-    """Adds the weights of every window up where its output lies, float64 `[*padded sizes]`.
-
-    Example:
-        >>> fold_weights((AxisWindows(6, 4, 2, 1, 0, 0, "constant"),), np.ones(4)).tolist()
-        [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
-    """
-    total = np.zeros([axis.lo + axis.size + axis.hi for axis in axes])
-    for cell in np.ndindex(*(axis.count for axis in axes)):
-        first = [at * axis.stride for at, axis in zip(cell, axes, strict=True)]
-        total[tuple(slice(f, f + a.window) for f, a in zip(first, axes, strict=True))] += weights
-    return total
 
 
 def _before(axis: AxisWindows, taper: np.ndarray) -> np.ndarray:
@@ -148,7 +132,7 @@ def add_mean(
     mean = blend[0]
     at = _corner(place, layout, mean.ndim)
     old = lax.dynamic_slice(mean, at, (1, *layout.extent, mean.shape[-1]))
-    weight = _outer(weights["window"], layout)
+    weight = functools.reduce(jnp.multiply, _of_window(weights, layout, place))
     if "before" in weights:
         total = weight + _weight_before(weights, layout, place)
     else:
@@ -174,8 +158,7 @@ def add_sum(
     """Adds the weighted output of one window, in place: linear, with a transpose as fast."""
     total = blend[0]
     update = output.astype(total.dtype).reshape(1, *layout.extent, total.shape[-1])
-    for factor in weights["window"]:
-        factor = _along(factor, layout)
+    for factor in _of_window(weights, layout, place):
         update = jnp.where(factor > 0, update * factor, 0)
     if fresh is not None:
         update = jnp.where(fresh, update, 0)
@@ -224,8 +207,10 @@ def _corner(place: jax.Array, layout: Layout, ndim: int) -> list[jax.Array]:
     return at
 
 
-def _weight_before(weights: Weights, layout: Layout, place: jax.Array) -> jax.Array:
+def _weight_before(weights: Weights, layout: Layout, place: jax.Array) -> Any:
     """What the windows before one have added in its cells, in the order of the grid."""
+    if not weights["before"]:
+        return 0
     # Before a window come all of earlier rows, and those of its own row that are before it.
     before, behind = None, None
     for position in reversed(range(len(layout.axes))):
@@ -245,9 +230,14 @@ def _weight_before(weights: Weights, layout: Layout, place: jax.Array) -> jax.Ar
     return _along(before, layout)
 
 
-def _outer(factors: list[Any], layout: Layout) -> Any:
-    """The weight of every cell of a window."""
-    return _along(functools.reduce(jnp.multiply, factors), layout)
+def _of_window(weights: Weights, layout: Layout, place: jax.Array) -> list[Any]:
+    """The factors of the weights of a window."""
+    factors: list[Any] = list(weights["window"])
+    for position, table in enumerate(weights.get("tables", [])):
+        shape = [1] * len(layout.axes)
+        shape[position] = table.shape[1]
+        factors.append(jnp.asarray(table)[place[1 + position]].reshape(shape))
+    return [_along(factor, layout) for factor in factors]
 
 
 def _along(values: Any, layout: Layout) -> Any:

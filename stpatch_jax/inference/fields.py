@@ -30,8 +30,8 @@ from stpatch_jax.inference.job import Predict, TiledJob
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.store import LAYOUT, RegionStore
 from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout
+from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.extraction import Spec
-from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
 
 # Values of a slab, of all channels: some copies of it stay far below a gigabyte.
@@ -49,7 +49,7 @@ def predict_field(
     target: str | Path,
     spec: Spec,
     *,
-    blend: Blend | np.ndarray = "hann",
+    blend: Blend = "hann",
     scale: Scale = 1,
     horizon: int | None = None,
     valid: np.ndarray | None = None,
@@ -83,7 +83,7 @@ def predict_field(
             file for `open_field`.
         target: The store to make. One that holds the same prediction already is left as it is.
         spec: The windows.
-        blend: The taper of a window, or weights.
+        blend: What a window's cells count, as in `sliding_window_apply`.
         scale: Output cells per input cell. Coordinates of one axis are interpolated.
         horizon: Number of lead times; the result then has the dims (init_time, lead_time, *space)
             and the valid times.
@@ -365,7 +365,7 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
     source = digest_of({"units": channel_units(field), **ends})
     return {
         "spec": repr(job.regions.spec),
-        "blend": blend if isinstance(blend, str) else np.asarray(blend).tolist(),
+        "blend": blend if isinstance(blend, str | tuple) else np.asarray(blend).tolist(),
         "source": [list(field.shape), str(times[0]), str(times[-1]), str(field.dtype), source],
         "shape": list(job.shape),
         "chunks": list(job.chunks),

@@ -23,8 +23,8 @@ from stpatch_jax.inference.function import Arrays, Function
 from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.program import Program, run
 from stpatch_jax.inference.tiles import Scales, layouts_of, region_of, used_windows
+from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.extraction import Spec, windows_of
-from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
 
 Predict = Callable[[jax.Array], Any]
@@ -53,7 +53,7 @@ class TiledJob:
         x: jax.Array | jax.ShapeDtypeStruct,
         spec: Spec,
         *,
-        blend: Blend | np.ndarray = "hann",
+        blend: Blend = "hann",
         scale: Scales = 1,
         horizon: int | None = None,
         region: np.ndarray | None = None,

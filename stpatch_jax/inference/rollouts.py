@@ -12,8 +12,8 @@ from stpatch_jax.errors import InputError, check_size
 from stpatch_jax.inference.function import Arrays
 from stpatch_jax.inference.job import Predict, TiledJob
 from stpatch_jax.inference.program import Program, run
+from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.extraction import Spec, as_field, windows_of
-from stpatch_jax.patches.folding import Blend
 from stpatch_jax.patches.windows import WindowSpec
 
 

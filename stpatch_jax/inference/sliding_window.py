@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 from stpatch_jax.inference.job import Predict, TiledJob, surrounding_mesh
 from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.tiles import Scales
+from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.extraction import Spec, as_field
-from stpatch_jax.patches.folding import Blend
 
 
 def sliding_window_apply(
@@ -19,7 +19,7 @@ def sliding_window_apply(
     x: ArrayLike,
     spec: Spec,
     *,
-    blend: Blend | np.ndarray = "hann",
+    blend: Blend = "hann",
     scale: Scales = 1,
     horizon: int | None = None,
     region: np.ndarray | None = None,
@@ -50,7 +50,8 @@ def sliding_window_apply(
         x: Field `[*batch, time, *space, channel]`.
         spec: The windows, of dilation 1. Every cell must lie in a window, unless there is a
             `fill`: pad with `COVER` where windows do not fit evenly.
-        blend: The taper of a window (see `blend_weights`), or weights of the shape of its output.
+        blend: What a window's cells count, by name, as `("gaussian", width)`, or weights of the
+            shape of its output (see `blend_weights`).
         scale: Output cells per input cell, for all axes or each (`1/4` for a coarser output); a
             dictionary of scales by name where `fn` returns a dictionary.
         horizon: Number of lead times where the output is a forecast `[windows, horizon, *window

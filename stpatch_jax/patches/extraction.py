@@ -349,7 +349,7 @@ def _gather(x: jax.Array, starts: jax.Array, spec: WindowSpec) -> jax.Array:
     windows = windows_of(x.shape, spec)
 
     def copy(x: jax.Array, fill: np.ndarray, starts: jax.Array) -> jax.Array:
-        index, inside = _window_cells(starts, windows.axes)
+        index, inside = window_cells(starts, windows.axes)
         patches = x[(..., *index, slice(None))]
         if inside:
             everywhere = functools.reduce(jnp.logical_and, inside)[..., None]
@@ -364,7 +364,7 @@ def _gather(x: jax.Array, starts: jax.Array, spec: WindowSpec) -> jax.Array:
     return exact_copy(copy, linear, x, fill_scalar(spec.fill_value, x.dtype), starts)
 
 
-def _window_cells(starts: jax.Array, axes: Axes) -> tuple[list[jax.Array], list[jax.Array]]:
+def window_cells(starts: jax.Array, axes: Axes) -> tuple[list[jax.Array], list[jax.Array]]:
     """The cell that every sample of every window reads, per axis, and whether it is inside.
 
     Each is `(n, *window)` with 1 in place of the other axes; only constant padding has an outside.

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,11 @@ from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.patches.bits import accumulator
+from stpatch_jax.patches.blends import Blend, Weighting, folded
 from stpatch_jax.patches.extraction import Spec, along_channels, as_field, linear_extract
-from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
+from stpatch_jax.patches.windows import Windows, WindowSpec
 
 Reduce = Literal["sum", "mean"]
-Blend = Literal["uniform", "linear", "hann", "gaussian"]
-BLEND_NAMES: tuple[str, ...] = get_args(Blend)
 
 
 def fold_patches(
@@ -33,8 +32,8 @@ def fold_patches(
     With `reduce="sum"` and a uniform blend this is the adjoint of `extract_patches`,
     `<extract(x), p> == <x, fold(p)>`, padding mode included: wrap goes round the ring, edge and
     reflect back to the cell they came from, constant padding is dropped. Another blend multiplies
-    the patches by its taper first. `reduce="mean"` divides by the folded taper, so that
-    `fold(extract(x))` is `x` wherever a window reaches; cells that none reaches are 0 and
+    the patches by its weights first. `reduce="mean"` divides by the folded weights, so that
+    `fold(extract(x))` is `x` wherever a weight reaches; cells that none reaches are 0 and
     `cover_count` tells them. Also known as overlap-add, col2im, torch's `fold`.
 
     A sum of shifted pads in a fixed order: deterministic on every device, no scatter, no
@@ -45,16 +44,18 @@ def fold_patches(
         spec: The `WindowSpec` (or bare window) they were cut with.
         shape: The field's `(time, *space)`, without batch and channel.
         reduce: `sum` or `mean`.
-        blend: The taper of a window: `uniform`, or `linear`, `hann`, `gaussian`, which weigh its
-            centre more than its rim (see `blend_weights`).
+        blend: What a window's samples count: `uniform`; `linear`, `hann`, `gaussian` or
+            `("gaussian", width)`, which weigh its centre more than its rim; `crop`, which takes
+            every cell from the window whose centre is nearest; or an array of its shape, not
+            negative, of which a zero leaves a sample out (see `blend_weights`).
 
     Returns:
         Field `[*batch, time, *space, channel]`. Floats keep their dtype (16-bit floats are
-        accumulated in float32); integers and booleans give int32 for a uniform sum (int64 stays
-        int64) and float32 otherwise.
+        accumulated in float32); integers and booleans give int32 for a uniform or cropped sum
+        (int64 stays int64) and float32 otherwise.
 
     Raises:
-        InputError: The patches do not fit spec and shape, or a name is not known.
+        InputError: The patches do not fit spec and shape, or reduce or blend is not known.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -69,54 +70,61 @@ def fold_patches(
         Overlap-add: Allen and Rabiner, "A unified approach to short-time Fourier analysis and
         synthesis", Proc. IEEE 65, 1977.
     """
-    check_names(reduce, blend)
-    windows = WindowSpec.of(spec).resolve(shape)
-    return _fold(as_field(patches), windows, reduce=reduce, blend=blend)
-
-
-def check_names(reduce: Any, blend: Any) -> None:
-    """Refuses what names no reduction or taper, before a compiler is asked to hash it."""
     check_choice("reduce", reduce, get_args(Reduce))
-    check_choice("blend", blend, BLEND_NAMES)
+    windows = WindowSpec.of(spec).resolve(shape)
+    weighting = Weighting.of(blend, windows.window)
+    return _fold(as_field(patches), windows, reduce=reduce, weighting=weighting)
 
 
-@functools.partial(jax.jit, static_argnames=("windows", "reduce", "blend"), inline=True)
-def _fold(patches: jax.Array, windows: Windows, *, reduce: Reduce, blend: Blend) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("windows", "reduce", "weighting"), inline=True)
+def _fold(
+    patches: jax.Array, windows: Windows, *, reduce: Reduce, weighting: Weighting
+) -> jax.Array:
     require_fit(patches.shape, windows)
 
     def add(patches: jax.Array) -> jax.Array:
         return transposed(lambda x: linear_extract(x, windows), patches, windows.shape)
 
-    def weights(tapers: Sequence[np.ndarray], dtype: jnp.dtype) -> list[np.ndarray]:
-        return [weight.astype(dtype) for weight in divisors(windows, tapers)]
+    def totals(dtype: jnp.dtype) -> list[np.ndarray]:
+        divisors = (np.where(total > 0, total, 1) for total in weighting.totals(windows))
+        return [total.astype(dtype) for total in divisors if (total != 1).any()]
 
-    return blended(patches, windows, add, weights, reduce=reduce, blend=blend)
+    factors = weighting.factors(windows)
+    return blended(patches, weighting, factors, add, totals, reduce=reduce)
 
 
 def blended(
     patches: jax.Array,
-    windows: Windows,
+    weighting: Weighting,
+    factors: Sequence[np.ndarray | jax.Array],
     add: Callable[[jax.Array], jax.Array],
-    weights: Callable[[Sequence[np.ndarray], jnp.dtype], Sequence[np.ndarray | jax.Array]],
+    totals: Callable[[jnp.dtype], Sequence[np.ndarray | jax.Array]],
     *,
     reduce: Reduce,
-    blend: Blend,
 ) -> jax.Array:
     """Folds by `add`, the transpose of extraction, with the dtypes of `fold_patches`.
 
-    For a mean, `weights(tapers, dtype)` gives the factors `(time, *space)` to divide by.
+    The patches are weighted by `factors` `(*grid, *window)`; for a mean, `totals(dtype)` gives the
+    factors `(time, *space)` to divide by.
     """
-    tapers = [window_taper(cells, blend) for cells in windows.window]
-    dtype = folded_dtype(patches.dtype, exact=reduce == "sum" and blend == "uniform")
+    dtype = folded_dtype(patches.dtype, exact=reduce == "sum" and weighting.is_whole)
     wide = accumulator(dtype)
     patches = patches.astype(wide)
-    if blend != "uniform":
-        patches = patches * along_channels(outer(tapers), patches.ndim).astype(wide)
+    if weighting.name != "uniform":
+        for factor in factors:
+            patches = weighted(patches, along_channels(factor, patches.ndim))
     total = add(patches)
-    if reduce == "mean":
-        for weight in weights(tapers, wide):
+    if reduce == "mean" and weighting.name != "crop":  # of which each cell has one sample
+        for weight in totals(wide):
             total = total / along_channels(weight, total.ndim)
     return total.astype(dtype)
+
+
+def weighted(values: jax.Array, weights: np.ndarray | jax.Array) -> jax.Array:
+    """Values times weights; where a weight is zero even a NaN counts nothing."""
+    product = values * weights.astype(values.dtype)
+    positive = isinstance(weights, np.ndarray) and weights.all()
+    return product if positive else jnp.where(weights > 0, product, 0)
 
 
 def folded_dtype(dtype: jnp.dtype, *, exact: bool) -> jnp.dtype:
@@ -171,22 +179,28 @@ def cover_count(spec: Spec, shape: Sequence[int]) -> np.ndarray:
         [1, 2, 3, 3, 2, 1]
     """
     windows = WindowSpec.of(spec).resolve(shape)
-    ones = [np.ones(cells, np.int64) for cells in windows.window]
-    return functools.reduce(np.multiply, _folded_weights(windows, ones))
+    ones = [np.ones((1, cells), np.int64) for cells in windows.window]
+    mask = None if windows.mask is None else windows.mask.astype(np.int64)
+    return functools.reduce(np.multiply, folded(windows.axes, ones, mask))
 
 
 def blend_weights(spec: Spec, shape: Sequence[int], *, blend: Blend = "hann") -> np.ndarray:
     """The weight of every patch sample in the blended mean; they sum to one where covered.
 
     `fold_patches(p, blend=b)` equals the summed fold of `p * blend_weights(blend=b)`. Per axis,
-    with window `w` and sample `i`, the tapers are, before normalisation,
+    with window `w` and sample `i`, the weights are, before normalisation,
 
     * `uniform`: 1
     * `linear`: `min(i + 1, w - i)`
     * `hann`: `sin^2(pi (i + 1/2) / w)`
-    * `gaussian`: `exp(-x^2 / 2)` with `x = (i - (w - 1) / 2) / (w / 8)`, at least 1e-3
+    * `gaussian`: `exp(-x^2 / 2)` with `x = (i - (w - 1) / 2) / (w / 8)`, at least 1e-3;
+      `("gaussian", width)` has `w * width` in place of `w / 8`
+    * `crop`: 1 for the sample nearest to its window's centre among those that read its cell (the
+      first of equally near ones), else 0: nothing is averaged, and the first and last windows
+      reach to the border
 
-    all strictly positive, multiplied over the axes, and divided by their own fold.
+    multiplied over the axes; or an array `[*window]` of your own, finite and not negative. They are
+    0 outside the footprint, and divided by their own fold.
 
     Returns:
         Float32 `[nt, *ns, *window]`; 0 outside the footprint and in constant padding.
@@ -203,9 +217,9 @@ def blend_weights(spec: Spec, shape: Sequence[int], *, blend: Blend = "hann") ->
         transform", Proc. IEEE 66, 1978. The Gaussian's width (window / 8) is that of nnU-Net.
     """
     windows = WindowSpec.of(spec).resolve(shape)
-    tapers = [window_taper(cells, blend) for cells in windows.window]
-    field = functools.reduce(np.multiply, _folded_weights(windows, tapers))
-    share = np.divide(1.0, field, out=np.zeros_like(field), where=field > 0)
+    weighting = Weighting.of(blend, windows.window)
+    total = functools.reduce(np.multiply, weighting.totals(windows))
+    share = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
     rank = len(windows.axes)
     index, inside = [], np.ones((1,) * (2 * rank), bool)
     for position, axis in enumerate(windows.axes):
@@ -213,52 +227,6 @@ def blend_weights(spec: Spec, shape: Sequence[int], *, blend: Blend = "hann") ->
         form[position], form[rank + position] = source.shape
         index.append(source.reshape(form))
         inside = inside & (source >= 0).reshape(form)
-    taper = outer(tapers) if windows.mask is None else outer(tapers) * windows.mask
-    return (np.where(inside, share[tuple(index)], 0) * taper).astype(np.float32)
-
-
-def window_taper(window: int, blend: Blend) -> np.ndarray:
-    """The taper of one axis before normalisation, float64 `[window]` (see `blend_weights`)."""
-    check_choice("blend", blend, BLEND_NAMES)
-    sample = np.arange(window)
-    if blend == "uniform":
-        return np.ones(window)
-    if blend == "linear":
-        return np.minimum(sample + 1.0, window - sample)
-    if blend == "hann":
-        return np.sin(np.pi * (sample + 0.5) / window) ** 2
-    # Without a floor, far samples would weigh less than the rounding of the others.
-    return np.maximum(np.exp(-0.5 * ((sample - (window - 1) / 2) / (window / 8)) ** 2), 1e-3)
-
-
-def outer(factors: Sequence[np.ndarray]) -> np.ndarray:
-    """The product of one factor per axis, `(len(factors[0]), len(factors[1]), ...)`."""
-    return functools.reduce(np.multiply, np.ix_(*factors))
-
-
-def divisors(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Factors of the folded taper with 1 where no window reaches, to divide a sum by."""
-    return [np.where(weight > 0, weight, 1) for weight in _folded_weights(windows, tapers)]
-
-
-def _folded_weights(windows: Windows, tapers: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Factors, broadcastable to `(time, *space)`, whose product is the folded taper."""
-    # Without a footprint the fold separates: a compiled program holds one small factor per axis.
-    if windows.mask is None:
-        return list(np.ix_(*map(fold_axis, windows.axes, tapers)))
-    weights = outer(tapers) * windows.mask
-    cells = [axis.source_cells() for axis in windows.axes]
-    field = np.zeros(windows.shape, weights.dtype)
-    for sample in zip(*np.nonzero(windows.mask), strict=True):
-        reads = [source[:, i] for source, i in zip(cells, sample, strict=True)]
-        np.add.at(field, np.ix_(*(cell[cell >= 0] for cell in reads)), weights[sample])
-    return [field]
-
-
-def fold_axis(axis: AxisWindows, taper: np.ndarray) -> np.ndarray:
-    """Adds the taper of every window along one axis to the cells it reads."""
-    cells = axis.source_cells()
-    inside = cells >= 0
-    folded = np.zeros(axis.size, taper.dtype)
-    np.add.at(folded, cells[inside], np.broadcast_to(taper, cells.shape)[inside])
-    return folded
+    inside = inside if windows.mask is None else inside & windows.mask
+    weights = functools.reduce(np.multiply, weighting.factors(windows))
+    return (np.where(inside, share[tuple(index)], 0) * weights).astype(np.float32)

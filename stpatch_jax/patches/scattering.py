@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.patches.bits import accumulator
+from stpatch_jax.patches.blends import Blend, Weighting, nearest_first
 from stpatch_jax.patches.extraction import (
     Spec,
     along_channels,
@@ -20,15 +21,9 @@ from stpatch_jax.patches.extraction import (
     near_starts,
     padded,
     starts_of,
+    window_cells,
 )
-from stpatch_jax.patches.folding import (
-    Blend,
-    Reduce,
-    check_names,
-    folded_dtype,
-    outer,
-    window_taper,
-)
+from stpatch_jax.patches.folding import Reduce, folded_dtype, weighted
 from stpatch_jax.patches.lowerings import Axes
 from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec, ring_of
 
@@ -45,10 +40,10 @@ def scatter_patches(
     """Puts windows at given, possibly traced, starts into a field, added or averaged.
 
     With `reduce="sum"` and a uniform blend it is the adjoint of `gather_patches`, `<gather(x), p>
-    == <x, scatter(p)>`, padding mode included. Another blend multiplies the windows by its taper
-    first; a mean divides by what the tapers add up to, and is 0 where no window reaches. At the
-    starts of the patch grid it is `fold_patches`. Windows are added one by one in their order, so
-    that the result is the same on every device. Also known as the merge or aggregation of patches.
+    == <x, scatter(p)>`, padding mode included. Another blend multiplies the windows by its weights
+    first; a mean divides by what the weights add up to, and is 0 where none reaches. At the starts
+    of the patch grid it is `fold_patches`. Windows are added one by one in their order, so that
+    the result is the same on every device. Also known as the merge or aggregation of patches.
 
     Args:
         patches: Windows `[*batch, n, *window, channel]`, any dtype.
@@ -57,13 +52,13 @@ def scatter_patches(
             used.
         shape: The field's `(time, *space)`.
         reduce: `sum` or `mean`.
-        blend: The taper of a window (see `blend_weights`).
+        blend: What a window's samples count (see `fold_patches`).
 
     Returns:
         Field `[*batch, time, *space, channel]`, of the dtypes of `fold_patches`.
 
     Raises:
-        InputError: Windows and starts do not fit spec and shape, or a name is not known.
+        InputError: Windows and starts do not fit spec and shape, or reduce or blend is not known.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -71,9 +66,10 @@ def scatter_patches(
         >>> scatter_patches(windows, jnp.array([[0], [1]]), (2,), (4,))[:, 0].tolist()
         [1.0, 2.5, 4.0, 0.0]
     """
-    check_names(reduce, blend)
+    check_choice("reduce", reduce, get_args(Reduce))
     patches, spec = as_field(patches), WindowSpec.of(spec)
     windows = spec.resolve(shape)
+    weighting = Weighting.of(blend, windows.window)
     near = near_starts(starts_of(starts, spec), windows.axes)
     fits = (len(near), *windows.window)
     if patches.ndim < len(fits) + 1 or patches.shape[-1 - len(fits) : -1] != fits:
@@ -82,26 +78,50 @@ def scatter_patches(
             f"{', '.join(map(str, fits))}, channel) for {len(near)} starts, got {patches.shape}; "
             "give one window for each start"
         )
-    return _scatter(patches, near, windows, reduce=reduce, blend=blend)
+    return _scatter(patches, near, windows, reduce=reduce, weighting=weighting)
 
 
-@functools.partial(jax.jit, static_argnames=("windows", "reduce", "blend"), inline=True)
+@functools.partial(jax.jit, static_argnames=("windows", "reduce", "weighting"), inline=True)
 def _scatter(
-    patches: jax.Array, starts: jax.Array, windows: Windows, *, reduce: Reduce, blend: Blend
+    patches: jax.Array,
+    starts: jax.Array,
+    windows: Windows,
+    *,
+    reduce: Reduce,
+    weighting: Weighting,
 ) -> jax.Array:
-    dtype = folded_dtype(patches.dtype, exact=reduce == "sum" and blend == "uniform")
+    dtype = folded_dtype(patches.dtype, exact=reduce == "sum" and weighting.is_whole)
     wide = accumulator(dtype)
-    taper = outer([window_taper(cells, blend) for cells in windows.window])
-    taper = taper if windows.mask is None else taper * windows.mask
-    weights = along_channels(jnp.asarray(taper, wide), patches.ndim)
-    total = _added(patches.astype(wide) * weights, starts, windows.axes)
-    if reduce == "mean":
-        one = jnp.asarray(taper, wide)[None, ..., None]
-        everywhere = jnp.broadcast_to(one, (len(starts), *taper.shape, 1))
-        reached = _added(everywhere, starts, windows.axes)
+    patches = patches.astype(wide)
+    if weighting.name == "crop":
+        weights = _nearest(starts, windows)
+    else:
+        (weights,) = weighting.factors(windows)
+        weights = weights.reshape(1, *windows.window)
+    weights = weights if windows.mask is None else weights * windows.mask
+    total = _added(weighted(patches, along_channels(weights, patches.ndim)), starts, windows.axes)
+    # Of cropped windows every cell gets one value.
+    if reduce == "mean" and weighting.name != "crop":
+        each = jnp.asarray(weights, wide)[..., None]
+        each = jnp.broadcast_to(each, (len(starts), *each.shape[1:]))
+        reached = _added(each, starts, windows.axes)
         reached = reached.reshape((1,) * (total.ndim - reached.ndim) + reached.shape)
         total = jnp.where(reached != 0, total / jnp.where(reached == 0, 1, reached), 0)
     return total.astype(dtype)
+
+
+def _nearest(starts: jax.Array, windows: Windows) -> jax.Array:
+    """1 for the sample nearest to its window's centre that reads a cell, int32 `[n, *window]`."""
+    index, inside = window_cells(starts, windows.axes)
+    shape = (len(starts), *windows.window)
+    own = functools.reduce(jnp.logical_and, inside, jnp.ones(shape, bool))
+    number = lax.broadcasted_iota(jnp.int32, shape, 0)
+    # Of equally near samples that of the first window; least numbers do not depend on an order.
+    for place in (nearest_first(windows.window), number):
+        place = jnp.where(own, place, np.iinfo(np.int32).max)
+        least = jnp.full(windows.shape, np.iinfo(np.int32).max).at[tuple(index)].min(place)
+        own = own & (place == least[tuple(index)])
+    return own.astype(jnp.int32)
 
 
 def _added(patches: jax.Array, starts: jax.Array, axes: Axes) -> jax.Array:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data.fields.describing import fitting_axes, product, told
 from stpatch_jax.data.readers.conventions import channel_units
-from stpatch_jax.patches.folding import cover_count, fold_axis
+from stpatch_jax.patches.blends import fold_axis
+from stpatch_jax.patches.folding import cover_count
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 
 # More windows than these along an axis of a picture would run into each other.

@@ -18,7 +18,7 @@ from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.nn.embedding import TokenEmbeddingConfig
 from stpatch_jax.nn.heads import DenseHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
-from stpatch_jax.patches.folding import Blend
+from stpatch_jax.patches.blends import BlendName
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks.models import BackboneWithHead
 from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskBase, TaskConfig, real_entries
@@ -48,7 +48,7 @@ class ReconstructConfig(TaskConfig):
     window: tuple[int | None, ...]
     mask_ratio: float = 0.75
     masking: Masking = "random"
-    blend: Blend = "uniform"
+    blend: BlendName = "uniform"
     data_range: float | None = None
 
     def __post_init__(self) -> None:

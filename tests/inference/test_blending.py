@@ -3,12 +3,13 @@
 # Bad input is of the wrong type on purpose.
 # pyright: reportArgumentType=false
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from stpatch_jax import InputError, WindowSpec
+from stpatch_jax import InputError, WindowSpec, extract_patches, fold_patches
 from stpatch_jax.inference import sliding_window_apply
 
 OWN = np.array([0.1, 0.3, 0.7, 0.1])
@@ -19,7 +20,7 @@ def identity(windows):
     return windows
 
 
-@pytest.mark.parametrize("blend", ["hann", "gaussian", "linear", "uniform", "own"])
+@pytest.mark.parametrize("blend", ["hann", ("gaussian", 0.3), "crop", "uniform", "own"])
 @pytest.mark.parametrize(
     ("padding", "mode"), [("COVER", "constant"), ((7, 9), "wrap"), ("SAME", "edge")]
 )
@@ -31,6 +32,32 @@ def test_constants_and_fields_come_back_bit_for_bit(blend, padding, mode):
     for batch_size in (2, 5):
         y = sliding_window_apply(identity, x, spec, blend=blend, batch_size=batch_size)
         np.testing.assert_array_equal(y, x)
+
+
+@pytest.mark.parametrize("footprint", [None, "ball"])
+def test_crop_takes_what_the_fold_takes(footprint):
+    spec = WindowSpec(
+        (4, 3),
+        stride=(1, 2),
+        padding=((7, 9), "COVER"),
+        padding_mode=("wrap", "constant"),
+        footprint=footprint,
+    )
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 6, 2)), np.float32)
+
+    def fn(windows):
+        factors = jnp.arange(4.0)[:, None, None]
+        return windows * jnp.expand_dims(factors, range(windows.ndim - 3))
+
+    def tiled(x):
+        return sliding_window_apply(fn, x, spec, blend="crop", fill=0)
+
+    def folded(x):
+        return fold_patches(fn(extract_patches(x, spec)), spec, (7, 6), blend="crop")
+
+    (one, one_back), (other, other_back) = jax.vjp(tiled, x), jax.vjp(folded, x)
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one_back(one)[0], other_back(one)[0])
 
 
 def test_infinite_and_missing_cells_stay_where_they_are():

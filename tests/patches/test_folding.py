@@ -21,11 +21,26 @@ from stpatch_jax import (
     extract_patches,
     fold_patches,
 )
-from stpatch_jax.patches.folding import BLEND_NAMES
+from stpatch_jax.patches.blends import BLEND_NAMES
 from stpatch_jax.testing import assert_adjoint, reference_fold_patches
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 FLOATS = ("float32", "bfloat16", "float16", "complex64")
+BLENDS = (*BLEND_NAMES, ("gaussian", 0.4), "own")
+
+
+def blend_of(blend, case):
+    """Own weights, some of them zero, fit a case's window; all else is a blend as it is."""
+    if blend != "own":
+        return blend
+    weights = np.random.default_rng(case.seed).random(case.spec.window_shape(case.shape)) - 0.3
+    return np.maximum(weights, weights.max() == weights)
+
+
+def is_weighed(case, blend):
+    """Where a weight reaches: cells that are read, but for zeros in weights or a footprint."""
+    weights = blend_weights(case.spec, case.shape, blend=blend)
+    return reference_fold_patches(weights[..., None], case.spec, case.shape)[..., 0] > 0
 
 
 @hypothesis.given(case=cases(dtypes=("float32", "complex64")))
@@ -50,15 +65,16 @@ def test_summed_fold_equals_adding_sample_by_sample(case):
     np.testing.assert_array_equal(np.asarray(folded), expected.astype(folded.dtype))
 
 
-@hypothesis.given(case=cases(dtypes=(*FLOATS, "int16", "bool")), blend=st.sampled_from(BLEND_NAMES))
+@hypothesis.given(case=cases(dtypes=(*FLOATS, "int16", "bool")), blend=st.sampled_from(BLENDS))
 @examples(40, 1_000)
 def test_mean_of_what_was_extracted_is_the_field_where_covered(case, blend):
     x = case.numbers() if case.dtype != "bool" else case.noise()
     # NaN shows that neither padding nor a sample outside the footprint reaches the field.
     if case.dtype in FLOATS:
         case = case.replace(fill_value=float("nan"))
+    blend = blend_of(blend, case)
     folded = fold_patches(extract_patches(x, case.spec), case.spec, case.shape, blend=blend)
-    covered = cover_count(case.spec, case.shape)[..., None] > 0
+    covered = is_weighed(case, blend)[..., None]
     expected = np.where(covered, x.astype(np.complex64), 0)
     half = case.dtype in ("bfloat16", "float16")
     assert folded.dtype == (case.dtype if case.dtype in FLOATS else np.float32)
@@ -67,18 +83,20 @@ def test_mean_of_what_was_extracted_is_the_field_where_covered(case, blend):
     )
 
 
-@hypothesis.given(
-    case=cases(dtypes=("float32",), ranks=(1, 2, 3)), blend=st.sampled_from(BLEND_NAMES)
-)
+@hypothesis.given(case=cases(dtypes=("float32",), ranks=(1, 2, 3)), blend=st.sampled_from(BLENDS))
 @examples(40, 1_000)
 def test_blend_weights_sum_to_one_where_covered(case, blend):
+    blend = blend_of(blend, case)
     weights = blend_weights(case.spec, case.shape, blend=blend)
     assert weights.dtype == np.float32
     assert weights.shape == case.patches_shape[len(case.batch) : -1]
     assert (weights >= 0).all()
     total = reference_fold_patches(weights[..., None], case.spec, case.shape)[..., 0]
-    covered = cover_count(case.spec, case.shape) > 0
-    np.testing.assert_allclose(total, covered.astype(float), rtol=1e-5, atol=0)
+    read = cover_count(case.spec, case.shape) > 0
+    if isinstance(blend, str | tuple) and (blend != "crop" or case.spec.footprint is None):
+        assert (total[read] > 0).all()
+    np.testing.assert_allclose(total, total > 0, rtol=1e-5, atol=0)
+    assert not total[~read].any()
     patches = case.numbers(case.patches_shape)
     np.testing.assert_allclose(
         fold_patches(patches, case.spec, case.shape, blend=blend),
@@ -212,6 +230,24 @@ def test_tapers_are_what_they_say():
     assert floor.min() > 0
 
 
+def test_crop_takes_a_cell_from_the_window_whose_centre_is_nearest():
+    spec = WindowSpec((4, 5), stride=(2, 3), padding=("COVER", [2, 3]), padding_mode="edge")
+    labels = np.random.default_rng(0).integers(0, 2**30, (*spec.grid_shape((9, 8)), 4, 5, 1))
+    folded = fold_patches(labels, spec, (9, 8), reduce="sum", blend="crop")
+    assert folded.dtype == np.int32
+    nearest = {}
+    axes = spec.axes((9, 8))
+    cells = [axis.source_cells() for axis in axes]
+    for at in np.ndindex(*labels.shape[:-1]):
+        reads = [rows[at[p], at[2 + p]] for p, rows in enumerate(cells)]
+        middles = [(2 * at[2 + p] + 1 - axis.window) ** 2 for p, axis in enumerate(axes)]
+        near = (*middles, at[0], at[1])
+        if min(reads) >= 0:
+            nearest[tuple(reads)] = min(nearest.get(tuple(reads), (near, at)), (near, at))
+    for t, s in np.ndindex(9, 8):
+        assert folded[t, s, 0] == labels[nearest[t, s][1]][0]
+
+
 BAD_CALLS = {
     "patches": (
         lambda: fold_patches(np.zeros((3, 4, 1)), (4,), (8,)),
@@ -247,11 +283,25 @@ BAD_CALLS = {
     ),
     "blend": (
         lambda: fold_patches(np.zeros((2, 4, 1)), (4,), (8,), blend="cosine"),
-        "blend must be 'uniform', 'linear', 'hann' or 'gaussian', got 'cosine'; choose one of them",
+        "blend must be 'uniform', 'linear', 'hann', 'gaussian' or 'crop', got 'cosine'; choose one "
+        "of them",
     ),
     "blend of weights": (
         lambda: blend_weights((4,), (8,), blend="cosine"),
-        "blend must be 'uniform', 'linear', 'hann' or 'gaussian', got 'cosine'; choose one of them",
+        "blend must be 'uniform', 'linear', 'hann', 'gaussian' or 'crop', got 'cosine'; choose one "
+        "of them",
+    ),
+    "width": (
+        lambda: fold_patches(np.zeros((2, 4, 1)), (4,), (8,), blend=("gaussian", 0)),
+        "the width of a gaussian blend must be a share of the window above 0, got 0; give "
+        '("gaussian", 0.125), say',
+    ),
+    "traced weights": (
+        lambda: jax.jit(lambda w: fold_patches(jnp.zeros((2, 4, 1)), (4,), (8,), blend=w))(
+            jnp.ones(4)
+        ),
+        "weights must be an array of shape (4,), as the output of a window, finite with none below "
+        "zero and not all zero, got DynamicJaxprTracer; give one weight per cell",
     ),
     "reduce": (
         lambda: fold_patches(np.zeros((2, 4, 1)), (4,), (8,), reduce="max"),

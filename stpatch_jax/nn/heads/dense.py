@@ -11,7 +11,8 @@ from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_size, require
 from stpatch_jax.nn.layers import FLOAT32, LayerOptions
-from stpatch_jax.patches.folding import BLEND_NAMES, Blend, cover_count, fold_patches
+from stpatch_jax.patches.blends import BLEND_NAMES, BlendName
+from stpatch_jax.patches.folding import cover_count, fold_patches
 from stpatch_jax.patches.windows import WindowSpec
 
 
@@ -32,8 +33,9 @@ class DenseHead(nnx.Module):
         shape: `(time, *space)` of the field to give.
         channels: Number of values per cell.
         bias: Whether a constant is added to each value; without, features of 0 give 0.
-        blend: Taper of the average, see `fold_patches`: "uniform", or "linear", "hann", "gaussian",
-            which weigh a window's centre more than its rim and so hide seams.
+        blend: Weights of the average by name, see `fold_patches`: "uniform", or "linear", "hann",
+            "gaussian", which weigh a window's centre more than its rim and so hide seams, or
+            "crop", which takes no average.
         options: Those of the dense layer; the fold accumulates in float32.
 
     Raises:
@@ -49,7 +51,7 @@ class DenseHead(nnx.Module):
         shape: Sequence[int],
         channels: int,
         bias: bool = True,
-        blend: Blend = "uniform",
+        blend: BlendName = "uniform",
         options: LayerOptions = FLOAT32,
         rngs: nnx.Rngs,
     ):
@@ -57,7 +59,7 @@ class DenseHead(nnx.Module):
         check_choice("blend", blend, BLEND_NAMES)
         self.in_features = in_features
         self.shape = tuple(shape)
-        self.blend: Blend = blend
+        self.blend: BlendName = blend
         # What falls into padding is dropped, but for windows that reach round the ring.
         modes = ["wrap" if mode == "wrap" else "constant" for mode in spec.padding_mode]
         self.spec = spec.replace(padding_mode=modes, footprint=None)

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Sequence
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +14,12 @@ from jax import lax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.patches import extraction, folding
+from stpatch_jax.patches.blends import Blend, Weighting
 from stpatch_jax.patches.canonical import axis_name
 from stpatch_jax.patches.extraction import Spec
-from stpatch_jax.patches.folding import Blend, Reduce
+from stpatch_jax.patches.folding import Reduce
 from stpatch_jax.patches.halo.exchange import Halo, Names, Ring, exchange, slice_at
 from stpatch_jax.patches.lowerings import Axes, choose
 from stpatch_jax.patches.windows import AxisWindows, Windows, WindowSpec
@@ -147,15 +150,16 @@ def sharded_fold_patches(
         True
     """
     patches, mesh = jnp.asarray(patches), known_mesh(mesh)
-    folding.check_names(reduce, blend)
+    check_choice("reduce", reduce, get_args(Reduce))
     windows = WindowSpec.of(spec).resolve(shape)
+    weighting = Weighting.of(blend, windows.window)
     folding.require_fit(patches.shape, windows)
     names = split_names(partition, patches.ndim - len(windows.axes), mesh)
-    return _fold(patches, windows, names=names, mesh=mesh, reduce=reduce, blend=blend)
+    return _fold(patches, windows, names=names, mesh=mesh, reduce=reduce, weighting=weighting)
 
 
 @functools.partial(
-    jax.jit, static_argnames=("windows", "names", "mesh", "reduce", "blend"), inline=True
+    jax.jit, static_argnames=("windows", "names", "mesh", "reduce", "weighting"), inline=True
 )
 def _fold(
     patches: jax.Array,
@@ -164,7 +168,7 @@ def _fold(
     names: Splits,
     mesh: AnyMesh,
     reduce: Reduce,
-    blend: Blend,
+    weighting: Weighting,
 ) -> jax.Array:
     rank = len(windows.axes)
     over, batch = names[-1 - rank : -1], patches.shape[: len(names) - 1 - rank]
@@ -175,22 +179,32 @@ def _fold(
     def add(patches: jax.Array) -> jax.Array:
         return folding.transposed(lambda x: _linear(x, local, shares), patches, cells)
 
-    def weights(tapers: Sequence[np.ndarray], dtype: jnp.dtype) -> list[jax.Array]:
-        if windows.mask is None:
-            factors = [jnp.asarray(factor, dtype) for factor in folding.divisors(windows, tapers)]
-            return list(map(_own_part, factors, range(rank), over, cells))
-        # With a footprint the weights are a field, folded as the patches are: no device holds it
-        # whole.
-        taper = folding.outer(tapers).astype(jnp.finfo(dtype).dtype)[..., None]
-        taper = jnp.broadcast_to(taper, (*local.grid, *taper.shape))
+    def factors() -> list[Any]:
+        # Tables of all windows along an axis are small: every device takes its part of them.
+        parts: list[Any] = weighting.factors(windows)
+        for at, count in enumerate(local.grid):
+            parts = [p if p.shape[at] == 1 else _own_part(p, at, over[at], count) for p in parts]
+        return parts
+
+    def totals(dtype: jnp.dtype) -> list[jax.Array]:
+        if not weighting.own and windows.mask is None:
+            divisors = [
+                jnp.asarray(np.where(total > 0, total, 1), dtype)
+                for total in weighting.totals(windows)
+            ]
+            return list(map(_own_part, divisors, range(rank), over, cells))
+        # Other weights are a field, folded as the patches are: no device holds it whole.
+        real = jnp.finfo(dtype).dtype
+        taper = functools.reduce(operator.mul, factors()).astype(real)[..., None]
+        taper = jnp.broadcast_to(taper, (*local.grid, *taper.shape[rank:]))
         total = add(lax.pcast(taper, sum(over, ()), to="varying"))[..., 0]
         return [jnp.where(total > 0, total, 1).astype(dtype)]
 
+    def fold(patches: jax.Array) -> jax.Array:
+        return folding.blended(patches, weighting, factors(), add, totals, reduce=reduce)
+
     return jax.shard_map(
-        lambda patches: folding.blended(patches, windows, add, weights, reduce=reduce, blend=blend),
-        mesh=mesh,
-        in_specs=patches_partition(names, rank),
-        out_specs=PartitionSpec(*names),
+        fold, mesh=mesh, in_specs=patches_partition(names, rank), out_specs=PartitionSpec(*names)
     )(patches)
 
 

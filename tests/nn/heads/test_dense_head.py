@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from stpatch_jax import blend_weights
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import DenseHead, LayerOptions
-from stpatch_jax.patches.folding import window_taper
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.testing import reference_fold_patches
 
@@ -57,14 +57,9 @@ def test_values_are_averaged_over_the_windows_of_a_cell(spec, shape, grid, blend
     np.testing.assert_allclose(values.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
     # A prediction is made for every sample of a window, whatever its footprint.
     whole = spec.replace(footprint=None)
-    weight = np.ones((1, *grid, *window, 1))
-    for axis, extent in enumerate(window):
-        taper = window_taper(extent, blend)
-        weight = weight * taper.reshape(-1, *[1] * (len(window) - axis))
-    total = reference_fold_patches(values * weight, whole, shape)
-    np.testing.assert_allclose(
-        y, total / reference_fold_patches(weight, whole, shape), rtol=1e-4, atol=1e-5
-    )
+    weights = blend_weights(whole, shape, blend=blend)[..., None]
+    expected = reference_fold_patches(values * weights, whole, shape)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
     assert y.shape == (2, *shape, channels)
 
 

@@ -144,6 +144,19 @@ def test_sharded_equals_unsharded(name, seed):
     check_law(spec, SHAPE, partition, dtype, seed, programs_of(name))
 
 
+@pytest.mark.parametrize("name", cases("ball"))
+def test_other_blends_are_those_of_the_whole_field(name):
+    spec, partition, _ = CASES[name]
+    window = spec.window_shape(SHAPE)
+    shape = (2, *spec.grid_shape(SHAPE), *window, 1)
+    patches = np.random.default_rng(0).standard_normal(shape, np.float32)
+    own = np.arange(float(np.prod(window))).reshape(window)
+    (_, sharded), (_, whole) = operators(spec, SHAPE, partition), whole_operators(spec, SHAPE)
+    for blend in ("crop", own):
+        expected = whole(patches, blend=blend)
+        np.testing.assert_allclose(sharded(patches, blend=blend), expected, rtol=1e-5, atol=1e-5)
+
+
 def loss(extract, fold):
     """A nonlinear function of a field through both operators."""
 
