@@ -266,8 +266,9 @@ class WindowSpec:
         lo, hi = _pad_widths(self.padding[axis], size, effective_window(window, dilation), stride)
         if mode == "reflect" and max(lo, hi) > size - 1:
             raise InputError(
-                f"reflect padding must be at most {size - 1} cells wide for an axis of {size} "
-                f"cells, got {(lo, hi)} along {axis_name(axis)}; pad less or use edge or wrap"
+                f"padding must be at most {size - 1} cells wide with padding_mode reflect on an "
+                f"axis of {size} cells, got {(lo, hi)} along {axis_name(axis)}; pad less or use "
+                "edge or wrap"
             )
         if lo + size + hi > MOST:
             raise InputError(

@@ -129,9 +129,8 @@ class NextToken(TaskBase):
         require(
             aligned and looks_back,
             f"the backbone of NextToken must be causal with one output per token, got "
-            f"{type(body.backbone).__name__} with {body.spec}, which has {grid[0]} for {time} "
-            "tokens or looks ahead; use stride 1, CAUSAL padding in time, and causal=True where "
-            "the config has it",
+            f"{type(body.backbone).__name__} with {grid[0]} for {time} tokens, or one that looks "
+            "ahead; use stride=(1,), padding=('CAUSAL',), and its causal where it has that",
         )
         options: Any = {"vocabulary": len(self.token_counts), "options": backbone.for_head}
         return BackboneWithHead(body, NextTokenHead(body.out_features, rngs=rngs, **options))

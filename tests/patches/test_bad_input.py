@@ -177,8 +177,8 @@ FIELDS = {
         lambda: extract_patches(
             FIELD, WindowSpec((2, 2), padding=[(0, 0), (5, 0)], padding_mode="reflect")
         ),
-        "reflect padding must be at most 4 cells wide for an axis of 5 cells, got (5, 0) along "
-        "axis 1 (space); pad less or use edge or wrap",
+        "padding must be at most 4 cells wide with padding_mode reflect on an axis of 5 cells, got "
+        "(5, 0) along axis 1 (space); pad less or use edge or wrap",
     ),
     "not a multiple": (
         lambda: patchify(FIELD, (2, 2)),
