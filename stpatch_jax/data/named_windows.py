@@ -132,7 +132,7 @@ class NamedWindows:
     * `patches[3]` is one window: a DataArray or Dataset in memory, with its coordinates.
     * `patches[10:20]` and `patches[order]`, by whole numbers or a mask, are `NamedWindows` again,
       and nothing is read: shuffle by `patches[jax.random.permutation(key, len(patches))]`, split
-      by `patches[:800], patches[800:]`.
+      by `patches[:800], patches[800:]`. Those of a Dataset are a source of `batch_iterator`.
     * `.values` reads all of them, stacked `[window, *dims]`: one array, or one by the name of each
       variable of a Dataset. `.coords` are their coordinates, stacked in the same way.
 
@@ -279,15 +279,8 @@ class NamedWindows:
             f"dims must hold a dim of the windows and none twice, got {listed(dims)}; name the "
             "axes behind the first",
         )
-        values = np.asarray(values)
         fits = [len(self), *(axes[dim].window if dim in axes else None for dim in dims)]
-        pairs = zip(fits, values.shape, strict=False)
-        if values.ndim != len(fits) or any(n not in (None, found) for n, found in pairs):
-            told = ", ".join(f"{d} {axes[d].window}" if d in axes else str(d) for d in dims)
-            raise InputError(
-                f"predictions must have the axes (window {len(self)}, {told}), got shape "
-                f"{values.shape}; predict each of these windows, and tell other axes by dims="
-            )
+        values = _as_array(values, dims, fits)
         free = [dim for dim in dims if dim not in axes]
         values = values.transpose(0, *(1 + dims.index(dim) for dim in (*axes, *free)))
         extents, rest = values.shape[: 1 + len(axes)], values.shape[1 + len(axes) :]
@@ -300,10 +293,13 @@ class NamedWindows:
                 padding_mode=[axis.mode for axis in axes.values()],
             ),
             "shape": [axis.size for axis in axes.values()],
+            "blend": blend,
         }
-        field = np.asarray(scatter_patches(values.reshape(*extents, -1), blend=blend, **place))
-        reached = scatter_patches(np.ones((*extents, 1), bool), reduce="sum", **place)
-        field = np.where(np.asarray(reached), field, np.nan).reshape(*place["shape"], *rest)
+        values = values.reshape(*extents, math.prod(rest))
+        field = np.asarray(scatter_patches(values, **place))
+        reached = scatter_patches(np.ones((*extents, 1), np.float32), **place)
+        field = np.where(np.asarray(reached), field, np.asarray(np.nan, field.dtype))
+        field = field.reshape(*place["shape"], *rest)
         result = xr.DataArray(field, dims=(*axes, *free)).transpose(*dims)
         along = {
             coord
@@ -345,6 +341,23 @@ class NamedWindows:
     def _as_source(self, values: Mapping[Hashable, Any]) -> Any:
         """The variables of a Dataset by name, the one of a DataArray alone."""
         return values if isinstance(self.source, xr.Dataset) else next(iter(values.values()))
+
+
+def _as_array(values: Any, dims: Sequence[Any], fits: Sequence[Any]) -> np.ndarray:
+    """One prediction for each window, refused where its axes do not fit the sizes told."""
+    try:
+        values, shape = np.asarray(values), f"shape {np.shape(values)}"
+    except ValueError:  # a list of batches, the last of them smaller
+        values, shape = np.asarray(None), "arrays of several shapes"
+    pairs = zip(fits, values.shape, strict=False)
+    if values.ndim != len(fits) or any(cells not in (None, n) for cells, n in pairs):
+        axes = zip(("window", *dims), fits, strict=True)
+        told = listed(dim if cells is None else f"{dim} {cells}" for dim, cells in axes)
+        raise InputError(
+            f"predictions must be one array with the axes {told}, got {shape}; join those of "
+            "batches by np.concatenate, and tell other axes by dims="
+        )
+    return values
 
 
 def _cells(axis: AxisWindows, start: int) -> slice | np.ndarray:

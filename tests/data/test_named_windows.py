@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stpatch_jax
-from stpatch_jax.data import NamedWindows, windows
+from stpatch_jax.data import NamedWindows, batch_iterator, windows
 from stpatch_jax.data.readers.lazy import LazyArray
 from stpatch_jax.errors import InputError
 
@@ -126,6 +126,8 @@ def test_batches_are_the_stacked_windows_in_any_order():
     xr.testing.assert_identical(patches[-1], list(patches)[5])
     patches[0].t2m[...] = 0  # a window may be written to
     np.testing.assert_array_equal(patches[0].t2m, source.t2m[:4, :, :2])
+    drawn = next(batch_iterator(patches, batch_size=3, seed=0, start_step=0))
+    assert drawn["t2m"].shape == (3, 4, 6, 2)
     with pytest.raises(IndexError):
         patches[6]
 
@@ -209,6 +211,8 @@ def test_times_stay_as_they_are():
     back = patches[:2].restore(patches[:2].values)
     assert back.time.identical(source.time)
     assert np.isnan(back.values).tolist() == [False] * 4 + [True] * 2
+    half = patches.restore(jax.numpy.asarray(patches.values, jax.numpy.bfloat16))
+    assert half.dtype == jax.numpy.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -239,8 +243,9 @@ def test_predictions_that_do_not_fit_are_refused():
     one = np.zeros((6, 2, 2))
     for predictions, dims, message in [
         (one, None, "dims must be given for .* no variable, got None; name the axes"),
-        (one[1:], ("lat", "lon"), r"axes \(window 6, lat 2, lon 2\), got shape \(5, 2, 2\);"),
-        (one[..., :1], ("lat", "lon"), r"got shape \(6, 2, 1\); predict each of these windows"),
+        (one[1:], ("lat", "lon"), r"axes window 6, lat 2, lon 2, got shape \(5, 2, 2\); join"),
+        (one[..., :1], ("lat", "lon"), r"got shape \(6, 2, 1\); join those of"),
+        ([one[:4], one[4:]], ("lat", "lon"), "got arrays of several shapes; join those of batches"),
         (one, "lat", "dims must hold a dim of the windows and none twice, got l, a, t; name"),
         (one, ("lat", "lat"), "dims must hold a dim of the windows and none twice, got lat, lat;"),
     ]:
