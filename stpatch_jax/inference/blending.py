@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -124,13 +125,14 @@ def add_mean(
     weights: Weights,
     place: jax.Array,
     fresh: jax.Array | None,
+    at: Sequence[Any],
 ) -> list[jax.Array]:
     """Moves the mean of the windows so far towards the next, `mean += w / sum w * (y - mean)`.
 
-    In place, and exact where all windows agree. `fresh` is False for one that was there before.
+    In place, and exact where all windows agree. `fresh` is False for one that was there before, and
+    `at` is the first cell in what is held.
     """
     mean = blend[0]
-    at = _corner(place, layout, mean.ndim)
     old = lax.dynamic_slice(mean, at, (1, *layout.extent, mean.shape[-1]))
     weight = functools.reduce(jnp.multiply, _of_window(weights, layout, place))
     if "before" in weights:
@@ -154,6 +156,7 @@ def add_sum(
     weights: Weights,
     place: jax.Array,
     fresh: jax.Array | None,
+    at: Sequence[Any],
 ) -> list[jax.Array]:
     """Adds the weighted output of one window, in place: linear, with a transpose as fast."""
     total = blend[0]
@@ -162,8 +165,7 @@ def add_sum(
         update = jnp.where(factor > 0, update * factor, 0)
     if fresh is not None:
         update = jnp.where(fresh, update, 0)
-    at = jnp.stack(_corner(place, layout, total.ndim))
-    return [add_box(total, update, at), *blend[1:]]
+    return [add_box(total, update, jnp.stack(at)), *blend[1:]]
 
 
 def finished(
@@ -198,7 +200,7 @@ def _merged(means: list[jax.Array], weights: list[Any]) -> jax.Array:
     return value
 
 
-def _corner(place: jax.Array, layout: Layout, ndim: int) -> list[jax.Array]:
+def corner(place: jax.Array, layout: Layout, ndim: int) -> list[jax.Array]:
     """The first cell of a window in the result, from `[example, *place in the grid]`."""
     at = [jnp.zeros((), place.dtype)] * ndim
     at[0] = place[0]

@@ -218,7 +218,7 @@ class _Job:
         # A slab has cells that no weight reaches, of which nothing is kept.
         rest = np.nan if fill is None else fill
         tiled = TiledJob.of(fn, slab, _slab_spec(regions, prepare), fill=rest, **options)
-        output = tiled.outputs
+        output = tiled.results
         if not hasattr(output, "shape"):
             raise InputError(
                 "fn must return one array for predict_field, got a tree; join its outputs as "

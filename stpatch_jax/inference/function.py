@@ -15,7 +15,7 @@ Arrays = list[Any]
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A function of windows without its arrays; two of the same `key` are the same program.
+    """A function of arrays without those it holds; two of the same `key` are the same program.
 
     A callable that is a pytree (a Flax module, `jax.tree_util.Partial`) is taken apart; any other
     is traced, and what it holds is found there: its values of today, those of an outer `grad` or
@@ -23,48 +23,46 @@ class Function:
     """
 
     key: Hashable
-    call: Callable[[Arrays, jax.Array], Any] = dataclasses.field(compare=False, repr=False)
+    call: Callable[[Arrays, Any], Any] = dataclasses.field(compare=False, repr=False)
 
     @classmethod
     def split(
-        cls, fn: Callable[[jax.Array], Any], windows: jax.ShapeDtypeStruct
+        cls, fn: Callable[[Any], Any], given: jax.ShapeDtypeStruct | Any
     ) -> tuple["Function", Arrays]:
-        """The function and its arrays."""
+        """The function of what is `given`, an array or a tree of arrays, and what it holds."""
         leaves, tree = jax.tree.flatten(fn)
         if jax.tree_util.treedef_is_leaf(tree):
-            return _traced(fn, windows)
+            return _traced(fn, given)
         is_array = [isinstance(leaf, jax.Array) or hasattr(leaf, "__array__") for leaf in leaves]
         fixed = [None if one else leaf for one, leaf in zip(is_array, leaves, strict=True)]
         arrays = [leaf for one, leaf in zip(is_array, leaves, strict=True) if one]
 
-        def call(arrays: Arrays, windows: jax.Array) -> Any:
+        def call(arrays: Arrays, given: Any) -> Any:
             rest = iter(arrays)
             merged = [next(rest) if leaf is None else leaf for leaf in fixed]
-            return jax.tree.unflatten(tree, merged)(windows)
+            return jax.tree.unflatten(tree, merged)(given)
 
         return cls((tree, tuple(fixed)), call), arrays
 
-    def __call__(self, arrays: Arrays, windows: jax.Array) -> Any:
+    def __call__(self, arrays: Arrays, given: Any) -> Any:
         """Calls the function with its arrays put back."""
-        return self.call(arrays, windows)
+        return self.call(arrays, given)
 
 
-def _traced(
-    fn: Callable[[jax.Array], Any], windows: jax.ShapeDtypeStruct
-) -> tuple[Function, Arrays]:
+def _traced(fn: Callable[[Any], Any], given: Any) -> tuple[Function, Arrays]:
     """A function as the program that it is now."""
     # A function of its own: JAX remembers what it traced by the function, not by what that holds.
     with _auto_axes():
-        program, outputs = jax.make_jaxpr(lambda windows: fn(windows), return_shape=True)(windows)
+        program, outputs = jax.make_jaxpr(lambda given: fn(given), return_shape=True)(given)
     tree, text = jax.tree.structure(outputs), str(program)
     # The text of a program says all but what Python functions it calls: those of the host, and
     # the rules of custom derivatives, of which nobody changes one without the other.
     owner = _reference(fn) if "custom_" in text else None
     key = text, tree, tuple(_host_functions(program.jaxpr)), owner
 
-    def call(arrays: Arrays, windows: jax.Array) -> Any:
+    def call(arrays: Arrays, given: Any) -> Any:
         closed = ClosedJaxpr(program.jaxpr, arrays)
-        return jax.tree.unflatten(tree, jaxpr_as_fun(closed)(windows))
+        return jax.tree.unflatten(tree, jaxpr_as_fun(closed)(*jax.tree.leaves(given)))
 
     return Function(key, call), list(program.consts)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -10,10 +10,9 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
-from stpatch_jax.errors import InputError, check_size, require, warn
+from stpatch_jax.errors import InputError, check_size, listed, require, warn
 from stpatch_jax.inference import memory
 from stpatch_jax.inference.blending import (
-    Weights,
     make_weights,
     real_dtype,
     require_cover,
@@ -21,8 +20,9 @@ from stpatch_jax.inference.blending import (
 )
 from stpatch_jax.inference.function import Arrays, Function
 from stpatch_jax.inference.memory import MemoryPlan
-from stpatch_jax.inference.program import Program, run
-from stpatch_jax.inference.tiles import Scales, layouts_of, region_of, used_windows
+from stpatch_jax.inference.program import Constants, Program, run
+from stpatch_jax.inference.stitching import Sweep, blended_dtype
+from stpatch_jax.inference.tiles import Layout, Scales, layouts_of, region_of, used_windows
 from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.extraction import Spec, windows_of
 from stpatch_jax.patches.windows import WindowSpec
@@ -31,20 +31,24 @@ Predict = Callable[[jax.Array], Any]
 """From windows `[window, time, *space, channel]` to one array, or a tree of arrays, per window."""
 
 
+Reduce = Callable[[Any], Any]
+"""From blended values `[*cells, channel]`, or a tree of them, to any function of each cell."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TiledJob:
-    """A program with its arguments but the field."""
+    """A program with its arguments but the field; `results` are like what a cell becomes.
+
+    `results` has the shapes of a batch of windows, or of a slab where they are reduced.
+    """
 
     fn: Predict
     channels: int
     dtype: Any
     program: Program
-    arrays: Arrays
-    grid: np.ndarray
-    weights: list[Weights]
-    regions: list[np.ndarray] | None
-    fill: np.floating
-    outputs: Any
+    arrays: tuple[Arrays, Arrays]
+    constants: Constants
+    results: Any
 
     @classmethod
     def of(
@@ -59,6 +63,7 @@ class TiledJob:
         region: np.ndarray | None = None,
         mesh: Mesh | AbstractMesh | None = None,
         fill: float | None = None,
+        reduce: Reduce | None = None,
     ) -> "TiledJob":
         """Checks the arguments and plans where windows and outputs lie."""
         spec, mesh = WindowSpec.of(spec), _auto(mesh)
@@ -93,12 +98,13 @@ class TiledJob:
                 require_cover(layout, factors, None if regions is None else regions[at])
             dtype = real_dtype(wide_dtype(output.dtype))
             weights.append(jax.tree.map(lambda factor, to=dtype: factor.astype(to), factors))
-        tree = jax.tree.structure(outputs)
-        program = Program(function, spec, windows, layouts, tree, size, mesh)
-        filled = np.float32(0 if fill is None else fill)
-        return cls(
-            fn, x.shape[-1], x.dtype, program, arrays, grid, weights, regions, filled, outputs
-        )
+        tree, results, reducing, held = jax.tree.structure(outputs), outputs, None, []
+        if reduce is not None:
+            reducing, held, results = _reduced(reduce, outputs, layouts, len(batch))
+        structures = tree, reducing, jax.tree.structure(results)
+        program = Program(function, spec, windows, layouts, *structures, len(batch), size, mesh)
+        constants = Constants(grid, weights, regions, np.float32(0 if fill is None else fill))
+        return cls(fn, x.shape[-1], x.dtype, program, (arrays, held), constants, results)
 
     @property
     def devices(self) -> int:
@@ -107,17 +113,17 @@ class TiledJob:
 
     def is_traced(self, field: Any) -> bool:
         """Whether the prediction is part of another program."""
-        return any(isinstance(leaf, Tracer) for leaf in (*self.arrays, field))
+        return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((self.arrays, field)))
 
     def batched(self, batch_size: int) -> "TiledJob":
         """The same job with another batch size; no larger than there are windows."""
-        size = memory.rounded_up(min(batch_size, len(self.grid)), self.devices)
+        size = memory.rounded_up(min(batch_size, len(self.constants.grid)), self.devices)
         if size == self.program.batch_size:
             return self
         batch = (size, *self.program.windows.window, self.channels)
         function, arrays = Function.split(self.fn, jax.ShapeDtypeStruct(batch, self.dtype))
         program = dataclasses.replace(self.program, function=function, batch_size=size)
-        return dataclasses.replace(self, program=program, arrays=arrays)
+        return dataclasses.replace(self, program=program, arrays=(arrays, self.arrays[1]))
 
     def sized(
         self, field: Any, batch_size: int | Literal["auto"], budget: int | None
@@ -139,14 +145,9 @@ class TiledJob:
             )
         return self.batched(batch_size)
 
-    @property
-    def constants(self) -> tuple[Any, ...]:
-        """The arguments of the program behind the field."""
-        return self.grid, self.weights, self.regions, self.fill
-
     def arguments(self, field: Any) -> tuple[Any, ...]:
         """The arguments of the program."""
-        return self.arrays, field, *self.constants
+        return self.arrays, field, self.constants
 
     def compiled(self, field: Any) -> Any:
         """The compiled program; JAX remembers it."""
@@ -157,7 +158,7 @@ class TiledJob:
         use = self.compiled(field).memory_analysis()
         results = use.output_size_in_bytes - use.alias_size_in_bytes
         sizes = use.argument_size_in_bytes, results, use.temp_size_in_bytes
-        return MemoryPlan(self.program.batch_size, len(self.grid), *sizes)
+        return MemoryPlan(self.program.batch_size, len(self.constants.grid), *sizes)
 
     def run(self, field: jax.Array) -> Any:
         """Predicts the field; where the device has too little memory, with half the batch again."""
@@ -185,6 +186,31 @@ class TiledJob:
                     stacklevel=3,
                 )
                 job = job.batched(half)
+
+
+def _reduced(
+    reduce: Reduce, outputs: Any, layouts: Sequence[Layout], batch_axes: int
+) -> tuple[Function, Arrays, Any]:
+    """A function of slabs of outputs, checked against one slab."""
+    require(callable(reduce), f"reduce must be a function of values, got {reduce!r}; give one")
+    sweep, batch = Sweep(tuple(layouts)), (1,) * batch_axes
+    cells = [(*batch, *sweep.cells(layout)) for layout in layouts]
+    leaves, tree = jax.tree.flatten(outputs)
+    slab = tree.unflatten(
+        jax.ShapeDtypeStruct((*shape, leaf.shape[-1]), blended_dtype(leaf.dtype))
+        for shape, leaf in zip(cells, leaves, strict=True)
+    )
+    function, arrays = Function.split(reduce, slab)
+    results = jax.eval_shape(function, arrays, slab)
+    for leaf in jax.tree.leaves(results):
+        if leaf.shape[: len(cells[0])] not in cells:
+            raise InputError(
+                f"reduce must keep the axes of the cells, {listed({*map(str, cells)})} of a slab, "
+                f"got shape {leaf.shape}; work along the last axis alone"
+            )
+    if not jax.tree.leaves(results):
+        raise InputError("reduce must return at least one array, got none; return its result")
+    return function, arrays, results
 
 
 def surrounding_mesh(x: Any) -> AbstractMesh | None:

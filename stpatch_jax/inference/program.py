@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from stpatch_jax.inference.blending import Weights, add_mean, add_sum, finished, start
+from stpatch_jax.errors import InputError
+from stpatch_jax.inference.blending import Weights
 from stpatch_jax.inference.function import Arrays, Function
+from stpatch_jax.inference.stitching import Output, Swept, Whole
 from stpatch_jax.inference.tiles import Layout
 from stpatch_jax.patches.extraction import fill_scalar, masked, padded
 from stpatch_jax.patches.windows import Windows, WindowSpec
@@ -23,7 +25,8 @@ class Program:
     """What a compiled program depends on besides its arguments; hashable.
 
     `windows` are those of `spec` resolved against the field, `layouts` say where every output goes,
-    `tree` is the structure of the outputs, and `mesh` has the devices that share a batch.
+    `tree` and `results` are the structures of the outputs and of what is returned, `batch_axes` are
+    those of the field in front of time, and `mesh` has the devices that share a batch.
     """
 
     function: Function
@@ -31,39 +34,58 @@ class Program:
     windows: Windows
     layouts: tuple[Layout, ...]
     tree: Any
+    reduce: Function | None
+    results: Any
+    batch_axes: int
     batch_size: int
     mesh: Mesh | AbstractMesh | None
 
+    def reduced(self, arrays: Arrays, slabs: Sequence[jax.Array]) -> list[jax.Array]:
+        """What `reduce` makes of a slab of each output, given with as many axes as a result."""
+        assert self.reduce is not None
+        batch = (1,) * self.batch_axes
+        given = [slab.reshape(*batch, *slab.shape[1:]) for slab in slabs]
+        made = jax.tree.leaves(self.reduce(arrays, jax.tree.unflatten(self.tree, given)))
+        return [one.reshape(1, *one.shape[self.batch_axes :]) for one in made]
 
-@functools.partial(jax.jit, static_argnames=("program",))
-def run(
-    program: Program,
-    arrays: Arrays,
-    x: jax.Array,
-    grid: jax.Array,
-    weights: Sequence[Weights],
-    regions: list[Any] | None,
-    fill: jax.Array,
-) -> Any:
-    """Predicts a field [*batch, time, *space, channel]; lead times of outputs are behind time.
+
+class Constants(NamedTuple):
+    """The arguments of a program that are not traced: what is known of windows and results.
 
     `grid` has the windows of `used_windows`, `weights` for each output what `make_weights` gives,
     and `regions` what `region_of` gives, or None for all cells; `fill` holds elsewhere.
     """
 
-    def blended(arrays: Arrays, x: jax.Array, rest: Any, *, mean: bool) -> Any:
-        return _blended(program, arrays, x, *rest, mean=mean)
+    grid: Any
+    weights: Sequence[Weights]
+    regions: list[Any] | None
+    fill: Any
 
+
+@functools.partial(jax.jit, static_argnames=("program",))
+def run(program: Program, arrays: tuple[Arrays, Arrays], x: jax.Array, constants: Constants) -> Any:
+    """Predicts a field [*batch, time, *space, channel]; lead times of outputs are behind time.
+
+    `arrays` are those that the function and `reduce` hold.
+    """
     # A running mean is exact where windows agree and as fast as a sum, but its transpose is not:
     # derivatives are those of weighted sums, the same but for rounding.
-    exact = jax.custom_jvp(functools.partial(blended, mean=True))
-    exact.defjvp(functools.partial(jax.jvp, functools.partial(blended, mean=False)))
-    rest, batch = (grid, weights, regions, fill), x.shape[: x.ndim - program.spec.rank - 1]
+    exact = jax.custom_jvp(functools.partial(_blended, program, mean=True))
+    sums = functools.partial(jax.jvp, functools.partial(_blended, program, mean=False))
+    exact.defjvp(sums if program.reduce is None else _refuse_derivatives)
+    batch = x.shape[: x.ndim - program.spec.rank - 1]
     if all(isinstance(extent, int) for extent in batch):
-        return _in_auto_axes(exact, x, len(batch))(arrays, x, rest)
+        return _in_auto_axes(exact, x, len(batch))(arrays, x, constants)
     # As many examples as will come (`jax.export`): the grid is that of one.
-    each = jax.vmap(lambda x: exact(arrays, x, rest))(x.reshape(-1, *x.shape[len(batch) :]))
+    each = jax.vmap(lambda x: exact(arrays, x, constants))(x.reshape(-1, *x.shape[len(batch) :]))
     return jax.tree.map(lambda y: y.reshape(*batch, *y.shape[1:]), each)
+
+
+def _refuse_derivatives(*_: Any) -> Any:
+    raise InputError(
+        "reduce must not be part of a derivative, which needs the blended values of all cells, got "
+        "one; apply it to the result of sliding_window_apply instead, which gives the same values"
+    )
 
 
 def _in_auto_axes(fn: Any, x: jax.Array, batch: int) -> Any:
@@ -79,15 +101,13 @@ def _in_auto_axes(fn: Any, x: jax.Array, batch: int) -> Any:
 
 def _blended(
     program: Program,
-    arrays: Arrays,
+    arrays: tuple[Arrays, Arrays],
     x: jax.Array,
-    grid: jax.Array,
-    weights: Sequence[Weights],
-    regions: list[Any] | None,
-    fill: jax.Array,
+    constants: Constants,
     *,
     mean: bool,
 ) -> Any:
+    grid, weights, regions, fill = constants
     axes, constant = program.windows.axes, fill_scalar(program.spec.fill_value, x.dtype)
     batch = x.shape[: x.ndim - len(axes) - 1]
     # Here a reshape is free; outside it would copy the field.
@@ -96,52 +116,33 @@ def _blended(
     predict = functools.partial(_predict, program)
     if not mean:
         predict = jax.checkpoint(predict, prevent_cse=False)
-    size, add = program.batch_size, add_mean if mean else add_sum
+    size = program.batch_size
     # The last batch is filled up with its last window, which is not added again.
     short = -len(grid) % size
     batches = jnp.concatenate([grid, jnp.repeat(grid[-1:], short, axis=0)])
     count = len(batches) // size
     fresh = (jnp.arange(len(batches)) < len(grid)).reshape(count, size)
     batches = batches.reshape(count, size, -1)
-    shapes = jax.eval_shape(predict, arrays, x, batches[0])
-    per_output = list(zip(program.layouts, weights, strict=True))
-    blends = [
-        _varying(start(*one, len(x), shape), (arrays, x))
-        for one, shape in zip(per_output, shapes, strict=True)
-    ]
+    shapes = jax.eval_shape(predict, arrays[0], x, batches[0])
+    regions = [None] * len(shapes) if regions is None else regions
+    outputs = list(map(Output, program.layouts, weights, regions, shapes))
+    stitch = Whole(outputs, fill, mean)
+    if program.reduce is not None:
+        stitch = Swept(outputs, fill, functools.partial(program.reduced, arrays[1]))
 
-    def batch_step(blends: Any, batch: Any) -> tuple[Any, None]:
+    def batch_step(state: Any, batch: Any) -> tuple[Any, None]:
         places, fresh = batch
-        outputs = predict(arrays, x, places)
+        values = predict(arrays[0], x, places)
 
-        def window_step(blends: Any, window: Any) -> tuple[Any, None]:
-            outputs, place, fresh = window
-            added = [
-                add(blend, output, *one, place, fresh if short else None)
-                for blend, output, one in zip(blends, outputs, per_output, strict=True)
-            ]
-            return added, None
+        def window_step(state: Any, window: Any) -> tuple[Any, None]:
+            values, place, fresh = window
+            return stitch.add(state, values, place, fresh if short else None), None
 
-        return lax.scan(window_step, blends, (outputs, places, fresh))
+        return lax.scan(window_step, state, (values, places, fresh))
 
-    blends, _ = lax.scan(batch_step, blends, (batches, fresh))
-    results = []
-    for at, (blend, one, shape) in enumerate(zip(blends, per_output, shapes, strict=True)):
-        result = finished(blend, *one, fill, mean=mean)
-        if regions is not None:
-            region = regions[at] if one[0].lead is None else regions[at][:, None]
-            result = jnp.where(region[None, ..., None], result, fill.astype(result.dtype))
-        if jnp.issubdtype(shape.dtype, jnp.inexact):
-            result = result.astype(shape.dtype)
-        results.append(result.reshape(*batch, *result.shape[1:]))
-    return jax.tree.unflatten(program.tree, results)
-
-
-def _varying(blend: list[jax.Array], inputs: Any) -> list[jax.Array]:
-    """Inside `jax.shard_map`, where what differs between devices is part of a type."""
-    leaves = jax.tree.leaves(inputs)
-    zero = sum(lax.full_like(leaf, 0, jnp.float32, ()) for leaf in leaves)
-    return [one + jnp.asarray(zero).astype(one.dtype) for one in blend]
+    state, _ = lax.scan(batch_step, stitch.start(len(x), (arrays, x)), (batches, fresh))
+    results = [result.reshape(*batch, *result.shape[1:]) for result in stitch.results(state)]
+    return jax.tree.unflatten(program.results, results)
 
 
 def _predict(program: Program, arrays: Arrays, x: jax.Array, places: jax.Array) -> list[jax.Array]:

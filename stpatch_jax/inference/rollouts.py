@@ -9,9 +9,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import InputError, check_size
-from stpatch_jax.inference.function import Arrays
 from stpatch_jax.inference.job import Predict, TiledJob
-from stpatch_jax.inference.program import Program, run
+from stpatch_jax.inference.program import Constants, Program, run
 from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.extraction import Spec, as_field, windows_of
 from stpatch_jax.patches.windows import WindowSpec
@@ -68,7 +67,7 @@ def sliding_window_rollout(
     job = TiledJob.of(fn, x, spec, horizon=step, blend=blend)
     if batch_size != "auto":
         job = job.sized(x, batch_size, None)
-    outputs = jax.tree.leaves(job.outputs)
+    outputs = jax.tree.leaves(job.results)
     if len(outputs) != 1 or outputs[0].shape[-1] != x.shape[-1]:
         raise InputError(
             f"a forecast must be one array with the {x.shape[-1]} channels of its context, got "
@@ -79,12 +78,12 @@ def sliding_window_rollout(
 
 @functools.partial(jax.jit, static_argnames=("program", "turns", "horizon"))
 def _roll(
-    program: Program, arrays: Arrays, x: jax.Array, *constants: Any, turns: int, horizon: int
+    program: Program, arrays: Any, x: jax.Array, constants: Constants, *, turns: int, horizon: int
 ) -> jax.Array:
     time = x.ndim - program.spec.rank - 1
 
     def turn(context: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-        (ahead,) = jax.tree.leaves(run(program, arrays, context, *constants))
+        (ahead,) = jax.tree.leaves(run(program, arrays, context, constants))
         ahead = ahead.squeeze(time).astype(context.dtype)
         both = jnp.concatenate([context, ahead], axis=time)
         return lax.slice_in_dim(both, ahead.shape[time], None, axis=time), ahead

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike
 
-from stpatch_jax.inference.job import Predict, TiledJob, surrounding_mesh
+from stpatch_jax.inference.job import Predict, Reduce, TiledJob, surrounding_mesh
 from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.tiles import Scales
 from stpatch_jax.patches.blends import Blend
@@ -27,6 +27,7 @@ def sliding_window_apply(
     memory_budget: int | None = None,
     mesh: Mesh | AbstractMesh | None = None,
     fill: float | None = None,
+    reduce: Reduce | None = None,
 ) -> Any:
     """Applies a function of windows to a whole field and blends its outputs.
 
@@ -66,15 +67,23 @@ def sliding_window_apply(
         mesh: Devices among which the windows of a batch are split; the field lies whole on each.
             By default those of the surrounding `jax.set_mesh`, unless the field is split itself.
         fill: What cells hold that no weight reaches (NaN, say); by default they are refused.
+        reduce: Any function of the blended values of a cell, such as the class with the largest or
+            a quantile of its channels, in a small dtype: `reduce(sliding_window_apply(...))` to the
+            last bit, but taken slab by slab along the first axis that has several windows. Blended
+            values are held for the length of a window there (and a whole axis where a ring is
+            first), so that memory hardly grows with the channels. Takes what `fn` returns for the
+            cells of a slab, channels last, and must keep the axes in front of them. Not part of
+            derivatives.
 
     Returns:
-        What `fn` returns, each array as `[*batch, time, *space, features]`, or `[*batch, windows
-        along time, horizon, *space, features]` with a horizon. Floats keep their dtype, whole
-        numbers become float32.
+        What `fn` or `reduce` returns, each array as `[*batch, time, *space, features]`, or
+        `[*batch, windows along time, horizon, *space, features]` with a horizon. Of `fn`, floats
+        keep their dtype, whole numbers become float32.
 
     Raises:
         InputError: Windows do not fit the field or leave cells out, an output does not fit the
-            declared scale or horizon, or the memory does not suffice.
+            declared scale or horizon, `reduce` changes the cells or meets a derivative, or the
+            memory does not suffice.
 
     Warns:
         RuntimeWarning: The device ran out of memory and the batch was halved.
@@ -87,6 +96,9 @@ def sliding_window_apply(
         >>> y = sliding_window_apply(lambda windows: 2 * windows, x, spec)
         >>> bool(jnp.allclose(y, 2 * x))
         True
+        >>> signs = sliding_window_apply(lambda w: w - 4, x, spec, reduce=lambda y: y[..., 0] > 0)
+        >>> signs.dtype, int(signs.sum())
+        (dtype('bool'), 5)
 
     References:
         Overlap and blend: Isensee et al., "nnU-Net", Nature Methods 18, 2021.
@@ -103,6 +115,7 @@ def sliding_window_apply(
         region=region,
         mesh=mesh,
         fill=fill,
+        reduce=reduce,
     )
     # Inside another program nothing is known about memory.
     if batch_size != "auto" or not job.is_traced(field):
@@ -124,8 +137,8 @@ def memory_plan(
     The program is compiled, and its compiler asked; what a library takes while it runs (the
     workspace of a convolution) may come on top.
 
-    Arguments as there, `options` being `blend`, `scale`, `horizon`, `region`, `mesh` and `fill`;
-    the field may be its shape and dtype, a `jax.ShapeDtypeStruct`.
+    Arguments as there, `options` being `blend`, `scale`, `horizon`, `region`, `mesh`, `fill` and
+    `reduce`; the field may be its shape and dtype, a `jax.ShapeDtypeStruct`.
 
     Returns:
         Bytes on one device, and the batch size.
