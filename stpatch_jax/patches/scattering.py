@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -130,7 +131,7 @@ def _added(patches: jax.Array, starts: jax.Array, axes: Axes) -> jax.Array:
     batch = patches.shape[: patches.ndim - len(axes) - 2]
     # Between the samples of a dilated window lie zeros: every window is a box of cells.
     gaps = [(0, 0, axis.dilation - 1) for axis in axes]
-    boxes = patches.reshape(-1, *patches.shape[len(batch) :])
+    boxes = patches.reshape(math.prod(batch), *patches.shape[len(batch) :])
     boxes = jnp.moveaxis(boxes, 1, 0)
     boxes = lax.pad(boxes, jnp.zeros((), boxes.dtype), [(0, 0, 0)] * 2 + gaps + [(0, 0, 0)])
     corners = starts + np.asarray([[axis.lo for axis in wide]], np.int32)

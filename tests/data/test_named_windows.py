@@ -211,6 +211,7 @@ def test_times_stay_as_they_are():
     back = patches[:2].restore(patches[:2].values)
     assert back.time.identical(source.time)
     assert np.isnan(back.values).tolist() == [False] * 4 + [True] * 2
+    assert np.isnan(patches[:0].restore(patches[:0].values)).all()
     half = patches.restore(jax.numpy.asarray(patches.values, jax.numpy.bfloat16))
     assert half.dtype == jax.numpy.bfloat16
 
