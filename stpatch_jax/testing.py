@@ -51,9 +51,13 @@ def reference_extract_patches(x: jax.Array | np.ndarray, spec: Spec) -> np.ndarr
     effective = [(extent - 1) * gap + 1 for extent, gap in zip(window, spec.dilation, strict=True)]
     # The view is (*batch, *starts, channel, *effective).
     view = sliding_window_view(x, effective, axis=tuple(range(first, first + spec.rank)))
-    starts = tuple(slice(None, None, step) for step in stride)
     samples = tuple(slice(None, None, gap) for gap in spec.dilation)
-    patches = np.moveaxis(view[(..., *starts, slice(None), *samples)], first + spec.rank, -1).copy()
+    patches = np.moveaxis(view[(..., slice(None), *samples)], first + spec.rank, -1)
+    for position, (step, name) in enumerate(zip(stride, spec.padding, strict=True)):
+        starts = list(range(0, patches.shape[first + position], step))
+        if name == "FLUSH":
+            starts = sorted({*starts, patches.shape[first + position] - 1})
+        patches = patches.take(starts, first + position)
     if spec.footprint is not None:
         patches[..., ~_footprint(spec, window), :] = fill
     return patches
@@ -160,7 +164,7 @@ def _pad_widths(spec: WindowSpec, position: int, size: int) -> tuple[int, int]:
     effective = (window - 1) * spec.dilation[position] + 1
     if not isinstance(padding, str):
         return padding
-    if padding == "VALID":
+    if padding in ("VALID", "FLUSH"):
         return 0, 0
     if padding == "CAUSAL":
         return effective - 1, 0

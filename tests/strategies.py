@@ -136,6 +136,7 @@ def _too_wide(padding, size, window, stride, dilation):
     effective = (window - 1) * dilation + 1
     widths = {
         "VALID": 0,
+        "FLUSH": 0,
         "CAUSAL": effective - 1,
         "SAME": stride + effective,
         "COVER": stride + effective,
@@ -148,14 +149,15 @@ def _too_wide(padding, size, window, stride, dilation):
 def axis_options(draw, rank, *, long, modes, paddings):
     """One axis: its cells, and the options of its windows."""
     size = draw(st.integers(17, 60) if long else st.integers(1, SIZES[rank]))
-    padding = draw(st.sampled_from(("VALID", "SAME", "CAUSAL", "COVER", "pair")))
+    padding = draw(st.sampled_from(("VALID", "SAME", "CAUSAL", "COVER", "FLUSH", "pair")))
     if paddings is not None:
         padding = draw(st.sampled_from(paddings))
     if padding == "pair":
         padding = (draw(st.integers(0, 3)), draw(st.integers(0, 3)))
     dilation = draw(st.integers(1, 5 if long else 3))
     room = size + sum(padding) if isinstance(padding, tuple) else size
-    longest = (room - 1) // dilation + 1 if padding == "VALID" or isinstance(padding, tuple) else 5
+    fits = padding in ("VALID", "FLUSH") or isinstance(padding, tuple)
+    longest = (room - 1) // dilation + 1 if fits else 5
     window = draw(st.integers(1, longest if long else min(longest, 5)))
     whole = draw(st.integers(0, 9)) == 0
     if whole:

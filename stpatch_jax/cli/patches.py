@@ -30,7 +30,7 @@ class PatchesConfig:
         window: Samples along time and each space axis; None for the whole axis.
         stride: Cells between window starts, one for all axes or one each; by default the window.
         dilation: Cells between samples of a window, one for all axes or one each.
-        padding: VALID, SAME, CAUSAL or COVER, one for all axes or one each.
+        padding: VALID, SAME, CAUSAL, COVER or FLUSH, one for all axes or one each.
         data: How the file is read, where it does not say so itself.
         output: Picture of the patch grid to write, e.g. patches.png.
         costs: Time steps of an example that a model would see, to list what this window and those

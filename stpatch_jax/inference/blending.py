@@ -88,14 +88,23 @@ def _resized(mask: np.ndarray, window: tuple[int, ...]) -> np.ndarray:
 
 
 def _before(axis: AxisWindows, taper: np.ndarray) -> np.ndarray:
-    """What the windows before a window add in its cells, for all that differ in it."""
+    """What the windows before a window add in its cells, for all that differ in it.
+
+    One row for each number in the grid up to that from which on all are alike; with FLUSH, behind
+    them, one for the last window.
+    """
     rows = min(axis.count, -(-axis.window // axis.stride))
     table = np.zeros((rows, axis.window))
     for row in range(1, rows):
         behind = row * axis.stride
         table[row] = table[row - 1]
         table[row, : axis.window - behind] += taper[behind:]
-    return table
+    if not axis.back:
+        return table
+    own = np.zeros(axis.window)
+    for behind in range(axis.stride - axis.back, axis.window, axis.stride)[: axis.count - 1]:
+        own[: axis.window - behind] += taper[behind:]
+    return np.concatenate([table, [own]])
 
 
 def wide_dtype(dtype: Any) -> jnp.dtype:
@@ -205,7 +214,7 @@ def corner(place: jax.Array, layout: Layout, ndim: int) -> list[jax.Array]:
     at = [jnp.zeros((), place.dtype)] * ndim
     at[0] = place[0]
     for position, cell, axis in zip(layout.places, place[1:], layout.axes, strict=True):
-        at[position] = cell * np.asarray(axis.stride, np.int32)
+        at[position] = axis.first(cell)
     return at
 
 
@@ -219,8 +228,11 @@ def _weight_before(weights: Weights, layout: Layout, place: jax.Array) -> Any:
         axis, table = layout.axes[position], jnp.asarray(weights["before"][position])
         shape = [1] * len(layout.axes)
         shape[position] = axis.window
-        row = table[jnp.minimum(place[1 + position], len(table) - 1)].reshape(shape)
-        first = place[1 + position] * np.asarray(axis.stride, np.int32)
+        number = place[1 + position]
+        row = jnp.minimum(number, len(table) - 1 - bool(axis.back))
+        if axis.back:
+            row = jnp.where(number == axis.count - 1, len(table) - 1, row)
+        row, first = table[row].reshape(shape), axis.first(number)
         total = jnp.asarray(weights["total"][position])
         total = lax.dynamic_slice_in_dim(total, first, axis.window, position)
         if before is None or behind is None:

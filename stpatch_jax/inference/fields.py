@@ -70,7 +70,8 @@ def predict_field(
 
     What `sliding_window_apply` gives for the whole field, to the last bits of a sum, by regions:
     each is predicted from all windows that reach into it, so there are no seams, and is a chunk of
-    the store. All regions are predicted by one compiled program.
+    the store. All regions are predicted by one compiled program (the last along an axis of
+    FLUSH windows by another).
 
     Until all regions are there, everything lies in the folder `.stpatch-part.NAME` beside the
     target. The same call goes on where another one was stopped, by whatever it was, and ends with
@@ -155,13 +156,13 @@ def predict_field(
 class _Job:
     """A prediction by regions: where they lie, and what is done for one.
 
-    `options` are taper, scale and horizon as `sliding_window_apply` takes them, `layout` says where
-    windows lie in the result, `names` are the predicted channels and `dtype` is the result's.
+    `program` predicts slabs of a shape, in a batch that fits the memory: the last region along an
+    axis of FLUSH windows has a shorter one. `options` are taper, scale and horizon as
+    `sliding_window_apply` takes them, `layout` says where windows lie in the result, `names` are
+    the predicted channels and `dtype` is the result's.
     """
 
-    tiled: TiledJob
-    slab: jax.ShapeDtypeStruct
-    memory_budget: int | None
+    program: Callable[[jax.ShapeDtypeStruct], TiledJob]
     fill: float | None
     field: xr.DataArray
     options: dict[str, Any]
@@ -217,8 +218,9 @@ class _Job:
         slab = jax.ShapeDtypeStruct((*time, *regions.slab[1:], window.shape[-1]), window.dtype)
         # A slab has cells that no weight reaches, of which nothing is kept.
         rest = np.nan if fill is None else fill
-        tiled = TiledJob.of(fn, slab, _slab_spec(regions, prepare), fill=rest, **options)
-        output = tiled.results
+        told = {"spec": _slab_spec(regions, prepare), "fill": rest, **options}
+        tiled = functools.cache(functools.partial(TiledJob.of, fn, **told))
+        output = tiled(slab).results
         if not hasattr(output, "shape"):
             raise InputError(
                 "fn must return one array for predict_field, got a tree; join its outputs as "
@@ -238,9 +240,7 @@ class _Job:
                 "one bool for each",
             )
         return cls(
-            tiled,
-            slab,
-            memory_budget,
+            functools.cache(lambda slab: tiled(slab).sized(slab, "auto", memory_budget)),
             fill,
             field,
             options,
@@ -253,11 +253,6 @@ class _Job:
             names,
             dtype,
         )
-
-    @functools.cached_property
-    def program(self) -> TiledJob:
-        """What predicts every region, in a batch that fits the memory."""
-        return self.tiled.sized(self.slab, "auto", self.memory_budget)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -288,7 +283,8 @@ class _Job:
         else:
             axis, piece = next(self.regions.pieces(number))
             x = self.prepare(x, self.field.time.values[field_cells(axis, axis.cells(piece))[0]])
-        values = np.asarray(self.program.run(jnp.asarray(x)))
+        x = jnp.asarray(x)
+        values = np.asarray(self.program(jax.ShapeDtypeStruct(x.shape, x.dtype)).run(x))
         # A prepared window along time is an example of its own.
         values = values if self.prepare is None else values.squeeze(1)
         values = values if self.restore is None else self.restore(values)

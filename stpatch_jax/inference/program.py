@@ -147,11 +147,12 @@ def _blended(
 
 def _predict(program: Program, arrays: Arrays, x: jax.Array, places: jax.Array) -> list[jax.Array]:
     """Cuts a batch of windows and calls the function."""
-    strides = np.asarray([1, *(axis.stride for axis in program.windows.axes)], np.int32)
+    axes = program.windows.axes
     extent = (1, *program.windows.window, x.shape[-1])
 
     def cut(place: jax.Array) -> jax.Array:
-        return lax.dynamic_slice(x, (*(place * strides), np.int32(0)), extent)[0]
+        first = [axis.first(at) for axis, at in zip(axes, place[1:], strict=True)]
+        return lax.dynamic_slice(x, (place[0], *first, np.int32(0)), extent)[0]
 
     fill = fill_scalar(program.spec.fill_value, x.dtype)
     windows = masked(lax.map(cut, places), program.windows.mask, fill)

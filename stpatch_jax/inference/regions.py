@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.patches.canonical import axis_name
+from stpatch_jax.patches.canonical import Padding, axis_name
 from stpatch_jax.patches.lowerings import Axes
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec, source_cell
 
@@ -45,6 +45,11 @@ class AxisRegions:
         """Windows that each piece is predicted from."""
         return max(stop - start for start, stop in map(self._needed, range(self.count)))
 
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """First cell of every window."""
+        return np.asarray(self.axis.starts)
+
     def _piece(self, number: int) -> tuple[int, int]:
         return number * self.extent, min((number + 1) * self.extent, self.size)
 
@@ -53,21 +58,29 @@ class AxisRegions:
         first, stop = self._piece(number)
         if self.of_windows:
             return first, stop
-        axis = self.axis
-        start = max(-(-(first + axis.lo - axis.window + 1) // axis.stride), 0)
-        return start, min((stop - 1 + axis.lo) // axis.stride + 1, axis.count)
+        # Those that start before its end, less those that end before its start.
+        reach = first - self.axis.window, stop - 1
+        start, stop = np.searchsorted(self.starts, reach, side="right")
+        return int(start), int(stop)
 
     def first_window(self, number: int) -> int:
         """The first window of a piece."""
         return min(self._needed(number)[0], self.axis.count - self.windows)
 
+    @property
+    def padding(self) -> Padding:
+        """That of a slab: of FLUSH windows the last may be in it, or not."""
+        if self.axis.back:
+            return "FLUSH"
+        return (self.axis.lo, self.axis.hi) if self.whole else (0, 0)
+
     def cells(self, number: int) -> np.ndarray:
         """The cells of the field that a piece is predicted from; outside of it in padding."""
         if self.whole:
             return np.arange(self.size)
-        start = self.first_window(number) * self.axis.stride - self.axis.lo
-        length = (self.windows - 1) * self.axis.stride + self.axis.window
-        return np.arange(start, start + length)
+        first = self.first_window(number)
+        last = self.starts[first + self.windows - 1]
+        return np.arange(self.starts[first], last + self.axis.window)
 
     def result(self, number: int) -> slice:
         """Where a piece lies in the result."""
@@ -81,7 +94,7 @@ class AxisRegions:
         if self.of_windows:
             start = self.first_window(number)
         elif not self.whole:
-            start = self.first_window(number) * self.axis.stride - self.axis.lo
+            start = int(self.starts[self.first_window(number)])
         return slice(int((first - start) * self.factor), int((stop - start) * self.factor))
 
 
@@ -111,7 +124,7 @@ class Regions:
         return WindowSpec(
             [axis.axis.window for axis in self.axes],
             stride=[axis.axis.stride for axis in self.axes],
-            padding=[(axis.axis.lo, axis.axis.hi) if axis.whole else (0, 0) for axis in self.axes],
+            padding=[axis.padding for axis in self.axes],
             padding_mode=self.spec.padding_mode,
             fill_value=self.spec.fill_value,
             footprint=self.spec.footprint,

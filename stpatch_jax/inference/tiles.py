@@ -90,7 +90,7 @@ def factors_of(scale: Scale, rank: int) -> list[Fraction]:
 def _scaled(position: int, axis: AxisWindows, factor: Fraction) -> AxisWindows:
     """The windows of an axis in output cells; what lies in padding is dropped, but on a ring."""
     # Windows may end in front of the last cell or of the padding: the end counts, not `axis.hi`.
-    end = (axis.count - 1) * axis.stride + axis.window
+    end = axis.first(axis.count - 1) + axis.window
     hi = max(end - axis.lo - axis.size, 0)
     cells = {"length": axis.size, "window": axis.window, "stride": axis.stride, "padding": axis.lo}
     for name, number in cells.items():
@@ -101,11 +101,12 @@ def _scaled(position: int, axis: AxisWindows, factor: Fraction) -> AxisWindows:
                 f"scale must make whole output cells, got {factor} times the {name} of {number} "
                 f"cells along {axis_name(position)}; change the {name} or pad the field"
             )
-    size, window, lo, hi = (int(n * factor) for n in (axis.size, axis.window, axis.lo, hi))
+    lengths = (axis.size, axis.window, axis.lo, hi, axis.back)
+    size, window, lo, hi, back = (int(cells * factor) for cells in lengths)
     stride = max(int(axis.stride * factor), 1)
     # What a function says of edge or mirrored cells is no news of the cells that they copy.
     mode = "wrap" if axis.mode == "wrap" else "constant"
-    return AxisWindows(size, window, stride, 1, lo, hi, mode)
+    return AxisWindows(size, window, stride, 1, lo, hi, mode, back)
 
 
 def layouts_of(

@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from stpatch_jax.errors import InputError, check_choice, check_size
 
-PaddingName = Literal["VALID", "SAME", "CAUSAL", "COVER"]
+PaddingName = Literal["VALID", "SAME", "CAUSAL", "COVER", "FLUSH"]
 PaddingMode = Literal["constant", "edge", "reflect", "wrap"]
 FootprintName = Literal["ball", "cylinder"]
 PADDING_MODES: tuple[str, ...] = get_args(PaddingMode)

@@ -25,9 +25,9 @@ def extract_patches(x: ArrayLike, spec: Spec, *, lowering: Lowering = "auto") ->
     """Cuts a field into its windows: `(*batch, *grid, *window, channel)`.
 
     `out[..., g, i, c] = x[..., g * stride + i * dilation - lo, c]` per axis, where `lo` is the
-    leading padding; cells outside the field come from the padding mode, samples outside the
-    footprint are the fill value. Also known as im2col, unfold, view_as_windows,
-    sliding_window_view, patchify, tubelets.
+    leading padding (with FLUSH the last window starts earlier, where it ends with the axis); cells
+    outside the field come from the padding mode, samples outside the footprint are the fill value.
+    Also known as im2col, unfold, view_as_windows, sliding_window_view, patchify, tubelets.
 
     The result equals `jax.lax.conv_general_dilated_patches` with its channel-major features
     rearranged, and is a bit-exact copy for every dtype: NaN and Inf stay in their places, -0.0

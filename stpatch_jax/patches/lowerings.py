@@ -5,6 +5,7 @@ A lowering takes `(*batch, *padded, channel)` and the resolved axes, and returns
 `benchmarks/extract_patches.py` measures them and `choose` holds what it found.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -84,17 +85,16 @@ def _run_starts(padded: tuple[int, ...], axes: Axes, merged: bool) -> jax.Array 
     # A start is a sum over the axes: the window's number in the grid and the sample's in the
     # window, each times how far apart two of them lie in the row. `padded` ends with the channels.
     pitched = [(axis, math.prod(padded[at + 1 :])) for at, axis in enumerate(axes)]
-    steps = [(axis.count, axis.stride * pitch) for axis, pitch in pitched]
-    samples = [(axis.window, axis.dilation * pitch) for axis, pitch in pitched]
+    steps = [axis.first(np.arange(axis.count)) * pitch for axis, pitch in pitched]
+    samples = [np.arange(axis.window) * axis.dilation * pitch for axis, pitch in pitched]
     steps += samples[:-1] if merged else samples
-    entries = math.prod(count for count, _ in steps)
     # Small tables are constants of the program; large ones it computes, to stay small itself.
-    numbers = np if entries <= _MAX_CONSTANT else jnp
+    numbers = np if math.prod(map(len, steps)) <= _MAX_CONSTANT else jnp
     starts = numbers.zeros((1,) * len(steps), np.int32)
-    for place, (count, step) in enumerate(steps):
+    for place, step in enumerate(steps):
         form = [1] * len(steps)
-        form[place] = count
-        starts = starts + (np.arange(count) * step).astype(np.int32).reshape(form)
+        form[place] = len(step)
+        starts = starts + step.astype(np.int32).reshape(form)
     return starts
 
 
@@ -111,20 +111,40 @@ def by_blocks(x: jax.Array, axes: Axes) -> jax.Array:
     # With dilation the samples of the last axis are strided and cannot merge with the channels.
     merged = axes[-1].dilation == 1 and channels > 0 and not _is_split(x)
     # Whole blocks; what lies behind the last window is cut off or made up, and never read.
-    x = _resize(x, [axis.stride * _blocks_needed(axis) for axis in axes], batch)
-    # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
+    sizes = [axis.size if axis.back else _cells_needed(axis) for axis in axes]
+    x = _resize(x, sizes, batch)
     for position in reversed(range(rank)):
-        at, axis = batch + position, axes[position]
-        x = x.reshape(*x.shape[:at], _blocks_needed(axis), axis.stride, *x.shape[at + 1 :])
-    if merged:
-        x = x.reshape(*x.shape[:-2], axes[-1].stride * channels)
-    for position in reversed(range(rank)):
-        unit = channels if merged and position == rank - 1 else 1
-        x = _widen(x, axes[position], batch + 2 * position, batch + 2 * position + 1, unit)
+        last = position == rank - 1
+        x = _unfold(x, axes[position], batch + position, merged=merged and last)
     grid = [batch + 2 * position for position in range(rank)]
     rest = range(batch + 2 * rank, x.ndim)
     x = x.transpose(*range(batch), *grid, *(axis + 1 for axis in grid), *rest)
     return x.reshape(*x.shape[:-1], axes[-1].window, channels) if merged else x
+
+
+def _unfold(x: jax.Array, axis: AxisWindows, at: int, *, merged: bool) -> jax.Array:
+    """Puts windows `(grid, window)` in place of an axis, where asked merged with the channels."""
+    if axis.back:
+        parts = [
+            _unfold(_resize(part, [_cells_needed(own)], at), own, at, merged=merged)
+            for part, own in _flush_parts(x, axis, at)
+        ]
+        return lax.concatenate(parts, at)
+    # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
+    x = x.reshape(*x.shape[:at], _blocks_needed(axis), axis.stride, *x.shape[at + 1 :])
+    if not merged:
+        return _widen(x, axis, at, at + 1, 1)
+    unit = x.shape[-1]
+    x = x.reshape(*x.shape[:-2], axis.stride * unit)
+    return _widen(x, axis, at, at + 1, unit)
+
+
+def _flush_parts(x: jax.Array, axis: AxisWindows, at: int) -> list[tuple[jax.Array, AxisWindows]]:
+    """The windows that lie one stride apart, and the last one: cells and axis of each part."""
+    start, cells = axis.first(axis.count - 1), axis.effective
+    last = lax.slice_in_dim(x, start, start + cells, axis=at)
+    one = dataclasses.replace(axis, size=cells, stride=cells, back=0)
+    return [(x, dataclasses.replace(axis, back=0)), (last, one)]
 
 
 def by_conv(x: jax.Array, axes: Axes) -> jax.Array:
@@ -145,6 +165,11 @@ def by_conv(x: jax.Array, axes: Axes) -> jax.Array:
     rank = len(axes)
     batch_shape = x.shape[: x.ndim - rank - 1]
     channels = x.shape[-1]
+    for position, axis in enumerate(axes):
+        if axis.back:
+            at, before, behind = len(batch_shape) + position, axes[:position], axes[position + 1 :]
+            parts = _flush_parts(x, axis, at)
+            return lax.concatenate([by_conv(x, (*before, a, *behind)) for x, a in parts], at)
     planes = _to_bytes(x)
     bytes_each = planes.shape[-1]
     features = channels * bytes_each
@@ -205,6 +230,11 @@ def _blocks_needed(axis: AxisWindows) -> int:
         return window - 1 if half == window else half + last_sample(half)
 
     return axis.count + last_sample(axis.window) * axis.dilation // axis.stride
+
+
+def _cells_needed(axis: AxisWindows) -> int:
+    """Cells of the blocks that `_widen` reads along an axis."""
+    return _blocks_needed(axis) * axis.stride
 
 
 def _widen(x: jax.Array, axis: AxisWindows, grid: int, cells: int, unit: int) -> jax.Array:

@@ -17,8 +17,8 @@ from stpatch_jax.patches.canonical import Footprint, Padding, PaddingMode, axis_
 class AxisWindows:
     """The windows along one axis of a field of known length; all numbers are cells.
 
-    Window `g` covers the padded cells `g * stride + i * dilation`, `0 <= i < window`, and padded
-    cell `p` is cell `p - lo` of the field.
+    Window `g` covers the padded cells `first(g) + i * dilation`, `0 <= i < window`, and padded
+    cell `p` is cell `p - lo` of the field. `first(g)` is `g * stride`, less `back` for the last.
     """
 
     size: int
@@ -28,6 +28,7 @@ class AxisWindows:
     lo: int
     hi: int
     mode: PaddingMode
+    back: int = 0
 
     @property
     def effective(self) -> int:
@@ -36,13 +37,18 @@ class AxisWindows:
 
     @property
     def count(self) -> int:
-        """Number of windows that fit: `(lo + size + hi - effective) // stride + 1`."""
-        return (self.lo + self.size + self.hi - self.effective) // self.stride + 1
+        """Number of windows that fit: `(lo + size + hi + back - effective) // stride + 1`."""
+        return (self.lo + self.size + self.hi + self.back - self.effective) // self.stride + 1
+
+    def first(self, window: Any) -> Any:
+        """First padded cell of a window by its number, also of NumPy and (traced) JAX integers."""
+        cell = window * self.stride
+        return cell - (window == self.count - 1) * self.back if self.back else cell
 
     @property
     def starts(self) -> tuple[int, ...]:
         """First cell of every window in field coordinates; negative inside leading padding."""
-        return tuple(g * self.stride - self.lo for g in range(self.count))
+        return tuple((self.first(np.arange(self.count)) - self.lo).tolist())
 
     def source_cells(self) -> np.ndarray:
         """Field cell that every window sample reads, `(count, window)`; -1 in constant padding."""
@@ -122,8 +128,10 @@ class WindowSpec:
         padding: `VALID` (none), `SAME` (`ceil(size / stride)` windows, as XLA pads), `CAUSAL`
             (`effective - 1` cells in front, so that no window sees later cells than the one it
             ends on), `COVER` (the tail is padded until there are
-            `ceil((size - effective) / stride) + 1` windows, at least one), or `(lo, hi)` in cells.
-            With stride > effective window, or dilation > 1, COVER may still leave cells uncovered.
+            `ceil((size - effective) / stride) + 1` windows, at least one), `FLUSH` (none: as many
+            windows as COVER, of which the last is moved back to end with the axis), or `(lo, hi)`
+            in cells. With stride > effective window, or dilation > 1, COVER and FLUSH may still
+            leave cells uncovered.
         padding_mode: `constant` (cells of `fill_value`), `edge`, `reflect` (without the edge cell,
             at most `size - 1` cells wide) or `wrap` (round a ring). Reflect and wrap put later
             cells in front, so with them CAUSAL is not causal.
@@ -275,7 +283,10 @@ class WindowSpec:
                 f"a padded axis must have at most {MOST} cells, got "
                 f"{lo + size + hi} along {axis_name(axis)}; use a shorter window or less padding"
             )
-        resolved = AxisWindows(size, window, stride, dilation, lo, hi, mode)
+        # How far windows one stride apart would pass the end, where one more is wanted.
+        beyond = (effective_window(window, dilation) - size) % stride
+        back = beyond if self.padding[axis] == "FLUSH" else 0
+        resolved = AxisWindows(size, window, stride, dilation, lo, hi, mode, back)
         if resolved.effective > lo + size + hi:
             dilated = f" with dilation {self.dilation}" if dilation > 1 else ""
             along = zip(self.window, self.dilation, shape, self.padding, strict=True)
@@ -300,7 +311,7 @@ class WindowSpec:
 
 def _pad_widths(padding: Padding, size: int, effective: int, stride: int) -> tuple[int, int]:
     """Cells added in front of and behind an axis."""
-    if padding == "VALID":
+    if padding in ("VALID", "FLUSH"):
         return 0, 0
     if padding == "CAUSAL":
         return effective - 1, 0

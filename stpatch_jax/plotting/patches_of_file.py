@@ -76,7 +76,7 @@ def _first_windows(axis: AxisWindows) -> AxisWindows:
         return axis
     end = axis.starts[_SHOWN - 1] + axis.effective
     size = min(max(end, 1), axis.size)
-    return dataclasses.replace(axis, size=size, hi=max(end - size, 0))
+    return dataclasses.replace(axis, size=size, hi=max(end - size, 0), back=0)
 
 
 def _middle(axis: AxisWindows) -> int:

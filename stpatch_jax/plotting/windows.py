@@ -130,7 +130,7 @@ def _grid_below_series(
     ax.plot(np.arange(axis.size), values, color=style.TRUTH, linewidth=1.0, label="series")
     (start, stop), following = _middle_windows(axis)
     # Windows that overlap lie on lines of their own, in the lower quarter.
-    lines = max(1, -(-axis.effective // axis.stride))
+    lines = max(1, -(-axis.effective // axis.stride)) + (axis.back > 0)
     height = 0.22 / lines
     for number, (first, last) in enumerate(_spans(axis)):
         looks: dict[str, Any] = {"facecolor": style.MODEL, "alpha": 0.45}

@@ -26,7 +26,7 @@ def identity(windows):
 )
 def test_constants_and_fields_come_back_bit_for_bit(blend, padding, mode):
     blend = np.outer(OWN, [1, 2, 0.3]) if blend == "own" else blend
-    spec = WindowSpec((4, 3), stride=(1, 2), padding=[padding, "COVER"], padding_mode=mode)
+    spec = WindowSpec((4, 3), stride=(1, 2), padding=[padding, "FLUSH"], padding_mode=mode)
     x = np.random.default_rng(0).normal(size=(2, 7, 6, 2)).astype(np.float32)
     x[1] = 3.7
     for batch_size in (2, 5):

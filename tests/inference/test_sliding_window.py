@@ -38,7 +38,7 @@ def covering(draw):
     for _ in range(rank):
         size = draw(st.integers(2, {1: 23, 2: 9, 3: 6}[rank]))
         extent = draw(st.integers(1, size))
-        kind = draw(st.sampled_from(("COVER", "SAME", "CAUSAL")))
+        kind = draw(st.sampled_from(("COVER", "SAME", "CAUSAL", "FLUSH")))
         shape.append(size)
         window.append(extent)
         stride.append(draw(st.integers(1, extent)) if kind != "CAUSAL" else 1)
@@ -65,17 +65,18 @@ def dropped_padding(spec):
 
 
 @pytest.mark.parametrize(
-    ("blend", "footprint"), [("hann", None), ("gaussian", "ball"), ("uniform", "ball")]
+    ("blend", "footprint", "padding"),
+    [("hann", None, "FLUSH"), ("gaussian", "ball", "COVER"), ("uniform", "ball", "FLUSH")],
 )
-def test_it_is_extraction_function_and_fold(blend, footprint):
+def test_it_is_extraction_function_and_fold(blend, footprint, padding):
     spec = WindowSpec(
         (3, 4, 5),
         stride=(1, 2, 2),
-        padding=("CAUSAL", "SAME", "COVER"),
+        padding=("CAUSAL", "SAME", padding),
         padding_mode=("edge", "wrap", "reflect"),
         footprint=footprint,
     )
-    x = noise(2, 4, 6, 7, 1)
+    x = noise(2, 4, 6, 8, 1)
 
     def square(windows):
         return jnp.concatenate([windows**2, windows + 1], axis=-1)
@@ -83,7 +84,7 @@ def test_it_is_extraction_function_and_fold(blend, footprint):
     @jax.jit
     def reference(x):
         patches = square(extract_patches(x, spec))
-        return fold_patches(patches, dropped_padding(spec), (4, 6, 7), blend=blend)
+        return fold_patches(patches, dropped_padding(spec), (4, 6, 8), blend=blend)
 
     y = sliding_window_apply(square, x, spec, blend=blend, batch_size=3, fill=0)
     np.testing.assert_allclose(y, reference(x), rtol=1e-5, atol=1e-5)

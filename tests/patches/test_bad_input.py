@@ -22,8 +22,8 @@ FIELD = np.zeros((2, 4, 5, 1), np.float32)
 WHOLE = np.zeros((5, 1), np.int32)
 COUNT = "must be an integer of at least 1, got {}; count in whole cells"
 PAIR = (
-    "padding along time must be one of VALID, SAME, CAUSAL, COVER or a pair (lo, hi) of cells, "
-    "got {}; choose one for each axis"
+    "padding along time must be one of VALID, SAME, CAUSAL, COVER, FLUSH or a pair (lo, hi) "
+    "of cells, got {}; choose one for each axis"
 )
 TRACED = (
     "{} must be known before tracing, got a traced array; pass it as a plain Python value (a "
@@ -82,8 +82,8 @@ SPECS = {
     ),
     "padding name": (
         lambda: WindowSpec((2,), padding="FULL"),
-        "padding must be one of VALID, SAME, CAUSAL, COVER or a pair (lo, hi) of cells, got "
-        "'FULL'; choose one for each axis",
+        "padding must be one of VALID, SAME, CAUSAL, COVER, FLUSH or a pair (lo, hi) of cells, "
+        "got 'FULL'; choose one for each axis",
     ),
     "lower case": (
         lambda: WindowSpec((2,), padding=("same",)),

@@ -35,7 +35,7 @@ LOWERINGS = ("auto", "conv", "reshape", "blocks", "gather")
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 SPECS = {
     "tiled": WindowSpec((2, 3)),
-    "overlapping": WindowSpec((3, 4), stride=(1, 2), dilation=(1, 2), padding="SAME"),
+    "overlapping": WindowSpec((3, 4), stride=(1, 3), dilation=(1, 2), padding=("SAME", "FLUSH")),
     "padded": WindowSpec(
         (2, 3),
         stride=(2, 1),

@@ -15,6 +15,7 @@ from stpatch_jax.data.fields.slabs import CACHE_BYTES, SlabReader
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.transforms.cleaning import forward_fill
 from stpatch_jax.errors import check_size, require
+from stpatch_jax.patches.windows import WindowSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +161,7 @@ class FieldWindows:
         """First target row of each window in time, ascending, int64."""
         size = {"window": self.horizon, "stride": self.stride}
         return np.concatenate(
-            [span.start + covering_starts(len(span), **size) for span in self.spans]
+            [span.start + np.asarray(_starts(len(span), **size)) for span in self.spans]
         )
 
     @cached_property
@@ -170,7 +171,7 @@ class FieldWindows:
         tile = self.tile or sizes
         stride = self.tile_stride or tile
         axes = [
-            [slice(at, at + n) for at in covering_starts(size, window=n, stride=by).tolist()]
+            [slice(at, at + n) for at in _starts(size, n, by)]
             for size, n, by in zip(sizes, tile, stride, strict=True)
         ]
         return tuple(itertools.product(*axes))
@@ -261,13 +262,6 @@ class FieldWindows:
             )
 
 
-def covering_starts(size: int, *, window: int, stride: int) -> np.ndarray:
-    """First positions of windows, `stride` apart, and one more at the end if it is not reached.
-
-    They ascend, int64 [windows]. With a stride up to `window` all `size` positions are covered.
-
-    >>> covering_starts(10, window=4, stride=4).tolist()
-    [0, 4, 6]
-    """
-    starts = np.arange(0, size - window + 1, stride, dtype=np.int64)
-    return starts if starts[-1] == size - window else np.append(starts, size - window)
+def _starts(size: int, window: int, stride: int) -> tuple[int, ...]:
+    """First positions of windows along an axis, of which the last one ends it."""
+    return WindowSpec((window,), stride=stride, padding="FLUSH").axes((size,))[0].starts

@@ -270,6 +270,11 @@ def require_even(shape: tuple[int, ...], axes: Axes, names: Splits, mesh: AnyMes
                 f"the field must split into {shards} equal shards along {name} (mesh axis "
                 f"{', '.join(over)}), got {size} cells; pad or crop it, or split another axis"
             )
+        if inside and shards > 1 and axes[position].back:
+            raise InputError(
+                f"windows must lie one stride apart along {name}, which is split over devices, got "
+                f'padding="FLUSH"; use padding="COVER", or split another axis'
+            )
         if inside and axes[position].count % shards:
             raise InputError(
                 f"the patch grid must split into {shards} equal shards along {name} (mesh axis "

@@ -13,7 +13,7 @@ from small_fields import small_field
 from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
 from stpatch_jax.data.fields.forcings import calendar_features
 from stpatch_jax.data.fields.slabs import SlabReader
-from stpatch_jax.data.fields.windows import FieldWindows, covering_starts
+from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.sampling.batches import sequential_batches
 from stpatch_jax.data.sampling.splits import chronological_splits
 from stpatch_jax.errors import InputError
@@ -71,16 +71,6 @@ def test_no_input_sees_a_target_row_and_no_target_an_input_row(missing):
         for name in ("target", "target_mask"):
             np.testing.assert_array_equal(source[at][name], earlier[at][name])
         assert (earlier[at]["persistence"] == 0).all()
-
-
-@given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 9))
-def test_starts_cover_every_position_up_to_a_stride_of_the_window(size, window, stride):
-    window = min(window, size)
-    starts = covering_starts(size, window=window, stride=stride)
-    covered = {start + i for start in starts.tolist() for i in range(window)}
-    assert (np.diff(starts) > 0).all()
-    assert (np.diff(starts) <= stride).all()
-    assert (covered == set(range(size))) if stride <= window else max(covered) == size - 1
 
 
 @settings(max_examples=20)

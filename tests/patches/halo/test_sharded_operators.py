@@ -36,7 +36,9 @@ CASES = {
     ),
     # A window of 10 cells on shards of 4: its halo comes from three shards.
     "causal": (
-        WindowSpec((2, 4), stride=(2, 1), dilation=(1, 3), padding="CAUSAL", fill_value=7),
+        WindowSpec(
+            (3, 4), stride=(2, 1), dilation=(1, 3), padding=("FLUSH", "CAUSAL"), fill_value=7
+        ),
         OVER_SPACE,
         "complex64",
     ),
@@ -308,6 +310,12 @@ FIELD = jax.ShapeDtypeStruct((2, *SHAPE, 1), np.float32)
             "the patch grid must split into 4 equal shards along axis 1 (space) (mesh axis space), "
             "got 1 windows of stride 16 on 16 cells; choose a stride that divides the 4 cells of a "
             'shard with padding="SAME", or split another axis',
+        ),
+        (
+            WindowSpec((2, 4), stride=(2, 5), padding="FLUSH"),
+            {"partition": jax.P(None, None, "space")},
+            "windows must lie one stride apart along axis 1 (space), which is split over devices, "
+            'got padding="FLUSH"; use padding="COVER", or split another axis',
         ),
         (
             WindowSpec((1, 18), stride=1, padding="CAUSAL"),
