@@ -187,7 +187,7 @@ class NamedWindows:
         grid = [axis.count for axis in self.axes.values()]
         places = np.unravel_index(np.asarray(self.numbers, np.int64), grid)
         pairs = zip(self.axes.values(), places, strict=True)
-        return np.stack([at * axis.stride - axis.lo for axis, at in pairs], axis=-1)
+        return np.stack([axis.first(at) - axis.lo for axis, at in pairs], axis=-1)
 
     @property
     def values(self) -> Any:

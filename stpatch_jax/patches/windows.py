@@ -129,9 +129,9 @@ class WindowSpec:
             (`effective - 1` cells in front, so that no window sees later cells than the one it
             ends on), `COVER` (the tail is padded until there are
             `ceil((size - effective) / stride) + 1` windows, at least one), `FLUSH` (none: as many
-            windows as COVER, of which the last is moved back to end with the axis), or `(lo, hi)`
-            in cells. With stride > effective window, or dilation > 1, COVER and FLUSH may still
-            leave cells uncovered.
+            windows as COVER, of which the last is moved back to end with the axis, as MONAI and
+            TorchIO do), or `(lo, hi)` in cells. With stride > effective window, or dilation > 1,
+            COVER and FLUSH may still leave cells uncovered.
         padding_mode: `constant` (cells of `fill_value`), `edge`, `reflect` (without the edge cell,
             at most `size - 1` cells wide) or `wrap` (round a ring). Reflect and wrap put later
             cells in front, so with them CAUSAL is not causal.

@@ -168,7 +168,11 @@ def test_chunks_are_read_once_in_their_order_and_once_a_batch_in_any(form):
 
 @pytest.mark.parametrize(
     ("padding", "mode", "blend", "reached"),
-    [("VALID", "edge", "uniform", (8, 4)), ("COVER", "wrap", "hann", (9, 6))],
+    [
+        ("VALID", "edge", "uniform", (8, 4)),
+        ("COVER", "wrap", "hann", (9, 6)),
+        ("FLUSH", "edge", "hann", (9, 6)),
+    ],
 )
 def test_what_is_put_back_is_the_field_where_windows_reach(padding, mode, blend, reached):
     source = field()

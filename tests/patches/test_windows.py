@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import pickle
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -205,3 +206,11 @@ def test_worked_examples_of_every_padding():
     assert spec.replace(padding="COVER").grid_shape((2,)) == (1,)
     assert WindowSpec((None, 2)).window_shape((7, 5)) == (7, 2)
     assert WindowSpec((None, 2)).grid_shape((7, 5)) == (1, 2)
+
+
+def test_flush_windows_lie_where_monai_puts_them():
+    told = json.loads((Path(__file__).parent / "monai_windows.json").read_text())
+    for size, window, overlap, stride, starts in told["rows"]:
+        assert stride == (window if window == size else max(int(window * (1 - overlap)), 1))
+        spec = WindowSpec((window,), stride=stride, padding="FLUSH")
+        assert spec.axes((size,))[0].starts == tuple(starts)
