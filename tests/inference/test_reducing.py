@@ -81,10 +81,16 @@ CASES = {
         both,
         {"scale": {"coarse": (1, 0.5, 0.5), "fine": 1}},
     ),
-    "forecasts": ((8, 6, 1), WindowSpec((3, 4), stride=(2, 2)), ahead, best, {"horizon": 2}),
+    "forecasts": (
+        (8, 6, 1),
+        WindowSpec((3, 4), stride=2, padding="FLUSH"),
+        ahead,
+        best,
+        {"horizon": 2},
+    ),
     "slabs of a stride": (
         (8, 160, 160, 1),
-        WindowSpec((4, None, None), stride=(3, None, None), padding="COVER"),
+        WindowSpec((4, None, None), stride=(3, None, None), padding="FLUSH"),
         waves,
         best,
         {},
