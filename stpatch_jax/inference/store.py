@@ -93,6 +93,9 @@ class RegionStore:
         # Where another process was faster, there is nothing left to rename.
         with self._writable(), contextlib.suppress(FileNotFoundError):
             if all(self.is_done(region) for region in range(regions)):
+                # What zarr was writing when a process was killed.
+                for file in (self.part / "store").glob("*/*.partial"):
+                    file.unlink(missing_ok=True)
                 to_disk(self.part / "store")
                 (self.part / "store").rename(self.path)
                 to_disk(self.path.parent)
