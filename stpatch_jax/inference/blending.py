@@ -113,6 +113,11 @@ def wide_dtype(dtype: Any) -> jnp.dtype:
     return accumulator(dtype) if jnp.issubdtype(dtype, jnp.inexact) else jnp.dtype(jnp.float32)
 
 
+def blended_dtype(dtype: Any) -> jnp.dtype:
+    """What an output becomes: floats keep their dtype, whole numbers become float32."""
+    return jnp.dtype(dtype) if jnp.issubdtype(dtype, jnp.inexact) else wide_dtype(dtype)
+
+
 def real_dtype(dtype: jnp.dtype) -> jnp.dtype:
     """The dtype of weights for values of a dtype."""
     return jnp.finfo(dtype).dtype

@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import itertools
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.sharding import AbstractMesh, AxisType
+
+from stpatch_jax.inference.augmenting import Pair, augmented
 
 Arrays = list[Any]
 
@@ -27,12 +30,15 @@ class Function:
 
     @classmethod
     def split(
-        cls, fn: Callable[[Any], Any], given: jax.ShapeDtypeStruct | Any
+        cls, fn: Callable[[Any], Any], given: Any, augment: Sequence[Pair] = ()
     ) -> tuple["Function", Arrays]:
         """The function of what is `given`, an array or a tree of arrays, and what it holds."""
+        if augment:
+            owners = (fn, *itertools.chain.from_iterable(augment))
+            return _traced(augmented(fn, augment), given, owners)
         leaves, tree = jax.tree.flatten(fn)
         if jax.tree_util.treedef_is_leaf(tree):
-            return _traced(fn, given)
+            return _traced(fn, given, (fn,))
         is_array = [isinstance(leaf, jax.Array) or hasattr(leaf, "__array__") for leaf in leaves]
         fixed = [None if one else leaf for one, leaf in zip(is_array, leaves, strict=True)]
         arrays = [leaf for one, leaf in zip(is_array, leaves, strict=True) if one]
@@ -49,7 +55,7 @@ class Function:
         return self.call(arrays, given)
 
 
-def _traced(fn: Callable[[Any], Any], given: Any) -> tuple[Function, Arrays]:
+def _traced(fn: Callable[[Any], Any], given: Any, owners: Sequence[Any]) -> tuple[Function, Arrays]:
     """A function as the program that it is now."""
     # A function of its own: JAX remembers what it traced by the function, not by what that holds.
     with _auto_axes():
@@ -57,8 +63,8 @@ def _traced(fn: Callable[[Any], Any], given: Any) -> tuple[Function, Arrays]:
     tree, text = jax.tree.structure(outputs), str(program)
     # The text of a program says all but what Python functions it calls: those of the host, and
     # the rules of custom derivatives, of which nobody changes one without the other.
-    owner = _reference(fn) if "custom_" in text else None
-    key = text, tree, tuple(_host_functions(program.jaxpr)), owner
+    rules = tuple(map(_reference, owners)) if "custom_" in text else None
+    key = text, tree, tuple(_host_functions(program.jaxpr)), rules
 
     def call(arrays: Arrays, given: Any) -> Any:
         closed = ClosedJaxpr(program.jaxpr, arrays)
@@ -80,7 +86,9 @@ def _auto_axes() -> contextlib.AbstractContextManager[Any]:
 def _reference(fn: Any) -> Hashable:
     """What stands for a Python function without keeping it alive."""
     try:
-        return weakref.ref(getattr(fn, "__func__", fn))
+        reference = weakref.ref(getattr(fn, "__func__", fn))
+        hash(reference)
+        return reference
     except TypeError:
         return object()  # compiled anew each time
 

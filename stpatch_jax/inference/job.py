@@ -1,6 +1,7 @@
 """A tiled prediction before it runs: arguments checked, windows planned, batch fitted."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -12,7 +13,9 @@ from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from stpatch_jax.errors import InputError, check_size, listed, require, warn
 from stpatch_jax.inference import memory
+from stpatch_jax.inference.augmenting import Pair
 from stpatch_jax.inference.blending import (
+    blended_dtype,
     make_weights,
     real_dtype,
     require_cover,
@@ -21,7 +24,7 @@ from stpatch_jax.inference.blending import (
 from stpatch_jax.inference.function import Arrays, Function
 from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.program import Constants, Program, run
-from stpatch_jax.inference.stitching import Sweep, blended_dtype
+from stpatch_jax.inference.stitching import Sweep
 from stpatch_jax.inference.tiles import Layout, Scales, layouts_of, region_of, used_windows
 from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.extraction import Spec, windows_of
@@ -42,7 +45,7 @@ class TiledJob:
     `results` has the shapes of a batch of windows, or of a slab where they are reduced.
     """
 
-    fn: Predict
+    split: Callable[[jax.ShapeDtypeStruct], tuple[Function, Arrays]]
     channels: int
     dtype: Any
     program: Program
@@ -64,6 +67,7 @@ class TiledJob:
         mesh: Mesh | AbstractMesh | None = None,
         fill: float | None = None,
         reduce: Reduce | None = None,
+        augment: Sequence[Pair] = (),
     ) -> "TiledJob":
         """Checks the arguments and plans where windows and outputs lie."""
         spec, mesh = WindowSpec.of(spec), _auto(mesh)
@@ -85,7 +89,8 @@ class TiledJob:
         grid = used_windows(windows, region, math.prod(batch) if known else 1)
         size = memory.usual_batch_size(windows.window, len(grid), 1 if mesh is None else mesh.size)
         cut = jax.ShapeDtypeStruct((size, *windows.window, x.shape[-1]), x.dtype)
-        function, arrays = Function.split(fn, cut)
+        split = functools.partial(Function.split, fn, augment=_pairs(augment))
+        function, arrays = split(cut)
         outputs = jax.eval_shape(function, arrays, cut)
         layouts = layouts_of(outputs, windows.axes, scale, horizon, windows=size)
         regions = None
@@ -104,7 +109,7 @@ class TiledJob:
         structures = tree, reducing, jax.tree.structure(results)
         program = Program(function, spec, windows, layouts, *structures, len(batch), size, mesh)
         constants = Constants(grid, weights, regions, np.float32(0 if fill is None else fill))
-        return cls(fn, x.shape[-1], x.dtype, program, (arrays, held), constants, results)
+        return cls(split, x.shape[-1], x.dtype, program, (arrays, held), constants, results)
 
     @property
     def devices(self) -> int:
@@ -121,7 +126,7 @@ class TiledJob:
         if size == self.program.batch_size:
             return self
         batch = (size, *self.program.windows.window, self.channels)
-        function, arrays = Function.split(self.fn, jax.ShapeDtypeStruct(batch, self.dtype))
+        function, arrays = self.split(jax.ShapeDtypeStruct(batch, self.dtype))
         program = dataclasses.replace(self.program, function=function, batch_size=size)
         return dataclasses.replace(self, program=program, arrays=(arrays, self.arrays[1]))
 
@@ -186,6 +191,19 @@ class TiledJob:
                     stacklevel=3,
                 )
                 job = job.batched(half)
+
+
+def _pairs(augment: Any) -> tuple[Pair, ...]:
+    try:
+        pairs = tuple((forward, inverse) for forward, inverse in augment)
+    except (TypeError, ValueError):
+        pairs = ((None, None),)
+    require(
+        all(callable(one) for pair in pairs for one in pair),
+        f"augment must be pairs of functions, there and back, got {augment!r}; give flips(1, 2), "
+        "rotations(1, 2) or your own",
+    )
+    return pairs
 
 
 def _reduced(

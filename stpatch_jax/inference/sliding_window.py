@@ -1,5 +1,6 @@
 """A function of windows applied to a whole field: cut, run, blended, put back."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike
 
+from stpatch_jax.inference.augmenting import Pair
 from stpatch_jax.inference.job import Predict, Reduce, TiledJob, surrounding_mesh
 from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.tiles import Scales
@@ -28,6 +30,7 @@ def sliding_window_apply(
     mesh: Mesh | AbstractMesh | None = None,
     fill: float | None = None,
     reduce: Reduce | None = None,
+    augment: Sequence[Pair] = (),
 ) -> Any:
     """Applies a function of windows to a whole field and blends its outputs.
 
@@ -74,6 +77,11 @@ def sliding_window_apply(
             first), so that memory hardly grows with the channels. Takes what `fn` returns for the
             cells of a slab, channels last, and must keep the axes in front of them. Not part of
             derivatives.
+        augment: Pairs of functions, there and back, such as `flips(1, 2) + rotations(1, 2)`: `fn`
+            also predicts what the first makes of its windows, the second undoes that in its
+            outputs, and the mean with `fn(windows)` counts, taken in at least float32 and exact
+            where all agree. A pair of one's own may turn channels round as well, such as winds.
+            What shifted windows would add, a smaller stride does.
 
     Returns:
         What `fn` or `reduce` returns, each array as `[*batch, time, *space, features]`, or
@@ -116,6 +124,7 @@ def sliding_window_apply(
         mesh=mesh,
         fill=fill,
         reduce=reduce,
+        augment=augment,
     )
     # Inside another program nothing is known about memory.
     if batch_size != "auto" or not job.is_traced(field):
@@ -137,8 +146,8 @@ def memory_plan(
     The program is compiled, and its compiler asked; what a library takes while it runs (the
     workspace of a convolution) may come on top.
 
-    Arguments as there, `options` being `blend`, `scale`, `horizon`, `region`, `mesh`, `fill` and
-    `reduce`; the field may be its shape and dtype, a `jax.ShapeDtypeStruct`.
+    Arguments as there, `options` being `blend`, `scale`, `horizon`, `region`, `mesh`, `fill`,
+    `reduce` and `augment`; the field may be its shape and dtype, a `jax.ShapeDtypeStruct`.
 
     Returns:
         Bytes on one device, and the batch size.

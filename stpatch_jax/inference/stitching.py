@@ -15,10 +15,10 @@ from stpatch_jax.inference.blending import (
     Weights,
     add_mean,
     add_sum,
+    blended_dtype,
     corner,
     finished,
     start,
-    wide_dtype,
 )
 from stpatch_jax.inference.tiles import Layout
 from stpatch_jax.patches.windows import AxisWindows
@@ -47,11 +47,6 @@ class Output:
             region = self.region if self.layout.lead is None else self.region[:, None]
             values = jnp.where(region[None, ..., None], values, fill.astype(values.dtype))
         return values.astype(blended_dtype(self.windows.dtype))
-
-
-def blended_dtype(dtype: Any) -> Any:
-    """What an output becomes: floats keep their dtype, whole numbers become float32."""
-    return dtype if jnp.issubdtype(dtype, jnp.inexact) else wide_dtype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
