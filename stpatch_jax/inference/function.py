@@ -30,7 +30,7 @@ class Function:
 
     @classmethod
     def split(
-        cls, fn: Callable[[Any], Any], given: Any, augment: Sequence[Pair] = ()
+        cls, fn: Callable[[Any], Any], given: Any, *, augment: Sequence[Pair] = ()
     ) -> tuple["Function", Arrays]:
         """The function of what is `given`, an array or a tree of arrays, and what it holds."""
         if augment:
