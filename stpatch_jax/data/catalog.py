@@ -102,7 +102,6 @@ def _download(url: str, output_file: Any, pooch: Any, *, size: int) -> None:
 
     Redirects are followed to servers alone.
     """
-    del pooch
     import certifi  # comes with pooch
 
     secure = ssl.create_default_context(cafile=certifi.where())

@@ -158,8 +158,7 @@ class FieldIdentity:
         )
         match.points()
         match.times(values.time.values)
-        for note in match.notes:
-            match.values = add_note(match.values, note)
+        match.values = add_note(match.values, *match.notes)
         return match.values, tuple(match.notes)
 
     def match_times(
@@ -230,8 +229,6 @@ def change_of(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 @dataclass
 class _Match:
-    """A field on its way to an identity."""
-
     own: FieldIdentity
     values: xr.DataArray
     name: str
@@ -240,12 +237,10 @@ class _Match:
     notes: list[str] = field(default_factory=list)
 
     def doubt(self, note: str) -> None:
-        """Tells what could not be compared."""
         self.notes.append(note)
         warn(f"{self.name}: {note}", stacklevel=6)
 
     def channels(self) -> None:
-        """Chooses and orders the channels."""
         self.by_name("channel", self.own.channels)
         self.own.match_type(self.values.dtype, name=self.name, like=self.like)
 
@@ -267,7 +262,6 @@ class _Match:
         self.values = self.values.isel({dim: [there.index(name) for name in names]})
 
     def units(self) -> None:
-        """Converts units, where values are read."""
         given = channel_units(self.values)
         pairs = [
             (name, given.get(name, ""), own)
@@ -278,7 +272,6 @@ class _Match:
             self.values = self.values.assign_coords(units=("channel", units))
 
     def conversion(self, channel: str, unit: str, own: str) -> Conversion:
-        """The conversion of a channel from a unit to the own one."""
         if not told(own) or not told(unit):
             if told(own):
                 self.doubt(
@@ -300,7 +293,6 @@ class _Match:
         return found
 
     def axes(self) -> None:
-        """Brings every axis of space into order."""
         dims, own = self.values.dims[1:-1], tuple(axis.name for axis in self.own.axes)
         advice = "give a file of the same axes"
         if len(dims) > len(own):
@@ -365,7 +357,6 @@ class _Match:
         )
 
     def in_unit(self, own: Axis, other: Axis) -> np.ndarray:
-        """The numbers of another axis in the unit of the own one."""
         if not told(own.unit) or not told(other.unit):
             return other.numbers()
         found = conversion(other.unit, own.unit)
@@ -428,7 +419,6 @@ class _Match:
         self.values = values
 
     def same_points(self, own: Axis, other: Axis) -> bool:
-        """Whether two coordinates tell the same places."""
         if own.named or other.named or own.size != other.size:
             return own == other
         apart = self.in_unit(own, other) - own.numbers()
@@ -438,7 +428,6 @@ class _Match:
         return bool((np.abs(apart) <= ROUNDING * np.abs(own.numbers()).max(initial=0)).all())
 
     def times(self, times: np.ndarray) -> None:
-        """Compares calendar and step."""
         axis, own = TimeAxis.of(times, name=f"the times of {self.name}"), self.own
         if (axis.calendar is None) != (own.calendar is None):
             here = "numbers" if axis.calendar is None else "dates"

@@ -4,6 +4,7 @@ import abc
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
@@ -12,7 +13,9 @@ import numpy as np
 from stpatch_jax.data.catalog import CATALOG, locate
 from stpatch_jax.data.digests import digest_of, example_arrays
 from stpatch_jax.data.sampling.batches import Source
+from stpatch_jax.data.sampling.splits import spans_between_gaps
 from stpatch_jax.data.sizes import SizeConfig, limiting
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import InputError, check_choice, require
 from stpatch_jax.files import usable
 
@@ -116,19 +119,26 @@ class Problem:
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """Nothing is known of places, times and channels."""
-        del split, number
         return InputAxes()
 
     def names(self, split: str) -> Mapping[str, Sequence[Any] | np.ndarray]:
         """The examples are only counted."""
-        del split
         return {}
 
 
 class WindowProblem(Problem):
-    """Base of data sets of windows whose configuration tells how long these are."""
+    """Base of data sets of windows whose configuration tells how long these are.
+
+    Attributes:
+        splits: Target rows of `train`, `validation` and `test`.
+        times: Time of each row [time].
+        past: Rows before the first target that an example reads.
+    """
 
     config: Any
+    splits: Mapping[str, range]
+    times: Any
+    past: Any
 
     @property
     def context(self) -> int:
@@ -139,6 +149,20 @@ class WindowProblem(Problem):
     def horizon(self) -> int:
         """Number of predicted time steps."""
         return self.config.horizon
+
+    @cached_property
+    def segments(self) -> tuple[range, ...]:
+        """The rows between gaps."""
+        return TimeAxis.of(self.times).segments
+
+    @cached_property
+    def spans(self) -> dict[str, tuple[range, ...]]:
+        """By split the parts of its target rows whose windows cross no gap."""
+        size = {"past": self.past, "horizon": self.horizon}
+        return {
+            name: spans_between_gaps(rows, self.segments, **size)
+            for name, rows in self.splits.items()
+        }
 
 
 class ForecastData(Data, Protocol):
@@ -308,7 +332,6 @@ class DataConfig(SizeConfig, abc.ABC):
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
         """The settings for a task that reads the arrays `inputs`: what makes others may be left."""
-        del inputs
         return self
 
     def restore(self, path: str, state: Mapping[str, Any]) -> Data:
@@ -320,7 +343,6 @@ class DataConfig(SizeConfig, abc.ABC):
         Raises:
             InputError: Such data cannot be read from another file, or this one does not fit.
         """
-        del state
         raise InputError(
             f"the run must be on data that can be read from another file, got "
             f"{type(self).__name__}, which cannot read {path}; `stpatch evaluate` reports on it"

@@ -98,8 +98,10 @@ class Sessions:
         weekday = (days + 3) % 7
         between = self._working_days(days[:-1], days[1:])
         apart = np.where(days[1:] == days[:-1], np.diff(part), 2).astype(np.float64)
-        ends = self._closes[weekday[:-1]] | (part[:-1] >= self._last[weekday[:-1]])
-        begins = self._opens[weekday[1:]] | (part[1:] <= self._first[weekday[1:]])
+        # Whether a break follows the last place of each weekday, or lies before the first [7].
+        closes, opens = (~np.roll(self.week, way) | (not self._whole_days) for way in (-1, 1))
+        ends = closes[weekday[:-1]] | (part[:-1] >= self._last[weekday[:-1]])
+        begins = opens[weekday[1:]] | (part[1:] <= self._first[weekday[1:]])
         short = (days[1:] > days[:-1]) & (between <= 1 + MOST_HOLIDAYS) & ends & begins
         apart[short] = 1
         for row in np.flatnonzero(apart > 1):
@@ -196,15 +198,6 @@ class Sessions:
     @property
     def _last(self) -> np.ndarray:
         return self._edges[1]
-
-    @property
-    def _closes(self) -> np.ndarray:
-        """Whether a break follows the last place of each weekday [7]."""
-        return ~np.roll(self.week, -1) | (not self._whole_days)
-
-    @property
-    def _opens(self) -> np.ndarray:
-        return ~np.roll(self.week, 1) | (not self._whole_days)
 
     def _working_days(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Working days from each day to another one."""

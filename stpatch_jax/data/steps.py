@@ -122,7 +122,6 @@ class Spacing:
 
     @cached_property
     def _ticks(self) -> np.ndarray:
-        """The times as numbers, see `ticks_of`."""
         return self.values if self.calendar is None else ticks_of(self.values)
 
     def values_of(self, ticks: np.ndarray) -> np.ndarray:
@@ -135,7 +134,6 @@ class Spacing:
 
     @property
     def _day(self) -> int:
-        """Ticks of a day."""
         return _NANOSECONDS["day"] // (1 if self._tick == "ns" else 1000)
 
     def of_step(self, step: Step) -> Rule | None:
@@ -326,7 +324,6 @@ class Spacing:
         )
 
     def _sessions(self) -> Rule | None:
-        """Hours of working days, see `Sessions`."""
         if self.calendar != "standard" or self.values.dtype == object:
             return None
         sessions = Sessions(self._ticks, self._day)

@@ -191,7 +191,6 @@ def _degrees(name: str) -> tuple[Fraction, Fraction] | None:
 
 @lru_cache(maxsize=512)
 def _parsed(unit: str) -> _Unit | None:
-    """What a text means, None where that is not known."""
     text = _plain(unit)
     if degrees := _DEGREES[text.lower()] if text in ("C", "F") else _degrees(text):
         return _Unit((("K", 1),), *degrees)
@@ -218,11 +217,7 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
 
 
 def _product(tokens: Iterator[re.Match[str]], depth: int) -> _Unit:
-    """The product of what stands up to the end or a closing bracket; a slash divides by the next.
-
-    Raises:
-        KeyError: A name is not known, or the brackets do not match.
-    """
+    """The product of what stands up to the end or a closing bracket; a KeyError where none is."""
     whole, sign = _Unit(), 1
     for token in tokens:
         if token["mark"] == "/":

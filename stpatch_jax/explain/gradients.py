@@ -132,7 +132,6 @@ def smooth_grad(
 
 @jax.jit
 def _gradients(score: Partial, fields: jax.Array) -> jax.Array:
-    """The gradient of each score with respect to its own field."""
     return jax.grad(lambda fields: jnp.sum(score(fields)))(fields)
 
 

@@ -371,7 +371,6 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
 
 
 def _loaded(config: RunConfig, given: Data | InMemory | None) -> Data:
-    """The data of a run, the same in all its processes."""
     if jax.process_count() == 1:
         return data_of(config, given)
     try:
@@ -385,7 +384,6 @@ def _loaded(config: RunConfig, given: Data | InMemory | None) -> Data:
 
 
 def _first_example(data: Data) -> dict[str, np.ndarray]:
-    """The first training example, as a batch of one."""
     for split in SPLITS:
         source = data.source(split)
         require_members(source, Source, what=f"the {split} split")

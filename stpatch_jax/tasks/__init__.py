@@ -9,23 +9,7 @@ from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructC
 from stpatch_jax.tasks.task import Batch, Task, TaskBase, TaskConfig, real_entries
 
 __all__ = [
-    "BackboneWithHead",
-    "Batch",
-    "Classify",
-    "ClassifyConfig",
-    "Detect",
-    "DetectConfig",
-    "Ensemble",
-    "Forecast",
-    "ForecastConfig",
-    "MaskedModel",
-    "NextToken",
-    "NextTokenConfig",
-    "Reconstruct",
-    "ReconstructConfig",
-    "Task",
-    "TaskBase",
-    "TaskConfig",
-    "real_entries",
-    "transfer_backbone",
-]
+    "BackboneWithHead", "Batch", "Classify", "ClassifyConfig", "Detect", "DetectConfig", "Ensemble",
+    "Forecast", "ForecastConfig", "MaskedModel", "NextToken", "NextTokenConfig", "Reconstruct",
+    "ReconstructConfig", "Task", "TaskBase", "TaskConfig", "real_entries", "transfer_backbone",
+]  # fmt: skip

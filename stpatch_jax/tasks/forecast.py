@@ -206,7 +206,6 @@ class Forecast(TaskBase):
         Raises:
             InputError: Saying what does not fit.
         """
-        del backbone
         context, target = tuple(shapes["context"]), tuple(shapes["target"])
         require(
             len(context) == len(target) and context[2:-1] == target[2:-1],
@@ -283,7 +282,6 @@ class Forecast(TaskBase):
         return naive + weight * (forecast - naive)
 
     def _members(self, model: nnx.Module, batch: Batch) -> list[jax.Array]:
-        """What each network forecasts."""
         anchored = _ANCHORED[self.config.normalize]
         return [self._member(*of, batch) for of in zip(members_of(model), anchored, strict=True)]
 
@@ -297,7 +295,6 @@ class Forecast(TaskBase):
     def _step(
         self, model: Any, context: jax.Array, naive: jax.Array | None = None, *, anchored: bool
     ) -> jax.Array:
-        """What one call of a network forecasts, in scaled units."""
         base = (context[:, -1:] if naive is None else naive).astype(jnp.float32)
         if self.config.residual == "none":
             base = jnp.zeros_like(base)

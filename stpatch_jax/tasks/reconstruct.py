@@ -70,7 +70,6 @@ class ReconstructConfig(TaskConfig):
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Reconstruct:
         """The task of these settings, as in `TaskConfig.create`."""
-        del facts
         return Reconstruct(self)
 
 

@@ -124,7 +124,6 @@ def check_processes(
 
 
 def _meet(options: dict[str, Any], start_timeout: float, where: str, who: str) -> None:
-    """Starts JAX's distributed runtime."""
     failed: list[Exception] = []
 
     def start() -> None:

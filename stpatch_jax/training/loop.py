@@ -194,14 +194,7 @@ def fit(
     watchdog = Watchdog(config.step_timeout)
     with watchdog, contextlib.closing(Stop(mesh)) as stop, jax.set_mesh(mesh), checkpoints:
         phase = _Phases(watchdog)
-        start = checkpoints.latest_step or 0
-        settings = {"train": dataclasses.asdict(config), **(extras or {})}
-        require_alike({"step of the last checkpoint": start, **settings})
-        require(
-            start <= config.steps,
-            f"train.steps must be at least {start}, where the checkpoint in {workdir} stands, got "
-            f"{config.steps}; raise it or choose another workdir=",
-        )
+        start = _start(checkpoints, config, workdir, extras or {})
         state = state_at(start)
         with (
             MetricsLog(workdir / "metrics.jsonl", start) as log,
@@ -222,6 +215,21 @@ def fit(
     cost = {"examples": config.batch_size, "patches": patches, "flops": flops, "memory": run.memory}
     machine = machine_metrics(mesh, phase.seconds, end - start, **cost)
     return FitResult(state, end, end < config.steps, validation, best, machine)
+
+
+def _start(
+    checkpoints: Checkpoints, config: TrainConfig, workdir: Path, extras: Mapping[str, Any]
+) -> int:
+    """The step that all processes go on from, which must not lie beyond the last one."""
+    start = checkpoints.latest_step or 0
+    settings = {"train": dataclasses.asdict(config), **extras}
+    require_alike({"step of the last checkpoint": start, **settings})
+    require(
+        start <= config.steps,
+        f"train.steps must be at least {start}, where the checkpoint in {workdir} stands, got "
+        f"{config.steps}; raise it or choose another workdir=",
+    )
+    return start
 
 
 class _Phases:

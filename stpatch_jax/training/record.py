@@ -169,9 +169,8 @@ def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
     """
     try:
         # Asking Orbax for it would also open the arrays, see `_read_through`.
-        saved = from_json((path / "_CHECKPOINT_METADATA").read_text(encoding="utf-8"))[
-            "custom_metadata"
-        ]
+        text = (path / "_CHECKPOINT_METADATA").read_text(encoding="utf-8")
+        saved = from_json(text)["custom_metadata"]
         intact = _checksum(saved["record"]) == saved["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, "a record that cannot be read", advice, error) from error
@@ -217,7 +216,7 @@ def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -
     return loaded
 
 
-def load_bytes(path: Path, name: str, layout: Mapping[str, Any], *, advice: Advice = RUN) -> Any:
+def load_bytes(path: Path, name: str, layout: Mapping[str, Any]) -> Any:
     """Reads the arrays `name` of a checkpoint that were saved by `to_bytes`.
 
     Raises:
@@ -227,7 +226,7 @@ def load_bytes(path: Path, name: str, layout: Mapping[str, Any], *, advice: Advi
         _read_through(path / name)
         return from_bytes(ocp.load_checkpointables(str(path), {name: None})[name], layout)
     except Exception as error:  # Orbax wraps whatever happened.
-        raise _damaged(path, f"other {name} than were saved", advice, error) from error
+        raise _damaged(path, f"other {name} than were saved", RUN, error) from error
 
 
 _DAMAGE = (None, errno.ENOENT)

@@ -240,7 +240,6 @@ class Cleaner:
     def _selected(
         self, cells: tuple[slice, ...], channels: tuple[int, ...] | None, dtype: np.dtype
     ) -> Pipeline:
-        """The pipeline for a tile, some channels and a precision."""
         if self.config.per == "channel":
             cells = ()
         key = (tuple((cell.start, cell.stop) for cell in cells), channels, dtype)
@@ -303,11 +302,7 @@ def channel_numbers(channels: Sequence[str], names: Sequence[str] | None) -> tup
 def _ever_known(
     reader: SlabReader, rows: range, channels: Sequence[str], block_bytes: int
 ) -> np.ndarray:
-    """Where a series has a value in some rows [*space, channel], bool.
-
-    Raises:
-        InputError: A channel is missing throughout.
-    """
+    """Where a series has a value in some rows [*space, channel], bool."""
     known = np.asarray(known_counts(reader, rows, block_bytes=block_bytes) > 0)
     missing = [name for at, name in enumerate(channels) if not known[..., at].any()]
     require(

@@ -131,7 +131,6 @@ def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
 
 
 def _phases(phase: str) -> int:
-    """The number of phases; refuses what is none."""
     check_choice("the phase of a climatology", phase, get_args(ClimatologyPhase))
     return _PHASES[phase]
 

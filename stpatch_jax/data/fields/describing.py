@@ -166,7 +166,6 @@ def _missing_share(field: xr.DataArray) -> tuple[float, float]:
 
 
 def _span(field: xr.DataArray, dim: Any) -> dict[str, Any]:
-    """First and last coordinate of a dim, and their step where they have one."""
     if dim not in field.coords:
         return {"first": "0", "last": str(field.sizes[dim] - 1), "step": "1", "units": "cells"}
     values = field[dim].values

@@ -50,7 +50,6 @@ from stpatch_jax.data.sampling.splits import (
     check_shares,
     require_windows,
     rows_through,
-    spans_between_gaps,
     split_by_rows,
     splits_report,
 )
@@ -337,14 +336,6 @@ class FieldData(WindowProblem):
         return max(self.config.context, self.config.season)
 
     @cached_property
-    def spans(self) -> dict[str, tuple[range, ...]]:
-        """By split the parts of its target rows whose windows cross no gap."""
-        return {
-            name: spans_between_gaps(rows, self.segments, past=self.past, horizon=self.horizon)
-            for name, rows in self.splits.items()
-        }
-
-    @cached_property
     def segments(self) -> tuple[range, ...]:
         """The rows between gaps."""
         return self.known_segments or TimeAxis.of(self.times).segments
@@ -408,7 +399,6 @@ class FieldData(WindowProblem):
 
         They do not depend on the rows `index` of their first targets.
         """
-        del index
         return self.cleaner.inverse(values)
 
     def values(self, rows: slice) -> np.ndarray:
@@ -485,7 +475,6 @@ class FieldData(WindowProblem):
         return Affine.standard(parts).center
 
     def _fitted_climatology(self, of: Callable[[np.ndarray], np.ndarray]) -> Climatology:
-        """The means of a function of the training rows."""
         require(
             self.config.climatology is not None,
             "data.climatology must be a phase for means by phase, got none; give data.climatology "
@@ -545,8 +534,6 @@ class FieldData(WindowProblem):
 
 @dataclass(frozen=True, eq=False)
 class _WithNaive:
-    """Windows with the naive forecasts that their problem asks for."""
-
     data: FieldData
     windows: FieldWindows
 

@@ -163,7 +163,6 @@ def known_counts(
 
 
 def _chunk_shape(field: xr.DataArray, chunks: Mapping[str, int] | None) -> tuple[int, ...] | None:
-    """Cells per chunk along each axis, None if the field is not stored in chunks."""
     if chunks is None:
         chunks = {
             str(dim): sizes[0] for dim, sizes in (field.chunksizes or {}).items()

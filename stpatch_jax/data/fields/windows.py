@@ -213,7 +213,6 @@ class FieldWindows:
     def _with_channels(
         self, inputs: np.ndarray, known: np.ndarray, first: int, last: int
     ) -> np.ndarray:
-        """The context with forcings and masks behind the channels of the field."""
         parts = [inputs]
         if self.calendar:
             waves = self.forcings[first:last]

@@ -79,7 +79,8 @@ class Augmentation:
             field = np.flip(field, chosen)
         if self.shift:
             for axis in space:
-                field = _shifted(field, int(random.integers(-self.shift, self.shift + 1)), axis)
+                by = int(random.integers(-self.shift, self.shift + 1))
+                field = field.take(np.arange(field.shape[axis]) - by, axis=axis, mode="clip")
         if self.contrast:
             field = field * field.dtype.type(1 + random.uniform(-self.contrast, self.contrast))
         if self.brightness:
@@ -91,8 +92,3 @@ class Augmentation:
 
 NO_AUGMENTATION = Augmentation()
 """Examples as they are."""
-
-
-def _shifted(field: np.ndarray, by: int, axis: int) -> np.ndarray:
-    """The field moved `by` cells up an axis; the edge is repeated."""
-    return field.take(np.arange(field.shape[axis]) - by, axis=axis, mode="clip")

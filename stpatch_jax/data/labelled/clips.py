@@ -287,14 +287,11 @@ class _Fields:
         return self._batch(at, _pixels(self.data, at).reshape(shape))
 
     def _batch(self, at: int, pixels: np.ndarray) -> Batch:
-        del at
         field = np.nan_to_num(self.data.scaler.transform(pixels.astype(np.float64)))
         return {"field": field.astype(np.float32)}
 
 
 class _Clips(_Fields):
-    """The examples of a split as evaluation sees them."""
-
     def _batch(self, at: int, pixels: np.ndarray) -> Batch:
         numbers = {"label": self.data.labels[at], "group": at}
         numbers = {name: np.asarray(number, np.int32) for name, number in numbers.items()}
@@ -302,8 +299,6 @@ class _Clips(_Fields):
 
 
 class _DrawnClips(_Clips):
-    """The training examples, of frames and squares drawn anew each time."""
-
     def drawn(self, i: int, random: np.random.Generator, /) -> Batch:
         at, config = self.rows[i], self.data.config
         clip = self.data.clips[at]

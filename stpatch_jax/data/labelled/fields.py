@@ -214,7 +214,6 @@ class _Augmented(_Examples):
 def _notes(
     splits: Mapping[str, LabelledSplit], classes: Sequence[str], source: str
 ) -> Iterator[str]:
-    """What is told of values and classes that are missing."""
     missing = sum(_count_missing(split.fields, source) for split in splits.values())
     if missing:
         yield f"{missing:,} missing values are read as the mean of their channel."
@@ -224,11 +223,7 @@ def _notes(
 
 
 def _count_missing(fields: np.ndarray, source: str) -> int:
-    """How many values are NaN.
-
-    Raises:
-        InputError: One is infinite.
-    """
+    """How many values are NaN."""
     if fields.dtype.kind != "f":
         return 0
     infinite = np.isinf(fields).reshape(len(fields), -1).any(axis=1)
@@ -265,25 +260,6 @@ def class_table(
         name: dict(zip(classes, _counts(numbers, classes), strict=True))
         for name, numbers in labels.items()
     }
-
-
-def split_off(
-    items: LabelledItems, share: float, *, seed: int
-) -> tuple[LabelledSplit, LabelledSplit]:
-    """Splits labelled items at random into training and validation, each class by the same share.
-
-    With a share of 0, of [0, 1), both parts are all items: what was trained on is then validated
-    on, for protocols without a validation set.
-
-    Raises:
-        InputError: A class has too few items to be in both parts.
-    """
-    everything = as_split(items)
-    if not share:
-        return everything, everything
-    random = np.random.default_rng(seed)
-    held = drawn_share(items.labels, items.classes, share, random=random)
-    return everything[~held], everything[held]
 
 
 def class_splits(

@@ -17,7 +17,6 @@ from stpatch_jax.data.labelled.fields import (
     class_splits,
     drawn_share,
     labelled_arrays,
-    split_off,
 )
 from stpatch_jax.data.protocols import DataConfig, located
 from stpatch_jax.data.readers import read_labelled_arrays, read_labelled_series
@@ -79,8 +78,9 @@ class LabelledSeriesConfig(DataConfig):
             f"the series of {path.name} and {test_path.name} must be of one length, got "
             f"{len(train[0])} and {len(test[0])} values; correct the files",
         )
-        kept, held = split_off(train, self.validation_share, seed=self.seed)
-        splits = {"train": kept, "validation": held, "test": as_split(test)}
+        splits = {"train": as_split(train), "test": as_split(test)}
+        share = self.validation_share
+        splits, _ = completed(splits, train.classes, seed=self.seed, share=share)
         return LabelledFields.of(splits, train.classes, source=str(path))
 
     def of(self, values: Any) -> LabelledFields:
@@ -209,9 +209,12 @@ class LabelledVolumesConfig(DataConfig):
 
 
 def completed(
-    splits: Mapping[str, LabelledSplit], classes: Sequence[str], *, seed: int
+    splits: Mapping[str, LabelledSplit], classes: Sequence[str], *, seed: int, share: float = 0.2
 ) -> tuple[dict[str, LabelledSplit], list[str]]:
     """The splits, where a fifth of each class is drawn for those that a file does not have.
+
+    Of a file without a validation split alone it is the `share`, in [0, 1); with a share of 0 what
+    was trained on is then validated on, for protocols without a validation set.
 
     Returns:
         `train`, `validation` and `test`, and a note of what was drawn.
@@ -226,7 +229,9 @@ def completed(
         return {name: whole[at] for name, at in rows.items()}, [note]
     if "validation" not in splits:
         train, random = splits["train"], np.random.default_rng(seed)
-        held = drawn_share(train.labels, classes, 0.2, random=random)
+        if not share:
+            return {"train": train, "validation": train, "test": splits["test"]}, []
+        held = drawn_share(train.labels, classes, share, random=random)
         note = "The file has no validation split: a fifth of each class of the training validates."
         return {"train": train[~held], "validation": train[held], "test": splits["test"]}, [note]
     return dict(splits), []

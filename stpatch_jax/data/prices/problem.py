@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,14 +22,13 @@ from stpatch_jax.data.protocols import (
     chosen_split,
 )
 from stpatch_jax.data.readers import read_as_told
-from stpatch_jax.data.sampling.batches import Batch, Source
+from stpatch_jax.data.sampling.batches import Batch, MadeExamples, Source
 from stpatch_jax.data.sampling.spacing import gaps_report, warn_of_gaps
 from stpatch_jax.data.sampling.splits import (
     check_shares,
     chronological_splits,
     require_windows,
     rows_through,
-    spans_between_gaps,
     splits_report,
     window_starts,
 )
@@ -177,21 +176,26 @@ class PanelData(WindowProblem):
         """
         spans = chosen_split(self.spans, split)
         starts = [row for rows in spans for row in window_starts(rows, horizon=self.horizon)]
-        return _PanelSource(self, starts, training=split == "train")
+        return MadeExamples(partial(self._example, starts, split == "train"), len(starts))
 
-    @cached_property
-    def spans(self) -> dict[str, tuple[range, ...]]:
-        """By split the parts of its target rows whose windows cross no gap."""
-        size = {"past": self.context + self.representation.lost_rows, "horizon": self.horizon}
+    def _example(self, starts: Sequence[int], training: bool, i: int) -> Batch:
+        index, config = starts[i], self.config
+        target, persistence = self.representation.targets(index, config.horizon, training=training)
+        if coming := config.horizon - len(target):
+            target = np.pad(target, [(0, coming), (0, 0), (0, 0)], constant_values=np.nan)
+        mask = np.isfinite(target)
         return {
-            name: spans_between_gaps(rows, self.segments, **size)
-            for name, rows in self.splits.items()
+            "context": self.representation.inputs[index - config.context : index],
+            "target": np.where(mask, target, 0.0).astype(np.float32),
+            "target_mask": mask,
+            "persistence": persistence.astype(np.float32),
+            "index": np.asarray(index, np.int64),
         }
 
-    @cached_property
-    def segments(self) -> tuple[range, ...]:
-        """The rows between gaps."""
-        return TimeAxis.of(self.times).segments
+    @property
+    def past(self) -> int:
+        """Rows before the first target that an example reads."""
+        return self.context + self.representation.lost_rows
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, horizon, company, 1] in the units of the table, float64.
@@ -241,33 +245,6 @@ class PanelData(WindowProblem):
         return InputAxes(("company",), coords, self.channels)
 
 
-@dataclass(frozen=True, eq=False)
-class _PanelSource:
-    """Examples by number, cut from the arrays of the panel on demand."""
-
-    data: PanelData
-    starts: Sequence[int]
-    training: bool
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, i: int, /) -> Batch:
-        index = self.starts[i]
-        config, representation = self.data.config, self.data.representation
-        target, persistence = representation.targets(index, config.horizon, training=self.training)
-        if coming := config.horizon - len(target):
-            target = np.pad(target, [(0, coming), (0, 0), (0, 0)], constant_values=np.nan)
-        mask = np.isfinite(target)
-        return {
-            "context": representation.inputs[index - config.context : index],
-            "target": np.where(mask, target, 0.0).astype(np.float32),
-            "target_mask": mask,
-            "persistence": persistence.astype(np.float32),
-            "index": np.asarray(index, np.int64),
-        }
-
-
 def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     channels = tuple(str(name) for name in table.field.channel.values)
     companies = tuple(str(name) for name in table.field.company.values)
@@ -311,7 +288,7 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     }
     data = _data(config, table, values, companies, channels, target, representation)
     data = replace(data, splits=splits, report=report)
-    size = config.context + representation.lost_rows + config.horizon
+    size = data.past + config.horizon
     advice = "use a shorter context= or horizon=, or a table with fewer gaps"
     require_windows(data.spans, data.segments, rows=size, advice=advice)
     told = splits_report(splits, times, horizon=config.horizon, spans=data.spans)
@@ -347,7 +324,6 @@ def _data(
 
 
 def _target(config: PanelConfig, channels: Sequence[str]) -> int:
-    """Number of the target channel."""
     if len(channels) == 1 and config.target_channel == _DEFAULT_CHANNEL:
         return 0
     check_choice("data.target_channel", config.target_channel, channels)

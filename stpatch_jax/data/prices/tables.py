@@ -1,6 +1,5 @@
 """Price tables on disk, read into one field of (time, company, channel)."""
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.readers.cells import Cells
-from stpatch_jax.data.readers.columns import Columns, find_columns
+from stpatch_jax.data.readers.columns import Columns, find_columns, plain_name
 from stpatch_jax.data.readers.conventions import add_note, notes_of
 from stpatch_jax.data.readers.tables import read_table
 from stpatch_jax.errors import InputError, warn
@@ -157,8 +156,7 @@ def _with_doubts(field: xr.DataArray) -> xr.DataArray:
             "Prices of Saturdays and Sundays repeat those before: if nothing was traded, leave "
             "these rows out, as every forecast of them looks right."
         )
-    for doubt in doubts:
-        field = add_note(field, doubt)
+    field = add_note(field, *doubts)
     if doubts:
         warn(" ".join(doubts), stacklevel=3)
     return field
@@ -179,16 +177,10 @@ def _sample_file() -> Path:
     )
 
 
-def _role(name: str) -> str | None:
-    """The role of a column in a long table, from its name; None for any other column."""
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return next((role for role, words in _ROLES.items() if plain in words), None)
-
-
 def _find_columns(cells: Cells) -> Columns:
-    """Tells a long table from a wide one and checks that its columns are complete."""
     header, name = cells.header, cells.name
-    roles = [_role(column) for column in header]
+    known = {word: role for role, words in _ROLES.items() for word in words}
+    roles = [known.get(plain_name(column)) for column in header]
     # A wide table may name a company OPEN or LOW, but three of these words are no coincidence.
     if "ticker" not in roles and len(set(LONG_CHANNELS) & set(roles[1:])) < 3:
         return find_columns(cells)

@@ -35,24 +35,11 @@ from stpatch_jax.errors import InputError, listed
 from stpatch_jax.files import usable
 
 __all__ = [
-    "TEXT_TABLES",
-    "LabelledItems",
-    "array_headers",
-    "load_array",
-    "open_field",
-    "read_as_told",
-    "read_events",
-    "read_folder",
-    "read_labelled_arrays",
-    "read_labelled_lines",
-    "read_labelled_series",
-    "read_labelled_table",
-    "read_lines",
-    "read_texts",
-    "require_library",
-    "text_pair",
-    "words_of",
-]
+    "TEXT_TABLES", "LabelledItems", "array_headers", "load_array", "open_field", "read_as_told",
+    "read_events", "read_folder", "read_labelled_arrays", "read_labelled_lines",
+    "read_labelled_series", "read_labelled_table", "read_lines", "read_texts", "require_library",
+    "text_pair", "words_of",
+]  # fmt: skip
 
 _READERS: dict[str, Callable[..., xr.DataArray]] = {
     "netcdf": partial(open_gridded, kind="netcdf"),

@@ -80,8 +80,10 @@ def open_arrays(
     headers = array_headers(file)
     given = {"time": "time", **(coords or {})} if "time" in headers else dict(coords or {})
     names = _choose(headers, variables, tuple(given.values()), file.name)
+    notes: list[str] = []
     if "time" not in given and (found := _dates(file, headers, names, dims)):
         given["time"] = found
+        notes = [f"The times are those of the array {found}."]
     if objects := [name for name in given.values() if headers[name].dtype.hasobject]:
         raise InputError(
             f"the array {objects[0]} of {file.name} must hold dates, numbers or texts, got Python "
@@ -92,51 +94,22 @@ def open_arrays(
     wanted = sum(header.nbytes for header in held) + 8 * sum(headers[names[0]].shape)
     check_bytes(wanted, f"what is read of {file.name}")
     arrays = {name: load_array(file, name) for name in [*names, *given.values()]}
-    values = [arrays[name] for name in names]
-    if any(value.shape != values[0].shape for value in values):
-        raise InputError(
-            f"arrays that become channels of one field must have the same shape, got "
-            f"{listed(f'{name} {arrays[name].shape}' for name in names)}; choose with variables="
-        )
-    if dims is None:
-        dims = _guess(values[0], arrays.get(given.get("time", "")), file.name)
-    elif len(dims) != values[0].ndim or "time" not in dims or len(set(dims)) < len(dims):
-        raise InputError(
-            f"dims must name each of the {values[0].ndim} axes of {names[0]} "
-            f"{values[0].shape} once, among them time, got {tuple(dims)}; correct dims="
-        )
-    field, notes = _field(values, names, tuple(dims)), ()
-    for dim, key in given.items():
-        marks = arrays[key]
-        if dim not in field.dims or marks.shape != (field.sizes[dim],):
-            raise InputError(
-                f"array {key} of {file.name} must have one entry for each of the "
-                f"{field.sizes.get(dim, 0)} along {dim} to be its coordinate, got shape "
-                f"{marks.shape}; correct coords= or dims="
-            )
-        if dim == "time":
-            with parsing(f"{key} of {file.name}", "array of times", advice="correct its dates"):
-                coord = xr.DataArray(marks, dims="time", name=key)
-            marks, notes = read_times([coord], name=file.name)
-        field = field.assign_coords({dim: marks})
-    if "time" not in given:
-        field = field.assign_coords(time=np.arange(field.sizes["time"]))
-        notes = ("The rows are numbered, as no array tells their times.",)
-    elif given["time"] != "time" and not (coords or {}).get("time"):
-        notes = (f"The times are those of the array {given['time']}.", *notes)
+    values, time = [arrays[name] for name in names], arrays.get(given.get("time", ""))
+    field, told = _with_coords(
+        _field(values, names, dims, time, file.name), given, arrays, file.name
+    )
+    notes += told
     if unread := [name for name in headers if name not in arrays]:
-        notes = (*notes, f"Arrays that were not read: {listed(unread)}.")
+        notes.append(f"Arrays that were not read: {listed(unread)}.")
     field, chosen = selected(field, select or {}, name=file.name)
     if own := {dim: field_dim(dim) for dim in field.dims[1:-1] if field_dim(dim) != dim}:
-        chosen = [*chosen, *(f"The axis {dim} is called {name}." for dim, name in own.items())]
+        chosen += [f"The axis {dim} is called {name}." for dim, name in own.items()]
         field = field.rename(own)
     if missing_values:
         numbers = [number_as(number, field.dtype) for number in missing_values]
         field = field.where(~field.isin([number for number in numbers if number is not None]))
     field.attrs = {"source": str(path)}
-    for note in (*notes, *chosen):
-        field = add_note(field, note)
-    field = sorted_by_time(field, name=file.name)
+    field = sorted_by_time(add_note(field, *notes, *chosen), name=file.name)
     check_channels(field)
     return field
 
@@ -280,22 +253,62 @@ def _guess(value: np.ndarray, time: np.ndarray | None, name: str) -> tuple[str, 
 
 
 def _field(
-    values: Sequence[np.ndarray], names: Sequence[str], dims: tuple[str, ...]
+    values: Sequence[np.ndarray],
+    names: Sequence[str],
+    dims: Sequence[str] | None,
+    time: np.ndarray | None,
+    name: str,
 ) -> xr.DataArray:
     """The arrays as one field in the order (time, *space, channel), without a copy of one array."""
+    first = values[0]
+    if any(value.shape != first.shape for value in values):
+        shapes = (f"{each} {value.shape}" for each, value in zip(names, values, strict=True))
+        raise InputError(
+            "arrays that become channels of one field must have the same shape, got "
+            f"{listed(shapes)}; choose with variables="
+        )
+    if dims is None:
+        dims = _guess(first, time, name)
+    elif len(dims) != first.ndim or "time" not in dims or len(set(dims)) < len(dims):
+        raise InputError(
+            f"dims must name each of the {first.ndim} axes of {names[0]} {first.shape} once, among "
+            f"them time, got {tuple(dims)}; correct dims="
+        )
     if "channel" in dims and len(values) > 1:
         raise InputError(
-            f"several arrays must have no channel axis of their own, got dims {dims} for "
+            f"several arrays must have no channel axis of their own, got dims {tuple(dims)} for "
             f"{listed(names)}; choose one with variables="
         )
     space = tuple(dim for dim in dims if dim not in ("time", "channel"))
+    labels = list(names)
     if "channel" in dims:
-        field = xr.DataArray(values[0], dims=dims)
+        field = xr.DataArray(first, dims=dims)
         labels = [f"{names[0]}_{at}" for at in range(field.sizes["channel"])]
     else:
-        stacked = values[0][..., None] if len(values) == 1 else np.stack(values, -1)
+        stacked = first[..., None] if len(values) == 1 else np.stack(values, -1)
         field = xr.DataArray(stacked, dims=(*dims, "channel"))
-        labels = list(names)
     field = field.transpose("time", *space, "channel")
-    steps = {dim: np.arange(field.sizes[dim]) for dim in space}
+    steps = {dim: np.arange(field.sizes[dim]) for dim in ("time", *space)}
     return field.assign_coords({**steps, "channel": labels})
+
+
+def _with_coords(
+    field: xr.DataArray, keys: Mapping[str, str], arrays: Mapping[str, np.ndarray], name: str
+) -> tuple[xr.DataArray, tuple[str, ...]]:
+    """The field with arrays as the coordinates of dims, and notes on its times."""
+    notes = () if "time" in keys else ("The rows are numbered, as no array tells their times.",)
+    for dim, key in keys.items():
+        marks = arrays[key]
+        if dim not in field.dims or marks.shape != (field.sizes[dim],):
+            raise InputError(
+                f"array {key} of {name} must have one entry for each of the "
+                f"{field.sizes.get(dim, 0)} along {dim} to be its coordinate, got shape "
+                f"{marks.shape}; correct coords= or dims="
+            )
+        coord: Any = marks
+        if dim == "time":
+            with parsing(f"{key} of {name}", "array of times", advice="correct its dates"):
+                times = xr.DataArray(marks, dims="time", name=key)
+            coord, notes = read_times([times], name=name)
+        field = field.assign_coords({dim: coord})
+    return field, notes

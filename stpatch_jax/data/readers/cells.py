@@ -173,7 +173,6 @@ class Cells:
         return numbers
 
     def _refuse_number(self, at: int, text: str, row: int) -> None:
-        """Says why a cell is no number and what its owner can do."""
         advice = "correct that cell or leave it empty"
         if self.content(at) in ("text", "date", "clock"):
             advice = "choose other columns with variables="

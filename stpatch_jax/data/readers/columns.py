@@ -215,11 +215,9 @@ class _Finder:
         self._leave(lambda at: not self._named(at) and self._content(at) == "nothing", "nothing")
 
     def leave_times(self) -> None:
-        """Leaves out what is called a time, where rows are counted."""
         self._leave(lambda at: self._plain(at) in _TIME_WORDS, "times")
 
     def no_values(self) -> InputError:
-        """What to say of a table without a column of numbers."""
         header, texts = self.cells.header, range(len(self.cells.header))
         texts = [at for at in texts if self._content(at) == "text" and at not in self.date]
         told = (self.cells.texts(at)[self.cells.present(at)].iloc[0] for at in texts[-1:])
@@ -232,7 +230,6 @@ class _Finder:
         )
 
     def find_time(self, told: int | None) -> None:
-        """Finds the column of dates, and what tells the time of day."""
         dates = [at for at in self.free if self._holds_dates(at)]
         if told is None and len(dates) > 1:
             named = [at for at in dates if self._plain(at) in _TIME_WORDS]
@@ -263,7 +260,6 @@ class _Finder:
             self.notes.append(f"The time was made of the columns {self._listed(parts)}.")
 
     def _check_across(self, names: Sequence[str]) -> None:
-        """Refuses a table whose header holds the dates."""
         dates = [name for name in names if _DATE_NAME.fullmatch(name) or looks_like_date(name)]
         require(
             len(dates) < 2,
@@ -296,7 +292,6 @@ class _Finder:
         self._take(at for _, at in self.clock)
 
     def find_series(self, told: Sequence[int], wanted: Sequence[int] | None) -> None:
-        """Finds the columns that name the series of a row."""
         free = [at for at in self.free if wanted is None or at not in wanted]
         named = [at for at in free if self._plain(at) in _SERIES_WORDS]
         if told:
@@ -335,7 +330,6 @@ class _Finder:
         )
 
     def values(self) -> list[int]:
-        """The columns of values; others are left out."""
         self._leave(lambda at: self._content(at) in ("text", "date", "clock"), "no numbers")
         self._leave(
             lambda at: self._is_identity(at) or self._plain(at) in _SERIES_WORDS,
@@ -409,7 +403,6 @@ class _Finder:
         return bool((known & (month > 0) & (month < 13) & (day > 0) & (day < 32)).all())
 
     def _parts_of_date(self) -> tuple[int, ...]:
-        """Columns of year, month and day."""
         found = [self._called(unit) for unit in ("year", "month", "day")]
         parts = tuple(at for at in found if at is not None and self._is_whole(at))
         if not parts or parts[0] != found[0] or not _holds_years(self.cells, parts[0]):
@@ -467,7 +460,6 @@ class _Finder:
         return any(np.ptp(one) < 1e-3 and abs(one[0]) <= _MOST_OFFSET for one in apart)
 
     def _check_months(self) -> None:
-        """Refuses a row for each year with a column for each month, which are no series."""
         if len(self.date) != 1 or not _holds_years(self.cells, self.date[0]):
             return
         names = [self._plain(at) for at in self.free if _MONTH_NAME.fullmatch(self._plain(at))]

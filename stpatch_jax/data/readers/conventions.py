@@ -10,8 +10,8 @@ from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import InputError
 
 
-def add_note(field: xr.DataArray, sentence: str) -> xr.DataArray:
-    """The field with one more note under the attribute `notes`, a tuple of whole sentences.
+def add_note(field: xr.DataArray, *sentences: str) -> xr.DataArray:
+    """The field with more notes under the attribute `notes`, a tuple of whole sentences.
 
     A note tells what was inferred, dropped, converted or filled when the field was read, without
     the name of the file.
@@ -19,7 +19,7 @@ def add_note(field: xr.DataArray, sentence: str) -> xr.DataArray:
     >>> add_note(xr.DataArray(0), "The axis level, of length 1, was dropped.").attrs["notes"]
     ('The axis level, of length 1, was dropped.',)
     """
-    return field.assign_attrs(notes=(*notes_of(field), sentence))
+    return field.assign_attrs(notes=(*notes_of(field), *sentences)) if sentences else field
 
 
 def notes_of(field: xr.DataArray) -> tuple[str, ...]:

@@ -162,7 +162,6 @@ def _read(coord: xr.DataArray, name: str) -> _Read:
 
 
 def _since(coord: xr.DataArray, unit: str, start: str, calendar: str, name: str) -> _Read:
-    """Numbers of a unit since a date."""
     values, units = coord.to_numpy(), str(coord.attrs["units"])
     start = "1970-01-01" if start.lower() == "epoch" else start
     numbers = values.astype(np.float64) if values.dtype.kind == "f" else values
@@ -182,8 +181,7 @@ def _since(coord: xr.DataArray, unit: str, start: str, calendar: str, name: str)
             raise InputError(
                 f"the time unit of {name} must be one since a date of a calendar, such as 'days "
                 f"since 2000-01-01', got {shortened(units, most=60)!r} of the calendar "
-                f"{shortened(calendar, most=30)} for numbers from {ends[0]:g} "
-                f"to {ends[1]:g}; "
+                f"{shortened(calendar, most=30)} for numbers from {ends[0]:g} to {ends[1]:g}; "
                 f"correct the attributes units and calendar of {coord.name}, for example with "
                 "ncatted or xarray"
             ) from error
@@ -233,7 +231,6 @@ def _digits(variable: xr.Variable, name: str, *, hints: bool = False) -> str | N
 
 
 def _split(values: np.ndarray, parts: str) -> dict[str, np.ndarray]:
-    """The parts of dates that numbers hold as their digits."""
     rest, found = np.floor(values.astype(np.float64)).astype(np.int64), {}
     for part in reversed(parts[1:]):
         rest, found[part] = np.divmod(rest, 100)
@@ -241,7 +238,6 @@ def _split(values: np.ndarray, parts: str) -> dict[str, np.ndarray]:
 
 
 def _wrong_digits(values: np.ndarray, parts: str) -> np.ndarray:
-    """Where numbers are no dates of any calendar."""
     split = _split(values, parts)
     wrong = (split["Y"] < 1) | (split["Y"] > 9999)
     for part, low, high in (("M", 1, 12), ("D", 1, 31), ("h", 0, 23)):
@@ -330,7 +326,6 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 
 def _per_second(dates: np.ndarray) -> float:
-    """Ticks of a second."""
     return 1e9 if dates.dtype == np.dtype("M8[ns]") else 1e6
 
 
@@ -372,7 +367,6 @@ def _sharpened(
 
 
 def _told(seconds: float) -> str:
-    """A length for people, as `Step` tells it."""
     lengths = [Step(round(seconds / size, 2), unit) for unit, size in _UNITS if seconds >= size]
     return str(lengths[0] if lengths else Step(seconds, "second"))
 

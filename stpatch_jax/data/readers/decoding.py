@@ -143,7 +143,7 @@ def decode_values(
     for name, variable in data.variables.items():
         if variable.dtype.kind not in "iuf":
             continue
-        if _is_time(variable):
+        if " since " in str(variable.attrs.get("units", "")):
             decoded[name] = _with_fill(variable) if default_fills else variable
             continue
         along = variable.dims == (name,)
@@ -271,10 +271,6 @@ def _cast_end(end: Any, whole: Callable[[float], int], dtype: np.dtype, *, signs
     if end is None or not math.isfinite(end):
         return None
     return number_as(end if dtype.kind == "f" else whole(end), dtype, signs=signs)
-
-
-def _is_time(variable: xr.Variable) -> bool:
-    return " since " in str(variable.attrs.get("units", ""))
 
 
 def _with_fill(variable: xr.Variable) -> xr.Variable:

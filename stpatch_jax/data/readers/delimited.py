@@ -174,7 +174,6 @@ def _are_names(header: Sequence[str]) -> bool:
 
 
 def _check_quotes(cells: Cells) -> None:
-    """Refuses a quote that takes the tabs and lines behind it into one cell."""
     for at in cells.frame:
         texts = cells.texts(at)
         taken = texts.str.contains(r"\t.*\n", regex=True)
@@ -235,7 +234,6 @@ class _Rows:
                 ) from error
 
     def check_bytes(self) -> None:
-        """Refuses a table whose numbers would take more memory than it may."""
         self.text.seek(self.start)
         rows = sum(block.count("\n") for block in iter(lambda: self.text.read(2**20), ""))
         wanted = len(self.names) * (8 * rows + _COLUMN_BYTES)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.columns import plain_name
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import read_cells
 from stpatch_jax.data.readers.labels import distinct
@@ -113,9 +115,7 @@ def read_events(
     units = [unit * (name != "count") for name in field.channel.values]
     field = field.assign_coords(units=("channel", units))
     field = field.assign_attrs(source=str(path), period=period)
-    for note in notes:
-        field = add_note(field, note)
-    return field
+    return add_note(field, *notes)
 
 
 def currency(name: str) -> str:
@@ -129,11 +129,7 @@ def currency(name: str) -> str:
 
 
 def _money(cells: Cells, amount: int, rows: pd.Index) -> str:
-    """The money of the amounts: what their column is called, or what a column of currencies says.
-
-    Raises:
-        InputError: There are several, which cannot be added.
-    """
+    """The money of the amounts: what their column is called, or a column of currencies says."""
     found = {currency(cells.header[amount]), currency(cells.unit(amount))}
     for at, name in enumerate(cells.header):
         if at != amount and _names(name) & {"currency", "currencycode"}:
@@ -236,20 +232,16 @@ def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> 
 def _names(column: str) -> set[str]:
     """A name of the header without case and punctuation, as it is and without its money."""
     words = [word for word in _WORD.findall(column) if word.lower() not in _MONEY]
-    return {re.sub(r"[^a-z0-9]", "", column.lower()), "".join(words).lower()}
+    return {plain_name(column), "".join(words).lower()}
 
 
 def _periods(dates: pd.Series, period: str, start: str | None) -> tuple[np.ndarray, np.ndarray]:
     """First moment of every period from the first one on, and the period of each date."""
-    try:
-        begin = pd.Timestamp(dates.min() if start is None else start)
-    except ValueError as error:
-        raise InputError(
-            f"start must be a date like 1997-01-01, got {start!r}; correct it"
-        ) from error
+    begin: Any = None
+    with suppress(ValueError):
+        begin = dates.min().normalize() if start is None else pd.Timestamp(start)
     if not isinstance(begin, pd.Timestamp):
         raise InputError(f"start must be a date like 1997-01-01, got {start!r}; correct it")
-    begin = begin.normalize() if start is None else begin
     try:
         length = pd.Timedelta(period)
     except ValueError:

@@ -68,11 +68,7 @@ def follow(fields: Mapping[str, xr.DataArray]) -> xr.DataArray:
 
 
 def _times(fields: Mapping[str, xr.DataArray]) -> tuple[np.ndarray, bool]:
-    """The times of the rows of all files, and whether these are only counted, as none tells them.
-
-    Raises:
-        InputError: Some are dates and some are not, or one is in two files.
-    """
+    """The times of the rows of all files, and whether they are only counted, as none tells them."""
     parts = {name: field.time.values for name, field in fields.items()}
     dated = {calendar_of(times) is not None: name for name, times in parts.items()}
     require(

@@ -93,13 +93,10 @@ def open_gridded(
     field = stack(data, names, Axes.of(data, names, time=time, name=name), name=name)
     field.attrs["source"] = str(path)
     notes += [note for each in names for note in told.get(each, ())]
-    for note in dict.fromkeys([*notes, *chosen]):
-        field = add_note(field, note)
-    return field
+    return add_note(field, *dict.fromkeys([*notes, *chosen]))
 
 
 def _open_folder(folder: Path, **told: Any) -> xr.DataArray:
-    """The netCDF files of a folder, which follow each other in time."""
     files, others = files_inside(folder, NETCDF_SUFFIXES)
     if not files:
         raise InputError(
@@ -170,11 +167,7 @@ def _open(
 
 
 def _with_axes(stored: xr.Dataset, name: str) -> xr.Dataset:
-    """A data set with the coordinates of its axes in memory.
-
-    Raises:
-        InputError: Its axes are too long for that, be they only counted.
-    """
+    """A data set with the coordinates of its axes in memory."""
     own = {dim: stored[dim].variable for dim in stored.dims if dim in stored.variables}
     chunks = sum(map(chunk_bytes, own.values()))
     check_bytes(8 * sum(stored.sizes.values()) + chunks, f"the axes of {name}")
@@ -212,11 +205,7 @@ def _of_lists(file: str, group: str | None) -> list[str]:
 
 
 def _zarr_group(store: Any) -> Any:
-    """A zarr store by the library itself.
-
-    Raises:
-        InputError: It is a single array, which tells no names.
-    """
+    """A zarr store by the library itself."""
     zarr = require_library("zarr", purpose="reading zarr", install="stpatch_jax[zarr]")
     try:
         return zarr.open_group(store, mode="r")

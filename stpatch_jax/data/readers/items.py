@@ -141,7 +141,6 @@ def _read_classes(root: Path, folder: Path) -> LabelledItems:
 
 
 def _read_splits(root: Path, splits: Mapping[Path, str]) -> LabelledItems:
-    """The items of `split/class/file`."""
     parts = [(_read_classes(root, folder), split) for folder, split in splits.items()]
     trained = (name for part, split in parts if split == "train" for name in part.classes)
     classes = tuple(sorted(set(trained)))

@@ -29,7 +29,6 @@ class LazyArray(BackendArray):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keeps the limit; parts are read later, by other threads."""
-        del args, kwargs
         array = super().__new__(cls)
         array.most = most_bytes()
         return array

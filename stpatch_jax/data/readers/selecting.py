@@ -1,6 +1,6 @@
 """Axes that a field has too many: one position of each is chosen."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,8 +34,9 @@ def selected(
         others = list(data.dims)  # The start of a forecast may be chosen, too.
     if unknown := [axis for axis in select if axis not in others]:
         raise InputError(
-            f"select= must name axes of {name} beside its time, {_with_lengths(data, others)}, got "
-            f"{listed(unknown)}; choose from these"
+            f"select= must name axes of {name} beside its time, "
+            f"{listed(f'{dim} ({data.sizes[dim]})' for dim in others)}, got {listed(unknown)}; "
+            "choose from these"
         )
     for axis, value in select.items():
         at = _position(data, axis, value, name)
@@ -45,7 +46,6 @@ def selected(
 
 
 def _position(data: xr.Dataset | xr.DataArray, axis: str, value: Any, name: str) -> int:
-    """Where a value stands along an axis."""
     values = positions(data, axis)
     with np.errstate(all="ignore"):
         if values.dtype.kind in "iufb":
@@ -61,7 +61,3 @@ def _position(data: xr.Dataset | xr.DataArray, axis: str, value: Any, name: str)
             f"{positions_told(data, axis)}, got {shortened(value)}; choose one of them"
         )
     return int(found.argmax())
-
-
-def _with_lengths(data: xr.Dataset | xr.DataArray, dims: Sequence[Hashable]) -> str:
-    return listed(f"{dim} ({data.sizes[dim]})" for dim in dims)

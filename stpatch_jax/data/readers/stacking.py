@@ -36,22 +36,7 @@ def channel_variables(
     """
     if variables is not None:
         asked = [variables] if isinstance(variables, str) else list(variables)
-        if unknown := [variable for variable in asked if variable not in data.data_vars]:
-            raise InputError(
-                f"the variables must be among those of {name} ({listed(sorted(data.data_vars))}), "
-                f"got {listed(unknown)}; choose from these"
-            )
-        if texts := [variable for variable in asked if data[variable].dtype.kind not in "biuf"]:
-            raise InputError(
-                f"the variables of {name} must hold numbers, got texts or objects in "
-                f"{listed(texts)}; choose others"
-            )
-        if not asked or len(set(asked)) < len(asked):
-            raise InputError(
-                f"at least one variable must be chosen, each once, got {listed(asked)}; choose "
-                f"from those of {name}: {listed(sorted(data.data_vars))}"
-            )
-        return asked, []
+        return _asked(data, asked, name), []
     numeric = [
         str(variable)
         for variable, values in data.data_vars.items()
@@ -83,6 +68,26 @@ def channel_variables(
     if time is None:
         check_time(data, dict.fromkeys(dim for at in kept for dim in data[at].dims), name=name)
     return kept, notes
+
+
+def _asked(data: xr.Dataset, asked: list[str], name: str) -> list[str]:
+    there = listed(sorted(data.data_vars))
+    if unknown := [variable for variable in asked if variable not in data.data_vars]:
+        raise InputError(
+            f"the variables must be among those of {name} ({there}), got {listed(unknown)}; choose "
+            "from these"
+        )
+    if texts := [variable for variable in asked if data[variable].dtype.kind not in "biuf"]:
+        raise InputError(
+            f"the variables of {name} must hold numbers, got texts or objects in {listed(texts)}; "
+            "choose others"
+        )
+    if not asked or len(set(asked)) < len(asked):
+        raise InputError(
+            f"at least one variable must be chosen, each once, got {listed(asked)}; choose from "
+            f"those of {name}: {there}"
+        )
+    return asked
 
 
 def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> xr.DataArray:
@@ -118,8 +123,7 @@ def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> x
     }
     if mapping := next(filter(None, (_projection(data, each) for each in names)), ""):
         field.attrs["grid_mapping"] = mapping
-    for note in (*axes.notes, *notes):
-        field = add_note(field, note)
+    field = add_note(field, *axes.notes, *notes)
     return sorted_by_time(field, name=name)
 
 
@@ -139,8 +143,7 @@ def dataset_field(data: xr.Dataset) -> xr.DataArray:
     names, notes = channel_variables(data, None, name=name)
     axes = Axes.of(data, names, name=name)
     field = stack(data, names, axes, name=name)
-    for note in notes:
-        field = add_note(field, note)
+    field = add_note(field, *notes)
     # What dask holds stays where it is.
     return field if data.chunks else field.load()
 
@@ -179,7 +182,6 @@ def _has_space(data: xr.Dataset, variable: str) -> bool:
 def _channels(
     data: xr.Dataset, names: Sequence[str], dim: Hashable | None
 ) -> tuple[list[str], list[str]]:
-    """The names of the channels and their units."""
     units = {name: str(data[name].attrs.get("units", "")) for name in names}
     if dim is None:
         return list(names), list(units.values())
@@ -202,11 +204,7 @@ def _channels(
 
 
 def _space(data: xr.Dataset, axes: Axes, source: str) -> dict[Hashable, Any]:
-    """Coordinates of space; those over time may change from file to file and stay behind.
-
-    Raises:
-        InputError: A cell along an axis has no place.
-    """
+    """Coordinates of space; those over time may change from file to file and stay behind."""
     coords: dict[Hashable, Any] = {field_dim(dim): np.arange(data.sizes[dim]) for dim in axes.space}
     renamed = {dim: field_dim(dim) for dim in axes.space if field_dim(dim) != dim}
     for name, coord in data.coords.items():

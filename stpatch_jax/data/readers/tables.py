@@ -128,23 +128,16 @@ def read_table(
     if file.name.lower().endswith((*PARQUET_SUFFIXES, *ARROW_SUFFIXES)):
         cells = read_typed_cells(file, kind=kind)
     else:
-        cells = read_cells(
-            file,
-            lambda head: text_columns(head, words),
-            kind=kind,
-            header=header,
-            encoding=encoding,
-        )
+        told = {"kind": kind, "header": header, "encoding": encoding}
+        cells = read_cells(file, lambda head: text_columns(head, words), **told)
     columns = find(cells)
     _check_header(cells, columns)
     # Numbered until they are put into the field, because a series may be called "time".
-    rows = pd.DataFrame(
-        {at: cells.numbers(column) for at, (_, column) in enumerate(columns.values)}
-    )
-    notes = [*cells.notes, *columns.notes]
+    rows = pd.DataFrame({at: cells.numbers(own) for at, (_, own) in enumerate(columns.values)})
+    notes, names = [*cells.notes, *columns.notes], [name for name, _ in columns.values]
     units = [cells.unit(column) for _, column in columns.values]
     if any(units):
-        told = (f"{name} in {unit}" for (name, _), unit in zip(columns.values, units, strict=True))
+        told = (f"{name} in {unit}" for name, unit in zip(names, units, strict=True))
         notes.append(f"The line below the header was read as units: {listed(told)}.")
     if missing_values:
         missing = rows.isin([float(value) for value in missing_values])
@@ -154,41 +147,31 @@ def read_table(
     keys, rows, counts = _tidy(cells, columns, rows, noun)
     if columns.date:
         notes += cells.date_notes(columns.date[0], keys["time"])
-    names = [name for name, _ in columns.values]
     notes += _far_numbers(rows, names)
     times = np.unique(keys["time"].to_numpy())
     if empty_rows == "keep":
         times = np.union1d(times, _times_without_values(cells, columns, rows.index, times))
-    time_at = np.searchsorted(times, keys["time"].to_numpy())
-    if not columns.series:
-        series, channels = names, [wide_channel]
-        check_bytes(8 * len(times) * len(series), f"the table {file.name} by time")
-        array = np.full((len(times), len(series), 1), np.nan)
-        array[time_at, :, 0] = rows.to_numpy()
-    else:
-        channels = names
+    at: tuple[np.ndarray, ...] = (np.searchsorted(times, keys["time"].to_numpy()),)
+    series, channels, values = names, [wide_channel], rows.to_numpy()
+    what = f"the table {file.name} by time"
+    if columns.series:
         series, series_at = distinct(keys["series"], name=file.name)
+        at, channels = (*at, series_at), names
         notes += _without_values(cells, columns, set(series), noun)
-        check_bytes(
-            8 * len(times) * len(series) * len(channels),
-            f"the table of {len(times):,} times and {len(series):,} {noun} in {file.name}",
-        )
-        array = np.full((len(times), len(series), len(channels)), np.nan)
-        array[time_at, series_at] = rows.to_numpy()
+        what = f"the table of {len(times):,} times and {len(series):,} {noun} in {file.name}"
+    check_bytes(8 * len(times) * len(series) * len(channels), what)
+    array = np.full((len(times), len(series), len(channels)), np.nan)
+    array[at] = values if columns.series else values[..., None]
     coords = {"time": times, noun: np.asarray(series, str), "channel": channels}
     field = xr.DataArray(array, coords, dims=("time", noun, "channel"))
-    if any(units) and not columns.series and len(set(units)) == 1:
-        units = units[:1]
     if any(units):
+        units = units if columns.series or len(set(units)) > 1 else units[:1]
         along = "channel" if len(units) == len(channels) else noun
         field = field.assign_coords(units=(along, units))
-    for note in notes:
-        field = add_note(field, note)
-    return field, columns, counts
+    return add_note(field, *notes), columns, counts
 
 
 def _check_header(cells: Cells, columns: Columns) -> None:
-    """Refuses a header that is a row of values, or that leaves a column without its own name."""
     # A column of dates that a date names has lost its first row to the header.
     if any(looks_like_date(cells.header[at]) for at in columns.date):
         raise InputError(
@@ -205,7 +188,6 @@ def _check_header(cells: Cells, columns: Columns) -> None:
 
 
 def _without_values(cells: Cells, columns: Columns, kept: set[str], noun: str) -> list[str]:
-    """Warns of series of which no row holds a value."""
     named = np.logical_and.reduce([cells.present(at) for at in columns.series])
     lost = set(columns.names(cells, cells.frame.index[named], noun=noun)) - kept
     if not lost:

@@ -135,7 +135,6 @@ def _table(path: str | Path, encoding: str | None) -> Cells:
 
 
 def _column(cells: Cells, role: str, told: str | None) -> int:
-    """The column of the text or the label."""
     words = {"text": _TEXT_WORDS, "label": _LABEL_WORDS}[role]
     found = [name for name in cells.header if plain_name(name) in words]
     wanted = [told] if told in cells.header else found if told is None else []

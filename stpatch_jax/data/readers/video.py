@@ -52,9 +52,7 @@ def open_video(path: str | Path) -> xr.DataArray:
     coords["channel"] = ["red", "green", "blue"]
     field = frames.field(("time", "height", "width", "channel"), coords)
     field = field.assign_attrs(source=str(path))
-    for note in frames.notes:
-        field = add_note(field, note)
-    return field
+    return add_note(field, *frames.notes)
 
 
 class VideoFrames(LazyArray):
@@ -165,7 +163,6 @@ class VideoFrames(LazyArray):
         return pixels
 
     def _decoded(self) -> list[Any]:
-        """The times of all undamaged frames."""
         with _opened(self.path) as (container, stream):
             frames = [(frame.is_corrupt, frame.pts) for frame in container.decode(stream)]
         if damaged := sum(corrupt for corrupt, _ in frames):

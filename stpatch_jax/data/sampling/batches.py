@@ -1,7 +1,7 @@
 """Step-indexed global batches on grain: the position in the data is the step."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -42,6 +42,22 @@ class AugmentedSource(Source, Protocol):
         What it is drawn from depends on the position in training alone.
         """
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class MadeExamples:
+    """As many `examples` as wanted, each made by `example(number)` when it is asked for."""
+
+    example: Callable[[int], Batch]
+    examples: int
+
+    def __len__(self) -> int:
+        return self.examples
+
+    def __getitem__(self, i: int, /) -> Batch:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"example {i} of {len(self)}")
+        return self.example(int(i) % len(self))
 
 
 class Sampler(Protocol):

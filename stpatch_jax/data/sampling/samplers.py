@@ -48,7 +48,6 @@ class BlockShuffle:
 # Two passes: a batch may hold the end of one and the start of the next.
 @lru_cache(maxsize=2)
 def _shuffled_blocks(sampler: BlockShuffle, seed: int, number: int) -> np.ndarray:
-    """The order of one pass."""
     # The pass is the counter's second word: a stream would need 2**64 draws to reach the next.
     generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, number, 0, 0]))
     count = -(-len(sampler.order) // sampler.block)

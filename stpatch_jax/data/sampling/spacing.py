@@ -193,7 +193,6 @@ def with_missing_rows(field: xr.DataArray, axis: TimeAxis) -> xr.DataArray:
 
 
 def _inside(axis: TimeAxis, gap: Gap) -> np.ndarray:
-    """The times of the rows that a gap leaves out."""
     if axis.goes_on:
         return axis.ahead(gap.missing, row=gap.row - 1)
     before = TimeAxis.of(axis.values[: gap.row])

@@ -1,6 +1,6 @@
 """Purchases of many customers, and how many each will make over the coming weeks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,9 @@ import xarray as xr
 from stpatch_jax.data import (
     EVERYTHING,
     Affine,
-    Batch,
     DataConfig,
     FieldIdentity,
+    MadeExamples,
     Pipeline,
     Problem,
     Source,
@@ -146,14 +146,7 @@ class CustomersConfig(TableConfig, DataConfig):
             "shorter data.horizon or a longer table",
         )
         history = PurchaseHistory.of(events, known=known, clip=self.clip)
-        held = np.random.default_rng(self.seed).random(history.customers) < self.validation_share
-        parts: dict[str, list[Examples]] = {"train": [], "validation": []}
-        for cut, stop in spans:
-            at_cut = examples(history, cut, stop)
-            for name, members in (("train", ~held), ("validation", held)):
-                parts[name].append(at_cut.of(members[at_cut.customer]))
-        splits = {name: Examples.joined(part) for name, part in parts.items()}
-        splits["test"] = examples(history, known, days)
+        splits = {**self._trained(history, spans), "test": examples(history, known, days)}
         for name, part in splits.items():
             require(
                 len(part.customer) > 0,
@@ -189,6 +182,17 @@ class CustomersConfig(TableConfig, DataConfig):
                 "amount_usual": history.usual(known),
             },
         )
+
+    def _trained(
+        self, history: PurchaseHistory, spans: Sequence[tuple[int, int]]
+    ) -> dict[str, "Examples"]:
+        """The examples of training and validation, of other customers at the same cuts."""
+        held = np.random.default_rng(self.seed).random(history.customers) < self.validation_share
+        cuts = [examples(history, *span) for span in spans]
+        return {
+            name: Examples.joined([cut.of(members[cut.customer]) for cut in cuts])
+            for name, members in (("train", ~held), ("validation", held))
+        }
 
 
 def _dated(events: xr.DataArray) -> xr.DataArray:
@@ -326,7 +330,8 @@ class Customers(Problem):
         }
         rows = {name: values[:, None].astype(np.float32) for name, values in arrays.items()}
         rows["target_mask"] = np.ones((len(weights), 1, 2), bool)
-        return _Rows({**rows, "index": np.arange(len(weights))})
+        rows["index"] = np.arange(len(weights))
+        return MadeExamples(lambda i: {name: x[i] for name, x in rows.items()}, len(weights))
 
     def names(self, split: str) -> dict[str, list[str]]:
         """The customers of a split."""
@@ -350,14 +355,3 @@ class Customers(Problem):
     def state(self) -> dict[str, Any]:
         """Mean, deviation and range of each training feature, and what a table must be like."""
         return {**self.scaling.to_dict(), **self.fitted}
-
-
-@dataclass(frozen=True)
-class _Rows:
-    arrays: Mapping[str, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.arrays["index"])
-
-    def __getitem__(self, i: int, /) -> Batch:
-        return {name: values[i] for name, values in self.arrays.items()}

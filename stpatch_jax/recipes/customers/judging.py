@@ -133,7 +133,6 @@ class CustomersJudge(Judge):
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """Mean purchases by how often customers came back before."""
-        del judged
         return {"calibration": calibration_figure(report["test"]["calibration"])}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from stpatch_jax.data import (
     DataConfig,
     FieldIdentity,
     InputAxes,
+    MadeExamples,
     PriceTable,
     Problem,
     Source,
@@ -168,8 +170,23 @@ class RiskData(RiskFeatures, Problem):
         """
         if split == SINCE_VALIDATION:
             rows = range(self.splits["validation"].start, self.splits["test"].stop)
-            return _RiskSource(self, rows)
-        return _RiskSource(self, chosen_split(self.splits, split))
+        else:
+            rows = chosen_split(self.splits, split)
+        return MadeExamples(partial(self._example, rows), len(rows))
+
+    def _example(self, rows: range, i: int) -> Batch:
+        row, origin = rows[i], rows[i] - self.config.horizon
+        real = self.returns[row] if row < len(self.returns) else np.nan
+        target = real / self.scale[origin]
+        mask = np.isfinite(target) & self.known[origin]
+        column = (None, slice(None), None)
+        return {
+            "context": self.inputs[origin][None],
+            "target": np.where(mask, target, 0.0).astype(np.float32)[column],
+            "target_mask": mask[column],
+            "persistence": np.zeros((1, len(mask), 1), np.float32),
+            "index": np.asarray(row, np.int64),
+        }
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """The companies, the features and the time of an example's origin."""
@@ -208,32 +225,6 @@ class RiskData(RiskFeatures, Problem):
 
     def _at_origins(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         return values[np.asarray(index) - self.config.horizon][:, None, :, None]
-
-
-@dataclass(frozen=True, eq=False)
-class _RiskSource:
-    """Examples by number; an example is the row in which its return ends."""
-
-    data: RiskData
-    rows: range
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, i: int, /) -> Batch:
-        row = self.rows[i]
-        data, origin = self.data, row - self.data.config.horizon
-        real = data.returns[row] if row < len(data.returns) else np.nan
-        target = real / data.scale[origin]
-        mask = np.isfinite(target) & data.known[origin]
-        column = (None, slice(None), None)
-        return {
-            "context": data.inputs[origin][None],
-            "target": np.where(mask, target, 0.0).astype(np.float32)[column],
-            "target_mask": mask[column],
-            "persistence": np.zeros((1, len(mask), 1), np.float32),
-            "index": np.asarray(row, np.int64),
-        }
 
 
 def _read(path: str | Path | None, config: RiskConfig) -> PriceTable:

@@ -129,7 +129,6 @@ class RiskJudge(ForecastJudge):
 
     def shows(self, count: int) -> Mapping[str, Shows]:
         """Nothing but what is in the rows."""
-        del count
         return {}
 
     def tails(self, judged: Judged) -> Tails:

@@ -150,7 +150,6 @@ class LabelledTextConfig(DataConfig):
         return UnlabelledFields.of(fields, {"line": numbers}, state, source=path, notes=notes)
 
     def _parts(self, labels: np.ndarray, classes: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """The numbers of the lines of each split."""
         rest, test = k_fold(labels, self.folds, seed=self.seed)[self.fold]
         random = np.random.default_rng((self.seed, self.fold))
         share = self.validation_share

@@ -5,11 +5,6 @@ from stpatch_jax.recipes.video.data import ClipClassesConfig, ClipObjectsConfig,
 from stpatch_jax.recipes.video.judging import FramesJudge
 
 __all__ = [
-    "ClipClassesConfig",
-    "ClipObjectsConfig",
-    "FramesJudge",
-    "NextFramesConfig",
-    "classification",
-    "detection",
-    "prediction",
-]
+    "ClipClassesConfig", "ClipObjectsConfig", "FramesJudge", "NextFramesConfig", "classification",
+    "detection", "prediction",
+]  # fmt: skip

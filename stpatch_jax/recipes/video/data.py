@@ -9,10 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stpatch_jax.data import Batch, DataConfig, InputAxes, Problem, Source, chosen_split
+from stpatch_jax.data import (
+    Batch,
+    DataConfig,
+    InputAxes,
+    MadeExamples,
+    Problem,
+    Source,
+    chosen_split,
+)
 from stpatch_jax.errors import check_choice, check_range, check_seed, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
-from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, ClipSource, MovingDigits
+from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, MovingDigits
 
 _COUNTED = 1000
 
@@ -76,7 +84,7 @@ class DigitClips(Problem, abc.ABC):
     def source(self, split: str) -> Source:
         """The examples of a split, each made when it is asked for."""
         chosen_split(self.generators, split)
-        return ClipSource(partial(self.example, split), self.config.clips[split])
+        return MadeExamples(partial(self.example, split), self.config.clips[split])
 
     @property
     def digits(self) -> Digits:
@@ -112,7 +120,6 @@ class DigitClips(Problem, abc.ABC):
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """Cells from 0, which is black, to 1."""
-        del split, number
         return InputAxes(unit="0 to 1", zero="black")
 
 

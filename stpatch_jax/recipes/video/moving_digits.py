@@ -1,11 +1,9 @@
 """Clips of handwritten digits that move over a canvas, made from a seed and the clip's number."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from stpatch_jax.data import Batch
 from stpatch_jax.recipes.video.digits import Digits, ink_bounds
 
 SPEED = 0.1
@@ -144,19 +142,3 @@ def bounce(start: np.ndarray, velocity: np.ndarray, frames: int, *, room: float)
     """
     time = np.arange(frames).reshape(-1, *(1,) * start.ndim)
     return room - np.abs(room - np.mod(start + velocity * time, 2 * room))
-
-
-@dataclass(frozen=True, eq=False)
-class ClipSource:
-    """As many `examples` as wanted, made of clips by `example(number)`."""
-
-    example: Callable[[int], Batch]
-    examples: int
-
-    def __len__(self) -> int:
-        return self.examples
-
-    def __getitem__(self, i: int, /) -> Batch:
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"clip {i} of {len(self)}")
-        return self.example(int(i) % len(self))

@@ -208,11 +208,8 @@ class _Explanation:
     def dataset(self, run: TrainedRun) -> xr.Dataset:
         maps = {}
         for name, values in self.maps.items():
-            faithful, correlation = (
-                self.curves[name].attrs["faithfulness"],
-                self.tests[name].correlation,
-            )
-            maps[name] = values.assign_attrs(faithfulness=faithful, correlation=correlation)
+            told = {"faithfulness": self.curves[name].attrs["faithfulness"]}
+            maps[name] = values.assign_attrs(**told, correlation=self.tests[name].correlation)
             if (masked := self.question.masked) is not None:
                 shown = xr.DataArray(~masked, dims=self.question.field.dims[:-1])
                 maps[name] = maps[name].where(shown)
@@ -363,7 +360,6 @@ def _tables(question: Question, key: jax.Array, budget: Budget) -> dict[str, xr.
 
 
 def _markdown(run: TrainedRun, explanation: _Explanation) -> str:
-    """The explanations as a few lines."""
     question, tests, tables = explanation.question, explanation.tests, explanation.tables
     maps, curves = explanation.maps, explanation.curves
     field = question.field.values
@@ -408,7 +404,6 @@ def _passed(test: methods.Randomization) -> tuple[float | None, str]:
 
 
 def _largest(values: xr.DataArray) -> list[str]:
-    """The cells that count most, with their coordinates."""
     order = np.argsort(-np.abs(values.values), axis=None)[:_SHOWN]
     lines = []
     for at in order:

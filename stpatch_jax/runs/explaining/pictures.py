@@ -82,7 +82,6 @@ def draw_maps(
 def _text(
     words: list[str], maps: Mapping[str, xr.DataArray], title: str, place: Place | None
 ) -> Figure:
-    """The text under every explanation."""
     height = max(1.1, 0.27 * plotting.text_rows(words))
     figure = plotting.new_figure(len(maps), 1, size=(9, (height + 0.45) * len(maps) + 0.4))
     chosen = None if place is None else int(place[0][0])

@@ -99,7 +99,9 @@ class FieldJudge(ForecastJudge):
         return {**rows, "alerts": self._alerts(batch, answers)} if self._past else rows
 
     def _alerts(self, batch: Batch, answers: Tree) -> Tree:
-        alert, real = self.data.config.alert, _known(batch, answers)
+        # What came, NaN where it is not judged.
+        real = np.where(batch["target_mask"], answers["real"], np.nan)
+        alert = self.data.config.alert
         event = alert.happened(real, self.thresholds)
         scored = np.isfinite(real) & np.isfinite(self.scaled_thresholds)
         axes = tuple(range(2, event.ndim))
@@ -248,7 +250,6 @@ class FieldJudge(ForecastJudge):
         return {**figures, "maps": self._maps(judged)} if "map" in judged.shown else figures
 
     def _maps(self, judged: Judged) -> Figure:
-        """Truth, forecast and error on maps, a row of them for each lead."""
         shown = {name: values[0] for name, values in judged.shown["map"].items()}
         real, forecast = shown["truth"], shown["forecast"]
         limits = colour_limits(np.stack([real, forecast]))
@@ -270,11 +271,6 @@ class FieldJudge(ForecastJudge):
             style = {"limits": spread, "diverging": True}
             _draw(error, axes[2], "forecast less truth", **style, **place)
         return figure
-
-
-def _known(batch: Batch, answers: Tree) -> np.ndarray:
-    """What came, NaN where it is not judged."""
-    return np.where(batch["target_mask"], answers["real"], np.nan)
 
 
 def alert_counts(

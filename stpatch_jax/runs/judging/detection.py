@@ -183,7 +183,6 @@ class DetectionJudge(Judge):
 
 
 def _truth(box: np.ndarray, frame: int, example: Batch, classes: Sequence[str]) -> str:
-    """What a box really holds."""
     real = np.flatnonzero(example["object_mask"][frame])
     overlap = np.asarray(jax.jit(box_iou)(box[None], example["boxes"][frame, real]))
     if not overlap.any():

@@ -161,6 +161,7 @@ class ForecastJudge(Judge):
         test, data = report["test"], report["data"]
         span, scaled = data["splits"]["test"], test["scaled"]
         dropped = data.get("companies_dropped", {})
+        own = test["original"] if _added_up(test) else None
         return [
             f"{report['context']} rows in, {report['horizon']} rows out. "
             f"Test: {test['windows']} windows, targets from {span['first_target'][:16]} to "
@@ -172,7 +173,8 @@ class ForecastJudge(Judge):
             *_error_table(scaled, "scaled"),
             "",
             *_rule_table(scaled),
-            *(_original_tables(test["original"]) if _added_up(test) else []),
+            *([*_error_table(own, "original"), ""] if own else []),
+            *(_rules_by_lead(own) if own else []),
             *_series_table(test["series_errors"]),
         ]
 
@@ -312,12 +314,7 @@ def _added_up(test: Mapping[str, Any]) -> bool:
     return "original" in test and _alike(test["series_errors"])
 
 
-def _original_tables(errors: Mapping[str, Any]) -> list[str]:
-    return [*_error_table(errors, "original"), "", *_rules_by_lead(errors)]
-
-
 def _series_table(series: Mapping[str, Any]) -> list[str]:
-    """The errors of each series in its own unit, over all lead times."""
     columns = {f"{m.upper()} {who}": (who, m) for m in _METRICS for who in _DRAWN}
     columns["skill (MAE)"] = ("skill", "mae")
     rows = (
@@ -358,7 +355,6 @@ def _rules(errors: Mapping[str, Any]) -> list[str]:
 
 
 def _rule_table(errors: Mapping[str, Any]) -> list[str]:
-    """All rules over all lead times."""
     rows = [[name, *(errors[name][m]["all"] for m in _METRICS)] for name in _rules(errors)]
     first, *others = map(str.upper, _METRICS)
     heads = ["forecast", f"{first} ({errors['unit']})", *others]
@@ -366,7 +362,6 @@ def _rule_table(errors: Mapping[str, Any]) -> list[str]:
 
 
 def _rules_by_lead(errors: Mapping[str, Any]) -> list[str]:
-    """RMSE of all rules per lead time."""
     names = _rules(errors)
     if not names:
         return []

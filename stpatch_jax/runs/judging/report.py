@@ -26,21 +26,14 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
 
 
 def _rows(data: Mapping[str, Any]) -> list[str]:
-    """The dates of every split, and all gaps."""
     lines = []
     splits = data.get("splits", {})
     if splits and all("first_target" in span for span in splits.values()):
         step = f", every {data['step']}" if data.get("step") else ""
-        rows = [
-            # Customers are examples that are no windows.
-            (
-                name,
-                span["first_target"],
-                span["last_target"],
-                f"{span.get('windows', span.get('examples')):,}",
-            )
-            for name, span in splits.items()
-        ]
+        # Customers are examples that are no windows.
+        counts = (f"{span.get('windows', span.get('examples')):,}" for span in splits.values())
+        ends = ((of["first_target"], of["last_target"]) for of in splits.values())
+        rows = [(name, *at, count) for name, at, count in zip(splits, ends, counts, strict=True)]
         heads = ["split", "first target", "last target", "examples"]
         lines += ["", f"## Rows{step}", "", *markdown_table(heads, rows, texts=3)]
     if gaps := data.get("gaps"):
@@ -54,7 +47,6 @@ def _rows(data: Mapping[str, Any]) -> list[str]:
 
 
 def _cost(report: Mapping[str, Any]) -> str:
-    """What an example costs, where that is known."""
     patches, flops = (report.get(name) for name in ("patches", "flops_per_example"))
     cut = f"; an example is {patches:,} patch{'es' * (patches != 1)}" if patches else ""
     return f"{cut}; its gradient takes {flops:.3g} FLOP" if flops else cut

@@ -153,7 +153,6 @@ class FieldPredictor(Predictor):
         )
 
     def _windows(self, field: xr.DataArray, every: int) -> WindowSpec:
-        """The windows of a forecast every so many time steps."""
         own = self._own
         if field.shape[1:-1] == own:
             whole = (None,) * len(own)

@@ -120,7 +120,6 @@ class Predictor:
 
 
 def _columns(answers: Any) -> dict[str, np.ndarray]:
-    """The numbers of a tree of [row, ...] as columns [row]."""
     columns = {}
     for path, values in jax.tree_util.tree_leaves_with_path(answers):
         name = jax.tree_util.keystr(path, simple=True, separator="_") or "output"

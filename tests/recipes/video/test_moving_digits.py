@@ -142,7 +142,7 @@ def test_examples_depend_on_seed_and_number_only(config):
         )
         for name, values in next(share).items():
             np.testing.assert_array_equal(values, whole[name][process::2])
-    with pytest.raises(IndexError, match="clip 40 of 40"):
+    with pytest.raises(IndexError, match="example 40 of 40"):
         source[40]
     with pytest.raises(InputError, match="'train', 'validation' or 'test', got 'all'"):
         data.source("all")
