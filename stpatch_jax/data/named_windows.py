@@ -53,7 +53,7 @@ def windows(
     Examples:
         >>> field = xr.DataArray(np.arange(40.0).reshape(8, 5), dims=("time", "lat"), name="t2m")
         >>> field = field.assign_coords(lat=[10, 20, 30, 40, 50])
-        >>> patches = windows(field, {"time": 4, "lat": 2}, stride={"time": 2}, padding="COVER")
+        >>> patches = windows(field, {"time": 4, "lat": 2}, stride={"time": 2}, padding="FLUSH")
         >>> patches
         NamedWindows(9 windows of time 4, lat 2)
         >>> patches[1].lat.values.tolist()  # one window, as xarray
