@@ -46,7 +46,11 @@ class AugmentedSource(Source, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MadeExamples:
-    """As many `examples` as wanted, each made by `example(number)` when it is asked for."""
+    """As many `examples` as wanted, each made by `example(number)` when it is asked for.
+
+    >>> MadeExamples(lambda i: {"x": np.array(2 * i)}, 3)[-1]
+    {'x': array(4)}
+    """
 
     example: Callable[[int], Batch]
     examples: int
