@@ -144,7 +144,8 @@ def _added(patches: jax.Array, starts: jax.Array, axes: Axes) -> jax.Array:
 
     total, _ = lax.scan(add, total, (boxes, corners))
     first = (0,) * total.ndim
-    inside = lax.slice(total, first, (len(total), *(axis.size for axis in axes), total.shape[-1]))
+    sizes = [axis.size for axis in axes]
+    inside = lax.slice(total, first, (total.shape[0], *sizes, total.shape[-1]))
     zero = np.zeros((), total.dtype)
     (field,) = jax.linear_transpose(lambda x: padded(x, tuple(wide), zero), inside)(total)
     return field.reshape(*batch, *field.shape[1:])

@@ -14,6 +14,7 @@ from stpatch_jax import (
     fold_patches,
     gather_patches,
     patchify,
+    scatter_patches,
     unpatchify,
 )
 
@@ -129,7 +130,8 @@ def test_exports_for_any_number_of_examples_or_channels(shape):
     def there_and_back(x):
         patches = extract_patches(x, spec)
         tokens = unpatchify(patchify(x, (2,)), (2,), (10,))
-        return patches, fold_patches(patches, spec, (10,)), tokens
+        placed = scatter_patches(patches, np.arange(-1, 9)[:, None], spec, (10,), blend="crop")
+        return patches, fold_patches(patches, spec, (10,)), tokens, placed
 
     exported = jax.export.export(jax.jit(there_and_back))(symbolic)
     for found, expected in zip(exported.call(x), there_and_back(x), strict=True):

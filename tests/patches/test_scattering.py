@@ -1,5 +1,7 @@
 """Windows put back at free places: the adjoint of gathering, and the fold on the grid."""
 
+from typing import Any
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -111,6 +113,58 @@ def test_traced_starts_and_derivatives():
     eager = energy(windows, starts)
     np.testing.assert_array_equal(jax.jit(energy)(windows, starts), eager)
     check_grads(lambda p: energy(p, starts), (jnp.asarray(windows),), order=2, atol=2e-2, rtol=2e-2)
+
+
+def test_a_blended_mean_transposes_to_weighted_gathering():
+    spec, starts = WindowSpec((3,), padding_mode="reflect"), np.array([[5], [-2], [1], [5]])
+    like = jnp.zeros((4, 3, 1))
+
+    def scatter(windows, reduce: Any = "mean"):
+        return scatter_patches(windows, starts, spec, (6,), reduce=reduce, blend="hann")
+
+    y = jnp.asarray(np.random.default_rng(0).normal(size=(6, 1)), np.float32)
+    total = np.asarray(scatter(np.ones_like(like), "sum"))
+    weights = np.sin(np.pi * (np.arange(3) + 0.5) / 3) ** 2
+    share = np.where(total > 0, y / np.where(total > 0, total, 1), 0)
+    expected = gather_patches(share, starts, spec) * weights[None, :, None].astype(np.float32)
+    np.testing.assert_allclose(jax.linear_transpose(scatter, like)(y)[0], expected, rtol=1e-5)
+
+
+def test_crop_at_free_places_takes_the_nearest_window_and_of_equals_the_first():
+    spec = WindowSpec((3, 4), dilation=(2, 1), padding_mode=("edge", "wrap"))
+    shape, rng = (7, 6), np.random.default_rng(0)
+    starts = rng.integers(-7, 9, (9, 2))
+    starts[4], starts[5] = starts[3], 10**9
+    labels = rng.integers(-(2**31), 2**31 - 1, (9, 3, 4, 1), np.int32)
+    found = scatter_patches(labels, starts, spec, shape, reduce="sum", blend="crop")
+    nearest = {}
+    for n, i, j in np.ndindex(9, 3, 4):
+        cell = (int(np.clip(starts[n, 0] + 2 * i, 0, 6)), int((starts[n, 1] + j) % 6))
+        distance = ((2 * i - 2) / 3) ** 2 + ((2 * j - 3) / 4) ** 2
+        # Edge padding repeats a cell; of samples as near the later one counts.
+        near = (round(distance, 9), -i, -j, n)
+        nearest[cell] = min(nearest.get(cell, ((9,),)), (near, int(labels[n, i, j, 0])))
+    expected = [[nearest.get((t, s), (0, 0))[1] for s in range(6)] for t in range(7)]
+    assert found[..., 0].tolist() == expected
+    mean = scatter_patches(labels / 7, starts, spec, shape, blend="crop")
+    np.testing.assert_array_equal(mean[..., 0] != 0, np.array(expected) != 0)
+
+
+def test_sums_are_exact_and_of_the_same_bits_at_every_call():
+    starts = np.zeros((300, 1), np.int8)
+    assert scatter_patches(jnp.ones((300, 1, 1), jnp.bfloat16), starts, (1,), (2,), reduce="sum")[
+        :, 0
+    ].tolist() == [300, 0]
+    whole = np.full((3, 1, 1), 2**24 + 1, np.int32)
+    assert int(scatter_patches(whole, starts[:3], (1,), (2,), reduce="sum")[0, 0]) == 3 * 2**24 + 3
+    thirds = np.random.default_rng(0).normal(size=(2, 300, 2, 1)).astype(np.float32)
+    once, again = (scatter_patches(thirds, starts, (2,), (4,), blend="hann") for _ in range(2))
+    alone = jax.jit(lambda p: scatter_patches(p, starts, (2,), (4,), blend="hann"))(thirds[1])
+    np.testing.assert_array_equal(once, again)
+    np.testing.assert_array_equal(alone, once[1])
+    for blend in ("hann", "crop"):
+        none = scatter_patches(np.zeros((0, 2, 1)), np.zeros((0, 1), int), (2,), (4,), blend=blend)
+        np.testing.assert_array_equal(none, np.zeros((4, 1)))
 
 
 def test_windows_that_do_not_fit_their_starts_are_refused():
