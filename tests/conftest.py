@@ -1,5 +1,6 @@
 """What every test shares: eight virtual devices, strict ranks, a compilation cache, real data."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,15 +17,23 @@ jax.config.update(
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache")),
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+# What is imported stays, and so does what tests are made of: looking for it among what goes is
+# what a seventh of the time would be spent on.
+gc.set_threshold(10_000, 10, 10)
+COMPILED: list[str] = []  # an event for each program
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: COMPILED.append(event) if "backend_compile" in event else None
+)
 
-# Compiling makes examples slow and uneven. The normal run always draws the same ones; a `--many`
+# Compiling makes examples slow and uneven. The normal run always draws the same few; a `--many`
 # run draws new ones and prints how to repeat a failure.
-for profile, fixed in {"normal": True, "many": False}.items():
+for profile, count in {"normal": 25, "many": 200}.items():
     hypothesis.settings.register_profile(
         profile,
+        max_examples=count,
         deadline=None,
         database=None,
-        derandomize=fixed,
+        derandomize=profile == "normal",
         print_blob=True,
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
@@ -38,11 +47,34 @@ def pytest_configure(config):
     hypothesis.settings.load_profile("many" if config.getoption("--many") else "normal")
 
 
+def pytest_report_header(config):
+    minutes = {"not slow": 6, "slow": 20}.get(config.option.markexpr)
+    everything = config.args_source is config.ArgsSource.TESTPATHS
+    return f"about {minutes} minutes on two idle cores" if minutes and everything else []
+
+
+def pytest_collection_finish():
+    gc.freeze()
+
+
+# Rooms whose tests compile much, and none for the bits of the outcome.
+HASTY = ("nn", "tasks")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Quick tests of some rooms ask little of the compiler, which is what they cost."""
+    room = item.path.relative_to(Path(__file__).parent).parts[0]
+    hasty = room in HASTY and not item.get_closest_marker("slow")
+    jax.config.update("jax_disable_most_optimizations", hasty)
+
+
 @pytest.fixture(autouse=True)
-def _bounded_memory(request):
-    """Drops compiled programs after a law: every example of one may compile its own."""
+def _bounded_memory():
+    """Drops compiled programs, of which every example of a law may leave some, when many."""
     yield
-    if getattr(request.function, "is_hypothesis_test", False):
+    if len(COMPILED) > 1_000:
+        COMPILED.clear()
         jax.clear_caches()
 
 

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stpatch_jax import plotting
@@ -98,7 +98,6 @@ def test_a_line_of_a_report_is_text(name):
     assert [kind for kind, _ in found].count("inline") == 1
 
 
-@settings(max_examples=30)
 @given(st.lists(st.tuples(names, names), min_size=1, max_size=4))
 @example([("a\\|b", "\\"), ("\\\\|", "a`")])
 def test_a_table_has_its_rows_and_columns(rows):

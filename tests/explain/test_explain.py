@@ -303,7 +303,6 @@ def test_random_weights_change_a_map_but_not_one_of_the_input_alone():
     assert not few.passed
 
 
-@settings(max_examples=30)
 @given(st.lists(st.integers(-4, 4), min_size=3, max_size=12), st.integers(0, 99))
 def test_rank_correlation_is_scipys(values, seed):
     other = np.random.default_rng(seed).integers(-3, 3, len(values)).astype(float)

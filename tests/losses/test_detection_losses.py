@@ -24,7 +24,6 @@ overlaps = jax.jit(lambda a, b: (losses.box_iou(a, b), losses.box_giou(a, b)))
 
 
 @hypothesis.given(logits=LOGITS, target=BOOLS, mask=BOOLS)
-@hypothesis.settings(max_examples=40)
 def test_focal_equals_optax_over_the_real_positives(logits, target, mask):
     loss = focal(np.where(mask, logits, np.nan), target, mask)
     assert loss.dtype == jnp.float32
@@ -70,7 +69,6 @@ def whole_boxes(axes):
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @hypothesis.given(data=st.data())
-@hypothesis.settings(max_examples=25)
 def test_overlaps_equal_counted_cells(axes, data):
     a, b = data.draw(whole_boxes(axes)), data.draw(whole_boxes(axes))
     iou, giou = overlaps(a[:, None], b[None])

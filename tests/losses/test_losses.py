@@ -36,7 +36,6 @@ def reference(name, prediction, target, mask):
 
 @pytest.mark.parametrize("name", LOSSES)
 @hypothesis.given(prediction=VALUES, target=VALUES, mask=MASKS)
-@hypothesis.settings(max_examples=25, deadline=None)
 def test_equals_the_reference_over_real_entries(name, prediction, target, mask):
     loss = LOSSES[name](jnp.asarray(prediction), jnp.asarray(target), mask=jnp.asarray(mask))
     assert loss.dtype == jnp.float32
@@ -103,7 +102,6 @@ WEIGHTS = (0.5, 1.0, 3.0)
 
 
 @hypothesis.given(logits=LOGITS, label=LABELS, mask=hnp.arrays(bool, 6))
-@hypothesis.settings(max_examples=25, deadline=None)
 def test_cross_entropy_equals_scikit_learn_with_class_weights(logits, label, mask):
     loss = losses.cross_entropy(
         jnp.asarray(logits),

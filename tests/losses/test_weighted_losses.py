@@ -55,7 +55,6 @@ def references(forecasts, target, real, weight):
 
 
 @hypothesis.given(forecasts=FORECASTS, target=VALUES, mask=MASKS, weights=WEIGHTS)
-@hypothesis.settings(max_examples=40)
 def test_weighted_means_equal_scikit_learn_over_real_entries(forecasts, target, mask, weights):
     found = program()(forecasts, np.where(mask, target, np.nan), mask, weights)
     wide = np.broadcast_to(weights, SHAPE).astype(np.float64)

@@ -21,7 +21,6 @@ SCORES = hnp.arrays(np.float64, 12, elements=st.sampled_from([-1.0, 0.0, 0.25, 0
 
 
 @hypothesis.given(label=CLASSES, predicted=CLASSES)
-@hypothesis.settings(max_examples=60)
 def test_confusion_answers_equal_scikit_learn(label, predicted):
     counts = np.zeros((3, 3), np.int64)
     np.add.at(counts, (label, predicted), 1)
@@ -56,7 +55,6 @@ def test_mcc_in_jit_survives_many_examples_and_is_nan_for_one_class():
 
 
 @hypothesis.given(score=SCORES, label=hnp.arrays(bool, 12), mask=hnp.arrays(bool, 12))
-@hypothesis.settings(max_examples=100)
 def test_binary_roc_auc_equals_scikit_learn_with_ties_and_mask(score, label, mask):
     area = roc_auc(np.where(mask, score, np.nan), label, mask=mask)
     if len(set(label[mask])) < 2:
@@ -98,7 +96,6 @@ def test_roc_auc_refuses_what_does_not_fit():
     logits=hnp.arrays(np.float64, (6, 3), elements=st.floats(-20, 20)),
     token=hnp.arrays(np.int64, 6, elements=st.integers(0, 2)),
 )
-@hypothesis.settings(max_examples=30)
 def test_token_entropy_equals_scikit_learn(logits, token):
     entropy = TokenEntropy.of(logits, token)
     power = np.exp(logits - logits.max(axis=1, keepdims=True))

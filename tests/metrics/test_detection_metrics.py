@@ -127,7 +127,6 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @hypothesis.given(seed=SEEDS, cut=st.integers(0, FRAMES))
-@hypothesis.settings(max_examples=60)
 def test_batches_add_up_and_order_does_not_count(seed, cut):
     frames, rng = draw_frames(seed), np.random.default_rng(seed)
     whole = count(frames)
@@ -182,7 +181,6 @@ def plain_average_precision(frames, label, level):
 
 
 @hypothesis.given(seed=SEEDS)
-@hypothesis.settings(max_examples=60)
 def test_equals_one_detection_at_a_time(seed):
     frames = draw_frames(seed)
     expected = [

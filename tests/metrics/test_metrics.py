@@ -24,7 +24,6 @@ def by_lead(values):
 
 
 @hypothesis.given(prediction=VALUES, target=VALUES)
-@hypothesis.settings(max_examples=25, deadline=None)
 def test_per_lead_errors_equal_scikit_learn(prediction, target):
     errors = LeadTimeErrors.of(prediction, target)
     expected = by_lead(target), by_lead(prediction)
@@ -43,7 +42,6 @@ def test_per_lead_errors_equal_scikit_learn(prediction, target):
 @hypothesis.given(
     prediction=VALUES, target=VALUES, mask=hnp.arrays(bool, SHAPE), cut=st.integers(0, SHAPE[0])
 )
-@hypothesis.settings(max_examples=25, deadline=None)
 def test_batches_add_up_whatever_the_cut_and_the_mask(prediction, target, mask, cut):
     target = np.where(mask, target, np.nan)
     whole = LeadTimeErrors.of(prediction, target, mask=mask)
@@ -101,7 +99,6 @@ def test_skill_is_one_minus_the_ratio_and_nan_without_a_baseline_error():
     predicted=hnp.arrays(np.int32, 12, elements=st.integers(0, 2)),
     mask=hnp.arrays(bool, 12),
 )
-@hypothesis.settings(max_examples=25, deadline=None)
 def test_confusion_equals_scikit_learn_and_adds_up(label, predicted, mask):
     parts = [
         Confusion.of(predicted[cut], np.where(mask, label, -5)[cut], classes=3, mask=mask[cut])

@@ -29,7 +29,6 @@ def normal_crps(target):
 
 
 @hypothesis.given(forecast=FORECASTS, target=TARGETS)
-@hypothesis.settings(max_examples=40)
 def test_crps_equals_scipy_and_scikit_learn(forecast, target):
     rows = zip(forecast, target, strict=True)
     energy = [scipy.stats.energy_distance(x, [y]) ** 2 / 2 for x, y in rows]
@@ -90,7 +89,6 @@ def test_coverage_of_the_central_interval_of_a_calibrated_forecast():
     values=st.lists(st.integers(-20, 20), min_size=4, max_size=4, unique=True),
     threshold=st.floats(-25, 25),
 )
-@hypothesis.settings(max_examples=60)
 def test_exceedance_probability_inverts_the_interpolated_quantiles(values, threshold):
     values = np.array(values, np.float64)
     found = metrics.exceedance_probability(values, threshold, quantiles=LEVELS)
@@ -115,7 +113,6 @@ def test_exceedance_probability_of_equal_quantiles_jumps():
 
 
 @hypothesis.given(forecast=FORECASTS, target=TARGETS)
-@hypothesis.settings(max_examples=30)
 def test_events_equal_scikit_learn(forecast, target):
     probability = metrics.exceedance_probability(forecast, 1.0, quantiles=LEVELS)
     event, foretold = target > 1.0, probability > 0.5

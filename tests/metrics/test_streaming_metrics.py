@@ -96,7 +96,6 @@ def add(first, second):
 
 
 @hypothesis.given(seed=SEEDS, mask=MASKS, cut=CUTS)
-@hypothesis.settings(max_examples=50)
 def test_batches_on_the_host_add_up_whatever_the_cut(seed, mask, cut):
     batch = batch_of(seed, mask)
     whole = on_host(batch)

@@ -1,5 +1,6 @@
 """Derivatives of extraction of every order and mode, against plain indexing."""
 
+import functools
 import re
 
 import hypothesis
@@ -41,12 +42,17 @@ def loss(patches):
     return (window**2).sum() + jnp.prod(jnp.cos(patches[0, 0]))
 
 
+@functools.cache
+def expected_hessian(name):
+    return jax.jit(jax.hessian(lambda x: loss(by_indexing(x, SPECS[name]))))(X)
+
+
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("name", SPECS)
 def test_hessian_equals_that_of_plain_indexing(name, lowering):
     spec = SPECS[name]
     hessian = jax.jit(jax.hessian(lambda x: loss(extract_patches(x, spec, lowering=lowering))))(X)
-    expected = jax.jit(jax.hessian(lambda x: loss(by_indexing(x, spec))))(X)
+    expected = expected_hessian(name)
     np.testing.assert_allclose(hessian, expected, rtol=1e-4, atol=1e-4)
     assert np.abs(expected).max() > 0.1
 
@@ -71,7 +77,7 @@ def test_gradients_of_gradients_and_mixed_modes(name):
 
 
 @hypothesis.given(case=cases(dtypes=("float32", "bfloat16", "complex64")))
-@examples(40, 1_000)
+@examples(15, 1_000)
 def test_jvp_is_extraction_of_the_tangent(case):
     x, tangent = case.numbers(), case.numbers(offset=1)
     patches, slope = jax.jit(
@@ -85,7 +91,7 @@ def test_jvp_is_extraction_of_the_tangent(case):
 @hypothesis.given(
     case=cases(dtypes=("float32",)), lowering=st.sampled_from(("auto", "blocks", "gather", "conv"))
 )
-@examples(40, 1_000)
+@examples(15, 1_000)
 def test_vjp_is_the_summed_fold(case, lowering):
     x, weights = case.numbers(), case.numbers(case.patches_shape, offset=1)
     gradient = jax.jit(
@@ -136,8 +142,10 @@ def test_gradient_of_float8():
     assert gradient.astype("float32")[:, 0].tolist() == [1, 2, 3, 3, 2, 1]
 
 
-@pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
+@pytest.mark.parametrize(
+    ("dtype", "lowering"),
+    [*(("int32", lowering) for lowering in LOWERINGS), ("uint8", "auto"), ("bool", "auto")],
+)
 def test_whole_numbers_inside_a_differentiated_function(dtype, lowering):
     labels = (np.arange(6)[:, None] % 2).astype(dtype)
 

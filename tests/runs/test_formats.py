@@ -96,7 +96,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_config_changed_by_hand_is_refused_by_its_entry_or_is_what_it_says(data):
     name = data.draw(st.sampled_from(RUNS))

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import itertools
 import json
 import os
 import shutil
@@ -65,9 +66,11 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("number", REFUSED, ids=errno.errorcode.get)
+# What is told of an error is decided in one place, so each command meets one or two of them.
 @pytest.mark.parametrize(
-    "command", ["train", "search", "predict", "evaluate", "explain", "patches"]
+    ("command", "number"),
+    [*zip(itertools.cycle(COMMANDS), REFUSED, strict=False)],
+    ids=lambda x: errno.errorcode.get(x, x),
 )
 def test_a_refused_file_is_one_sentence_and_the_state_before(
     command, number, run, tmp_path, capsys, monkeypatch

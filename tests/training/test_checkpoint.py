@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from small_run import digest
@@ -318,7 +318,6 @@ def test_the_fingerprint_does_not_depend_on_the_sharding() -> None:
     assert len(prints) == 1
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(["split", "half", "special", "mask", "small", "complex"]),
     seed=st.integers(0, 2**31),

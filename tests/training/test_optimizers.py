@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stpatch_jax.training import OptimizerConfig, learning_rate_schedule, make_optimizer
@@ -72,7 +72,6 @@ def test_without_a_clip_the_gradient_is_as_it_was() -> None:
     np.testing.assert_allclose(updates["w"], [-300.0, 400.0])
 
 
-@settings(deadline=None)
 @given(
     warmup=st.integers(0, 20),
     rest=st.integers(1, 50),

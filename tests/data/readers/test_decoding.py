@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stpatch_jax.data.readers import open_field
@@ -82,7 +82,6 @@ def test_a_missing_value_that_no_value_can_be_is_of_no_effect(tmp_path):
 numbers = st.integers(-6, 6)
 
 
-@settings(max_examples=60)
 @given(
     kind=st.sampled_from(TYPES),
     values=st.lists(st.one_of(numbers, st.none()), min_size=1, max_size=8),

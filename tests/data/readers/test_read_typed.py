@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stpatch_jax.data.readers import open_field
@@ -52,7 +52,6 @@ VALUES = {
 }
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     ids=st.sampled_from(sorted(IDS)),
     time=st.sampled_from(sorted(TIMES)),

@@ -137,7 +137,6 @@ def suppress(detections):
 
 
 @hypothesis.given(seed=st.integers(0, 2**32 - 1))
-@hypothesis.settings(max_examples=40)
 def test_suppression_equals_one_detection_at_a_time(seed):
     rng = np.random.default_rng(seed)
     lo = rng.integers(0, 4, (2, 3, 12, 2))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stpatch_jax.data import FieldConfig, LabelledSeriesConfig, batch_iterator
@@ -169,7 +169,6 @@ def numbers(tree):
         yield tree
 
 
-@settings(max_examples=40)
 @given(st.dictionaries(st.text(max_size=3), TREES, max_size=3), st.booleans())
 def test_every_report_becomes_json_and_keeps_what_is_finite(report, measured):
     found = without_undefined(

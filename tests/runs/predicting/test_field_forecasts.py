@@ -144,11 +144,9 @@ def test_one_forecast_of_what_follows_depends_on_its_context_alone(run, tmp_path
 
 AXES = {
     "months": pd.date_range("2005-01-01", periods=ROWS + 3, freq="MS").values,
-    "working days": pd.bdate_range("2020-01-01", periods=ROWS + 3).values,
     "a model's days": xr.date_range(
         "2001-01-01", periods=ROWS + 3, calendar="360_day", use_cftime=True
     ).values,
-    "year 3000": np.arange(ROWS + 3) + np.datetime64("3000-01-01T00", "us").astype("M8[h]"),
 }
 
 
