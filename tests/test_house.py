@@ -390,6 +390,11 @@ def test_files_stay_short():
     assert not {str(path): count for path, count in lines.items() if count > 600}
 
 
+def test_no_two_files_of_tests_have_one_name():
+    names = [path.name for path in _house_files() if path.is_relative_to(ROOT / "tests")]
+    assert sorted({name for name in names if names.count(name) > 1} - {"conftest.py"}) == []
+
+
 def test_import_loads_only_jax_and_numpy():
     program = (
         "import sys, jax, jax.numpy, numpy; before = set(sys.modules); import stpatch_jax; "
