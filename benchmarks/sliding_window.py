@@ -126,7 +126,13 @@ def our_call(network: Callable[[jax.Array], jax.Array], volume: Volume) -> Call:
     x = jnp.asarray(volume.values())
     blend: Any = "uniform" if volume.blend == "constant" else volume.blend
     return functools.partial(
-        sliding_window_apply, network, x, volume.spec, blend=blend, batch_size=batch_size()
+        sliding_window_apply,
+        # These hold nothing that changes: no need to trace them at every call.
+        jax.tree_util.Partial(network),
+        x,
+        volume.spec,
+        blend=blend,
+        batch_size=batch_size(),
     )
 
 

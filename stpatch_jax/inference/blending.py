@@ -23,7 +23,7 @@ Weights = dict[str, list[np.ndarray]]
 same, and `total`, what they add up to in the result, padding included. `tables` are for each axis
 those of every window, `[number in the grid, window]`, where they differ. Where a weight is a
 product over the axes also, for each, `before`: what windows before a window have added in its
-cells; empty where no two of them share a cell."""
+cells, in weights of its own there; empty where no two of them share a cell."""
 
 
 def make_weights(layout: Layout, blend: Blend, mask: np.ndarray | None) -> Weights:
@@ -43,8 +43,10 @@ def make_weights(layout: Layout, blend: Blend, mask: np.ndarray | None) -> Weigh
         before = []
     else:
         # One small factor per axis is all that a program has to hold.
-        weights["window"] = [*np.ix_(*(table[0] for table in tables))]
-        before = [_before(axis, table[0]) for axis, table in zip(layout.axes, tables, strict=True)]
+        tapers = [table[0] for table in tables]
+        weights["window"] = [*np.ix_(*tapers)]
+        pairs = zip(layout.axes, tapers, strict=True)
+        before = [_before(axis, taper) / taper for axis, taper in pairs]
     if core is None:
         return weights | {"before": before}
     return weights | {"window": [functools.reduce(np.multiply, [*weights["window"], core])]}
@@ -148,18 +150,20 @@ def add_mean(
     """
     mean = blend[0]
     old = lax.dynamic_slice(mean, at, (1, *layout.extent, mean.shape[-1]))
-    weight = functools.reduce(jnp.multiply, _of_window(weights, layout, place))
-    if "before" in weights:
-        total = weight + _weight_before(weights, layout, place)
+    counts = True if fresh is None else fresh
+    if weights.get("before"):
+        share = _share_by_axes(weights, layout, place)
     else:
-        sums = lax.dynamic_slice(blend[1], at, (1, *layout.extent, 1))
-        total = sums + (weight if fresh is None else jnp.where(fresh, weight, 0))
-        blend = [mean, lax.dynamic_update_slice(blend[1], total, at)]
+        total = weight = functools.reduce(jnp.multiply, _of_window(weights, layout, place))
+        if "before" not in weights:
+            sums = lax.dynamic_slice(blend[1], at, (1, *layout.extent, 1))
+            total = sums + jnp.where(counts, weight, 0)
+            blend = [mean, lax.dynamic_update_slice(blend[1], total, at)]
+        share, counts = weight / total, (weight > 0) & counts
     step = output.astype(mean.dtype).reshape(old.shape) - old
     # Infinity less infinity is not a number, and where a weight is zero even a NaN counts nothing.
-    moves = (weight > 0) & (output.reshape(old.shape) != old)
-    moves = moves if fresh is None else moves & fresh
-    new = old + jnp.where(moves, weight / total * step, 0)
+    moves = (output.reshape(old.shape) != old) & counts
+    new = old + jnp.where(moves, share * step, 0)
     return [lax.dynamic_update_slice(mean, new, at), *blend[1:]]
 
 
@@ -223,14 +227,11 @@ def corner(place: jax.Array, layout: Layout, ndim: int) -> list[jax.Array]:
     return at
 
 
-def _weight_before(weights: Weights, layout: Layout, place: jax.Array) -> Any:
-    """What the windows before one have added in its cells, in the order of the grid."""
-    if not weights["before"]:
-        return 0
-    # Before a window come all of earlier rows, and those of its own row that are before it.
-    before, behind = None, None
-    for position in reversed(range(len(layout.axes))):
-        axis, table = layout.axes[position], jnp.asarray(weights["before"][position])
+def _share_by_axes(weights: Weights, layout: Layout, place: jax.Array) -> jax.Array:
+    """The weight of a window in its cells, of what it and all windows before it add there."""
+    before = None
+    for position, axis in enumerate(layout.axes):
+        table = jnp.asarray(weights["before"][position])
         shape = [1] * len(layout.axes)
         shape[position] = axis.window
         number = place[1 + position]
@@ -240,13 +241,10 @@ def _weight_before(weights: Weights, layout: Layout, place: jax.Array) -> Any:
         row, first = table[row].reshape(shape), axis.first(number)
         total = jnp.asarray(weights["total"][position])
         total = lax.dynamic_slice_in_dim(total, first, axis.window, position)
-        if before is None or behind is None:
-            before, behind = row, total
-        else:
-            before = row * behind + weights["window"][position] * before
-            behind = total * behind
+        # Before a window come all of earlier rows, and those of its own row that are before it.
+        before = row if before is None else row + total / weights["window"][position] * before
     assert before is not None  # a window has an axis
-    return _along(before, layout)
+    return _along(1 / (1 + before), layout)
 
 
 def _of_window(weights: Weights, layout: Layout, place: jax.Array) -> list[Any]:

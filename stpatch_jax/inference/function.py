@@ -27,6 +27,7 @@ class Function:
 
     key: Hashable
     call: Callable[[Arrays, Any], Any] = dataclasses.field(compare=False, repr=False)
+    known: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
     def split(
@@ -50,6 +51,10 @@ class Function:
 
         return cls((tree, tuple(fixed)), call), arrays
 
+    def outputs(self, arrays: Arrays, given: Any) -> Any:
+        """Shapes and dtypes of what it returns; a traced program told them."""
+        return jax.eval_shape(self, arrays, given) if self.known is None else self.known
+
     def __call__(self, arrays: Arrays, given: Any) -> Any:
         """Calls the function with its arrays put back."""
         return self.call(arrays, given)
@@ -70,7 +75,7 @@ def _traced(fn: Callable[[Any], Any], given: Any, owners: Sequence[Any]) -> tupl
         closed = ClosedJaxpr(program.jaxpr, arrays)
         return jax.tree.unflatten(tree, jaxpr_as_fun(closed)(*jax.tree.leaves(given)))
 
-    return Function(key, call), list(program.consts)
+    return Function(key, call, outputs), list(program.consts)
 
 
 def _auto_axes() -> contextlib.AbstractContextManager[Any]:

@@ -68,9 +68,15 @@ class TiledJob:
         fill: float | None = None,
         reduce: Reduce | None = None,
         augment: Sequence[Pair] = (),
+        batch_size: int | Literal["auto"] = "auto",
     ) -> "TiledJob":
-        """Checks the arguments and plans where windows and outputs lie."""
+        """Checks the arguments and plans where windows and outputs lie.
+
+        No batch is larger than there are windows; an `"auto"` one is of a usual size.
+        """
         spec, mesh = WindowSpec.of(spec), _auto(mesh)
+        devices = 1 if mesh is None else mesh.size
+        _check_batch_size(batch_size, devices)
         require(callable(fn), f"fn must be a function of windows, got {fn!r}; give one")
         windows = windows_of(x.shape, spec)
         if any(step > 1 for step in spec.dilation):
@@ -87,11 +93,15 @@ class TiledJob:
         batch = x.shape[: x.ndim - spec.rank - 1]
         known = all(isinstance(extent, int) for extent in batch)
         grid = used_windows(windows, region, math.prod(batch) if known else 1)
-        size = memory.usual_batch_size(windows.window, len(grid), 1 if mesh is None else mesh.size)
+        if isinstance(batch_size, str):
+            size = memory.usual_batch_size(windows.window, len(grid), devices)
+        else:
+            # A function is traced once, with the batch that will run.
+            size = memory.rounded_up(min(batch_size, len(grid)), devices)
         cut = jax.ShapeDtypeStruct((size, *windows.window, x.shape[-1]), x.dtype)
         split = functools.partial(Function.split, fn, augment=_pairs(augment))
         function, arrays = split(cut)
-        outputs = jax.eval_shape(function, arrays, cut)
+        outputs = function.outputs(arrays, cut)
         layouts = layouts_of(outputs, windows.axes, scale, horizon, windows=size)
         regions = None
         if region is not None:
@@ -133,22 +143,16 @@ class TiledJob:
     def sized(
         self, field: Any, batch_size: int | Literal["auto"], budget: int | None
     ) -> "TiledJob":
-        """The same job with the batch size asked for, or with one that fits a budget."""
+        """The same job; where its batch size is `"auto"`, with one that fits a budget."""
         if budget is not None:
             check_size("memory_budget", budget, most=2**63 - 1)
-        if isinstance(batch_size, str) and batch_size == "auto":
-            budget = memory.default_budget() if budget is None else budget
-            usual = self.program.batch_size
-            return self.batched(
-                memory.fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
-            )
-        whole = hasattr(batch_size, "__index__") and not isinstance(batch_size, bool)
-        if not whole or batch_size < 1 or batch_size % self.devices:
-            raise InputError(
-                f'batch_size must be "auto" or a positive multiple of the number of devices, got '
-                f"{batch_size!r} on {self.devices}; use a multiple of {self.devices}"
-            )
-        return self.batched(batch_size)
+        if batch_size != "auto":
+            return self
+        budget = memory.default_budget() if budget is None else budget
+        usual = self.program.batch_size
+        return self.batched(
+            memory.fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
+        )
 
     def arguments(self, field: Any) -> tuple[Any, ...]:
         """The arguments of the program."""
@@ -219,7 +223,7 @@ def _reduced(
         for shape, leaf in zip(cells, leaves, strict=True)
     )
     function, arrays = Function.split(reduce, slab)
-    results = jax.eval_shape(function, arrays, slab)
+    results = function.outputs(arrays, slab)
     for leaf in jax.tree.leaves(results):
         if leaf.shape[: len(cells[0])] not in cells:
             raise InputError(
@@ -229,6 +233,17 @@ def _reduced(
     if not jax.tree.leaves(results):
         raise InputError("reduce must return at least one array, got none; return its result")
     return function, arrays, results
+
+
+def _check_batch_size(batch_size: int | Literal["auto"], devices: int) -> None:
+    if isinstance(batch_size, str) and batch_size == "auto":
+        return
+    whole = hasattr(batch_size, "__index__") and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1 or batch_size % devices:
+        raise InputError(
+            f'batch_size must be "auto" or a positive multiple of the number of devices, got '
+            f"{batch_size!r} on {devices}; use a multiple of {devices}"
+        )
 
 
 def surrounding_mesh(x: Any) -> AbstractMesh | None:

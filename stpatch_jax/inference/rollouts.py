@@ -64,9 +64,7 @@ def sliding_window_rollout(
     check_size("step", step)
     check_size("horizon", horizon)
     x = x.astype(jnp.promote_types(x.dtype, "bfloat16"))
-    job = TiledJob.of(fn, x, spec, horizon=step, blend=blend)
-    if batch_size != "auto":
-        job = job.sized(x, batch_size, None)
+    job = TiledJob.of(fn, x, spec, horizon=step, blend=blend, batch_size=batch_size)
     outputs = jax.tree.leaves(job.results)
     if len(outputs) != 1 or outputs[0].shape[-1] != x.shape[-1]:
         raise InputError(

@@ -50,7 +50,8 @@ def sliding_window_apply(
         fn: Takes `[batch_size, *window, channel]` and returns `[batch_size, *window, features]` or
             a tree of such arrays. What it holds has its present values, and is an argument of the
             program, which is compiled once for all of them. A pytree (a Flax module,
-            `jax.tree_util.Partial`) is taken apart; any other function is traced at every call.
+            `jax.tree_util.Partial`) is taken apart; any other function is traced at every call,
+            for milliseconds, which `jax.tree_util.Partial(fn)` spares one that never changes.
         x: Field `[*batch, time, *space, channel]`.
         spec: The windows, of dilation 1. Every cell must lie in a window, unless there is a
             `fill`: pad with `COVER` where windows do not fit evenly.
@@ -125,6 +126,7 @@ def sliding_window_apply(
         fill=fill,
         reduce=reduce,
         augment=augment,
+        batch_size=batch_size,
     )
     # Inside another program nothing is known about memory.
     if batch_size != "auto" or not job.is_traced(field):
@@ -165,5 +167,5 @@ def memory_plan(
     field = x if isinstance(x, jax.ShapeDtypeStruct) else as_field(x)
     if options.get("mesh") is None:
         options["mesh"] = surrounding_mesh(field)
-    job = TiledJob.of(fn, field, spec, **options)
+    job = TiledJob.of(fn, field, spec, batch_size=batch_size, **options)
     return job.sized(field, batch_size, memory_budget).plan(field)

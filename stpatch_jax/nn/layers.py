@@ -423,12 +423,14 @@ def _shifted_products(
 ) -> jax.Array:
     """Convolves one channel: the sum over all taps of the shifted input times its weights."""
     padded = jnp.pad(x, [(0, 0), *padding, (0, 0)])
+    taps = list(itertools.product(*map(range, kernel.shape[:-2])))
+    # Few and plain operations: a network may be traced at every call.
+    weights = kernel.reshape(len(taps), *(1,) * (x.ndim - 2), kernel.shape[-1])
     y = jnp.zeros((*x.shape[:-1], kernel.shape[-1]), x.dtype)
-    for tap in itertools.product(*map(range, kernel.shape[:-2])):
+    for tap, weight in zip(taps, jax.lax.split(weights, (1,) * len(taps)), strict=True):
         start = (0, *tap, 0)
         stop = [first + length for first, length in zip(start, x.shape, strict=True)]
-        shifted = jax.lax.slice(padded, start, stop)
-        y += shifted * kernel[tap].reshape((1,) * (x.ndim - 1) + (-1,))
+        y += jax.lax.slice(padded, start, stop) * weight
     return y
 
 

@@ -90,6 +90,20 @@ def test_the_same_function_with_other_weights_is_compiled_once(caplog):
     assert not [message for message in compiled if "run" in message]
 
 
+def test_a_call_traces_a_function_once_and_a_pytree_not_again():
+    traced = []
+
+    def double(windows):
+        traced.append(windows.shape)
+        return 2 * windows
+
+    for fn, again in ((double, 1), (jax.tree_util.Partial(double), 0)):
+        tiled(fn)
+        before = len(traced)
+        tiled(fn)
+        assert len(traced) - before == again
+
+
 def test_functions_of_the_host_are_told_apart():
     def on_host(fn):
         def call(windows):
