@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from stpatch_jax.data.fields.writers import (
 )
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_units
-from stpatch_jax.errors import InputError, check_range, check_size, require
+from stpatch_jax.errors import InputError, check_range, check_size, listed, require, shortened
 from stpatch_jax.files import from_json, to_json
+from stpatch_jax.inference.augmenting import Pair
 from stpatch_jax.inference.blending import make_weights, require_cover, wide_dtype
-from stpatch_jax.inference.job import Predict, TiledJob
+from stpatch_jax.inference.encoding import Encoding
+from stpatch_jax.inference.job import Predict, Reduce, TiledJob
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.store import LAYOUT, RegionStore
 from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout
@@ -62,6 +65,9 @@ def predict_field(
     region: Sequence[int | None] | None = None,
     memory_budget: int | None = None,
     fill: float | None = None,
+    reduce: Reduce | None = None,
+    augment: Sequence[Pair] = (),
+    encoding: Mapping[str, Any] | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
     progress: bool = True,
@@ -105,6 +111,13 @@ def predict_field(
             windows along time. Rounded up to strides; rings are never cut.
         memory_budget: Bytes for a region's program, as in `sliding_window_apply`.
         fill: What cells hold that no weight reaches; by default they are refused.
+        reduce: As in `sliding_window_apply`, before `restore`, to one array: its last axis are the
+            predicted channels, or it has none and is one channel. The store has its dtype.
+        augment: As in `sliding_window_apply`.
+        encoding: How variables are stored, by the names of xarray: `chunks` and `shards` in cells
+            of the target (regions are rounded up to whole ones, so that no two write in one),
+            `compressors` of zarr, and `dtype`. By default a region is a chunk. The store is of
+            format 2, and with shards of format 3, each with its own codecs.
         process_index: Number of this process, by default JAX's. It predicts the regions whose
             number leaves this rest.
         process_count: Number of processes.
@@ -124,6 +137,8 @@ def predict_field(
         field,
         WindowSpec.of(spec),
         options={"blend": blend, "scale": scale, "horizon": horizon},
+        called={"reduce": reduce, "augment": augment},
+        encoding=encoding,
         valid=valid,
         prepare=prepare,
         restore=restore,
@@ -159,10 +174,11 @@ class _Job:
     `program` predicts slabs of a shape, in a batch that fits the memory: the last region along an
     axis of FLUSH windows has a shorter one. `options` are taper, scale and horizon as
     `sliding_window_apply` takes them, `layout` says where windows lie in the result, `names` are
-    the predicted channels and `dtype` is the result's.
+    the predicted channels and `dtype` is that of the store.
     """
 
     program: Callable[[jax.ShapeDtypeStruct], TiledJob]
+    encoding: Encoding
     fill: float | None
     field: xr.DataArray
     options: dict[str, Any]
@@ -183,6 +199,8 @@ class _Job:
         spec: WindowSpec,
         *,
         options: dict[str, Any],
+        called: dict[str, Any],
+        encoding: Mapping[str, Any] | None,
         valid: np.ndarray | None,
         prepare: Prepare | None,
         restore: Restore | None,
@@ -200,6 +218,7 @@ class _Job:
             require_cover(layout, weights, None)
         names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
         window = _input(field, windows.window, horizon, prepare)
+        form = Encoding.of(encoding, layout.shape(padded=False))
         # Values that a cell of a region becomes, as input or as forecasts.
         held, stride = field.shape[-1], windows.axes[0].stride
         if horizon is not None:
@@ -212,26 +231,16 @@ class _Job:
             horizon=horizon,
             extents=extents,
             most=max(int(_SLAB_VALUES / held), 1),
+            pieces=form.pieces(leads=horizon is not None),
         )
         # A prepared input is an example of its own: [windows, rows, *space, features].
         time = (regions.axes[0].windows, window.shape[1]) if prepare else regions.slab[:1]
         slab = jax.ShapeDtypeStruct((*time, *regions.slab[1:], window.shape[-1]), window.dtype)
         # A slab has cells that no weight reaches, of which nothing is kept.
         rest = np.nan if fill is None else fill
-        told = {"spec": _slab_spec(regions, prepare), "fill": rest, **options}
+        told = {"spec": _slab_spec(regions, prepare), "fill": rest, **options, **called}
         tiled = functools.cache(functools.partial(TiledJob.of, fn, **told))
-        output = tiled(slab).results
-        if not hasattr(output, "shape"):
-            raise InputError(
-                "fn must return one array for predict_field, got a tree; join its outputs as "
-                "channels"
-            )
-        if len(names) != output.shape[-1] or len(set(names)) < len(names):
-            raise InputError(
-                f"the {output.shape[-1]} predicted channels must have a name each, got "
-                f"{', '.join(names)}; give channels="
-            )
-        dtype = np.dtype(wide_dtype(output.dtype))
+        dtype = form.dtype(_predicted(tiled(slab), names))
         if known is not None:
             shape = (*layout.shape(padded=False)[1 if horizon is None else 2 :], len(names))
             require(
@@ -239,8 +248,14 @@ class _Job:
                 f"known must be [*space, channel] of the target, {shape}, got {known.shape}; give "
                 "one bool for each",
             )
+            require(
+                dtype.kind in "fc",
+                f"known must go with floats, of which some are NaN, got {dtype}; let reduce make "
+                "floats",
+            )
         return cls(
             functools.cache(lambda slab: tiled(slab).sized(slab, "auto", memory_budget)),
+            form,
             fill,
             field,
             options,
@@ -287,6 +302,8 @@ class _Job:
         values = np.asarray(self.program(jax.ShapeDtypeStruct(x.shape, x.dtype)).run(x))
         # A prepared window along time is an example of its own.
         values = values if self.prepare is None else values.squeeze(1)
+        # What has no channels is one.
+        values = values.reshape(*values.shape[: len(self.shape)], len(self.names))
         values = values if self.restore is None else self.restore(values)
         parts = [axis.own(piece) for axis, piece in self.regions.pieces(number)]
         values = values[self._with_leads(parts, slice(None))]
@@ -294,6 +311,32 @@ class _Job:
             return values
         cells = self.where(number)[1 if self.layout.lead is None else 2 :]
         return np.where(self.known[cells], values, np.nan).astype(values.dtype, copy=False)
+
+
+def _predicted(tiled: TiledJob, names: Sequence[str]) -> np.dtype:
+    """The dtype of predictions, which must be one array with the channels of some names."""
+    output = tiled.results
+    if not hasattr(output, "shape"):
+        raise InputError(
+            "fn must return one array for predict_field, got a tree; join its outputs as channels"
+        )
+    layout, reduced = tiled.program.layouts[0], tiled.program.reduce is not None
+    # Windows are one axis, as a batch is where there are slabs of it.
+    cells = tiled.program.batch_axes + len(layout.extent) if reduced else 1 + len(layout.window)
+    require(
+        output.ndim <= cells + 1,
+        f"reduce must leave one axis behind those of the cells for predict_field, got "
+        f"{output.ndim - cells}; join them",
+    )
+    channels = (*output.shape[cells:], 1)[0]
+    if len(names) != channels or len(set(names)) < len(names):
+        raise InputError(
+            f"the {channels} predicted channels must have a name each, got {listed(names)}; give "
+            "channels="
+        )
+    # Fields are stored in no smaller float than they are blended in.
+    whole = reduced and not jnp.issubdtype(output.dtype, jnp.inexact)
+    return np.dtype(output.dtype if whole else wide_dtype(output.dtype))
 
 
 def _input(
@@ -369,6 +412,7 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
         "dtype": str(job.dtype),
         "attrs": attrs,
         **({} if job.fill is None else {"fill": repr(job.fill)}),
+        **({"encoding": job.encoding.described()} if job.encoding.given else {}),
     }
 
 
@@ -381,29 +425,42 @@ def _files(job: _Job, units: Mapping[str, str], described: dict[str, Any]) -> di
     zarr = require_library("zarr", **told)
     # In memory first: the threads of zarr go on writing to disk after one of them was refused.
     store = require_library("zarr.storage", **told).MemoryStore(held := {})
-    # Format 2: it has texts as coordinates and is read by every library.
+    form = job.encoding.zarr_format
     coords = _coords(job).copy()
     for coord in coords.variables.values():
         # Of how a file stores its coordinates nothing holds here but the unit of times.
         kept = _OF_TIMES if "units" in coord.encoding else ()
         coord.encoding = {name: coord.encoding[name] for name in kept if name in coord.encoding}
-    coords.to_zarr(store, mode="w", zarr_format=2, consolidated=False)
-    group = zarr.open_group(store, mode="r+", zarr_format=2)
-    group.attrs.update({**described["attrs"], LAYOUT: to_json(described)})
-    dims, times = [str(dim) for dim in job.field.dims[:-1]], {}
-    if job.layout.lead is not None:
-        dims, times = ["init_time", "lead_time", *dims[1:]], {"coordinates": "valid_time"}
-    known = {**channel_units(job.field), **units}
-    form: dict[str, Any] = {"shape": job.shape, "chunks": job.chunks, "dtype": job.dtype}
-    for name, variable in zip(job.names, job.variables, strict=True):
-        own = variable_attributes(name, variable, known)
-        attributes = {"_ARRAY_DIMENSIONS": dims, **own, **times}
-        group.create_array(variable, **form, fill_value=np.nan, attributes=attributes)
-    zarr.consolidate_metadata(store, zarr_format=2)
+    if form == 3:  # It has texts of any length only.
+        texts = {name: c.astype(object) for name, c in coords.coords.items() if c.dtype.kind == "U"}
+        coords = coords.assign_coords(texts)
+    with warnings.catch_warnings():
+        # Texts, and one place for all metadata, are not yet in what is written of format 3.
+        warnings.simplefilter("ignore", category=UserWarning)
+        coords.to_zarr(store, mode="w", zarr_format=form, consolidated=False)
+        group = zarr.open_group(store, mode="r+", zarr_format=form)
+        group.attrs.update({**described["attrs"], LAYOUT: to_json(described)})
+        dims, times = [str(dim) for dim in job.field.dims[:-1]], {}
+        if job.layout.lead is not None:
+            dims, times = ["init_time", "lead_time", *dims[1:]], {"coordinates": "valid_time"}
+        known = {**channel_units(job.field), **units}
+        named: dict[str, Any] = {"dimension_names": dims} if form == 3 else {}
+        shape = {"shape": job.shape, **job.encoding.form(job.chunks, job.dtype), **named}
+        for name, variable in zip(job.names, job.variables, strict=True):
+            own = variable_attributes(name, variable, known)
+            attributes = {**({} if named else {"_ARRAY_DIMENSIONS": dims}), **own, **times}
+            try:
+                group.create_array(variable, **shape, attributes=attributes)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"encoding must be what zarr takes in format {form}, got {job.encoding.given}; "
+                    f"mend it: {shortened(error)}"
+                ) from error
+        zarr.consolidate_metadata(store, zarr_format=form)
     files = {key: value.to_bytes() for key, value in held.items()}
     # Before 3.1 zarr lists arrays in any order.
-    metadata = to_json(from_json(files[".zmetadata"]), indent=4, sort_keys=True)
-    files[".zmetadata"] = metadata.encode()
+    whole = ".zmetadata" if form == 2 else "zarr.json"
+    files[whole] = to_json(from_json(files[whole]), indent=4, sort_keys=True).encode()
     return files
 
 

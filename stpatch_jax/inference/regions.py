@@ -144,28 +144,33 @@ def make_regions(
     horizon: int | None,
     extents: Sequence[int | None] | None,
     most: int,
+    pieces: Sequence[int] | None,
 ) -> Regions:
     """Cuts a field into regions.
 
     `extents` are the cells of a region along (time, *space), None for a whole axis, rounded up to
-    whole strides; with a horizon the first counts windows. None chooses, up to slabs of `most`.
+    whole strides and to whole `pieces` of the result, so that no two regions write in one; with a
+    horizon the first counts windows. None chooses, up to slabs of `most`.
     """
     # With a horizon, pieces along time are of windows (each one forecast), not of cells.
     units = [1 if horizon and not at else axis.stride for at, axis in enumerate(axes)]
     sizes = [axis.count if horizon and not at else axis.size for at, axis in enumerate(axes)]
+    factors = [Fraction(1) if horizon and not at else factor for at, factor in enumerate(factors)]
+    if pieces is not None:
+        each = list(zip(units, factors, pieces, strict=True))
+        units = [unit * (unit * factor / cells).denominator for unit, factor, cells in each]
     # On a ring the first windows reach the last cells: no piece of it stands alone.
     rings = [axis.mode == "wrap" and axis.lo + axis.hi > 0 for axis in axes]
 
     def cut(extents: Sequence[int]) -> Regions:
-        pieces = []
+        parts = []
         for at, axis in enumerate(axes):
             of_windows = bool(horizon) and at == 0
             # Whole strides, so that every piece begins alike in its windows and one program does.
             extent = min(-(-extents[at] // units[at]) * units[at], sizes[at])
-            factor = Fraction(1) if of_windows else factors[at]
             whole = rings[at] and not of_windows
-            pieces.append(AxisRegions(axis, sizes[at], extent, factor, of_windows, whole))
-        return Regions(spec, tuple(pieces))
+            parts.append(AxisRegions(axis, sizes[at], extent, factors[at], of_windows, whole))
+        return Regions(spec, tuple(parts))
 
     if extents is not None:
         if len(extents) != len(axes) or any(e is not None and e < 1 for e in extents):

@@ -1,6 +1,7 @@
 """A zarr store that several processes fill region by region, and that survives them."""
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -80,10 +81,13 @@ class RegionStore:
             for at, name in enumerate(names):
                 array = self._group[name]
                 array[tuple(where)] = values[..., at]
-                chunk = [s.start // size for s, size in zip(where, array.chunks, strict=True)]
-                file = self.part / "store" / name / ".".join(map(str, chunk))
-                if file.exists():  # One of missing values only has none.
-                    to_disk(file)
+                pieces = array.shards or array.chunks
+                spans = zip(where, pieces, strict=True)
+                grid = [range(s.start // size, -(-s.stop // size)) for s, size in spans]
+                for piece in itertools.product(*grid):
+                    file = self.part / "store" / name / array.metadata.encode_chunk_key(piece)
+                    if file.exists():  # One of missing values only has none.
+                        to_disk(file)
             mark = self.part / "regions" / f".{region}"
             mark.touch()
             mark.rename(mark.with_name(str(region)))
@@ -94,7 +98,7 @@ class RegionStore:
         with self._writable(), contextlib.suppress(FileNotFoundError):
             if all(self.is_done(region) for region in range(regions)):
                 # What zarr was writing when a process was killed.
-                for file in (self.part / "store").glob("*/*.partial"):
+                for file in (self.part / "store").rglob("*.partial"):
                     file.unlink(missing_ok=True)
                 to_disk(self.part / "store")
                 (self.part / "store").rename(self.path)
@@ -110,14 +114,20 @@ class RegionStore:
 
     def _require_same(self, store: Path) -> None:
         try:
-            there = from_json(from_json((store / ".zattrs").read_text(encoding="utf-8"))[LAYOUT])
+            held = (
+                {"zarr.json": "attributes"} if (store / "zarr.json").exists() else {".zattrs": ""}
+            )
+            ((file, inside),) = held.items()
+            attributes = from_json((store / file).read_text(encoding="utf-8"))
+            there = from_json((attributes[inside] if inside else attributes)[LAYOUT])
         except (OSError, ValueError, KeyError, TypeError):
             there = {}
         there = there if isinstance(there, dict) else {}
         # Reading may come between the renames of another process.
         if there == self._layout or not store.exists():
             return
-        other = [name for name, value in self._layout.items() if there.get(name) != value]
+        either = {**self._layout, **there}
+        other = [name for name in either if there.get(name) != self._layout.get(name)]
         raise InputError(
             f"the target must be new or hold the same prediction, got {store} with another "
             f"{', '.join(other)}; remove it or give another name"
