@@ -54,7 +54,7 @@ def sliding_window_apply(
             for milliseconds, which `jax.tree_util.Partial(fn)` spares one that never changes.
         x: Field `[*batch, time, *space, channel]`.
         spec: The windows, of dilation 1. Every cell must lie in a window, unless there is a
-            `fill`: pad with `COVER` where windows do not fit evenly.
+            `fill`: pad with `COVER`, or `FLUSH`, where windows do not fit evenly.
         blend: What a window's cells count, by name, as `("gaussian", width)`, or weights of the
             shape of its output (see `blend_weights`).
         scale: Output cells per input cell, for all axes or each (`1/4` for a coarser output); a
