@@ -1,6 +1,7 @@
 """The fields and windows that the benchmarks measure, and what both scripts need of them."""
 
 import dataclasses
+import functools
 import importlib
 import itertools
 import math
@@ -128,15 +129,16 @@ def folded_by_numpy(patches: np.ndarray, case: Case) -> np.ndarray:
     return field
 
 
+@functools.cache
 def peer(name: str) -> ModuleType | None:
-    """A peer library, or None where it is not installed; Keras on its JAX backend."""
+    """A peer library, or None where it is not installed, told once; Keras on its JAX backend."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     # Else torch's idle threads keep spinning on the cores that the next function needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return importlib.import_module(name)
     except ImportError:
-        print(f"{name} is not installed: left out", file=sys.stderr)
+        print(f"{name} is not installed: left out (pip install {name})", file=sys.stderr)
         return None
 
 

@@ -8,11 +8,10 @@ or gaussian weights (Hann for TorchIO, which has no gaussian; MONAI cuts the tai
 elsewhere, so networks are compared with constant weights). MONAI's `sliding_window_inference` and
 TorchIO's `GridSampler` and `GridAggregator` run eagerly on as many threads. `copy` has a plain copy
 in the place of the network: its time is what cutting and putting together cost. On a CPU our
-network is written twice: by `nn.layers.convolve`, as the backbones do, and as shifted products,
-which is the fast form for so few channels. All calls are timed in turn in one process; times are
-medians. Memory is how far a process of its own grows during one run, when libraries, volume and
-program are there. With `--gigabytes`, a field of that size on disk is predicted, and the memory is
-that of the whole process at its largest.
+network is written twice: as shifted products by hand, and by `nn.layers.convolve`, as the backbones
+do. All calls are timed in turn in one process; times are medians. Memory is how far a process of
+its own grows during one run, when libraries, volume and program are there. With `--gigabytes`, a
+field of that size on disk is predicted, and the memory is that of the whole process at its largest.
 """
 
 import argparse
@@ -114,7 +113,7 @@ def _shifted(x: jax.Array) -> dict[tuple[int, int, int], jax.Array]:
 
 
 def our_networks() -> dict[str, Callable[[jax.Array], jax.Array]]:
-    """Ours, the fastest first, and a copy."""
+    """Ours, and a copy."""
     networks = {"ours": by_convolve, "ours, copy": jnp.copy}
     if jax.default_backend() == "cpu":
         networks = {"ours": by_products, "ours, convolve": by_convolve, "ours, copy": jnp.copy}
@@ -193,12 +192,13 @@ def torchio_call(torch: ModuleType, torchio: Any, network: Any, volume: Volume) 
 def all_calls(volume: Volume) -> dict[str, Call]:
     """Every run by name."""
     calls = {name: our_call(network, volume) for name, network in our_networks().items()}
-    torch = peer("torch")
+    torch, *others = (peer(name) for name in ("torch", "monai", "torchio"))
     if torch is None:
         return calls
     networks = {"": torch_network(torch), ", copy": torch.clone}
-    for library, make in (("monai", monai_call), ("torchio", torchio_call)):
-        if module := peer(library):
+    libraries = (("monai", monai_call), ("torchio", torchio_call))
+    for (library, make), module in zip(libraries, others, strict=True):
+        if module:
             calls |= {
                 f"{library}{name}": make(torch, module, network, volume)
                 for name, network in networks.items()
@@ -229,7 +229,9 @@ def checked(volume: Volume) -> Callable[[str, Any], None]:
 
 def growth(name: str, volume: Volume) -> int:
     """Bytes by which this process grows at most during its second run."""
-    call = all_calls(volume)[name]
+    # What is missing was told before.
+    network = our_networks().get(name)
+    call = all_calls(volume)[name] if network is None else our_call(network, volume)
     jax.block_until_ready(call())
     gc.collect()
     # What the first run took and freed must not be there for the second.
