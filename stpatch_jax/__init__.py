@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "InputError", "WindowSpec", "__version__", "blend_weights", "cover_count", "extract_patches",
+    "fold_patches", "gather_patches", "halo_exchange", "patchify", "scatter_patches",
+    "sharded_extract_patches", "sharded_fold_patches", "unpatchify", "valid_share",
+]  # fmt: skip
 _ROOMS = (
     "data",
     "explain",
@@ -48,13 +53,11 @@ _FUNCTIONS = {"load_run": "runs", "train": "runs", "windows": "data"}
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"stpatch_jax.{name}")
-    if not name.startswith("_"):
+    if name in __all__ or name in _FUNCTIONS:
         room = importlib.import_module(f"stpatch_jax.{_FUNCTIONS.get(name, 'patches')}")
-        if name in room.__all__:
-            return getattr(room, name)
+        return getattr(room, name)
     raise AttributeError(f"module 'stpatch_jax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    operators = importlib.import_module("stpatch_jax.patches").__all__
-    return sorted({*globals(), *_ROOMS, *_FUNCTIONS, *operators})
+    return sorted({*globals(), *__all__, *_ROOMS, *_FUNCTIONS})

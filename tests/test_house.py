@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import stpatch_jax
+from stpatch_jax import patches
 
 PACKAGE = Path(stpatch_jax.__file__).parent
 ROOT = PACKAGE.parent
@@ -418,11 +419,17 @@ def test_import_loads_only_jax_and_numpy():
 
 
 def test_flat_names_are_documented_and_come_from_floors_0_and_1():
-    for name, value in vars(stpatch_jax).items():
-        own = str(getattr(value, "__module__", "")).startswith("stpatch_jax.")
-        if not name.startswith("_") and not inspect.ismodule(value) and own:
-            assert inspect.getdoc(value), name
-            assert FLOORS[part(value.__module__.removeprefix("stpatch_jax."))] <= TOP
+    """The operators of the room patches, and what they raise."""
+    flat = set(stpatch_jax.__all__) - {"__version__"}
+    assert flat == {*patches.__all__, "InputError"} - {"PaddingMode", "PaddingName"}
+    given: dict[str, object] = {}
+    exec("from stpatch_jax import *", given)
+    assert flat < given.keys()
+    for name in flat:
+        value = getattr(stpatch_jax, name)
+        assert inspect.getdoc(value), name
+        assert FLOORS[part(value.__module__.removeprefix("stpatch_jax."))] <= TOP
+        assert name in dir(stpatch_jax)
 
 
 @pytest.mark.parametrize("module", MODULES)
