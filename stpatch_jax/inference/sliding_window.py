@@ -109,6 +109,15 @@ def sliding_window_apply(
         >>> signs.dtype, int(signs.sum())
         (dtype('bool'), 5)
 
+        A function that runs on the host, such as a PyTorch model, is called by `jax.pure_callback`
+        (`model(torch.from_numpy(np.array(windows))).numpy()` in the place of `np.square`); what it
+        holds has no derivatives:
+
+        >>> on_host = lambda windows: np.square(np.asarray(windows))
+        >>> square = lambda w: jax.pure_callback(on_host, jax.typeof(w), w)
+        >>> bool(jnp.allclose(sliding_window_apply(square, x, spec), x**2))
+        True
+
     References:
         Overlap and blend: Isensee et al., "nnU-Net", Nature Methods 18, 2021.
     """

@@ -116,6 +116,23 @@ def test_functions_of_the_host_are_told_apart():
         np.testing.assert_array_equal(found, factor * X)
 
 
+def test_a_model_of_torch_runs_on_the_host():
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(2, 3)
+
+    def on_host(windows):
+        with torch.no_grad():
+            return layer(torch.from_numpy(np.array(windows))).numpy()
+
+    def call(windows):
+        shape = jax.ShapeDtypeStruct((*windows.shape[:-1], 3), windows.dtype)
+        return jax.pure_callback(on_host, shape, windows)
+
+    for _ in range(2):  # with the weights of today
+        np.testing.assert_allclose(tiled(call), on_host(X), rtol=1e-5, atol=1e-6)
+        layer.weight.data *= 2
+
+
 def test_a_rollout_has_derivatives_with_respect_to_what_its_function_holds():
     spec = WindowSpec((None, 4), stride=(None, 2))
     x = np.ones((3, 8, 1), np.float32)
