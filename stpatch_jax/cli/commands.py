@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -149,9 +150,22 @@ def _parsed(kind: type[Flags], command: str, arguments: list[str], **options: An
         while error is not None and not isinstance(error, InputError):
             error = error.__cause__ or error.__context__
         if error is not None:
-            raise error from None
+            raise InputError(_by_flag(str(error), arguments)) from None
         sys.stderr.write(held.getvalue())
         raise
+
+
+def _by_flag(sentence: str, arguments: list[str]) -> str:
+    """A sentence about a field of a configuration, by the flag that gave the field, if one did.
+
+    >>> _by_flag("stride must be at least 1, got 0; use one", ["--model.spec.stride", "0"])
+    '--model.spec.stride must be at least 1, got 0; use one'
+    """
+    name, _, rest = sentence.partition(" ")
+    name = re.sub(r"^[A-Z]\w*Config\.", "", name)
+    given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+    flags = [x for x in given if x.strip("-").rpartition(".")[2].replace("-", "_") == name]
+    return f"{flags[0]} {rest}" if len(flags) == 1 else sentence
 
 
 def _flag_kinds() -> tyro.constructors.ConstructorRegistry:
