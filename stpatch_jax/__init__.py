@@ -55,7 +55,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"stpatch_jax.{name}")
     if name in __all__ or name in _FUNCTIONS:
         room = importlib.import_module(f"stpatch_jax.{_FUNCTIONS.get(name, 'patches')}")
-        return getattr(room, name)
+        return globals().setdefault(name, getattr(room, name))
     raise AttributeError(f"module 'stpatch_jax' has no attribute {name!r}")
 
 
