@@ -158,8 +158,8 @@ def frame_scores(rows: Rows) -> Scores:
 def detection_scores(rows: Rows) -> Scores:
     """Mean average precision at an IoU of 0.5, of the rows of a `DetectionJudge`."""
 
-    def score(clips: np.ndarray) -> Score:
-        return lambda chosen: total(clips[chosen]).mean()
+    def score(clips: Rows) -> Score:
+        return lambda chosen: total({key: of[chosen] for key, of in clips.items()}).mean()
 
     return {"map": {name: score(clips) for name, clips in rows["matched"].items()}}
 
