@@ -17,8 +17,8 @@ jax.config.update(
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache")),
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-# What is imported stays, and so does what tests are made of: looking for it among what goes is
-# what a seventh of the time would be spent on.
+# What is imported stays, and so does what tests are made of: looking for what goes among it takes
+# a seventh of the time by the usual threshold.
 gc.set_threshold(10_000, 10, 10)
 COMPILED: list[str] = []  # an event for each program
 jax.monitoring.register_event_duration_secs_listener(
@@ -51,10 +51,6 @@ def pytest_report_header(config):
     minutes = {"not slow": 10, "slow": 20}.get(config.option.markexpr)
     everything = config.args_source is config.ArgsSource.TESTPATHS
     return f"about {minutes} minutes on two idle cores" if minutes and everything else []
-
-
-def pytest_collection_finish():
-    gc.freeze()
 
 
 # Rooms whose tests compile much, and none of it for the bits of the outcome.

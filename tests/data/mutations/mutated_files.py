@@ -295,7 +295,9 @@ def outcome(kind: str, path: Path) -> tuple[str, str]:
 def main(kind: str, first: str, end: str, folder: str) -> None:
     warnings.simplefilter("ignore")
     # Libraries take most of their memory when they are first used.
-    KINDS[kind].read(write_file(Path(folder), kind, 0, sound=True))
+    # What they read may stay open, so that it lies apart.
+    (sound := Path(folder, "sound")).mkdir(exist_ok=True)
+    KINDS[kind].read(write_file(sound, kind, 0, sound=True))
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
     for number in range(int(first), int(end)):
