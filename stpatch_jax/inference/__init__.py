@@ -2,6 +2,7 @@
 
 from stpatch_jax.inference.augmenting import flips as flips
 from stpatch_jax.inference.augmenting import rotations as rotations
+from stpatch_jax.inference.augmenting import shifts as shifts
 from stpatch_jax.inference.ensembles import Ensemble as Ensemble
 from stpatch_jax.inference.ensembles import ensemble as ensemble
 from stpatch_jax.inference.fields import predict_field as predict_field

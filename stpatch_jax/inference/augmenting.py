@@ -47,6 +47,25 @@ def rotations(first: int, second: int) -> tuple[Pair, ...]:
     return tuple((_turn(turns, first, second), _turn(-turns, first, second)) for turns in (1, 2, 3))
 
 
+@functools.cache
+def shifts(axis: int, *cells: int) -> tuple[Pair, ...]:
+    """Windows moved round along an axis by so many cells each, as `flips`.
+
+    What leaves at one end comes in at the other; outputs are as fine as windows along the axis.
+
+    Example:
+        >>> there, back = shifts(0, 1)[0]
+        >>> x = jnp.arange(3).reshape(1, 3, 1)
+        >>> there(x).ravel().tolist(), back(there(x)).ravel().tolist()
+        ([2, 0, 1], [0, 1, 2])
+    """
+    return tuple((_shift(by, axis), _shift(-by, axis)) for by in cells)
+
+
+def _shift(cells: int, axis: int) -> Callable[[Any], Any]:
+    return functools.partial(jax.tree.map, functools.partial(jnp.roll, shift=cells, axis=axis + 1))
+
+
 def _flip(axes: tuple[int, ...]) -> Callable[[Any], Any]:
     behind_windows = tuple(axis + 1 for axis in axes)
     return functools.partial(jax.tree.map, functools.partial(jnp.flip, axis=behind_windows))

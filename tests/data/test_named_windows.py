@@ -161,7 +161,7 @@ def test_chunks_are_read_once_in_their_order_and_once_a_batch_in_any(form):
     np.testing.assert_array_equal(ordered[at], source[4:8, 6:8])
     counted.bytes_read = 0
     shuffled = windows(lazy, {"time": 4, "lat": 2}, cache_bytes=0)
-    shuffled[RANDOM.permutation(len(patches))].values  # noqa: B018
+    _ = shuffled[RANDOM.permutation(len(patches))].values
     assert counted.bytes_read == source.nbytes
     assert windows(source, {"time": 4})[::-1].chunk_order().tolist() == list(range(6))
 

@@ -7,11 +7,11 @@ import pytest
 from flax import nnx
 
 from stpatch_jax import InputError, WindowSpec
-from stpatch_jax.inference import flips, rotations, sliding_window_apply
+from stpatch_jax.inference import flips, rotations, shifts, sliding_window_apply
 
 X = np.random.default_rng(0).normal(size=(3, 8, 10, 2)).astype(np.float32)
 SPEC = WindowSpec((2, 4, 4), stride=(1, 2, 3), padding="COVER")
-SIDES = flips(0, 1, 2) + rotations(1, 2)
+SIDES = flips(0, 1, 2) + rotations(1, 2) + shifts(2, -1, 1)
 
 
 def test_what_is_the_same_from_all_sides_comes_back_bit_for_bit():
@@ -30,7 +30,7 @@ def test_it_is_the_mean_of_all_sides():
         views = [one_sided(windows), *(back(one_sided(there(windows))) for there, back in sides)]
         return jax.tree.map(lambda *y: sum(y) / len(y), *views)
 
-    sides, spec = flips(1, 2) + rotations(1, 2), SPEC.replace(stride=(1, 2, 2))
+    sides, spec = flips(1, 2) + rotations(1, 2) + shifts(2, 2), SPEC.replace(stride=(1, 2, 2))
     scale = {"sum": 1, "first": (1, 0.5, 0.5)}
     found = sliding_window_apply(one_sided, X, spec, scale=scale, augment=sides)
     expected = sliding_window_apply(all_sides, X, spec, scale=scale)
@@ -40,7 +40,10 @@ def test_it_is_the_mean_of_all_sides():
 
 def test_a_pair_of_ones_own_may_turn_channels_round():
     signs = jnp.array([-1.0, 1]).reshape(1, 1, 1, 1, 2)
-    mirror = lambda w: jnp.flip(w, 3) * signs  # noqa: E731
+
+    def mirror(windows):
+        return jnp.flip(windows, 3) * signs
+
     # East winds of a mirrored map are west winds: a bias towards the east goes.
     found = sliding_window_apply(lambda w: w + 1, X, SPEC, augment=[(mirror, mirror)])
     np.testing.assert_allclose(found, X + np.array([0, 1]), atol=1e-6)
