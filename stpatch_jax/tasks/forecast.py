@@ -50,8 +50,10 @@ class ForecastConfig(TaskConfig):
             trained on the pinball loss.
         huber_delta: Error, in scaled units, at which the Huber loss turns from squares into
             absolute values; the other losses do not use it.
-        quantiles: Probabilities in (0, 1), increasing, with 0.5 among them, which is the point
-            forecast; empty for point forecasts only.
+        quantiles: Probabilities in (0, 1), increasing; empty for point forecasts only. The point
+            forecast is then the quantile function at 0.5, linear between these levels and flat
+            beyond them: the median where it is among them, of (0.1, 0.9) the middle of both, of
+            (0.05,) that quantile itself.
         mode: "direct" forecasts all lead times at once; "rollout" forecasts `rollout_step` of them
             and feeds these back as context until the horizon is reached. Training differentiates
             through the whole rollout. It gives point forecasts of all channels of the context,
@@ -73,8 +75,9 @@ class ForecastConfig(TaskConfig):
             learn the drift of its training span, which need not go on.
         l1: Factor of the L1 penalty on the weights (not biases) that is added to the loss.
         model_weight: Weight w in [0, 1] of the model's point forecast against a naive one p in what
-            is forecast, `p + w (model - p)`; the model is trained without it. "data": the one that
-            the data tell (see `stpatch_jax.data.rolling_weight`).
+            is forecast, `p + w (model - p)`; the model is trained without it. Quantiles are moved
+            as far as their point forecast is, and stay as far apart. "data": the weight that the
+            data tell (see `stpatch_jax.data.rolling_weight`).
         weighed_against: Which naive forecast p is.
 
     References:
@@ -116,14 +119,9 @@ class ForecastConfig(TaskConfig):
         if self.quantiles:
             central_quantile(self.quantiles)
             require(
-                0.5 in self.quantiles,
-                f"quantiles must hold 0.5, the point forecast, got {self.quantiles}; add it",
-            )
-            require(
-                self.mode == "direct" and self.model_weight == 1,
-                "mode must be direct and model_weight 1 where there are quantiles, got "
-                f"{self.mode} and {self.model_weight}; a rollout feeds back one value, and weighs "
-                "one",
+                self.mode == "direct",
+                f"mode must be direct where there are quantiles, got {self.mode}; a rollout feeds "
+                "back one value",
             )
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Forecast:
@@ -272,13 +270,15 @@ class Forecast(TaskBase):
 
         Returns:
             [batch, horizon, *space, channel'], float32, in scaled units; with quantiles
-            [batch, horizon, *space, channel', quantile].
+            [batch, horizon, *space, channel', quantile], which do not cross.
         """
         forecast = _mean(self._members(model, batch))
         weight = self.model_weight
         if weight == 1:
             return forecast
         naive = batch[self.config.weighed_against].astype(jnp.float32)
+        if self.config.quantiles:
+            return forecast + ((1 - weight) * (naive - self.point(forecast)))[..., None]
         return naive + weight * (forecast - naive)
 
     def _members(self, model: nnx.Module, batch: Batch) -> list[jax.Array]:
@@ -313,10 +313,26 @@ class Forecast(TaskBase):
         return base + scale * values
 
     def point(self, prediction: Prediction) -> Prediction:
-        """Returns the point forecast of what `predict` gave: the median, where it is quantiles."""
-        if not self.config.quantiles:
+        """Returns the point forecast of what `predict` gave, see `ForecastConfig.quantiles`."""
+        levels = self.config.quantiles
+        if not levels:
             return prediction
-        return prediction[..., self.config.quantiles.index(0.5)]
+        share, low = math.modf(np.interp(0.5, levels, np.arange(len(levels))))
+        below = prediction[..., int(low)]
+        return below if not share else below + share * (prediction[..., int(low) + 1] - below)
+
+    @property
+    def point_name(self) -> str:
+        """What the point forecast is, for reports."""
+        levels = self.config.quantiles
+        if not levels:
+            return "the forecast"
+        if 0.5 in levels:
+            return "the median"
+        below, above = [q for q in levels if q < 0.5], [q for q in levels if q > 0.5]
+        if below and above:
+            return f"level 0.5, linear between the quantiles {below[-1]:g} and {above[0]:g}"
+        return f"the quantile {levels[central_quantile(levels)]:g}"
 
     def loss(self, model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Computes the loss over the real targets of a batch; of a pair, the mean of both losses.
