@@ -76,8 +76,8 @@ def predict(
         f"the name of the output must end with {', '.join(kind.suffixes)}, got {target}; choose "
         "one of them",
     )
-    request = Request(source, target, every, process_index, process_count, progress)
-    written = kind(trained, data, request).write()
+    request = Request(source, every, process_index, process_count, progress)
+    written = kind(trained, data, request).write(target)
     notes = " ".join(data.report.get("notes", ()))
     return f"{written}. {notes}" if notes else written
 

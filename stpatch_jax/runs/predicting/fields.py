@@ -48,49 +48,22 @@ class FieldPredictor(Predictor):
     task: Forecast
     data: FieldData
 
-    def write(self) -> str:
+    def write(self, target: Path) -> str:
         """As in `Predictor`."""
-        request, target, field = self.request, self.request.target, self.data.field
-        if request.every is None:
-            last = self.data.segments[-1]
-            axis = TimeAxis.of(self.data.times)
-            inserted = "data.gaps insert, " if can_insert(axis) else ""
-            require(
-                len(last) >= self._past,
-                f"{request.source} must end with {self._past} rows without a gap in time, got "
-                f"{len(last)} since {time_text(self.data.times[last.start])}; give a longer file, "
-                f"{inserted}or every= for forecasts before the gap",
-            )
-            field = field[len(field) - self._past :]
-        every = request.every or 1
-        first = len(self.data.field) - len(field) + self._past
-        index = np.arange(first, len(self.data.field) + 1, every)
-        valid, count = self.valid_times(self.data.times, index, self.data.horizon), len(index)
-        written = f"{count} forecast{'s' * (count > 1)} of {self.data.horizon} time steps: {target}"
-        if request.every and (across := np.count_nonzero(~self._whole[self._past :: every])):
-            written += f" ({across} of them missing, as their rows cross a gap in time)"
-        known = self._known(field)
-        if none := known.size - np.count_nonzero(known):
-            written += f"; missing for {none} of {known.size} series, of which nothing is known"
+        written = self._told(target)
         if has_suffix(target, ".zarr"):
-            complete = self._forecast(field, target, every, known, valid)
+            complete = self._forecast(target)
             return written if complete else f"other processes are still at work: {target}"
         require(
-            request.process_count in (None, 1),
-            f"process_count= must be 1 for all but a .zarr output, got {request.process_count} "
+            self.request.process_count in (None, 1),
+            "process_count= must be 1 for all but a .zarr output, got "
+            f"{self.request.process_count} "
             f"for {target}; choose a .zarr",
         )
         if told := clear_unfinished(target.parent, name=target.name):
             warn(told, stacklevel=3)
-        beside, prefix = tempfile.TemporaryDirectory, f"{unfinished(target).name}~"
-        with replaced(target) as part, beside(dir=target.parent, prefix=prefix) as folder:
-            self._forecast(field, store := Path(folder, "forecasts.zarr"), every, known, valid)
-            unit = "ns" if valid.dtype == "M8[ns]" else "us"
-            coder = xr.coders.CFDatetimeCoder(time_unit=unit)
-            how: dict[str, Any] = {"engine": "zarr", "chunks": None, "decode_times": coder}
-            with xr.open_dataset(store, **how) as forecasts:
-                whole = forecasts.load()
-            del whole.attrs[LAYOUT]
+        with replaced(target) as part:
+            whole = self.result(beside=target)
             if has_suffix(target, ".nc"):
                 for variable in whole.variables.values():
                     variable.encoding = time_encoding(
@@ -100,6 +73,56 @@ class FieldPredictor(Predictor):
             else:
                 fill_table(part, forecast_table(whole))
         return written
+
+    def result(self, *, beside: Path | None = None) -> xr.Dataset:
+        """The forecasts in memory, as `forecast_dataset` has them, with the run as attributes.
+
+        They are computed into a store beside a file, or where temporary files lie.
+        """
+        where = {"dir": beside.parent, "prefix": f"{unfinished(beside).name}~"} if beside else {}
+        with tempfile.TemporaryDirectory(**where) as folder:
+            self._forecast(store := Path(folder, "forecasts.zarr"))
+            unit = "ns" if self._valid.dtype == "M8[ns]" else "us"
+            coder = xr.coders.CFDatetimeCoder(time_unit=unit)
+            how: dict[str, Any] = {"engine": "zarr", "chunks": None, "decode_times": coder}
+            with xr.open_dataset(store, **how) as forecasts:
+                whole = forecasts.load()
+        del whole.attrs[LAYOUT]
+        return whole
+
+    @cached_property
+    def _field(self) -> xr.DataArray:
+        """The rows that forecasts are made from."""
+        field = self.data.field
+        if self.request.every is not None:
+            return field
+        last = self.data.segments[-1]
+        inserted = "data.gaps insert, " if can_insert(TimeAxis.of(self.data.times)) else ""
+        require(
+            len(last) >= self._past,
+            f"{self.request.source} must end with {self._past} rows without a gap in time, got "
+            f"{len(last)} since {time_text(self.data.times[last.start])}; give a longer file, "
+            f"{inserted}or every= for forecasts before the gap",
+        )
+        return field[len(field) - self._past :]
+
+    @cached_property
+    def _valid(self) -> np.ndarray:
+        """The times of the targets [forecast, horizon]."""
+        rows = len(self.data.field)
+        first = rows - len(self._field) + self._past
+        index = np.arange(first, rows + 1, self.request.every or 1)
+        return self.valid_times(self.data.times, index, self.data.horizon)
+
+    def _told(self, target: Path) -> str:
+        """How many forecasts there are, and which of them are missing."""
+        count, every = len(self._valid), self.request.every
+        told = f"{count} forecast{'s' * (count > 1)} of {self.data.horizon} time steps: {target}"
+        if every and (across := np.count_nonzero(~self._whole[self._past :: every])):
+            told += f" ({across} of them missing, as their rows cross a gap in time)"
+        if none := self._known.size - np.count_nonzero(self._known):
+            told += f"; missing for {none} of {self._known.size} series, of which nothing is known"
+        return told
 
     @property
     def _own(self) -> tuple[int, ...]:
@@ -111,8 +134,10 @@ class FieldPredictor(Predictor):
         """Rows that a forecast needs."""
         return self.data.splits[EVERYTHING].start
 
-    def _known(self, field: xr.DataArray) -> np.ndarray:
+    @cached_property
+    def _known(self) -> np.ndarray:
         """Where there is a forecast [*space, channel]; warns where the run knew more."""
+        field = self._field
         trained = np.broadcast_to(self.data.cleaner.known_at(), field.shape[1:])
         rows, reader = range(len(field)), SlabReader(field, cache_bytes=0)
         there = known_counts(reader, rows, among=trained) > 0
@@ -134,26 +159,24 @@ class FieldPredictor(Predictor):
             whole[span.start : span.stop - self.data.horizon + 1] = True
         return whole
 
-    def _forecast(
-        self, field: xr.DataArray, store: Path, every: int, known: np.ndarray, valid: np.ndarray
-    ) -> bool:
+    def _forecast(self, store: Path) -> bool:
         same = ("process_index", "process_count", "progress")
         return predict_field(
             self._function(),
-            field,
+            self._field,
             store,
-            self._windows(field, every),
+            self._windows(self._field),
             horizon=self.data.horizon,
-            valid=valid,
-            prepare=self._inputs(every),
+            valid=self._valid,
+            prepare=self._inputs(),
             restore=self.data.cleaner.inverse,
-            known=None if known.all() else known,
+            known=None if self._known.all() else self._known,
             attrs=self.run.identity,
             **{name: getattr(self.request, name) for name in same},
         )
 
-    def _windows(self, field: xr.DataArray, every: int) -> WindowSpec:
-        own = self._own
+    def _windows(self, field: xr.DataArray) -> WindowSpec:
+        own, every = self._own, self.request.every or 1
         if field.shape[1:-1] == own:
             whole = (None,) * len(own)
             return WindowSpec((self._past, *whole), stride=(every, *whole))
@@ -164,13 +187,14 @@ class FieldPredictor(Predictor):
             padding_mode="reflect",
         )
 
-    def _inputs(self, every: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def _inputs(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """What makes the inputs of the windows in some rows, see `predict_field`.
 
         An input has the rows of all arrays that the task reads, one after the other: the context,
         then the naive forecasts, with as many channels as the context by zeros.
         """
         data, horizon, timeline = self.data, self.data.horizon, self.data.timeline
+        every = self.request.every or 1
 
         def prepare(values: np.ndarray, times: np.ndarray) -> np.ndarray:
             last = int(np.searchsorted(timeline, times[-1])) + 1

@@ -23,10 +23,9 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be predicted, and where to; see `predict`."""
+    """What is to be predicted, see `predict`; `source` names the data in messages."""
 
     source: str
-    target: Path
     every: int | None = None
     process_index: int | None = None
     process_count: int | None = None
@@ -41,7 +40,8 @@ class Predictor:
         @predictors(MyTask, MyData)
         class MyPredictor(Predictor): ...
 
-    Its `data` are what the data configuration of the run restored from the file.
+    Its `data` are what the data configuration of the run restored from the file. What is predicted
+    is told by `result`, how it stands in a file by `write`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz")
@@ -50,8 +50,12 @@ class Predictor:
     def __init__(self, run: TrainedRun, data: Any, request: Request):
         self.run, self.task, self.data, self.request = run, run.task, data, request
 
-    def write(self) -> str:
-        """Writes the target; returns one sentence of what was written.
+    def result(self) -> Any:
+        """What is predicted, in memory and in the units of the data: here the table."""
+        return self.table()
+
+    def write(self, target: Path) -> str:
+        """Writes the result to a file; returns one sentence of what was written.
 
         Raises:
             InputError: The file or the target cannot be used; nothing was written.
@@ -61,8 +65,8 @@ class Predictor:
             f"process_count= must be 1 for a table, got {self.request.process_count}; leave it out",
         )
         table = self.table()
-        write_table(self.request.target, table)
-        return f"{len(table)} rows: {self.request.target}"
+        write_table(target, table)
+        return f"{len(table)} rows: {target}"
 
     def table(self) -> pd.DataFrame:
         """One row an example: its names, and the answer flattened.
