@@ -330,6 +330,14 @@ class DataConfig(SizeConfig, abc.ABC):
             f"{type(values).__name__}; give what its load() would give, or name a file by data.path"
         )
 
+    def settled(self, data: Any) -> tuple[Self, dict[str, str]]:
+        """The settings with nothing left to the data, and how each that was left was chosen.
+
+        Args:
+            data: What `load` or `of` made, for which they were chosen.
+        """
+        return self, {}
+
     def for_inputs(self, inputs: Sequence[str]) -> Self:
         """The settings for a task that reads the arrays `inputs`: what makes others may be left."""
         return self

@@ -204,6 +204,15 @@ class BackboneConfig(LayerOptions, Generic[Network]):
         """Settings of common size; windows as in `for_windows`."""
         return cls.for_windows(spec, **cls.base_fields)
 
+    def settled(self, shape: Sequence[int], channels: int) -> tuple[Self, dict[str, str]]:
+        """The settings with nothing left to the data, and how each that was left was chosen.
+
+        Args:
+            shape: `(time, *space)` of an example.
+            channels: Its input channels.
+        """
+        return self, {}
+
     def build(self, in_features: int, *, shape: Shape = None, rngs: nnx.Rngs) -> Network:
         """Builds the network, as `Network(config, in_features, shape=shape, rngs=rngs)`.
 

@@ -70,34 +70,40 @@ class Run:
     A data set, or what `config.data.of` makes one of, stands in place of `config.data.load()`.
     All processes of a run make one, of the same configuration, data and versions.
 
+    Attributes:
+        config: The configuration; what was left to the data is what they chose.
+        chosen: How each of these was chosen, by the name of its setting.
+
     Raises:
         InputError: The data cannot be used, or model, data and devices do not fit each other, or
             the processes differ; nothing was written.
     """
 
     def __init__(self, config: RunConfig, *, data: Data | InMemory | None = None):
-        self.config = config
         versions = {f"version of {of.__name__}": of.__version__ for of in (stpatch_jax, jax)}
         require_alike(versions | to_values(config))
         self.data = _loaded(config, data)
+        self._example = _first_example(self.data)
+        self.shapes = {name: values.shape for name, values in self._example.items()}
         task: Task = config.task.create()
         require_members(task, Task, what="the task")
         self.task: Task = task.fitted(self.data)
-        self.mesh = make_mesh(**dataclasses.asdict(config.train.mesh))
-        check_batch_size(config.train.batch_size, self.mesh)
-        self._example = _first_example(self.data)
-        _check_memory(config.train.batch_size, self._example)
         require(
             set(self.task.inputs) <= self._example.keys(),
             f"the inputs of the task must be arrays of the examples, got {self.task.inputs!r} for "
             f"examples of {', '.join(self._example)}; name those",
         )
+        config, self.chosen = self._settled(config, own=self.data is not data)
+        self.config = config
+        size = config.train.examples
+        self.mesh = make_mesh(**dataclasses.asdict(config.train.mesh))
+        check_batch_size(size, self.mesh)
+        _check_memory(size, self._example)
         self.task.check_batch(self._example)
         # What cannot be written is refused before anything is.
         plain(self.task.facts, where="task.facts")
         plain(without_arrays(self.data.state())[0], where="data.state()")
         plain(self.data.report, where="data.report", finite=False)
-        self.shapes = {name: values.shape for name, values in self._example.items()}
         try:
             self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
         except InputError as error:
@@ -107,9 +113,20 @@ class Run:
             raise InputError(in_settings(str(error), config)) from error
         self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self._abstract, nnx.Param)))
         self.patches = _patches(self._abstract, self.shapes[self.task.inputs[0]])
-        judge, size = judges.of(self.task, self.data), config.train.batch_size
+        judge = judges.of(self.task, self.data)
         self.judge = judge(self.task, self.data, self.mesh, batch_size=size)
         self._validated: Judged | None = None
+
+    def _settled(self, config: RunConfig, *, own: bool) -> tuple[RunConfig, dict[str, str]]:
+        """The configuration with nothing left to the data; `own`: these were made by it."""
+        data, chosen = config.data.settled(self.data) if own else (config.data, {})
+        field = self.shapes[self.task.inputs[0]]
+        model, windows = config.model.settled(field[1:-1], field[-1])
+        size = sum(values.nbytes for values in self._example.values())
+        examples = len(self.data.source("train"))
+        train, batch = config.train.settled(examples=examples, example_bytes=size)
+        config = dataclasses.replace(config, data=data, model=model, train=train)
+        return config, {**chosen, **windows, **batch}
 
     def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Builds the network for the shapes of the data."""
@@ -227,6 +244,7 @@ class Run:
             "patches": self.patches,
             "flops_per_example": self.flops,
             **self.judge.header(),
+            "chosen": self.chosen,
             "data": self.data.report,
             "validation": self._figures(self._validated),
             "test": self.judge.report(test),
@@ -286,7 +304,7 @@ class Run:
 
     def _batches(self, start_step: int) -> Iterator[Batch]:
         source, train = self.data.source("train"), self.config.train
-        size, seed = train.batch_size, train.seed
+        size, seed = train.examples, train.seed
         return batch_iterator(source, batch_size=size, seed=seed, start_step=start_step)
 
 
@@ -328,7 +346,11 @@ def train(
         return text
     with held(directory.path):
         run.claim(directory)
-        if progress and jax.process_index() == 0 and (told := cost_text(run.flops, config.train)):
+        if (
+            progress
+            and jax.process_index() == 0
+            and (told := cost_text(run.flops, run.config.train))
+        ):
             print(told, file=sys.stderr)
         result = run.fit(directory, progress=progress)
         if result.interrupted:
@@ -344,7 +366,7 @@ def cost_text(flops: int, settings: TrainConfig) -> str:
     >>> print(cost_text(20 * 10**9, TrainConfig(steps=200, batch_size=8)))
     a step is 160 GFLOP, about 3 s of a CPU core; 200 of them are 32000 GFLOP
     """
-    step = flops * settings.batch_size
+    step = flops * settings.examples
     if step < _DEAR_STEP:
         return ""
     return (

@@ -4,7 +4,17 @@ import dataclasses
 import math
 from typing import Literal, Self
 
-from stpatch_jax.errors import check_choice, check_range, check_seed, check_size, require
+from stpatch_jax.errors import (
+    InputError,
+    check_choice,
+    check_range,
+    check_seed,
+    check_size,
+    require,
+)
+
+BATCH_BYTES = 2**28
+"""What the arrays of a batch may hold whose size is left to the data, in bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +108,8 @@ class TrainConfig:
 
     Attributes:
         steps: Optimiser updates in all. The one field that may grow when a run is resumed.
-        batch_size: Examples of the global batch, over all devices of all processes.
+        batch_size: Examples of the global batch, over all devices of all processes; "auto" leaves
+            it to the data, see `settled`.
         accumulate: Parts of the batch that a step takes one after another, for less memory; their
             gradients are summed in float32. Batch statistics are those of a part.
         remat: Whether the backward pass recomputes what lies between matrix products and
@@ -125,7 +136,7 @@ class TrainConfig:
     """
 
     steps: int = 500
-    batch_size: int = 32
+    batch_size: int | Literal["auto"] = 32
     accumulate: int = 1
     remat: bool = False
     seed: int = 0
@@ -141,11 +152,13 @@ class TrainConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        counts = "steps batch_size accumulate checkpoint_every evaluate_every keep_checkpoints"
+        counts = "steps accumulate checkpoint_every evaluate_every keep_checkpoints"
         for name in counts.split():
             check_size(f"train.{name}", getattr(self, name))
+        if self.batch_size != "auto":
+            check_size("train.batch_size", self.batch_size)
         require(
-            self.batch_size % self.accumulate == 0,
+            self.batch_size == "auto" or self.batch_size % self.accumulate == 0,
             f"train.accumulate must be a divisor of the batch size {self.batch_size}, got "
             f"{self.accumulate!r}; use such a number",
         )
@@ -169,6 +182,37 @@ class TrainConfig:
                 "use such a number",
             )
 
+    @property
+    def examples(self) -> int:
+        """The batch size.
+
+        Raises:
+            InputError: It is still left to the data.
+        """
+        if self.batch_size == "auto":
+            raise InputError(
+                "train.batch_size must be a number here, got auto, which a run chooses by its data;"
+                " give one"
+            )
+        return self.batch_size
+
+    def settled(self, *, examples: int, example_bytes: int) -> tuple[Self, dict[str, str]]:
+        """The settings with nothing left to the data, and how each that was left was chosen.
+
+        A batch is the largest power of two up to 32 that holds at most a quarter of the `examples`
+        of training and `BATCH_BYTES`, then the next multiple of `accumulate`.
+
+        >>> config, chosen = TrainConfig(batch_size="auto").settled(examples=100, example_bytes=400)
+        >>> config.examples, chosen
+        (16, {'train.batch_size': '16: of 100 examples to train on, 400 bytes each'})
+        """
+        if self.batch_size != "auto":
+            return self, {}
+        most = min(32, max(examples // 4, 1), max(BATCH_BYTES // max(example_bytes, 1), 1))
+        size = -(-(2 ** int(math.log2(most))) // self.accumulate) * self.accumulate
+        told = f"{size}: of {examples:,} examples to train on, {example_bytes:,} bytes each"
+        return dataclasses.replace(self, batch_size=size), {"train.batch_size": told}
+
     @classmethod
     def cosine(
         cls,
@@ -177,7 +221,7 @@ class TrainConfig:
         *,
         checkpoint_every: int,
         evaluate_every: int | None = None,
-        batch_size: int = 32,
+        batch_size: int | Literal["auto"] = 32,
         ema: float | None = None,
         optimizer: Literal["adamw", "adam"] = "adamw",
         weight_decay: float = 1e-4,

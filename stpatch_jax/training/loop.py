@@ -169,7 +169,7 @@ def fit(
             names a metric that `validate` does not give, or if they were finite in no step at all.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
-    check_batch_size(config.batch_size, mesh, accumulate=config.accumulate)
+    check_batch_size(config.examples, mesh, accumulate=config.accumulate)
     require(
         validate is not None or config.keep_best is None,
         f"train.keep_best must come with a validation, got {config.keep_best!r} and none; leave it "
@@ -212,7 +212,7 @@ def fit(
     if end == config.steps:
         require_updated(state, workdir)
     flops = gradient_flops(loss_fn, state.model, run.shapes) if run.shapes else None
-    cost = {"examples": config.batch_size, "patches": patches, "flops": flops, "memory": run.memory}
+    cost = {"examples": config.examples, "patches": patches, "flops": flops, "memory": run.memory}
     machine = machine_metrics(mesh, phase.seconds, end - start, **cost)
     return FitResult(state, end, end < config.steps, validation, best, machine)
 

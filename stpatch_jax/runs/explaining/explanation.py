@@ -269,7 +269,7 @@ def ask(
     )
     train = run.config.train
     mesh = make_mesh(**dataclasses.asdict(train.mesh))
-    judge = judges.of(run.task, known)(run.task, known, mesh, batch_size=train.batch_size)
+    judge = judges.of(run.task, known)(run.task, known, mesh, batch_size=train.examples)
     return judge.question(
         Asked(run.model, run.task, known, split, example % count, target=target, lead=lead)
     )

@@ -20,6 +20,8 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     size = f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}."
     lines = [head, "", size, *broken_lines(report), *judge.markdown(report)]
     lines += undefined_lines(report)
+    if chosen := report.get("chosen"):
+        lines += ["", "## What was chosen", "", *(f"- {n}: {why}" for n, why in chosen.items())]
     if notes := report["data"].get("notes"):
         lines += ["", "## What was read", "", *(f"- {note}" for note in notes)]
     return document([*lines, *_rows(report["data"])])
