@@ -67,8 +67,24 @@ class Confusion(Sums):
         return divide(self.counts.diagonal(), self.counts.sum(axis=1))
 
     def f1(self) -> Array:
-        """Harmonic mean of precision and recall [classes]; NaN for a class never seen nor said."""
+        """Harmonic mean of precision and recall [classes]; NaN for a class never seen nor said.
+
+        Of cells it is the Dice coefficient: twice the cells of both over the sum of the cells of
+        each.
+        """
         return divide(2 * self.counts.diagonal(), self.counts.sum(axis=0) + self.counts.sum(axis=1))
+
+    def iou(self) -> Array:
+        """Intersection over union [classes], or Jaccard index; NaN if never seen nor said.
+
+        Examples of the class that are predicted right, over those that are of it, or said to be.
+        """
+        both = self.counts.diagonal()
+        return divide(both, self.counts.sum(axis=0) + self.counts.sum(axis=1) - both)
+
+    def mean_iou(self) -> Array:
+        """Intersection over union averaged over the classes seen or said; NaN without any."""
+        return _mean_known(self.iou())
 
     def balanced_accuracy(self) -> Array:
         """Recall averaged over the classes that have examples, a scalar; NaN without any."""

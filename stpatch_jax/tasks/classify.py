@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import check_choice, check_range, check_size, require
+from stpatch_jax.errors import check_range, check_size
 from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, check_sizes
@@ -26,6 +26,7 @@ from stpatch_jax.tasks.task import (
     check_ids,
     checked_counts,
 )
+from stpatch_jax.tasks.weighing import ClassWeights, check_class_weights, weight_of_each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +48,14 @@ class ClassifyConfig(TaskConfig):
     reduce: ClassificationReduce = "flatten"
     label_smoothing: float = 0.0
     members: int = 1
-    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
+    class_weights: ClassWeights = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("label_smoothing", self.label_smoothing, 0, 1, bounds="[)")
         check_size("members", self.members)
         check_sizes("hidden", self.hidden, least=0)
-        if isinstance(self.class_weights, tuple):
-            for weight in self.class_weights:
-                check_range("class_weights", weight, 0, math.inf, bounds="[)")
-        else:
-            check_choice("class_weights", self.class_weights, ("balanced", None))
+        check_class_weights(self.class_weights, ())
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Classify:
         """The task of these settings, as in `TaskConfig.create`."""
@@ -96,17 +93,7 @@ class Classify(TaskBase):
     def __init__(self, config: ClassifyConfig, *, class_counts: Sequence[int] = ()):
         counts = checked_counts("class_counts", class_counts, least=2)
         super().__init__(config, class_counts=counts)
-        weights = config.class_weights
-        require(
-            weights != "balanced" or all(counts),
-            f"class_counts must be above 0 for balanced class_weights, got {counts}; drop the "
-            "empty classes or give the weights",
-        )
-        require(
-            not counts or not isinstance(weights, tuple) or len(weights) == len(counts),
-            f"class_weights must be one for each of {len(counts)} classes, got {weights}; give as "
-            "many, or balanced",
-        )
+        check_class_weights(config.class_weights, counts)
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -145,9 +132,8 @@ class Classify(TaskBase):
             The loss, a float32 scalar in nats, and its metrics `accuracy`, from 0 to 1 (NaN if no
             example is real), and `weight`, what the loss was divided by.
         """
-        label, counts, weights = batch["label"], self.class_counts, self.config.class_weights
-        if weights == "balanced":
-            weights = tuple(sum(counts) / (len(counts) * count) for count in counts)
+        label = batch["label"]
+        weights = weight_of_each(self.config.class_weights, self.class_counts)
         weighing: Any = {"mask": batch.get("example_mask"), "class_weights": weights}
         options = {"label_smoothing": self.config.label_smoothing, **weighing}
         members = [member(batch["field"]) for member in members_of(model)]

@@ -22,6 +22,8 @@ from stpatch_jax.tasks import (
     NextTokenConfig,
     Reconstruct,
     ReconstructConfig,
+    Segment,
+    SegmentConfig,
 )
 from stpatch_jax.training.accumulation import accumulated
 
@@ -83,6 +85,12 @@ def classify() -> tuple[Any, Any, dict[str, np.ndarray]]:
     return task, Scaled((2, 3), lambda x, w: x.mean(1) @ w), batch
 
 
+def segment() -> tuple[Any, Any, dict[str, np.ndarray]]:
+    task = Segment(SegmentConfig(class_weights="balanced"), class_counts=(5, 1, 2))
+    label = np.where(uneven(1, 4), RANDOM.integers(0, 3, (EXAMPLES, 1, 4)), -1)
+    return task, Scaled((2, 3), lambda x, w: x @ w), {"field": normal(1, 4, 2), "label": label}
+
+
 def next_token() -> tuple[Any, Any, dict[str, np.ndarray]]:
     batch = {"tokens": RANDOM.integers(0, 3, (EXAMPLES, 5)), "token_mask": uneven(5)}
     model = Scaled((3, 3), lambda x, w: w[x[..., 0]])
@@ -122,7 +130,7 @@ def detect() -> tuple[Any, Any, dict[str, np.ndarray]]:
         forecast,
         *(
             pytest.param(make, marks=pytest.mark.slow)
-            for make in (detect, classify, next_token, reconstruct)
+            for make in (detect, classify, next_token, reconstruct, segment)
         ),
     ],
 )
