@@ -14,7 +14,7 @@ from typing import Any
 
 from stpatch_jax.data.fetching import SILENT_SECONDS, check_pace
 from stpatch_jax.data.libraries import require_library
-from stpatch_jax.errors import InputError, check_choice, require
+from stpatch_jax.errors import InputError, check_choice, require, warn
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,40 @@ with Path(__file__).with_name("catalog.csv").open(encoding="utf-8", newline="") 
     }
 
 
+_MADE = ("acl18", "bikenyc", "ecg200_train", "ecg200_test", "era5_uk", "stocks")
+
+
+def made_note(name: str) -> str:
+    """What is to be told of a data set that is made here; nothing of one that is there."""
+    if name not in _MADE or (_here(name) or Path()).is_file():
+        return ""
+    return (
+        "made from a seed, as the published one may not be fetched, and figures on it say nothing "
+        f"of that; for the published one set STPATCH_DATA to a folder with {CATALOG[name].file}"
+    )
+
+
+def _here(name: str) -> Path | None:
+    folder = os.environ.get("STPATCH_DATA")
+    return Path(folder, CATALOG[name].file) if folder else None
+
+
 def locate(name: str) -> Path:
     """The file of a data set of `CATALOG`: in the folder `STPATCH_DATA`, else in the user's cache.
 
     A file that is in neither place is fetched into the cache (`pooch.os_cache("stpatch_jax")`).
-    Wherever it lies, its checksum is compared.
+    Wherever it lies, its checksum is compared. In place of one that may not be fetched another is
+    made from a seed, see `stpatch_jax.data.made`.
+
+    Warns:
+        UserWarning: The file was made.
 
     Raises:
         InputError: If there is no such data set, it cannot be fetched, or its bytes are others.
     """
     check_choice("a data set of the catalog", name, tuple(CATALOG))
     entry = CATALOG[name]
-    folder = os.environ.get("STPATCH_DATA")
-    if folder and (path := Path(folder, entry.file)).is_file():
+    if (path := _here(name)) and path.is_file():
         with path.open("rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
         require(
@@ -72,6 +93,11 @@ def locate(name: str) -> Path:
             f"place of {entry.sha256[:12]}...; restore it, or read it by its path",
         )
         return path
+    if told := made_note(name):
+        warn(f"the data set {name} is {told}", stacklevel=3)
+        from stpatch_jax.data.made import made  # loads what only makers need
+
+        return made(name, entry.file)
     if entry.url is None:
         raise InputError(
             f"the data set {name} must lie in the folder STPATCH_DATA as {entry.file}, as it was "

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
-from stpatch_jax.data.catalog import CATALOG, locate
+from stpatch_jax.data.catalog import CATALOG, locate, made_note
 from stpatch_jax.data.digests import digest_of, example_arrays
 from stpatch_jax.data.sampling.batches import Source
 from stpatch_jax.data.sampling.splits import spans_between_gaps
@@ -336,7 +336,9 @@ class DataConfig(SizeConfig, abc.ABC):
         Args:
             data: What `load` or `of` made, for which they were chosen.
         """
-        return self, {}
+        name = (self.path or "").partition(CATALOG_PREFIX)[2]
+        note = made_note(name) if name else ""
+        return self, {"data.path": note} if note else {}
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
         """The settings for a task that reads the arrays `inputs`: what makes others may be left."""
