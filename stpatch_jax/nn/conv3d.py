@@ -74,6 +74,8 @@ class Conv3DConfig(BackboneConfig[Conv3DBackbone]):
 
     tiny_fields: ClassVar[Fields] = {"features": (8,)}
     base_fields: ClassVar[Fields] = {"features": (64, 128)}
+    # C3D.
+    large_fields: ClassVar[Fields] = {"features": (64, 128, 256, 512, 512)}
     space_axes: int = 2
     features: tuple[int, ...] = (64,)
     kernel_size: int = 3

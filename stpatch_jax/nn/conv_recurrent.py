@@ -12,7 +12,7 @@ from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape
 from stpatch_jax.nn.patch_cnn import ConvolvedAxes, PatchCNNConfig, Pooling
 from stpatch_jax.nn.recurrent import Cell, SpaceTimeRNNConfig
 from stpatch_jax.nn.scnn import SCNNConfig
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 
 class ConvRecurrentBackbone(Backbone):
@@ -68,7 +68,15 @@ class ConvRecurrentConfig(BackboneConfig[ConvRecurrentBackbone]):
         "grid_depth": 1,
         "recurrent_features": 16,
     }
-    spec: WindowSpec
+    large_fields: ClassVar[Fields] = {
+        "patch_features": (64, 128, 256, 512),
+        "grid_features": 256,
+        "grid_depth": 4,
+        "recurrent_features": 512,
+        "recurrent_depth": 2,
+    }
+    looks_along_time: ClassVar[bool] = True
+    spec: WindowSpec = OPEN
     axes: ConvolvedAxes = "auto"
     patch_features: tuple[int, ...] = (64, 128, 256)
     patch_kernel_size: int = 3
@@ -86,7 +94,8 @@ class ConvRecurrentConfig(BackboneConfig[ConvRecurrentBackbone]):
     def __post_init__(self) -> None:
         super().__post_init__()
         # The parts check their own fields, at once and not only when the network is built.
-        self.parts()
+        if self.spec.window:
+            self.parts()
 
     def parts(self) -> tuple[PatchCNNConfig, SCNNConfig, SpaceTimeRNNConfig]:
         """Returns the configs of the three parts, in the order of the chain."""

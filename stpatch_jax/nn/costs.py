@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import InputError
+from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.flops import compiled_bytes, gradient_flops
 from stpatch_jax.nn.layers import BackboneConfig
 from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.windows import WindowSpec
+
+SIZES = ("tiny", "base", "large")
 
 
 def windowed_backbones() -> dict[str, type[BackboneConfig]]:
@@ -30,6 +32,22 @@ def windowed_backbones() -> dict[str, type[BackboneConfig]]:
         for kind in _subclasses(BackboneConfig)
         if "spec" in {field.name for field in dataclasses.fields(kind)}
     }
+
+
+def backbone_by_name(named: str) -> BackboneConfig:
+    """The settings of a backbone by its name and size, NAME or NAME:SIZE, with open windows.
+
+    Raises:
+        InputError: There is no such backbone, or size; the message lists those there are.
+
+    >>> backbone_by_name("patch_transformer:tiny").features
+    16
+    """
+    name, _, size = named.partition(":")
+    backbones = windowed_backbones()
+    check_choice("the model", name, sorted(backbones))
+    check_choice("the size of a model", size or "base", SIZES)
+    return getattr(backbones[name], size or "base")()
 
 
 def _subclasses(kind: type[BackboneConfig]) -> Iterator[type[BackboneConfig]]:

@@ -8,8 +8,9 @@ import math
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, cut_patches, known_window
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.nn.windows import Shape, cut_patches, known_window
+from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 
 class FlatPatches(Backbone):
@@ -49,4 +50,4 @@ class FlatPatchesConfig(BackboneConfig[FlatPatches]):
         spec: The windows; a bare tuple means non-overlapping windows.
     """
 
-    spec: WindowSpec
+    spec: WindowSpec = OPEN

@@ -18,12 +18,11 @@ from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_range, check_size, require
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
-from stpatch_jax.patches.extraction import extract_patches
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.nn.windows import Shape, chosen_windows, cut_patches, known_window, told
+from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
 Fields = Mapping[str, Any]
-Shape = Sequence[int] | None
 Windows = WindowSpec | Sequence[int | None] | int
 Network = TypeVar("Network", bound="Backbone", covariant=True)
 # Up to so many, a 2-D convolution and its gradient cost more on CPU than a 1-D one of three times
@@ -117,6 +116,7 @@ class BackboneConfig(LayerOptions, Generic[Network]):
             `nnx.view(model, deterministic=True)`.
 
     Examples:
+        >>> from stpatch_jax import extract_patches
         >>> class Mixing(Backbone):
         ...     def __init__(self, config, in_features, *, shape, rngs):
         ...         super().__init__(config.spec, in_features, config.features, shape=shape)
@@ -137,9 +137,12 @@ class BackboneConfig(LayerOptions, Generic[Network]):
     """
 
     module: ClassVar[Callable[..., Any]]
-    # What `tiny` and `base` set otherwise than the defaults.
+    # What `tiny`, `base` and `large` set otherwise than the defaults.
     tiny_fields: ClassVar[Fields] = {}
     base_fields: ClassVar[Fields] = {}
+    large_fields: ClassVar[Fields] = {}
+    # Whether a cell of the feature map knows of earlier ones; if not, its window must.
+    looks_along_time: ClassVar[bool] = False
     dropout: float = 0.0
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -195,23 +198,33 @@ class BackboneConfig(LayerOptions, Generic[Network]):
         return cls(**{name: places[name] for name in places.keys() & names}, **fields)
 
     @classmethod
-    def tiny(cls, spec: Windows) -> Self:
+    def tiny(cls, spec: Windows = OPEN) -> Self:
         """Small settings for tests and first trials; windows as in `for_windows`."""
         return cls.for_windows(spec, **cls.tiny_fields)
 
     @classmethod
-    def base(cls, spec: Windows) -> Self:
+    def base(cls, spec: Windows = OPEN) -> Self:
         """Settings of common size; windows as in `for_windows`."""
         return cls.for_windows(spec, **cls.base_fields)
 
+    @classmethod
+    def large(cls, spec: Windows = OPEN) -> Self:
+        """Settings for an accelerator, as published where they are; windows as in `for_windows`."""
+        return cls.for_windows(spec, **cls.large_fields)
+
     def settled(self, shape: Sequence[int], channels: int) -> tuple[Self, dict[str, str]]:
         """The settings with nothing left to the data, and how each that was left was chosen.
+
+        Windows that are open are those of `chosen_windows`.
 
         Args:
             shape: `(time, *space)` of an example.
             channels: Its input channels.
         """
-        return self, {}
+        if vars(self).get("spec") != OPEN:
+            return self, {}
+        spec = chosen_windows(shape, whole_time=not self.looks_along_time)
+        return dataclasses.replace(self, spec=spec), {"model.spec.window": told(spec, shape)}
 
     def build(self, in_features: int, *, shape: Shape = None, rngs: nnx.Rngs) -> Network:
         """Builds the network, as `Network(config, in_features, shape=shape, rngs=rngs)`.
@@ -233,7 +246,7 @@ class BackboneConfig(LayerOptions, Generic[Network]):
             "BackboneConfig[YourBackbone]",
         )
         module = self.module(self, in_features, shape=shape, rngs=rngs)
-        missing = [told for told in ("spec", "out_features") if not hasattr(module, told)]
+        missing = [name for name in ("spec", "out_features") if not hasattr(module, name)]
         require(
             not missing,
             f"the network of {name} must be a Backbone, got {type(module).__name__} without "
@@ -298,42 +311,6 @@ class Backbone(nnx.Module):
             f"shape {x.shape}; build it with in_features={x.shape[-1]}",
         )
         self.grid_shape(x.shape[1:-1])
-
-
-def known_window(spec: WindowSpec, shape: Shape) -> tuple[int, ...]:
-    """Returns the window with each None replaced by the length of its axis in `(time, *space)`.
-
-    Raises:
-        InputError: If there is a None and no shape.
-    """
-    if shape is not None:
-        return spec.window_shape(shape)
-    known = tuple(extent for extent in spec.window if extent is not None)
-    require(
-        len(known) == spec.rank,
-        f"shape must be (time, *space) of the inputs to come, as the window {spec.window} takes a "
-        "whole axis, got None; pass shape= to build",
-    )
-    return known
-
-
-def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Array:
-    """Cuts the patches of a network that was built for one extent of window, see `known_window`.
-
-    Maps [batch, time, *space, channel] to [batch, nt, *ns, *window, channel].
-
-    Raises:
-        InputError: If an axis whose window is None has another length than then.
-    """
-    patches = extract_patches(x, spec)
-    cells = patches.shape[x.ndim - 1 : -1]
-    require(
-        cells == tuple(window),
-        f"the windows of an input must be those that the network was built for, {tuple(window)}, "
-        f"got {cells} from shape {x.shape}; where a window is None, keep to the shape given to "
-        "build",
-    )
-    return patches
 
 
 def add_bias(y: jax.Array, bias: nnx.Param[jax.Array]) -> jax.Array:

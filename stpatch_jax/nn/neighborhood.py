@@ -109,6 +109,7 @@ class NeighborhoodConfig(BackboneConfig[NeighborhoodOperator]):
 
     tiny_fields: ClassVar[Fields] = {"lags": 2}
     base_fields: ClassVar[Fields] = {"lags": 8, "features": 64, "hidden": (64,)}
+    large_fields: ClassVar[Fields] = {"lags": 16, "features": 128, "hidden": (256, 256)}
     offsets: tuple[Offset, ...]
     lags: int = 4
     features: int = 1

@@ -15,12 +15,10 @@ from stpatch_jax.nn.layers import (
     BackboneConfig,
     Convolution,
     Fields,
-    Shape,
-    cut_patches,
-    known_window,
     pool,
 )
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.nn.windows import Shape, cut_patches, known_window
+from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 ConvolvedAxes = Literal["auto", "time", "space", "all"]
 Pooling = Literal["max", "average"]
@@ -86,7 +84,8 @@ class PatchCNNConfig(BackboneConfig[PatchCNN]):
     """
 
     tiny_fields: ClassVar[Fields] = {"features": (8, 16)}
-    spec: WindowSpec
+    large_fields: ClassVar[Fields] = {"features": (64, 128, 256, 512)}
+    spec: WindowSpec = OPEN
     axes: ConvolvedAxes = "auto"
     features: tuple[int, ...] = (64, 128, 256)
     kernel_size: int = 3
@@ -99,7 +98,7 @@ class PatchCNNConfig(BackboneConfig[PatchCNN]):
         check_choice(self.name_of("pooling"), self.pooling, get_args(Pooling))
         check_choice(self.name_of("axes"), self.axes, get_args(ConvolvedAxes))
         require(
-            self.axes != "space" or self.spec.rank > 1,
+            self.axes != "space" or self.spec.rank != 1,
             f'the window must have a space axis for axes="space", got {self.spec.window}; use '
             'axes="time"',
         )

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.nn.attention import TransformerEncoder, TransformerOptions
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape, TubeletEmbedding
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 AttentionKind = Literal["joint", "factorised", "factorised_encoder", "time"]
 
@@ -224,7 +224,10 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
     """
 
     tiny_fields: ClassVar[Fields] = {"features": 16, "depth": 2, "heads": 2, "mlp_ratio": 2.0}
-    spec: WindowSpec
+    # ViT-B.
+    large_fields: ClassVar[Fields] = {"features": 768, "depth": 12, "heads": 12}
+    looks_along_time: ClassVar[bool] = True
+    spec: WindowSpec = OPEN
     features: int = 256
     depth: int = 6
     heads: int = 8
@@ -247,7 +250,7 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
         check_range(self.name_of("mlp_ratio"), self.mlp_ratio, lowest, 2**10, bounds="(]")
         check_choice(self.name_of("attention"), self.attention, get_args(AttentionKind))
         require(
-            self.spec.rank > 1 or self.attention in ("joint", "time"),
+            self.spec.rank != 1 or self.attention in ("joint", "time"),
             f'the window must have a space axis for attention "{self.attention}", got '
             f'{self.spec.window}; use "joint"',
         )

@@ -76,6 +76,7 @@ class SpaceTimeRNNConfig(BackboneConfig[SpaceTimeRNN]):
     """
 
     tiny_fields: ClassVar[Fields] = {"features": 8}
+    large_fields: ClassVar[Fields] = {"features": 512, "depth": 2}
     space_axes: int
     cell: Cell = "lstm"
     features: int = 128

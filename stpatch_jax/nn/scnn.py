@@ -64,6 +64,7 @@ class SCNNConfig(BackboneConfig[SCNN]):
     """
 
     tiny_fields: ClassVar[Fields] = {"features": 8, "depth": 1}
+    large_fields: ClassVar[Fields] = {"features": 256, "depth": 4}
     space_axes: int
     features: int = 64
     depth: int = 2

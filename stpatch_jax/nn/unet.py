@@ -21,7 +21,7 @@ from stpatch_jax.nn.layers import (
     TubeletEmbedding,
 )
 from stpatch_jax.patches.folding import fold_patches
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 
 class UNet(Backbone):
@@ -131,7 +131,8 @@ class UNetConfig(BackboneConfig[UNet]):
 
     tiny_fields: ClassVar[Fields] = {"features": (8, 16)}
     base_fields: ClassVar[Fields] = {"features": (64, 128, 256), "depth": 2}
-    spec: WindowSpec
+    large_fields: ClassVar[Fields] = {"features": (64, 128, 256, 512, 1024), "depth": 2}
+    spec: WindowSpec = OPEN
     features: tuple[int, ...] = (32, 64, 128)
     depth: int = 1
     kernel_size: int = 3
@@ -139,7 +140,7 @@ class UNetConfig(BackboneConfig[UNet]):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            1 < self.spec.rank < 5,
+            self.spec.rank != 1,
             f"the window must have 1 to 3 space axes, got {self.spec.window}; use "
             "ConvRecurrentBackbone for series",
         )

@@ -118,10 +118,12 @@ class WindowSpec:
 
     Frozen and hashable, so it is a valid static argument and closure constant. The JSON of
     `dataclasses.asdict` are arguments that make it again. Axes are `(time, *space)` with 0 to 3
-    space axes; a scalar option holds for every axis.
+    space axes; a scalar option holds for every axis, and one without entries is its default.
 
     Attributes:
-        window: Samples per axis, or None for the whole axis.
+        window: Samples per axis, or None for the whole axis. Without an entry it is open: a
+            backbone's config chooses it by the data (`BackboneConfig.settled`), and it cuts nothing
+            before.
         stride: Cells between window starts; None (the default) is the window itself.
         dilation: Cells between samples inside a window; the effective window is
             `(window - 1) * dilation + 1`.
@@ -184,11 +186,8 @@ class WindowSpec:
         window: Any = self.window
         window = (window,) if not isinstance(window, Sequence | np.ndarray) else tuple(window)
         rank = len(window)
-        if not 1 <= rank <= 4:
-            raise InputError(
-                f"window must have 1 to 4 entries (time and 0 to 3 space axes), got {window}; "
-                "give one extent per axis"
-            )
+        if rank > 4:
+            raise _no_windows(window)
         parsers = {
             "stride": canonical.integer_or_none,
             "dilation": canonical.integer,
@@ -197,7 +196,13 @@ class WindowSpec:
         }
         values = {"window": canonical.entries(window, rank, "window", canonical.integer_or_none)}
         for name, parse in parsers.items():
-            values[name] = canonical.entries(getattr(self, name), rank, name, parse)
+            given: Any = getattr(self, name)
+            given = (
+                getattr(WindowSpec, name)
+                if isinstance(given, tuple | list) and not given
+                else given
+            )
+            values[name] = canonical.entries(given, rank, name, parse)
         fill_value = canonical.fill_value(self.fill_value)
         footprint = canonical.footprint(self.footprint, window)
         for name, value in {**values, "fill_value": fill_value, "footprint": footprint}.items():
@@ -251,6 +256,8 @@ class WindowSpec:
             InputError: The shape has another rank, an axis is empty, a window is longer than its
                 padded axis, or reflect padding is wider than the axis allows.
         """
+        if not self.window:
+            raise _no_windows(self.window)
         whole = isinstance(shape, str) or getattr(shape, "ndim", 1) == 0
         if whole or not hasattr(shape, "__len__") or len(shape) != self.rank:
             raise InputError(
@@ -309,6 +316,13 @@ class WindowSpec:
         return self.resolve(shape).window
 
 
+def _no_windows(window: tuple) -> InputError:
+    return InputError(
+        f"window must have 1 to 4 entries (time and 0 to 3 space axes), got {window}; give one "
+        "extent per axis"
+    )
+
+
 def _pad_widths(padding: Padding, size: int, effective: int, stride: int) -> tuple[int, int]:
     """Cells added in front of and behind an axis."""
     if padding in ("VALID", "FLUSH"):
@@ -323,6 +337,10 @@ def _pad_widths(padding: Padding, size: int, effective: int, stride: int) -> tup
         return 0, max((count - 1) * stride + effective - size, 0)
     lo, hi = padding
     return int(lo), int(hi)
+
+
+OPEN = WindowSpec(())
+"""Windows that are not chosen yet."""
 
 
 def _footprint_array(footprint: str | tuple, window: tuple[int, ...]) -> np.ndarray:

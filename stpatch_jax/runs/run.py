@@ -121,7 +121,8 @@ class Run:
         """The configuration with nothing left to the data; `own`: these were made by it."""
         data, chosen = config.data.settled(self.data) if own else (config.data, {})
         field = self.shapes[self.task.inputs[0]]
-        model, windows = config.model.settled(field[1:-1], field[-1])
+        # Tokens have no channel.
+        model, windows = config.model.settled(field[1:-1] or field[1:], field[-1])
         size = sum(values.nbytes for values in self._example.values())
         examples = len(self.data.source("train"))
         train, batch = config.train.settled(examples=examples, example_bytes=size)

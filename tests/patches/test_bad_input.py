@@ -55,7 +55,7 @@ SPECS = {
     "text": (lambda: WindowSpec("ab"), "window along time " + COUNT.format("'a'")),
     "scalar": (lambda: WindowSpec(2.5), "window along time " + COUNT.format(2.5)),
     "none at all": (
-        lambda: WindowSpec(()),
+        lambda: extract_patches(FIELD, ()),
         "window must have 1 to 4 entries (time and 0 to 3 space axes), got (); give one extent "
         "per axis",
     ),

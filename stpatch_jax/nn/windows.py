@@ -1,0 +1,103 @@
+"""Windows as networks take them: of known extent, cut, or chosen where nobody did."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+
+from stpatch_jax.errors import require
+from stpatch_jax.patches.extraction import extract_patches
+from stpatch_jax.patches.windows import WindowSpec
+
+Shape = Sequence[int] | None
+
+# A map of so many patches a time, and a context of so many, train in minutes on two cores; tokens
+# that look at each other cost the square of their number.
+_MOST_IN_SPACE, _MOST_IN_TIME, _MOST = 256, 16, 1024
+
+
+def chosen_windows(shape: Sequence[int], *, whole_time: bool) -> WindowSpec:
+    """Windows side by side that cover an example, whatever its shape; the one rule of all networks.
+
+    In time a window is the whole context, or, where a network looks along time itself, a part of
+    it, so that there are at most 16 parts and 1,024 windows in all; where they do not divide it,
+    the first value is repeated in front. A series of a panel is a window of its own, as its
+    neighbours are arbitrary, unless windows that see each other would be more than 1,024. On maps
+    and in volumes windows are as small as at most 256 of them allow, at least 2 cells wide, and of
+    the widths up to half as much again that which divides an axis best; the rest is padded at its
+    end by repeating the last cell.
+
+    Args:
+        shape: `(time, *space)` of an example.
+        whole_time: Whether every window spans the whole context.
+
+    >>> chosen_windows((96, 7), whole_time=True).window
+    (None, 1)
+    >>> chosen_windows((24, 64, 48), whole_time=False).window
+    (6, 4, 4)
+    """
+    times, *space = shape
+    sides = [1 if whole_time else -(-space[0] // _MOST)] if len(space) == 1 else _sides(space)
+    padding: list = [(0, 0), *["COVER"] * len(space)]
+    if whole_time:
+        return WindowSpec((None, *sides), padding=padding, padding_mode="edge")
+    cells = math.prod(-(-n // side) for n, side in zip(space, sides, strict=True))
+    part = -(-times // max(1, min(_MOST_IN_TIME, _MOST // cells)))
+    padding[0] = (-times % part, 0)
+    return WindowSpec((part, *sides), padding=padding, padding_mode="edge")
+
+
+def _sides(space: Sequence[int]) -> list[int]:
+    """Widths of windows along the axes of a map or volume."""
+    side = 2
+    while math.prod(-(-n // side) for n in space) > _MOST_IN_SPACE:
+        side += 1
+    wider = range(side, side + side // 2 + 1)
+    return [min((-n % wide, wide) for wide in wider)[1] if n > side else n for n in space]
+
+
+def told(spec: WindowSpec, shape: Sequence[int]) -> str:
+    """Windows as people are told them.
+
+    >>> told(WindowSpec((None, 4)), (24, 64))
+    'windows of 24 x 4 cells, a grid of 1 x 16 in an example of 24 x 64'
+    """
+    cells = (spec.window_shape(shape), spec.grid_shape(shape), shape)
+    window, grid, example = (" x ".join(map(str, of)) for of in cells)
+    return f"windows of {window} cells, a grid of {grid} in an example of {example}"
+
+
+def known_window(spec: WindowSpec, shape: Shape) -> tuple[int, ...]:
+    """Returns the window with each None replaced by the length of its axis in `(time, *space)`.
+
+    Raises:
+        InputError: If there is a None and no shape.
+    """
+    if shape is not None:
+        return spec.window_shape(shape)
+    known = tuple(extent for extent in spec.window if extent is not None)
+    require(
+        len(known) == spec.rank,
+        f"shape must be (time, *space) of the inputs to come, as the window {spec.window} takes a "
+        "whole axis, got None; pass shape= to build",
+    )
+    return known
+
+
+def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Array:
+    """Cuts the patches of a network that was built for one extent of window, see `known_window`.
+
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, *window, channel].
+
+    Raises:
+        InputError: If an axis whose window is None has another length than then.
+    """
+    patches = extract_patches(x, spec)
+    cells = patches.shape[x.ndim - 1 : -1]
+    require(
+        cells == tuple(window),
+        f"the windows of an input must be those that the network was built for, {tuple(window)}, "
+        f"got {cells} from shape {x.shape}; where a window is None, keep to the shape given to "
+        "build",
+    )
+    return patches
