@@ -19,6 +19,7 @@ from stpatch_jax.cli.words import in_flags
 from stpatch_jax.data import FileConfig
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn import ShardConfig
+from stpatch_jax.nn.costs import backbone_by_name
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.runs.config import RunConfig, config_of
 from stpatch_jax.runs.directory import RunDirectory
@@ -46,6 +47,9 @@ class _Train:
 
     Attributes:
         config: The configuration.
+        model: Another backbone than the recipe's, NAME or NAME:SIZE of size tiny, base or large,
+            such as patch_transformer or unet:large; the other flags `--model.*` are then its own,
+            and its windows those that suit the data. `model:NAME` is the same.
         workdir: The run directory, by default runs/RECIPE. The same command on the same directory
             resumes; on a finished run it prints the report.
         coordinator: Where several processes are one run: HOST:PORT of process 0, or auto where JAX
@@ -57,6 +61,7 @@ class _Train:
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    model: str | None = None
     workdir: Path | None = None
     coordinator: str | None = None
     process_count: int | None = None
@@ -82,6 +87,7 @@ class _Search:
 
     Attributes:
         config: What holds for every trial.
+        model: Another backbone than the recipe's, as of `stpatch train`.
         space: What is tried: FIELD=VALUE,VALUE or FIELD=log_uniform(LOW,HIGH), fields by the names
             of the flags, or a JSON file of FIELD: [VALUE, ...].
         trials: Number of random trials; without it the whole grid is tried.
@@ -91,6 +97,7 @@ class _Search:
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    model: str | None = None
     space: tuple[str, ...] = ()
     trials: int | None = None
     seed: int = 0
@@ -116,7 +123,7 @@ def _ended(directory: Path, text: str | None) -> str | None:
 
 
 def _of_recipe(
-    kind: Callable[[RunConfig], Flags], command: str, arguments: list[str]
+    kind: Callable[[RunConfig, str | None], Flags], command: str, arguments: list[str]
 ) -> Flags | None:
     """The flags that follow the name of a recipe; None where help was asked for, and given."""
     known = ", ".join(sorted(RECIPES))
@@ -129,9 +136,27 @@ def _of_recipe(
         f"`stpatch {command}` must have a recipe first, one of {known}, got {name!r}; `stpatch "
         "recipes` describes them",
     )
-    default = kind(recipe(name))
+    config, (model, flags) = recipe(name), _named_model(flags)
+    if model is not None:
+        config = dataclasses.replace(config, model=backbone_by_name(model))
+    default = kind(config, model)
     options = {"default": default, "description": inspect.getdoc(RECIPES[name])}
     return _parsed(type(default), f"{command} {name}", flags, **options)
+
+
+def _named_model(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The backbone that is named, if one is, and the other arguments: its flags are its own.
+
+    >>> _named_model(["--model", "unet:tiny", "--train.steps", "3"])
+    ('unet:tiny', ['--train.steps', '3'])
+    """
+    model, others, words = None, [], iter(arguments)
+    for word in words:
+        if word == "--model" or word.startswith(("--model=", "model:")):
+            model = next(words, "") if word == "--model" else re.split("[=:]", word, maxsplit=1)[1]
+        else:
+            others.append(word)
+    return model, others
 
 
 def _parsed(kind: type[Flags], command: str, arguments: list[str], **options: Any) -> Flags:

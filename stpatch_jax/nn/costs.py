@@ -15,7 +15,7 @@ from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.flops import compiled_bytes, gradient_flops
 from stpatch_jax.nn.layers import BackboneConfig
 from stpatch_jax.patches.extraction import Spec
-from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 SIZES = ("tiny", "base", "large")
 
@@ -47,7 +47,7 @@ def backbone_by_name(named: str) -> BackboneConfig:
     backbones = windowed_backbones()
     check_choice("the model", name, sorted(backbones))
     check_choice("the size of a model", size or "base", SIZES)
-    return getattr(backbones[name], size or "base")()
+    return getattr(backbones[name], size or "base")(OPEN)
 
 
 def _subclasses(kind: type[BackboneConfig]) -> Iterator[type[BackboneConfig]]:

@@ -198,17 +198,17 @@ class BackboneConfig(LayerOptions, Generic[Network]):
         return cls(**{name: places[name] for name in places.keys() & names}, **fields)
 
     @classmethod
-    def tiny(cls, spec: Windows = OPEN) -> Self:
+    def tiny(cls, spec: Windows) -> Self:
         """Small settings for tests and first trials; windows as in `for_windows`."""
         return cls.for_windows(spec, **cls.tiny_fields)
 
     @classmethod
-    def base(cls, spec: Windows = OPEN) -> Self:
+    def base(cls, spec: Windows) -> Self:
         """Settings of common size; windows as in `for_windows`."""
         return cls.for_windows(spec, **cls.base_fields)
 
     @classmethod
-    def large(cls, spec: Windows = OPEN) -> Self:
+    def large(cls, spec: Windows) -> Self:
         """Settings for an accelerator, as published where they are; windows as in `for_windows`."""
         return cls.for_windows(spec, **cls.large_fields)
 

@@ -92,6 +92,16 @@ def test_a_command_leaves_warnings_as_they_were(capsys):
     assert warnings.showwarning is before
 
 
+@pytest.mark.parametrize("words", [["--model", "unet:tiny"], ["--model=unet"], ["model:unet"]])
+def test_another_backbone_has_its_own_flags(capsys, words):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["train", "exchange", *words, "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert "--model.kernel-size" in text
+    refused(["train", "exchange", "--model", "unett"], capsys, "the model must be", "'unett'")
+
+
 def test_an_unknown_flag_is_told_by_tyro(capsys, tmp_path):
     with pytest.raises(SystemExit) as exit_:
         cli.main(["train", "stocks", "--train.epochs", "3", "--workdir", str(tmp_path / "run")])
