@@ -29,6 +29,12 @@ from stpatch_jax.data.labelled.fields import (
     k_fold,
 )
 from stpatch_jax.data.labelled.files import LabelledSeriesConfig, LabelledVolumesConfig
+from stpatch_jax.data.labelled.segmented import (
+    SegmentedFields,
+    SegmentedFieldsConfig,
+    UnsegmentedFields,
+)
+from stpatch_jax.data.labelled.shapes import made_shapes
 from stpatch_jax.data.named_windows import NamedWindows, windows
 from stpatch_jax.data.prices.problem import PanelConfig, PanelData, mask_impossible
 from stpatch_jax.data.prices.tables import PriceTable, read_price_table
@@ -93,14 +99,15 @@ __all__ = [
     "LabelledClipsConfig", "LabelledData", "LabelledFields", "LabelledItems",
     "LabelledSeriesConfig", "LabelledSplit", "LabelledVolumesConfig", "Log", "Log1p",
     "MadeExamples", "NamedWindows", "ObjectData", "PanelConfig", "PanelData", "Pipeline",
-    "PriceTable", "Problem", "Sampler", "SlabReader", "Source", "TableConfig", "TextData",
-    "TimeAxis", "Transform", "UnlabelledFields", "Winsorizer", "batch_iterator",
-    "calendar_features", "check_bytes", "chosen_split", "chronological_splits", "drawn_share",
-    "field_content", "file_content", "forecast_dataset", "gaps_report", "hampel_filter",
-    "interpolate", "k_fold", "locate", "located", "mask_impossible", "nan_quantiles", "notes_of",
-    "open_field", "parsing", "read_folder", "read_labelled_arrays", "read_labelled_lines",
-    "read_labelled_series", "read_labelled_table", "read_lines", "read_price_table", "resized",
-    "rolling_weight", "rows_through", "sequential_batches", "spaced", "spans_between_gaps",
-    "split_by_rows", "splits_report", "stored_encoding", "truth", "warn_of_gaps", "window_starts",
-    "windows", "with_climatology", "with_space_means", "write_csv", "write_table",
+    "PriceTable", "Problem", "Sampler", "SegmentedFields", "SegmentedFieldsConfig", "SlabReader",
+    "Source", "TableConfig", "TextData", "TimeAxis", "Transform", "UnlabelledFields",
+    "UnsegmentedFields", "Winsorizer", "batch_iterator", "calendar_features", "check_bytes",
+    "chosen_split", "chronological_splits", "drawn_share", "field_content", "file_content",
+    "forecast_dataset", "gaps_report", "hampel_filter", "interpolate", "k_fold", "locate",
+    "located", "made_shapes", "mask_impossible", "nan_quantiles", "notes_of", "open_field",
+    "parsing", "read_folder", "read_labelled_arrays", "read_labelled_lines", "read_labelled_series",
+    "read_labelled_table", "read_lines", "read_price_table", "resized", "rolling_weight",
+    "rows_through", "sequential_batches", "spaced", "spans_between_gaps", "split_by_rows",
+    "splits_report", "stored_encoding", "truth", "warn_of_gaps", "window_starts", "windows",
+    "with_climatology", "with_space_means", "write_csv", "write_table",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ ClassWeights = tuple[float, ...] | Literal["balanced"] | None
 
 
 def check_class_weights(weights: ClassWeights, counts: Sequence[int]) -> None:
-    """Refuses what are no weights of classes, or do not fit the `counts` of these where there are any.
+    """Refuses what are no weights of classes, or do not fit the `counts` of these, if any.
 
     Raises:
         InputError: Saying why.

@@ -72,6 +72,10 @@ class Augmentation:
         >>> Augmentation(flip=(0,))(np.array([[[1.0], [2.0]]]), np.random.default_rng(2)).ravel()
         array([2., 1.])
         """
+        return self.recoloured(self.moved(field, random), random)
+
+    def moved(self, field: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Changes where values lie alone, for whatever [time, *space, channel]."""
         space = range(1, field.ndim - 1)
         if self.turn:
             field = field.transpose(0, *random.permutation(space), field.ndim - 1)
@@ -81,6 +85,10 @@ class Augmentation:
             for axis in space:
                 by = int(random.integers(-self.shift, self.shift + 1))
                 field = field.take(np.arange(field.shape[axis]) - by, axis=axis, mode="clip")
+        return field
+
+    def recoloured(self, field: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Changes the values of a field alone, after it was moved by the same generator."""
         if self.contrast:
             field = field * field.dtype.type(1 + random.uniform(-self.contrast, self.contrast))
         if self.brightness:
