@@ -254,6 +254,24 @@ class LabelledData(Data, Protocol):
         ...
 
 
+class MeasuredData(Data, Protocol):
+    """A data set whose examples are fields, each with numbers to tell: its targets."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets."""
+        ...
+
+    @property
+    def target_medians(self) -> tuple[float, ...]:
+        """Median of each target over the training examples, scaled so that their mean is 0."""
+        ...
+
+    def in_units(self, values: np.ndarray) -> np.ndarray:
+        """Scaled targets [example, target] in their own units, float64."""
+        ...
+
+
 class ObjectData(LabelledData, Protocol):
     """A data set whose examples are fields with objects in every frame: these are counted."""
 

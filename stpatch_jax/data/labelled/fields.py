@@ -1,6 +1,6 @@
-"""Classification problems on labelled fields that fit into memory."""
+"""Problems on fields that fit into memory, each with a class or with numbers to tell."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from stpatch_jax.data.readers.items import LabelledItems
 from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import check_range, check_seed, listed, require
+from stpatch_jax.errors import InputError, check_range, check_seed, listed, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class LabelledSplit:
 
     Attributes:
         fields: [example, time, *space, channel], unscaled.
-        labels: Number of the class of each example [example].
+        labels: Number of the class of each example [example], or its numbers [example, target].
         groups: Number of the group of each example [example], such as its day: examples of one
             group are not independent of each other, and are resampled together.
     """
@@ -75,6 +75,15 @@ class UnlabelledFields(Problem):
         """Names of the classes that the run tells apart."""
         return tuple(self.trained["classes"])
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the numbers that the run tells."""
+        return tuple(self.trained["targets"])
+
+    def in_units(self, values: np.ndarray) -> np.ndarray:
+        """Scaled targets [item, target] in their own units, float64."""
+        return Affine.from_dict(self.trained["target_scaling"]).inverse(values)
+
     def source(self, split: str) -> Source:
         """The examples of the only split, `EVERYTHING`: each a dict of `field` alone, scaled."""
         fields = chosen_split({EVERYTHING: self.fields}, split)
@@ -91,13 +100,13 @@ class UnlabelledFields(Problem):
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledFields(Problem):
-    """Labelled fields by split, scaled by the training ones; made by a config's `load`.
+class ItemFields(Problem):
+    """Fields by split, scaled by the training ones; base of those with classes and with numbers.
 
     Attributes:
-        splits: Unscaled fields and class numbers of `train`, `validation` and `test`.
+        splits: Unscaled fields and labels of `train`, `validation` and `test`.
         scaler: Mean and standard deviation of each channel, of the training fields.
-        report: What was read, and how many examples of each class the splits hold; JSON-able.
+        report: What was read; JSON-able.
         identity: Shape and type of a field, and the step of the rows it is cut from, if any.
         augmentation: How training examples are changed each time they are trained on.
         words: Of texts the words that stand at the times of each example, by split.
@@ -106,7 +115,6 @@ class LabelledFields(Problem):
     """
 
     splits: Mapping[str, LabelledSplit]
-    classes: tuple[str, ...]
     scaler: Affine
     report: dict[str, Any]
     identity: FieldIdentity
@@ -114,6 +122,96 @@ class LabelledFields(Problem):
     words: Mapping[str, Sequence[Sequence[str]]] | None = None
     channels: tuple[str, ...] | None = None
     fitted: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The names of what labels mean."""
+        raise NotImplementedError
+
+    def answers(self, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """What examples [example] hold of their labels, by the name of the array."""
+        raise NotImplementedError
+
+    @staticmethod
+    def fitting(
+        splits: Mapping[str, LabelledSplit],
+        *,
+        source: str,
+        augmentation: Augmentation | None = None,
+        notes: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """The attributes of the fields alone: the scaling fitted to the training fields, a report.
+
+        Raises:
+            InputError: A split is empty or has infinite values, or its fields cannot be changed so.
+        """
+        for name, split in splits.items():
+            require(
+                len(split.labels) > 0,
+                f"the {name} split of {source} must have an example, got none; use more data or "
+                "other dates or shares",
+            )
+        missing = sum(_count_missing(split.fields, source) for split in splits.values())
+        if missing:
+            notes = [*notes, f"{missing:,} missing values are read as the mean of their channel."]
+        train = splits["train"].fields
+        identity = FieldIdentity.of_items(train.shape[1:], train.dtype)
+        for name, split in splits.items():
+            what = f"the {name} split of {source}"
+            identity.match_type(split.fields.dtype, name=what, like="the training split")
+        if augmentation is not None:
+            augmentation.check(train.shape[1:])
+        report = {"source": source, "shape": list(train.shape[1:]), "notes": [*notes]}
+        scaler = Affine.standard(train.reshape(-1, train.shape[-1]))
+        return {
+            "splits": splits,
+            "scaler": scaler,
+            "report": report,
+            "identity": identity,
+            "augmentation": augmentation,
+        }
+
+    def source(self, split: str) -> Source:
+        """The examples of a split.
+
+        Each is a dict of `field` [time, *space, channel], scaled, NaN as 0, float32, of `answers`,
+        and of `group`, an int32 scalar. Those of `train` are an `AugmentedSource` where there is an
+        augmentation.
+        """
+        examples = chosen_split(self.splits, split)
+        scaled = _scaled(examples.fields, self.scaler)
+        others = {**self.answers(examples.labels), "group": examples.groups.astype(np.int32)}
+        if split == "train" and self.augmentation is not None:
+            return _Augmented(scaled, others, self.augmentation)
+        return _Examples(scaled, others)
+
+    def state(self) -> dict[str, Any]:
+        """The fitted scaling, the names of labels, and what tells another file of the kind."""
+        own = {**self.told, "identity": self.identity.to_dict()}
+        return {**own, **self.scaler.to_dict(), **self.fitted}
+
+    def content(self, split: str) -> Mapping[str, Any]:
+        """The unscaled fields, of texts their words, with labels, groups and all names."""
+        own = chosen_split(self.splits, split)
+        read = own.fields if self.words is None else self.words[split]
+        names = {**self.told, "channels": self.channels}
+        return {"fields": read, "labels": own.labels, "groups": own.groups, **names}
+
+    def input_axes(self, split: str, number: int) -> InputAxes:
+        """The names of the channels and the words of a text, where there are any."""
+        words = None if self.words is None else self.words[split][number]
+        return InputAxes(channels=self.channels, words=words)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFields(ItemFields):
+    """Labelled fields by split, see `ItemFields`; made by a config's `load`.
+
+    Attributes:
+        classes: Names of the classes.
+    """
+
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -130,77 +228,103 @@ class LabelledFields(Problem):
         Raises:
             InputError: A split is empty or has infinite values, or its fields cannot be changed so.
         """
-        for name, split in splits.items():
-            require(
-                len(split.labels) > 0,
-                f"the {name} split of {source} must have an example, got none; use more data or "
-                "other dates or shares",
-            )
-        notes = [*notes, *_notes(splits, classes, source)]
-        train = splits["train"].fields
-        identity = FieldIdentity.of_items(train.shape[1:], train.dtype)
-        for name, split in splits.items():
-            what = f"the {name} split of {source}"
-            identity.match_type(split.fields.dtype, name=what, like="the training split")
-        if augmentation is not None:
-            augmentation.check(train.shape[1:])
-        scaler = Affine.standard(train.reshape(-1, train.shape[-1]))
-        report = {
-            "source": source,
-            "shape": list(train.shape[1:]),
-            "notes": notes,
-            "splits": class_table({n: split.labels for n, split in splits.items()}, classes),
-        }
-        return cls(splits, tuple(classes), scaler, report, identity, augmentation)
+        own = cls.fitting(splits, source=source, augmentation=augmentation, notes=notes)
+        counts = _counts(splits["train"].labels, classes)
+        if none := [name for name, count in zip(classes, counts, strict=True) if not count]:
+            own["report"]["notes"].append(f"No training example is of the class {listed(none)}.")
+        labels = {name: split.labels for name, split in splits.items()}
+        own["report"]["splits"] = class_table(labels, classes)
+        return cls(**own, classes=tuple(classes))
 
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Number of training examples of each class."""
         return _counts(self.splits["train"].labels, self.classes)
 
-    def source(self, split: str) -> Source:
-        """The examples of a split.
+    @property
+    def told(self) -> dict[str, Any]:
+        """The names of the classes."""
+        return {"classes": list(self.classes)}
 
-        Each is a dict of `field` [time, *space, channel], scaled, NaN as 0, float32, and `label`
-        and `group`, int32 scalars. Those of `train` are an `AugmentedSource` where there is an
-        augmentation.
+    def answers(self, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """The number of the class, `label`, int32."""
+        return {"label": labels.astype(np.int32)}
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredFields(ItemFields):
+    """Fields with numbers by split, see `ItemFields`; made by `MeasuredConfig.load`.
+
+    Attributes:
+        targets: Names of the numbers.
+        target_scaler: Their mean and standard deviation, of the training examples.
+    """
+
+    targets: tuple[str, ...] = ()
+    target_scaler: Affine = field(default_factory=lambda: Affine(np.zeros(1), np.ones(1)))
+
+    @classmethod
+    def of(
+        cls,
+        splits: Mapping[str, LabelledSplit],
+        targets: Sequence[str],
+        *,
+        source: str,
+        augmentation: Augmentation | None = None,
+        notes: Sequence[str] = (),
+    ) -> "MeasuredFields":
+        """Fits both scalings to the training examples; `notes` go into the report.
+
+        Raises:
+            InputError: A split is empty or has infinite values, or its fields cannot be changed so;
+                or a target is the same for all training examples.
         """
-        examples = chosen_split(self.splits, split)
-        scaled = _scaled(examples.fields, self.scaler)
-        numbers = examples.labels.astype(np.int32), examples.groups.astype(np.int32)
-        if split == "train" and self.augmentation is not None:
-            return _Augmented(scaled, *numbers, self.augmentation)
-        return _Examples(scaled, *numbers)
+        own = cls.fitting(splits, source=source, augmentation=augmentation, notes=notes)
+        train = splits["train"].labels
+        if same := [n for n, of in zip(targets, np.ptp(train, axis=0), strict=True) if of == 0]:
+            raise InputError(
+                f"the targets of {source} must differ among the training items, got one value of "
+                f"{listed(same)} for all; name another one with labels="
+            )
+        own["report"]["splits"] = {
+            name: {"examples": len(split.labels)} for name, split in splits.items()
+        }
+        return cls(**own, targets=tuple(targets), target_scaler=Affine.standard(train))
+
+    @property
+    def target_medians(self) -> tuple[float, ...]:
+        """Median of each target over the training examples, scaled."""
+        scaled = self.target_scaler.transform(self.splits["train"].labels)
+        return tuple(np.median(scaled, axis=0).tolist())
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The names of the targets."""
+        return {"targets": list(self.targets)}
 
     def state(self) -> dict[str, Any]:
-        """The fitted scaling, the classes, and what tells another file of the kind."""
-        own = {"classes": list(self.classes), "identity": self.identity.to_dict()}
-        return {**own, **self.scaler.to_dict(), **self.fitted}
+        """As in `ItemFields`, with the scaling of the targets."""
+        return {**super().state(), "target_scaling": self.target_scaler.to_dict()}
 
-    def content(self, split: str) -> Mapping[str, Any]:
-        """The unscaled fields, of texts their words, with labels, groups and all names."""
-        own = chosen_split(self.splits, split)
-        read = own.fields if self.words is None else self.words[split]
-        names = {"classes": self.classes, "channels": self.channels}
-        return {"fields": read, "labels": own.labels, "groups": own.groups, **names}
+    def answers(self, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """The scaled numbers, `target` [target], float32."""
+        return {"target": self.target_scaler.transform(labels).astype(np.float32)}
 
-    def input_axes(self, split: str, number: int) -> InputAxes:
-        """The names of the channels and the words of a text, where there are any."""
-        words = None if self.words is None else self.words[split][number]
-        return InputAxes(channels=self.channels, words=words)
+    def in_units(self, values: np.ndarray) -> np.ndarray:
+        """Scaled targets [example, target] in their own units, float64."""
+        return self.target_scaler.inverse(np.asarray(values, np.float64))
 
 
 @dataclass(frozen=True, eq=False)
 class _Examples:
     fields: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
+    others: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.fields)
 
     def __getitem__(self, i: int, /) -> Batch:
-        return {"field": self.fields[i], "label": self.labels[i], "group": self.groups[i]}
+        return {"field": self.fields[i], **{name: of[i] for name, of in self.others.items()}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,17 +333,6 @@ class _Augmented(_Examples):
 
     def drawn(self, i: int, random: np.random.Generator, /) -> Batch:
         return {**self[i], "field": self.augmentation(self.fields[i], random)}
-
-
-def _notes(
-    splits: Mapping[str, LabelledSplit], classes: Sequence[str], source: str
-) -> Iterator[str]:
-    missing = sum(_count_missing(split.fields, source) for split in splits.values())
-    if missing:
-        yield f"{missing:,} missing values are read as the mean of their channel."
-    counts = _counts(splits["train"].labels, classes)
-    if none := [name for name, count in zip(classes, counts, strict=True) if not count]:
-        yield f"No training example is of the class {listed(none)}."
 
 
 def _count_missing(fields: np.ndarray, source: str) -> int:

@@ -145,8 +145,8 @@ class LabelledVolumesConfig(DataConfig):
             InputError: The file cannot be read, lacks an array, or its volumes differ in size.
         """
         path = Path(self.file())
-        told = {"items": self.items, "labels": self.labels}
-        pairs = find_pairs(array_headers(path), **told, name=path.name)
+        headers, name = array_headers(path), path.name
+        pairs = find_pairs(headers, items=self.items, labels=self.labels, name=name)
         splits, classes = {}, self.classes or None
         for name, (items, labels) in pairs.items():
             read = read_labelled_arrays(path, items=items, labels=labels, classes=classes)

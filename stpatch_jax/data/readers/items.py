@@ -13,12 +13,13 @@ from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.readers.pairs import ALL, split_of
+from stpatch_jax.data.readers.pictures import PICTURE_SUFFIXES, open_picture
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
 from stpatch_jax.data.sizes import check_bytes, limited, most_bytes
 from stpatch_jax.errors import InputError, listed, shortened, warn
 from stpatch_jax.files import has_suffix
 
-_SUFFIXES = (".npy", ".npz", *VIDEO_SUFFIXES)
+_SUFFIXES = (".npy", ".npz", *VIDEO_SUFFIXES, *PICTURE_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,8 @@ class _Files:
         with limited(self.most):  # Threads that load batches know no other limit.
             if has_suffix(path, *VIDEO_SUFFIXES):
                 return open_video(path)
+            if has_suffix(path, *PICTURE_SUFFIXES):
+                return open_picture(path)
             arrays = array_headers(path)
             if len(arrays) != 1:
                 raise InputError(
@@ -94,7 +97,8 @@ class _Files:
 def read_folder(path: str | Path) -> LabelledItems:
     """Reads a folder of `class/file`, where a file is a clip, or a volume or clip as one array.
 
-    Clips are `.mp4`, `.avi`, ..., arrays `.npy` and `.npz`. Classes and files are sorted by name.
+    Clips are `.mp4`, `.avi`, ..., arrays `.npy` and `.npz`. Where there are none of these, pictures
+    (`.png`, `.jpg`, ...) are clips of one frame. Classes and files are sorted by name.
     Names that start with a dot are left out, and so is what is no item in the folder of a class,
     with a warning and a note. Items are read where they are used, clips as [time, height, width,
     channel]; they may differ in length and size.
@@ -125,6 +129,9 @@ def _read_classes(root: Path, folder: Path) -> LabelledItems:
         )
     folders = [entry for entry in _shown(folder) if entry.is_dir()]
     files = [[file for file in _shown(own) if _is_item(file)] for own in folders]
+    others = [[file for file in own if not _is_picture(file)] for own in files]
+    # Beside clips, pictures are what a player shows before it begins.
+    files = others if any(others) else files
     if not folders or not all(files):
         empty = [f.name for f, own in zip(folders, files, strict=True) if not own]
         raise InputError(
@@ -173,6 +180,7 @@ def read_items(path: str | Path) -> LabelledItems:
     inside = [file for file in sorted(root.rglob("*")) if file.is_file()] if root.is_dir() else []
     shown = [file for file in inside if not file.name.startswith(".")]
     files = [file for file in [root, *shown] if _is_item(file)]
+    files = [file for file in files if not _is_picture(file)] or files
     if not files:
         raise InputError(
             f"there must be items at {path}, got none; give a file or a folder of files "
@@ -189,6 +197,10 @@ def _shown(folder: Path) -> list[Path]:
 
 def _is_item(path: Path) -> bool:
     return path.is_file() and has_suffix(path, *_SUFFIXES)
+
+
+def _is_picture(path: Path) -> bool:
+    return has_suffix(path, *PICTURE_SUFFIXES)
 
 
 def _skipped(entries: Sequence[Path], items: Set[Path]) -> tuple[str, ...]:

@@ -20,19 +20,27 @@ Pairs = dict[str, tuple[str, str]]
 
 
 def find_pairs(
-    headers: Mapping[str, Header], *, items: Sequence[str], labels: Sequence[str], name: str
+    headers: Mapping[str, Header],
+    *,
+    items: Sequence[str],
+    labels: Sequence[str],
+    name: str,
+    fewest: int = 3,
+    setting: str = "items",
 ) -> Pairs:
     """The names of items and labels of each split, as told or where the file leaves no doubt.
 
     Told are the arrays of all items, of `train` and `test`, or of `train`, `validation` and `test`.
-    Else the words of their names tell the split, and items are the one array of three axes or more
-    in it, labels the one of fewer with as many entries.
+    Else the words of their names tell the split, and items are the one array of `fewest` axes or
+    more in it, labels the one of fewer with as many entries.
 
     Args:
         headers: The arrays of the file.
         items: Names of the arrays of items, or none.
         labels: Names of the arrays of their labels, or none.
         name: What messages call the file.
+        fewest: The fewest axes of an array of items.
+        setting: What messages call the setting of `items`.
 
     Raises:
         InputError: An array is unknown, or it is not clear which are meant.
@@ -51,14 +59,19 @@ def find_pairs(
         )
         if len(items) == len(labels) == len(pairs):
             return pairs
-    elif pairs := _found(headers):
+    elif pairs := _found(headers, fewest):
         return pairs
     shapes = (f"{array} {header.shape}" for array, header in headers.items())
     raise InputError(
         f"it must be clear which arrays of {name} are items and which their labels, got "
-        f"{listed(shapes)}; name both with items= and labels=, as many of each: those of training, "
-        "validation and test, of training and test, or of all"
+        f"{listed(shapes)}; name both with {setting}= and labels=, as many of each: those of "
+        "training, validation and test, of training and test, or of all"
     )
+
+
+def split_words(split: str) -> tuple[str, ...]:
+    """The words that name a split, in lower case, the usual one first."""
+    return _WORDS[split]
 
 
 def split_of(name: str) -> str:
@@ -72,7 +85,7 @@ def split_of(name: str) -> str:
     return splits[0] if len(splits) == 1 else ALL
 
 
-def _found(headers: Mapping[str, Header]) -> Pairs:
+def _found(headers: Mapping[str, Header], fewest: int) -> Pairs:
     """What the names tell; nothing where a split has no pair, or more than one."""
     by_split: dict[str, list[str]] = {}
     for array in headers:
@@ -86,8 +99,11 @@ def _found(headers: Mapping[str, Header]) -> Pairs:
             continue
         own = {array: headers[array] for array in by_split[split]}
         items = [a for a, of in own.items() if len(of.shape) > 2 and of.dtype.kind in "biuf"]
+        if fewest == 2 and not items:
+            items = [a for a, of in own.items() if len(of.shape) == 2 and of.shape[1] > 1]
         count = own[items[0]].shape[0] if items else -1
-        labels = [a for a, of in own.items() if len(of.shape) in (1, 2) and of.shape[0] == count]
+        others = {a: of for a, of in own.items() if a not in items}
+        labels = [a for a, of in others.items() if len(of.shape) in (1, 2) and of.shape[0] == count]
         if len(items) != 1 or len(labels) != 1:
             return {}
         pairs[split] = (items[0], labels[0])

@@ -17,8 +17,8 @@ from stpatch_jax.errors import InputError, listed, require, shortened
 from stpatch_jax.files import has_suffix
 
 TEXT_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_TEXT_WORDS = ("text", "review", "sentence", "comment", "content", "message", "tweet", "phrase")
-_LABEL_WORDS = ("label", "class", "sentiment", "target", "category", "polarity")
+TEXT_WORDS = ("text", "review", "sentence", "comment", "content", "message", "tweet", "phrase")
+LABEL_WORDS = ("label", "class", "sentiment", "target", "category", "polarity")
 
 
 def read_lines(path: str | Path, *, encoding: str | None = None) -> list[str]:
@@ -115,7 +115,7 @@ def read_texts(
         f"{path} must hold a text a line or be a table, got marked-up data; save its texts as such",
     )
     lines = np.arange(1, len(texts) + 1)
-    if texts and any(plain_name(name) in _TEXT_WORDS for name in texts[0].split("\t")):
+    if texts and any(plain_name(name) in TEXT_WORDS for name in texts[0].split("\t")):
         table, notes = True, [f"The first line, {shortened(texts[0])}, was read as a header."]
     if table:
         cells = _table(path, encoding)
@@ -135,7 +135,7 @@ def _table(path: str | Path, encoding: str | None) -> Cells:
 
 
 def _column(cells: Cells, role: str, told: str | None) -> int:
-    words = {"text": _TEXT_WORDS, "label": _LABEL_WORDS}[role]
+    words = {"text": TEXT_WORDS, "label": LABEL_WORDS}[role]
     found = [name for name in cells.header if plain_name(name) in words]
     wanted = [told] if told in cells.header else found if told is None else []
     require(

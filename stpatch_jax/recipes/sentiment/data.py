@@ -19,11 +19,9 @@ from stpatch_jax.data import (
     read_labelled_table,
     stored_encoding,
 )
+from stpatch_jax.data.labelled.texts import Evidence, evidence_fields
 from stpatch_jax.data.readers import TEXT_TABLES, read_texts, text_pair, words_of
 from stpatch_jax.errors import check_range, check_seed, check_size, listed, require
-
-_PARTS = 10
-Words = Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -110,26 +108,23 @@ class LabelledTextConfig(DataConfig):
             "lines of two of them",
         )
         lines = [words_of(line) for line in items.items]
-        parts, fields = self._parts(items.labels, items.classes), {}
-        words = [lines[at] for at in parts["train"]]
-        counts = WindowCounts(words, items.labels[parts["train"]], self.longest_window)
-        inner = k_fold(items.labels[parts["train"]], _PARTS, seed=self.seed)
-        fields["train"] = np.zeros((len(words), self.length, self.longest_window), np.float32)
-        for _, held in inner:
-            ratios = counts.ratios(smoothing=self.smoothing, without=held)
-            others = Evidence(counts.numbers, ratios, self.longest_window)
-            fields["train"][held] = self._fields([words[at] for at in held], others)
-        ratios = counts.ratios(smoothing=self.smoothing)
-        known = Evidence(counts.numbers, ratios, self.longest_window)
-        for name in ("validation", "test"):
-            fields[name] = self._fields([lines[at] for at in parts[name]], known)
+        parts = self._parts(items.labels, items.classes)
+        fields, known = evidence_fields(
+            lines,
+            items.labels,
+            parts,
+            length=self.length,
+            longest=self.longest_window,
+            smoothing=self.smoothing,
+            seed=self.seed,
+        )
         splits = {
             name: LabelledSplit(fields[name], items.labels[rows], rows)
             for name, rows in parts.items()
         }
         data = LabelledFields.of(splits, items.classes, source=str(path))
         longer = sum(len(line) > self.length for line in lines)
-        data.report.update(windows=counts.size, lines_cut=longer, fold=self.fold)
+        data.report.update(windows=len(known.numbers), lines_cut=longer, fold=self.fold)
         read = {name: [lines[row] for row in rows] for name, rows in parts.items()}
         channels = tuple(f"{n + 1} word{'s' * (n > 0)}" for n in range(self.longest_window))
         return dataclasses.replace(data, words=read, channels=channels, fitted=known.state())
@@ -142,7 +137,8 @@ class LabelledTextConfig(DataConfig):
         """
         numbers, texts, notes = read_texts(path, text=self.text, encoding=self.encoding)
         lines = [words_of(text) for text in texts]
-        fields = self._fields(lines, Evidence.of_state(state, self.longest_window))
+        known = Evidence.of_state(state, self.longest_window)
+        fields = known.fields(lines, length=self.length)
         if longer := sum(len(line) > self.length for line in lines):
             notes.append(f"{longer:,} texts were cut behind {self.length} words.")
         if unknown := int((~fields.any(axis=(1, 2))).sum()):
@@ -155,112 +151,3 @@ class LabelledTextConfig(DataConfig):
         share = self.validation_share
         held = drawn_share(labels[rest], classes, share, random=random)
         return {"train": rest[~held], "validation": rest[held], "test": test}
-
-    def _fields(self, lines: Sequence[Words], known: "Evidence") -> np.ndarray:
-        return np.stack([known.of(line, length=self.length) for line in lines])
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What windows of words tell.
-
-    Attributes:
-        numbers: The number of each window that is known.
-        ratios: Its log-count ratio [window].
-        longest: Number of words of the longest windows.
-    """
-
-    numbers: Mapping[tuple[str, ...], int]
-    ratios: np.ndarray
-    longest: int
-
-    @classmethod
-    def of_state(cls, state: Mapping[str, Any], longest: int) -> "Evidence":
-        """Undoes `state`.
-
-        Raises:
-            InputError: The run is older than that.
-        """
-        require(
-            "windows" in state,
-            "the run must tell the words that it knows, got one of an older version; train it anew",
-        )
-        windows = np.asarray(state["windows"], np.uint8).tobytes().decode().split("\n")
-        numbers = {tuple(window.split(" ")): at for at, window in enumerate(windows)}
-        return cls(numbers, np.asarray(state["ratios"]), longest)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """The windows as text, one a line, and their ratios, as arrays that a run saves."""
-        text = "\n".join(map(" ".join, self.numbers))
-        return {"windows": np.frombuffer(text.encode(), np.uint8), "ratios": self.ratios}
-
-    def of(self, line: Words, *, length: int) -> np.ndarray:
-        """The evidence of the windows of a line's first `length` words, float32.
-
-        Each stands at its last word and once [length, longest].
-        """
-        evidence = np.zeros((length, self.longest), np.float32)
-        # Backwards, so that of a repeated window the first place stays.
-        first = {window: at for at, window in reversed(windows(line[:length], self.longest))}
-        for window, last in first.items():
-            if window in self.numbers:
-                evidence[last, len(window) - 1] = self.ratios[self.numbers[window]]
-        return evidence
-
-
-class WindowCounts:
-    """How many training lines of each class, 0 or 1 [line], hold each window of words.
-
-    The longest windows have `longest` words; all shorter ones are counted too.
-    """
-
-    def __init__(self, lines: Sequence[Words], labels: np.ndarray, longest: int):
-        numbers: dict[tuple[str, ...], int] = {}
-        held = [
-            sorted({numbers.setdefault(w, len(numbers)) for _, w in windows(line, longest)})
-            for line in lines
-        ]
-        self.numbers = numbers
-        self.size = len(self.numbers)
-        self._labels, self._held = labels, [np.array(ids, np.int64) for ids in held]
-        self._counts = self._counted(range(len(lines)))
-        lengths = np.fromiter(map(len, self.numbers), np.int64, self.size)
-        self._of_length = [lengths == n for n in range(1, longest + 1)]
-
-    def _counted(self, chosen: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Number of chosen lines of each class that hold each window [class, window]."""
-        counts = [
-            np.concatenate(
-                [self._held[at] for at in chosen if self._labels[at] == label]
-                or [np.zeros(0, np.int64)]
-            )
-            for label in (0, 1)
-        ]
-        return np.stack([np.bincount(ids, minlength=self.size) for ids in counts])
-
-    def ratios(self, *, smoothing: float, without: np.ndarray | None = None) -> np.ndarray:
-        """The log-count ratio of each window, for class 1 against class 0, float64 [window].
-
-        Training lines `without` are not counted; a window that no other line holds has 0.
-        """
-        counts = self._counts - (0 if without is None else self._counted(without))
-        ratios = np.zeros(self.size)
-        for of_length in self._of_length:
-            seen = of_length & (counts.sum(axis=0) > 0)
-            smoothed = counts[:, seen] + smoothing
-            logs = np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
-            ratios[seen] = logs[1] - logs[0]
-        return ratios
-
-
-def windows(line: Words, longest: int) -> list[tuple[int, tuple[str, ...]]]:
-    """All windows of 1, 2, ... words of a line, each behind the position of its last word.
-
-    >>> windows(["not", "bad"], 2)
-    [(0, ('not',)), (1, ('bad',)), (1, ('not', 'bad'))]
-    """
-    return [
-        (last, tuple(line[last + 1 - n : last + 1]))
-        for n in range(1, longest + 1)
-        for last in range(n - 1, len(line))
-    ]

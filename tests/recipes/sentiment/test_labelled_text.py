@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
 from stpatch_jax.data import k_fold
+from stpatch_jax.data.labelled.texts import Evidence, WindowCounts
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
-from stpatch_jax.recipes.sentiment.data import Evidence, LabelledTextConfig, WindowCounts
+from stpatch_jax.recipes.sentiment.data import LabelledTextConfig
 
 WORDS = ["good", "bad", "not", "film", "plot"]
 LINES = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), min_size=4, max_size=12)
