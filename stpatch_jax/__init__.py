@@ -1,8 +1,8 @@
 """Spacetime patches in JAX: exact patch operators, Flax backbones, sharded training.
 
 The operators of `stpatch_jax.patches` stand here flat. They load jax and numpy only, and like the
-other rooms (`nn`, `data`, `training`, ...) and three of their functions, `train` and `load_run` of
-`runs` and `windows` of `data`, are loaded when they are first asked for by name.
+other rooms (`nn`, `data`, `training`, ...) and three of their functions, `train` of `recipes`,
+`load_run` of `runs` and `windows` of `data`, are loaded when they are first asked for by name.
 """
 
 import importlib
@@ -47,7 +47,7 @@ _ROOMS = (
     "testing",
     "training",
 )
-_FUNCTIONS = {"load_run": "runs", "train": "runs", "windows": "data"}
+_FUNCTIONS = {"load_run": "runs", "train": "recipes", "windows": "data"}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ from stpatch_jax.runs.config import RunConfig, config_of
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ExplainConfig, explain_run
 from stpatch_jax.runs.predicting import predict
-from stpatch_jax.runs.run import evaluate, train
+from stpatch_jax.runs.run import Stopped, evaluate, stopped_text, train
 from stpatch_jax.runs.searching import read_space, search, table
 from stpatch_jax.training import processes
 
@@ -73,12 +73,13 @@ def _train(arguments: list[str]) -> str | None:
     if flags is None:
         return None
     count, index = flags.process_count, flags.process_index
-    with processes(flags.coordinator, process_count=count, process_index=index):
-        text = train(flags.config, workdir=flags.workdir)
-        if jax.process_index() > 0:
-            return None
     directory = flags.workdir or Path("runs") / flags.config.recipe
-    return _ended(directory, text and f"{text}\nreport and plots: {directory}")
+    with processes(flags.coordinator, process_count=count, process_index=index):
+        try:
+            text = train(flags.config, workdir=directory).report
+        except Stopped:
+            return None
+        return None if jax.process_index() else f"{text}\nreport and plots: {directory}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,15 +112,10 @@ def _search(arguments: list[str]) -> str | None:
     directory = flags.workdir or Path("runs") / f"{flags.config.recipe}-search"
     space = read_space(flags.space)
     trials = search(flags.config, space, workdir=directory, trials=flags.trials, seed=flags.seed)
-    rows = None if trials is None else table(trials, directory)
-    return _ended(directory, rows and f"{rows}\ntable: {directory / 'search.md'}")
-
-
-def _ended(directory: Path, text: str | None) -> str | None:
-    """What came out; None where SIGTERM ended it, which is told."""
-    if text is None:
-        print(f"stopped by SIGTERM; the same command goes on from {directory}", file=sys.stderr)
-    return text
+    if trials is None:
+        print(stopped_text(directory), file=sys.stderr)
+        return None
+    return f"{table(trials, directory)}\ntable: {directory / 'search.md'}"
 
 
 def _of_recipe(

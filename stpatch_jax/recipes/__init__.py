@@ -6,9 +6,10 @@ An application with data, a judge or predictions of its own is a folder; what it
 
 import importlib
 
+from stpatch_jax.recipes.calls import train
 from stpatch_jax.recipes.registry import RECIPES, recipe, register
 
-__all__ = ["RECIPES", "recipe", "register"]
+__all__ = ["RECIPES", "recipe", "register", "train"]
 
 _APPLICATIONS = (
     "clip customers etth1 exchange heartbeat language movement pretrain risk scan sentiment stocks "

@@ -6,10 +6,10 @@ from stpatch_jax.runs.explaining.explanation import ask, explain
 from stpatch_jax.runs.judging import DefaultJudge, Judge, Judged, Registry, Shows, judges
 from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.predicting import Predictor, predict, predictors
-from stpatch_jax.runs.run import Run, evaluate, train
+from stpatch_jax.runs.run import Run, Stopped, evaluate
 from stpatch_jax.runs.searching import search
 from stpatch_jax.runs.trained import TrainedRun, load_run
 
 __all__ = ["Asked", "DefaultJudge", "Judge", "Judged", "Predictor", "Question", "Registry", "Run"]
-__all__ += ["RunConfig", "RunDirectory", "Shows", "TrainedRun", "ask", "evaluate", "explain"]
-__all__ += ["judges", "load_run", "predict", "predictors", "search", "train"]
+__all__ += ["RunConfig", "RunDirectory", "Shows", "Stopped", "TrainedRun", "ask", "evaluate"]
+__all__ += ["explain", "judges", "load_run", "predict", "predictors", "search"]

@@ -106,7 +106,9 @@ class RunDirectory:
         return self._read(self.report_file, "delete it and run again")
 
     def summary(self) -> str:
-        """The report of the run as Markdown."""
+        """The report of the run as Markdown; empty where it has none yet."""
+        if not self.summary_file.exists():
+            return ""
         return self.summary_file.read_text(encoding="utf-8", errors="replace")
 
     def _read(self, file: Path, advice: str) -> dict[str, Any]:

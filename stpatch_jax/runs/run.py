@@ -1,10 +1,15 @@
 """One run from its configuration to its report: train, evaluate, report, plots."""
 
+import contextlib
 import dataclasses
 import functools
 import math
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +42,7 @@ from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.trained import (
     DIGESTS,
     SPLITS,
+    TrainedRun,
     digests_of,
     load_run,
     require_same_data,
@@ -275,8 +281,8 @@ class Run:
             return None
         directory.require_same(to_values(self.config))
         self.require_data_of(directory)
-        told = directory.summary_file.exists()
-        text = directory.summary() if told else summary(self.judge, report)
+        told = directory.summary()
+        text = told or summary(self.judge, report)
         if not os.access(directory.path, os.W_OK):
             return text
         files = [directory.plots / f"{name}.png" for name in report["plots"]]
@@ -309,6 +315,22 @@ class Run:
         return batch_iterator(source, batch_size=size, seed=seed, start_step=start_step)
 
 
+class Stopped(SystemExit):
+    """SIGTERM ended training once its last step was committed; it ends the program, as it asked."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+def stopped_text(directory: Path) -> str:
+    """What is said where SIGTERM stopped a command.
+
+    >>> stopped_text(Path("runs/stocks"))
+    'stopped by SIGTERM; the same command goes on from runs/stocks'
+    """
+    return f"stopped by SIGTERM; the same command goes on from {directory}"
+
+
 @usable()
 def train(
     config: RunConfig,
@@ -316,47 +338,67 @@ def train(
     data: Data | InMemory | None = None,
     workdir: str | Path | None = None,
     progress: bool = True,
-) -> str | None:
+) -> TrainedRun:
     """Trains a run to its end, or goes on with it, and writes its report.
 
     The same call on the same directory resumes from the last committed checkpoint; on a finished
-    run it returns the report that is there.
+    one it trains nothing. `stpatch_jax.train` is this, and takes the name of a recipe and single
+    settings too.
 
     Args:
-        config: The configuration; only `train.steps` may have grown since the run began.
-        data: The data where they are in memory: a data set (see `stpatch_jax.data.Data`), or an
-            `xarray` object or arrays that `config.data.of` takes. By default `config.data` is
-            loaded.
-        workdir: The run directory, by default `runs/RECIPE` where there is a recipe.
-        progress: Whether to show a bar on stderr.
-
-    Returns:
-        The report as Markdown text; None where SIGTERM ended the run (a checkpoint is committed).
+        config: What to train.
+        data: A data set, or an array, `xarray` object, table or tuple in memory, of which
+            `config.data.of` makes one; without it `config.data` is loaded.
+        workdir: The run directory; without it a temporary one, which lasts as long as what is
+            returned.
+        progress: Whether to tell on stderr what is going on.
 
     Raises:
         InputError: Configuration, data or directory cannot be used; nothing was overwritten.
+        Stopped: SIGTERM ended the run; a checkpoint is committed.
     """
     config = resolved(config)
-    require(
-        workdir is not None or config.recipe != "",
-        "workdir must name a directory for a configuration that no recipe made, got none; give one",
-    )
-    directory = RunDirectory(workdir or Path("runs") / config.recipe)
-    run = Run(config, data=data)
-    if (text := run.finished(directory)) is not None:
-        return text
-    with held(directory.path):
-        run.claim(directory)
-        if (
-            progress
-            and jax.process_index() == 0
-            and (told := cost_text(run.flops, run.config.train))
-        ):
+    shown = progress and jax.process_index() == 0
+    with contextlib.ExitStack() as temporary:
+        directory = RunDirectory(workdir or _temporary(temporary))
+        if shown and not workdir:
+            told = f"the run lies in {directory.path} while it is in use; give workdir= to keep it"
             print(told, file=sys.stderr)
-        result = run.fit(directory, progress=progress)
-        if result.interrupted:
-            return None
-        return run.report(directory, result.state, result.step, result.machine)
+        run = Run(config, data=data)
+        text = run.finished(directory)
+        if text is None:
+            with held(directory.path):
+                text = _trained(run, directory, shown=shown)
+        if text is None:
+            if shown and workdir:
+                print(stopped_text(directory.path), file=sys.stderr)
+            raise Stopped
+        trained = dataclasses.replace(load_run(directory.path), report=text)
+        weakref.finalize(trained, temporary.pop_all().close)
+    return trained
+
+
+def _temporary(removed: contextlib.ExitStack) -> Path:
+    """A new folder, which is removed where the stack is closed."""
+    require(
+        jax.process_count() == 1,
+        f"workdir= must name a directory that all {jax.process_count()} processes share, got none; "
+        "give one",
+    )
+    path = tempfile.mkdtemp(prefix="stpatch-")
+    removed.callback(shutil.rmtree, path, ignore_errors=True)
+    return Path(path)
+
+
+def _trained(run: Run, directory: RunDirectory, *, shown: bool) -> str | None:
+    """The report of a run that is trained to its end; None where SIGTERM stopped it."""
+    run.claim(directory)
+    if shown and (cost := cost_text(run.flops, run.config.train)):
+        print(cost, file=sys.stderr)
+    result = run.fit(directory, progress=shown)
+    if result.interrupted:
+        return None
+    return run.report(directory, result.state, result.step, result.machine)
 
 
 def cost_text(flops: int, settings: TrainConfig) -> str:

@@ -40,7 +40,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """The latest checkpoint of a run; `load_run` opens it.
+    """The latest checkpoint of a run; `train` gives it, and `load_run` opens it.
 
     Attributes:
         directory: The run directory.
@@ -50,6 +50,7 @@ class TrainedRun:
         state: What was fitted to the training rows, as `Data.state` gave it.
         shapes: Shapes of the arrays of a training batch, by name.
         identity: What tells predictions of this checkpoint from others: recipe, step and checksum.
+        report: The report as Markdown text; empty where the run is not finished.
     """
 
     directory: RunDirectory
@@ -59,6 +60,12 @@ class TrainedRun:
     state: Mapping[str, Any]
     shapes: Shapes
     identity: Mapping[str, str]
+    report: str
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """The figures of the report, as in report.json; empty where the run is not finished."""
+        return self.directory.report() or {}
 
     @cached_property
     def model(self) -> nnx.Module:
@@ -191,7 +198,7 @@ def load_run(directory: str | Path) -> TrainedRun:
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
     identity = {"recipe": config.recipe, "step": str(step), "run": digest}
     task = config.task.create(facts=extras["facts"])
-    return TrainedRun(run, config, step, task, state, extras["shapes"], identity)
+    return TrainedRun(run, config, step, task, state, extras["shapes"], identity, run.summary())
 
 
 def with_settings(config: DataConfig, told: Mapping[str, Any]) -> DataConfig:

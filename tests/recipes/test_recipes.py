@@ -13,7 +13,7 @@ import pytest
 
 from stpatch_jax import recipes
 from stpatch_jax.recipes import RECIPES, recipe
-from stpatch_jax.runs import Run, train
+from stpatch_jax.runs.run import Run, train
 
 CLIPS: Any = {"canvas": 16, "digit": 8, "train_clips": 64, "validation_clips": 20, "test_clips": 20}
 FRAMES: Any = {**CLIPS, "context": 4, "horizon": 3}
@@ -123,8 +123,7 @@ def test_twenty_steps_report_every_field(request, tmp_path, name):
     config = small(name, steps=20)
     if config.data.path is not None:
         request.getfixturevalue("data_dir")
-    text = train(config, workdir=tmp_path / "run", progress=False)
-    assert text is not None
+    text = train(config, workdir=tmp_path / "run", progress=False).report
     assert text.startswith(f"# {name}\n")
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert {"recipe", "version", "task", "parameters", "data", "validation", "test", "machine"} <= (

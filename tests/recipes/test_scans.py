@@ -7,7 +7,7 @@ import math
 import pytest
 
 from stpatch_jax.recipes import recipe
-from stpatch_jax.runs import train
+from stpatch_jax.runs.run import train
 from stpatch_jax.tasks import ReconstructConfig
 
 HIDDEN = ReconstructConfig((1, 4, 4, 4), mask_ratio=0.5)
@@ -28,8 +28,7 @@ def test_twenty_steps_report_every_field(data_dir, tmp_path):
         "scan": cut("scan", start_from=str(tmp_path / "patches")),
     }
     for name, config in runs.items():
-        text = train(config, workdir=tmp_path / name, progress=False)
-        assert text is not None
+        text = train(config, workdir=tmp_path / name, progress=False).report
         assert text.startswith("# scan\n")
         report = json.loads((tmp_path / name / "report.json").read_text())
         assert report["step"] == 20

@@ -43,7 +43,7 @@ def test_a_classification_reports_what_scikit_learn_says(tmp_path):
         task=ClassifyConfig(hidden=()),
         train=TRAIN,
     )
-    text = train(config, workdir=tmp_path / "run", progress=False) or ""
+    text = train(config, workdir=tmp_path / "run", progress=False).report
     report = read(tmp_path / "run")
     assert report["task"] == "Classify"
     test, validation = report["test"], report["validation"]
@@ -84,7 +84,7 @@ def test_a_map_is_reported_beside_every_naive_forecast(tmp_path):
         task=ForecastConfig(),
         train=TRAIN,
     )
-    text = train(config, workdir=tmp_path / "run", progress=False) or ""
+    text = train(config, workdir=tmp_path / "run", progress=False).report
     report = read(tmp_path / "run")
     rules = {"model", "persistence", "seasonal_persistence", "climatology"}
     assert rules <= report["test"]["scaled"].keys()
@@ -98,7 +98,7 @@ def test_a_map_is_reported_beside_every_naive_forecast(tmp_path):
     assert got == pytest.approx(naive, rel=1e-5)
     assert "| seasonal_persistence |" in text
     kept = dataclasses.replace(config, train=dataclasses.replace(TRAIN, steps=6))
-    assert (train(kept, workdir=tmp_path / "run", progress=False) or "").startswith("# map")
+    assert train(kept, workdir=tmp_path / "run", progress=False).report.startswith("# map")
     assert read(tmp_path / "run")["step"] == 6
 
 

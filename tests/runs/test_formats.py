@@ -39,12 +39,12 @@ def test_a_run_of_an_earlier_version_loads_predicts_and_resumes(tmp_path, name):
         np.testing.assert_allclose(predicted(run, values), expected, rtol=1e-4, atol=1e-5)
     with pytest.warns(UserWarning, match="kept no digest"):
         # Its plots are missing there, and are made again.
-        text = train(config, data=values, workdir=run, progress=False)
+        text = train(config, data=values, workdir=run, progress=False).report
     assert text == (run / "report.md").read_text()
     assert {path.stem for path in (run / "plots").iterdir()} == set(before["plots"])
     longer = replace(config, train=replace(config.train, steps=3))
     with pytest.warns(UserWarning, match="kept no digest"):
-        assert train(longer, data=values, workdir=run, progress=False)
+        assert train(longer, data=values, workdir=run, progress=False).step == 3
     assert json.loads((run / "report.json").read_text())["step"] == 3
     predicted(run, values)
     for data, told in changed(values):

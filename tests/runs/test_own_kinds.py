@@ -1,7 +1,9 @@
 """A task, a layout of data and a backbone of one's own go through everything; nothing is edited."""
 
 import dataclasses
+import gc
 import json
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -176,8 +178,7 @@ def run(path):
     """A run directory made from the file."""
     directory = path.parent / "run"
     config = dataclasses.replace(CONFIG, data=TracksConfig(str(path)))
-    text = st.train(config, workdir=directory, progress=False)
-    assert text is not None
+    text = st.train(config, workdir=directory, progress=False).report
     assert text.startswith("# tracks\n")
     return directory
 
@@ -498,19 +499,33 @@ def test_a_batch_to_predict_is_checked(run):
         trained.predict({"track": np.zeros((0, 8, 2))})
 
 
-def test_a_configuration_without_a_recipe_is_named_by_its_task(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_without_a_directory_lasts_as_long_as_it_is_in_use(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = dataclasses.replace(SHORT, recipe="")
-    with pytest.raises(InputError, match="workdir must name a directory"):
-        st.train(config, data=walks(0), progress=False)
+    with pytest.raises(InputError, match="must have the members of Data"):
+        st.train(config, data=object(), progress=False)
     assert not list(tmp_path.iterdir())
-    text = st.train(config, data=walks(0), workdir="run", progress=False)
-    assert str(text).startswith("# Length\n")
+    run = st.train(config, data=walks(0))
+    assert f"the run lies in {run.directory.path} while it is in use" in capsys.readouterr().err
+    # It is named by its task.
+    assert run.report.startswith("# Length\n")
+    assert run.report == (run.directory.path / "report.md").read_text()
+    assert run.metrics == report_of(run.directory.path)
+    assert run.predict({"track": walks(1, 3)}).shape == (3,)
+    del run
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("config", ["weather", {"recipe": "weather"}])
-def test_what_is_no_configuration_is_refused(config, tmp_path):
-    with pytest.raises(InputError, match=r"must be a RunConfig, got .*; give that of a recipe"):
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("tracks", "the recipe must be"),
+        ({"recipe": "weather"}, r"must be a RunConfig, got .*; give that of a recipe"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(config, told, tmp_path):
+    with pytest.raises(InputError, match=told):
         st.train(config, workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -16,9 +16,10 @@ from stpatch_jax import cli
 from stpatch_jax.data import FieldConfig, open_field
 from stpatch_jax.errors import InputError
 from stpatch_jax.files import refusal, replaced, usable
-from stpatch_jax.runs import evaluate, load_run, train
+from stpatch_jax.runs import evaluate, load_run
 from stpatch_jax.runs.explaining import explain
 from stpatch_jax.runs.predicting import predict
+from stpatch_jax.runs.run import train
 from stpatch_jax.runs.searching import search
 
 REFUSED = (
@@ -206,7 +207,7 @@ def test_a_finished_run_that_is_read_only_prints_its_report(run, monkeypatch):
             patch.setattr(os, "access", lambda *_: False)
             calls = [(os, "replace"), (os, "mkdir"), (os, "open"), (os, "unlink")]
             refuse(patch, errno.EROFS, name="/run/", calls=calls)
-            text = train(config, data=make(), workdir=run, progress=False)
+            text = train(config, data=make(), workdir=run, progress=False).report
         assert text
         assert path is None or text == path.read_text()
         assert files_in(run) == before

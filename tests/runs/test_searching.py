@@ -314,9 +314,9 @@ def test_values_reach_every_kind_of_field(table: Path) -> None:
     [
         (
             ["model.patch_kernal_size=3,5"],
-            "'model.patch_kernal_size'; near are --model.patch-kernel",
+            "'model.patch_kernal_size'; such as --model.patch-kernel",
         ),
-        (["model=1"], "fields of the recipe, got 'model'"),
+        (["model=1"], "fields of model, task and train, or --data.context, got model"),
         (["data.horizon=1,2"], "got --data.horizon; errors on other data cannot be compared"),
         (["model.patch_kernel_size=3,4"], "kernel_size must be 3 or 5, got 4"),
         (["model.patch_kernel_size=3.0"], "model.patch_kernel_size must be int, got 3.0"),

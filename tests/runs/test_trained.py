@@ -59,7 +59,7 @@ def cut(name, path, *, steps=2, width=WIDTH, **changes):
 @pytest.fixture(scope="module")
 def pretrained(volumes, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pretrain") / "run"
-    assert train(cut("patches", volumes), workdir=workdir, progress=False) is not None
+    train(cut("patches", volumes), workdir=workdir, progress=False)
     return workdir
 
 
@@ -152,7 +152,6 @@ def test_fine_tuning_goes_on_and_is_evaluated_without_the_other_run(volumes, pre
     start = tmp_path / "start"
     start.symlink_to(pretrained)
     config = cut("scan", volumes, start_from=str(start))
-    text = train(config, workdir=tmp_path / "run", progress=False)
-    assert text is not None
+    text = train(config, workdir=tmp_path / "run", progress=False).report
     start.unlink()
-    assert train(config, workdir=tmp_path / "run", progress=False) == text
+    assert train(config, workdir=tmp_path / "run", progress=False).report == text

@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ import numpy as np
 from stpatch_jax.errors import InputError, check_range, check_seed, require
 from stpatch_jax.files import from_json
 from stpatch_jax.runs.config import RunConfig
-from stpatch_jax.runs.values import from_values, to_values
+from stpatch_jax.runs.settings import with_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,31 +175,10 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     Raises:
         InputError: A field is not there or may not be searched, or a value does not fit it.
     """
-    tree = to_values(config)
-    known = dict(_leaves(tree))
-    for name, value in values.items():
-        *path, last = name.split(".")
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)[:3]
+    for name in values:
         require(
-            name in known,
-            f"the search space must name fields of the recipe, got {name!r}; near are "
-            f"{', '.join(near)}",
-        )
-        require(
-            path[:1] in (["model"], ["task"], ["train"]) or name == "data.context",
+            name.startswith(("model.", "task.", "train.")) or name == "data.context",
             f"the search space must name fields of model, task and train, or data.context, got "
             f"{name}; errors on other data cannot be compared, so search once for each",
         )
-        branch = tree
-        for step in path:
-            branch = branch[step]
-        branch[last] = value
-    return from_values(RunConfig, tree)
-
-
-def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{before}{name}.")
-        else:
-            yield before + name, value
+    return with_settings(config, values)

@@ -207,8 +207,7 @@ def test_real_clips_are_learnt_from_their_files(data_dir, tmp_path):
             optimizer=dataclasses.replace(base.train.optimizer, learning_rate=1e-2, warmup_steps=0),
         ),
     )
-    text = train(config, workdir=tmp_path / "run", progress=False)
-    assert text is not None
+    text = train(config, workdir=tmp_path / "run", progress=False).report
     assert text.startswith("# clip\n")
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert set(report["test"]["classes"]) == {"dark", "filmed"}

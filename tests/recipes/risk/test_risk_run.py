@@ -14,7 +14,8 @@ from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
 from stpatch_jax.recipes.risk import RiskConfig, RiskJudge
 from stpatch_jax.recipes.risk.judging import Tails, online_factors
-from stpatch_jax.runs import Run, RunDirectory, evaluate, train
+from stpatch_jax.runs import Run, RunDirectory, evaluate
+from stpatch_jax.runs.run import train
 
 TICKERS = ["AAPL", "XOM", "GE", "BABA"]
 
@@ -38,7 +39,9 @@ def finished(data_dir, tmp_path_factory):
     table = table.loc[table.ticker.isin(TICKERS)]
     table = table.loc[table.Date.isin(sorted(table.Date.unique())[300:800])]
     table.to_csv(folder / "cut.csv", index=False)
-    text = train(small(folder / "cut.csv", horizon=5), workdir=folder / "run", progress=False)
+    text = train(
+        small(folder / "cut.csv", horizon=5), workdir=folder / "run", progress=False
+    ).report
     return table, folder / "run", text
 
 

@@ -18,11 +18,12 @@ from stpatch_jax.nn import PatchCNNConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.recipes.customers.judging import CustomerForecasts, customer_lines, customer_report
 from stpatch_jax.recipes.risk.judging import Tails
-from stpatch_jax.runs import RunConfig, evaluate, run, train
+from stpatch_jax.runs import RunConfig, evaluate, run
 from stpatch_jax.runs.explaining import explain
 from stpatch_jax.runs.judging.judge import Judge, Judged
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.runs.judging.undefined import without_undefined
+from stpatch_jax.runs.run import train
 from stpatch_jax.runs.searching import search
 from stpatch_jax.runs.values import plain
 from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
@@ -81,8 +82,7 @@ def test_answers_that_are_no_numbers_are_told(tmp_path, monkeypatch, config, dat
         return jax.tree.map(lambda x: x * jnp.float32(math.nan), whole(*given))
 
     monkeypatch.setattr(Judge, "outputs", outputs)
-    text = train(config, data=data(), workdir=tmp_path, progress=False)
-    assert text is not None
+    text = train(config, data=data(), workdir=tmp_path, progress=False).report
     report = report_of(tmp_path)
     assert set(report["validation"].values()) == {None}
     why = report["not_finite"]
@@ -105,8 +105,7 @@ def searched(config, data, folder):
 def test_steps_that_were_left_out_are_told(tmp_path, monkeypatch):
     config = dataclasses.replace(FIELD, train=dataclasses.replace(TRAIN, on_nonfinite="skip"))
     spoil(monkeypatch, 2)
-    text = train(config, data=series(), workdir=tmp_path, progress=False)
-    assert text is not None
+    text = train(config, data=series(), workdir=tmp_path, progress=False).report
     assert "1 of 4 steps were left out, as loss or gradient was not finite." in text
     report = report_of(tmp_path)
     assert (report["skipped"], report["rollbacks"], report["not_finite"]) == (1, 0, {})

@@ -1,0 +1,48 @@
+"""Training in one line of Python: a recipe or configuration, data, and what is to be different."""
+
+from pathlib import Path
+from typing import Any
+
+from stpatch_jax.data import Data
+from stpatch_jax.recipes.registry import recipe
+from stpatch_jax.runs import RunConfig, TrainedRun
+from stpatch_jax.runs.config import InMemory, resolved
+from stpatch_jax.runs.run import train as train_run
+from stpatch_jax.runs.settings import with_settings
+
+
+def train(
+    config: str | RunConfig,
+    /,
+    *,
+    data: Data | InMemory | None = None,
+    workdir: str | Path | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> TrainedRun:
+    """Trains a recipe or a configuration to its end, or goes on with it, and reports on it.
+
+        run = st.train("stocks", data=frame, horizon=6, steps=300)
+        print(run.report)
+        forecasts = run.predict(other)
+
+    The same call on the same directory resumes from the last committed checkpoint; on a finished
+    one it trains nothing.
+
+    Args:
+        config: The name of a recipe, or a configuration.
+        data: An array, `xarray` object, table or tuple in memory, or a data set; without it
+            `data.path` of the configuration is read.
+        workdir: The run directory; without it a temporary one, which lasts as long as the returned
+            run.
+        progress: Whether to tell on stderr what is going on.
+        settings: Settings that are different, by their names in the configuration, such as
+            `horizon=6`, or in full where several are called alike: `**{"train.seed": 1}`.
+
+    Raises:
+        InputError: Configuration, data or directory cannot be used; nothing was overwritten.
+        Stopped: SIGTERM ended the run, a checkpoint is committed; left alone it ends the program.
+    """
+    base = recipe(config) if isinstance(config, str) else resolved(config)
+    config = with_settings(base, settings) if settings else base
+    return train_run(config, data=data, workdir=workdir, progress=progress)

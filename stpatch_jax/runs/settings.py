@@ -1,0 +1,63 @@
+"""Settings of a configuration by name, as flags and keyword arguments give them."""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from stpatch_jax.errors import listed, require
+from stpatch_jax.runs.config import RunConfig
+from stpatch_jax.runs.values import TYPE, from_values, to_values
+
+
+def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Returns a configuration in which settings have other values.
+
+    A setting is named in full, `train.steps`, or by the end of its name, `steps`, where no other is
+    called so as near to the top. Its value may be a configuration, such as `model`.
+
+    Raises:
+        InputError: A name is that of no setting or of several, or a value does not fit it.
+    """
+    tree = to_values(config)
+    # Those that have settings of their own come first.
+    for name, value in sorted(settings.items(), key=lambda of: not dataclasses.is_dataclass(of[1])):
+        *path, last = _found(name, list(_names(tree))).split(".")
+        branch = tree
+        for step in path:
+            branch = branch[step]
+        value = value.item() if isinstance(value, np.generic) else value
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        branch[last] = to_values(value, kind=object)
+    return from_values(RunConfig, tree, where="the configuration")
+
+
+def _found(name: str, known: list[str]) -> str:
+    """The full name of a setting."""
+    same = [full for full in known if f".{full}".endswith(f".{name}")]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near += [full for full in known if difflib.get_close_matches(name, [full.split(".")[-1]])]
+    require(
+        bool(same),
+        f"a setting must be named as in the configuration, got {name!r}; write one of it, such as "
+        f"{listed(dict.fromkeys(near or known[:3]))}",
+    )
+    top = min(full.count(".") for full in same)
+    same = [full for full in same if full.count(".") == top]
+    require(
+        len(same) == 1,
+        f"a setting must be named in full where several are called alike, got {name!r}; write one "
+        f"of {listed(same)}",
+    )
+    return same[0]
+
+
+def _names(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if name != TYPE:
+            yield before + name
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{before}{name}.")
