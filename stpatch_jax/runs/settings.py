@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.errors import listed, require
+from stpatch_jax.errors import InputError, listed, require
 from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.values import TYPE, from_values, to_values
 
@@ -32,7 +32,10 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
         value = value.item() if isinstance(value, np.generic) else value
         value = os.fspath(value) if isinstance(value, os.PathLike) else value
         branch[last] = to_values(value, kind=object)
-    return from_values(RunConfig, tree, where="the configuration")
+    try:
+        return from_values(RunConfig, tree)
+    except InputError as error:
+        raise InputError(str(error).removeprefix("config.")) from error
 
 
 def _found(name: str, known: list[str]) -> str:

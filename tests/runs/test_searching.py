@@ -314,14 +314,17 @@ def test_values_reach_every_kind_of_field(table: Path) -> None:
     [
         (
             ["model.patch_kernal_size=3,5"],
-            "'model.patch_kernal_size'; such as --model.patch-kernel",
+            "'model.patch_kernal_size'; write one of it, such as --model.patch-kernel",
         ),
         (["model=1"], "fields of model, task and train, or --data.context, got model"),
         (["data.horizon=1,2"], "got --data.horizon; errors on other data cannot be compared"),
         (["model.patch_kernel_size=3,4"], "kernel_size must be 3 or 5, got 4"),
-        (["model.patch_kernel_size=3.0"], "model.patch_kernel_size must be int, got 3.0"),
-        (["train.batch_size=true"], "train.batch_size must be int, got True"),
-        (["model.patch_features=4"], "model.patch_features must be tuple[int, ...], got 4"),
+        (["model.patch_kernel_size=3.0"], "--model.patch-kernel-size must be int, got 3.0"),
+        (
+            ["train.batch_size=true"],
+            "--train.batch-size must be Union[int, Literal",
+        ),
+        (["model.patch_features=4"], "--model.patch-features must be tuple[int, ...], got 4"),
         (["model.cell=lstm,rnn"], "model.cell must be Literal['lstm', 'gru'], got 'rnn'"),
         (["model.spec.window=[9,1]"], "window must be no longer than the input"),
         (["model.spec.window=[4,1],4"], "window"),
