@@ -153,7 +153,7 @@ def _movements(path: Path) -> None:
     returns = _returns(len(dates) + 30)
     level = np.exp(returns.cumsum(axis=0))
     means = [
-        pd.DataFrame(level).rolling(span).mean().to_numpy() for span in (5, 10, 15, 20, 25, 30)
+        np.asarray(pd.DataFrame(level).rolling(span).mean()) for span in (5, 10, 15, 20, 25, 30)
     ]
     moves = [np.expm1(returns), *([np.abs(returns)] * 4)]
     features = 100 * np.stack([*moves, *(mean / level - 1 for mean in means)], axis=-1)
