@@ -1,11 +1,11 @@
 """Metrics: what a report prints, masked, in the units of the target.
 
-They add up over batches and devices: make a `LeadTimeErrors`, `AreaErrors`, `Confusion`,
-`EventCounts` or `TokenEntropy` of each batch, inside `jax.jit` or on the host, add them, and ask
-the sum. Every mean is over all real entries of all batches. What gives one score per target or
-image (CRPS, coverage, Brier score, PSNR, SSIM) is averaged the same way by `Mean`. `roc_auc` and
-`AveragePrecision` need all scores at once and run on the host. Where a metric is undefined it is
-NaN.
+They add up over batches and devices: make a `LeadTimeErrors`, `QuantileErrors`, `AreaErrors`,
+`Confusion`, `EventCounts` or `TokenEntropy` of each batch, inside `jax.jit` or on the host, add
+them, and ask the sum. Every mean is over all real entries of all batches. What gives one score per
+target or image (CRPS, coverage, Brier score, PSNR, SSIM) is averaged the same way by `Mean`.
+`roc_auc` and `AveragePrecision` need all scores at once and run on the host. Where a metric is
+undefined it is NaN.
 """
 
 from stpatch_jax.metrics.area import AreaErrors
@@ -14,13 +14,18 @@ from stpatch_jax.metrics.detection import COCO_THRESHOLDS, AveragePrecision
 from stpatch_jax.metrics.events import EventCounts, brier_score, exceedance_probability
 from stpatch_jax.metrics.forecast import LeadTimeErrors, skill
 from stpatch_jax.metrics.image import psnr, ssim
-from stpatch_jax.metrics.probabilistic import covered, crps_from_ensemble, crps_from_quantiles
+from stpatch_jax.metrics.probabilistic import (
+    QuantileErrors,
+    covered,
+    crps_from_ensemble,
+    crps_from_quantiles,
+)
 from stpatch_jax.metrics.sums import Mean
 from stpatch_jax.metrics.tokens import TokenEntropy, bits_per_token
 
 __all__ = [
     "COCO_THRESHOLDS", "AreaErrors", "AveragePrecision", "Confusion", "EventCounts",
-    "LeadTimeErrors", "Mean", "TokenEntropy", "bits_per_token", "brier_score", "covered",
-    "crps_from_ensemble", "crps_from_quantiles", "exceedance_probability", "psnr", "roc_auc",
-    "skill", "ssim",
+    "LeadTimeErrors", "Mean", "QuantileErrors", "TokenEntropy", "bits_per_token", "brier_score",
+    "covered", "crps_from_ensemble", "crps_from_quantiles", "exceedance_probability", "psnr",
+    "roc_auc", "skill", "ssim",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """CRPS, coverage and events against SciPy, scikit-learn and closed forms."""
 
 import re
+from typing import Any
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
+import xarray as xr
+from scores.continuous import quantile_score
 
 from stpatch_jax import metrics
 from stpatch_jax.errors import InputError
@@ -44,6 +47,35 @@ def test_crps_equals_scipy_and_scikit_learn(forecast, target):
     ]
     scores = metrics.crps_from_quantiles(forecast, target, quantiles=LEVELS)
     np.testing.assert_allclose(Mean.of(scores).value(), 2 * np.mean(pinball), atol=1e-9)
+
+
+def test_quantile_errors_are_those_of_scikit_learn_scores_and_the_interval():
+    rng, levels = np.random.default_rng(0), (0.1, 0.3, 0.5, 0.9)
+    forecast, target = np.sort(rng.normal(size=(6, 2, 3, 1, 4))), rng.normal(size=(6, 2, 3, 1))
+    mask = rng.random(target.shape) < 0.8
+    target[~mask] = np.nan
+    found = metrics.QuantileErrors.of(forecast, target, quantiles=levels, mask=mask)
+    for lead in range(2):
+        of, real = forecast[:, lead][mask[:, lead]], target[:, lead][mask[:, lead]]
+        pinball = [
+            sklearn.metrics.mean_pinball_loss(real, of[:, at], alpha=level)
+            for at, level in enumerate(levels)
+        ]
+        np.testing.assert_allclose(found.loss()[lead], pinball)
+        for at, level in enumerate(levels):
+            arrays = (xr.DataArray(values, dims="x") for values in (of[:, at], real))
+            score: Any = quantile_score(*arrays, alpha=level)
+            assert float(score) == pytest.approx(pinball[at])
+        crps = metrics.crps_from_quantiles(of, real, quantiles=levels)
+        np.testing.assert_allclose(found.crps()[lead], crps.mean())
+        np.testing.assert_allclose(found.wql()[lead], crps.sum() / np.abs(real).sum())
+        ends = ((of[:, 0], of[:, 3]), (of[:, 1], of[:, 2]))
+        inside = [metrics.covered(*pair, real).mean() for pair in ends]
+        np.testing.assert_allclose(found.coverage()[lead], inside)
+        np.testing.assert_allclose(found.share_below()[lead], (real[:, None] <= of).mean(0))
+    assert found.pooled().crps().shape == (1,)
+    with pytest.raises(InputError, match=r"targets of QuantileErrors must have the axes"):
+        metrics.QuantileErrors.of(np.zeros((3, 1)), np.zeros(3), quantiles=(0.5,))
 
 
 def test_crps_comes_near_the_closed_form_of_the_normal_distribution():

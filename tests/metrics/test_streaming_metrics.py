@@ -15,6 +15,7 @@ from stpatch_jax.metrics import (
     EventCounts,
     LeadTimeErrors,
     Mean,
+    QuantileErrors,
     TokenEntropy,
     crps_from_quantiles,
     psnr,
@@ -56,6 +57,9 @@ def on_host(batch):
         "lead": LeadTimeErrors.of(forecast, target, mask=wide),
         "area": AreaErrors.of(
             forecast, target, weights[..., None], climatology=0 * forecast, mask=wide
+        ),
+        "quantiles": QuantileErrors.of(
+            forecast, target[..., 0], quantiles=(0.2, 0.6), mask=wide[..., 0]
         ),
         "mean": Mean.of(scores, mask=wide[..., 0], weights=weights),
         "events": EventCounts.of(forecast > 0, target > 0, mask=wide),

@@ -1,7 +1,7 @@
 """Which values of a field are events that people want to be warned of."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
@@ -10,6 +10,7 @@ import numpy as np
 
 from stpatch_jax.data.units import Conversion, conversion, told
 from stpatch_jax.errors import check_choice, check_range, listed, require
+from stpatch_jax.metrics import exceedance_probability
 
 Event = Literal["none", "above", "below"]
 
@@ -108,6 +109,22 @@ class AlertConfig:
     def happened(self, values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """True where values [..., *series] are events; a missing value is none."""
         return values > thresholds if self.event == "above" else values < thresholds
+
+    def probability_of(
+        self, values: np.ndarray, thresholds: np.ndarray, *, quantiles: Sequence[float]
+    ) -> np.ndarray:
+        """The probability of the event [..., *series] by quantiles [..., *series, quantile].
+
+        See `exceedance_probability`, from one of which it is taken for events below a threshold.
+
+        >>> values = np.array([[-1.0, 3.0], [1.0, 2.0]])
+        >>> frost = AlertConfig("below", 0.0)
+        >>> frost.probability_of(values, np.zeros(1), quantiles=(0.1, 0.9)).round(3).tolist()
+        [0.3, 0.1]
+        """
+        bounds = np.broadcast_to(thresholds, values.shape[:-1])
+        above = np.asarray(exceedance_probability(values, bounds, quantiles=quantiles))
+        return above if self.event == "above" else 1 - above
 
 
 def _into(unit: str, other: str) -> Conversion | None:

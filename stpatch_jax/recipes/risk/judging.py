@@ -91,6 +91,11 @@ class RiskJudge(ForecastJudge):
         self.at = quantiles.index(self.level)
 
     @property
+    def levels(self) -> tuple[float, ...]:
+        """None as they are: the low one is judged with its level kept online."""
+        return ()
+
+    @property
     def explained_level(self) -> float:
         """The low quantile is explained."""
         return self.level

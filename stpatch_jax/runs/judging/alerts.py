@@ -35,6 +35,16 @@ _COLUMNS = {
 }
 
 
+OF_QUANTILES = "model_quantiles"
+"""Name of the probabilities that follow from the model's own quantiles."""
+
+
+_BY_QUANTILES = (
+    f" {OF_QUANTILES} is the probability by the model's own quantiles, linear between them and "
+    "flat beyond, as predictions have it."
+)
+
+
 @judges(Forecast, FieldData)
 class FieldJudge(ForecastJudge):
     """Judges forecasts of a field, and on the test split the alerts that follow from them.
@@ -42,7 +52,8 @@ class FieldJudge(ForecastJudge):
     Every rule, the model as well as the naive ones, gets its probabilities of the event from what
     followed its own forecasts on the validation split, see `PastForecasts`, in scaled units, in
     which series are alike. The rule `frequency` is the share of events among the training rows, of
-    the same phase where there is a climatology.
+    the same phase where there is a climatology. A model of two quantiles or more has its own
+    probability beside, `model_quantiles`, which predictions have too.
 
     Its rows have under `alerts`, by window and lead, how many targets were `scored`, and by rule
     the sums of their `brier` scores and their `counts`; and how many were `known`, and by rule the
@@ -109,6 +120,11 @@ class FieldJudge(ForecastJudge):
         rows = batch["index"][:, None] + np.arange(self.data.horizon)
         frequency = self.data.event_frequency(self.data.times[rows.ravel()])
         probabilities["frequency"] = frequency.reshape(event.shape)
+        if len(self.levels) > 1:
+            own = alert.probability_of(
+                answers["quantiles"]["model"]["units"], self.thresholds, quantiles=self.levels
+            )
+            probabilities[OF_QUANTILES] = own
         known = np.isfinite(real)
         errors = {k: np.where(known, x - real, 0.0) for k, x in answers["units"].items()}
         return {
@@ -239,7 +255,8 @@ class FieldJudge(ForecastJudge):
             "",
             "Probabilities come from what followed each rule's forecasts on the validation split, "
             f"and from {found['probability']:g} on there is a warning. Of the Brier score less is "
-            "better; CSI = hits / (hits + misses + false alarms).",
+            "better; CSI = hits / (hits + misses + false alarms)."
+            + (_BY_QUANTILES if OF_QUANTILES in found["rules"] else ""),
             "",
             *metric_table("alerts", _COLUMNS, found["rules"]),
         ]

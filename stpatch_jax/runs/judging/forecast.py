@@ -7,14 +7,24 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ForecastData, truth
 from stpatch_jax.data.protocols import UNTOLD_UNIT
 from stpatch_jax.data.times import time_text
-from stpatch_jax.metrics import LeadTimeErrors, skill
+from stpatch_jax.metrics import LeadTimeErrors, QuantileErrors, skill
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
+from stpatch_jax.runs.judging.quantiles import (
+    around,
+    count_errors,
+    error_quantiles,
+    per_level,
+    quantile_lines,
+    quantile_scores,
+    series_scores,
+)
 from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.tasks import Forecast
@@ -25,6 +35,7 @@ _MOST_LEADS = 24
 _BLOCK = 16
 _DRAWN = ("model", "persistence")
 _METRICS = ("mae", "mse", "rmse")
+_SCALED = "standard deviations of the training rows"
 _MOST_TOLD = 50
 # From here on a sum over series tells of the largest ones alone.
 _MOST_RATIO = 4.0
@@ -37,7 +48,8 @@ class ForecastJudge(Judge):
     """Judges forecasts of a table or field, in scaled units and in those of the data.
 
     What is in units is compared with the untouched data, over the targets that are real. Skill is
-    `1 - error / error of persistence`.
+    `1 - error / error of persistence`. Quantiles of the model are judged beside those of each rule:
+    its forecast plus the quantiles of its errors on the validation split, in scaled units.
 
     Its rows, by window: `targets`, how many are real, and under `errors` by rule the sums of their
     `absolute` and `squared` errors in scaled units.
@@ -46,6 +58,22 @@ class ForecastJudge(Judge):
     needs = ForecastData
     task: Forecast
     data: ForecastData
+    _spread: Mapping[str, np.ndarray]
+    """Of each rule the quantiles of its errors [horizon, channel, quantile]."""
+
+    def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
+        """As in `Judge`; quantiles of the rules on the test split go by their past errors."""
+        self._spread = {}
+        if self.levels and split == "test":
+            past = past or super().__call__(model, "validation")
+            errors = past.sums["quantiles"]["errors"].items()
+            self._spread = {name: error_quantiles(of, self.levels) for name, of in errors}
+        return super().__call__(model, split, past=past)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The levels of the quantiles that are judged."""
+        return self.task.config.quantiles
 
     def answers(self, batch: Batch, outputs: Tree) -> Tree:
         """By rule the `scaled` forecasts and those in the `units` of the data, and what came."""
@@ -53,8 +81,14 @@ class ForecastJudge(Judge):
         scaled = {name: np.asarray(values) for name, values in rules.items()}
         index = batch["index"]
         real = truth(self.data, index)
+        quantiles = {name: around(scaled[name], of) for name, of in self._spread.items()}
+        quantiles = {"model": outputs, **quantiles} if self.levels else {}
         return {
             "outputs": outputs,
+            "quantiles": {
+                name: {"scaled": x, "units": per_level(x, lambda x: self.data.in_units(x, index))}
+                for name, x in quantiles.items()
+            },
             "scaled": scaled,
             "units": {name: self.data.in_units(x, index) for name, x in scaled.items()},
             "real": real,
@@ -65,7 +99,9 @@ class ForecastJudge(Judge):
         """Errors by rule and lead time, `scaled` and in `units`, the latter by series too."""
         real, mask, units = answers["real"], answers["mask"], answers["units"].items()
         target, known = batch["target"], batch["target_mask"]
+        quantiles = {"quantiles": self._quantile_sums(batch, answers)} if self.levels else {}
         return {
+            **quantiles,
             "scaled": {
                 name: LeadTimeErrors.of(values, target, mask=known)
                 for name, values in answers["scaled"].items()
@@ -76,6 +112,35 @@ class ForecastJudge(Judge):
                 for series, at in self.data.series.items()
             },
         }
+
+    def _quantile_sums(self, batch: Batch, answers: Tree) -> Tree:
+        """Scores of the quantiles in both units, of each series, and how large errors were."""
+        target, known, quantiles = batch["target"], batch["target_mask"], answers["quantiles"]
+        real, mask = np.where(answers["mask"], answers["real"], 0.0), answers["mask"]
+        told = {"quantiles": self.levels}
+
+        def of_series(values: np.ndarray, at: tuple[Any, ...]) -> QuantileErrors:
+            part = per_level(values, lambda x: x[at])
+            return QuantileErrors.of(part, real[at], mask=mask[at], **told).pooled()
+
+        sums = {
+            "scaled": {
+                name: QuantileErrors.of(np.asarray(x["scaled"], float), target, mask=known, **told)
+                for name, x in quantiles.items()
+            },
+            "units": {
+                name: QuantileErrors.of(x["units"], real, mask=mask, **told)
+                for name, x in quantiles.items()
+            },
+            "series": {
+                series: {k: of_series(quantiles[k]["units"], at) for k in _DRAWN if k in quantiles}
+                for series, at in self.data.series.items()
+            },
+        }
+        if self._spread:
+            return sums
+        rules = {name: x for name, x in answers["scaled"].items() if name != "model"}
+        return {**sums, "errors": {k: count_errors(target - x, known) for k, x in rules.items()}}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """Sums of the errors of each window, see the class."""
@@ -126,11 +191,20 @@ class ForecastJudge(Judge):
         return {"context": self.data.context, "horizon": self.data.horizon}
 
     def validation(self, judged: Judged) -> dict[str, float]:
-        """MAE and RMSE over all lead times in scaled units, and the skill against persistence."""
+        """MAE and RMSE over all lead times in scaled units, and the skill against persistence.
+
+        Of quantiles the CRPS comes first.
+        """
         pooled = {name: errors.pooled() for name, errors in judged.sums["scaled"].items()}
         mae, rmse = pooled["model"].mae(), pooled["model"].rmse()
         gained = skill(mae, pooled["persistence"].mae())
-        return {"mae": float(mae[0]), "rmse": float(rmse[0]), "skill": float(gained[0])}
+        found = {"mae": float(mae[0]), "rmse": float(rmse[0]), "skill": float(gained[0])}
+        if not self.levels:
+            return found
+        return {
+            "crps": float(judged.sums["quantiles"]["scaled"]["model"].pooled().crps()[0]),
+            **found,
+        }
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Errors per lead time and over all, in scaled units, and of each series in its own.
@@ -143,17 +217,32 @@ class ForecastJudge(Judge):
         each = {name: {"unit": known[name], **_summed(of)} for name, of in series.items()}
         alike = set(known.values()) != {UNTOLD_UNIT} or _alike(each)
         original = {"original": {"unit": self.data.unit, **_metrics(units)}}
+        original = original if len(set(known.values())) == 1 and alike else {}
         return {
             "windows": judged.count,
             "targets": int(units["model"].count.sum()),
-            "scaled": {"unit": "standard deviations of the training rows"}
-            | _metrics(judged.sums["scaled"]),
-            **(original if len(set(known.values())) == 1 and alike else {}),
+            "scaled": {"unit": _SCALED} | _metrics(judged.sums["scaled"]),
+            **original,
             "series": {
                 name: {rule: float(errors.mae()[0]) for rule, errors in of.items()}
                 for name, of in series.items()
             },
             "series_errors": each,
+            **({"quantiles": self._of_quantiles(judged, bool(original))} if self.levels else {}),
+        }
+
+    def _of_quantiles(self, judged: Judged, original: bool) -> dict[str, Any]:
+        levels, sums = self.levels, judged.sums["quantiles"]
+        own = {"unit": self.data.unit, **quantile_scores(sums["units"], levels)}
+        return {
+            "levels": list(levels),
+            "point": self.task.point_name,
+            "scaled": {"unit": _SCALED, **quantile_scores(sums["scaled"], levels, scaled=True)},
+            **({"original": own} if original else {}),
+            "series": {
+                name: {"unit": self.units[name], **series_scores(of, levels)}
+                for name, of in sums["series"].items()
+            },
         }
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
@@ -175,8 +264,14 @@ class ForecastJudge(Judge):
             *_rule_table(scaled),
             *([*_error_table(own, "original"), ""] if own else []),
             *(_rules_by_lead(own) if own else []),
+            *self._quantile_lines(test),
             *_series_table(test["series_errors"]),
         ]
+
+    def _quantile_lines(self, test: Mapping[str, Any]) -> list[str]:
+        if "quantiles" not in test:
+            return []
+        return quantile_lines(test["quantiles"], "original" if _added_up(test) else "scaled")
 
     def before_errors(self, test: Mapping[str, Any]) -> list[str]:
         """Lines before the tables of errors, for judges that have more to tell."""
