@@ -5,10 +5,8 @@ from typing import Any
 
 from stpatch_jax.data import Data
 from stpatch_jax.recipes.registry import recipe
-from stpatch_jax.runs import RunConfig, TrainedRun
-from stpatch_jax.runs.config import InMemory, resolved
-from stpatch_jax.runs.run import train as train_run
-from stpatch_jax.runs.settings import with_settings
+from stpatch_jax.runs import InMemory, RunConfig, TrainedRun, with_settings
+from stpatch_jax.runs import train as train_run
 
 
 def train(
@@ -43,6 +41,6 @@ def train(
         InputError: Configuration, data or directory cannot be used; nothing was overwritten.
         Stopped: SIGTERM ended the run, a checkpoint is committed; left alone it ends the program.
     """
-    base = recipe(config) if isinstance(config, str) else resolved(config)
-    config = with_settings(base, settings) if settings else base
+    config = recipe(config) if isinstance(config, str) else config
+    config = with_settings(config, settings) if settings else config
     return train_run(config, data=data, workdir=workdir, progress=progress)

@@ -1,15 +1,17 @@
 """A run directory: configuration, training, judging, predicting, explaining, searching."""
 
-from stpatch_jax.runs.config import RunConfig
+from stpatch_jax.runs.config import InMemory, RunConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ask, explain
 from stpatch_jax.runs.judging import DefaultJudge, Judge, Judged, Registry, Shows, judges
 from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.predicting import Predictor, predict, predictors
-from stpatch_jax.runs.run import Run, Stopped, evaluate
+from stpatch_jax.runs.run import Run, Stopped, evaluate, train
 from stpatch_jax.runs.searching import search
+from stpatch_jax.runs.settings import with_settings
 from stpatch_jax.runs.trained import TrainedRun, load_run
 
-__all__ = ["Asked", "DefaultJudge", "Judge", "Judged", "Predictor", "Question", "Registry", "Run"]
-__all__ += ["RunConfig", "RunDirectory", "Shows", "Stopped", "TrainedRun", "ask", "evaluate"]
-__all__ += ["explain", "judges", "load_run", "predict", "predictors", "search"]
+__all__ = ["Asked", "DefaultJudge", "InMemory", "Judge", "Judged", "Predictor", "Question"]
+__all__ += ["Registry", "Run", "RunConfig", "RunDirectory", "Shows", "Stopped", "TrainedRun", "ask"]
+__all__ += ["evaluate", "explain", "judges", "load_run", "predict", "predictors", "search", "train"]
+__all__ += ["with_settings"]

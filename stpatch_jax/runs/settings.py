@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stpatch_jax.errors import InputError, listed, require
-from stpatch_jax.runs.config import RunConfig
+from stpatch_jax.runs.config import RunConfig, resolved
 from stpatch_jax.runs.values import TYPE, from_values, to_values
 
 
@@ -22,7 +22,7 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     Raises:
         InputError: A name is that of no setting or of several, or a value does not fit it.
     """
-    tree = to_values(config)
+    tree = to_values(resolved(config))
     # Those that have settings of their own come first.
     for name, value in sorted(settings.items(), key=lambda of: not dataclasses.is_dataclass(of[1])):
         *path, last = _found(name, list(_names(tree))).split(".")

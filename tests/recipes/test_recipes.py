@@ -13,7 +13,7 @@ import pytest
 
 from stpatch_jax import recipes
 from stpatch_jax.recipes import RECIPES, recipe
-from stpatch_jax.runs.run import Run, train
+from stpatch_jax.runs import Run, train
 
 CLIPS: Any = {"canvas": 16, "digit": 8, "train_clips": 64, "validation_clips": 20, "test_clips": 20}
 FRAMES: Any = {**CLIPS, "context": 4, "horizon": 3}

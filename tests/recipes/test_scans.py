@@ -7,7 +7,7 @@ import math
 import pytest
 
 from stpatch_jax.recipes import recipe
-from stpatch_jax.runs.run import train
+from stpatch_jax.runs import train
 from stpatch_jax.tasks import ReconstructConfig
 
 HIDDEN = ReconstructConfig((1, 4, 4, 4), mask_ratio=0.5)

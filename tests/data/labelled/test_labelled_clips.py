@@ -14,7 +14,7 @@ from stpatch_jax.data.labelled.clips import segments
 from stpatch_jax.data.readers.video import open_video
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
-from stpatch_jax.runs.run import train
+from stpatch_jax.runs import train
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 2**40))

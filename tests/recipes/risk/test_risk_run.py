@@ -14,8 +14,7 @@ from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
 from stpatch_jax.recipes.risk import RiskConfig, RiskJudge
 from stpatch_jax.recipes.risk.judging import Tails, online_factors
-from stpatch_jax.runs import Run, RunDirectory, evaluate
-from stpatch_jax.runs.run import train
+from stpatch_jax.runs import Run, RunDirectory, evaluate, train
 
 TICKERS = ["AAPL", "XOM", "GE", "BABA"]
 
