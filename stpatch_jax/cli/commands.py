@@ -20,13 +20,14 @@ from stpatch_jax.data import FileConfig
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.nn.costs import backbone_by_name
-from stpatch_jax.recipes import RECIPES, recipe
-from stpatch_jax.runs.config import RunConfig, config_of
+from stpatch_jax.recipes import RECIPES, found, import_again, recipe
+from stpatch_jax.runs.config import RecipeFile, RunConfig, config_of
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ExplainConfig, explain_run
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.run import Stopped, evaluate, stopped_text, train
 from stpatch_jax.runs.searching import read_space, search, table
+from stpatch_jax.runs.values import from_values
 from stpatch_jax.training import processes
 
 Flags = TypeVar("Flags")
@@ -74,6 +75,7 @@ def _train(arguments: list[str]) -> str | None:
         return None
     count, index = flags.process_count, flags.process_index
     directory = flags.workdir or Path("runs") / flags.config.recipe
+    _import_recipe_of(directory)
     with processes(flags.coordinator, process_count=count, process_index=index):
         try:
             text = train(flags.config, workdir=directory).report
@@ -125,7 +127,7 @@ def _of_recipe(
     known = ", ".join(sorted(RECIPES))
     name, *flags = arguments or [""]
     if name in HELP:
-        print(f"usage: stpatch {command} RECIPE [--flags]\n\nrecipes: {known}")
+        print(f"usage: stpatch {command} RECIPE|FILE.py [--flags]\n\nrecipes: {known}")
         return None
     require(
         name != "" and not name.startswith("-"),
@@ -136,7 +138,7 @@ def _of_recipe(
     if model is not None:
         config = dataclasses.replace(config, model=backbone_by_name(model))
     default = kind(config, model)
-    options = {"default": default, "description": inspect.getdoc(RECIPES[name])}
+    options = {"default": default, "description": inspect.getdoc(found(name))}
     return _parsed(type(default), f"{command} {name}", flags, **options)
 
 
@@ -239,7 +241,19 @@ class _Evaluate:
 
 
 def _evaluate(arguments: list[str]) -> str:
-    return evaluate(_parsed(_Evaluate, "evaluate", arguments).run)
+    run = _parsed(_Evaluate, "evaluate", arguments).run
+    _import_recipe_of(run)
+    return evaluate(run)
+
+
+def _import_recipe_of(run: str | Path) -> None:
+    """Imports the file of one's own that the recipe of a run came from, if there is a run."""
+    file = None
+    with contextlib.suppress(InputError):
+        values = RunDirectory(run).config().get("recipe_file")
+        file = from_values(RecipeFile | None, values)  # pyright: ignore[reportArgumentType]
+    if file is not None:
+        import_again(file)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,6 +297,7 @@ def _reading(arguments: list[str]) -> Any:
     config: Any = FileConfig()
     with contextlib.suppress(InputError, StopIteration):
         run = next(word for word in arguments if not word.startswith("-"))
+        _import_recipe_of(run)
         config = config_of(RunDirectory(run)).data
     hints, bases = get_type_hints(type(config)), type(config).__mro__
     fields = [(name, hints[name], getattr(config, name)) for name in config.reading]
@@ -294,6 +309,7 @@ def _reading(arguments: list[str]) -> Any:
 
 def _explain(arguments: list[str]) -> str:
     config = _parsed(ExplainConfig, "explain", arguments)
+    _import_recipe_of(config.run)
     return f"{explain_run(config)}\n\nmaps and figures: {config.run / 'explanation.nc'}, .png"
 
 

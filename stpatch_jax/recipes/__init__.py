@@ -7,13 +7,13 @@ An application with data, a judge or predictions of its own is a folder; what it
 import importlib
 
 from stpatch_jax.recipes.calls import train
-from stpatch_jax.recipes.registry import RECIPES, recipe, register
+from stpatch_jax.recipes.registry import RECIPES, found, import_again, recipe, register
 
-__all__ = ["RECIPES", "recipe", "register", "train"]
+__all__ = ["RECIPES", "found", "import_again", "recipe", "register", "train"]
 
 _APPLICATIONS = (
-    "clip customers etth1 exchange heartbeat language movement pretrain risk scan sentiment stocks "
-    "traffic video weather"
+    "clip customers etth1 exchange heartbeat language movement pretrain risk scan sentiment "
+    "stocks traffic video weather"
 )
 for _name in _APPLICATIONS.split():
     importlib.import_module(f"{__name__}.{_name}")

@@ -1,16 +1,28 @@
-"""The recipes by the names they have on the command line."""
+"""The recipes by the names they have on the command line: those of this package, and of files."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+import hashlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from stpatch_jax.errors import check_choice
+from stpatch_jax.errors import InputError, check_choice, listed, require, warn
+from stpatch_jax.files import usable
 from stpatch_jax.runs import RunConfig
+from stpatch_jax.runs.config import RecipeFile
+from stpatch_jax.runs.values import OWN_FILE
 
 Recipe = Callable[[], RunConfig]
 
 RECIPES: dict[str, Recipe] = {}
 """Every recipe by its name."""
+
+_FILE = re.compile(r"(?P<path>.*\.py)(?::(?P<name>[^:/]+))?", re.DOTALL)
 
 
 def register(name: str) -> Callable[[Recipe], Recipe]:
@@ -30,11 +42,109 @@ def register(name: str) -> Callable[[Recipe], Recipe]:
 def recipe(name: str) -> RunConfig:
     """Returns the configuration of a recipe.
 
+    Args:
+        name: Its name, or a file of your own as a path that ends with `.py`, which is imported;
+            where it registers several, `FILE.py:NAME`.
+
     Raises:
-        InputError: There is no such recipe; the message lists those there are.
+        InputError: There is no such recipe, and the message lists those there are; or the file is
+            none that registers one.
 
     >>> recipe("stocks").data.horizon
     6
     """
-    check_choice("the recipe", name, sorted(RECIPES))
-    return RECIPES[name]()
+    return found(name)()
+
+
+def found(name: str) -> Recipe:
+    """The function that makes a recipe, by its name or file; its docstring describes it.
+
+    Raises:
+        InputError: As in `recipe`.
+    """
+    at = _FILE.fullmatch(name)
+    if at is None:
+        check_choice("the recipe", name, sorted(RECIPES))
+        return RECIPES[name]
+    path, own = at["path"], at["name"]
+    file, builds = _imported(path)
+    if own is not None:
+        check_choice(f"the recipe of {path}", own, sorted(builds))
+    require(
+        own is not None or len(builds) == 1,
+        f"{path} must register one recipe where none is named, got {listed(builds)}; name one as "
+        f"{path}:{next(iter(builds))}",
+    )
+    build = builds[own or next(iter(builds))]
+
+    @functools.wraps(build)
+    def of_file() -> RunConfig:
+        with _blamed(file.path):
+            return dataclasses.replace(build(), recipe_file=file)
+
+    return of_file
+
+
+def import_again(file: RecipeFile) -> None:
+    """Imports the file that a run's recipe came from, for the classes it defines.
+
+    A file that has changed since is told by a warning.
+
+    Raises:
+        InputError: It is not there any more, or cannot be imported.
+    """
+    if _imported(file.path)[0].digest != file.digest:
+        warn(f"{file.path} has changed since the run began; its classes are those of today")
+
+
+def _imported(path: str) -> tuple[RecipeFile, dict[str, Recipe]]:
+    """A file once it is imported, and the recipes that it registers by their names."""
+    where = Path(path).absolute()
+    require(
+        where.is_file(),
+        f"the recipe file {path} must be there, got no such file; give the path of one",
+    )
+    with usable(path=where):
+        digest = hashlib.sha256(where.read_bytes()).hexdigest()
+    return RecipeFile(str(where), digest), _recipes_of(where, digest)
+
+
+@functools.cache
+def _recipes_of(path: Path, digest: str) -> dict[str, Recipe]:
+    """Imports a file, of one digest once; the recipes that it registers."""
+    # Under a name of its own it hides no other module, and its classes have the same name again.
+    name = OWN_FILE + re.sub(r"\W", "_", path.stem)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    before = dict(RECIPES)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    # Modules beside it are found, behind all others.
+    sys.path.append(str(path.parent))
+    with _blamed(str(path)):
+        spec.loader.exec_module(module)
+    builds = {of: build for of, build in RECIPES.items() if build is not before.get(of)}
+    require(
+        len(builds) > 0,
+        f"{path} must register a recipe, got none; put @register('NAME') of stpatch_jax.recipes "
+        "above a function that returns a RunConfig",
+    )
+    return builds
+
+
+@contextlib.contextmanager
+def _blamed(path: str) -> Iterator[None]:
+    """Tells an exception of a user's file by its line and what it said.
+
+    Raises:
+        InputError: Anything was raised inside.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == path]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        said = f"{type(error).__name__}{f' in line {line}' if line else ''}: {error}"
+        raise InputError(
+            f"{path} must be a recipe file that runs, got {' '.join(said.split()):.200}; correct it"
+        ) from error

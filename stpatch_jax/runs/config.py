@@ -23,11 +23,25 @@ from stpatch_jax.training import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
+class RecipeFile:
+    """A file of one's own that a recipe came from.
+
+    Attributes:
+        path: Where it lies.
+        digest: Its SHA-256, which tells whether it has changed; that makes it no other run.
+    """
+
+    path: str
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Everything that decides a run's figures; the flags of `stpatch train RECIPE`.
 
     Attributes:
         recipe: Name of the recipe it started from, which `stpatch_jax.recipes` fills in.
+        recipe_file: The file of your own that it stands in, likewise.
         data: The data and how they are cut into examples.
         model: The backbone.
         task: The task.
@@ -38,6 +52,9 @@ class RunConfig:
 
     # The command line names it before the flags.
     recipe: tyro.conf.Suppress[str] = dataclasses.field(default="", kw_only=True)
+    recipe_file: tyro.conf.Suppress[RecipeFile | None] = dataclasses.field(
+        default=None, kw_only=True, metadata={"added": True}
+    )
     data: DataConfig
     model: BackboneConfig
     task: TaskConfig

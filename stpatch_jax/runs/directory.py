@@ -11,7 +11,11 @@ from stpatch_jax.runs.values import difference
 FORMAT = 1
 """Of a run directory. Whatever an older reader would take for something else raises it."""
 
-_FREE = {"train": ("mesh", "step_timeout", "profile"), "data": ("most_bytes",)}
+_FREE = {
+    "train": ("mesh", "step_timeout", "profile"),
+    "data": ("most_bytes",),
+    "recipe_file": ("digest",),
+}
 """Entries that may change from one call to the next."""
 
 

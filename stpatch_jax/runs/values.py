@@ -22,7 +22,9 @@ TYPE = "type"
 """The entry that names the class of a configuration where its field takes more than one."""
 
 _OWN = f"{__name__.partition('.')[0]}."
-_SCRIPT = "__main__:"
+OWN_FILE = "stpatch_own_"
+"""What the modules of users' recipe files begin with."""
+_SCRIPT = ("__main__:", OWN_FILE)
 _hints = functools.cache(get_type_hints)
 
 
@@ -164,7 +166,7 @@ def _named(kind: type, name: Any, where: str) -> type:
     classes = {_name(known): known for known in (kind, *_subclasses(kind))}
     if name.startswith(_SCRIPT) and name not in classes:
         # What a script defined is the one class of that name where the script was imported.
-        bare = name.removeprefix(_SCRIPT)
+        bare = name.partition(":")[2]
         same = [known for known in classes.values() if known.__qualname__ == bare]
         if len(same) == 1:
             return same[0]
