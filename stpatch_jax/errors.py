@@ -167,6 +167,28 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     raise InputError(f"{name} must be {listed}, got {value!r}; choose one of them")
 
 
+def same_names(what: str, asked: Sequence[str], there: Iterable[Any]) -> tuple[str, ...]:
+    """Names as they are spelt where they are, in the order asked; capitals do not count.
+
+    Raises:
+        InputError: One is not there; `what` is the setting that names it.
+
+    >>> same_names("data.known", ("TP",), ["t2m", "tp"])
+    ('tp',)
+    >>> same_names("data.known", ("t2",), ["t2m", "tp"])
+    Traceback (most recent call last):
+    stpatch_jax.errors.InputError: data.known must be among t2m, tp, got t2; give t2m, for example
+    """
+    names = list(map(str, there))
+    plain = {name.casefold(): name for name in reversed(names)}
+    for name in asked:
+        if name not in names and name.casefold() not in plain:
+            alike = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.5)
+            advice = f"give {plain[alike[0]]}, for example" if alike else "choose from these"
+            raise InputError(f"{what} must be among {listed(names)}, got {name}; {advice}")
+    return tuple(name if name in names else plain[name.casefold()] for name in asked)
+
+
 def require_members(thing: Any, protocol: type, *, what: str) -> None:
     """Refuses an object that lacks a part of a protocol, by the name of its class and of the part.
 

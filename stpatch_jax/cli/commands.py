@@ -266,6 +266,8 @@ class _Predict:
         output: The .csv or .csv.gz to make; of a field also .zarr, written region by region, which
             the same command goes on with, or .nc.
         data: How this file is read; by default as those of the run.
+        future: A file of the covariates of data.known over the horizon; without it they stand in
+            the rows of the input behind its last target.
         every: Forecast at every so many rows; without it once, what follows the last row.
         process_count: How many processes share a .zarr output, each with this command.
         process_index: Which of them this is, from 0.
@@ -275,6 +277,7 @@ class _Predict:
     input: tyro.conf.Positional[str]
     output: tyro.conf.Positional[Path]
     data: Any
+    future: str | None = None
     every: int | None = None
     process_count: int | None = None
     process_index: int | None = None

@@ -99,6 +99,11 @@ class Data(Protocol):
 class Problem:
     """Base of data sets: what most of them answer alike. A data set need not inherit it."""
 
+    @property
+    def target_numbers(self) -> tuple[int, ...] | None:
+        """What is forecast are all channels of the context, in their order."""
+        return None
+
     def state(self) -> Mapping[str, Any]:
         """Nothing was fitted."""
         return {}
@@ -325,7 +330,7 @@ class DataConfig(SizeConfig, abc.ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         """What a subclass reads, whoever wrote it, is within its `most_bytes`, which is checked."""
         super().__init_subclass__(**options)
-        for name in ("__post_init__", "load", "restore"):
+        for name in ("__post_init__", "load", "restore", "restore_ahead"):
             if name in vars(cls):
                 setattr(cls, name, limiting(vars(cls)[name]))
 
@@ -374,6 +379,17 @@ class DataConfig(SizeConfig, abc.ABC):
         raise InputError(
             f"the run must be on data that can be read from another file, got "
             f"{type(self).__name__}, which cannot read {path}; `stpatch evaluate` reports on it"
+        )
+
+    def restore_ahead(self, path: str, state: Mapping[str, Any], future: str) -> Data:
+        """As `restore`, with a second file of what is known of the time behind the first one.
+
+        Raises:
+            InputError: Nothing is known in advance in such data.
+        """
+        raise InputError(
+            f"future= must be left out of a run on {type(self).__name__}, of which nothing is "
+            f"known in advance, got {future}; leave it out"
         )
 
     def file(self) -> str:

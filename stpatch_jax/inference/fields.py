@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from stpatch_jax.data import open_field
 from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.fields.cleaning import check_field
-from stpatch_jax.data.fields.problem import as_field
+from stpatch_jax.data.fields.in_memory import as_field
 from stpatch_jax.data.fields.writers import (
     forecast_coords,
     variable_attributes,

@@ -147,6 +147,7 @@ class TrainedRun:
         *,
         path: str | None = None,
         told: Mapping[str, Any] | None = None,
+        future: str | None = None,
         values: Data | InMemory | None = None,
     ) -> Data:
         """The data that the run was trained on, or another file of the same kind.
@@ -156,14 +157,17 @@ class TrainedRun:
                 what was fitted to the training rows.
             told: How the other file is read where that differs from the run's: some of the settings
                 that `config.data.reading` names.
+            future: A second file, of what is known of the time behind the other file.
             values: The data of the run where they are in memory, as in `train`.
 
         Raises:
             InputError: The data cannot be read, or those of the run have changed since.
         """
         if path is not None:
-            config = with_settings(self.config.data, told or {})
-            return config.for_inputs(self.task.inputs).restore(path, self.state)
+            config = with_settings(self.config.data, told or {}).for_inputs(self.task.inputs)
+            if future is not None:
+                return config.restore_ahead(path, self.state, future)
+            return config.restore(path, self.state)
         data = data_of(self.config, values)
         require_same_data(self.directory, data, digests_of(data))
         return data

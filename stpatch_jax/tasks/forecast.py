@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self, TypeVar, get_args
 
 import jax
@@ -63,13 +63,11 @@ class ForecastConfig(TaskConfig):
             brings ("seasonal_persistence", "climatology"), or "none" (0). Under instance
             normalisation the context's mean stands for "none" and is added to "climatology", since
             the context then holds departures from it (see `FieldConfig.anomalies`).
-        normalize: "instance" brings the context of each example, cell and channel to mean 0 and
-            variance 1 over its time, and the forecast back to the context's scale (RevIN without
-            its learned scale and shift). Targets then are channels of the context. "both" trains
+        normalize: "instance" brings the targets' channels of the context of each example and cell
+            to mean 0 and variance 1 over its time, and the forecast back to the context's scale
+            (RevIN without its learned scale and shift); covariates stay as they are. "both" trains
             two such networks beside each other, one with and one without, each on its own loss, and
             forecasts their mean: which of them is right depends on whether a shifted level stays.
-        target_channels: Which channels of the context the targets are, for `normalize`; None if
-            they are all of them, in their order.
         time: "last" or "flatten", see `ForecastHead`.
         bias: Whether the head adds a constant at each lead time. Without it a linear model cannot
             learn the drift of its training span, which need not go on.
@@ -93,7 +91,6 @@ class ForecastConfig(TaskConfig):
     rollout_step: int = 1
     residual: Residual = "persistence"
     normalize: Normalize = "none"
-    target_channels: tuple[int, ...] | None = None
     time: ForecastTime = "last"
     bias: bool = True
     l1: float = 0.0
@@ -107,8 +104,6 @@ class ForecastConfig(TaskConfig):
         check_range("huber_delta", self.huber_delta, 0, math.inf, bounds="()")
         check_range("l1", self.l1, 0, math.inf, bounds="[)")
         check_size("rollout_step", self.rollout_step)
-        for channel in self.target_channels or ():
-            check_size("target_channels", channel, least=0)
         if self.model_weight != "data":
             check_range("model_weight", self.model_weight, 0, 1)
         require(
@@ -127,6 +122,15 @@ class ForecastConfig(TaskConfig):
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Forecast:
         """The task of these settings, as in `TaskConfig.create`."""
         return Forecast(self, **(facts or {}))
+
+
+class TellsTargets(Protocol):
+    """What `Forecast` asks of its data to `normalize` a context."""
+
+    @property
+    def target_numbers(self) -> tuple[int, ...] | None:
+        """Which channels of the context the targets are; None for all, in their order."""
+        ...
 
 
 class WeighsModels(Protocol):
@@ -163,25 +167,39 @@ class Forecast(TaskBase):
     Args:
         config: Settings.
         model_weight: The weight that the data tell, for `model_weight="data"`; None until `fitted`.
+        target_channels: Which channels of the context the targets are, for `normalize`; None if
+            they are all of them, in their order.
     """
 
     config: ForecastConfig
 
-    def __init__(self, config: ForecastConfig, *, model_weight: float | None = None):
-        super().__init__(config, model_weight=model_weight)
+    def __init__(
+        self,
+        config: ForecastConfig,
+        *,
+        model_weight: float | None = None,
+        target_channels: Sequence[int] | None = None,
+    ):
+        channels = None if target_channels is None else tuple(target_channels)
+        super().__init__(config, model_weight=model_weight, target_channels=channels)
+        self.target_channels = channels
         needed = (config.residual, config.weighed_against)
         self.inputs = ("context", "persistence", *(name for name in _NAIVE if name in needed))
 
     def fitted(self, data: Any) -> Self:
-        """The task with the weight that the data tell, where the config leaves it to them.
+        """The task with the weight and the targets that the data tell, where it needs them.
 
         Raises:
             InputError: They cannot tell it.
         """
-        if self.config.model_weight != "data":
-            return self
-        require_members(data, WeighsModels, what="the data of a Forecast of model_weight data")
-        return type(self)(self.config, model_weight=data.model_weight())
+        facts: dict[str, Any] = {}
+        if self.config.model_weight == "data":
+            require_members(data, WeighsModels, what="the data of a Forecast of model_weight data")
+            facts["model_weight"] = data.model_weight()
+        if self.config.normalize != "none":
+            require_members(data, TellsTargets, what="the data of a Forecast that normalizes")
+            facts["target_channels"] = data.target_numbers
+        return type(self)(self.config, **facts) if facts else self
 
     @property
     def model_weight(self) -> float:
@@ -211,7 +229,7 @@ class Forecast(TaskBase):
             f"{context} and {target}; cut both from the same cells",
         )
         every = tuple(range(context[-1]))
-        named = every if self.config.target_channels is None else self.config.target_channels
+        named = every if self.target_channels is None else self.target_channels
         fits = len(named) == target[-1] and set(named) <= set(every)
         require(
             self.config.normalize == "none" or fits,
@@ -300,13 +318,14 @@ class Forecast(TaskBase):
             base = jnp.zeros_like(base)
         scale = jnp.ones_like(base)
         if anchored:
-            mean, deviation = _instance_statistics(context)
-            context = ((context - mean) / deviation).astype(context.dtype)
-            named = self.config.target_channels
+            named = self.target_channels
             channels = slice(None) if named is None else np.array(named)
-            scale = deviation[..., channels]
+            targets = context[..., channels]
+            mean, scale = _instance_statistics(targets)
+            targets = ((targets - mean) / scale).astype(context.dtype)
+            context = targets if named is None else context.at[..., channels].set(targets)
             if self.config.residual in ("none", "climatology"):
-                base += mean[..., channels]
+                base += mean
         values = model(context)
         if self.config.quantiles:
             base, scale = base[..., None], scale[..., None]

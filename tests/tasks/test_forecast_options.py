@@ -38,7 +38,8 @@ def make_batch(channels=2, targets=2, examples=4):
 
 def build(batch, backbone=BACKBONE, **fields: Any) -> tuple[Forecast, Any]:
     """The task and a model whose head is not zero any more."""
-    task = Forecast(ForecastConfig(**fields))
+    facts = {"target_channels": fields.pop("target_channels", None)}
+    task = Forecast(ForecastConfig(**fields), **facts)
     model: Any = task.build(backbone, {k: v.shape for k, v in batch.items()}, rngs=nnx.Rngs(0))
     kernel = model.head.dense.kernel
     values = np.random.default_rng(1).normal(size=kernel.shape) / 5
@@ -194,6 +195,7 @@ def test_normalised_forecasts_follow_the_shift_and_scale_of_a_cell(fields):
     rng = np.random.default_rng(1)
     scale = rng.uniform(0.5, 20, size=(4, 1, 3, 3)).astype(np.float32)
     shift = 10 * rng.normal(size=scale.shape).astype(np.float32)
+    scale[..., 1], shift[..., 1] = 1, 0  # A covariate counts as it is.
     moved = {**batch, "context": batch["context"] * scale + shift}
     scale, shift = scale[..., [2, 0]], shift[..., [2, 0]]
     moved["persistence"] = batch["persistence"] * scale + shift
@@ -273,5 +275,5 @@ def test_bad_options_are_refused(fields, message):
 
 
 def test_options_go_to_json_and_back():
-    config = ForecastConfig(quantiles=QUANTILES, normalize="instance", target_channels=(1,))
+    config = ForecastConfig(quantiles=QUANTILES, normalize="instance")
     assert ForecastConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config

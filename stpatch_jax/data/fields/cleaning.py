@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -113,6 +113,23 @@ class Cleaner:
         parts = ((as_floats(reader.read(block)), times[block]) for block in blocks)
         means = Climatology.fit_chunks(parts, phase=config.phase)
         return cls(config, channels, pipeline, means, known)
+
+    def select(self, channels: Sequence[str]) -> "Cleaner":
+        """The cleaning of some channels, in this order.
+
+        Raises:
+            InputError: There is no such channel.
+        """
+        if tuple(channels) == self.channels:
+            return self
+        numbers = list(channel_numbers(self.channels, channels))
+        means = self.climatology and replace(
+            self.climatology, mean=self.climatology.mean[..., numbers]
+        )
+        known = None if self.known is None else self.known[..., numbers]
+        known = None if known is None or known.all() else known
+        pipeline = self.pipeline.select(channels=numbers)
+        return Cleaner(self.config, tuple(channels), pipeline, means, known)
 
     def inputs(
         self, values: np.ndarray, *, times: np.ndarray, cells: tuple[slice, ...] = ()

@@ -18,7 +18,10 @@ from stpatch_jax.data.fields.climatology import (
     with_space_means,
 )
 from stpatch_jax.data.fields.contents import field_content
+from stpatch_jax.data.fields.covariates import with_coming
 from stpatch_jax.data.fields.forcings import CalendarFeature
+from stpatch_jax.data.fields.in_memory import as_field
+from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
 from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.series import series_names, with_known_series
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
@@ -34,15 +37,14 @@ from stpatch_jax.data.protocols import (
     WindowProblem,
     chosen_split,
 )
-from stpatch_jax.data.readers.axes import field_dim
-from stpatch_jax.data.readers.conventions import add_note, channel_units, notes_of
-from stpatch_jax.data.readers.stacking import dataset_field
+from stpatch_jax.data.readers.conventions import add_note, all_units, notes_of
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.spacing import (
     GapRule,
     can_insert,
     check_phase,
     gaps_report,
+    require_rows,
     season_note,
     spaced,
 )
@@ -57,8 +59,7 @@ from stpatch_jax.data.times import TimeAxis, time_text
 from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import check_choice, check_size, listed, require, warn
 
-# Names of the space axes of an array, by its number of axes.
-_SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
+_ROLES = ("targets", "known", "static", "ignore")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,13 @@ class FieldConfig(FileConfig, DataConfig):
     back across a border, a target never does.
 
     Attributes:
+        targets: Names of the channels that are forecast; all that are not known in advance by
+            default.
+        known: Names of the channels that are known in advance over the horizon, such as plans or
+            the forecasts of others, and are not forecast: the context tells them, too, see
+            `lead_times`. What is neither target nor known is read up to the end of the context.
+        static: Names of fields of space without time, such as orography, which become inputs.
+        ignore: Names of variables or columns that are not read.
         context: Number of input time steps.
         horizon: Number of predicted time steps.
         stride: Time steps between training windows; the other splits have all their windows.
@@ -91,6 +99,10 @@ class FieldConfig(FileConfig, DataConfig):
         alert: Events whose forecasts are scored as alerts.
     """
 
+    targets: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     context: int = 96
     horizon: int = 24
     stride: int = 1
@@ -115,6 +127,7 @@ class FieldConfig(FileConfig, DataConfig):
             check_size("data.most_rows", self.most_rows)
         check_choice("data.gaps", self.gaps, get_args(GapRule))
         check_shares(train_share=self.train_share, test_share=self.test_share)
+        check_apart(**{name: getattr(self, name) for name in _ROLES})
         for name in ("anomalies", "climatology_channel"):
             require(
                 self.climatology is not None or not getattr(self, name),
@@ -128,7 +141,7 @@ class FieldConfig(FileConfig, DataConfig):
         Raises:
             InputError: If the file cannot be read or is too short; see `open_field`.
         """
-        return self.of(self.open(self.file()))
+        return FieldData.of(self._used(as_field(self.open(self.file()))), self)
 
     def of(self, values: Any) -> "FieldData":
         """The problem on a field in memory, all that `as_field` takes.
@@ -136,7 +149,23 @@ class FieldConfig(FileConfig, DataConfig):
         Raises:
             InputError: If it is no field, or too short.
         """
-        return FieldData.of(self._used(as_field(values)), self)
+        field = as_field(values, static=self.static, ignore=self.ignore)
+        return FieldData.of(self._used(field), self)
+
+    def told(self) -> dict[str, Any]:
+        """As in `TableConfig`; targets and known covariates are read whatever `variables` are."""
+        told = super().told()
+        told |= {name: getattr(self, name) for name in ("static", "ignore") if getattr(self, name)}
+        if self.variables and (self.targets or self.known or self.static):
+            named = {name.casefold(): name for name in (*self.targets, *self.known)}
+            named |= {name.casefold(): name for name in self.variables}
+            apart = {name.casefold() for name in self.static}
+            told["variables"] = tuple(name for at, name in named.items() if at not in apart)
+        return told
+
+    def roles(self, field: xr.DataArray) -> Roles:
+        """What the channels of a field are to a forecast."""
+        return Roles.of(field, targets=self.targets, known=self.known, static=self.static)
 
     def _used(self, field: xr.DataArray) -> xr.DataArray:
         """The rows that are used: the first ones, with those put in that the file leaves out."""
@@ -174,10 +203,22 @@ class FieldConfig(FileConfig, DataConfig):
 
         Raises:
             InputError: If it cannot be read, has other channels, series or cells, or too few rows
-                for a context.
+                for a context, or known covariates end before the horizon.
         """
+        return self._restored(path, state, None)
+
+    def restore_ahead(self, path: str, state: Mapping[str, Any], future: str) -> "FieldData":
+        """As `restore`, with the known covariates of the horizon from a second file."""
+        require(
+            bool(self.known),
+            f"future= must go with a run that has data.known, got {future}; leave it out",
+        )
+        return self._restored(path, state, future)
+
+    def _restored(self, path: str, state: Mapping[str, Any], future: str | None) -> "FieldData":
         field, cleaner = self.open(path), Cleaner.from_dict(state)
         identity = FieldIdentity.of_state(state)
+        field = ordered(field, identity.channels) if self.targets or self.known else field
         means = None if self.climatology is None else Climatology.from_dict(state["means"])
         placed = self.cleaning.per == "cell" or self.cleaning.missing == "climatology"
         tiled = means is None and not placed
@@ -190,75 +231,26 @@ class FieldConfig(FileConfig, DataConfig):
             "data.cleaning.per channel and no climatology, whose model can be tiled",
         )
         field, _ = identity.match(field, name=path, tiled=tiled)
-        field = spaced(field, self.gaps, name=path)
+        field, roles = spaced(field, self.gaps, name=path), self.roles(field)
+        coming, static = None, None
+        if roles.known:
+            told: dict[str, Any] = {"name": path}
+            if future is not None:
+                kinds = dict.fromkeys(_ROLES, ())
+                other = replace(self, **kinds, variables=roles.known).open(future)
+                told |= {"future": other, "called": future}
+            field, coming = with_coming(field, roles, self.horizon, **told)
+        if roles.static:
+            static, field = Cleaner.from_dict(state["static"]), roles.matched(field, state, path)
         past = max(self.context, self.season)
-        require(
-            len(field) >= past,
-            f"{path} must have the {past} rows that a forecast needs, got {len(field)}; give a "
-            "longer file",
-        )
-        axis = TimeAxis.of(field.time.values)
-        longest = max(map(len, axis.segments))
-        require(
-            longest >= past,
-            f"{path} must have {past} rows without a gap in time, got at most {longest} between "
-            f"its gaps; give a file without them{' or data.gaps insert' * can_insert(axis)}",
-        )
+        require_rows(TimeAxis.of(field.time.values), past, name=path)
         if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
             cleaner = replace(cleaner, known=None)
         report = _report(path, field)
         splits = {EVERYTHING: range(past, len(field) + self.horizon)}
-        return FieldData(self, field, cleaner, splits, report, means)
-
-
-def as_field(values: Any) -> xr.DataArray:
-    """A field (time, *space, channel) out of what is in memory.
-
-    Args:
-        values: A `DataArray` with a dim `time`, whose dims may be in any order and which may lack
-            `channel`; a `Dataset`, whose variables over time and space become the channels, as
-            those of a file do; or an array [time, *space, channel], whose times and channels are
-            counted.
-
-    Raises:
-        InputError: It is none of these.
-
-    >>> as_field(np.zeros((5, 3, 2))).dims
-    ('time', 'cell', 'channel')
-    """
-    if isinstance(values, np.ndarray):
-        names = _SPACE.get(values.ndim)
-        require(
-            names is not None,
-            f"an array of a field must be [time, *space, channel] of up to three space axes, got "
-            f"shape {values.shape}; reshape it, or give a DataArray",
-        )
-        values = xr.DataArray(values, dims=("time", *(names or ()), "channel"))
-    elif isinstance(values, xr.Dataset):
-        values = dataset_field(values)
-    require(
-        isinstance(values, xr.DataArray) and "time" in values.dims,
-        "a field must be a DataArray or Dataset with a dim time, or an array, got "
-        f"{getattr(values, 'dims', type(values).__name__)}; rename its dims",
-    )
-    if "channel" not in values.dims:
-        unit = str(values.attrs.get("units", ""))
-        values = values.expand_dims(channel=[str(values.name or "value")])
-        if "units" not in values.coords:
-            values = values.assign_coords(units=("channel", [unit]))
-    own = {dim: field_dim(dim) for dim in values.dims if dim not in ("time", "channel")}
-    values = values.rename({dim: name for dim, name in own.items() if dim != name})
-    rows, channels = (np.arange(values.sizes[dim]) for dim in ("time", "channel"))
-    counted = {"time": rows, "channel": list(map(str, channels))}
-    counted = {dim: names for dim, names in counted.items() if dim not in values.coords}
-    return values.assign_coords(counted).transpose("time", ..., "channel")
-
-
-def _all_units(field: xr.DataArray) -> dict[str, str]:
-    """The unit of every channel, empty where it is not told."""
-    told = channel_units(field)
-    return {str(name): told.get(str(name), "") for name in field.channel.values}
+        fitted: dict[str, Any] = {"fitted_means": means, "static_cleaner": static}
+        return FieldData(self, field, cleaner, splits, report, coming=coming, **fitted)
 
 
 def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
@@ -273,12 +265,14 @@ class FieldData(WindowProblem):
     """Everything of one forecast problem on a field; made by `FieldConfig.load`.
 
     Attributes:
-        field: The field (time, *space, channel).
+        field: The field (time, *space, channel), its channels in the order of `Roles.channels`.
         cleaner: Cleaning and scaling, fitted to the training rows.
         splits: Target rows of `train`, `validation` and `test`.
         report: What was read, and the dates of the splits; JSON-able.
         fitted_means: The climatology in scaled units where it was fitted before, to another field.
         known_segments: The rows between gaps; None for those that the times tell.
+        coming: Known covariates of the horizon behind the field (row, *space, known channel).
+        static_cleaner: Scaling of the static fields, where there are any.
         block_bytes: Size of the blocks in which the training rows are read, in bytes, which bounds
             the memory that is needed.
     """
@@ -290,6 +284,8 @@ class FieldData(WindowProblem):
     report: dict[str, Any]
     fitted_means: Climatology | None = None
     known_segments: tuple[range, ...] | None = None
+    coming: xr.DataArray | None = None
+    static_cleaner: Cleaner | None = None
     block_bytes: int = 2**26
 
     @classmethod
@@ -306,21 +302,27 @@ class FieldData(WindowProblem):
         test = rows - int(rows * config.test_share)
         spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
         splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
-        alert, why_none = config.alert.compared(_all_units(values))
+        roles = config.roles(values)
+        values = roles.arranged(values)
+        alert, why_none = config.alert.compared(all_units(values[..., : len(roles.targets)]))
         if why_none:
             warn(why_none, stacklevel=2)
             config, values = replace(config, alert=alert), add_note(values, why_none)
         # A horizon of values, of which a loss and a scale can be made.
         least = max(2, config.horizon)
-        values, dropped = with_known_series(values, range(train), least=least)
+        targets = len(roles.targets)
+        values, dropped = with_known_series(values, range(train), least=least, channels=targets)
         cleaner = Cleaner.fit(values, range(train), config.cleaning)
-        if cleaner.known is not None:
-            unknown = cleaner.known.size - np.count_nonzero(cleaner.known)
-            note = f"{unknown} of {cleaner.known.size} cells have no value in the training rows"
+        if (known := cleaner.select(roles.targets).known) is not None:
+            unknown = known.size - np.count_nonzero(known)
+            note = f"{unknown} of {known.size} cells have no value in the training rows"
             values = add_note(values, f"{note}: they are not scored, and their forecasts missing.")
         report = _report(values.attrs.get("source", config.path), values)
         report |= {"series_dropped": dropped} if dropped else {}
-        data = cls(config, values, cleaner, splits, report)
+        if roles != Roles(roles.targets):
+            report["roles"] = {name: list(names) for name, names in vars(roles).items()}
+        static = roles.static_cleaner(values)
+        data = cls(config, values, cleaner, splits, report, static_cleaner=static)
         inserted = can_insert(TimeAxis.of(data.times))
         other = "give data.gaps insert" if inserted else "a file with fewer gaps"
         advice = f"use a shorter context= or horizon=, or {other}"
@@ -329,6 +331,39 @@ class FieldData(WindowProblem):
         told = {"horizon": config.horizon, "spans": data.spans}
         report["splits"] = splits_report(splits, values.time.values, **told)
         return data
+
+    @cached_property
+    def roles(self) -> Roles:
+        """What the channels of the field are to a forecast."""
+        return self.config.roles(self.field)
+
+    @cached_property
+    def targets(self) -> xr.DataArray:
+        """The field of what is forecast (time, *space, target)."""
+        return self.field if self._all_targets else self.field[..., : len(self.roles.targets)]
+
+    @property
+    def _all_targets(self) -> bool:
+        return self.roles.targets == self.roles.channels
+
+    @property
+    def target_numbers(self) -> tuple[int, ...] | None:
+        """Numbers of the targets among the channels of the context; None where they are all."""
+        inputs, targets = self.in_channels, len(self.roles.targets)
+        return None if len(inputs) == targets else tuple(range(targets))
+
+    @cached_property
+    def target_cleaner(self) -> Cleaner:
+        """Cleaning and scaling of the targets."""
+        return self.cleaner.select(self.roles.targets)
+
+    @cached_property
+    def static(self) -> np.ndarray | None:
+        """The static fields, scaled [*space, static field], float32."""
+        if self.static_cleaner is None:
+            return None
+        values = self.roles.static_fields(self.field).values
+        return self.static_cleaner.inputs(values, times=np.zeros(1))[0][0]
 
     @property
     def past(self) -> int:
@@ -355,7 +390,8 @@ class FieldData(WindowProblem):
     @property
     def unit(self) -> str:
         """Unit of the field where it tells one for all channels."""
-        units = set(map(str, self.field.units.values)) if "units" in self.field.coords else set()
+        field = self.targets
+        units = set(map(str, field.units.values)) if "units" in field.coords else set()
         return (units.pop() if len(units) == 1 else "") or UNTOLD_UNIT
 
     @property
@@ -363,20 +399,18 @@ class FieldData(WindowProblem):
         """The unit of each of the `series`."""
         if series_names(self.field):
             return dict.fromkeys(self.series, self.unit)
-        return {name: unit or UNTOLD_UNIT for name, unit in _all_units(self.field).items()}
+        return {name: unit or UNTOLD_UNIT for name, unit in all_units(self.targets).items()}
 
     @property
     def series(self) -> dict[str, tuple[Any, ...]]:
-        """Each named cell of a panel, else each channel, in an array [n, horizon, *space, channel].
+        """Each named cell of a panel, else each target, in an array [n, horizon, *space, channel].
 
         A panel is a field with one space axis whose coordinate holds names.
         """
         if names := series_names(self.field):
             whole = slice(None)
             return {name: (whole, whole, slice(i, i + 1)) for i, name in enumerate(names)}
-        return {
-            str(name): (..., slice(i, i + 1)) for i, name in enumerate(self.field.channel.values)
-        }
+        return {name: (..., slice(i, i + 1)) for i, name in enumerate(self.roles.targets)}
 
     def source(self, split: str) -> "_WithNaive":
         """The windows of a split, see `FieldWindows`, with the naive forecasts of the config."""
@@ -388,6 +422,11 @@ class FieldData(WindowProblem):
             context=self.config.context,
             horizon=self.config.horizon,
             stride=self.config.stride if training else 1,
+            target_channels=self.roles.targets,
+            known_channels=self.roles.known,
+            coming=self.coming,
+            static=self.static,
+            static_channels=self.roles.static,
             calendar=self.config.calendar,
             mask_channel=self.config.mask_channel,
             training=training,
@@ -399,11 +438,11 @@ class FieldData(WindowProblem):
 
         They do not depend on the rows `index` of their first targets.
         """
-        return self.cleaner.inverse(values)
+        return self.target_cleaner.inverse(values)
 
     def values(self, rows: slice) -> np.ndarray:
-        """The field in some rows, as it stands [rows, *space, channel], NaN where missing."""
-        return self.field[rows].values
+        """The targets in some rows, as they stand [rows, *space, channel], NaN where missing."""
+        return self.targets[rows].values
 
     def model_weight(self) -> float:
         """How far a forecast may leave persistence, from rolling origins before the test span.
@@ -411,7 +450,7 @@ class FieldData(WindowProblem):
         See `rolling_weight`, which also tells the formula.
         """
         rows = range(self.splits["validation"].stop)
-        channels = range(self.field.shape[-1])
+        channels = range(self.targets.shape[-1])
         edges = [gap.row for gap in TimeAxis.of(self.times[: rows.stop]).gaps]
         # A block becomes windows, in which each value stands once for each of their rows.
         block_bytes = 4 * self.block_bytes // (self.context + self.horizon)
@@ -419,7 +458,7 @@ class FieldData(WindowProblem):
         def blocks() -> Iterator[np.ndarray]:
             for cells in cell_blocks(self._reader, rows, block_bytes=block_bytes):
                 part = self._reader.read(slice(0, rows.stop), *cells)
-                part = self.cleaner.scaled(part, channels=channels, clip=False, cells=cells)
+                part = self.target_cleaner.scaled(part, channels=channels, clip=False, cells=cells)
                 # A row of NaN keeps windows from crossing a gap.
                 yield np.insert(part, edges, np.nan, axis=0) if edges else part
 
@@ -431,7 +470,7 @@ class FieldData(WindowProblem):
 
     def alert_levels(self) -> np.ndarray:
         """The threshold in the unit of each channel [channel], see `AlertConfig.levels`."""
-        return self.config.alert.levels(_all_units(self.field))
+        return self.config.alert.levels(all_units(self.targets))
 
     def event_frequency(self, times: np.ndarray) -> np.ndarray:
         """The share of events among the training rows [time, *space, channel].
@@ -448,12 +487,12 @@ class FieldData(WindowProblem):
 
     @cached_property
     def _reader(self) -> SlabReader:
-        return SlabReader(self.field, cache_bytes=0)
+        return SlabReader(self.targets, cache_bytes=0)
 
     @cached_property
     def _thresholds(self) -> np.ndarray:
         rows = range(self.splits["train"].stop)
-        fitted, levels = np.empty(self.field.shape[1:]), self.alert_levels()
+        fitted, levels = np.empty(self.targets.shape[1:]), self.alert_levels()
         for cells in cell_blocks(self._reader, rows, block_bytes=self.block_bytes):
             part = self._reader.read(slice(0, rows.stop), *cells)
             fitted[cells] = self.config.alert.thresholds(part, levels=levels)
@@ -488,6 +527,9 @@ class FieldData(WindowProblem):
     def state(self) -> dict[str, Any]:
         """The fitted cleaning, what tells another file of the kind, and what inputs need else."""
         state = {**self.cleaner.to_dict(), "identity": self._identity}
+        if self.static_cleaner:
+            state["static"] = self.static_cleaner.to_dict()
+            state["static"] |= {"units": self.roles.static_units(self.field)}
         return state | ({"means": self.means.to_dict()} if self.means else {})
 
     def content(self, split: str) -> Mapping[str, Any]:
@@ -496,18 +538,23 @@ class FieldData(WindowProblem):
 
     def input_axes(self, split: str, number: int) -> InputAxes:
         """Coordinates of space, the times of the context, and the names of its channels."""
-        windows = self.source(split).windows
-        row, channels = int(windows.starts[number]), windows.in_channels
-        if self.config.climatology_channel:
-            channels += tuple(f"{name}_outlook" for name in self.cleaner.channels)
-        if self.config.space_means:
-            channels += tuple(f"{name}_space_mean" for name in channels)
+        row = int(self.source(split).windows.starts[number])
         dims = tuple(map(str, self.field.dims[1:-1]))
         coords = {dim: self.field[dim].variable for dim in dims if dim in self.field.coords}
         times = self.timeline[row - self.context : row]
         known = self.cleaner.known
         known = None if known is None else np.asarray(known.any(axis=-1))
-        return InputAxes(dims, {**coords, "time": times}, channels, known=known)
+        return InputAxes(dims, {**coords, "time": times}, self.in_channels, known=known)
+
+    @cached_property
+    def in_channels(self) -> tuple[str, ...]:
+        """Names of the channels of a context."""
+        channels = self.source(next(iter(self.splits))).windows.in_channels
+        if self.config.climatology_channel:
+            channels += tuple(f"{name}_outlook" for name in self.roles.targets)
+        if self.config.space_means:
+            channels += tuple(f"{name}_space_mean" for name in channels)
+        return channels
 
     @cached_property
     def means(self) -> Climatology | None:
@@ -515,7 +562,8 @@ class FieldData(WindowProblem):
         if self.config.climatology is None or self.fitted_means is not None:
             return self.fitted_means
         fitted = self._fitted_climatology(lambda values: values)
-        scaled = self.cleaner.scaled(fitted.mean, channels=range(self.field.shape[-1]), clip=False)
+        channels = range(self.targets.shape[-1])
+        scaled = self.target_cleaner.scaled(fitted.mean, channels=channels, clip=False)
         return Climatology(fitted.phase, np.nan_to_num(scaled))
 
     def last_season(self, row: int) -> np.ndarray:
@@ -526,7 +574,7 @@ class FieldData(WindowProblem):
         """
         season = self.config.season
         rows = self.values(slice(max(row - season, 0), row))
-        scaled = self.cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
+        scaled = self.target_cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
         last = np.zeros((season, *scaled.shape[1:]), np.float32)
         last[season - len(scaled) :] = np.nan_to_num(scaled)
         return last[np.arange(self.config.horizon) % season]

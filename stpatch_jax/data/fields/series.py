@@ -16,12 +16,13 @@ def series_names(field: xr.DataArray) -> list[str] | None:
 
 
 def with_known_series(
-    field: xr.DataArray, rows: range, *, least: int
+    field: xr.DataArray, rows: range, *, least: int, channels: int | None = None
 ) -> tuple[xr.DataArray, list[str]]:
     """A field (time, *space, channel) without the named series that have too few values.
 
-    Those that have fewer than `least` values in the training `rows`, in every channel, are dropped
-    with a warning, and the field's notes name them. Cells without names all stay.
+    Those that have fewer than `least` values in the training `rows`, in every one of the first
+    `channels` (all by default), are dropped with a warning, and the field's notes name them. Cells
+    without names all stay.
 
     Returns:
         The field, and the names of the series that were dropped.
@@ -42,7 +43,8 @@ def with_known_series(
     names = series_names(field)
     if names is None:
         return field, []
-    counts = known_counts(SlabReader(field, cache_bytes=0), rows, enough=least).max(axis=-1)
+    wanted = field[..., :channels]
+    counts = known_counts(SlabReader(wanted, cache_bytes=0), rows, enough=least).max(axis=-1)
     enough = counts >= least
     if enough.all():
         return field, []

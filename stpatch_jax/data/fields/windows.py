@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.cleaning import Cleaner, as_floats, channel_numbers, check_field
+from stpatch_jax.data.fields.covariates import ahead, lead_times
 from stpatch_jax.data.fields.forcings import CalendarFeature, calendar_features
 from stpatch_jax.data.fields.slabs import CACHE_BYTES, SlabReader
 from stpatch_jax.data.sampling.batches import Batch
@@ -26,15 +27,17 @@ class FieldWindows:
     by tile within a time, then by time. Each is a dict, float32 unless said:
 
     * `context` [context, *space, channels]: inputs, scaled, without NaN. Its channels are those of
-      the field, then the calendar features, then with `mask_channel` one more per channel of the
-      field, 1 where its value was known;
+      the field, then the known covariates ahead, see `lead_times`, the static fields, the calendar
+      features, then with `mask_channel` one more per channel of the field and covariate ahead, 1
+      where its value was known;
     * `target` [horizon, *space, targets], scaled, 0 where missing, and `target_mask`, bool of the
       same shape, True where it is known;
     * `persistence` [1, *space, targets], the last known value of the context, scaled, else 0;
     * `valid_share`, the share of the context's values that are known;
     * `index`, int64, the row of the first target, and `tile` [space axes], int64, the first cell.
 
-    No input depends on a row after the context: gaps are filled from the context itself.
+    No input depends on a row after the context, but for those of `known_channels`, of which none
+    depends on a row after the horizon: gaps are filled from these rows themselves.
 
     Attributes:
         field: The field (time, *space, channel), in memory or lazy.
@@ -47,6 +50,10 @@ class FieldWindows:
         stride: Time steps between windows. The last window always ends its part, so that with a
             stride up to the horizon every target row is covered.
         target_channels: Names of the predicted channels; all by default.
+        known_channels: Names of the channels that are known in advance over the horizon.
+        coming: What these are in the rows behind the field [row, *space, known channel].
+        static: Static fields, scaled [*space, static field]: channels that are constant in time.
+        static_channels: Their names.
         calendar: Calendar features that become channels, see `calendar_features`.
         mask_channel: Whether the context tells where it was known.
         tile: Cells of a tile, one number per space axis; None for the whole space.
@@ -78,6 +85,10 @@ class FieldWindows:
     horizon: int
     stride: int = 1
     target_channels: Sequence[str] | None = None
+    known_channels: Sequence[str] = ()
+    coming: xr.DataArray | None = None
+    static: np.ndarray | None = None
+    static_channels: tuple[str, ...] = ()
     calendar: Sequence[CalendarFeature] = ()
     mask_channel: bool = False
     tile: tuple[int, ...] | None = None
@@ -99,7 +110,7 @@ class FieldWindows:
         self._check_targets()
         self._check_tiles()
         # Made here, so that what is wrong with them is told at once.
-        _ = self.target_numbers, self.forcings
+        _ = self.target_numbers, self.ahead_cleaner, self.forcings
 
     def __len__(self) -> int:
         return len(self.starts) * len(self.tiles)
@@ -111,18 +122,15 @@ class FieldWindows:
         row, cells = int(self.starts[at]), self.tiles[tile]
         first = row - self.context
         slab = self.reader.read(slice(first, row + self.horizon), *cells)
-        if coming := self.context + self.horizon - len(slab):
-            behind = [(0, coming), *[(0, 0)] * (slab.ndim - 1)]
-            slab = np.pad(as_floats(slab), behind, constant_values=np.nan)
-        needed = self.cleaner.config.missing in ("interpolate", "climatology")
-        times = self.field.time.values[first:row] if needed else np.arange(first, row)
-        inputs, known = self.cleaner.inputs(slab[: self.context], times=times, cells=cells)
+        if behind := self.context + self.horizon - len(slab):
+            slab = self._with_rows_behind(slab, behind, cells)
+        inputs, known = self._inputs(self.cleaner, slab[: self.context], first, cells)
         past, target = self._scaled(slab, cells)
         mask = np.isfinite(target)
         if not mask.all():
             target = np.where(mask, target, 0.0)
         return {
-            "context": self._with_channels(inputs, known, first, row),
+            "context": self._with_channels(inputs, known, slab, first, cells),
             "target": target.astype(np.float32, copy=False),
             "target_mask": mask,
             "persistence": np.where(np.isfinite(past), past, 0.0).astype(np.float32, copy=False),
@@ -135,14 +143,31 @@ class FieldWindows:
     def in_channels(self) -> tuple[str, ...]:
         """Names of the channels of `context`."""
         names = self.cleaner.channels
+        ahead = [f"{name}_ahead_{lead}" for lead in self.leads for name in self.known_channels]
         waves = [f"{feature}_{wave}" for feature in self.calendar for wave in ("sin", "cos")]
-        masks = [f"{name}_known" for name in names] if self.mask_channel else []
-        return (*names, *waves, *masks)
+        masks = [f"{name}_known" for name in (*names, *ahead)] if self.mask_channel else []
+        return (*names, *ahead, *self.static_channels, *waves, *masks)
+
+    @property
+    def leads(self) -> tuple[int, ...]:
+        """The leads at which known covariates are channels, see `lead_times`."""
+        every = lead_times(context=self.context, horizon=self.horizon)
+        return every if self.known_channels else ()
 
     @cached_property
     def target_numbers(self) -> tuple[int, ...]:
         """Numbers of the predicted channels among those of the field."""
         return channel_numbers(self.cleaner.channels, self.target_channels)
+
+    @cached_property
+    def known_numbers(self) -> list[int]:
+        """Numbers of the known covariates among the channels of the field."""
+        return list(channel_numbers(self.cleaner.channels, self.known_channels))
+
+    @cached_property
+    def ahead_cleaner(self) -> Cleaner:
+        """Cleaning and scaling of the known covariates."""
+        return self.cleaner.select(tuple(self.known_channels))
 
     @cached_property
     def forcings(self) -> np.ndarray:
@@ -210,16 +235,56 @@ class FieldWindows:
             past = forward_fill(self.cleaner.scaled(slab[: self.context], **choice))[-1:]
         return past, target
 
-    def _with_channels(
-        self, inputs: np.ndarray, known: np.ndarray, first: int, last: int
+    def _inputs(
+        self, cleaner: Cleaner, rows: np.ndarray, first: int, cells: tuple[slice, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows from the first on, cleaned and scaled, and where they were known."""
+        last = first + len(rows)
+        needed = cleaner.config.missing in ("interpolate", "climatology")
+        times = self._timeline[first:last] if needed else np.arange(first, last)
+        return cleaner.inputs(rows, times=times, cells=cells)
+
+    @cached_property
+    def _timeline(self) -> np.ndarray:
+        """The times of all rows, and of those behind the field."""
+        behind = [] if self.coming is None else [self.coming.time.values]
+        return np.concatenate([self.field.time.values, *behind])
+
+    def _with_rows_behind(
+        self, slab: np.ndarray, count: int, cells: tuple[slice, ...]
     ) -> np.ndarray:
-        parts = [inputs]
+        """The slab with so many rows behind the field, of which only covariates are known."""
+        behind = [(0, count), *[(0, 0)] * (slab.ndim - 1)]
+        slab = np.pad(as_floats(slab), behind, constant_values=np.nan)
+        if self.coming is not None:
+            coming = self.coming.variable[(slice(0, count), *cells)].values
+            slab[-count:, ..., self.known_numbers] = coming
+        return slab
+
+    def _with_channels(
+        self,
+        inputs: np.ndarray,
+        known: np.ndarray,
+        slab: np.ndarray,
+        first: int,
+        cells: tuple[slice, ...],
+    ) -> np.ndarray:
+        parts, masks = [inputs], [known]
+        if self.leads:
+            rows = slab[..., self.known_numbers]
+            pair = self._inputs(self.ahead_cleaner, rows, first, cells)
+            values, there = (ahead(of, self.leads, context=self.context) for of in pair)
+            parts.append(values)
+            masks.append(there)
+        if self.static is not None:
+            static = self.static[cells]
+            parts.append(np.broadcast_to(static, (self.context, *static.shape)))
         if self.calendar:
-            waves = self.forcings[first:last]
+            waves = self.forcings[first : first + self.context]
             waves = waves.reshape(len(waves), *[1] * (inputs.ndim - 2), waves.shape[-1])
             parts.append(np.broadcast_to(waves, (*inputs.shape[:-1], waves.shape[-1])))
         if self.mask_channel:
-            parts.append(known.astype(np.float32))
+            parts += [mask.astype(np.float32) for mask in masks]
         return np.concatenate(parts, axis=-1) if len(parts) > 1 else inputs
 
     def _check_targets(self) -> None:

@@ -159,6 +159,12 @@ class PanelData(WindowProblem):
     field: xr.DataArray
 
     @property
+    def target_numbers(self) -> tuple[int, ...] | None:
+        """The number of the predicted channel, of several."""
+        number = self.channels.index(self.target_channels[0])
+        return (number,) if len(self.channels) > 1 else None
+
+    @property
     def series(self) -> dict[str, tuple[slice, ...]]:
         """Every company, and where it lies in an array [n, horizon, company, channel]."""
         whole = slice(None)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stpatch_jax.data.readers.cells import Cells, looks_like_date
-from stpatch_jax.errors import InputError, listed, require, shortened
+from stpatch_jax.errors import InputError, listed, require, same_names, shortened
 
 ROWS = "rows"
 """The name of a time that is no column: rows are counted."""
@@ -126,6 +126,7 @@ def find_columns(
     time: str | None = None,
     series: str | Sequence[str] | None = None,
     variables: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
 ) -> Columns:
     """Tells by names and contents what the columns of a table are.
 
@@ -144,6 +145,7 @@ def find_columns(
         series: Name of the column of the series, or of several that name it together, also as one
             text with commas between.
         variables: Names of the columns of values.
+        ignore: Names of columns that are none of these, whatever they hold.
 
     Raises:
         InputError: A column is unknown, it is not clear which is the time or the series, or none
@@ -163,6 +165,8 @@ def find_columns(
         )
     wanted = None if asked is None else [header.index(name) for name in asked]
     finder = _Finder(cells, frozenset(map(header.index, given)))
+    ignored = same_names("ignore=", ignore, header)
+    finder.free = [at for at in finder.free if header[at] not in ignored]
     finder.leave_row_numbers()
     if counted:
         finder.notes.append("Rows are counted as time steps, whatever dates there may be.")

@@ -44,6 +44,12 @@ def channel_units(field: xr.DataArray) -> dict[str, str]:
     return dict.fromkeys(names, str(units))
 
 
+def all_units(field: xr.DataArray) -> dict[str, str]:
+    """The unit of every channel, empty where it is not told."""
+    told = channel_units(field)
+    return {str(name): told.get(str(name), "") for name in field.channel.values}
+
+
 def sorted_by_time(field: xr.DataArray, *, name: str) -> xr.DataArray:
     """The field with its rows in order of time, and a note if they were not.
 

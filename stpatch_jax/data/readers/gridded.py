@@ -17,7 +17,13 @@ from stpatch_jax.data.readers.guard import DAMAGED, parsing
 from stpatch_jax.data.readers.lengths import check_length
 from stpatch_jax.data.readers.outside import check_alone, netcdf_alone
 from stpatch_jax.data.readers.selecting import selected
-from stpatch_jax.data.readers.stacking import channel_variables, chunk_bytes, stack
+from stpatch_jax.data.readers.stacking import (
+    channel_variables,
+    check_static,
+    chunk_bytes,
+    stack,
+    without,
+)
 from stpatch_jax.data.readers.stores import open_store
 from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, listed, require, warn
@@ -42,6 +48,8 @@ def open_gridded(
     time: str | None = None,
     missing_values: Sequence[float] = (),
     select: Mapping[str, Any] | None = None,
+    static: Sequence[str] = (),
+    ignore: Sequence[str] = (),
 ) -> xr.DataArray:
     """Opens a gridded file as a field that is read where it is used.
 
@@ -61,6 +69,8 @@ def open_gridded(
         missing_values: Values that stand for a missing one, in units of the values.
         select: The one position to read of an axis too many, by its coordinate, as {"level": 500};
             axes of one cell, but latitudes and longitudes, are dropped beside others.
+        static: Variables over space alone, such as orography, which become coordinates.
+        ignore: Variables that are not read.
 
     Returns:
         Field [time, *space, channel], with the coordinates of the file, the variable names as
@@ -84,13 +94,16 @@ def open_gridded(
     require_library(library, purpose=f"reading {kind}", install=install)
     if kind == "netcdf" and Path(path).is_dir():
         options = {"variables": variables, "time": time, "select": select}
+        options |= {"static": static, "ignore": ignore}
         return _open_folder(Path(path), kind=kind, missing_values=missing_values, **options)
     name = Path(str(path)).name
     data, told = _open(str(path), kind, missing_values)
     data, chosen = selected(data, select or {}, name=name, time=time)
+    data = without(data, static=static, ignore=ignore, name=name)
     names, notes = channel_variables(data, variables, time=time, name=name)
     names = names if variables is not None else sorted(names)  # A zarr store has no order.
     field = stack(data, names, Axes.of(data, names, time=time, name=name), name=name)
+    check_static(field, static, name=name)
     field.attrs["source"] = str(path)
     notes += [note for each in names for note in told.get(each, ())]
     return add_note(field, *dict.fromkeys([*notes, *chosen]))

@@ -14,7 +14,7 @@ from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
 from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.lazy import StackedVariables
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, listed
+from stpatch_jax.errors import InputError, listed, require, same_names
 
 # Coordinates that a field has of its own.
 _TAKEN = ("time", "channel", "units")
@@ -133,17 +133,58 @@ def chunk_bytes(variable: xr.Variable) -> int:
     return math.prod(chunks.values()) * variable.dtype.itemsize if chunks else 0
 
 
-def dataset_field(data: xr.Dataset) -> xr.DataArray:
+def without(
+    data: xr.Dataset, *, static: Sequence[str], ignore: Sequence[str], name: str
+) -> xr.Dataset:
+    """A data set without variables that are ignored, with static ones as coordinates.
+
+    Raises:
+        InputError: One is not there, or a static one has a time.
+    """
+    data = data.drop_vars(same_names("ignore=", ignore, data.variables))
+    static = same_names("static=", static, data.variables)
+    for each in static:
+        timed = [dim for dim in data[each].dims if axis_of(data, dim) in ("T", "lead")]
+        require(
+            not timed and data[each].ndim > 0 and data[each].dtype.kind in "biuf",
+            f"static= must name fields of numbers over space alone, got {each} over "
+            f"({listed(data[each].dims)}) in {name}; leave it out there: what changes with time is "
+            "read as past only",
+        )
+    return data.set_coords(static)
+
+
+def check_static(field: xr.DataArray, static: Sequence[str], *, name: str) -> None:
+    """Refuses static fields that do not lie on the cells of a field.
+
+    Raises:
+        InputError: One does not.
+    """
+    lost = [
+        each for each in static if each.casefold() not in {str(n).casefold() for n in field.coords}
+    ]
+    require(
+        not lost,
+        f"static= must name fields on the cells of the others in {name}, over "
+        f"({listed(field.dims[1:-1])}), got {listed(lost)} on other ones; interpolate them",
+    )
+
+
+def dataset_field(
+    data: xr.Dataset, *, static: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> xr.DataArray:
     """The variables of a data set in memory that are channels, in its order, as a field.
 
     Raises:
         InputError: If its axes are none of a field.
     """
     name = "the data set"
+    data = without(data, static=static, ignore=ignore, name=name)
     names, notes = channel_variables(data, None, name=name)
     axes = Axes.of(data, names, name=name)
     field = stack(data, names, axes, name=name)
     field = add_note(field, *notes)
+    check_static(field, static, name=name)
     # What dask holds stays where it is.
     return field if data.chunks else field.load()
 

@@ -34,6 +34,7 @@ def read_panel(
     encoding: str | None = None,
     missing_values: Sequence[float] = (),
     header: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
 ) -> xr.DataArray:
     """Reads a table of text, Parquet or Arrow as a panel.
 
@@ -55,6 +56,7 @@ def read_panel(
         encoding: How the characters are stored, see `open_text`.
         missing_values: Numbers that stand for a missing value.
         header: Names of the columns of a text table without a header.
+        ignore: Columns that are not read.
 
     Returns:
         Field [time, series, channel], or [time, channel] where the columns are channels, float64,
@@ -69,7 +71,9 @@ def read_panel(
     check_choice("columns", columns, ("series", "channels"))
     field, roles, counts = read_table(
         file,
-        lambda cells: find_columns(cells, time=time, series=series, variables=variables),
+        lambda cells: find_columns(
+            cells, time=time, series=series, variables=variables, ignore=ignore
+        ),
         kind="table",
         noun="series",
         wide_channel="value",

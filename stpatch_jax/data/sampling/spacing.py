@@ -153,6 +153,25 @@ def can_insert(axis: TimeAxis) -> bool:
     return all(missing) and sum(missing) <= len(axis)
 
 
+def require_rows(axis: TimeAxis, rows: int, *, name: str) -> None:
+    """Refuses times among which there are not so many without a gap.
+
+    Raises:
+        InputError: There are not; `name` is what it calls the file.
+    """
+    require(
+        len(axis) >= rows,
+        f"{name} must have the {rows} rows that a forecast needs, got {len(axis)}; give a longer "
+        "file",
+    )
+    longest = max(map(len, axis.segments))
+    require(
+        longest >= rows,
+        f"{name} must have {rows} rows without a gap in time, got at most {longest} between its "
+        f"gaps; give a file without them{' or data.gaps insert' * can_insert(axis)}",
+    )
+
+
 def with_missing_rows(field: xr.DataArray, axis: TimeAxis) -> xr.DataArray:
     """A field (time, *space, channel) whose rows have one step: those left out are put in as NaN.
 

@@ -89,12 +89,14 @@ class FieldJudge(ForecastJudge):
     def scaled_thresholds(self) -> np.ndarray:
         """The thresholds in scaled units [*space, channel]."""
         channels = range(self.thresholds.shape[-1])
-        return self.data.cleaner.scaled(self.thresholds[None], channels=channels, clip=False)[0]
+        return self.data.target_cleaner.scaled(
+            self.thresholds[None], channels=channels, clip=False
+        )[0]
 
     @cached_property
     def areas(self) -> np.ndarray | None:
         """The weights of the cells by their latitude, None where they have none."""
-        return area_weights(self.data.field)
+        return area_weights(self.data.targets)
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """As in `ForecastJudge`, and on a globe the errors weighted by area."""
@@ -165,11 +167,11 @@ class FieldJudge(ForecastJudge):
     def shows(self, count: int) -> Mapping[str, Shows]:
         """As in `ForecastJudge`; a window in the middle for the maps, and past forecasts."""
         shows = dict(super().shows(count))
-        if self.data.field.ndim == 4:
+        if self.data.targets.ndim == 4:
             shows["map"] = Shows([count // 2], self._mapped)
         # Test goes by the errors of validation; its own are nobody's past.
         if self.warns and not self._past:
-            size = self.data.horizon * int(np.prod(self.data.field.shape[1:]))
+            size = self.data.horizon * int(np.prod(self.data.targets.shape[1:]))
             windows = min(count, max(_MOST_PAST // size, 1))
             numbers = np.unique(np.linspace(0, count - 1, windows).astype(int))
             shows["past"] = Shows(numbers.tolist(), self._told)
@@ -185,7 +187,7 @@ class FieldJudge(ForecastJudge):
 
     def shown(self, name: str, values: Values) -> Values:
         """The cell next to the middle of a series of which something is known."""
-        known = self.data.cleaner.known_at()
+        known = self.data.target_cleaner.known_at()
         if known.all():
             return super().shown(name, values)
         at = self.data.series[name]
@@ -274,7 +276,7 @@ class FieldJudge(ForecastJudge):
         rows, columns = real.shape[1:]
         height = min(max(3.6 * rows / columns, 2.0), 6.0) + 0.8
         figure = plotting.new_figure(len(real), 3, size=(13, height * len(real)))
-        like = self.data.field[0, ..., 0]
+        like = self.data.targets[0, ..., 0]
         channel = str(like.channel.item())
         place: dict[str, Any] = {"like": like, "unit": self.units[channel]}
         first = f"{channel}: " if len(self.data.series) > 1 else ""

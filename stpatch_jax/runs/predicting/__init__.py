@@ -20,6 +20,7 @@ def predict(
     *,
     every: int | None = None,
     told: Mapping[str, Any] | None = None,
+    future: str | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
     progress: bool = True,
@@ -48,6 +49,8 @@ def predict(
             for one forecast, of what follows the file.
         told: How the file is read where that differs from the run's, as {"time": "date"}: some of
             the settings that `run.config.data.reading` names.
+        future: A file of the covariates that are known in advance (`data.known`) over the horizon;
+            by default they stand in the rows of `source` behind its last target.
         process_index: Number of this process, where several share a `.zarr` target.
         process_count: Number of processes.
         progress: Whether to show a bar on stderr.
@@ -69,7 +72,7 @@ def predict(
         check_size("process_count=", process_count)
         check_range("process_index=", process_index or 0, 0, process_count or 1, bounds="[)")
     trained = run if isinstance(run, TrainedRun) else load_run(run)
-    data = trained.data(path=source, told=told)
+    data = trained.data(path=source, told=told, future=future)
     kind = predictors.of(trained.task, data)
     require(
         has_suffix(target, *kind.suffixes),

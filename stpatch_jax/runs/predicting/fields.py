@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 
 from stpatch_jax.data import FieldData
 from stpatch_jax.data.fields.cleaning import as_floats
+from stpatch_jax.data.fields.covariates import horizon_of, lead_times, with_covariates
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
 from stpatch_jax.data.fields.writers import fill_table, forecast_table
 from stpatch_jax.data.identity import FieldIdentity
@@ -107,6 +108,19 @@ class FieldPredictor(Predictor):
         return field[len(field) - self._past :]
 
     @cached_property
+    def _leads(self) -> tuple[int, ...]:
+        """The leads at which a region is told the known covariates of its horizon."""
+        every = lead_times(context=self._past, horizon=self.data.horizon)
+        return every if self.data.roles.known else ()
+
+    @cached_property
+    def _request(self) -> xr.DataArray:
+        """The rows, with what is known ahead of them and static fields as further channels."""
+        if not self._leads and self.data.static is None:
+            return self._field
+        return with_covariates(self._field, self.data.roles, self.data.coming, self._leads)
+
+    @cached_property
     def _valid(self) -> np.ndarray:
         """The times of the targets [forecast, horizon]."""
         rows = len(self.data.field)
@@ -137,8 +151,8 @@ class FieldPredictor(Predictor):
     @cached_property
     def _known(self) -> np.ndarray:
         """Where there is a forecast [*space, channel]; warns where the run knew more."""
-        field = self._field
-        trained = np.broadcast_to(self.data.cleaner.known_at(), field.shape[1:])
+        field = self._field[..., : len(self.data.roles.targets)]
+        trained = np.broadcast_to(self.data.target_cleaner.known_at(), field.shape[1:])
         rows, reader = range(len(field)), SlabReader(field, cache_bytes=0)
         there = known_counts(reader, rows, among=trained) > 0
         lost = int(np.count_nonzero(trained & ~there))
@@ -163,13 +177,14 @@ class FieldPredictor(Predictor):
         same = ("process_index", "process_count", "progress")
         return predict_field(
             self._function(),
-            self._field,
+            self._request,
             store,
             self._windows(self._field),
             horizon=self.data.horizon,
             valid=self._valid,
             prepare=self._inputs(),
-            restore=self.data.cleaner.inverse,
+            restore=self.data.target_cleaner.inverse,
+            channels=self.data.roles.targets,
             known=None if self._known.all() else self._known,
             attrs=self.run.identity,
             **{name: getattr(self.request, name) for name in same},
@@ -198,14 +213,19 @@ class FieldPredictor(Predictor):
 
         def prepare(values: np.ndarray, times: np.ndarray) -> np.ndarray:
             last = int(np.searchsorted(timeline, times[-1])) + 1
-            values = as_floats(values)
+            values, ahead, static = np.split(as_floats(values), self._parts, axis=-1)
             unknown = np.full((horizon, *values.shape[1:]), np.nan, values.dtype)
+            if self._leads:
+                unknown[..., -len(data.roles.known) :] = horizon_of(ahead, self._leads)
             whole = np.concatenate([times, timeline[last : last + horizon]])
             dims = ("time", *(f"axis_{at}" for at in range(values.ndim - 2)), "channel")
             coords = {"time": whole, "channel": list(data.cleaner.channels)}
+            for at, name in enumerate(data.roles.static):
+                coords[name] = (dims[1:-1], static[0, ..., at])
             field = xr.DataArray(np.concatenate([values, unknown]), coords, dims)
             splits = {EVERYTHING: range(self._past, len(field))}
             known = {"fitted_means": data.means, "known_segments": (range(len(field)),)}
+            known |= {"static_cleaner": data.static_cleaner}
             part = FieldData(data.config, field, data.cleaner, splits, {}, **known)
             examples = part.source(EVERYTHING)
             inputs = [self._joined(examples[at]) for at in range(0, len(examples), every)]
@@ -214,6 +234,12 @@ class FieldPredictor(Predictor):
             return np.where(whole.reshape(-1, *[1] * inputs[0].ndim), np.stack(inputs), np.nan)
 
         return prepare
+
+    @cached_property
+    def _parts(self) -> list[int]:
+        """Where the channels that are told ahead, and the static ones, begin in a request."""
+        own = self._field.shape[-1]
+        return [own, own + len(self._leads) * len(self.data.roles.known)]
 
     def _joined(self, example: dict[str, np.ndarray]) -> np.ndarray:
         arrays = [example[name] for name in self.task.inputs]

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from stpatch_jax.data import FieldConfig
-from stpatch_jax.data.fields.problem import as_field
+from stpatch_jax.data.fields.in_memory import as_field
 from stpatch_jax.data.readers import open_field
 from stpatch_jax.errors import InputError
 

@@ -1,0 +1,135 @@
+"""Forecasts with covariates: those of the evaluation, and of what follows by two files or one."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from stpatch_jax import cli
+from stpatch_jax.data import CleaningConfig, FieldConfig
+from stpatch_jax.errors import InputError
+from stpatch_jax.inference import fields
+from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.predicting import predict
+from stpatch_jax.runs.run import Run, RunConfig
+from stpatch_jax.tasks import ForecastConfig
+from stpatch_jax.training import OptimizerConfig, TrainConfig
+
+ROWS, HORIZON = 80, 4
+
+
+def maps(space: tuple[int, int] = (3, 2)) -> xr.Dataset:
+    """Load that follows the rain and the height of its cell, and wind beside them, by the hour."""
+    random = np.random.default_rng(0)
+    times = pd.date_range("2024-01-01", periods=ROWS + HORIZON, freq="h")
+    places = {"latitude": np.arange(space[0]) / 4, "longitude": np.arange(space[1]) / 4}
+    dims = ("time", "latitude", "longitude")
+    rain, wind = (random.normal(size=(len(times), *space)).astype(np.float32) for _ in "rw")
+    height = random.normal(size=space).astype(np.float32)
+    load = rain * height + 0.01 * wind
+    data = xr.Dataset({"load": (dims, load), "rain": (dims, rain), "wind": (dims, wind)})
+    data = data.assign_coords({"time": times, **places})
+    data["height"] = (dims[1:], height)
+    data["load"].attrs["units"] = "MW"
+    return data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> tuple[Path, Run, Any]:
+    """A short run, and its model."""
+    folder = tmp_path_factory.mktemp("covariates")
+    maps().isel(time=slice(ROWS)).to_netcdf(folder / "train.nc")
+    config = RunConfig(
+        recipe="covariates",
+        data=FieldConfig(
+            str(folder / "train.nc"),
+            targets=("load",),
+            known=("rain",),
+            static=("height",),
+            context=3,
+            horizon=HORIZON,
+            cleaning=CleaningConfig(per="channel"),
+            calendar=("hour",),
+        ),
+        model=FlatPatchesConfig(WindowSpec((None, 1, 1))),
+        task=ForecastConfig(residual="none", normalize="instance"),
+        train=TrainConfig(steps=8, batch_size=16, optimizer=OptimizerConfig(learning_rate=0.05)),
+    )
+    run, directory = Run(config), RunDirectory(folder / "run")
+    run.claim(directory)
+    return folder, run, run.fit(directory, progress=False).model
+
+
+def forecasts(folder: Path, source: str, target: Path, **options: Any) -> xr.Dataset:
+    told = predict(folder / "run", source, target, progress=False, **options)
+    assert "order along" not in told
+    with contextlib.closing(xr.open_dataset(target)) as found:
+        return found.load()
+
+
+def test_forecasts_of_a_file_are_those_of_the_evaluation(run, tmp_path, monkeypatch):
+    folder, trained, model = run
+    monkeypatch.setattr(fields, "_SLAB_VALUES", 2000)
+    maps().to_netcdf(tmp_path / "whole.nc")
+    cut = maps()
+    cut["load"][ROWS:] = np.nan
+    cut.to_netcdf(tmp_path / "cut.nc")
+    found = forecasts(folder, str(tmp_path / "cut.nc"), tmp_path / "f.nc", every=1)
+    assert list(found.data_vars) == ["load"]
+    assert found["load"].attrs["units"] == "MW"
+    expected, index = [], []
+    for batch, forecast in trained.judge.predicted(model, "test"):
+        real = batch["example_mask"]
+        expected.append(trained.data.in_units(forecast[real], batch["index"][real])[..., 0])
+        index.append(batch["index"][real])
+    at = np.concatenate(index) - 3
+    np.testing.assert_allclose(
+        found["load"].values[at], np.concatenate(expected), rtol=2e-5, atol=1e-6
+    )
+    # The last one is of what follows, and depends on the rain that is to come.
+    assert found.valid_time.values[-1, 0] == maps().time.values[ROWS]
+    last = forecasts(folder, str(tmp_path / "cut.nc"), tmp_path / "last.nc")["load"]
+    np.testing.assert_allclose(last[0], found["load"][-1], rtol=1e-6)
+    short, nwp = tmp_path / "short.nc", tmp_path / "nwp.nc"
+    maps().isel(time=slice(ROWS)).to_netcdf(short)
+    maps()[["rain"]].isel(time=slice(ROWS, None)).to_netcdf(nwp)
+    words = ["predict", str(folder / "run"), str(short), str(tmp_path / "two.nc")]
+    assert cli.main([*words, "--future", str(nwp)]) == 0
+    with contextlib.closing(xr.open_dataset(tmp_path / "two.nc")) as two:
+        np.testing.assert_array_equal(two["load"], last)
+    wet = maps()[["rain"]].isel(time=slice(ROWS, None)) + 1
+    wet.to_netcdf(tmp_path / "wet.nc")
+    other = forecasts(folder, str(short), tmp_path / "wet-f.nc", future=str(tmp_path / "wet.nc"))[
+        "load"
+    ]
+    assert (np.abs(other - last) > 1e-3).mean() > 0.5
+    with pytest.raises(InputError, match=r"rain must be known over the 4 .* or future="):
+        predict(folder / "run", str(short), tmp_path / "no.nc", progress=False)
+
+
+def test_a_larger_field_is_tiled_with_its_covariates(run, tmp_path):
+    folder, *_ = run
+    large = maps((6, 5))
+    large["load"][ROWS:] = np.nan
+    large.to_netcdf(tmp_path / "large.nc")
+    found = forecasts(folder, str(tmp_path / "large.nc"), tmp_path / "f.nc")["load"]
+    part = large.isel(latitude=slice(0, 3), longitude=slice(0, 2))
+    part.to_netcdf(tmp_path / "part.nc")
+    alone = forecasts(folder, str(tmp_path / "part.nc"), tmp_path / "p.nc")["load"]
+    # A model of single cells answers the same in every tile.
+    np.testing.assert_allclose(found[:, :, :3, :2], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_channels_of_an_explanation_have_the_names_of_their_leads(run):
+    _, trained, _ = run
+    names = trained.data.input_axes("test", 0).channels
+    assert names == (
+        *("load", "wind", "rain", "rain_ahead_4", "rain_ahead_1", "height", "hour_sin", "hour_cos"),
+    )
+    assert trained.task.facts == {"target_channels": [0]}
