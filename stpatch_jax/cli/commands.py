@@ -263,12 +263,14 @@ class _Predict:
     Attributes:
         run: Directory of a run.
         input: The file, folder or URL to predict, of the same kind as the run's data.
-        output: The .csv or .csv.gz to make; of a field also .zarr, written region by region, which
-            the same command goes on with, or .nc.
+        output: The file to make: .csv or .csv.gz; of a field also .zarr, written region by region,
+            which the same command goes on with, or .nc; of arrays .npz, .npy or .nc; of boxes and
+            frames also .mp4 or .png; of texts .txt.
         data: How this file is read; by default as those of the run.
         future: A file of the covariates of data.known over the horizon; without it they stand in
             the rows of the input behind its last target.
         every: Forecast at every so many rows; without it once, what follows the last row.
+        length: Of a run that writes text how many characters to add, 200 by default.
         process_count: How many processes share a .zarr output, each with this command.
         process_index: Which of them this is, from 0.
     """
@@ -279,6 +281,7 @@ class _Predict:
     data: Any
     future: str | None = None
     every: int | None = None
+    length: int | None = None
     process_count: int | None = None
     process_index: int | None = None
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from stpatch_jax.data.protocols import (
+    EVERYTHING,
     DataConfig,
     InputAxes,
     Problem,
@@ -17,7 +19,7 @@ from stpatch_jax.data.readers import read_lines
 from stpatch_jax.data.readers.text import text_pair
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.sampling.splits import check_shares
-from stpatch_jax.errors import check_range, check_size, require
+from stpatch_jax.errors import check_range, check_size, listed, require
 
 SYMBOLS = 256
 _END = "\n"
@@ -90,6 +92,35 @@ class CharactersConfig(DataConfig):
         }
         return Characters(self, texts, report, symbols)
 
+    def restore(self, path: str, state: Mapping[str, Any]) -> "GivenTexts":
+        """Reads a text, or every `.txt` of a folder, for a trained run: each is to be continued.
+
+        A line that the end of the file ends is taken up where it ends.
+
+        Raises:
+            InputError: There is none, it cannot be read, or has characters that the run has not.
+        """
+        require(
+            "symbols" in state,
+            "the run must tell its characters, got one of an older version; train it anew",
+        )
+        root, symbols = Path(path), str(state["symbols"])
+        inside = sorted(root.rglob("*.txt")) if root.is_dir() else [root]
+        files = [file for file in inside if not file.name.startswith(".")]
+        require(bool(files), f"{path} must hold texts, got no .txt in it; give a text")
+        texts = []
+        for file in files:
+            text = _END + _END.join(read_lines(file, encoding=self.encoding))
+            strange = [] if symbols == "utf-8" else [sign for sign in text if ord(sign) >= SYMBOLS]
+            require(
+                not strange,
+                f"{file} must have the characters of the run alone, those of latin-1, got "
+                f"{listed(dict.fromkeys(strange))}; leave these out",
+            )
+            texts.append(np.frombuffer(text.encode(symbols), np.uint8))
+        names = [file.name if file == root else str(file.relative_to(root)) for file in files]
+        return GivenTexts(texts, names, state, {"source": path, "notes": []})
+
     def _split(self, lines: Sequence[str]) -> dict[str, Sequence[str]]:
         count = len(lines)
         test = round(count * (1 - self.test_share))
@@ -150,8 +181,8 @@ class Characters(Problem):
         return _Windows(texts, starts, window, scored=step)
 
     def state(self) -> dict[str, Any]:
-        """The character counts of the training texts, by which a change of the data is seen."""
-        return {"token_counts": list(self.token_counts)}
+        """The counts of the characters of the training texts, and the encoding they are of."""
+        return {"token_counts": list(self.token_counts), "symbols": self.encoding}
 
     def content(self, split: str) -> Mapping[str, Any]:
         """The texts."""
@@ -179,6 +210,39 @@ class Characters(Problem):
         """
         text = [bytes([token]).decode(self.encoding, errors="replace") for token in tokens]
         return [_VISIBLE.get(sign, sign if sign.isprintable() else "\u25a1") for sign in text]
+
+
+@dataclass(frozen=True, eq=False)
+class GivenTexts(Problem):
+    """Texts of other files for a trained run, to be continued.
+
+    Attributes:
+        texts: The texts, uint8 each [character], which begin with the end of a line.
+        files: Names of their files.
+        trained: What `Characters.state` gave.
+    """
+
+    texts: Sequence[np.ndarray]
+    files: Sequence[str]
+    trained: Mapping[str, Any]
+    report: dict[str, Any]
+
+    def source(self, split: str) -> Source:
+        """The only split, `EVERYTHING`: each text as the `tokens` of an example, of any length."""
+        texts = chosen_split({EVERYTHING: self.texts}, split)
+        return [{"tokens": text.astype(np.int32)} for text in texts]
+
+    def names(self, split: str) -> Mapping[str, Sequence[str]]:
+        """The files of the texts."""
+        return {"file": chosen_split({EVERYTHING: self.files}, split)}
+
+    def state(self) -> Mapping[str, Any]:
+        """What the run was given."""
+        return self.trained
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """What tokens [time] spell."""
+        return bytes(tokens.astype(np.uint8)).decode(str(self.trained["symbols"]), "replace")
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ class RiskPredictor(Predictor):
     `online_factors`) and `quantile_without_level`; empty where a company is too young.
     """
 
+    takes = ("every",)
     task: Forecast
     data: RiskData
 

@@ -3,8 +3,9 @@
 from stpatch_jax.recipes.video import classification, detection, prediction
 from stpatch_jax.recipes.video.data import ClipClassesConfig, ClipObjectsConfig, NextFramesConfig
 from stpatch_jax.recipes.video.judging import FramesJudge
+from stpatch_jax.recipes.video.predicting import ClipDetectionPredictor, FramesPredictor
 
 __all__ = [
-    "ClipClassesConfig", "ClipObjectsConfig", "FramesJudge", "NextFramesConfig", "classification",
-    "detection", "prediction",
+    "ClipClassesConfig", "ClipDetectionPredictor", "ClipObjectsConfig", "FramesJudge",
+    "FramesPredictor", "NextFramesConfig", "classification", "detection", "prediction",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from stpatch_jax.data import (
 )
 from stpatch_jax.errors import check_choice, check_range, check_seed, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
+from stpatch_jax.recipes.video.given import GivenClips, each, side_by_side, spread
 from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, MovingDigits
 
 _COUNTED = 1000
@@ -61,6 +62,29 @@ class DigitClipsConfig(DataConfig):
     def clips(self) -> dict[str, int]:
         """Number of clips of each split."""
         return {name: getattr(self, f"{name}_clips") for name in ("train", "validation", "test")}
+
+    @property
+    @abc.abstractmethod
+    def seen(self) -> int:
+        """Number of frames that an example of another file has."""
+
+    @abc.abstractmethod
+    def read(self, length: int) -> list[np.ndarray]:
+        """The frames of each example of a clip of so many frames."""
+
+    def given(self, frames: np.ndarray) -> Batch:
+        """An example of another file, out of its frames."""
+        return {"field": frames}
+
+    def restore(self, path: str, state: Mapping[str, Any]) -> GivenClips:
+        """Opens a video or array, or all of them in a folder, for a trained run.
+
+        Clips are grey, or turned grey; the middle square of other sizes is resized to the canvas.
+
+        Raises:
+            InputError: None can be read, or one is no grey or coloured clip, or too short.
+        """
+        return GivenClips.of(self, path, state)
 
     def _generators(self, **options: Any) -> dict[str, MovingDigits]:
         digits = read_digits(self.path, size=self.digit)
@@ -110,8 +134,8 @@ class DigitClips(Problem, abc.ABC):
         }
 
     def state(self) -> dict[str, Any]:
-        """Checksum of the training images; the frames, from 0 to 1, are not scaled."""
-        return {"digits": self.digits.fingerprint()}
+        """Checksum of the training images, and the classes; frames, from 0 to 1, are not scaled."""
+        return {"digits": self.digits.fingerprint(), "classes": list(self.classes)}
 
     def content(self, split: str) -> Mapping[str, Any]:
         """The images of digits, in steps that no rounding of another machine moves."""
@@ -146,6 +170,19 @@ class NextFramesConfig(DigitClipsConfig):
         """Reads the digits, as `read_digits` does."""
         frames = self.context + self.horizon
         return NextFrames(self, self._generators(frames=frames, count=self.digits))
+
+    @property
+    def seen(self) -> int:
+        """The frames of the context."""
+        return self.context
+
+    def read(self, length: int) -> list[np.ndarray]:
+        """The context up to each frame."""
+        return each(length, self.context)
+
+    def given(self, frames: np.ndarray) -> Batch:
+        """The context, and what persistence makes of it."""
+        return {"context": frames, "persistence": frames[-1:]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +248,15 @@ class ClipClassesConfig(DigitClipsConfig):
         options = {"frames": self.frames, "occlusion": self.occlusion, "noise": self.noise}
         return ClipClasses(self, self._generators(**options))
 
+    @property
+    def seen(self) -> int:
+        """All frames of an example."""
+        return self.frames
+
+    def read(self, length: int) -> list[np.ndarray]:
+        """Frames spread evenly over the clip."""
+        return spread(length, self.frames)
+
 
 @dataclass(frozen=True, eq=False)
 class ClipClasses(DigitClips):
@@ -259,6 +305,15 @@ class ClipObjectsConfig(DigitClipsConfig):
     def load(self) -> "ClipObjects":
         """Reads the digits, as `read_digits` does."""
         return ClipObjects(self, self._generators(frames=self.frames, count=self.digits))
+
+    @property
+    def seen(self) -> int:
+        """All frames of an example."""
+        return self.frames
+
+    def read(self, length: int) -> list[np.ndarray]:
+        """Every frame, a few at a time."""
+        return side_by_side(length, self.frames)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,19 @@ from typing import Any
 
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.files import has_suffix, usable
+from stpatch_jax.runs.predicting.arrays import ArrayPredictor, ReconstructionPredictor
+from stpatch_jax.runs.predicting.detections import DetectionPredictor
 from stpatch_jax.runs.predicting.fields import FieldPredictor
+from stpatch_jax.runs.predicting.pictures import (
+    coloured,
+    enlarged,
+    with_boxes,
+    write_strip,
+    write_video,
+)
 from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
 from stpatch_jax.runs.predicting.tables import ClassPredictor, PricePredictor, long_table
+from stpatch_jax.runs.predicting.texts import TextPredictor
 from stpatch_jax.runs.trained import TrainedRun, load_run
 
 
@@ -19,6 +29,7 @@ def predict(
     target: str | Path,
     *,
     every: int | None = None,
+    length: int | None = None,
     told: Mapping[str, Any] | None = None,
     future: str | None = None,
     process_index: int | None = None,
@@ -34,6 +45,10 @@ def predict(
     | forecast of a field | what `open_field` reads | `.zarr`, `.nc`, `.csv`: see `FieldPredictor` |
     | forecast of prices | price table | `.csv`: see `PricePredictor` |
     | classes | file of items | `.csv`: see `ClassPredictor` |
+    | boxes | video, array, or a folder of them | `.csv`: see `DetectionPredictor`; `.mp4`, `.png` |
+    | hidden patches | items | `.npz`, `.npy`, `.nc`: see `ReconstructionPredictor` |
+    | next frames | video, array, or a folder of them | the same, `.mp4`, `.png` |
+    | next characters | text, or a folder of texts | `.txt`, `.csv`: see `TextPredictor` |
     | any other | what its `DataConfig.restore` reads | `.csv`: see `Predictor` |
 
     The data that the run was trained on are not needed. A field is read and written by regions, so
@@ -47,6 +62,7 @@ def predict(
             not exist yet.
         every: Forecasts begin every so many time steps, at each row from the first context on; None
             for one forecast, of what follows the file.
+        length: Of a run that writes text the number of characters to add; 200 by default.
         told: How the file is read where that differs from the run's, as {"time": "date"}: some of
             the settings that `run.config.data.reading` names.
         future: A file of the covariates that are known in advance (`data.known`) over the horizon;
@@ -66,8 +82,9 @@ def predict(
         has_suffix(target, ".zarr") or not target.exists(),
         f"the output must be new, got {target}, which exists; choose another name",
     )
-    if every is not None:
-        check_size("every=", every)
+    for name, count in (("every=", every), ("length=", length)):
+        if count is not None:
+            check_size(name, count)
     if process_count is not None or process_index is not None:
         check_size("process_count=", process_count)
         check_range("process_index=", process_index or 0, 0, process_count or 1, bounds="[)")
@@ -79,11 +96,14 @@ def predict(
         f"the name of the output must end with {', '.join(kind.suffixes)}, got {target}; choose "
         "one of them",
     )
-    request = Request(source, every, process_index, process_count, progress)
+    request = Request(source, every, length, process_index, process_count, progress)
     written = kind(trained, data, request).write(target)
     notes = " ".join(data.report.get("notes", ()))
     return f"{written}. {notes}" if notes else written
 
 
-__all__ = ["ClassPredictor", "FieldPredictor", "Predictor", "PricePredictor", "Request"]
-__all__ += ["long_table", "predict", "predictors"]
+__all__ = [
+    "ArrayPredictor", "ClassPredictor", "DetectionPredictor", "FieldPredictor", "Predictor",
+    "PricePredictor", "ReconstructionPredictor", "Request", "TextPredictor", "coloured",
+    "enlarged", "long_table", "predict", "predictors", "with_boxes", "write_strip", "write_video",
+]  # fmt: skip

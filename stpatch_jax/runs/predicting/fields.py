@@ -46,6 +46,7 @@ class FieldPredictor(Predictor):
     """
 
     suffixes = (".zarr", ".nc", *Predictor.suffixes)
+    takes = ("every", "process_count")
     task: Forecast
     data: FieldData
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from stpatch_jax.data import Source, write_table
 from stpatch_jax.data.identity import FieldIdentity
@@ -18,7 +19,13 @@ from stpatch_jax.errors import require
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.trained import TrainedRun
 
-_CHUNK = 4096
+_CHUNK, _CHUNK_BYTES = 4096, 2**26
+_TAKES = {
+    "every": "every= must be left out of a run on items without an order in time, got {}; leave it "
+    "out",
+    "length": "length= must be left out of a run that writes no text, got {}; leave it out",
+    "process_count": "process_count= must be 1 for what is no .zarr, got {}; leave it out",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class Request:
 
     source: str
     every: int | None = None
+    length: int | None = None
     process_index: int | None = None
     process_count: int | None = None
     progress: bool = True
@@ -46,8 +54,14 @@ class Predictor:
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz")
     """How the names of what it writes end."""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Which of `every`, `length` and `process_count` of a request it knows."""
 
     def __init__(self, run: TrainedRun, data: Any, request: Request):
+        for name, refused in _TAKES.items():
+            value = getattr(request, name)
+            allowed = name in self.takes or value in (None, *([1] * (name == "process_count")))
+            require(allowed, refused.format(value))
         self.run, self.task, self.data, self.request = run, run.task, data, request
 
     def result(self) -> Any:
@@ -60,13 +74,9 @@ class Predictor:
         Raises:
             InputError: The file or the target cannot be used; nothing was written.
         """
-        require(
-            self.request.process_count in (None, 1),
-            f"process_count= must be 1 for a table, got {self.request.process_count}; leave it out",
-        )
         table = self.table()
         write_table(target, table)
-        return f"{len(table)} rows: {target}"
+        return f"{len(table)} row{'s' * (len(table) != 1)}: {target}"
 
     def table(self) -> pd.DataFrame:
         """One row an example: its names, and the answer flattened.
@@ -74,7 +84,6 @@ class Predictor:
         A number of the answer gets the name of its place in the tree, `output` where that is none,
         and its indices, such as `output_0_1`.
         """
-        self.refuse_every()
         answers = pd.concat(map(pd.DataFrame, map(_columns, self.chunks())), ignore_index=True)
         return pd.concat([pd.DataFrame(self.names()), answers], axis=1)
 
@@ -94,9 +103,21 @@ class Predictor:
 
     def chunks(self) -> Iterator[Any]:
         """What the task answers to the examples, a tree of [example, ...] for a part of them."""
-        count = len(self.examples)
-        for start in range(0, count, _CHUNK):
-            yield self.run.predict(self.batch(np.arange(start, min(start + _CHUNK, count))))
+        return (answers for _, answers in self.answered(np.arange(len(self.examples))))
+
+    def answered(self, rows: np.ndarray, *, at_once: int = _CHUNK) -> Iterator[tuple[Any, Any]]:
+        """Examples of some numbers and what the task answers, a part of them at a time.
+
+        A part has `at_once` examples, or as many as take 64 MiB. A bar on stderr goes with them.
+        """
+        size = sum(values.nbytes for values in self.batch(rows[:1]).values())
+        at_once = min(at_once, max(1, _CHUNK_BYTES // max(size, 1)))
+        with tqdm(total=len(rows), desc="predicting", disable=not self.request.progress) as bar:
+            for start in range(0, len(rows), at_once):
+                part = rows[start : start + at_once]
+                batch = self.batch(part)
+                yield part, self.run.predict(batch)
+                bar.update(len(part))
 
     def origins(self) -> np.ndarray:
         """Numbers of the forecasts that are asked for: of the last example, or every so many."""
@@ -113,14 +134,6 @@ class Predictor:
         axis = TimeAxis.of(times, name=f"the times of {self.request.source}")
         step = FieldIdentity.of_state(self.run.state).step
         return axis.targets(index, horizon, step=step)
-
-    def refuse_every(self) -> None:
-        """Refuses `--every`, by an InputError, where the examples have no order of time."""
-        require(
-            self.request.every is None,
-            f"every= must be left out of a run on items without an order in time, got "
-            f"{self.request.every}; leave it out",
-        )
 
 
 def _columns(answers: Any) -> dict[str, np.ndarray]:

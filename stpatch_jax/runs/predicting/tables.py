@@ -18,6 +18,7 @@ class PricePredictor(Predictor):
     the forecast under the name of its channel.
     """
 
+    takes = ("every",)
     task: Forecast
     data: PanelData
 
@@ -49,7 +50,6 @@ class ClassPredictor(Predictor):
 
     def table(self) -> pd.DataFrame:
         """As the class says."""
-        self.refuse_every()
         shape = self.examples[0]["field"].shape
         trained = tuple(self.run.shapes["field"][1:])
         require(

@@ -1,9 +1,7 @@
 """Prices, value at risk and classes of other files: what the evaluation says of the same rows."""
 
 import dataclasses
-import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +21,9 @@ from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.recipes.movement.data import MovementConfig
 from stpatch_jax.recipes.risk.data import RiskConfig
-from stpatch_jax.recipes.video import ClipObjectsConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.run import Run, RunConfig
-from stpatch_jax.runs.values import to_values
 from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
@@ -192,7 +188,7 @@ def test_tables_of_other_companies_or_columns_are_refused(panel, capsys):
         assert not target.exists()
     with pytest.raises(InputError, match=r"name of the output must end with .csv, .csv.gz, got"):
         predict(folder / "run", str(folder / "prices.csv"), folder / "f.zarr")
-    with pytest.raises(InputError, match="process_count= must be 1 for a table, got 2"):
+    with pytest.raises(InputError, match=r"process_count= must be 1 for what is no .zarr, got 2"):
         predict(folder / "run", str(folder / "prices.csv"), folder / "f.csv", process_count=2)
 
 
@@ -289,16 +285,6 @@ def test_volumes_are_scaled_as_those_of_the_split(tmp_path):
     np.savez(tmp_path / "two.npz", a=arrays["test_images"], b=arrays["test_images"])
     with pytest.raises(InputError, match=r"which array of .* are the volumes, got a, b"):
         config.restore(str(tmp_path / "two.npz"), data.state())
-
-
-@pytest.mark.slow
-def test_data_that_no_other_file_holds_are_refused(panel, tmp_path):
-    folder, run, _ = panel
-    shutil.copytree(folder / "run", tmp_path / "run")
-    other = dataclasses.replace(run.config, data=ClipObjectsConfig())
-    (tmp_path / "run/config.json").write_text(json.dumps({"format": 1, **to_values(other)}))
-    with pytest.raises(InputError, match="data that can be read from another file, got ClipObj"):
-        predict(tmp_path / "run", "prices.csv", tmp_path / "f.csv")
 
 
 @pytest.mark.slow

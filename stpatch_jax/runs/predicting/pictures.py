@@ -1,0 +1,88 @@
+"""Pictures and videos of frames, to be looked at."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stpatch_jax.data.readers import require_library
+from stpatch_jax.plotting.style import COLOURS
+
+WRITE = "w"
+"""The mode of archives and videos, which know no other for bytes."""
+
+_LEAST = 256
+"""Pixels that a side of a picture has at least: a frame of few is drawn larger."""
+
+
+def coloured(frames: np.ndarray) -> np.ndarray:
+    """Frames [..., height, width, 1 or 3] in red, green and blue [..., height, width, 3], uint8.
+
+    Floats are from 0 to 1, and cut off there; uint8 stay.
+
+    >>> coloured(np.array([[[[0.0], [0.5], [2.0]]]])).tolist()
+    [[[[0, 0, 0], [128, 128, 128], [255, 255, 255]]]]
+    """
+    if frames.dtype != np.uint8:
+        frames = np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
+    return np.broadcast_to(frames, (*frames.shape[:-1], 3))
+
+
+def enlarged(frame: np.ndarray) -> tuple[np.ndarray, int]:
+    """A small picture [height, width, channel] with every pixel repeated, and how many times."""
+    times = max(1, -(-_LEAST // max(frame.shape[:2])))
+    return frame.repeat(times, 0).repeat(times, 1), times
+
+
+def with_boxes(
+    frame: np.ndarray, boxes: np.ndarray, labels: Sequence[int], words: Sequence[str]
+) -> np.ndarray:
+    """A coloured picture of a frame with boxes and a word at each, one colour a class.
+
+    The frame is [height, width, 3] uint8, boxes [n, 4] are bounds `(top, left, bottom, right)` in
+    its pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    pixels, times = enlarged(frame)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    draw = ImageDraw.Draw(picture)
+    for (top, left, bottom, right), label, word in zip(boxes * times, labels, words, strict=True):
+        colour = COLOURS[int(label) % 6]
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=2)
+        at = (max(left, 0) + 3, max(top, 0) + 2)
+        draw.rectangle(draw.textbbox(at, word), fill=colour)
+        draw.text(at, word, fill="white")
+    return np.asarray(picture)
+
+
+def write_video(part: Path, frames: Iterable[np.ndarray], *, per_second: float) -> None:
+    """Writes coloured frames [height, width, 3], uint8, as a video that players know.
+
+    Sizes are even there: an odd side ends with its last pixel twice.
+    """
+    av = require_library("av", purpose="writing video", install="stpatch_jax[video]")
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    with av.open(str(part), WRITE) as container:
+        stream: Any = None
+        for frame in frames:
+            height, width = frame.shape[:2]
+            pixels = np.pad(frame, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge")
+            if stream is None:
+                stream = container.add_stream(codec, rate=round(per_second))
+                stream.height, stream.width = pixels.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_strip(part: Path, rows: Sequence[Sequence[np.ndarray]]) -> None:
+    """Writes rows of coloured frames of one size as one picture, with white lines between."""
+    from PIL import Image
+
+    lines = []
+    for row in rows:
+        framed = (np.pad(frame, [(1, 1), (1, 1), (0, 0)], constant_values=255) for frame in row)
+        lines.append(np.concatenate(list(framed), axis=1))
+    Image.fromarray(np.concatenate(lines)).save(part, "PNG")
