@@ -1,5 +1,6 @@
 """A run whose network was built and not trained, for tests of what is done with its answers."""
 
+import dataclasses
 from typing import Any
 
 from flax import nnx
@@ -19,8 +20,9 @@ def untrained(data, model, task) -> TrainedRun:
     rngs = nnx.Rngs(0, mask=1, dropout=2)
     built = fitted.build(model, shapes, rngs=rngs)
     named = {"recipe": "untrained"}
-    none: Any = None
-    run = TrainedRun(none, config, 0, fitted, loaded.state(), shapes, named)
+    known: Any = {field.name: None for field in dataclasses.fields(TrainedRun)}
+    known |= {"config": config, "step": 0, "task": fitted, "state": loaded.state()}
+    run = TrainedRun(**known | {"shapes": shapes, "identity": named})
     view = nnx.view(built, deterministic=True, raise_if_not_found=False)
     vars(run)["model"] = view
     return run
