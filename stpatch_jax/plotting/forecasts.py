@@ -19,15 +19,20 @@ def forecast_against_truth(
     forecasts: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
     *,
     ax: Axes,
+    bands: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    levels: Sequence[float] = (),
     title: str = "",
     unit: str = "",
 ) -> Axes:
     """Draws the truth as a line and every forecast as a short line from its origin.
 
     Times [n] are dates or numbers, the truth [n] is NaN where missing, and forecasts are pairs of
-    times and values by name: `model`, or a naive rule. One of a single time is a dot.
+    times and values by name: `model`, or a naive rule. One of a single time is a dot. `bands` are
+    pairs of times and quantiles [n, quantile] of such levels, drawn as by `quantile_bands`.
     """
     times = standard_dates(times)
+    for number, (at, quantiles) in enumerate(bands):
+        _draw_bands(ax, standard_dates(at), quantiles, levels, labelled=number == 0)
     ax.plot(times, truth, color=style.TRUTH, linewidth=1.2, label="truth")
     for name, lines in forecasts.items():
         looks = {"color": style.MODEL, "linewidth": 1.4} if name == "model" else style.naive_style()
@@ -119,15 +124,10 @@ def quantile_bands(
         f"{quantiles.shape}; give one for each time and level",
     )
     bands, times, one = len(levels) // 2, standard_dates(np.asarray(times)), len(times) == 1
-    for at in range(bands):
-        label = f"{levels[at]:g} to {levels[-1 - at]:g}"
-        looks: dict[str, Any] = {"color": style.MODEL, "alpha": 0.18 + 0.2 * at}
-        looks |= {"label": label, "linewidth": 8.0 if one else 0}
-        draw = ax.vlines if one else ax.fill_between
-        draw(times, quantiles[:, at], quantiles[:, -1 - at], **looks)
+    _draw_bands(ax, times, quantiles, levels, width=8.0)
     if len(levels) % 2:
         name = "median" if levels[bands] == 0.5 else f"quantile {levels[bands]:g}"
-        looks = {"marker": "o"} if one else {}
+        looks: dict[str, Any] = {"marker": "o"} if one else {}
         ax.plot(times, quantiles[:, bands], color=style.MODEL, linewidth=1.6, label=name, **looks)
     if past is not None:
         at, values = standard_dates(past[0]), past[1]
@@ -144,3 +144,22 @@ def quantile_bands(
     style.legend_above(ax, handles, columns=len(handles))
     ax.set_title(title, fontsize="medium", pad=24)
     return ax
+
+
+def _draw_bands(
+    ax: Axes,
+    times: np.ndarray,
+    quantiles: np.ndarray,
+    levels: Sequence[float],
+    *,
+    labelled: bool = True,
+    width: float = 3.0,
+) -> None:
+    """Fills between pairs of quantiles [n, quantile]; a single time is a bar of some width."""
+    one = len(times) == 1
+    for at in range(len(levels) // 2):
+        label = f"{levels[at]:g} to {levels[-1 - at]:g}" if labelled else None
+        looks: dict[str, Any] = {"color": style.MODEL, "alpha": 0.18 + 0.2 * at}
+        looks |= {"label": label, "linewidth": width if one else 0}
+        draw = ax.vlines if one else ax.fill_between
+        draw(times, quantiles[:, at], quantiles[:, -1 - at], **looks)

@@ -88,7 +88,13 @@ PLOTS = {
         [0.1, -0.2], ["b", "c"], spread=[0.01, 0.02], unit="nats", ax=ax
     ),
     "truth": lambda ax: plotting.forecast_against_truth(
-        TIMES, np.arange(12.0), {"model": [(TIMES[:3], np.ones(3))]}, unit="USD", ax=ax
+        TIMES,
+        np.arange(12.0),
+        {"model": [(TIMES[:3], np.ones(3))]},
+        bands=[(TIMES[:3], np.arange(2.0) + np.zeros((3, 2)))],
+        levels=(0.1, 0.9),
+        unit="USD",
+        ax=ax,
     ),
     "errors": lambda ax: plotting.error_by_lead_time(
         {"model": [1, 2], "persistence": [2, None]}, metric="MAE", unit="K", ax=ax
@@ -182,8 +188,17 @@ def test_forecasts_of_one_time_are_seen():
     ax = plotting.new_figure(1, 1, size=(4, 3)).axes[0]
     times = np.arange(5).astype("M8[D]")
     spans = [(times[at : at + 1], np.ones(1)) for at in range(1, 5)]
-    plotting.forecast_against_truth(times, np.arange(5.0), {"model": spans}, ax=ax)
+    told: dict[str, Any] = {
+        "bands": [(at, np.array([[0.0, 1, 2, 3]])) for at, _ in spans],
+        "ax": ax,
+    }
+    levels = (0.1, 0.3, 0.7, 0.9)
+    plotting.forecast_against_truth(times, np.arange(5.0), {"model": spans}, levels=levels, **told)
     assert [line.get_marker() for line in ax.lines[1:]] == ["o"] * 4
+    # Two bars of each forecast, and each band in the legend once.
+    assert len(ax.collections) == 8
+    labels = ["0.1 to 0.9", "0.3 to 0.7", "truth", "model"]
+    assert sorted(ax.get_legend_handles_labels()[1]) == sorted(labels)
     ax = plotting.new_figure(1, 1, size=(4, 3)).axes[0]
     past = (times[:1], np.ones(1))
     plotting.quantile_bands(

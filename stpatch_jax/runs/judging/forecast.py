@@ -164,7 +164,9 @@ class ForecastJudge(Judge):
         def lines(batch: Batch, answers: Tree) -> Tree:
             units = answers["units"].items()
             lines = {name: self._middles(values) for name, values in units if name in _DRAWN}
-            return {"index": batch["index"], "lines": lines}
+            quantiles = answers["quantiles"]
+            own = per_level(quantiles["model"]["units"], self._middles) if quantiles else ()
+            return {"index": batch["index"], "lines": lines, "bands": own}
 
         return {"lines": Shows(range(max(0, count - last), count), lines)}
 
@@ -352,13 +354,18 @@ class ForecastJudge(Judge):
                 truth[0, number],
                 lines,
                 ax=figure.axes[number],
+                bands=[*zip(spans, shown["bands"][::step, number], strict=True)]
+                if self.levels
+                else (),
+                levels=self.levels,
                 title=name,
                 unit=self.units[name],
             )
         for empty in figure.axes[len(series) :]:
             empty.set_axis_off()
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+        beside: dict[str, Any] = {"ncols": min(len(labels), 3 * columns), "frameon": False}
+        figure.legend(handles, labels, loc="outside upper center", **beside)
         return figure
 
 

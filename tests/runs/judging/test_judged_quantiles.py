@@ -102,6 +102,14 @@ def test_a_report_tells_quantiles_in_few_lines(judged):
         assert "-" not in line.split("|")
 
 
+def test_forecasts_are_drawn_with_their_bands(judged):
+    judge, _, test, report = judged
+    ax = judge.figures(test, {"test": report})["forecasts"].axes[0]
+    origins = len(test.shown["lines"]["index"][::HORIZON])
+    assert [len(x.get_paths()) for x in ax.collections] == [1] * origins
+    assert "0.1 to 0.9" in ax.get_legend_handles_labels()[1]
+
+
 def test_alerts_have_the_probability_of_the_quantiles(judged):
     judge, _, _, report = judged
     real, last = windows(judge.data.splits["test"])
