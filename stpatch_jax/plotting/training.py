@@ -1,4 +1,4 @@
-"""What a training leaves: learning curves and confusion matrices."""
+"""What a training leaves: learning curves, confusion matrices, predictions against the truth."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +26,22 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], *,
     ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
+    return ax
+
+
+def agreement(
+    predicted: np.ndarray, true: np.ndarray, *, name: str, ax: Axes, most: int = 5000
+) -> Axes:
+    """Draws predicted against true numbers [example], of many of them evenly spread ones.
+
+    On the diagonal both are the same.
+    """
+    shown = np.linspace(0, len(true) - 1, min(most, len(true))).round().astype(int)
+    ends = [min(np.min(predicted), np.min(true)), max(np.max(predicted), np.max(true))]
+    ax.plot(ends, ends, color=QUIET, linewidth=1)
+    ax.scatter(true[shown], predicted[shown], s=9, alpha=0.6, color=MODEL, linewidths=0)
+    ax.set_xlabel(f"true {name}")
+    ax.set_ylabel(f"predicted {name}")
     return ax
 
 

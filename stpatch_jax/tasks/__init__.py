@@ -6,12 +6,13 @@ from stpatch_jax.tasks.forecast import Forecast, ForecastConfig
 from stpatch_jax.tasks.models import BackboneWithHead, Ensemble, transfer_backbone
 from stpatch_jax.tasks.next_token import NextToken, NextTokenConfig
 from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructConfig
+from stpatch_jax.tasks.regress import Regress, RegressConfig
 from stpatch_jax.tasks.segment import Segment, SegmentConfig
 from stpatch_jax.tasks.task import Batch, Task, TaskBase, TaskConfig, real_entries
 
 __all__ = [
     "BackboneWithHead", "Batch", "Classify", "ClassifyConfig", "Detect", "DetectConfig", "Ensemble",
     "Forecast", "ForecastConfig", "MaskedModel", "NextToken", "NextTokenConfig", "Reconstruct",
-    "ReconstructConfig", "Segment", "SegmentConfig", "Task", "TaskBase", "TaskConfig",
-    "real_entries", "transfer_backbone",
+    "ReconstructConfig", "Regress", "RegressConfig", "Segment", "SegmentConfig", "Task",
+    "TaskBase", "TaskConfig", "real_entries", "transfer_backbone",
 ]  # fmt: skip

@@ -99,6 +99,9 @@ PLOTS = {
     "errors": lambda ax: plotting.error_by_lead_time(
         {"model": [1, 2], "persistence": [2, None]}, metric="MAE", unit="K", ax=ax
     ),
+    "agreement": lambda ax: plotting.agreement(
+        np.array([1.0, 3.0]), np.array([2.0, 4.0]), name="age", ax=ax
+    ),
     "confusion": lambda ax: plotting.confusion_matrix([[3, 1], [0, 2]], ["no", "yes"], ax=ax),
     "learning": lambda ax: plotting.learning_curve(
         [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "validation/mae": 0.5}], ax=ax

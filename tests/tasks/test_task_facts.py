@@ -16,6 +16,7 @@ from stpatch_jax.tasks import (
     ForecastConfig,
     NextTokenConfig,
     ReconstructConfig,
+    RegressConfig,
     SegmentConfig,
     Task,
     TaskConfig,
@@ -24,6 +25,7 @@ from stpatch_jax.tasks import (
 CONFIGS: dict[str, TaskConfig] = {
     "classify": ClassifyConfig(class_weights="balanced"),
     "segment": SegmentConfig(class_weights="balanced"),
+    "regress": RegressConfig(),
     "detect": DetectConfig(),
     "next_token": NextTokenConfig(),
     "forecast": ForecastConfig(model_weight="data"),
@@ -32,6 +34,7 @@ CONFIGS: dict[str, TaskConfig] = {
 DATA: dict[str, Any] = {
     "classify": SimpleNamespace(class_counts=(3, 1)),
     "segment": SimpleNamespace(class_counts=(3, 1)),
+    "regress": SimpleNamespace(target_medians=(0.5,)),
     "detect": SimpleNamespace(class_counts=(3,), mean_box=(0.0, 1.0, 2.0, 4.0)),
     "next_token": SimpleNamespace(token_counts=(0, 2, 5)),
     "forecast": SimpleNamespace(model_weight=lambda: 0.25),
@@ -40,6 +43,7 @@ DATA: dict[str, Any] = {
 EXPECTED = {
     "classify": {"class_counts": [3, 1]},
     "segment": {"class_counts": [3, 1]},
+    "regress": {"target_medians": [0.5]},
     "detect": {"class_counts": [3], "mean_box": [0.0, 1.0, 2.0, 4.0]},
     "next_token": {"token_counts": [0, 2, 5]},
     "forecast": {"model_weight": 0.25},

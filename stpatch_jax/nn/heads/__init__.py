@@ -3,6 +3,7 @@
 from stpatch_jax.nn.heads.classification import (
     ClassificationHead,
     ClassificationReduce,
+    FieldHead,
     NextTokenHead,
 )
 from stpatch_jax.nn.heads.dense import DenseHead
@@ -21,6 +22,7 @@ __all__ = [
     "DetectionHead",
     "DetectionMap",
     "Detections",
+    "FieldHead",
     "ForecastHead",
     "ForecastTime",
     "NextTokenHead",

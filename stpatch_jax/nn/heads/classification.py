@@ -1,11 +1,11 @@
-"""Heads of classes: one for a whole field, or the next token at every position of a sequence."""
+"""Heads of a whole field, classes among them, and of the next token at every position."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +17,16 @@ from stpatch_jax.nn.layers import FLOAT32, LayerOptions, check_sizes
 ClassificationReduce = Literal["flatten", "mean"]
 
 
-class ClassificationHead(nnx.Module):
-    """Classifies the whole field: feature map, dense layers with ReLU, one logit per class.
+class FieldHead(nnx.Module):
+    """Numbers for the whole field: feature map, dense layers with ReLU, the outputs.
 
-    Maps [batch, nt, *ns, features] to logits [batch, classes] in float32; their softmax is the
-    probability of each class.
+    Maps [batch, nt, *ns, features] to [batch, outputs] in float32.
 
     Args:
         grid: `(nt, *ns)` of the feature map.
         in_features: Number of channels of the feature map.
-        classes: Number of classes.
-        hidden: Width of each hidden layer; empty for a linear classifier.
+        outputs: How many numbers come out.
+        hidden: Width of each hidden layer; empty for a linear head.
         reduce: "flatten" lines up all grid cells as one vector, so that it counts where a feature
             is; "mean" averages over them, which needs fewer weights and takes any grid.
         dropout: Probability that an input or hidden feature is dropped in training.
@@ -41,28 +40,28 @@ class ClassificationHead(nnx.Module):
         grid: Sequence[int],
         in_features: int,
         *,
-        classes: int,
+        outputs: int,
         hidden: Sequence[int] = (64,),
         reduce: ClassificationReduce = "flatten",
         dropout: float = 0.0,
         options: LayerOptions = FLOAT32,
         rngs: nnx.Rngs,
     ):
-        check_size("classes", classes, least=2)
+        check_size("outputs", outputs)
         check_sizes("hidden", hidden, least=0)
         check_choice("reduce", reduce, get_args(ClassificationReduce))
         self.grid = tuple(grid)
         self.in_features = in_features
         self.reduce = reduce
         cells = math.prod(self.grid) if reduce == "flatten" else 1
-        widths = (cells * in_features, *hidden, classes)
+        widths = (cells * in_features, *hidden, outputs)
         self.layers = nnx.List(
             options.linear(*width, rngs=rngs) for width in itertools.pairwise(widths)
         )
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> jax.Array:
-        """Maps [batch, nt, *ns, features] to logits [batch, classes] in float32."""
+        """Maps [batch, nt, *ns, features] to [batch, outputs] in float32."""
         grid = features.shape[1:-1]
         require(
             features.shape[-1] == self.in_features and len(grid) == len(self.grid),
@@ -81,6 +80,27 @@ class ClassificationHead(nnx.Module):
         for layer in self.layers[:-1]:
             y = jax.nn.relu(layer(self.dropout(y)))
         return self.layers[-1](self.dropout(y)).astype(jnp.float32)
+
+
+class ClassificationHead(FieldHead):
+    """Classifies the whole field: a `FieldHead` with one logit per class.
+
+    Maps [batch, nt, *ns, features] to logits [batch, classes] in float32; their softmax is the
+    probability of each class.
+
+    Args:
+        grid: `(nt, *ns)` of the feature map.
+        in_features: Number of channels of the feature map.
+        classes: Number of classes.
+        **more: The other arguments of `FieldHead`.
+
+    Raises:
+        InputError: If a size is not positive or `reduce` is not known.
+    """
+
+    def __init__(self, grid: Sequence[int], in_features: int, *, classes: int, **more: Any):
+        check_size("classes", classes, least=2)
+        super().__init__(grid, in_features, outputs=classes, **more)
 
 
 class NextTokenHead(nnx.Module):

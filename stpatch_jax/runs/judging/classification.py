@@ -13,6 +13,7 @@ from stpatch_jax import plotting
 from stpatch_jax.data import Batch, LabelledData
 from stpatch_jax.metrics import Confusion, roc_auc
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
+from stpatch_jax.runs.judging.neighbors import nearest_neighbors, neighbors_line
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Classify
@@ -58,9 +59,17 @@ class ClassJudge(Judge):
         """
         counts = confusion(judged.rows, "model")
         per_class = {"precision": counts.precision(), "recall": counts.recall(), "f1": counts.f1()}
+        rules = {name: _metrics(judged.rows, name) for name in judged.rows["probabilities"]}
+        told = {}
+        if neighbors := nearest_neighbors(self.data, judged.split, "label"):
+            told = {"neighbors": neighbors.told}
+            sure = {"nearest_neighbor": np.eye(len(self.data.classes))[neighbors.answers]}
+            rows = {"probabilities": sure, "label": judged.rows["label"]}
+            rules["nearest_neighbor"] = _metrics(rows, "nearest_neighbor")
         return {
             "examples": judged.count,
-            **{name: _metrics(judged.rows, name) for name in judged.rows["probabilities"]},
+            **told,
+            **rules,
             "classes": {
                 label: {name: float(values[at]) for name, values in per_class.items()}
                 for at, label in enumerate(self.data.classes)
@@ -70,12 +79,13 @@ class ClassJudge(Judge):
 
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside the naive rules, then class by class."""
-        test, others = report["test"], ("examples", "classes", "confusion")
+        test, others = report["test"], ("examples", "neighbors", "classes", "confusion")
         rules = {name: of for name, of in test.items() if name not in others}
         return [
             f"Test: {test['examples']} examples.",
             "",
             *metric_table("", _METRICS, rules),
+            *neighbors_line(test),
             *metric_table("class", _OF_CLASS, test["classes"]),
         ]
 

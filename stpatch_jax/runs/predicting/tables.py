@@ -1,12 +1,12 @@
-"""Predictions that are tables: prices and classes, one row for each."""
+"""Predictions that are tables: prices, classes and numbers, one row for each."""
 
 import numpy as np
 import pandas as pd
 
-from stpatch_jax.data import LabelledData, PanelData
+from stpatch_jax.data import LabelledData, PanelData, UnlabelledFields
 from stpatch_jax.errors import require
 from stpatch_jax.runs.predicting.predictor import Predictor, predictors
-from stpatch_jax.tasks import Classify, Forecast
+from stpatch_jax.tasks import Classify, Forecast, Regress
 
 
 @predictors(Forecast, PanelData)
@@ -38,8 +38,27 @@ class PricePredictor(Predictor):
         )
 
 
+class _ItemPredictor(Predictor):
+    """Predicts items of one shape that have no order in time."""
+
+    def answers(self) -> np.ndarray:
+        """What the task answers to each item [item, ...].
+
+        Raises:
+            InputError: Items have another shape than those of training.
+        """
+        shape = self.examples[0]["field"].shape
+        trained = tuple(self.run.shapes["field"][1:])
+        require(
+            shape == trained,
+            f"the items of {self.request.source} must have the shape of those the run was trained "
+            f"on, {trained}, got {shape}; give a file of the same kind",
+        )
+        return np.concatenate(list(self.chunks()))
+
+
 @predictors(Classify, object)
-class ClassPredictor(Predictor):
+class ClassPredictor(_ItemPredictor):
     """Gives every item of a file the probability of each class.
 
     One row per item: what names it, `class` (the most probable one) and one column
@@ -50,19 +69,28 @@ class ClassPredictor(Predictor):
 
     def table(self) -> pd.DataFrame:
         """As the class says."""
-        shape = self.examples[0]["field"].shape
-        trained = tuple(self.run.shapes["field"][1:])
-        require(
-            shape == trained,
-            f"the items of {self.request.source} must have the shape of those the run was trained "
-            f"on, {trained}, got {shape}; give a file of the same kind",
-        )
-        probabilities = np.concatenate(list(self.chunks()))
+        probabilities = self.answers()
         table, classes = pd.DataFrame(self.names()), self.data.classes
         table["class"] = [classes[number] for number in probabilities.argmax(-1)]
         for number, name in enumerate(classes):
             table[f"probability_{name}"] = probabilities[:, number]
         return table
+
+
+@predictors(Regress, object)
+class NumberPredictor(_ItemPredictor):
+    """Gives every item of a file its targets, in their own units.
+
+    One row per item: what names it, and one column for each target under its name.
+    """
+
+    data: UnlabelledFields
+
+    def table(self) -> pd.DataFrame:
+        """As the class says."""
+        values = self.data.in_units(self.answers())
+        names = pd.DataFrame(self.names())
+        return names.assign(**{name: values[:, at] for at, name in enumerate(self.data.targets)})
 
 
 def long_table(
