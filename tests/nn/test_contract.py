@@ -176,7 +176,7 @@ class Regression(nnx.Module):
         return self.readout(features.mean(tuple(range(1, features.ndim - 1))))
 
 
-@pytest.mark.parametrize(("backbone", "layout"), pairs(without=[FlatPatchesConfig]))
+@pytest.mark.parametrize(("backbone", "layout"), pairs(quick="usual", without=[FlatPatchesConfig]))
 def test_gradient_reaches_every_parameter_and_one_batch_is_learnt(backbone, layout):
     x, target = field(backbone, layout, batch=3), jnp.array([[-1.0], [0.5], [2.0]])
     model = Regression(build(backbone, layout))
