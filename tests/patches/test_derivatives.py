@@ -47,8 +47,10 @@ def expected_hessian(name):
     return jax.jit(jax.hessian(lambda x: loss(by_indexing(x, SPECS[name]))))(X)
 
 
-@pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    ("name", "lowering"),
+    [*((name, "auto") for name in SPECS), *(("reflect ball", other) for other in LOWERINGS[1:])],
+)
 def test_hessian_equals_that_of_plain_indexing(name, lowering):
     spec = SPECS[name]
     hessian = jax.jit(jax.hessian(lambda x: loss(extract_patches(x, spec, lowering=lowering))))(X)
@@ -57,7 +59,7 @@ def test_hessian_equals_that_of_plain_indexing(name, lowering):
     assert np.abs(expected).max() > 0.1
 
 
-@pytest.mark.parametrize("name", ["wrap", "reflect ball", "filled"])
+@pytest.mark.parametrize("name", ["reflect ball"])
 def test_gradients_of_gradients_and_mixed_modes(name):
     spec = SPECS[name]
 

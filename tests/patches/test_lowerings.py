@@ -135,7 +135,7 @@ def test_sharded_over_the_batch_equals_unsharded(case, lowering):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("tiled", "Auto"), ("overlapping", "Explicit"), ("padded", "Auto"), ("padded", "Explicit")],
+    [("tiled", "Auto"), ("overlapping", "Auto"), ("padded", "Explicit")],
 )
 def test_runs_inside_shard_map_and_on_explicit_axes(name, kind):
     spec = SPECS[name]

@@ -32,7 +32,10 @@ def contents(workdir: Path) -> dict[str, bytes]:
     return {str(path.relative_to(workdir)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("last", [1, NAN_STEP, 7])
+@pytest.mark.parametrize(
+    "last",
+    [pytest.param(1, marks=pytest.mark.slow), NAN_STEP, pytest.param(7, marks=pytest.mark.slow)],
+)
 def test_sigterm_saves_and_the_resumed_run_is_bit_equal(
     tmp_path: Path,
     straight: tuple[Path, FitResult],
