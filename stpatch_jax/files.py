@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stpatch_jax.errors import InputError, listed, shortened, warn
+from stpatch_jax.errors import InputError, listed, require, shortened, warn
 
 
 def has_suffix(path: str | Path, *suffixes: str) -> bool:
@@ -116,6 +116,19 @@ def usable(*, path: str | Path | None = None, **told: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise refusal(error, path=path, **told) from error
+
+
+def require_run(path: str | Path) -> None:
+    """Refuses a path that is no run directory.
+
+    Raises:
+        InputError: Nothing of a run lies there.
+    """
+    require(
+        Path(path, "config.json").exists(),
+        f"{path} must be a run directory with a readable config.json, got none; give the directory "
+        "of a run that `stpatch train` made",
+    )
 
 
 LOCK = ".stpatch-lock"

@@ -13,14 +13,16 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 import jax
 import tyro
 
-from stpatch_jax.cli.main import COMMANDS, HELP
+from stpatch_jax.cli.help import HELP_ALL, in_one_sentence, short_help
+from stpatch_jax.cli.main import COMMANDS
 from stpatch_jax.cli.patches import PatchesConfig, inspect_patches
+from stpatch_jax.cli.recipes import HELP
 from stpatch_jax.cli.words import in_flags
 from stpatch_jax.data import FileConfig
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn import ShardConfig
 from stpatch_jax.nn.costs import backbone_by_name
-from stpatch_jax.recipes import RECIPES, found, import_again, recipe
+from stpatch_jax.recipes import found, import_again, recipe
 from stpatch_jax.runs.config import RecipeFile, RunConfig, config_of
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ExplainConfig, explain_run
@@ -31,15 +33,6 @@ from stpatch_jax.runs.values import from_values
 from stpatch_jax.training import processes
 
 Flags = TypeVar("Flags")
-
-
-def _recipes(arguments: list[str]) -> str:
-    require(
-        not arguments or arguments[0] in HELP,
-        f"`stpatch recipes` must have no arguments, got {' '.join(arguments)!r}; leave them out",
-    )
-    described = (f"{name}: {inspect.getdoc(build)}\n" for name, build in sorted(RECIPES.items()))
-    return "\n".join(described)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +64,6 @@ class _Train:
 
 def _train(arguments: list[str]) -> str | None:
     flags = _of_recipe(_Train, "train", arguments)
-    if flags is None:
-        return None
     count, index = flags.process_count, flags.process_index
     directory = flags.workdir or Path("runs") / flags.config.recipe
     _import_recipe_of(directory)
@@ -109,8 +100,6 @@ class _Search:
 
 def _search(arguments: list[str]) -> str | None:
     flags = _of_recipe(_Search, "search", arguments)
-    if flags is None:
-        return None
     directory = flags.workdir or Path("runs") / f"{flags.config.recipe}-search"
     space = read_space(flags.space)
     trials = search(flags.config, space, workdir=directory, trials=flags.trials, seed=flags.seed)
@@ -122,23 +111,19 @@ def _search(arguments: list[str]) -> str | None:
 
 def _of_recipe(
     kind: Callable[[RunConfig, str | None], Flags], command: str, arguments: list[str]
-) -> Flags | None:
-    """The flags that follow the name of a recipe; None where help was asked for, and given."""
-    known = ", ".join(sorted(RECIPES))
-    name, *flags = arguments or [""]
-    if name in HELP:
-        print(f"usage: stpatch {command} RECIPE|FILE.py [--flags]\n\nrecipes: {known}")
-        return None
-    require(
-        name != "" and not name.startswith("-"),
-        f"`stpatch {command}` must have a recipe first, one of {known}, got {name!r}; `stpatch "
-        "recipes` describes them",
-    )
+) -> Flags:
+    """The flags that follow the name of a recipe."""
+    name, *flags = arguments
     config, (model, flags) = recipe(name), _named_model(flags)
     if model is not None:
         config = dataclasses.replace(config, model=backbone_by_name(model))
     default = kind(config, model)
-    options = {"default": default, "description": inspect.getdoc(found(name))}
+    description = inspect.getdoc(found(name)) or ""
+    if any(word in HELP for word in flags):
+        print(short_help(f"{command} {name}", default, description))
+        raise SystemExit(0)
+    flags = ["--help" if word == HELP_ALL else word for word in flags]
+    options = {"default": default, "description": description}
     return _parsed(type(default), f"{command} {name}", flags, **options)
 
 
@@ -160,8 +145,8 @@ def _named_model(arguments: list[str]) -> tuple[str | None, list[str]]:
 def _parsed(kind: type[Flags], command: str, arguments: list[str], **options: Any) -> Flags:
     """Reads flags; what a config refuses leaves as the sentence it said.
 
-    tyro wraps such a sentence in a box of its own and exits, so what it prints is held back until
-    it is known whether one of ours stands behind the exit.
+    tyro wraps such a sentence in a box of its own and exits; what it refuses itself is taken out of
+    that box.
     """
     held = io.StringIO()
     options |= {"prog": f"stpatch {command}", "config": (tyro.conf.FlagConversionOff,)}
@@ -174,7 +159,8 @@ def _parsed(kind: type[Flags], command: str, arguments: list[str], **options: An
             error = error.__cause__ or error.__context__
         if error is not None:
             raise InputError(_by_flag(str(error), arguments)) from None
-        sys.stderr.write(held.getvalue())
+        if exit_.code:
+            raise InputError(in_one_sentence(held.getvalue(), command)) from None
         raise
 
 
@@ -323,7 +309,7 @@ def _patches(arguments: list[str]) -> str:
     return inspect_patches(_parsed(PatchesConfig, "patches", arguments))
 
 
-_EACH = (_recipes, _train, _search, _evaluate, _predict, _explain, _patches)
+_EACH = (_train, _search, _evaluate, _predict, _explain, _patches)
 _FLAGS: dict[str, Any] = {
     "train": _Train,
     "search": _Search,
@@ -335,7 +321,7 @@ _FLAGS: dict[str, Any] = {
 
 def run(command: str, arguments: list[str]) -> str | None:
     """Runs a command; returns what is to be printed."""
-    return dict(zip(COMMANDS, _EACH, strict=True))[command](arguments)
+    return dict(zip(COMMANDS[1:], _EACH, strict=True))[command](arguments)
 
 
 def in_words_of(command: str, message: str) -> str:

@@ -1,7 +1,7 @@
 """The command line.
 
-    stpatch recipes                      what can be trained
-    stpatch train RECIPE [--flags]       train (or resume) a recipe, then report
+    stpatch recipes [NAME]               what can be trained
+    stpatch train RECIPE [--flags]       train (or resume) a recipe or a FILE.py, then report
     stpatch search RECIPE [--flags]      try settings, judged on validation
     stpatch evaluate RUN                 report on a run directory anew
     stpatch predict RUN INPUT OUTPUT     forecast or classify another file
@@ -9,14 +9,16 @@
     stpatch patches FILE --window ...    what a window spec makes of a file
     stpatch --version                    which version this is
 
-`stpatch train RECIPE --help` lists every flag of a recipe. Mistakes are told in one sentence on
-stderr, with exit code 2.
+`stpatch train forecast --data.path FILE` forecasts a file of your own. `stpatch train RECIPE
+--help` lists the flags that people use, `--help-all` every one; `--tyro-print-completion bash`
+prints what completes them in a shell. Mistakes are one sentence on stderr, with exit code 2.
 """
 
 import contextlib
 import importlib
 import inspect
 import os
+import re
 import signal
 import sys
 import warnings
@@ -24,10 +26,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import stpatch_jax
+from stpatch_jax.cli.recipes import HELP, of_recipe, recipes
 from stpatch_jax.cli.signals import Ended, ending, ends_at_signals
 from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.escapes import printable
-from stpatch_jax.files import usable
+from stpatch_jax.files import require_run, usable
 
 COMMANDS: tuple[str, ...] = (
     "recipes",
@@ -38,7 +41,10 @@ COMMANDS: tuple[str, ...] = (
     "explain",
     "patches",
 )
-HELP = ("-h", "--help")
+
+
+# An argument or a setting by its name in Python.
+_IN_PYTHON = re.compile(r"[a-z]=|(?<![\w./-])(data|model|task|train)\.[a-z]")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +85,14 @@ def _run(arguments: list[str]) -> int:
         print(f"stpatch_jax {stpatch_jax.__version__}")
         return 0
     check_choice("the command", command, COMMANDS)
-    text = _commands().run(command, rest)
+    if command in ("evaluate", "predict") and rest and not rest[0].startswith("-"):
+        require_run(rest[0])
+    if command in ("train", "search") and (usage := of_recipe(command, rest)):
+        print(usage)
+        return 0
+    if command == "train" and sys.stderr.isatty():
+        print("loading JAX ...", file=sys.stderr, flush=True)
+    text = recipes(rest) if command == "recipes" else _commands().run(command, rest)
     if text is not None:
         print(printable(text, keep="\n"))
     return 0
@@ -93,4 +106,5 @@ def _commands() -> Any:
 def _worded(message: Warning | Exception | str, arguments: Sequence[str]) -> str:
     """A message in the flags of the command it is about."""
     text, command = printable(message), next(iter(arguments), "")
-    return _commands().in_words_of(command, text) if command in COMMANDS else text
+    said = command in COMMANDS and _IN_PYTHON.search(text)
+    return _commands().in_words_of(command, text) if said else text

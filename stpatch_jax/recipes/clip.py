@@ -9,7 +9,7 @@ from stpatch_jax.tasks import ClassifyConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("clip")
+@register("clip", data="your own folder, of a folder of videos for each class")
 def clip() -> RunConfig:
     """Classifies the video files of any folder that holds one folder of files for each class.
 

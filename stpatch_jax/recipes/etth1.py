@@ -9,7 +9,7 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("etth1")
+@register("etth1", data="ETTh1, fetched (2.6 MB)")
 def etth1() -> RunConfig:
     """Forecasts hourly series, 336 hours in, 96 out, in the protocol of ETTh1.
 

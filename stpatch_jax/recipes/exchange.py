@@ -9,7 +9,7 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("exchange")
+@register("exchange", data="exchange_rate, fetched (0.6 MB)")
 def exchange() -> RunConfig:
     """Forecasts daily exchange rates, 24 days in, 96 out, in the protocol of exchange_rate.
 

@@ -9,7 +9,7 @@ from stpatch_jax.tasks import ClassifyConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("heartbeat")
+@register("heartbeat", data="ECG200 (0.2 MB) in STPATCH_DATA, else made from a seed")
 def heartbeat() -> RunConfig:
     """Classifies single heartbeats of an electrocardiogram, in the protocol of ECG200.
 

@@ -9,7 +9,7 @@ from stpatch_jax.tasks import NextTokenConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("language")
+@register("language", data="lines of film reviews, fetched (0.6 MB)")
 def language() -> RunConfig:
     """Predicts each character of a text from those before it, and writes lines of its own.
 

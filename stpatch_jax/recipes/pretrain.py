@@ -12,7 +12,7 @@ from stpatch_jax.tasks import ClassifyConfig, ReconstructConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("pretrain")
+@register("pretrain", data="clips made of the digits that scikit-learn ships")
 def pretrain() -> RunConfig:
     """Reconstructs hidden patches of clips of a moving digit, whose labels are not looked at.
 
@@ -33,7 +33,7 @@ def pretrain() -> RunConfig:
     )
 
 
-@register("pretrain-motion")
+@register("pretrain-motion", data="clips made of the digits that scikit-learn ships")
 def pretrain_motion() -> RunConfig:
     """Says in which of eight directions a digit moves, with the network of `pretrain`.
 
@@ -50,7 +50,7 @@ def pretrain_motion() -> RunConfig:
     )
 
 
-@register("pretrain-stocks")
+@register("pretrain-stocks", data="ACL18 (2.4 MB) in STPATCH_DATA, else made from a seed")
 def pretrain_stocks() -> RunConfig:
     """Reconstructs hidden days of single stocks, whose movement is not looked at.
 
@@ -67,7 +67,7 @@ def pretrain_stocks() -> RunConfig:
     )
 
 
-@register("pretrain-movement")
+@register("pretrain-movement", data="ACL18 (2.4 MB) in STPATCH_DATA, else made from a seed")
 def pretrain_movement() -> RunConfig:
     """Says whether a stock rises or falls, with the network of `pretrain-stocks`.
 

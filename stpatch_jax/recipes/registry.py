@@ -25,8 +25,12 @@ RECIPES: dict[str, Recipe] = {}
 _FILE = re.compile(r"(?P<path>.*\.py)(?::(?P<name>[^:/]+))?", re.DOTALL)
 
 
-def register(name: str) -> Callable[[Recipe], Recipe]:
-    """Makes a function a recipe by a name, words of lower case joined by `-`."""
+def register(name: str, *, data: str = "") -> Callable[[Recipe], Recipe]:
+    """Makes a function a recipe by a name, words of lower case joined by `-`.
+
+    What `data` it is of, where they come from and how much they are, stands in the list of recipes,
+    which is read off the source: name and data are written out.
+    """
 
     def registered(build: Recipe) -> Recipe:
         @functools.wraps(build)

@@ -8,7 +8,7 @@ from stpatch_jax.tasks import ClassifyConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("scan")
+@register("scan", data="AdrenalMNIST3D, fetched (0.3 MB)")
 def scan() -> RunConfig:
     """Classifies volumes of 28 x 28 x 28 cells, in the protocol of AdrenalMNIST3D.
 

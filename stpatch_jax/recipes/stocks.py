@@ -9,7 +9,7 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
 
-@register("stocks")
+@register("stocks", data="made from a seed, or your own table of prices")
 def stocks() -> RunConfig:
     """Forecasts the prices of a panel of companies, 24 rows in, 6 rows out.
 

@@ -8,7 +8,7 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("traffic")
+@register("traffic", data="BikeNYC (0.2 MB) in STPATCH_DATA, else made from a seed")
 def traffic() -> RunConfig:
     """Forecasts the in- and outflow of a grid one hour ahead, in the protocol of BikeNYC.
 

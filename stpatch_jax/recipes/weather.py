@@ -9,7 +9,7 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("weather")
+@register("weather", data="ERA5 over Britain (1.8 MB) in STPATCH_DATA, else made from a seed")
 def weather() -> RunConfig:
     """Forecasts the 2 m temperature on a map for 24 hours, from the 25 before.
 

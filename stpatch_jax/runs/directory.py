@@ -5,7 +5,7 @@ from typing import Any
 
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.files import OTHER, from_json, is_own, replaced, to_json, usable
+from stpatch_jax.files import OTHER, from_json, is_own, replaced, require_run, to_json, usable
 from stpatch_jax.runs.values import difference
 
 FORMAT = 1
@@ -88,9 +88,8 @@ class RunDirectory:
         Raises:
             InputError: The path is no run directory, of another format, or cannot be read.
         """
-        values = self._read(
-            self.config_file, "give the directory of a run that `stpatch train` made"
-        )
+        require_run(self.path)
+        values = self._read(self.config_file, "restore it, or train the run anew")
         made, version = values.pop("format", None), values.pop("version", "")
         require(
             made == FORMAT,
@@ -138,6 +137,4 @@ class RunDirectory:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "none"
     return error.strerror or str(error) if isinstance(error, OSError) else "a damaged one"

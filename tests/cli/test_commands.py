@@ -1,5 +1,6 @@
 """The command line: every mistake is one sentence on stderr, exit code 2, nothing written."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from small_panel import flags, write_table
 
 import stpatch_jax
 from stpatch_jax import cli
+from stpatch_jax.cli.recipes import described
+from stpatch_jax.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +50,18 @@ def refused(arguments: list[str], capsys, *words: str) -> None:
 def test_recipes_are_described(capsys):
     assert cli.main(["recipes"]) == 0
     out = capsys.readouterr().out
-    assert "stocks: Forecasts the prices" in out
-    assert "etth1: Forecasts hourly series" in out
-    refused(["recipes", "all"], capsys, "must have no arguments", "'all'")
+    assert "\nstocks  " in out
+    assert "Forecasts hourly series, 336 hours in, 96 out, in the protocol of ETTh1. Data: " in out
+    assert len(out.splitlines()) == len(RECIPES) + 2
+    # What is read off the files is what they register.
+    told = described()
+    assert {name: inspect.getdoc(build) for name, build in RECIPES.items()} == {
+        name: text for name, (text, _) in told.items()
+    }
+    assert cli.main(["recipes", "etth1"]) == 0
+    assert capsys.readouterr().out.endswith("Data: ETTh1, fetched (2.6 MB).\n")
+    refused(["recipes", "etth2"], capsys, "the recipe must be 'etth1'", "'etth2'")
+    refused(["recipes", "all", "of", "them"], capsys, "must have one name at most", "'all of them'")
 
 
 def test_help_is_given(capsys):
@@ -57,25 +69,41 @@ def test_help_is_given(capsys):
         assert cli.main(arguments) == 0
         assert "stpatch" in capsys.readouterr().out
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["train", "stocks", "--help"])
+        cli.main(["train", "weather", "--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for flag in ("--workdir", "--data.path", "--train.steps", "--model.spec.window"):
+    assert "  --data.horizon                  Number of predicted time steps (default: 24)" in text
+    assert 15 < text.count("\n  --") < 25
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["train", "stocks", "--help-all"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--workdir", "--data.path", "--train.steps", "--model.spec.padding"):
         assert flag in text
     assert "--recipe" not in text
 
 
 def test_what_needs_no_command_imports_none():
     """Help, the version and a mistyped command come at once: JAX alone takes longer to import."""
+    commands = (
+        ["--help"],
+        ["--version"],
+        ["recipes"],
+        ["train", "--help"],
+        ["fly"],
+        ["train", "socks"],
+        ["predict", "nowhere", "a.csv", "b.csv"],
+    )
     program = (
         "import sys; from stpatch_jax.cli import main\n"
-        "assert [main([x]) for x in ('--help', '--version', 'fly')] == [0, 0, 2]\n"
+        f"assert [main(x) for x in {commands}] == [0, 0, 0, 0, 2, 2, 2]\n"
         "print('jax' in sys.modules, 'numpy' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     told = {"env": environment, "capture_output": True, "text": True, "check": True}
     done = subprocess.run([sys.executable, "-c", program], **told)
-    assert done.stdout.endswith(f"stpatch_jax {stpatch_jax.__version__}\nFalse False\n")
+    assert done.stdout.endswith("\nFalse False\n")
+    assert f"stpatch_jax {stpatch_jax.__version__}\n" in done.stdout
 
 
 def test_unknown_names_list_the_known(capsys):
@@ -95,18 +123,24 @@ def test_a_command_leaves_warnings_as_they_were(capsys):
 @pytest.mark.parametrize("words", [["--model", "unet:tiny"], ["--model=unet"], ["model:unet"]])
 def test_another_backbone_has_its_own_flags(capsys, words):
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["train", "exchange", *words, "--help"])
+        cli.main(["train", "exchange", *words, "--help-all"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
     assert "--model.kernel-size" in text
     refused(["train", "exchange", "--model", "unett"], capsys, "the model must be", "'unett'")
 
 
-def test_an_unknown_flag_is_told_by_tyro(capsys, tmp_path):
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(["train", "stocks", "--train.epochs", "3", "--workdir", str(tmp_path / "run")])
-    assert exit_.value.code == 2
-    assert "--train.epochs" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--train.epochs", "3"], ("got unrecognized options: --train.epochs, 3; near are --tr",)),
+        (["--train.steps", "many"], ("got error parsing --train.steps:", "'many'", "--help")),
+        (["--task.loss", "l1"], ("invalid choice 'l1' for argument '--task.loss'",)),
+        (["--train.seed"], ("got missing value for argument '--train.seed'",)),
+    ],
+)
+def test_a_flag_that_is_none_is_one_sentence(tmp_path, capsys, extra, words):
+    refused(["train", "stocks", *extra, "--workdir", str(tmp_path / "run")], capsys, *words)
     assert not (tmp_path / "run").exists()
 
 
@@ -169,10 +203,7 @@ def test_a_directory_of_another_run_is_left_as_it_was(table, tmp_path, capsys):
 
 
 def test_evaluate_needs_a_run(tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(["evaluate"])
-    assert exit_.value.code == 2
-    assert "stpatch evaluate --help" in capsys.readouterr().err
+    refused(["evaluate"], capsys, "got missing from stpatch evaluate: PATH Directory of the run")
     refused(["evaluate", str(tmp_path)], capsys, "must be a run directory")
     refused(["evaluate", str(tmp_path / "none")], capsys, "must be a run directory")
     assert not any(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from stpatch_jax.training import TrainConfig
 __all__ = ["Customers", "CustomersConfig", "CustomersJudge", "CustomersPredictor", "customers"]
 
 
-@register("customers")
+@register("customers", data="orders of CDNOW, fetched (2.0 MB)")
 def customers() -> RunConfig:
     """Forecasts the purchases and the spending of every customer over the next 39 weeks.
 

@@ -11,7 +11,7 @@ from stpatch_jax.training import TrainConfig
 __all__ = ["MovementConfig", "stock_movement"]
 
 
-@register("stock-movement")
+@register("stock-movement", data="ACL18 (2.4 MB) in STPATCH_DATA, else made from a seed")
 def stock_movement() -> RunConfig:
     """Says whether a stock rises or falls on the next day, in the protocol of ACL18.
 

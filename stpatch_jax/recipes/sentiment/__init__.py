@@ -11,7 +11,7 @@ from stpatch_jax.training import TrainConfig
 __all__ = ["LabelledTextConfig", "sentiment"]
 
 
-@register("sentiment")
+@register("sentiment", data="lines of film reviews, fetched (1.2 MB)")
 def sentiment() -> RunConfig:
     """Tells positive from negative lines, in one fold of a cross-validation of film reviews.
 

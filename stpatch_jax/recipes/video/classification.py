@@ -10,7 +10,7 @@ from stpatch_jax.tasks import ClassifyConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("video-classification")
+@register("video-classification", data="clips made of the digits that scikit-learn ships")
 def video_classification() -> RunConfig:
     """Says which digit a clip shows, in noise and partly hidden by a grey square.
 
@@ -28,7 +28,7 @@ def video_classification() -> RunConfig:
     )
 
 
-@register("video-classification-motion")
+@register("video-classification-motion", data="clips made of the digits that scikit-learn ships")
 def video_classification_motion() -> RunConfig:
     """Says in which of eight directions the digit of such a clip moves."""
     config = video_classification()

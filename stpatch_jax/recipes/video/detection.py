@@ -9,7 +9,7 @@ from stpatch_jax.tasks import DetectConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("video-detection")
+@register("video-detection", data="clips made of the digits that scikit-learn ships")
 def video_detection() -> RunConfig:
     """Finds two bouncing digits in every frame: a box and a class for each.
 

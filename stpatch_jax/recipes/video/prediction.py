@@ -11,7 +11,7 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("video-prediction")
+@register("video-prediction", data="clips made of the digits that scikit-learn ships")
 def video_prediction() -> RunConfig:
     """Forecasts ten frames of two bouncing digits from ten, in the protocol of Moving MNIST.
 
@@ -38,7 +38,7 @@ def video_prediction() -> RunConfig:
     )
 
 
-@register("video-prediction-full")
+@register("video-prediction-full", data="clips made of the digits of MNIST, fetched (1.6 MB)")
 def video_prediction_full() -> RunConfig:
     """Forecasts bouncing digits of MNIST, with a network and a training sized for a GPU."""
     config = video_prediction()
