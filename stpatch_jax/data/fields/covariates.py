@@ -71,11 +71,12 @@ def with_coming(
         called: What messages call it.
 
     Returns:
-        The field up to its last row with a target, and the covariates [horizon, *space, known].
+        The field up to its last row with a target, and the covariates [row, *space, known] of the
+        horizon behind it, or of as many of its rows as the field has.
 
     Raises:
-        InputError: There is no target, a row of the horizon is missing, or the other field has
-            other cells, units or another step.
+        InputError: There is no target, or the other field lacks a row of the horizon or has other
+            cells, units or another step.
     """
     known, rows = roles.known, _rows_with_targets(field[..., : len(roles.targets)])
     require(rows > 0, f"{name} must have a value of what is forecast, got none; give another file")
@@ -87,14 +88,11 @@ def with_coming(
     later = source.time.values[source.time.values > axis.values[-1]]
     wanted = axis.ahead(horizon) if axis.goes_on else later[:horizon]
     at = pd.Index(source.time.values).get_indexer(pd.Index(wanted))
-    lacking = [time_text(wanted[i]) for i in np.flatnonzero(at < 0)] or [f"row {len(wanted) + 1}"]
-    require(
-        len(wanted) == horizon and bool((at >= 0).all()),
-        f"{listed(known)} must be known over the {horizon} time steps that are forecast, got none "
-        f"at {lacking[0]} in {of}; give a longer file{', or future=' * (future is None)}",
-    )
-    coming = source.isel(time=at)
-    if missing := coming.size - int(known_counts(SlabReader(coming), range(horizon)).sum()):
+    there = int(np.argmax(np.append(at, -1) < 0))
+    if future is not None:
+        require_horizon(axis, there, known, horizon, name=called, advice="give a longer file")
+    coming = source.isel(time=at[:there])
+    if missing := coming.size - int(known_counts(SlabReader(coming), range(there)).sum()):
         note = f"{missing} of {coming.size} values of {listed(known)} are missing over the horizon"
         note = f"{note}: they are filled as data.cleaning.missing says."
         warn(f"{of}: {note}", stacklevel=3)
@@ -102,6 +100,22 @@ def with_coming(
     if behind := len(field) - rows:
         field = add_note(field, f"The last {behind} rows have no target: they are forecast.")
     return field[:rows], coming
+
+
+def require_horizon(
+    axis: TimeAxis, rows: int, known: Sequence[str], horizon: int, *, name: str, advice: str
+) -> None:
+    """Refuses known covariates that end so many rows behind the last one of the times.
+
+    Raises:
+        InputError: That is before the horizon; it names the first time without them.
+    """
+    first = time_text(axis.ahead(rows + 1)[-1]) if axis.goes_on else f"row {rows + 1} behind it"
+    require(
+        rows >= horizon,
+        f"{listed(known)} must be known over the {horizon} time steps that are forecast, got none "
+        f"at {first} in {name}; {advice}",
+    )
 
 
 def _rows_with_targets(targets: xr.DataArray) -> int:

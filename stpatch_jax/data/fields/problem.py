@@ -248,7 +248,8 @@ class FieldConfig(FileConfig, DataConfig):
             # What was known where says nothing of other places.
             cleaner = replace(cleaner, known=None)
         report = _report(path, field)
-        splits = {EVERYTHING: range(past, len(field) + self.horizon)}
+        ahead = self.horizon if coming is None else len(coming)
+        splits = {EVERYTHING: range(past, max(past, len(field) + ahead))}
         fitted: dict[str, Any] = {"fitted_means": means, "static_cleaner": static}
         return FieldData(self, field, cleaner, splits, report, coming=coming, **fitted)
 
@@ -319,7 +320,7 @@ class FieldData(WindowProblem):
             values = add_note(values, f"{note}: they are not scored, and their forecasts missing.")
         report = _report(values.attrs.get("source", config.path), values)
         report |= {"series_dropped": dropped} if dropped else {}
-        if roles != Roles(roles.targets):
+        if roles.told():
             report["roles"] = {name: list(names) for name, names in vars(roles).items()}
         static = roles.static_cleaner(values)
         data = cls(config, values, cleaner, splits, report, static_cleaner=static)
@@ -340,11 +341,8 @@ class FieldData(WindowProblem):
     @cached_property
     def targets(self) -> xr.DataArray:
         """The field of what is forecast (time, *space, target)."""
-        return self.field if self._all_targets else self.field[..., : len(self.roles.targets)]
-
-    @property
-    def _all_targets(self) -> bool:
-        return self.roles.targets == self.roles.channels
+        number = len(self.roles.targets)
+        return self.field if number == self.field.shape[-1] else self.field[..., :number]
 
     @property
     def target_numbers(self) -> tuple[int, ...] | None:

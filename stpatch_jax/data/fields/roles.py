@@ -88,6 +88,17 @@ class Roles:
         """The channels in the order of an arranged field: targets first, known ones last."""
         return (*self.targets, *self.past, *self.known)
 
+    def told(self) -> str:
+        """What is what in a sentence, empty where all are targets.
+
+        >>> Roles(("t2m",), known=("tp",)).told()
+        'Forecast: t2m. Known in advance: tp.'
+        """
+        words = ("Forecast", "Past only", "Known in advance", "Static")
+        parts = zip(words, vars(self).values(), strict=True)
+        told = [f"{word}: {listed(names)}." for word, names in parts if names]
+        return " ".join(told) if len(told) > 1 else ""
+
     def arranged(self, field: xr.DataArray) -> xr.DataArray:
         """The field (..., channel) with its channels in that order."""
         return ordered(field, self.channels)

@@ -242,7 +242,11 @@ class FieldJudge(ForecastJudge):
         return f"{own[0]:g} ({self.data.unit}), that is {given}"
 
     def before_errors(self, test: Mapping[str, Any]) -> list[str]:
-        """The table of the alerts, where there are any."""
+        """What the channels are, where not all are targets, and the table of any alerts."""
+        roles = [told, ""] if (told := self.data.roles.told()) else []
+        return roles + self._alert_lines(test)
+
+    def _alert_lines(self, test: Mapping[str, Any]) -> list[str]:
         if "alerts" not in test:
             return []
         found = test["alerts"]

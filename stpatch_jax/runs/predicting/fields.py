@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,12 @@ from jax.tree_util import Partial
 
 from stpatch_jax.data import FieldData
 from stpatch_jax.data.fields.cleaning import as_floats
-from stpatch_jax.data.fields.covariates import horizon_of, lead_times, with_covariates
+from stpatch_jax.data.fields.covariates import (
+    horizon_of,
+    lead_times,
+    require_horizon,
+    with_covariates,
+)
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
 from stpatch_jax.data.fields.writers import fill_table, forecast_table
 from stpatch_jax.data.identity import FieldIdentity
@@ -28,7 +34,8 @@ from stpatch_jax.files import clear_unfinished, has_suffix, replaced, unfinished
 from stpatch_jax.inference import predict_field
 from stpatch_jax.inference.store import LAYOUT
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.runs.predicting.predictor import Predictor, predictors
+from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
+from stpatch_jax.runs.trained import TrainedRun
 from stpatch_jax.tasks import Forecast
 
 
@@ -49,6 +56,23 @@ class FieldPredictor(Predictor):
     takes = ("every", "process_count")
     task: Forecast
     data: FieldData
+
+    def __init__(self, run: TrainedRun, data: FieldData, request: Request):
+        super().__init__(run, data, request)
+        coming = data.coming
+        if coming is None or not (lacking := data.horizon - len(coming)):
+            return
+        # Forecasts of the past need no more than the file.
+        rows = len(data.field) - lacking
+        if request.every is None or rows < self._past:
+            told = {"name": request.source, "advice": "give a longer file, or future="}
+            axis, known = TimeAxis.of(data.times), data.roles.known
+            require_horizon(axis, len(coming), known, data.horizon, **told)
+        later = data.field[rows:, ..., -coming.shape[-1] :]
+        how: Any = {"coords": "minimal", "compat": "override", "join": "override"}
+        coming = xr.concat([later, coming], "time", **how)
+        splits = {EVERYTHING: range(self._past, rows + data.horizon)}
+        self.data = replace(data, field=data.field[:rows], coming=coming, splits=splits)
 
     def write(self, target: Path) -> str:
         """As in `Predictor`."""
@@ -119,7 +143,9 @@ class FieldPredictor(Predictor):
         """The rows, with what is known ahead of them and static fields as further channels."""
         if not self._leads and self.data.static is None:
             return self._field
-        return with_covariates(self._field, self.data.roles, self.data.coming, self._leads)
+        roles = self.data.roles
+        whole = with_covariates(self._field, roles, self.data.coming, self._leads)
+        return whole.drop_vars([name for name in roles.static if name not in whole.dims])
 
     @cached_property
     def _valid(self) -> np.ndarray:

@@ -22,6 +22,7 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
 ROWS, HORIZON = 80, 4
+PLACES = ("latitude", "longitude")
 
 
 def maps(space: tuple[int, int] = (3, 2)) -> xr.Dataset:
@@ -81,7 +82,7 @@ def test_forecasts_of_a_file_are_those_of_the_evaluation(run, tmp_path, monkeypa
     cut["load"][ROWS:] = np.nan
     cut.to_netcdf(tmp_path / "cut.nc")
     found = forecasts(folder, str(tmp_path / "cut.nc"), tmp_path / "f.nc", every=1)
-    assert list(found.data_vars) == ["load"]
+    assert {*found.variables} == {"load", "init_time", "lead_time", "valid_time", *PLACES}
     assert found["load"].attrs["units"] == "MW"
     expected, index = [], []
     for batch, forecast in trained.judge.predicted(model, "test"):
@@ -111,6 +112,9 @@ def test_forecasts_of_a_file_are_those_of_the_evaluation(run, tmp_path, monkeypa
     assert (np.abs(other - last) > 1e-3).mean() > 0.5
     with pytest.raises(InputError, match=r"rain must be known over the 4 .* or future="):
         predict(folder / "run", str(short), tmp_path / "no.nc", progress=False)
+    # Of the past the file tells enough.
+    past = forecasts(folder, str(short), tmp_path / "past.nc", every=1)
+    np.testing.assert_allclose(past["load"], found["load"][:-4], rtol=1e-6)
 
 
 def test_a_larger_field_is_tiled_with_its_covariates(run, tmp_path):
