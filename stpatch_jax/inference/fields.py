@@ -23,7 +23,7 @@ from stpatch_jax.data.fields.writers import (
     variable_names,
 )
 from stpatch_jax.data.readers import require_library
-from stpatch_jax.data.readers.conventions import channel_units
+from stpatch_jax.data.readers.conventions import channel_attributes, channel_units
 from stpatch_jax.errors import InputError, check_range, check_size, listed, require, shortened
 from stpatch_jax.files import from_json, to_json
 from stpatch_jax.inference.augmenting import Pair
@@ -443,11 +443,12 @@ def _files(job: _Job, units: Mapping[str, str], described: dict[str, Any]) -> di
         dims, times = [str(dim) for dim in job.field.dims[:-1]], {}
         if job.layout.lead is not None:
             dims, times = ["init_time", "lead_time", *dims[1:]], {"coordinates": "valid_time"}
-        known = {**channel_units(job.field), **units}
+        known = channel_attributes(job.field)
+        known |= {name: {**known.get(name, {}), "units": unit} for name, unit in units.items()}
         named: dict[str, Any] = {"dimension_names": dims} if form == 3 else {}
         shape = {"shape": job.shape, **job.encoding.form(job.chunks, job.dtype), **named}
         for name, variable in zip(job.names, job.variables, strict=True):
-            own = variable_attributes(name, variable, known)
+            own = variable_attributes(name, variable, known.get(name, {}), job.field)
             attributes = {**({} if named else {"_ARRAY_DIMENSIONS": dims}), **own, **times}
             try:
                 group.create_array(variable, **shape, attributes=attributes)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.cleaning import channel_numbers, check_field
-from stpatch_jax.data.readers.conventions import channel_units
+from stpatch_jax.data.readers.conventions import channel_attributes
 from stpatch_jax.data.readers.dates import time_encoding
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
@@ -27,6 +27,7 @@ def forecast_dataset(
     *,
     index: np.ndarray,
     channels: Sequence[str] | None = None,
+    valid: np.ndarray | None = None,
 ) -> xr.Dataset:
     """Gives forecasts the coordinates of the field they belong to.
 
@@ -37,6 +38,7 @@ def forecast_dataset(
         index: Row of the first target of each window [window], as in `batch["index"]`; the number
             of rows of the field itself stands for a forecast beyond its end.
         channels: Names of the predicted channels; all of the field by default.
+        valid: Times of the targets [window, horizon], where more is known than the field tells.
 
     Returns:
         One variable per channel, (init_time, lead_time, *space), with its units, and the
@@ -60,17 +62,18 @@ def forecast_dataset(
     values = np.asarray(values)
     own = tuple(str(name) for name in field.channel.values)
     names = tuple(own[number] for number in channel_numbers(own, channels))
-    coords = forecast_coords(field, index=index, horizon=values.shape[1] if values.ndim > 1 else 1)
+    horizon = values.shape[1] if values.ndim > 1 else 1
+    coords = forecast_coords(field, index=index, horizon=horizon, valid=valid)
     expected = (len(coords.init_time), len(coords.lead_time), *field.shape[1:-1], len(names))
     require(
         values.shape == expected,
         f"forecasts must have the shape (window, horizon, *space, channel) = {expected}, got "
         f"{values.shape}; give one window for each index and the channels {', '.join(names)}",
     )
-    dims, units = ("init_time", "lead_time", *map(str, field.dims[1:-1])), channel_units(field)
+    dims, told = ("init_time", "lead_time", *map(str, field.dims[1:-1])), channel_attributes(field)
     own = variable_names(names, field)
     variables = {
-        own[name]: (dims, values[..., at], variable_attributes(name, own[name], units))
+        own[name]: (dims, values[..., at], variable_attributes(name, own[name], told[name], field))
         for at, name in enumerate(names)
     }
     return xr.Dataset(variables, coords)
@@ -99,11 +102,17 @@ def variable_names(channels: Sequence[str], field: xr.DataArray) -> dict[str, st
     return found
 
 
-def variable_attributes(channel: str, name: str, units: Mapping[str, str]) -> dict[str, str]:
-    """The attributes of the forecasts of a channel: its units, and itself where it lost a sign."""
-    known = {"units": units[channel]} if channel in units else {}
-    told = channel.encode(errors="backslashreplace").decode()
-    return known if name.startswith(channel) else {**known, "channel": told}
+def variable_attributes(
+    channel: str, name: str, told: Mapping[str, str], field: xr.DataArray
+) -> dict[str, str]:
+    """The attributes of the forecasts of a channel: what is told of it, and its grid mapping.
+
+    Where its name lost a sign, it is among them.
+    """
+    mapping = next(iter(field.attrs.get("crs", {})), None)
+    known = {**told, "grid_mapping": mapping} if mapping else dict(told)
+    itself = channel.encode(errors="backslashreplace").decode()
+    return known if name.startswith(channel) else {**known, "channel": itself}
 
 
 def forecast_coords(
@@ -137,6 +146,7 @@ def forecast_coords(
         for name, coord in field.drop_vars(["time", "channel"]).coords.items()
         if coord.dims and set(coord.dims) <= space
     }
+    coords |= {name: xr.Variable((), 0, of) for name, of in field.attrs.get("crs", {}).items()}
     reference = {"standard_name": "forecast_reference_time"}
     encoding = time_encoding(valid.ravel(), field.time.encoding)
     coords |= {
@@ -174,18 +184,35 @@ def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
     write_table(path, forecast_table(forecasts))
 
 
-def forecast_table(forecasts: xr.Dataset) -> Any:
+def forecast_table(forecasts: xr.Dataset, *, field: xr.DataArray | None = None) -> Any:
     """Forecasts, see `forecast_dataset`, in one row per initial time, lead time and place.
 
-    Where every channel is missing, as over land in a sea, there is no row.
+    `lead_time` is in hours, or a number of rows where these differ in length. Where every channel
+    is missing, as over land in a sea, there is no row. Forecasts of a `field` out of a table are
+    laid out as that: with a column for each series where it has those, in its time zone.
     """
     forecasts = forecasts.rename(
         {name: of.attrs["channel"] for name, of in forecasts.items() if "channel" in of.attrs}
     )
+    forecasts = forecasts.drop_vars([name for name, of in forecasts.coords.items() if not of.dims])
+    told = {} if field is None else field.attrs
+    if (along := told.get("wide")) in forecasts.dims:
+        (values,) = forecasts.data_vars.values()
+        forecasts = forecasts.drop_dims(along)
+        for at, name in enumerate(values[along].values.tolist()):
+            own = f"{name}_value" if name in forecasts.coords else name
+            forecasts[own] = values.isel({along: at}, drop=True)
     names = [str(name) for name in forecasts.data_vars]
-    table = forecasts.to_dataframe().dropna(subset=names, how="all").reset_index()
+    table: Any = forecasts.to_dataframe().dropna(subset=names, how="all").reset_index()
     first = [*_OF_FORECASTS]
-    return table[first + [name for name in table.columns if name not in first]]
+    table = table[first + [name for name in table.columns if name not in first]]
+    if table["lead_time"].dtype.kind == "m":
+        table["lead_time"] = table["lead_time"] / np.timedelta64(1, "h")
+    if zone := told.get("time_zone"):
+        for name in ("init_time", "valid_time"):
+            table[name] = table[name].dt.tz_localize("UTC").dt.tz_convert(zone)
+    dim, head = told.get("long", ("", ""))
+    return table if head in table else table.rename(columns={dim: head})
 
 
 def write_table(path: str | Path, table: Any) -> None:

@@ -42,6 +42,7 @@ _PARTS = {
     "second": (0, 59, 1),
 }
 _OFFSET = r"\d[ T]\s*\d.*[-+](?!00:?(?:00)?$)\d\d(?::?\d\d)?$"
+_ZONE = re.compile(r"\d[ T]\s*\d[\d:.]*\s*([-+]\d\d(?::?\d\d)?|Z|UTC|GMT)$")
 _IN_UTC = "The times were turned to UTC by their offsets."
 # Dates and hours as one number, English months, and hours of half a day.
 _PACKED = re.compile(r"(\d{8})([01]\d|2[0-4])(?:([0-5]\d)([0-5]\d)?)?")
@@ -240,6 +241,16 @@ class Cells:
                 order = "day" if int(turned[1]) == date.day else "month"
                 return [f"Dates such as {text} were read with the {order} first."]
         return [_IN_UTC] if texts.str.contains(_OFFSET).any() else []
+
+    def zone(self, at: int, row: Any) -> str:
+        """The time zone of column `at`, or the offset of one row, as +02:00; empty for none."""
+        column = self._column(at)
+        if pd.api.types.is_datetime64_any_dtype(column):
+            return str(getattr(column.dtype, "tz", None) or "")
+        if not (found := _ZONE.search(str(self.texts(at).loc[row]))):
+            return ""
+        digits = re.sub("[^-+0-9]", "", found[1]) or "+00"
+        return f"{digits[:3]}:{digits[3:] or '00'}"
 
     def _checked_dates(self, at: int, seconds: np.ndarray, told: Any, dates: Any) -> pd.Series:
         # Nanoseconds reach from 1678 to 2261; newer pandas reads dates beyond in coarser units.

@@ -1,6 +1,7 @@
 """What every field has beside its values: notes, units of channels, times in order."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,36 @@ def all_units(field: xr.DataArray) -> dict[str, str]:
     """The unit of every channel, empty where it is not told."""
     told = channel_units(field)
     return {str(name): told.get(str(name), "") for name in field.channel.values}
+
+
+_NAMED = ("standard_name", "long_name")
+"""What CF tells of a variable beside its units."""
+
+
+def named_attributes(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """What names variables, by variable: of all their attributes `standard_name` and `long_name`.
+
+    >>> named_attributes({"t2m": {"standard_name": "air_temperature", "units": "K"}, "a": {}})
+    {'t2m': {'standard_name': 'air_temperature'}}
+    """
+    told = {
+        name: {key: str(attrs[key]) for key in _NAMED if key in attrs}
+        for name, attrs in variables.items()
+    }
+    return {name: attrs for name, attrs in told.items() if attrs}
+
+
+def channel_attributes(field: xr.DataArray) -> dict[str, dict[str, str]]:
+    """What is told of each channel, by name: its units, and what names it in the CF conventions.
+
+    Names stand under the attribute `channels` of the field, those of a single one beside it.
+    """
+    names = [str(name) for name in field.channel.values]
+    named = field.attrs.get("channels", {})
+    if len(names) == 1 and not named:
+        named = named_attributes({names[0]: field.attrs})
+    units = {name: {"units": unit} for name, unit in channel_units(field).items()}
+    return {name: {**named.get(name, {}), **units.get(name, {})} for name in names}
 
 
 def sorted_by_time(field: xr.DataArray, *, name: str) -> xr.DataArray:

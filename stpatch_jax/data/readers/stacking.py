@@ -10,7 +10,7 @@ import xarray as xr
 
 from stpatch_jax.data.projections import projection
 from stpatch_jax.data.readers.axes import Axes, axis_of, channel_dim, check_time, field_dim
-from stpatch_jax.data.readers.conventions import add_note, sorted_by_time
+from stpatch_jax.data.readers.conventions import add_note, named_attributes, sorted_by_time
 from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.lazy import StackedVariables
 from stpatch_jax.data.sizes import check_bytes
@@ -121,8 +121,12 @@ def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> x
         **{name: chunks[dim] for name, dim in own.items() if dim in chunks},
         "channel": chunks[axes.channel] if len(names) == 1 else 1,
     }
-    if mapping := next(filter(None, (_projection(data, each) for each in names)), ""):
-        field.attrs["grid_mapping"] = mapping
+    if axes.channel is None and (told := named_attributes({n: data[n].attrs for n in names})):
+        field.attrs["channels"] = told
+    if mapping := next(filter(None, (_mapping(data, each) for each in names)), None):
+        name_of_mapping, attrs = mapping
+        field.attrs["grid_mapping"] = projection(attrs)
+        field.attrs["crs"] = {name_of_mapping: attrs}
     field = add_note(field, *axes.notes, *notes)
     return sorted_by_time(field, name=name)
 
@@ -201,12 +205,12 @@ def _described(data: xr.Dataset) -> set[str]:
     return words
 
 
-def _projection(data: xr.Dataset, variable: str) -> str:
-    """How the places of a variable lie on the Earth, empty where no grid mapping tells it."""
+def _mapping(data: xr.Dataset, variable: str) -> tuple[str, dict[str, Any]] | None:
+    """The name and the attributes of the grid mapping of a variable, where there is one."""
     own = data[variable]
     name = own.attrs.get("grid_mapping", own.encoding.get("grid_mapping", ""))
     name = str(name).split(":")[0].strip()
-    return projection(data.variables[name].attrs) if name in data.variables else ""
+    return (name, dict(data.variables[name].attrs)) if name in data.variables else None
 
 
 def _has_time(data: xr.Dataset, time: str | None, variable: str) -> bool:

@@ -149,8 +149,11 @@ def read_table(
         count = int(missing.to_numpy().sum())
         notes.append(f"{count} value{'s were' if count != 1 else ' was'} declared to be missing.")
     keys, rows, counts = _tidy(cells, columns, rows, noun)
+    zone = ""
     if columns.date:
         notes += cells.date_notes(columns.date[0], keys["time"])
+        # Where clocks were changed, what follows keeps the last offset.
+        zone = cells.zone(columns.date[0], keys["time"].idxmax())
     notes += _far_numbers(rows, names)
     times = np.unique(keys["time"].to_numpy())
     if empty_rows == "keep":
@@ -168,6 +171,10 @@ def read_table(
     array[at] = values if columns.series else values[..., None]
     coords = {"time": times, noun: np.asarray(series, str), "channel": channels}
     field = xr.DataArray(array, coords, dims=("time", noun, "channel"))
+    field.attrs |= {"time_zone": zone} if zone else {}
+    # What a table made of this one looks like.
+    heads = [cells.header[at] for at in columns.series]
+    field.attrs |= {"wide": noun} if not heads else {"long": (noun, "/".join(heads))}
     if any(units):
         units = units if columns.series or len(set(units)) > 1 else units[:1]
         along = "channel" if len(units) == len(channels) else noun

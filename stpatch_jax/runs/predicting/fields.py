@@ -97,7 +97,7 @@ class FieldPredictor(Predictor):
                     )
                 whole.to_netcdf(part)
             else:
-                fill_table(part, forecast_table(whole))
+                fill_table(part, forecast_table(whole, field=self.data.field))
         return written
 
     def result(self, *, beside: Path | None = None) -> xr.Dataset:

@@ -1,9 +1,13 @@
 """Predictions that are tables: prices, classes and numbers, one row for each."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from stpatch_jax.data import LabelledData, PanelData, UnlabelledFields
+from stpatch_jax.data import LabelledData, PanelData, UnlabelledFields, forecast_dataset
+from stpatch_jax.data.fields.writers import forecast_table
 from stpatch_jax.errors import require
 from stpatch_jax.runs.predicting.predictor import Predictor, predictors
 from stpatch_jax.tasks import Classify, Forecast, Regress
@@ -11,31 +15,30 @@ from stpatch_jax.tasks import Classify, Forecast, Regress
 
 @predictors(Forecast, PanelData)
 class PricePredictor(Predictor):
-    """Forecasts a price table in its own units.
+    """Forecasts a price table in its own units, by default what follows it.
 
-    One row per forecast, lead time and company: `init_time` (of the last row of the context),
-    `lead` in rows, `valid_time` (of the row, or what follows the table by its step), `company`, and
-    the forecast under the name of its channel.
+    Its result is as `forecast_dataset` has it, its table as `forecast_table`: one row per forecast
+    and lead time, with a column for each company where the price table has those, else with one row
+    for each.
     """
 
     takes = ("every",)
     task: Forecast
     data: PanelData
 
-    def table(self) -> pd.DataFrame:
-        """As the class says; by default of what follows the table."""
+    def result(self) -> xr.Dataset:
+        """As the class says."""
         data = self.data
         batch = self.batch(self.origins())
         index = batch["index"]
         valid = self.valid_times(data.times, index, data.horizon)
         prices = data.in_units(self.task.point(self.run.predict(batch)), index)
-        leads = np.arange(1, data.horizon + 1)
-        return long_table(
-            {"init_time": data.times[index - 1]},
-            {"lead": np.broadcast_to(leads, valid.shape), "valid_time": valid},
-            data.companies,
-            {data.target_channels[0]: prices[..., 0]},
-        )
+        told: dict[str, Any] = {"index": index, "channels": data.target_channels, "valid": valid}
+        return forecast_dataset(prices, data.field, **told).assign_attrs(self.run.identity)
+
+    def table(self) -> pd.DataFrame:
+        """As the class says."""
+        return forecast_table(self.result(), field=self.data.field)
 
 
 class _ItemPredictor(Predictor):

@@ -79,7 +79,7 @@ def test_header_names_ignore_case_and_spacing_and_other_columns_are_ignored(tmp_
         tmp_path,
         "DATE,Symbol,open , HIGH,Low,close,adjusted_close,VOLUME,note\n" + row[:-1] + ",text\n",
     )
-    assert other.field.identical(table.field)
+    assert other.field.equals(table.field)
     assert other.report["ignored_columns"] == ["note"]
     np.testing.assert_array_equal(table.field.values, [[[1, 2, 3, 4, 5, 6]]])
 

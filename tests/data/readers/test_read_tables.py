@@ -227,3 +227,13 @@ def test_workbooks_and_archives_are_told_what_to_do(tmp_path):
     (tmp_path / "x.bz2").write_bytes(bz2.compress(b"date,a"))
     with pytest.raises(InputError, match=r"archive.*; unpack it"):
         open_field(tmp_path / "x.bz2")
+
+
+@pytest.mark.parametrize(
+    ("end", "zone"),
+    [("Z", "+00:00"), (" UTC", "+00:00"), ("+0530", "+05:30"), ("-03", "-03:00"), ("", None)],
+)
+def test_a_table_tells_the_offset_of_its_last_time(tmp_path, end, zone):
+    rows = [f"2024-03-0{day}T06:30{'+01:00' if end and day == 1 else end},{day}" for day in (1, 2)]
+    (tmp_path / "a.csv").write_text("\n".join(["time,load", *rows]))
+    assert open_field(tmp_path / "a.csv").attrs.get("time_zone") == zone
