@@ -268,7 +268,7 @@ def test_no_window_or_season_reaches_over_a_gap(tmp_path):
     assert "gap" in said.warnings[0]
     told = report(run)
     # The same hour of the day before is the value itself, unless it is 13 hours off.
-    yesterday = told["test"]["scaled"]["seasonal_persistence"]["mae"]["all"]
+    yesterday = told["test"]["scaled"]["season"]["mae"]["all"]
     assert yesterday == pytest.approx(0, abs=1e-4)
     assert "gap" in (run / "report.md").read_text()
     (gap,) = told["data"]["gaps"]

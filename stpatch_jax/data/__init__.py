@@ -3,6 +3,7 @@
 from stpatch_jax.data.catalog import CATALOG, CatalogEntry, locate
 from stpatch_jax.data.characters import Characters, CharactersConfig
 from stpatch_jax.data.fields.alerts import AlertConfig
+from stpatch_jax.data.fields.choosing import found_seasons
 from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig, hampel_filter
 from stpatch_jax.data.fields.climatology import (
     Climatology,
@@ -106,12 +107,12 @@ __all__ = [
     "SegmentedFields", "SegmentedFieldsConfig", "SlabReader", "Source", "TableConfig", "TextData",
     "TimeAxis", "Transform", "UnlabelledFields", "UnsegmentedFields", "Winsorizer",
     "batch_iterator", "calendar_features", "check_bytes", "chosen_split", "chronological_splits",
-    "drawn_share", "field_content", "file_content", "forecast_dataset", "gaps_report",
-    "hampel_filter", "interpolate", "k_fold", "locate", "located", "made_shapes", "mask_impossible",
-    "nan_quantiles", "notes_of", "open_field", "parsing", "read_folder", "read_labelled_arrays",
-    "read_labelled_lines", "read_labelled_series", "read_labelled_table", "read_lines",
-    "read_price_table", "resized", "rolling_weight", "rows_through", "sequential_batches", "spaced",
-    "spans_between_gaps", "split_by_rows", "splits_report", "stored_encoding", "truth",
-    "warn_of_gaps", "window_starts", "windows", "with_climatology", "with_space_means", "write_csv",
-    "write_table",
+    "drawn_share", "field_content", "file_content", "forecast_dataset", "found_seasons",
+    "gaps_report", "hampel_filter", "interpolate", "k_fold", "locate", "located", "made_shapes",
+    "mask_impossible", "nan_quantiles", "notes_of", "open_field", "parsing", "read_folder",
+    "read_labelled_arrays", "read_labelled_lines", "read_labelled_series", "read_labelled_table",
+    "read_lines", "read_price_table", "resized", "rolling_weight", "rows_through",
+    "sequential_batches", "spaced", "spans_between_gaps", "split_by_rows", "splits_report",
+    "stored_encoding", "truth", "warn_of_gaps", "window_starts", "windows", "with_climatology",
+    "with_space_means", "write_csv", "write_table",
 ]  # fmt: skip

@@ -56,7 +56,7 @@ def weather() -> RunConfig:
             normalize="both",
             bias=False,
             model_weight=0.7,
-            weighed_against="seasonal_persistence",
+            weighed_against="season",
         ),
         train=TrainConfig.cosine(
             200,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self, TypeVar, get_args
 
@@ -23,20 +24,24 @@ from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskBase, TaskConfig,
 
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
-Naive = Literal["persistence", "seasonal_persistence", "climatology"]
-Residual = Literal[Naive, "none"]
+Residual = Literal["persistence", "season", "climatology", "none"]
 Normalize = Literal["none", "instance", "both"]
 _CHOICES = {
     "loss": get_args(ForecastLoss),
     "mode": get_args(ForecastMode),
     "residual": get_args(Residual),
-    "weighed_against": get_args(Naive),
     "normalize": get_args(Normalize),
     "time": get_args(ForecastTime),
 }
 Step = Callable[[Any, jax.Array], jax.Array]
 Prediction = TypeVar("Prediction", jax.Array, np.ndarray)
-_NAIVE = ("seasonal_persistence", "climatology")
+_NAIVE = ("season", "climatology")
+# The rules that a batch may bring, beside those of several seasons, "season_24".
+_RULES = (
+    *("persistence", "drift", "season", "climatology"),
+    *("anomaly_persistence", "running_mean"),
+)
+_SEASON = re.compile(r"season_\d+")
 # Whether each network sees its context with mean 0 and variance 1.
 _ANCHORED = {"none": (False,), "instance": (True,), "both": (True, False)}
 
@@ -60,7 +65,7 @@ class ForecastConfig(TaskConfig):
             whose last row is what persistence predicts.
         rollout_step: Number of time steps forecast at once in a rollout.
         residual: What the model adds to: "persistence", another naive forecast that the batch
-            brings ("seasonal_persistence", "climatology"), or "none" (0). Under instance
+            brings ("season", "climatology"), or "none" (0). Under instance
             normalisation the context's mean stands for "none" and is added to "climatology", since
             the context then holds departures from it (see `FieldConfig.anomalies`).
         normalize: "instance" brings the targets' channels of the context of each example and cell
@@ -95,7 +100,7 @@ class ForecastConfig(TaskConfig):
     bias: bool = True
     l1: float = 0.0
     model_weight: float | Literal["data"] = 1.0
-    weighed_against: Naive = "persistence"
+    weighed_against: str = "persistence"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,6 +109,11 @@ class ForecastConfig(TaskConfig):
         check_range("huber_delta", self.huber_delta, 0, math.inf, bounds="()")
         check_range("l1", self.l1, 0, math.inf, bounds="[)")
         check_size("rollout_step", self.rollout_step)
+        require(
+            _is_rule(self.weighed_against),
+            f"weighed_against must be one of {', '.join(_RULES)} or season_24 of several seasons, "
+            f"got {self.weighed_against!r}; name a rule",
+        )
         if self.model_weight != "data":
             check_range("model_weight", self.model_weight, 0, 1)
         require(
@@ -162,7 +172,7 @@ class Forecast(TaskBase):
     [batch, 1, *space, channel'], and optionally bool `example_mask` [batch], False where an example
     only fills up the batch. It may bring `weights` of the targets in the loss, each axis as long as
     the target's or 1 (such as `losses.latitude_weights`), and further naive forecasts,
-    `seasonal_persistence` and `climatology` [batch, 1 or horizon, *space, channel'].
+    see `baselines`, [batch, 1 or horizon, *space, channel'].
 
     Args:
         config: Settings.
@@ -184,7 +194,8 @@ class Forecast(TaskBase):
         super().__init__(config, model_weight=model_weight, target_channels=channels)
         self.target_channels = channels
         needed = (config.residual, config.weighed_against)
-        self.inputs = ("context", "persistence", *(name for name in _NAIVE if name in needed))
+        rules = dict.fromkeys(rule for rule in needed if rule not in ("persistence", "none"))
+        self.inputs = ("context", "persistence", *rules)
 
     def fitted(self, data: Any) -> Self:
         """The task with the weight and the targets that the data tell, where it needs them.
@@ -272,7 +283,7 @@ class Forecast(TaskBase):
         require(
             set(self.inputs) <= set(batch),
             f"a batch must have {', '.join(self.inputs)}, got {', '.join(batch)}; give the data a "
-            "season or a climatology, or choose another residual",
+            "season or a climatology, or choose another rule",
         )
         if self.config.mode == "direct":
             return
@@ -394,16 +405,26 @@ class Forecast(TaskBase):
     def baselines(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns the naive forecasts by name, each [batch, horizon, *space, channel'].
 
-        `persistence` repeats the last known value at every lead time; `seasonal_persistence` and
-        `climatology` are there where the batch brings them.
+        `persistence` repeats the last known value at every lead time, the others are there where
+        the batch brings them: `drift`, `season` (of several, `season_24` and so on),
+        `climatology`, `anomaly_persistence` and `running_mean`.
         """
         last, target = batch["persistence"], batch["target"]
         shape = (len(last), target.shape[1], *last.shape[2:])
         return {
             name: jnp.broadcast_to(jnp.asarray(batch[name], jnp.float32), shape)
-            for name in get_args(Naive)
-            if name in batch
+            for name in sorted(filter(_is_rule, batch), key=_place)
         }
+
+
+def _is_rule(name: str) -> bool:
+    return name in _RULES or _SEASON.fullmatch(name) is not None
+
+
+def _place(rule: str) -> tuple[int, int]:
+    """Where a rule stands in reports; of several seasons the shorter one comes first."""
+    name, _, season = rule.partition("_") if _SEASON.fullmatch(rule) else (rule, "", "0")
+    return _RULES.index(name), int(season)
 
 
 def _rollout(step: Step, model: nnx.Module, context: jax.Array, *, horizon: int) -> jax.Array:

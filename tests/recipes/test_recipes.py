@@ -20,7 +20,7 @@ FRAMES: Any = {**CLIPS, "context": 4, "horizon": 3}
 SHORT: Any = {**CLIPS, "frames": 4, "occlusion": 4}
 EVENTS = ("id", "customer", "date", "number", "amount")
 LINES, ERRORS = {"forecasts", "errors"}, {"frames", "errors"}
-SEASON = {"persistence", "seasonal_persistence"}
+SEASON = {"persistence", "season"}
 
 
 class Small(NamedTuple):

@@ -86,7 +86,8 @@ def test_a_map_is_reported_beside_every_naive_forecast(tmp_path):
     )
     text = train(config, workdir=tmp_path / "run", progress=False).report
     report = read(tmp_path / "run")
-    rules = {"model", "persistence", "seasonal_persistence", "climatology"}
+    climatological = {"climatology", "anomaly_persistence"}
+    rules = {"model", "persistence", "drift", "season", "running_mean", *climatological}
     assert rules <= report["test"]["scaled"].keys()
     assert report["test"]["original"]["unit"] == "K"
     assert list(report["test"]["series"]) == ["t2m"]
@@ -94,9 +95,9 @@ def test_a_map_is_reported_beside_every_naive_forecast(tmp_path):
     origins = np.arange(160, 198)
     rows = origins[:, None] + np.arange(3)
     naive = np.abs(values[rows - 24] - values[rows]).mean(dtype=np.float64)
-    got = report["test"]["original"]["seasonal_persistence"]["mae"]["all"]
+    got = report["test"]["original"]["season"]["mae"]["all"]
     assert got == pytest.approx(naive, rel=1e-5)
-    assert "| seasonal_persistence |" in text
+    assert "| season |" in text
     kept = dataclasses.replace(config, train=dataclasses.replace(TRAIN, steps=6))
     assert train(kept, workdir=tmp_path / "run", progress=False).report.startswith("# map")
     assert read(tmp_path / "run")["step"] == 6

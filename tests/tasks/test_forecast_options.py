@@ -230,9 +230,9 @@ def test_the_naive_forecasts_that_a_batch_brings_are_passed_on():
     task = Forecast(ForecastConfig())
     assert set(task.baselines(batch)) == {"persistence"}
     batch["climatology"] = batch["persistence"] + 1
-    batch["seasonal_persistence"] = batch["target"] - 1
+    batch["season"] = batch["target"] - 1
     naive = task.baselines(batch)
-    np.testing.assert_array_equal(naive["seasonal_persistence"], batch["target"] - 1)
+    np.testing.assert_array_equal(naive["season"], batch["target"] - 1)
     np.testing.assert_array_equal(naive["climatology"], naive["persistence"] + 1)
 
 

@@ -13,7 +13,7 @@ RANDOM = np.random.default_rng(0)
 BATCH = {
     "context": RANDOM.normal(size=(2, 4, 3, 1)).astype(np.float32),
     "persistence": RANDOM.normal(size=(2, 1, 3, 1)).astype(np.float32),
-    "seasonal_persistence": RANDOM.normal(size=(2, 2, 3, 1)).astype(np.float32),
+    "season": RANDOM.normal(size=(2, 2, 3, 1)).astype(np.float32),
     "climatology": RANDOM.normal(size=(2, 2, 3, 1)).astype(np.float32),
 }
 SHAPES = {"context": (2, 4, 3, 1), "target": (2, 2, 3, 1)}
@@ -27,7 +27,7 @@ def untrained(**settings) -> np.ndarray:
     return np.asarray(task.predict(model, batch))
 
 
-@pytest.mark.parametrize("residual", ["persistence", "seasonal_persistence", "climatology"])
+@pytest.mark.parametrize("residual", ["persistence", "season", "climatology"])
 def test_an_untrained_model_is_what_it_adds_to(residual):
     expected = np.broadcast_to(BATCH[residual], (2, 2, 3, 1))
     np.testing.assert_allclose(untrained(residual=residual), expected, rtol=1e-6)
@@ -42,8 +42,8 @@ def test_normalised_departures_keep_their_mean_above_the_climatology():
 
 def test_a_forecast_is_weighed_against_any_naive_one():
     options = {"residual": "climatology", "model_weight": 0.25}
-    got = untrained(weighed_against="seasonal_persistence", **options)
-    expected = 0.25 * BATCH["climatology"] + 0.75 * BATCH["seasonal_persistence"]
+    got = untrained(weighed_against="season", **options)
+    expected = 0.25 * BATCH["climatology"] + 0.75 * BATCH["season"]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 

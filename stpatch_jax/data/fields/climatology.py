@@ -140,9 +140,12 @@ def with_climatology(
 ) -> Batch:
     """Adds the climatology to one example, as the naive forecast `climatology` too, float32.
 
+    So is `anomaly_persistence`: the climatology and how far persistence was from it when the
+    context ended.
+
     Args:
         example: What `FieldWindows` gives: `context` [context, *space, channels], whose first
-            channels are those of the climatology, and what else there is.
+            channels are those of the climatology, `persistence`, and what else there is.
         means: The climatology in the units of the example.
         times: Times of the rows of context and horizon [context + horizon], dates.
         anomalies: Whether these channels of the context become departures from it.
@@ -152,10 +155,12 @@ def with_climatology(
 
     >>> means = Climatology("hour", np.arange(24.0)[:, None])
     >>> times = np.datetime64("2024-01-01T05", "ns") + np.arange(3) * np.timedelta64(1, "h")
-    >>> example = {"context": np.full((2, 1), 7.0, np.float32)}
+    >>> example = {"context": np.full((2, 1), 7.0, np.float32), "persistence": np.full((1, 1), 7.0)}
     >>> found = with_climatology(example, means, times, anomalies=True, outlook=True)
     >>> found["context"].tolist(), found["climatology"].tolist()
     ([[2.0, -5.5], [1.0, -4.5]], [[7.0]])
+    >>> found["anomaly_persistence"].tolist()
+    [[8.0]]
     """
     inputs = example["context"]
     context, channels = len(inputs), means.mean.shape[-1]
@@ -166,7 +171,10 @@ def with_climatology(
     if outlook:
         parts.append(means.at(times[-context:]) - means.mean.mean(axis=0))
     joined = np.concatenate(parts, axis=-1, dtype=np.float32)
-    return example | {"context": joined, "climatology": means.at(coming).astype(np.float32)}
+    ahead = means.at(coming)
+    stays = ahead + (example["persistence"] - means.at(past[-1:]))
+    rules = {"climatology": ahead, "anomaly_persistence": stays}
+    return example | {"context": joined, **{k: of.astype(np.float32) for k, of in rules.items()}}
 
 
 def with_space_means(example: Batch) -> Batch:

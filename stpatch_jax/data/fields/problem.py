@@ -1,28 +1,31 @@
 """Forecast problems on fields of any kind: series, panels, maps, grids."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self, get_args
 
 import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.alerts import AlertConfig
+from stpatch_jax.data.fields.choosing import AUTO, Auto, settled
 from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
-from stpatch_jax.data.fields.climatology import (
-    Climatology,
-    ClimatologyPhase,
-    with_climatology,
-    with_space_means,
-)
+from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase
 from stpatch_jax.data.fields.contents import field_content
 from stpatch_jax.data.fields.covariates import with_coming
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.in_memory import as_field
 from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
-from stpatch_jax.data.fields.rolling import rolling_weight
+from stpatch_jax.data.fields.rolling import rolling_weight, series_blocks
+from stpatch_jax.data.fields.rules import (
+    SEASON,
+    RuledWindows,
+    check_season,
+    field_increment,
+    season_rules,
+)
 from stpatch_jax.data.fields.series import series_names, with_known_series
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
@@ -38,7 +41,6 @@ from stpatch_jax.data.protocols import (
     chosen_split,
 )
 from stpatch_jax.data.readers.conventions import add_note, all_units, notes_of
-from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.sampling.spacing import (
     GapRule,
     can_insert,
@@ -70,6 +72,8 @@ class FieldConfig(FileConfig, DataConfig):
     `test_share` to test, both rounded down, the rest in between to validate. A context may reach
     back across a border, a target never does.
 
+    What is "auto" the training rows tell, see `found_seasons` and `FieldData.chosen`.
+
     Attributes:
         targets: Names of the channels that are forecast; all that are not known in advance by
             default.
@@ -78,19 +82,22 @@ class FieldConfig(FileConfig, DataConfig):
             `lead_times`. What is neither target nor known is read up to the end of the context.
         static: Names of fields of space without time, such as orography, which become inputs.
         ignore: Names of variables or columns that are not read.
-        context: Number of input time steps.
-        horizon: Number of predicted time steps.
+        context: Number of input time steps; "auto": two of the longest season that take at most a
+            quarter of the training rows and 512, without a season four horizons.
+        horizon: Number of predicted time steps; "auto": the shortest season, else 24, and at most a
+            tenth of the training rows.
         stride: Time steps between training windows; the other splits have all their windows.
         train_share: Share of the rows in the training span.
         test_share: Share of the rows in the test span.
         most_rows: Only the first so many rows of the file are used; None uses all.
         cleaning: How values are cleaned and scaled, fitted to the training span.
-        calendar: Calendar features that become input channels, see `calendar_features`.
+        calendar: Calendar features that become input channels, see `calendar_features`; "auto":
+            those that are seasons.
         mask_channel: Whether the inputs tell where a value was known.
         season: Length of a season in time steps: the values one season ago become the naive
-            forecast `seasonal_persistence`; 0 for none.
+            forecast `season`; 0 for none. Of several, each is named by its length, `season_24`.
         climatology: Phase by which training means become the naive forecast `climatology`; None for
-            none.
+            none; "auto": the longest that is a season.
         anomalies: Whether the context holds departures from the climatology, in scaled units. A
             model then forecasts the field with `residual="climatology"`.
         climatology_channel: Whether the climatology of one horizon later, which is known in
@@ -103,17 +110,17 @@ class FieldConfig(FileConfig, DataConfig):
     known: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
-    context: int = 96
-    horizon: int = 24
+    context: int | Auto = 96
+    horizon: int | Auto = 24
     stride: int = 1
     train_share: float = 0.7
     test_share: float = 0.2
     most_rows: int | None = None
     cleaning: CleaningConfig = field(default_factory=lambda: CleaningConfig(per="cell"))
-    calendar: tuple[CalendarFeature, ...] = ()
+    calendar: tuple[CalendarFeature, ...] | Auto = ()
     mask_channel: bool = False
-    season: int = 0
-    climatology: ClimatologyPhase | None = None
+    season: int | tuple[int, ...] | Auto = 0
+    climatology: ClimatologyPhase | Auto | None = None
     anomalies: bool = False
     climatology_channel: bool = False
     space_means: bool = False
@@ -121,8 +128,9 @@ class FieldConfig(FileConfig, DataConfig):
 
     def __post_init__(self) -> None:
         for name in ("context", "horizon", "stride"):
-            check_size(f"data.{name}", getattr(self, name))
-        check_size("data.season", self.season, least=0)
+            if getattr(self, name) != AUTO:
+                check_size(f"data.{name}", getattr(self, name))
+        check_season(self.season)
         if self.most_rows is not None:
             check_size("data.most_rows", self.most_rows)
         check_choice("data.gaps", self.gaps, get_args(GapRule))
@@ -134,6 +142,17 @@ class FieldConfig(FileConfig, DataConfig):
                 f"data.climatology must be a phase for data.{name}, got none; give "
                 "data.climatology hour, for example",
             )
+
+    @property
+    def seasons(self) -> dict[str, int]:
+        """The seasons in time steps, by the names of their naive forecasts."""
+        return season_rules(self.season)
+
+    def settled(self, data: "FieldData") -> tuple[Self, dict[str, str]]:
+        """See `DataConfig.settled`."""
+        chosen = data.chosen or {}
+        names = [name.removeprefix("data.") for name in chosen]
+        return replace(self, **{name: getattr(data.config, name) for name in names}), chosen
 
     def load(self) -> "FieldData":
         """Opens the file, splits it and fits the cleaning to the training rows.
@@ -179,18 +198,22 @@ class FieldConfig(FileConfig, DataConfig):
                 warn(f"{name}: {note} data.most_rows keeps more", stacklevel=2)
         field = spaced(field, self.gaps, name=name)
         axis = TimeAxis.of(field.time.values)
-        check_phase(axis, self.climatology, name="data.climatology")
+        if self.climatology != AUTO:
+            check_phase(axis, self.climatology, name="data.climatology")
         if self.cleaning.missing == "climatology":
             check_phase(axis, self.cleaning.phase, name="data.cleaning.phase")
-        if note := season_note(axis, self.season):
-            warn(f"{name}: {note}", stacklevel=2)
-            field = add_note(field, note)
+        for season in self.seasons.values():
+            if note := season_note(axis, season):
+                warn(f"{name}: {note}", stacklevel=2)
+                field = add_note(field, note)
         return field
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
         """Without the naive forecasts that a model does not read: a file needs less for it."""
-        config = self if "seasonal_persistence" in inputs else replace(self, season=0)
-        if self.anomalies or self.climatology_channel or "climatology" in inputs:
+        seasons = tuple(rows for name, rows in self.seasons.items() if name in inputs)
+        config = self if SEASON in inputs else replace(self, season=seasons)
+        needed = {"climatology", "anomaly_persistence"} & {*inputs}
+        if needed or self.anomalies or self.climatology_channel:
             return config
         return replace(config, climatology=None)
 
@@ -232,25 +255,27 @@ class FieldConfig(FileConfig, DataConfig):
         )
         field, _ = identity.match(field, name=path, tiled=tiled)
         field, roles = spaced(field, self.gaps, name=path), self.roles(field)
-        coming, static = None, None
+        coming, static, horizon = None, None, int(self.horizon)
         if roles.known:
             told: dict[str, Any] = {"name": path}
             if future is not None:
                 kinds = dict.fromkeys(_ROLES, ())
                 other = replace(self, **kinds, variables=roles.known).open(future)
                 told |= {"future": other, "called": future}
-            field, coming = with_coming(field, roles, self.horizon, **told)
+            field, coming = with_coming(field, roles, horizon, **told)
         if roles.static:
             static, field = Cleaner.from_dict(state["static"]), roles.matched(field, state, path)
-        past = max(self.context, self.season)
+        past = max(int(self.context), *self.seasons.values(), 0)
         require_rows(TimeAxis.of(field.time.values), past, name=path)
+        increment = state.get("increment")
         if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
-            cleaner = replace(cleaner, known=None)
+            cleaner, increment = replace(cleaner, known=None), None
         report = _report(path, field)
-        ahead = self.horizon if coming is None else len(coming)
+        ahead = horizon if coming is None else len(coming)
         splits = {EVERYTHING: range(past, max(past, len(field) + ahead))}
         fitted: dict[str, Any] = {"fitted_means": means, "static_cleaner": static}
+        fitted["fitted_increment"] = increment
         return FieldData(self, field, cleaner, splits, report, coming=coming, **fitted)
 
 
@@ -271,11 +296,13 @@ class FieldData(WindowProblem):
         splits: Target rows of `train`, `validation` and `test`.
         report: What was read, and the dates of the splits; JSON-able.
         fitted_means: The climatology in scaled units where it was fitted before, to another field.
+        fitted_increment: The `increment` in that case.
         known_segments: The rows between gaps; None for those that the times tell.
         coming: Known covariates of the horizon behind the field (row, *space, known channel).
         static_cleaner: Scaling of the static fields, where there are any.
         block_bytes: Size of the blocks in which the training rows are read, in bytes, which bounds
             the memory that is needed.
+        chosen: Of each setting that the training rows told what they told, by its name.
     """
 
     config: FieldConfig
@@ -284,10 +311,12 @@ class FieldData(WindowProblem):
     splits: Mapping[str, range]
     report: dict[str, Any]
     fitted_means: Climatology | None = None
+    fitted_increment: np.ndarray | None = None
     known_segments: tuple[range, ...] | None = None
     coming: xr.DataArray | None = None
     static_cleaner: Cleaner | None = None
     block_bytes: int = 2**26
+    chosen: dict[str, str] | None = None
 
     @classmethod
     def of(cls, values: xr.DataArray, config: FieldConfig) -> "FieldData":
@@ -302,15 +331,17 @@ class FieldData(WindowProblem):
         train = int(rows * config.train_share)
         test = rows - int(rows * config.test_share)
         spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
-        splits = split_by_rows(rows, spans, context=config.context, horizon=config.horizon)
         roles = config.roles(values)
         values = roles.arranged(values)
+        config, chosen = settled(config, values[..., : len(roles.targets)], range(train))
+        context, horizon = int(config.context), int(config.horizon)
+        splits = split_by_rows(rows, spans, context=context, horizon=horizon)
         alert, why_none = config.alert.compared(all_units(values[..., : len(roles.targets)]))
         if why_none:
             warn(why_none, stacklevel=2)
             config, values = replace(config, alert=alert), add_note(values, why_none)
         # A horizon of values, of which a loss and a scale can be made.
-        least = max(2, config.horizon)
+        least = max(2, horizon)
         targets = len(roles.targets)
         values, dropped = with_known_series(values, range(train), least=least, channels=targets)
         cleaner = Cleaner.fit(values, range(train), config.cleaning)
@@ -323,13 +354,14 @@ class FieldData(WindowProblem):
         if roles.told():
             report["roles"] = {name: list(names) for name, names in vars(roles).items()}
         static = roles.static_cleaner(values)
-        data = cls(config, values, cleaner, splits, report, static_cleaner=static)
+        fitted: dict[str, Any] = {"static_cleaner": static, "chosen": chosen}
+        data = cls(config, values, cleaner, splits, report, **fitted)
         inserted = can_insert(TimeAxis.of(data.times))
         other = "give data.gaps insert" if inserted else "a file with fewer gaps"
         advice = f"use a shorter context= or horizon=, or {other}"
         size = data.past + data.horizon
         require_windows(data.spans, data.segments, rows=size, advice=advice)
-        told = {"horizon": config.horizon, "spans": data.spans}
+        told = {"horizon": horizon, "spans": data.spans}
         report["splits"] = splits_report(splits, values.time.values, **told)
         return data
 
@@ -366,7 +398,7 @@ class FieldData(WindowProblem):
     @property
     def past(self) -> int:
         """Rows before the first target that an example reads."""
-        return max(self.config.context, self.config.season)
+        return max(self.context, *self.config.seasons.values(), 0)
 
     @cached_property
     def segments(self) -> tuple[range, ...]:
@@ -410,26 +442,26 @@ class FieldData(WindowProblem):
             return {name: (whole, whole, slice(i, i + 1)) for i, name in enumerate(names)}
         return {name: (..., slice(i, i + 1)) for i, name in enumerate(self.roles.targets)}
 
-    def source(self, split: str) -> "_WithNaive":
+    def source(self, split: str) -> RuledWindows:
         """The windows of a split, see `FieldWindows`, with the naive forecasts of the config."""
         training = split == "train"
         windows = FieldWindows(
             self.field,
             chosen_split(self.spans, split),
             self.cleaner,
-            context=self.config.context,
-            horizon=self.config.horizon,
+            context=self.context,
+            horizon=self.horizon,
             stride=self.config.stride if training else 1,
             target_channels=self.roles.targets,
             known_channels=self.roles.known,
             coming=self.coming,
             static=self.static,
             static_channels=self.roles.static,
-            calendar=self.config.calendar,
+            calendar=() if self.config.calendar == AUTO else self.config.calendar,
             mask_channel=self.config.mask_channel,
             training=training,
         )
-        return _WithNaive(self, windows)
+        return RuledWindows(self, windows)
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, horizon, *space, channel] in the units of the field, float64.
@@ -448,18 +480,10 @@ class FieldData(WindowProblem):
         See `rolling_weight`, which also tells the formula.
         """
         rows = range(self.splits["validation"].stop)
-        channels = range(self.targets.shape[-1])
-        edges = [gap.row for gap in TimeAxis.of(self.times[: rows.stop]).gaps]
+        gaps = TimeAxis.of(self.times[: rows.stop]).gaps
         # A block becomes windows, in which each value stands once for each of their rows.
-        block_bytes = 4 * self.block_bytes // (self.context + self.horizon)
-
-        def blocks() -> Iterator[np.ndarray]:
-            for cells in cell_blocks(self._reader, rows, block_bytes=block_bytes):
-                part = self._reader.read(slice(0, rows.stop), *cells)
-                part = self.target_cleaner.scaled(part, channels=channels, clip=False, cells=cells)
-                # A row of NaN keeps windows from crossing a gap.
-                yield np.insert(part, edges, np.nan, axis=0) if edges else part
-
+        size = 4 * self.block_bytes // (self.context + self.horizon)
+        blocks = partial(series_blocks, self._reader, rows, self.target_cleaner, gaps, size)
         return rolling_weight(blocks, context=self.context, horizon=self.horizon)
 
     def alert_thresholds(self) -> np.ndarray:
@@ -512,15 +536,11 @@ class FieldData(WindowProblem):
         return Affine.standard(parts).center
 
     def _fitted_climatology(self, of: Callable[[np.ndarray], np.ndarray]) -> Climatology:
-        require(
-            self.config.climatology is not None,
-            "data.climatology must be a phase for means by phase, got none; give data.climatology "
-            "hour, for example",
-        )
+        phase = self.config.climatology
         rows, times = range(self.splits["train"].stop), self.times
         blocks = time_blocks(self._reader, rows, block_bytes=self.block_bytes)
         parts = ((of(self._reader.read(block)), times[block]) for block in blocks)
-        return Climatology.fit_chunks(parts, phase=self.config.climatology or "hour")
+        return Climatology.fit_chunks(parts, phase="hour" if phase in (None, AUTO) else phase)
 
     def state(self) -> dict[str, Any]:
         """The fitted cleaning, what tells another file of the kind, and what inputs need else."""
@@ -528,6 +548,8 @@ class FieldData(WindowProblem):
         if self.static_cleaner:
             state["static"] = self.static_cleaner.to_dict()
             state["static"] |= {"units": self.roles.static_units(self.field)}
+        if self.increment is not None:
+            state["increment"] = self.increment
         return state | ({"means": self.means.to_dict()} if self.means else {})
 
     def content(self, split: str) -> Mapping[str, Any]:
@@ -564,35 +586,13 @@ class FieldData(WindowProblem):
         scaled = self.target_cleaner.scaled(fitted.mean, channels=channels, clip=False)
         return Climatology(fitted.phase, np.nan_to_num(scaled))
 
-    def last_season(self, row: int) -> np.ndarray:
-        """The scaled values one season before the targets [horizon, *space, channel], float32.
+    @cached_property
+    def increment(self) -> np.ndarray | None:
+        """What each target gains a row over the training rows, scaled [*space, channel], float32.
 
-        The targets begin at a row. Where the horizon is longer than a season, the last known season
-        repeats. What is missing, or lies before the first row, is 0, the training mean.
+        None where another field did not tell it.
         """
-        season = self.config.season
-        rows = self.values(slice(max(row - season, 0), row))
-        scaled = self.target_cleaner.scaled(rows, channels=range(rows.shape[-1]), clip=False)
-        last = np.zeros((season, *scaled.shape[1:]), np.float32)
-        last[season - len(scaled) :] = np.nan_to_num(scaled)
-        return last[np.arange(self.config.horizon) % season]
-
-
-@dataclass(frozen=True, eq=False)
-class _WithNaive:
-    data: FieldData
-    windows: FieldWindows
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, i: int, /) -> Batch:
-        example = self.windows[i]
-        row, config = int(example["index"]), self.data.config
-        if config.season:
-            example["seasonal_persistence"] = self.data.last_season(row)
-        if self.data.means is not None:
-            times = self.data.timeline[row - config.context : row + config.horizon]
-            choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
-            example = with_climatology(example, self.data.means, times, **choice)
-        return with_space_means(example) if config.space_means else example
+        if "train" not in self.splits:
+            return self.fitted_increment
+        rows = range(self.splits["train"].stop)
+        return field_increment(self._reader, rows, self.target_cleaner)

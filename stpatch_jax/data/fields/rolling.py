@@ -1,10 +1,13 @@
 """How far a forecast may leave persistence: a weight from rolling origins of the known past."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from stpatch_jax.data.fields.cleaning import Cleaner
+from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
+from stpatch_jax.data.times import Gap
 from stpatch_jax.errors import require
 
 _FIRST_SHARE = 0.35
@@ -77,6 +80,21 @@ def rolling_weight(
             agreed += float(np.sum((ahead[:, context:] - last) * left))
             spread += float(np.sum(left * left))
     return float(np.clip(agreed / spread, 0, 1)) if spread else 1.0
+
+
+def series_blocks(
+    reader: SlabReader, rows: range, cleaner: Cleaner, gaps: Sequence[Gap], block_bytes: int
+) -> Iterator[np.ndarray]:
+    """All series of a field up to the end of some rows [row, *series], scaled, in blocks of them.
+
+    Rows of NaN keep windows from crossing a gap.
+    """
+    edges = [gap.row for gap in gaps]
+    for cells in cell_blocks(reader, rows, block_bytes=block_bytes):
+        part = reader.read(slice(0, rows.stop), *cells)
+        channels = range(part.shape[-1])
+        part = cleaner.scaled(part, channels=channels, clip=False, cells=cells)
+        yield np.insert(part, edges, np.nan, axis=0) if edges else part
 
 
 def _step(rows: int) -> int:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.contents import field_content
+from stpatch_jax.data.fields.rules import path_increment, with_drift
 from stpatch_jax.data.file_config import TableConfig
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
@@ -175,7 +176,8 @@ class PanelData(WindowProblem):
 
         Each is a dict of `context` [context, company, channel] scaled inputs without NaN, `target`
         [horizon, company, 1] scaled, 0 where missing, `target_mask` (same shape, bool) True where
-        the target is real, `persistence` [1, company, 1] what persistence predicts, scaled, and
+        the target is real, `persistence`, `running_mean` [1, company, 1] and `drift` [horizon,
+        company, 1] what these rules predict, scaled (of log returns, their mean), and
         `index`, an int64 scalar, the row of the first target. Floats are float32. Training
         targets are clipped at the outlier bounds, others never. In log_return a target is missing
         too where no earlier price exists to compare with.
@@ -190,13 +192,26 @@ class PanelData(WindowProblem):
         if coming := config.horizon - len(target):
             target = np.pad(target, [(0, coming), (0, 0), (0, 0)], constant_values=np.nan)
         mask = np.isfinite(target)
-        return {
+        past = self.representation.path(slice(index - config.context, index))
+        means = np.nan_to_num(past.mean(axis=0, keepdims=True) - past[-1:]) + persistence
+        example = {
             "context": self.representation.inputs[index - config.context : index],
             "target": np.where(mask, target, 0.0).astype(np.float32),
             "target_mask": mask,
             "persistence": persistence.astype(np.float32),
+            "running_mean": means.astype(np.float32),
             "index": np.asarray(index, np.int64),
         }
+        return example if self._increment is None else with_drift(example, self._increment)
+
+    @cached_property
+    def _increment(self) -> np.ndarray | None:
+        """What each company gains a row over the training rows, scaled; None for another table."""
+        if "train" not in self.splits:
+            return None
+        rows = slice(0, self.splits["train"].stop)
+        known = np.isfinite(self.prices[rows])
+        return path_increment(np.where(known, self.representation.path(rows), np.nan))
 
     @property
     def past(self) -> int:

@@ -44,6 +44,10 @@ class Representation(Protocol):
         """
         ...
 
+    def path(self, rows: slice) -> np.ndarray:
+        """What targets are of, in their scaled units, in some rows [rows, company, 1], filled."""
+        ...
+
     def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, horizon, company, 1] in the units of the table.
 
@@ -159,6 +163,10 @@ class LogReturns:
             returns = self.target_winsorizer.transform(returns)
         return returns / self.target_scale, np.zeros_like(anchor)
 
+    def path(self, rows: slice) -> np.ndarray:
+        """See `Representation.path`."""
+        return self.anchors[rows] / self.target_scale
+
     def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """See `Representation.to_price`; NaN where no value precedes the targets."""
         levels = self.anchors[index - 1][:, None] + values * self.target_scale
@@ -250,6 +258,10 @@ class Levels:
         scaled = self.scaled_clipped if training else self.scaled
         anchors = self.anchors_clipped if training else self.anchors
         return scaled[index : index + horizon], anchors[index - 1 : index]
+
+    def path(self, rows: slice) -> np.ndarray:
+        """See `Representation.path`."""
+        return self.anchors[rows]
 
     def to_price(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """See `Representation.to_price`; levels do not depend on the position."""

@@ -113,6 +113,26 @@ def check_phase(axis: TimeAxis, phase: str | None, *, name: str) -> None:
     )
 
 
+def season_lengths(axis: TimeAxis) -> dict[str, float]:
+    """How many rows a day, a week and a year have, of those that have two; none without dates.
+
+    >>> days = np.arange("2024-01-01", "2024-03-01", dtype="M8[D]")
+    >>> season_lengths(TimeAxis.of(days))
+    {'week': 7.0, 'year': 365.2425}
+    """
+    seconds = None if axis.step is None else axis.step.seconds
+    if seconds is None:
+        return {}
+    lengths = {"day": DAY, "week": 7 * DAY, "year": YEAR}
+    if axis.step is not None and axis.step.unit == "business day":
+        lengths = {"week": 5 * DAY, "year": 261 * DAY}
+    if axis.session_rows is not None:
+        day, week = axis.session_rows
+        seconds = DAY / day
+        lengths = {"day": DAY, "week": week * seconds, "year": week * seconds * YEAR / (7 * DAY)}
+    return {name: length / seconds for name, length in lengths.items() if length > 1.5 * seconds}
+
+
 def season_note(axis: TimeAxis, season: int) -> str | None:
     """A sentence about a season of rows that is no day, week, month or year; None where it is.
 
@@ -121,22 +141,13 @@ def season_note(axis: TimeAxis, season: int) -> str | None:
     >>> season_note(TimeAxis.of(hours[::6]), 24)
     'A season of 24 rows, data.season, is 6 days; rows are 4 a day, 28 a week, 1461 a year.'
     """
-    seconds = None if axis.step is None else axis.step.seconds
-    if not season or seconds is None:
+    whole = season_lengths(axis)
+    if not season or not whole:
         return None
-    lengths = {"day": DAY, "week": 7 * DAY, "year": YEAR}
-    if axis.step is not None and axis.step.unit == "business day":
-        lengths = {"week": 5 * DAY, "year": 261 * DAY}
-    if axis.session_rows is not None:
-        day, week = axis.session_rows
-        seconds = DAY / day
-        lengths = {"day": DAY, "week": week * seconds, "year": week * seconds * YEAR / (7 * DAY)}
-    whole = {name: length / seconds for name, length in lengths.items() if length > 1.5 * seconds}
-    month = lengths["year"] / 12 / seconds
-    if any(abs(season - rows) < 0.02 * rows for rows in [*whole.values(), month]):
+    if any(abs(season - rows) < 0.02 * rows for rows in [*whole.values(), whole["year"] / 12]):
         return None
     listed = ", ".join(f"{rows:.0f} a {name}" for name, rows in whole.items())
-    span = season * seconds
+    span = season * YEAR / whole["year"]
     unit, size = ("days", DAY) if span < YEAR else ("years", YEAR)
     return (
         f"A season of {season} rows, data.season, is {span / size:.3g} {unit}; rows are {listed}."

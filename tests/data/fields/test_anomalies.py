@@ -41,7 +41,7 @@ def test_departures_and_climatology_add_up_to_the_plain_context(split):
     # The last row of the outlook belongs to the last target.
     outlook = example["context"][-1, ..., channels:] + means.mean.mean(axis=0)
     np.testing.assert_allclose(outlook, example["climatology"][-1], atol=1e-5)
-    for name in ("target", "target_mask", "persistence", "seasonal_persistence"):
+    for name in ("target", "target_mask", "persistence", "season"):
         np.testing.assert_array_equal(example[name], before[name])
 
 
@@ -53,7 +53,7 @@ def test_inputs_see_training_rows_and_their_own_context_only():
     other = field.copy(deep=True)
     other[row:] += 100.0
     again = FieldData.of(other, ALL).source("test")
-    for name in ("context", "persistence", "climatology", "seasonal_persistence"):
+    for name in ("context", "persistence", "climatology", "season"):
         np.testing.assert_array_equal(again[len(again) - 1][name], last[name])
     other = field.copy(deep=True)
     other[data.splits["validation"].start :] += 100.0
@@ -67,7 +67,7 @@ def test_a_season_may_be_longer_than_the_context_and_is_0_before_the_first_row()
     data = FieldData.of(field, PLAIN)
     source = data.source("train")
     assert int(source[0]["index"]) == 6
-    first, later = source[0]["seasonal_persistence"], source[24]["seasonal_persistence"]
+    first, later = source[0]["season"], source[24]["season"]
     assert not first.any()
     expected = data.cleaner.scaled(field.values[6:9], channels=(0, 1), clip=False)
     np.testing.assert_allclose(later, expected, rtol=1e-6)
@@ -93,7 +93,7 @@ def naive(data: FieldData) -> dict[str, np.ndarray]:
     index = np.array([example["index"] for example in examples])
     found = {
         rule: data.in_units(np.stack([example[rule] for example in examples]), index)
-        for rule in ("persistence", "seasonal_persistence", "climatology")
+        for rule in ("persistence", "season", "climatology")
     }
     return found | {"truth": truth(data, index), "index": index}
 
@@ -119,7 +119,7 @@ def test_the_naive_rows_of_bikenyc_come_out(data_dir):
     assert len(found["index"]) == 240
     assert str(data.times[found["index"][0]])[:13] == "2014-09-21T00"
     scale = np.sqrt(128 / 81)
-    rules = {"persistence": (9.36, 11.76), "seasonal_persistence": (8.48, 10.66)}
+    rules = {"persistence": (9.36, 11.76), "season": (8.48, 10.66)}
     for rule, (raw, scaled) in rules.items():
         assert rmse(found[rule], found["truth"]) == pytest.approx(raw, abs=6e-3)
         assert rmse(found[rule], found["truth"]) * scale == pytest.approx(scaled, abs=6e-3)

@@ -143,7 +143,7 @@ def test_everything_that_is_told_is_told_of_targets():
     row = int(example["index"])
     truth = np.stack([values[name].values for name in data.series], -1)
     np.testing.assert_array_equal(data.values(slice(row, row + 4)), truth[row : row + 4])
-    for name, first in {"target": row, "seasonal_persistence": row - 24}.items():
+    for name, first in {"target": row, "season": row - 24}.items():
         back = data.in_units(example[name][None], np.array([row]))[0]
         np.testing.assert_allclose(back, truth[first : first + 4], rtol=1e-5, atol=1e-6)
     assert example["climatology"].shape == example["target"].shape == (4, 2, 3, 2)

@@ -48,7 +48,7 @@ def test_targets_and_naive_forecasts_are_the_rows_of_the_file(space):
     rows = batch["index"][:, None] + np.arange(HORIZON)
     np.testing.assert_allclose(data.in_units(batch["target"], batch["index"]), values.values[rows])
     np.testing.assert_array_equal(truth(data, batch["index"]), values.values[rows])
-    day_before = data.in_units(batch["seasonal_persistence"], batch["index"])
+    day_before = data.in_units(batch["season"], batch["index"])
     np.testing.assert_allclose(day_before, values.values[rows - 24], rtol=1e-5)
     train = values[: data.splits["train"].stop]
     means = train.groupby(train.time.dt.hour).mean("time").values
@@ -61,7 +61,7 @@ def test_a_season_shorter_than_the_horizon_repeats():
     values = field()
     batch = everything(problem(values, season=5), "validation")
     data = problem(values, season=5)
-    got = data.in_units(batch["seasonal_persistence"], batch["index"])
+    got = data.in_units(batch["season"], batch["index"])
     for lead in range(HORIZON):
         row = batch["index"] + lead - 5 * (lead // 5 + 1)
         np.testing.assert_allclose(got[:, lead], values.values[row], rtol=1e-5)
@@ -237,7 +237,7 @@ def test_a_season_of_yesterday_is_exact_beside_a_gap():
         data = FieldConfig(context=24, horizon=6, season=24).of(without(values, *range(100, 113)))
     for split in data.splits:
         batch = everything(data, split)
-        np.testing.assert_allclose(batch["seasonal_persistence"], batch["target"], atol=1e-5)
+        np.testing.assert_allclose(batch["season"], batch["target"], atol=1e-5)
 
 
 def test_missing_rows_are_put_in_on_request():

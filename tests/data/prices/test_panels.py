@@ -57,6 +57,8 @@ def test_examples_have_the_promised_shapes_and_no_nan(tmp_path, representation, 
             "target": ((3, 3, 1), "float32"),
             "target_mask": ((3, 3, 1), "bool"),
             "persistence": ((1, 3, 1), "float32"),
+            "running_mean": ((1, 3, 1), "float32"),
+            "drift": ((3, 3, 1), "float32"),
             "index": ((), "int64"),
         }
         for name in ("context", "target", "persistence"):
@@ -107,6 +109,28 @@ def test_persistence_comes_back_as_the_last_known_price(tmp_path, representation
     got = data.in_units(repeated, batch["index"])
     expected = np.broadcast_to(last[:, None, :, None], got.shape)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_drift_goes_on_as_the_training_rows_went_and_the_mean_stays(tmp_path, representation):
+    prices = walks()
+    data = load(tmp_path, prices, representation=representation)
+    batch = next(sequential_batches(data.source("test"), batch_size=len(data.source("test"))))
+    logs = representation == "log_return"
+    levels = pd.DataFrame(np.log(prices) if logs else prices)
+    trained = levels[: data.splits["train"].stop]
+    first, last = (
+        trained.apply(at) for at in (pd.Series.first_valid_index, pd.Series.last_valid_index)
+    )
+    ends = [trained[i][last[i]] - trained[i][first[i]] for i in trained]
+    gained = np.array(ends) / (last - first).to_numpy()
+    now = levels.ffill().to_numpy()[batch["index"] - 1]
+    drift = now[:, None] + np.arange(1, 4)[:, None] * gained
+    got = data.in_units(batch["drift"], batch["index"])[..., 0]
+    np.testing.assert_allclose(got, np.exp(drift) if logs else drift, rtol=1e-5)
+    context = np.asarray(levels.ffill().rolling(data.context).mean())[batch["index"] - 1]
+    got = data.in_units(np.repeat(batch["running_mean"], 3, axis=1), batch["index"])[:, 0, :, 0]
+    np.testing.assert_allclose(got, np.exp(context) if logs else context, rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*if shares were split")

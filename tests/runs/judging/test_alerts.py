@@ -138,7 +138,8 @@ def test_every_rule_is_judged_on_the_test_split_by_its_errors_on_validation():
     past = judge(model, "validation")
     judged = judge(model, "test", past=past)
     alerts = judged.rows["alerts"]
-    rules = {"model", "persistence", "seasonal_persistence", "climatology"}
+    climatological = {"climatology", "anomaly_persistence"}
+    rules = {"model", "persistence", "drift", "season", "running_mean", *climatological}
     assert set(alerts["rules"]) == {*rules, "frequency"}
     # An untrained model is the climatology, in its forecasts and so in its warnings.
     sums = judged.sums["units"]

@@ -122,7 +122,8 @@ def test_a_report_has_the_errors_of_every_rule_and_variable(climatology):
     judged = judge(model, "test")
     found = judge.report(judged)["globe"]
     assert {name: of["unit"] for name, of in found.items()} == {"t2m": "K", "wind": "m s-1"}
-    rules = {"model", "persistence"} | ({"climatology"} if climatology else set())
+    climatological = {"climatology", "anomaly_persistence"} if climatology else set()
+    rules = {"model", "persistence", "drift", "running_mean", *climatological}
     assert found["wind"]["rules"].keys() == rules
     rows = np.arange(data.splits["test"].start, data.splits["test"].stop - 1)[:, None] + [0, 1]
     real, past = data.field.values[rows, ..., 1], data.field.values[rows[:, :1] - 1, ..., 1]

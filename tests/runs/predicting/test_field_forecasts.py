@@ -240,7 +240,7 @@ def placeless(tmp_path_factory):
         climatology="hour",
         cleaning=CleaningConfig(per="channel"),
     )
-    trained(folder, data, ForecastConfig(residual="seasonal_persistence"))
+    trained(folder, data, ForecastConfig(residual="season"))
     return folder / "run"
 
 
