@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stpatch_jax.errors import InputError
@@ -36,9 +35,6 @@ class Confusion(Sums):
             classes: Number of classes.
             mask: Bool [*batch], True where the label is real; None means everywhere.
 
-        Returns:
-            JAX int32 counts.
-
         Raises:
             InputError: If the shapes differ.
 
@@ -47,12 +43,12 @@ class Confusion(Sums):
         ([[1, 1], [0, 1]], 0.667)
         """
         check_one_shape("predicted classes, labels and mask of Confusion", predicted, label, mask)
-        pair = jnp.asarray(label) * classes + jnp.asarray(predicted)
-        real = jnp.ones(pair.shape, bool) if mask is None else jnp.asarray(mask)
+        xp, _ = host_or_device(predicted, label, mask)
+        pair = xp.asarray(label) * classes + xp.asarray(predicted)
         # What is not real is counted in a bin of its own, which is cut off.
-        pair = jnp.where(real, pair, classes * classes).ravel()
-        counts = jnp.bincount(pair, length=classes * classes + 1)[:-1]
-        return cls(counts.reshape(classes, classes))
+        pair = (pair if mask is None else xp.where(mask, pair, classes * classes)).ravel()
+        most = {"minlength" if xp is np else "length": classes * classes + 1}
+        return cls(xp.bincount(pair, **most)[:-1].reshape(classes, classes))
 
     def accuracy(self) -> Array:
         """Share of real examples whose class is predicted right, a scalar; NaN without any."""

@@ -17,9 +17,9 @@ from stpatch_jax.nn.layers import (
     Convolution,
     Fields,
     LayerOptions,
-    Shape,
     TubeletEmbedding,
 )
+from stpatch_jax.nn.windows import Shape, told
 from stpatch_jax.patches.folding import fold_patches
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
@@ -123,6 +123,8 @@ class UNetConfig(BackboneConfig[UNet]):
         spec: The windows that are cut, with 1 to 3 space axes; a bare tuple means non-overlapping
             windows. What a window spans in time is mixed by its embedding: with None the whole
             context.
+        side: Cells of a window along each space axis where it is open; None leaves that, too. Few
+            suit a class for each cell, as in `Segment`.
         features: Width at each scale, the patch grid's first; each next one has half the cells
             along each space axis.
         depth: Number of residual blocks at each scale, on the way down and on the way up.
@@ -133,6 +135,7 @@ class UNetConfig(BackboneConfig[UNet]):
     base_fields: ClassVar[Fields] = {"features": (64, 128, 256), "depth": 2}
     large_fields: ClassVar[Fields] = {"features": (64, 128, 256, 512, 1024), "depth": 2}
     spec: WindowSpec = OPEN
+    side: int | None = None
     features: tuple[int, ...] = (32, 64, 128)
     depth: int = 1
     kernel_size: int = 3
@@ -145,3 +148,14 @@ class UNetConfig(BackboneConfig[UNet]):
             "ConvRecurrentBackbone for series",
         )
         self.check(sizes=("features", "depth"), odd=("kernel_size",))
+        if self.side is not None:
+            self.check(sizes=("side",))
+
+    def settled(self, shape: Sequence[int], channels: int) -> tuple[UNetConfig, dict[str, str]]:
+        """Open windows are those of a `side`, where it is given; else as in `BackboneConfig`."""
+        if self.spec != OPEN or self.side is None or len(shape) == 1:
+            return super().settled(shape, channels)
+        axes = len(shape) - 1
+        padding = [(0, 0), *["COVER"] * axes]
+        spec = WindowSpec((None, *[self.side] * axes), padding=padding, padding_mode="edge")
+        return dataclasses.replace(self, spec=spec), {"model.spec.window": told(spec, shape)}

@@ -109,7 +109,10 @@ class Segment(TaskBase):
     def network(
         self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
     ) -> BackboneWithHead:
-        """Puts a `DenseHead`, zero before training, on a backbone whose windows cover the field."""
+        """Puts a `DenseHead` on a backbone whose windows cover the field.
+
+        Before training it says the class frequencies of the training cells everywhere.
+        """
         head = DenseHead(
             body.spec,
             body.out_features,
@@ -119,6 +122,10 @@ class Segment(TaskBase):
             rngs=rngs,
             options=backbone.for_head,
         )
+        shares = (np.asarray(self.class_counts) + 1) / (sum(self.class_counts) + 1)
+        bias, cells = head.dense.bias, math.prod(head.patch_shape[:-1])
+        assert bias is not None  # a DenseHead has one unless told otherwise
+        bias[...] = jnp.tile(jnp.log(shares), cells).astype(bias.dtype)
         return BackboneWithHead(body, head)
 
     def check_batch(self, batch: Batch) -> None:

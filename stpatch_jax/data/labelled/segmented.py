@@ -153,6 +153,11 @@ class UnsegmentedFields(Problem):
         return tuple(self.trained["classes"])
 
     @property
+    def axes(self) -> int:
+        """Number of axes of a mask: without the time that is put in."""
+        return int(self.trained["axes"])
+
+    @property
     def codes(self) -> np.ndarray:
         """The value of each class in the masks of the run [class]."""
         return np.asarray(self.trained["codes"])

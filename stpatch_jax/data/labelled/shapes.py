@@ -6,7 +6,7 @@ _CLASSES = ("background", "ball", "tube")
 
 
 def made_shapes(
-    *, seed: int, items: int = 40, size: int = 32, noise: float = 0.5
+    *, seed: int, items: int = 40, size: int = 32, noise: float = 0.3
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Makes volumes with balls and tubes of random places, sizes and brightnesses in noise.
 
@@ -35,8 +35,8 @@ def made_shapes(
     for at in range(items):
         random = np.random.default_rng([seed, at])
         volumes[at] = noise * random.standard_normal((size,) * 3)
-        for shape in random.permutation(np.repeat([1, 2], random.integers(2, 5, 2))):
-            centre, radius = random.uniform(0, size, 3), random.uniform(0.06, 0.12) * size
+        for shape in random.permutation(np.repeat([1, 2], random.integers(2, 6, 2))):
+            centre, radius = random.uniform(0, size, 3), random.uniform(0.1, 0.2) * size
             away = places - centre.astype("f4")
             if shape == 2:
                 along = random.standard_normal(3)

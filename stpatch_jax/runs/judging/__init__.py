@@ -10,8 +10,9 @@ from stpatch_jax.runs.judging.next_token import TextJudge
 from stpatch_jax.runs.judging.reconstruction import ReconstructionJudge
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.judging.regression import RegressionJudge
+from stpatch_jax.runs.judging.segmentation import SegmentationJudge
 from stpatch_jax.runs.judging.tables import cell, markdown_table
 
 __all__ = ["ClassJudge", "DefaultJudge", "DetectionJudge", "FieldJudge", "ForecastJudge", "Judge"]
 __all__ += ["Judged", "ReconstructionJudge", "Registry", "RegressionJudge", "Shows", "TextJudge"]
-__all__ += ["Tree", "cell", "error_figure", "judges", "markdown_table"]
+__all__ += ["SegmentationJudge", "Tree", "cell", "error_figure", "judges", "markdown_table"]

@@ -9,6 +9,7 @@ from stpatch_jax.files import has_suffix, usable
 from stpatch_jax.runs.predicting.arrays import ArrayPredictor, ReconstructionPredictor
 from stpatch_jax.runs.predicting.detections import DetectionPredictor
 from stpatch_jax.runs.predicting.fields import FieldPredictor
+from stpatch_jax.runs.predicting.masks import MaskPredictor
 from stpatch_jax.runs.predicting.pictures import (
     coloured,
     enlarged,
@@ -46,6 +47,7 @@ def predict(
     | forecast of prices | price table | `.csv`: see `PricePredictor` |
     | classes | file of items | `.csv`: see `ClassPredictor` |
     | boxes | video, array, or a folder of them | `.csv`: see `DetectionPredictor`; `.mp4`, `.png` |
+    | classes of cells | images, or a folder | `.npz`, `.npy`, `.nc`, `.png`: see `MaskPredictor` |
     | hidden patches | items | `.npz`, `.npy`, `.nc`: see `ReconstructionPredictor` |
     | next frames | video, array, or a folder of them | the same, `.mp4`, `.png` |
     | next characters | text, or a folder of texts | `.txt`, `.csv`: see `TextPredictor` |
@@ -103,7 +105,8 @@ def predict(
 
 
 __all__ = [
-    "ArrayPredictor", "ClassPredictor", "DetectionPredictor", "FieldPredictor", "Predictor",
-    "PricePredictor", "ReconstructionPredictor", "Request", "TextPredictor", "coloured",
-    "enlarged", "long_table", "predict", "predictors", "with_boxes", "write_strip", "write_video",
+    "ArrayPredictor", "ClassPredictor", "DetectionPredictor", "FieldPredictor", "MaskPredictor",
+    "Predictor", "PricePredictor", "ReconstructionPredictor", "Request", "TextPredictor",
+    "coloured", "enlarged", "long_table", "predict", "predictors", "with_boxes", "write_strip",
+    "write_video",
 ]  # fmt: skip

@@ -1,0 +1,82 @@
+"""Predictions that are masks: the class of every cell of items of any size."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from flax import nnx
+
+from stpatch_jax.data import UnsegmentedFields
+from stpatch_jax.errors import require
+from stpatch_jax.files import has_suffix
+from stpatch_jax.runs.judging.segmentation import classes_of
+from stpatch_jax.runs.predicting.arrays import ArrayPredictor, Room
+from stpatch_jax.runs.predicting.predictor import predictors
+from stpatch_jax.tasks import Segment
+
+
+@predictors(Segment, UnsegmentedFields)
+class MaskPredictor(ArrayPredictor):
+    """Gives every cell of every item the value that its class has in the masks of the run.
+
+    Items of one size give `mask` [item, *cells] and `probability`, that of the class; items of
+    several sizes a mask each, `mask_0`, `mask_1` ..., with their names as `item`. A `.png` is the
+    mask of one image, in these values. Items larger than the crops of the run are tiled.
+    """
+
+    suffixes = (*ArrayPredictor.suffixes, ".png")
+    task: Segment
+    data: UnsegmentedFields
+
+    def filled(self, room: Room) -> xr.Dataset:
+        """As in `ArrayPredictor`."""
+        window, codes = self.run.shapes["field"][1:-1], self.data.codes
+        program = nnx.jit(lambda model, field: classes_of(self.task, model, field, window))
+        shapes = [self._cells(at) for at in range(len(self.examples))]
+        dtype = np.min_scalar_type(int(np.abs(codes).max()) * (-1 if codes.min() < 0 else 1))
+        attrs = {**self.run.identity, "classes": list(self.data.classes), "values": codes.tolist()}
+        one = len(set(shapes)) == 1
+        masks: Any = room((len(shapes), *shapes[0]), dtype) if one else [None] * len(shapes)
+        sure = np.empty(masks.shape, np.float32) if one else masks[:]
+        for at, shape in enumerate(shapes):
+            field = self.examples[at]["field"][None]
+            found = jax.device_get(program(self.run.model, field))
+            masks[at] = codes[found["label"]].reshape(shape).astype(dtype)
+            sure[at] = found["probability"].reshape(shape)
+        dims = [f"axis_{at}" for at in range(len(shapes[0]))]
+        names = self.named(np.arange(len(shapes)))
+        if one:
+            answers = {"mask": (["item", *dims], masks), "probability": (["item", *dims], sure)}
+            return xr.Dataset(answers, names, attrs)
+        answers = {
+            f"mask_{at}": ([f"{dim}_of_{at}" for dim in dims], mask)
+            for at, mask in enumerate(masks)
+        }
+        return xr.Dataset(answers, names, attrs)
+
+    def _cells(self, at: int) -> tuple[int, ...]:
+        """The shape of the mask of an item: without the time that was put in."""
+        cells = self.data.fields[at].shape[:-1]
+        return cells[len(cells) - self.data.axes :]
+
+    def save(self, part: Path, made: xr.Dataset) -> None:
+        """As in `ArrayPredictor`."""
+        first, *_ = made.data_vars.values()
+        require(
+            has_suffix(part, ".npz", ".nc") or "mask" in made,
+            f"the items must be of one size for one array, got several sizes for {part.name}; give "
+            "an .npz or .nc",
+        )
+        if not has_suffix(part, ".png"):
+            super().save(part, made)
+            return
+        require(
+            first.ndim == 3 and len(first) == 1 and first.dtype == np.uint8,
+            f"a .png must be of one image with classes from 0 to 255, got {first.dtype} of shape "
+            f"{first.shape}; give an .npz",
+        )
+        from PIL import Image
+
+        Image.fromarray(first.values[0]).save(part, "PNG")
