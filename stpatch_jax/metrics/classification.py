@@ -38,7 +38,7 @@ class Confusion(Sums):
         Raises:
             InputError: If the shapes differ.
 
-        >>> counts = Confusion.of(jnp.array([0, 1, 1]), jnp.array([0, 1, 0]), classes=2)
+        >>> counts = Confusion.of(np.array([0, 1, 1]), np.array([0, 1, 0]), classes=2)
         >>> counts.counts.tolist(), round(float(counts.accuracy()), 3)
         ([[1, 1], [0, 1]], 0.667)
         """
