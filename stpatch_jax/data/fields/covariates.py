@@ -98,7 +98,9 @@ def with_coming(
         warn(f"{of}: {note}", stacklevel=3)
         field = add_note(field, note)
     if behind := len(field) - rows:
-        field = add_note(field, f"The last {behind} rows have no target: they are forecast.")
+        field = add_note(
+            field, f"Of the last {behind} rows, without a target, covariates are read."
+        )
     return field[:rows], coming
 
 

@@ -16,7 +16,16 @@ from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
 from stpatch_jax.data.readers.labels import distinct
 from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_typed_cells
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, check_choice, listed, shortened, warn
+from stpatch_jax.data.transforms.cleaning import forward_fill
+from stpatch_jax.errors import (
+    InputError,
+    check_choice,
+    listed,
+    require,
+    same_names,
+    shortened,
+    warn,
+)
 
 # Numbers that files write where a value is missing.
 _FAR_NUMBERS = (99, 999, 9999, 99999, 99.9, 999.9, 9999.9, 99.99, 999.99, 9999.99, 200, 888, 8888)
@@ -35,6 +44,7 @@ def read_panel(
     missing_values: Sequence[float] = (),
     header: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
+    static: Sequence[str] = (),
 ) -> xr.DataArray:
     """Reads a table of text, Parquet or Arrow as a panel.
 
@@ -57,6 +67,7 @@ def read_panel(
         missing_values: Numbers that stand for a missing value.
         header: Names of the columns of a text table without a header.
         ignore: Columns that are not read.
+        static: Columns of a long table with one number for each series, such as its size.
 
     Returns:
         Field [time, series, channel], or [time, channel] where the columns are channels, float64,
@@ -84,6 +95,7 @@ def read_panel(
         header=header,
     )
     field.attrs["source"] = str(path)
+    field = _with_static(field, static, long=bool(roles.series), name=file.name)
     if count := counts["empty_rows_dropped"]:
         field = add_note(field, f"{count} row{'s have' if count > 1 else ' has'} no values.")
     if count := counts["duplicate_rows_dropped"]:
@@ -97,6 +109,34 @@ def read_panel(
         if units is not None and units.dims == ("channel",):
             field = field.assign_coords(units=("channel", [units.item()] * len(names)))
     check_channels(field)
+    return field
+
+
+def _with_static(
+    field: xr.DataArray, static: Sequence[str], *, long: bool, name: str
+) -> xr.DataArray:
+    """The panel with such channels as coordinates of the series in their place.
+
+    Raises:
+        InputError: The table is wide, or a channel changes with time.
+    """
+    require(
+        long or not static,
+        f"static= must name columns of a table with a column of series, got {listed(static)} for "
+        f"{name}; leave them out there",
+    )
+    for each in same_names("static=", static, field.channel.values):
+        values = field.sel(channel=each).values
+        # Rows may be missing, and a series may have no number at all.
+        one = forward_fill(values)[-1]
+        changing = ((values != one) & ~np.isnan(values)).any(axis=0)
+        require(
+            not changing.any(),
+            f"static= must name columns with one number for each series of {name}, got {each}, "
+            f"which changes in {listed(field.series.values[changing])}; leave it out there, and it "
+            "is read as past only",
+        )
+        field = field.sel(channel=field.channel != each).assign_coords({each: ("series", one)})
     return field
 
 

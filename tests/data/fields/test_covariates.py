@@ -192,6 +192,13 @@ def test_a_file_is_read_as_what_is_in_memory(tmp_path):
     config = FieldConfig(str(table), columns="channels", known=("TEMP",), ignore=("Noise",))
     loads = replace(config, context=3, horizon=2).load()
     assert loads.in_channels == ("load", "temp", "temp_ahead_2")
+    rows = [f"2024-01-{d:02},{s},{d},{len(s)}" for d in range(1, 31) for s in ("a", "bb", "ccc")]
+    (table := tmp_path / "shops.csv").write_text("\n".join(["date,store,sales,size", *rows]))
+    config = FieldConfig(str(table), static=("SIZE",), context=3, horizon=2)
+    example = config.load().source("train")[0]["context"]
+    np.testing.assert_allclose(example[:, :, 1], [[-np.sqrt(1.5), 0, np.sqrt(1.5)]] * 3, rtol=1e-6)
+    with pytest.raises(InputError, match=r"static= must .* got sales, which changes in a, bb, ccc"):
+        replace(config, static=("sales",)).load()
 
 
 def future_of(tmp_path, data: xr.Dataset, name: str) -> str:
@@ -224,7 +231,8 @@ def test_known_covariates_of_the_future_come_from_the_rows_behind_or_a_second_fi
         assert not example["target_mask"].any()
         expected = replace(data, field=truth, splits={"all": range(ROWS, ROWS + 4)}).source("all")
         np.testing.assert_array_equal(example["context"], expected[0]["context"])
-    assert "The last 4 rows have no target: they are forecast." in one.report["notes"]
+    note = "Of the last 4 rows, without a target, covariates are read."
+    assert note in one.report["notes"]
     refused = {
         file(
             "ends", slice(ROWS, ROWS + 3)
