@@ -196,12 +196,8 @@ def forecast_table(forecasts: xr.Dataset, *, field: xr.DataArray | None = None) 
     )
     forecasts = forecasts.drop_vars([name for name, of in forecasts.coords.items() if not of.dims])
     told = {} if field is None else field.attrs
-    if (along := told.get("wide")) in forecasts.dims:
-        (values,) = forecasts.data_vars.values()
-        forecasts = forecasts.drop_dims(along)
-        for at, name in enumerate(values[along].values.tolist()):
-            own = f"{name}_value" if name in forecasts.coords else name
-            forecasts[own] = values.isel({along: at}, drop=True)
+    if field is not None and "wide" in told:
+        forecasts = _widened(forecasts, told["wide"], str(field.channel.values[0]))
     names = [str(name) for name in forecasts.data_vars]
     table: Any = forecasts.to_dataframe().dropna(subset=names, how="all").reset_index()
     first = [*_OF_FORECASTS]
@@ -213,6 +209,17 @@ def forecast_table(forecasts: xr.Dataset, *, field: xr.DataArray | None = None) 
             table[name] = table[name].dt.tz_localize("UTC").dt.tz_convert(zone)
     dim, head = told.get("long", ("", ""))
     return table if head in table else table.rename(columns={dim: head})
+
+
+def _widened(forecasts: xr.Dataset, along: str, channel: str) -> xr.Dataset:
+    """A variable for each series, under its name, in place of one of each name of the channel."""
+    columns = {}
+    for name, of in forecasts.items():
+        for at, each in enumerate(map(str, of[along].values)):
+            own = each + str(name).removeprefix(channel)
+            own += "_value" * (own in _OF_FORECASTS)
+            columns[own] = of.isel({along: at}, drop=True)
+    return xr.Dataset(columns)
 
 
 def write_table(path: str | Path, table: Any) -> None:
