@@ -38,6 +38,7 @@ from stpatch_jax.runs.judging.judge import Judged, judges
 from stpatch_jax.runs.judging.registry import kind_of
 from stpatch_jax.runs.judging.report import draw_plots, summary
 from stpatch_jax.runs.judging.undefined import without_undefined
+from stpatch_jax.runs.judging.verdict import verdict
 from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.trained import (
     DIGESTS,
@@ -251,6 +252,7 @@ class Run:
             "patches": self.patches,
             "flops_per_example": self.flops,
             **self.judge.header(),
+            **self._verdict(test),
             "chosen": self.chosen,
             "data": self.data.report,
             "validation": self._figures(self._validated),
@@ -296,6 +298,12 @@ class Run:
             if jax.process_index() == 0:
                 directory.write_text(directory.summary_file, text)
         return text
+
+    def _verdict(self, test: Judged) -> dict[str, Any]:
+        assert self._validated is not None
+        past, own = map(self.judge.losses, (self._validated, test))
+        found = None if past is None or own is None else verdict(past, own)
+        return {"verdict": found} if found else {}
 
     def report_anew(self, directory: RunDirectory, *, step: int | None = None) -> str:
         """Reports on a checkpoint, by default the latest, as `report` does."""

@@ -22,6 +22,7 @@ from stpatch_jax.runs.judging import (
     judges,
     markdown_table,
 )
+from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Forecast
 
 _MOST_ROWS = 250
@@ -135,6 +136,10 @@ class RiskJudge(ForecastJudge):
     def shows(self, count: int) -> Mapping[str, Shows]:
         """Nothing but what is in the rows."""
         return {}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """None: the median, of which errors are told, is not what is asked for."""
+        return None
 
     def tails(self, judged: Judged) -> Tails:
         """The quantiles of a split beside what came."""

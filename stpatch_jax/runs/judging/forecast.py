@@ -27,6 +27,7 @@ from stpatch_jax.runs.judging.quantiles import (
 )
 from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import markdown_table
+from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Forecast
 
 _MOST_SERIES = 9
@@ -207,6 +208,12 @@ class ForecastJudge(Judge):
             "crps": float(judged.sums["quantiles"]["scaled"]["model"].pooled().crps()[0]),
             **found,
         }
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """Absolute errors in scaled units; windows closer than a horizon share targets."""
+        errors = {rule: of["absolute"] for rule, of in judged.rows["errors"].items()}
+        name = "MAE in scaled units"
+        return Losses(name, errors, judged.rows["targets"], block=self.data.horizon)
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Errors per lead time and over all, in scaled units, and of each series in its own.

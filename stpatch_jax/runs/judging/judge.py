@@ -23,6 +23,7 @@ from stpatch_jax.data import Batch, Data, sequential_batches
 from stpatch_jax.errors import require, require_members
 from stpatch_jax.runs.judging.question import Asked, Question, mean_answer
 from stpatch_jax.runs.judging.registry import Registry
+from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Task
 from stpatch_jax.training import (
     batch_sharding,
@@ -160,6 +161,10 @@ class Judge(abc.ABC):
     @abc.abstractmethod
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The lines of `report.md` after its first ones, out of what `report.json` holds."""
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """What the verdict of a report compares, by example; None tells none."""
+        return None
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """The pictures by name, beside the learning curve."""

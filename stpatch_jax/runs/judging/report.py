@@ -11,6 +11,7 @@ from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judge, Judged
 from stpatch_jax.runs.judging.tables import document, markdown_table
 from stpatch_jax.runs.judging.undefined import broken_lines, undefined_lines
+from stpatch_jax.runs.judging.verdict import verdict_lines
 from stpatch_jax.training.log import read_metrics
 
 
@@ -18,7 +19,7 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     """The report as Markdown: the model beside the naive rules."""
     head = f"# {report['recipe'] or report['task']}"
     size = f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}."
-    lines = [head, "", size, *broken_lines(report), *judge.markdown(report)]
+    lines = [head, "", *verdict_lines(report), size, *broken_lines(report), *judge.markdown(report)]
     lines += undefined_lines(report)
     if chosen := report.get("chosen"):
         lines += ["", "## What was chosen", "", *(f"- {n}: {why}" for n, why in chosen.items())]

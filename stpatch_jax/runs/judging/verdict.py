@@ -1,0 +1,97 @@
+"""The first line of a report: which rule the model beat, by how much, and how sure that is."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_RESAMPLES = 1000
+_SEED = 0
+
+
+class Losses(NamedTuple):
+    """What a model and the rules lost on each example of a split, in order of time.
+
+    Attributes:
+        name: What the losses over their weights are called, such as MAE.
+        of: By rule, and of the `model`, the loss [example].
+        weight: What it is divided by [example], such as the number of targets.
+        block: Examples that are drawn together, as neighbours share targets.
+    """
+
+    name: str
+    of: Mapping[str, np.ndarray]
+    weight: np.ndarray
+    block: int = 1
+
+
+def verdict(past: Losses, test: Losses) -> dict[str, Any] | None:
+    """Compares the model on the test split with the rule that lost least on the validation split.
+
+    `gain` is `1 - loss of the model / loss of the rule`, `interval` its 95 % percentile interval
+    when blocks of neighbouring windows are drawn with replacement, round the end of the split; None
+    where there are fewer than two blocks. None where a loss is not finite or the rule has none.
+
+    References:
+        Politis and Romano, "A circular block-resampling procedure for stationary data", 1992.
+
+    >>> ones = np.ones(40)
+    >>> losses = Losses("MAE", {"model": 0.5 * ones, "drift": ones}, ones, block=4)
+    >>> verdict(losses, losses)["text"]
+    'Beats drift by 50 % (50 to 50 %) in MAE.'
+    """
+    rules = [name for name in test.of if name != "model" and name in past.of]
+    if not rules or not past.weight.sum() or not test.weight.sum():
+        return None
+    best = min(rules, key=lambda name: float(past.of[name].sum()))
+    own, other = test.of["model"], test.of[best]
+    total = float(other.sum())
+    if not total > 0 or not np.isfinite([total, own.sum()]).all():
+        return None
+    gain = 1 - float(own.sum()) / total
+    interval = _interval(own, other, test.block)
+    found = {"rule": best, "of": len(rules), "metric": test.name, "gain": gain}
+    return {"text": _text(best, gain, interval, test.name), **found, "interval": interval}
+
+
+def _interval(own: np.ndarray, other: np.ndarray, block: int) -> list[float] | None:
+    count = len(own)
+    if count < 2 * block:
+        return None
+    draws = -(-count // block)
+    starts = np.random.default_rng(_SEED).integers(count, size=(_RESAMPLES, draws))
+    sums = []
+    for losses in (own, other):
+        upto = np.concatenate([[0.0], np.cumsum(np.concatenate([losses, losses[:block]]))])
+        sums.append((upto[starts + block] - upto[starts]).sum(axis=1))
+    gains = 1 - sums[0] / np.where(sums[1] > 0, sums[1], np.nan)
+    return np.nanquantile(gains, (0.025, 0.975)).tolist()
+
+
+def _text(rule: str, gain: float, interval: list[float] | None, metric: str) -> str:
+    def percent(share: float) -> str:
+        return f"{100 * share:.2g}"
+
+    size = percent(abs(gain))
+    if interval is None:
+        few = "over too few examples for an interval"
+        return f"{'Beats' if gain > 0 else 'Worse than'} {rule} by {size} % in {metric}, {few}."
+    low, high = interval
+    if low > 0:
+        return f"Beats {rule} by {size} % ({percent(low)} to {percent(high)} %) in {metric}."
+    if high < 0:
+        span = f"{percent(-high)} to {percent(-low)}"
+        return f"Worse than {rule} by {size} % ({span} %) in {metric}."
+    side = "lower" if gain > 0 else "higher"
+    low, high = (low, high) if gain > 0 else (-high, -low)
+    span = f"{percent(low)} to {percent(high)} %, which holds 0"
+    return f"No better than {rule}: {metric} is {size} % {side} ({span})."
+
+
+def verdict_lines(report: Mapping[str, Any]) -> list[str]:
+    """The verdict of a report, and how the rule was chosen; none where there is none."""
+    if not (found := report.get("verdict")):
+        return []
+    many = found["of"] > 1
+    chosen = f" Of {found['of']} rules {found['rule']} lost least on the validation split."
+    return [f"**{found['text']}**{chosen * many}", ""]
