@@ -111,7 +111,7 @@ class Segment(TaskBase):
     ) -> BackboneWithHead:
         """Puts a `DenseHead` on a backbone whose windows cover the field.
 
-        Before training it says the class frequencies of the training cells everywhere.
+        Before training it says about the class frequencies of the training cells.
         """
         head = DenseHead(
             body.spec,
@@ -125,6 +125,9 @@ class Segment(TaskBase):
         shares = (np.asarray(self.class_counts) + 1) / (sum(self.class_counts) + 1)
         bias, cells = head.dense.bias, math.prod(head.patch_shape[:-1])
         assert bias is not None  # a DenseHead has one unless told otherwise
+        # With weights of zero, training spends its first tens of steps before features matter.
+        draw, kernel = nnx.initializers.lecun_normal(), head.dense.kernel
+        kernel[...] = draw(rngs.params(), kernel.shape, kernel.dtype)
         bias[...] = jnp.tile(jnp.log(shares), cells).astype(bias.dtype)
         return BackboneWithHead(body, head)
 
