@@ -392,6 +392,17 @@ class DataConfig(SizeConfig, abc.ABC):
             f"known in advance, got {future}; leave it out"
         )
 
+    def restore_values(self, values: Any, state: Mapping[str, Any]) -> Data:
+        """As `restore`, of data in memory, as `of` takes them, but without answers.
+
+        Raises:
+            InputError: Such data are read from files alone, or the values do not fit.
+        """
+        raise InputError(
+            f"the run must be on data that can be given in memory, got {type(self).__name__}, "
+            "which reads files alone; give the path of a file"
+        )
+
     def file(self) -> str:
         """The file that `path` names; one of the catalog is found or fetched.
 

@@ -42,5 +42,7 @@ def train(
         Stopped: SIGTERM ended the run, a checkpoint is committed; left alone it ends the program.
     """
     config = recipe(config) if isinstance(config, str) else config
+    # What is in memory did not come from the file of a recipe.
+    settings = settings if data is None else {"data.path": None, **settings}
     config = with_settings(config, settings) if settings else config
     return train_run(config, data=data, workdir=workdir, progress=progress)

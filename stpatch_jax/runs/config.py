@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 import tyro
 import xarray as xr
 
@@ -62,7 +63,7 @@ class RunConfig:
     start_from: str | None = None
 
 
-InMemory = xr.DataArray | xr.Dataset | np.ndarray | tuple
+InMemory = xr.DataArray | xr.Dataset | pd.DataFrame | np.ndarray | tuple
 """Data that are there already: `DataConfig.of` makes a data set of them."""
 
 

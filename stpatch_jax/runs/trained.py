@@ -10,15 +10,18 @@ from typing import Any, get_type_hints
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
+import xarray as xr
 from flax import nnx
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.identity import change_of
-from stpatch_jax.errors import InputError, listed, require, warn
+from stpatch_jax.errors import InputError, check_size, listed, require, warn
 from stpatch_jax.files import to_json, usable
 from stpatch_jax.runs.config import InMemory, RunConfig, config_of, data_of, for_these_devices
 from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.values import from_values, with_arrays
 from stpatch_jax.tasks import Task
 from stpatch_jax.training import (
@@ -36,6 +39,9 @@ DIGESTS = "contents"
 SPLITS = ("train", "validation", "test")
 
 Shapes = Mapping[str, Sequence[int]]
+
+predictors: Registry[Any] = Registry("predictor")
+"""Finds the class that predicts other data: `@predictors(MyTask, MyData)` registers one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,12 +102,61 @@ class TrainedRun:
         graphdef, state = nnx.split(model)
         return nnx.merge(graphdef, jax.tree.map(_unbound, state))
 
+    def predict(
+        self,
+        given: str | Path | InMemory,
+        *,
+        every: int | None = None,
+        length: int | None = None,
+        told: Mapping[str, Any] | None = None,
+        future: str | None = None,
+    ) -> Any:
+        """What the run predicts for other data of its kind, in their units, in memory.
+
+        Args:
+            given: The file, folder or URL, or what is in memory, as `train` takes it, but without
+                answers: of `(x, y)` only `x`.
+            every: Forecasts begin every so many time steps, at each row from the first context on;
+                None for one forecast, of what follows the data.
+            length: Of a run that writes text the number of characters to add.
+            told: How the data are read where that differs from the run's.
+            future: Beside a file, that of the covariates that are known over the horizon. All of
+                these are as in `stpatch_jax.runs.predict`, which writes the same to a file.
+
+        Returns:
+            Forecasts of a field as a `Dataset`; of an array the values
+            [forecast, horizon, *space, channel], without the first axis where there is one
+            forecast, and of a `DataFrame` the rows that would stand in a `.csv`. Whatever else is
+            predicted is what its predictor makes: one row an item in a `DataFrame`, or arrays.
+
+        Raises:
+            InputError: The data cannot be read, or are of another kind than those of the run.
+        """
+        for name, count in (("every=", every), ("length=", length)):
+            if count is not None:
+                check_size(name, count)
+        if isinstance(given, InMemory):
+            source = f"the {type(given).__name__}"
+            other = self.data(other=given, told=told)
+        else:
+            require(
+                isinstance(given, str | Path),
+                f"what is predicted must be a path or data in memory, got {type(given).__name__}; "
+                "give a batch to answers()",
+            )
+            source = str(given)
+            other = self.data(path=source, told=told, future=future)
+        table = isinstance(given, pd.DataFrame)
+        asked = {"table": table, "source": source, "every": every, "length": length}
+        answer = predictors.of(self.task, other).answer(self, other, **asked)
+        return _like(given, answer, alone=every is None)
+
     @cached_property
     def _answers(self) -> Callable[[nnx.Module, Mapping[str, np.ndarray]], Any]:
         return nnx.jit(lambda model, batch: self.task.predict(model, batch))
 
-    def predict(self, batch: Mapping[str, np.ndarray]) -> Any:
-        """What the task predicts for all examples of a batch of any size.
+    def answers(self, batch: Mapping[str, np.ndarray]) -> Any:
+        """What the task answers to all examples of a batch of any size, as scaled as they are.
 
         It is computed in batches of one shape, so that one program serves them all.
 
@@ -148,14 +203,16 @@ class TrainedRun:
         path: str | None = None,
         told: Mapping[str, Any] | None = None,
         future: str | None = None,
+        other: InMemory | None = None,
         values: Data | InMemory | None = None,
     ) -> Data:
-        """The data that the run was trained on, or another file of the same kind.
+        """The data that the run was trained on, or others of the same kind.
 
         Args:
             path: The other file, folder or URL: a data set whose only split is `EVERYTHING`, with
                 what was fitted to the training rows.
-            told: How the other file is read where that differs from the run's: some of the settings
+            other: What is in memory in place of another file.
+            told: How the others are read where that differs from the run's: some of the settings
                 that `config.data.reading` names.
             future: A second file, of what is known of the time behind the other file.
             values: The data of the run where they are in memory, as in `train`.
@@ -163,8 +220,10 @@ class TrainedRun:
         Raises:
             InputError: The data cannot be read, or those of the run have changed since.
         """
-        if path is not None:
+        if path is not None or other is not None:
             config = with_settings(self.config.data, told or {}).for_inputs(self.task.inputs)
+            if path is None:
+                return config.restore_values(other, self.state)
             if future is not None:
                 return config.restore_ahead(path, self.state, future)
             return config.restore(path, self.state)
@@ -254,6 +313,14 @@ def require_same_data(run: RunDirectory, data: Data, digests: Mapping[str, str])
             f"{told or f'another {listed(changed)} split'}; give the data as they were, or "
             "train anew with another workdir="
         )
+
+
+def _like(given: Any, answer: Any, *, alone: bool) -> Any:
+    """Forecasts of an array as an array, whatever else as it is."""
+    if isinstance(given, np.ndarray) and isinstance(answer, xr.Dataset):
+        values = answer.to_dataarray("channel").transpose(..., "channel").values
+        return values[0] if alone else values
+    return answer
 
 
 def _latest(run: RunDirectory) -> tuple[int, dict[str, Any], dict[str, Any]] | None:

@@ -86,7 +86,7 @@ def predicted(run: Path, values: Any) -> list[Any]:
     data = trained.data(values=values)
     example = data.source("test")[0]
     batch = {name: np.asarray(example[name])[None] for name in trained.task.inputs}
-    answer = trained.predict(batch)
+    answer = trained.answers(batch)
     return np.ravel(
         answer if isinstance(answer, np.ndarray) else next(iter(answer.values()))
     ).tolist()

@@ -197,7 +197,7 @@ def test_training_reports_loss_and_scores_beside_the_rules(run):
     tracks = np.load(run.parent / "tracks.npy")
     truth, mean = lengths(tracks[SPLITS["test"]]), lengths(tracks[SPLITS["train"]]).mean()
     assert test["scores"]["mean"]["mae"] == pytest.approx(np.abs(truth - mean).mean(), rel=1e-5)
-    answers = st.load_run(run).predict({"track": np.stack([e["track"] for e in examples(run)])})
+    answers = st.load_run(run).answers({"track": np.stack([e["track"] for e in examples(run)])})
     assert test["scores"]["model"]["loss"] == pytest.approx(((answers - truth) ** 2).mean(), 1e-4)
     # Settings are compared by the first.
     assert next(iter(report["validation"])) == "loss"
@@ -250,7 +250,7 @@ def test_another_file_is_predicted_and_the_run_is_open_to_python(run, tmp_path):
     tracks = np.stack(
         [e["track"] for e in trained.data(path=str(tmp_path / "other.npy")).source("all")]
     )
-    answers = trained.predict({"track": tracks})
+    answers = trained.answers({"track": tracks})
     np.testing.assert_allclose(table["output"], answers, rtol=1e-5)
     model: Any = trained.model
     np.testing.assert_allclose(trained.task.predict(model, {"track": tracks}), answers, rtol=1e-5)
@@ -364,7 +364,7 @@ def test_what_an_example_weighs_is_the_same_for_the_model_and_the_rules(tmp_path
     length = np.array([example["length"] for example in test])
     long = length > 8
     assert 0 < long.sum() < len(long)
-    answers = st.load_run(tmp_path).predict({"track": np.stack([x["track"] for x in test])})
+    answers = st.load_run(tmp_path).answers({"track": np.stack([x["track"] for x in test])})
     assert scores["model"]["mean"] == pytest.approx(answers[long].mean(), rel=1e-5)
     bias = np.average(answers - length, weights=length)
     assert scores["model"]["bias"] == pytest.approx(bias, rel=1e-4)
@@ -494,9 +494,9 @@ def test_numbers_of_numpy_and_arrays_of_jax_are_saved(tmp_path):
 def test_a_batch_to_predict_is_checked(run):
     trained = st.load_run(run)
     with pytest.raises(InputError, match="must have the inputs track, got length"):
-        trained.predict({"length": np.ones(2)})
+        trained.answers({"length": np.ones(2)})
     with pytest.raises(InputError, match="and one at least, got"):
-        trained.predict({"track": np.zeros((0, 8, 2))})
+        trained.answers({"track": np.zeros((0, 8, 2))})
 
 
 def test_a_run_without_a_directory_lasts_as_long_as_it_is_in_use(tmp_path, monkeypatch, capsys):
@@ -511,7 +511,7 @@ def test_a_run_without_a_directory_lasts_as_long_as_it_is_in_use(tmp_path, monke
     assert run.report.startswith("# Length\n")
     assert run.report == (run.directory.path / "report.md").read_text()
     assert run.metrics == report_of(run.directory.path)
-    assert run.predict({"track": walks(1, 3)}).shape == (3,)
+    assert run.answers({"track": walks(1, 3)}).shape == (3,)
     del run
     gc.collect()
     assert not list(tmp_path.iterdir())

@@ -86,9 +86,9 @@ def test_a_run_predicts_any_number_of_examples_on_any_device(pretrained):
     field = run.data().source("test")[0]["field"]
     # More than one batch, the last of which is filled up.
     many = np.stack([field * (1 + at / 100) for at in range(70)])
-    made = run.predict({"field": many})
+    made = run.answers({"field": many})
     assert made.shape == many.shape
-    np.testing.assert_allclose(run.predict({"field": many[:1]}), made[:1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run.answers({"field": many[:1]}), made[:1], rtol=1e-4, atol=1e-5)
     last = jax.devices()[-1]
     assert last != jax.devices()[0]
     elsewhere = jax.device_put(np.ones(()), last)

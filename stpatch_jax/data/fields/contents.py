@@ -1,4 +1,4 @@
-"""What the digest of a part of a field is of; of a large one it reads a sample."""
+"""What a field holds: told in a report, and what the digest of a part of it is of."""
 
 import math
 from collections.abc import Iterator
@@ -9,10 +9,21 @@ import xarray as xr
 
 from stpatch_jax.data.digests import MOST_BYTES
 from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
+from stpatch_jax.data.readers.conventions import notes_of
+from stpatch_jax.data.sampling.spacing import gaps_report
+from stpatch_jax.data.times import TimeAxis
 
 _BLOCK = 2**20
 _SAMPLED, _LEAST, _MOST = 2**28, 8, 256
 """Bytes of a sample, and least and largest number of its blocks."""
+
+
+def field_report(source: Any, field: xr.DataArray) -> dict[str, Any]:
+    """What was read of a field, for the report of its data."""
+    dims = {str(name): size for name, size in field.sizes.items()}
+    notes = list(notes_of(field))
+    report = {"source": str(source), "rows": len(field), "dims": dims, "notes": notes, "splits": {}}
+    return report | gaps_report(TimeAxis.of(field.time.values))
 
 
 def field_content(field: xr.DataArray, rows: slice) -> dict[str, Any]:

@@ -4,14 +4,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from stpatch_jax.data.readers import read_as_told
 from stpatch_jax.data.readers.axes import field_dim
 from stpatch_jax.data.readers.stacking import dataset_field
+from stpatch_jax.data.readers.tables import read_panel
 from stpatch_jax.errors import require, same_names
 
 # Names of the space axes of an array, by its number of axes.
 _SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
+
+
+def given_field(values: Any, config: Any) -> xr.DataArray:
+    """A field out of what is in memory, read as a `FieldConfig` tells.
+
+    That is all that `as_field` takes, or a table of pandas, which is read as one in a file.
+    """
+    if not isinstance(values, pd.DataFrame):
+        return as_field(values, static=config.static, ignore=config.ignore)
+    told = {name: of for name, of in config.told().items() if name != "gaps"}
+    return as_field(read_as_told(read_panel, values, told, kind="tables"))
 
 
 def as_field(

@@ -13,10 +13,10 @@ from stpatch_jax.data.fields.alerts import AlertConfig
 from stpatch_jax.data.fields.choosing import AUTO, Auto, settled
 from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
 from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase
-from stpatch_jax.data.fields.contents import field_content
+from stpatch_jax.data.fields.contents import field_content, field_report
 from stpatch_jax.data.fields.covariates import with_coming
 from stpatch_jax.data.fields.forcings import CalendarFeature
-from stpatch_jax.data.fields.in_memory import as_field
+from stpatch_jax.data.fields.in_memory import as_field, given_field
 from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
 from stpatch_jax.data.fields.rolling import rolling_weight, series_blocks
 from stpatch_jax.data.fields.rules import (
@@ -40,12 +40,11 @@ from stpatch_jax.data.protocols import (
     WindowProblem,
     chosen_split,
 )
-from stpatch_jax.data.readers.conventions import add_note, all_units, notes_of
+from stpatch_jax.data.readers.conventions import add_note, all_units
 from stpatch_jax.data.sampling.spacing import (
     GapRule,
     can_insert,
     check_phase,
-    gaps_report,
     require_rows,
     season_note,
     spaced,
@@ -163,13 +162,12 @@ class FieldConfig(FileConfig, DataConfig):
         return FieldData.of(self._used(as_field(self.open(self.file()))), self)
 
     def of(self, values: Any) -> "FieldData":
-        """The problem on a field in memory, all that `as_field` takes.
+        """The problem on a field in memory: all that `as_field` takes, or a table of pandas.
 
         Raises:
             InputError: If it is no field, or too short.
         """
-        field = as_field(values, static=self.static, ignore=self.ignore)
-        return FieldData.of(self._used(field), self)
+        return FieldData.of(self._used(given_field(values, self)), self)
 
     def told(self) -> dict[str, Any]:
         """As in `TableConfig`; targets and known covariates are read whatever `variables` are."""
@@ -228,7 +226,12 @@ class FieldConfig(FileConfig, DataConfig):
             InputError: If it cannot be read, has other channels, series or cells, or too few rows
                 for a context, or known covariates end before the horizon.
         """
-        return self._restored(path, state, None)
+        return self._restored(self.open(path), path, state, None)
+
+    def restore_values(self, values: Any, state: Mapping[str, Any]) -> "FieldData":
+        """As `restore`, of what `of` takes."""
+        name = f"the {type(values).__name__}"
+        return self._restored(given_field(values, self), name, state, None)
 
     def restore_ahead(self, path: str, state: Mapping[str, Any], future: str) -> "FieldData":
         """As `restore`, with the known covariates of the horizon from a second file."""
@@ -236,10 +239,12 @@ class FieldConfig(FileConfig, DataConfig):
             bool(self.known),
             f"future= must go with a run that has data.known, got {future}; leave it out",
         )
-        return self._restored(path, state, future)
+        return self._restored(self.open(path), path, state, future)
 
-    def _restored(self, path: str, state: Mapping[str, Any], future: str | None) -> "FieldData":
-        field, cleaner = self.open(path), Cleaner.from_dict(state)
+    def _restored(
+        self, field: xr.DataArray, path: str, state: Mapping[str, Any], future: str | None
+    ) -> "FieldData":
+        cleaner = Cleaner.from_dict(state)
         identity = FieldIdentity.of_state(state)
         field = ordered(field, identity.channels) if self.targets or self.known else field
         means = None if self.climatology is None else Climatology.from_dict(state["means"])
@@ -271,19 +276,12 @@ class FieldConfig(FileConfig, DataConfig):
         if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
             cleaner, increment = replace(cleaner, known=None), None
-        report = _report(path, field)
+        report = field_report(path, field)
         ahead = horizon if coming is None else len(coming)
         splits = {EVERYTHING: range(past, max(past, len(field) + ahead))}
         fitted: dict[str, Any] = {"fitted_means": means, "static_cleaner": static}
         fitted["fitted_increment"] = increment
         return FieldData(self, field, cleaner, splits, report, coming=coming, **fitted)
-
-
-def _report(source: Any, field: xr.DataArray) -> dict[str, Any]:
-    dims = {str(name): size for name, size in field.sizes.items()}
-    notes = list(notes_of(field))
-    report = {"source": str(source), "rows": len(field), "dims": dims, "notes": notes, "splits": {}}
-    return report | gaps_report(TimeAxis.of(field.time.values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,7 +347,7 @@ class FieldData(WindowProblem):
             unknown = known.size - np.count_nonzero(known)
             note = f"{unknown} of {known.size} cells have no value in the training rows"
             values = add_note(values, f"{note}: they are not scored, and their forecasts missing.")
-        report = _report(values.attrs.get("source", config.path), values)
+        report = field_report(values.attrs.get("source", config.path), values)
         report |= {"series_dropped": dropped} if dropped else {}
         if roles.told():
             report["roles"] = {name: list(names) for name, names in vars(roles).items()}

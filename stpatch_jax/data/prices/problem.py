@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.fields.contents import field_content
@@ -90,7 +91,15 @@ class PanelConfig(TableConfig, DataConfig):
         """
         return _build(self, self._table(None if self.path is None else self.file()))
 
-    def _table(self, path: str | None) -> PriceTable:
+    def of(self, values: Any) -> "PanelData":
+        """The problem on a table of pandas, as `load` makes it of a file.
+
+        Raises:
+            InputError: It is none, or cannot be used.
+        """
+        return _build(self, self._table(_checked(values)))
+
+    def _table(self, path: str | pd.DataFrame | None) -> PriceTable:
         return read_as_told(read_price_table, path, self.told(), kind="price tables")
 
     def restore(self, path: str, state: Mapping[str, Any]) -> "PanelData":
@@ -103,7 +112,13 @@ class PanelConfig(TableConfig, DataConfig):
             InputError: If the table cannot be read, lacks a channel or a company, or has another
                 step.
         """
-        table = self._table(path)
+        return self._restored(self._table(path), path, state)
+
+    def restore_values(self, values: Any, state: Mapping[str, Any]) -> "PanelData":
+        """As `restore`, of a table of pandas."""
+        return self._restored(self._table(_checked(values)), "the DataFrame", state)
+
+    def _restored(self, table: PriceTable, path: str, state: Mapping[str, Any]) -> "PanelData":
         identity = FieldIdentity.of_state(state)
         field, notes = identity.match(table.field, name=path)
         table.report["notes"] = [*table.report.get("notes", ()), *notes]
@@ -125,6 +140,15 @@ class PanelConfig(TableConfig, DataConfig):
         )
         data = _data(self, table, values, companies, channels, target, fitted)
         return replace(data, splits={EVERYTHING: range(first, len(values) + self.horizon)})
+
+
+def _checked(values: Any) -> pd.DataFrame:
+    require(
+        isinstance(values, pd.DataFrame),
+        f"prices in memory must be a DataFrame, got {type(values).__name__}; give one with a "
+        "column for each company",
+    )
+    return values
 
 
 @dataclass(frozen=True, eq=False)

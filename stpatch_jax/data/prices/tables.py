@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.cells import Cells
@@ -50,7 +51,7 @@ class PriceTable:
 
 
 def read_price_table(
-    path: str | Path | None,
+    path: str | Path | pd.DataFrame | None,
     *,
     variables: Sequence[str] | None = None,
     time: str | None = None,
@@ -73,8 +74,8 @@ def read_price_table(
     of the columns in a wide one; that order carries no meaning.
 
     Args:
-        path: The file, or None for the monthly prices of ten names from 1990 to 2022 that
-            matplotlib ships with its sample data.
+        path: The file, a table of pandas, or None for the monthly prices of ten names from 1990 to
+            2022 that matplotlib ships with its sample data.
         variables: Columns of the prices where they are called otherwise; they become the channels
             of a long table under their names.
         time: Column of the date where it is called otherwise.
@@ -94,7 +95,8 @@ def read_price_table(
     >>> read_price_table(None).field.dims
     ('time', 'company', 'channel')
     """
-    file = _sample_file() if path is None else Path(path)
+    file = _sample_file() if path is None else path
+    file = file if isinstance(file, pd.DataFrame) else Path(file)
     told = {"time": time, "series": series, "variables": variables}
     named = [*([time] if time else []), *([series] if isinstance(series, str) else series or ())]
     field, columns, counts = read_table(
@@ -112,8 +114,9 @@ def read_price_table(
     times = field.time.values
     ends = times[[0, -1]]
     told_times = list(map(str, ends.astype("datetime64[s]") if ends.dtype.kind == "M" else ends))
+    source = file.name if isinstance(file, Path) else "DataFrame"
     report = {
-        "source": "matplotlib sample data" if path is None else file.name,
+        "source": "matplotlib sample data" if path is None else source,
         "layout": "long" if columns.series else "wide",
         **counts,
         "times": len(times),

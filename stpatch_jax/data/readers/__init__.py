@@ -137,7 +137,7 @@ def open_field(
 
 
 def read_as_told(
-    reader: Callable[..., Any], path: str | Path | None, options: Mapping[str, Any], *, kind: str
+    reader: Callable[..., Any], path: Any, options: Mapping[str, Any], *, kind: str
 ) -> Any:
     """What a reader makes of a file with these options, of which it must know every one.
 

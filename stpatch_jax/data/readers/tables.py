@@ -14,7 +14,12 @@ from stpatch_jax.data.readers.columns import Columns, find_columns, names_series
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
 from stpatch_jax.data.readers.labels import distinct
-from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_typed_cells
+from stpatch_jax.data.readers.typed import (
+    ARROW_SUFFIXES,
+    PARQUET_SUFFIXES,
+    frame_cells,
+    read_typed_cells,
+)
 from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.data.transforms.cleaning import forward_fill
 from stpatch_jax.errors import (
@@ -34,7 +39,7 @@ TABLE_SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES, *ARROW_SUFFIXES)
 
 
 def read_panel(
-    path: str | Path,
+    path: str | Path | pd.DataFrame,
     *,
     variables: Sequence[str] | None = None,
     time: str | None = None,
@@ -56,7 +61,8 @@ def read_panel(
     offsets are undone. What was inferred and left out stands in the notes of the field.
 
     Args:
-        path: A text table, see `read_cells`, or a `.parquet` or `.feather` file.
+        path: A text table, see `read_cells`, a `.parquet` or `.feather` file, or a table of pandas,
+            whose index is a column unless it counts the rows.
         variables: Columns of the channels of a long table, or the columns that are read of a wide
             one.
         time: Column of the time; "rows" where there is none, and rows are counted.
@@ -78,7 +84,7 @@ def read_panel(
             clear which one is the time or the series, a cell is no number or no date (its line is
             told), two different rows have one time and series, or a channel has no value at all.
     """
-    file = Path(path)
+    file = path if isinstance(path, pd.DataFrame) else Path(path)
     check_choice("columns", columns, ("series", "channels"))
     field, roles, counts = read_table(
         file,
@@ -94,8 +100,8 @@ def read_panel(
         empty_rows="keep",
         header=header,
     )
-    field.attrs["source"] = str(path)
-    field = _with_static(field, static, long=bool(roles.series), name=file.name)
+    field.attrs["source"] = str(file) if isinstance(file, Path) else "DataFrame"
+    field = _with_static(field, static, long=bool(roles.series), name=field.attrs["source"])
     if count := counts["empty_rows_dropped"]:
         field = add_note(field, f"{count} row{'s have' if count > 1 else ' has'} no values.")
     if count := counts["duplicate_rows_dropped"]:
@@ -141,7 +147,7 @@ def _with_static(
 
 
 def read_table(
-    file: Path,
+    file: Path | pd.DataFrame,
     find: Callable[[Cells], Columns],
     *,
     kind: str,
@@ -169,7 +175,9 @@ def read_table(
         InputError: If the file cannot be read, a column has no name of its own, a cell is no number
             or no date, no row has a value, or two different rows have the same time and series.
     """
-    if file.name.lower().endswith((*PARQUET_SUFFIXES, *ARROW_SUFFIXES)):
+    if isinstance(file, pd.DataFrame):
+        cells = frame_cells(file, kind=kind)
+    elif file.name.lower().endswith((*PARQUET_SUFFIXES, *ARROW_SUFFIXES)):
         cells = read_typed_cells(file, kind=kind)
     else:
         told = {"kind": kind, "header": header, "encoding": encoding}
@@ -200,12 +208,12 @@ def read_table(
         times = np.union1d(times, _times_without_values(cells, columns, rows.index, times))
     at: tuple[np.ndarray, ...] = (np.searchsorted(times, keys["time"].to_numpy()),)
     series, channels, values = names, [wide_channel], rows.to_numpy()
-    what = f"the table {file.name} by time"
+    what = f"the table {cells.name} by time"
     if columns.series:
-        series, series_at = distinct(keys["series"], name=file.name)
+        series, series_at = distinct(keys["series"], name=cells.name)
         at, channels = (*at, series_at), names
         notes += _without_values(cells, columns, set(series), noun)
-        what = f"the table of {len(times):,} times and {len(series):,} {noun} in {file.name}"
+        what = f"the table of {len(times):,} times and {len(series):,} {noun} in {cells.name}"
     check_bytes(8 * len(times) * len(series) * len(channels), what)
     array = np.full((len(times), len(series), len(channels)), np.nan)
     array[at] = values if columns.series else values[..., None]

@@ -1,4 +1,4 @@
-"""Tables whose columns have types: Parquet and Arrow files, as cells."""
+"""Tables whose columns have types: Parquet and Arrow files and tables in memory, as cells."""
 
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,22 @@ def read_typed_cells(file: Path, *, kind: str) -> Cells:
             _check_parquet(file)
         read = pd.read_parquet if parquet else pd.read_feather
         frame = read(file, dtype_backend="numpy_nullable")
-        levels = [] if isinstance(frame.index, pd.RangeIndex) else list(frame.index.names)
-        frame = frame.reset_index() if levels else frame
+    return _cells(frame, file.name, kind)
+
+
+def frame_cells(frame: pd.DataFrame, *, kind: str) -> Cells:
+    """A table of pandas as `read_typed_cells` has one that was written to a Parquet file.
+
+    Raises:
+        InputError: It has no rows or one column.
+    """
+    return _cells(frame.convert_dtypes(), "DataFrame", kind)
+
+
+def _cells(frame: pd.DataFrame, name: str, kind: str) -> Cells:
+    levels = [] if isinstance(frame.index, pd.RangeIndex) else list(frame.index.names)
+    # What is in memory stays as it is.
+    frame = frame.reset_index() if levels else frame.copy(deep=False)
     several = isinstance(frame.columns, pd.MultiIndex)
     names = (map(str, column if several else [column]) for column in frame.columns)
     header = [" ".join("/".join(parts).split()) for parts in names]
@@ -40,7 +54,7 @@ def read_typed_cells(file: Path, *, kind: str) -> Cells:
     header[: len(levels)] = ["" if level is None else str(level) for level in levels]
     require(
         len(header) > 1 and not frame.empty,
-        f"the table {file.name} must have rows and at least two columns, got {frame.shape}; "
+        f"the table {name} must have rows and at least two columns, got {frame.shape}; "
         "give another file",
     )
     frame.columns = range(len(header))
@@ -48,7 +62,7 @@ def read_typed_cells(file: Path, *, kind: str) -> Cells:
         # Decimals, dates, times of day and what is nested, as a CSV file has them.
         if pd.api.types.is_object_dtype(frame[at]):
             frame[at] = frame[at].map(str, na_action="ignore")
-    return Cells(file.name, header, frame, 1, kind, place="row")
+    return Cells(name, header, frame, 1, kind, place="row")
 
 
 def _check_parquet(path: Path) -> None:

@@ -30,7 +30,7 @@ class RiskPredictor(Predictor):
         valid = self.valid_times(data.times, index + 1, config.horizon)[:, -1:]
         batch = self.batch(np.arange(len(self.examples)))
         at = self.task.config.quantiles.index(config.level)
-        tail = data.in_units(self.run.predict(batch)[..., at], batch["index"])
+        tail = data.in_units(self.run.answers(batch)[..., at], batch["index"])
         tail = np.where(data.known[:, None, :, None], tail, np.nan)
         # What came is known for the rows of the table alone.
         real = np.full(tail.shape, np.nan)

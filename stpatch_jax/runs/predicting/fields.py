@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import xarray as xr
 from flax import nnx
 from jax.tree_util import Partial
@@ -115,6 +116,10 @@ class FieldPredictor(Predictor):
                 whole = forecasts.load()
         del whole.attrs[LAYOUT]
         return whole
+
+    def table(self) -> pd.DataFrame:
+        """The result as `forecast_table` lays it out."""
+        return forecast_table(self.result(), field=self.data.field)
 
     @cached_property
     def _field(self) -> xr.DataArray:

@@ -16,8 +16,7 @@ from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
-from stpatch_jax.runs.judging.registry import Registry
-from stpatch_jax.runs.trained import TrainedRun
+from stpatch_jax.runs.trained import TrainedRun, predictors
 
 _CHUNK, _CHUNK_BYTES = 4096, 2**26
 _TAKES = {
@@ -63,6 +62,12 @@ class Predictor:
             allowed = name in self.takes or value in (None, *([1] * (name == "process_count")))
             require(allowed, refused.format(value))
         self.run, self.task, self.data, self.request = run, run.task, data, request
+
+    @classmethod
+    def answer(cls, run: TrainedRun, data: Any, *, table: bool, **asked: Any) -> Any:
+        """The result for some data, or its table, asked for as in `Request`, without a bar."""
+        one = cls(run, data, Request(**asked, progress=False))
+        return one.table() if table else one.result()
 
     def result(self) -> Any:
         """What is predicted, in memory and in the units of the data: here the table."""
@@ -116,7 +121,7 @@ class Predictor:
             for start in range(0, len(rows), at_once):
                 part = rows[start : start + at_once]
                 batch = self.batch(part)
-                yield part, self.run.predict(batch)
+                yield part, self.run.answers(batch)
                 bar.update(len(part))
 
     def origins(self) -> np.ndarray:
@@ -144,8 +149,5 @@ def _columns(answers: Any) -> dict[str, np.ndarray]:
             columns["_".join([name, *map(str, index)])] = np.asarray(values)[:, *index]
     return columns
 
-
-predictors: Registry[type[Predictor]] = Registry("predictor")
-"""Finds what predicts a file: `@predictors(MyTask, MyData)` registers one."""
 
 predictors(object, object)(Predictor)

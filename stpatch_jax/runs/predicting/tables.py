@@ -32,7 +32,7 @@ class PricePredictor(Predictor):
         batch = self.batch(self.origins())
         index = batch["index"]
         valid = self.valid_times(data.times, index, data.horizon)
-        prices = data.in_units(self.task.point(self.run.predict(batch)), index)
+        prices = data.in_units(self.task.point(self.run.answers(batch)), index)
         told: dict[str, Any] = {"index": index, "channels": data.target_channels, "valid": valid}
         return forecast_dataset(prices, data.field, **told).assign_attrs(self.run.identity)
 

@@ -84,7 +84,7 @@ def test_the_class_of_a_clip_is_the_most_probable_one(own, tmp_path):
     assert said == f"2 rows: {tmp_path / 'a.csv'}"
     table = pd.read_csv(tmp_path / "a.csv")
     assert list(table.columns[:4]) == ["file", "item", "frame", "class"]
-    expected = run.predict({"field": clips})
+    expected = run.answers({"field": clips})
     np.testing.assert_allclose(table.iloc[:, 4:], expected, rtol=1e-5)
     classes = [name.removeprefix("probability_") for name in table.columns[4:]]
     assert list(table["class"]) == [classes[at] for at in expected.argmax(-1)]
@@ -99,7 +99,7 @@ def test_boxes_are_in_pixels_of_the_clip_and_every_frame_is_looked_at_once(tmp_p
     np.save(tmp_path / "small.npy", frames)
     large = frames.repeat(2, axis=1).repeat(2, axis=2)
     np.save(tmp_path / "large.npy", np.pad(large, [(0, 0), (0, 0), (8, 8), (0, 0)]))
-    expected = run.predict({"field": frames[[0, 1, 2, 3, 3, 4]].reshape(3, 2, 16, 16, 1)})
+    expected = run.answers({"field": frames[[0, 1, 2, 3, 3, 4]].reshape(3, 2, 16, 16, 1)})
     own = expected.boxes.reshape(6, 16, 4)[[0, 1, 2, 3, 5]]
     bounds = ["y_min", "x_min", "y_max", "x_max"]
     for name, scale, left in (("small", 1, 0), ("large", 2, 8)):
@@ -142,7 +142,7 @@ def test_coming_frames_are_those_of_the_model_in_every_kind_of_file(tmp_path):
     np.save(tmp_path / "a.npy", clip)
     contexts = np.stack([clip[at : at + 3] for at in (0, 2, 4)])
     batch = {"context": contexts, "persistence": contexts[:, -1:]}
-    expected = np.clip(run.predict(batch), 0, 1)
+    expected = np.clip(run.answers(batch), 0, 1)
     made = {}
     for name in ("f.npz", "f.npy", "f.nc"):
         predict(run, str(tmp_path / "a.npy"), tmp_path / name, every=2, progress=False)
@@ -179,5 +179,5 @@ def test_hidden_patches_are_filled_alike_alone_and_among_others(own, tmp_path):
     np.testing.assert_array_equal(one.field.values[0], filled[1])
     assert hidden.mean() == 0.5
     np.testing.assert_array_equal(filled[:, ~hidden], clips[:, ~hidden])
-    made = run.predict({"field": clips[:1]})
+    made = run.answers({"field": clips[:1]})
     np.testing.assert_array_equal(filled[0][hidden], made[0][hidden])

@@ -1,0 +1,86 @@
+"""What a run says of data in memory is what it says of their file, in the form that was given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from small_panel import write_table
+from untrained import untrained
+
+from stpatch_jax.data import FieldConfig, PanelConfig
+from stpatch_jax.errors import InputError
+from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.patches import WindowSpec
+from stpatch_jax.tasks import ForecastConfig
+
+MODEL, TASK = FlatPatchesConfig(WindowSpec((None, 1))), ForecastConfig()
+
+
+@pytest.fixture(scope="module")
+def loads(tmp_path_factory):
+    """A table, its file, and a run on it."""
+    file = tmp_path_factory.mktemp("loads") / "loads.csv"
+    days = pd.date_range("2021-01-01", periods=80, freq="D", name="day")
+    values = np.random.default_rng(0).normal(5, 1, (80, 2))
+    pd.DataFrame(values, days, ["a", "b"]).to_csv(file)
+    table = pd.read_csv(file, index_col="day", parse_dates=True)
+    return table, file, untrained(FieldConfig(str(file), context=4, horizon=2), MODEL, TASK)
+
+
+def test_a_field_comes_back_as_it_was_given(loads):
+    table, file, run = loads
+    every = 20
+    forecasts = run.predict(file, every=every)
+    assert forecasts.value.dims == ("init_time", "lead_time", "series")
+    assert len(forecasts.init_time) == 4
+    dated = {"time": table.index.to_numpy(), "series": ["a", "b"]}
+    field = xr.DataArray(table.to_numpy(), dated, dims=("time", "series"), name="value")
+    for given in (field, field.to_dataset()):
+        xr.testing.assert_identical(run.predict(given, every=every), forecasts)
+    rows = run.predict(table, every=every)
+    assert list(rows) == ["init_time", "lead_time", "valid_time", "a", "b"]
+    np.testing.assert_array_equal(rows[["a", "b"]], forecasts.value.values.reshape(-1, 2))
+    # In kelvin or whatever the data are in, near which an untrained network stays.
+    assert np.abs(forecasts.value - 5).max() < 10
+
+
+def test_an_array_gives_an_array():
+    values = np.random.default_rng(0).normal(5, 1, (80, 2, 1))
+    config = FieldConfig(context=4, horizon=3)
+
+    class Given(FieldConfig):
+        def load(self):
+            return config.of(values)
+
+    run = untrained(Given(context=4, horizon=3), MODEL, TASK)
+    one, several = run.predict(values), run.predict(values, every=19)
+    assert one.shape == (3, 2, 1)
+    assert several.shape == (5, 3, 2, 1)
+    np.testing.assert_array_equal(several[-1], one)
+    np.testing.assert_array_equal(run.predict(values[40:]), one)
+
+
+def test_prices_come_back_as_rows(tmp_path):
+    file = write_table(tmp_path / "prices.csv")
+    run = untrained(PanelConfig(str(file), context=8, horizon=2), MODEL, TASK)
+    found = run.predict(pd.read_csv(file))
+    assert len(found) == run.predict(str(file)).price.lead_time.size == 2
+    assert list(found) == ["init_time", "lead_time", "valid_time", "AAA", "BBB", "CCC"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"field": np.zeros((1, 4, 2, 1))}, "a path or data in memory, got dict; give a batch to"),
+        (np.zeros((80, 3, 1)), "the ndarray must"),
+        (np.zeros((3, 2, 1)), "the ndarray must"),
+        (
+            pd.DataFrame({"day": ["2021-01-01"], "a": [1.0]}),
+            "the DataFrame must have .* of the run",
+        ),
+        ("nowhere.csv", "nowhere.csv"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(loads, given, told):
+    with pytest.raises(InputError, match=told):
+        loads[2].predict(given)
