@@ -46,7 +46,7 @@ def test_a_run_tells_numbers_in_their_own_units(tmp_path):
     data: Any = config.data.load()
     truth = data.splits["test"].labels
     answers = {
-        "model": data.in_units(run.predict({"field": arrays(data, "test", "field")})),
+        "model": data.in_units(run.answers({"field": arrays(data, "test", "field")})),
         "mean": np.tile(data.splits["train"].labels.mean(axis=0), (len(truth), 1)),
         "median": np.tile(np.median(data.splits["train"].labels, axis=0), (len(truth), 1)),
     }
