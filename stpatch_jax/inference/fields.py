@@ -18,9 +18,11 @@ from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.fields.cleaning import check_field
 from stpatch_jax.data.fields.in_memory import as_field
 from stpatch_jax.data.fields.writers import (
+    QUANTILE,
     forecast_coords,
     variable_attributes,
     variable_names,
+    with_levels,
 )
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.data.readers.conventions import channel_attributes, channel_units
@@ -46,6 +48,21 @@ Restore = Callable[[np.ndarray], np.ndarray]
 """From predictions [..., *space, channel] to the same in other units."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    """Further variables that follow from predictions, such as the probability of an event.
+
+    Attributes:
+        variables: Attributes of the further variables by their names, one for each predicted
+            channel in the same order.
+        of: From predictions of a region [(quantile,) *cells, channel], as they are stored, and its
+            cells of space, to [*cells, channel].
+    """
+
+    variables: Mapping[str, Mapping[str, str]]
+    of: Callable[[np.ndarray, tuple[slice, ...]], np.ndarray]
+
+
 def predict_field(
     fn: Predict,
     source: xr.DataArray | xr.Dataset | str | Path,
@@ -60,6 +77,8 @@ def predict_field(
     restore: Restore | None = None,
     known: np.ndarray | None = None,
     channels: Sequence[str] | None = None,
+    quantiles: Sequence[float] = (),
+    derived: Derived | None = None,
     units: Mapping[str, str] | None = None,
     attrs: Mapping[str, str] | None = None,
     region: Sequence[int | None] | None = None,
@@ -104,6 +123,10 @@ def predict_field(
             could come from, such as land in a sea: there it is NaN. By default True.
         channels: Names of the predicted channels, which become variables; by default those of the
             field.
+        quantiles: Levels of the quantiles that are predicted of every channel: the last axis of the
+            predictions then is (channel, quantile) in one, quantiles running fastest, and the
+            variables have the dim `quantile` before all others. `restore` gets them so, too.
+        derived: Further variables, without that dim.
         units: Units by channel; by default those of the field for channels of the same name.
         attrs: Attributes of the store, such as the model's name. A target of other ones counts as
             another prediction.
@@ -144,6 +167,8 @@ def predict_field(
         restore=restore,
         known=known,
         channels=channels,
+        quantiles=tuple(map(float, quantiles)),
+        derived=derived,
         extents=region,
         memory_budget=memory_budget,
         fill=fill,
@@ -162,7 +187,7 @@ def predict_field(
     with tqdm(own, "predicting", unit="region", disable=not progress) as bar:
         bar.update(len(own) - len(todo))
         for number in todo:
-            store.write(number, job.where(number), job.predict(number), job.variables)
+            store.write(number, job.predict(number))
             bar.update()
     return store.finish(len(job.regions))
 
@@ -174,7 +199,7 @@ class _Job:
     `program` predicts slabs of a shape, in a batch that fits the memory: the last region along an
     axis of FLUSH windows has a shorter one. `options` are taper, scale and horizon as
     `sliding_window_apply` takes them, `layout` says where windows lie in the result, `names` are
-    the predicted channels and `dtype` is that of the store.
+    the predicted channels, of which there are `quantiles`, and `dtype` is that of the store.
     """
 
     program: Callable[[jax.ShapeDtypeStruct], TiledJob]
@@ -189,6 +214,8 @@ class _Job:
     regions: Regions
     layout: Layout
     names: tuple[str, ...]
+    quantiles: tuple[float, ...]
+    derived: Derived | None
     dtype: np.dtype
 
     @classmethod
@@ -206,6 +233,8 @@ class _Job:
         restore: Restore | None,
         known: np.ndarray | None,
         channels: Sequence[str] | None,
+        quantiles: tuple[float, ...],
+        derived: Derived | None,
         extents: Sequence[int | None] | None,
         memory_budget: int | None,
         fill: float | None,
@@ -217,13 +246,20 @@ class _Job:
         if fill is None:
             require_cover(layout, weights, None)
         names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
+        each = max(len(quantiles), 1)
+        require(
+            not quantiles or QUANTILE not in field.dims,
+            f"quantiles must be left out of a field with the dim {QUANTILE}, got dims "
+            f"{listed(field.dims)}; rename it",
+        )
         window = _input(field, windows.window, horizon, prepare)
         form = Encoding.of(encoding, layout.shape(padded=False))
         # Values that a cell of a region becomes, as input or as forecasts.
         held, stride = field.shape[-1], windows.axes[0].stride
         if horizon is not None:
             rows = window.shape[1] if prepare else 0
-            held = max(held, rows * window.shape[-1] / stride, horizon * len(names) / stride)
+            ahead = horizon * len(names) * each
+            held = max(held, rows * window.shape[-1] / stride, ahead / stride)
         regions = make_regions(
             spec,
             windows.axes,
@@ -240,7 +276,7 @@ class _Job:
         rest = np.nan if fill is None else fill
         told = {"spec": _slab_spec(regions, prepare), "fill": rest, **options, **called}
         tiled = functools.cache(functools.partial(TiledJob.of, fn, **told))
-        dtype = form.dtype(_predicted(tiled(slab), names))
+        dtype = form.dtype(_predicted(tiled(slab), names, each))
         if known is not None:
             shape = (*layout.shape(padded=False)[1 if horizon is None else 2 :], len(names))
             require(
@@ -266,16 +302,19 @@ class _Job:
             regions,
             layout,
             names,
+            quantiles,
+            derived,
             dtype,
         )
 
     @property
     def variables(self) -> tuple[str, ...]:
         """What the predicted channels are called in the store."""
-        return tuple(variable_names(self.names, self.field).values())
+        return tuple(variable_names(self.names, self.field, quantiles=self.quantiles).values())
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of a variable without its quantiles."""
         return self.layout.shape(padded=False)
 
     @property
@@ -290,8 +329,20 @@ class _Job:
         parts = [axis.result(piece) for axis, piece in self.regions.pieces(number)]
         return self._with_leads(parts, slice(0, self.layout.lead))
 
-    def predict(self, number: int) -> np.ndarray:
-        """The values of a region."""
+    def predict(self, number: int) -> Sequence[tuple[str, Sequence[slice], np.ndarray]]:
+        """Of each variable its name, where a region lies in it, and the values there."""
+        where, values = self.where(number), self._predict(number)
+        every = [slice(0, len(self.quantiles))] * bool(self.quantiles)
+        parts = zip(self.variables, np.moveaxis(values, -1, 0), strict=True)
+        written = [(name, (*every, *where), part) for name, part in parts]
+        if self.derived is None:
+            return written
+        further = self.derived.of(values, where[1 if self.layout.lead is None else 2 :])
+        parts = zip(self.derived.variables, np.moveaxis(further, -1, 0), strict=True)
+        return [*written, *((name, where, part) for name, part in parts)]
+
+    def _predict(self, number: int) -> np.ndarray:
+        """The values of a region [(quantile,) *cells, channel]."""
         x = _slab(self.field, self.regions, number)
         if self.prepare is None:
             x = x.astype(_dtype(self.field), copy=False)
@@ -303,18 +354,23 @@ class _Job:
         # A prepared window along time is an example of its own.
         values = values if self.prepare is None else values.squeeze(1)
         # What has no channels is one.
-        values = values.reshape(*values.shape[: len(self.shape)], len(self.names))
+        cells, every = values.shape[: len(self.shape)], []
+        if self.quantiles:
+            values = values.reshape(*cells, len(self.names), len(self.quantiles))
+            values, every = np.moveaxis(values, -1, 0), [slice(None)]
+        else:
+            values = values.reshape(*cells, len(self.names))
         values = values if self.restore is None else self.restore(values)
         parts = [axis.own(piece) for axis, piece in self.regions.pieces(number)]
-        values = values[self._with_leads(parts, slice(None))]
+        values = values[(*every, *self._with_leads(parts, slice(None)))]
         if self.known is None:
             return values
         cells = self.where(number)[1 if self.layout.lead is None else 2 :]
         return np.where(self.known[cells], values, np.nan).astype(values.dtype, copy=False)
 
 
-def _predicted(tiled: TiledJob, names: Sequence[str]) -> np.dtype:
-    """The dtype of predictions, which must be one array with the channels of some names."""
+def _predicted(tiled: TiledJob, names: Sequence[str], each: int) -> np.dtype:
+    """The dtype of predictions, one array with `each` so many values of the channels of names."""
     output = tiled.results
     if not hasattr(output, "shape"):
         raise InputError(
@@ -329,10 +385,11 @@ def _predicted(tiled: TiledJob, names: Sequence[str]) -> np.dtype:
         f"{output.ndim - cells}; join them",
     )
     channels = (*output.shape[cells:], 1)[0]
-    if len(names) != channels or len(set(names)) < len(names):
+    if len(names) * each != channels or len(set(names)) < len(names):
+        of = f" of {each} quantiles each" if each > 1 else ""
         raise InputError(
-            f"the {channels} predicted channels must have a name each, got {listed(names)}; give "
-            "channels="
+            f"the {channels} predicted channels must have a name each, got {listed(names)}{of}; "
+            "give channels="
         )
     # Fields are stored in no smaller float than they are blended in.
     whole = reduced and not jnp.issubdtype(output.dtype, jnp.inexact)
@@ -409,6 +466,8 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
         "shape": list(job.shape),
         "chunks": list(job.chunks),
         "channels": list(job.names),
+        **({"quantiles": list(job.quantiles)} if job.quantiles else {}),
+        **({"derived": list(job.derived.variables)} if job.derived else {}),
         "dtype": str(job.dtype),
         "attrs": attrs,
         **({} if job.fill is None else {"fill": repr(job.fill)}),
@@ -445,13 +504,27 @@ def _files(job: _Job, units: Mapping[str, str], described: dict[str, Any]) -> di
             dims, times = ["init_time", "lead_time", *dims[1:]], {"coordinates": "valid_time"}
         known = channel_attributes(job.field)
         known |= {name: {**known.get(name, {}), "units": unit} for name, unit in units.items()}
-        named: dict[str, Any] = {"dimension_names": dims} if form == 3 else {}
-        shape = {"shape": job.shape, **job.encoding.form(job.chunks, job.dtype), **named}
-        for name, variable in zip(job.names, job.variables, strict=True):
-            own = variable_attributes(name, variable, known.get(name, {}), job.field)
-            attributes = {**({} if named else {"_ARRAY_DIMENSIONS": dims}), **own, **times}
+        quantile, count = [QUANTILE] * bool(job.quantiles), len(job.quantiles)
+        variables = [
+            (
+                variable,
+                quantile,
+                variable_attributes(name, variable, known.get(name, {}), job.field),
+            )
+            for name, variable in zip(job.names, job.variables, strict=True)
+        ]
+        if job.derived is not None:
+            variables += [(name, [], dict(of)) for name, of in job.derived.variables.items()]
+        for variable, first, own in variables:
+            names = [*first, *dims]
+            shape = {"shape": job.shape, **job.encoding.form(job.chunks, job.dtype)}
+            for extents in ("shape", "chunks", "shards"):
+                if first and extents in shape:
+                    shape[extents] = (count, *shape[extents])
+            told = {"dimension_names": names} if form == 3 else {}
+            attributes = {**({} if told else {"_ARRAY_DIMENSIONS": names}), **own, **times}
             try:
-                group.create_array(variable, **shape, attributes=attributes)
+                group.create_array(variable, **shape, **told, attributes=attributes)
             except (TypeError, ValueError) as error:
                 raise InputError(
                     f"encoding must be what zarr takes in format {form}, got {job.encoding.given}; "
@@ -480,7 +553,7 @@ def _coords(job: _Job) -> xr.Dataset:
     for dim, axis in zip(field.dims, job.regions.axes, strict=False):
         if axis.factor != 1 and not axis.of_windows:
             coords = _resampled(coords, str(dim), axis.size, int(axis.size * axis.factor))
-    return coords
+    return with_levels(coords, job.quantiles) if job.quantiles else coords
 
 
 def _resampled(coords: xr.Dataset, dim: str, cells: int, wanted: int) -> xr.Dataset:

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,13 @@ class RegionStore:
         return (self.part / "regions" / str(region)).exists()
 
     def write(
-        self, region: int, where: Sequence[slice], values: np.ndarray, names: Sequence[str]
+        self, region: int, variables: Iterable[tuple[str, Sequence[slice], np.ndarray]]
     ) -> None:
-        """Writes a region, with its variables along the last axis, and remembers it."""
+        """Writes a region, of each variable its name, where and what, and remembers it."""
         with self._writable():
-            for at, name in enumerate(names):
+            for name, where, values in variables:
                 array = self._group[name]
-                array[tuple(where)] = values[..., at]
+                array[tuple(where)] = values
                 pieces = array.shards or array.chunks
                 spans = zip(where, pieces, strict=True)
                 grid = [range(s.start // size, -(-s.stop // size)) for s, size in spans]

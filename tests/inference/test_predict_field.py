@@ -18,6 +18,7 @@ from small_fields import small_field
 from stpatch_jax import WindowSpec
 from stpatch_jax.errors import InputError
 from stpatch_jax.inference import fields, predict_field, sliding_window_apply
+from stpatch_jax.inference.fields import Derived
 
 SPEC = WindowSpec(
     (4, 4, 4),
@@ -106,6 +107,47 @@ def test_forecasts_have_valid_times_and_units(tmp_path):
     )
     last = field.values[rows][..., 0]
     np.testing.assert_allclose(found.t2m, np.stack([last + 1, last + 2], 1), rtol=1e-6)
+
+
+def test_quantiles_are_a_dim_and_what_follows_from_them_has_none(tmp_path):
+    field = small_field((12, 8, 8), ("t2m", "quantile"))
+    spec, levels = WindowSpec((3, 4, 4), stride=(2, 4, 4)), (0.1, 0.5, 0.9)
+    known = np.random.default_rng(0).random((8, 8, 2)) < 0.8
+
+    def ahead(windows):
+        """Two leads, of each channel three quantiles, which run fastest."""
+        last = windows[:, -1:]
+        spread = jnp.stack([last - 1, last, last + 2], axis=-1)
+        return jnp.concatenate([spread, spread + 5], axis=1).reshape(*spread.shape[:1], 2, 4, 4, 6)
+
+    def derived(values, cells):
+        return values[2] - values[0] + np.arange(8.0)[cells[0]][:, None, None]
+
+    told = {"t2m_width": {"units": "K"}, "other_width": {}}
+    given: Any = {"horizon": 2, "region": (2, 4, None), "known": known, "progress": False}
+    given |= {"derived": Derived(told, derived), "restore": lambda x: x + 1}
+    predict_field(ahead, field, tmp_path / "f.zarr", spec, quantiles=levels, **given)
+    found = opened(tmp_path / "f.zarr")
+    dims = ("init_time", "lead_time", "latitude", "longitude")
+    assert found.t2m.dims == ("quantile", *dims)
+    assert found.t2m_width.dims == dims
+    assert found["quantile"].values.tolist() == [*levels]
+    assert found.t2m.encoding["chunks"] == (3, 2, 2, 4, 8)
+    assert found.t2m.attrs["units"] == found.t2m_width.attrs["units"] == "K"
+    last = field.values[2::2] + 1
+    for name, at in (("t2m", 0), ("quantile_value", 1)):
+        expected = np.where(known, last, np.nan)[..., at]
+        for level, add in zip(levels, (-1, 0, 2), strict=True):
+            one = found[name].sel(quantile=level)
+            np.testing.assert_allclose(one[:, 0], expected + add, rtol=1e-6)
+            np.testing.assert_allclose(one[:, 1], expected + add + 5, rtol=1e-6)
+    rows = np.where(known, 3 + np.arange(8.0)[:, None, None], np.nan)
+    np.testing.assert_allclose(found.other_width[0, 1], rows[..., 1], rtol=1e-5)
+    other = {"quantiles": (0.2, 0.5, 0.9), **given}
+    with pytest.raises(InputError, match="with another quantiles; remove"):
+        predict_field(ahead, field, tmp_path / "f.zarr", spec, **other)
+    with pytest.raises(InputError, match=r"the 6 predicted channels must have .* of 2 quantiles"):
+        predict_field(ahead, field, tmp_path / "x.zarr", spec, quantiles=(0.1, 0.9), **given)
 
 
 @pytest.mark.parametrize("horizon", [None, 3])

@@ -17,6 +17,8 @@ from stpatch_jax.escapes import table_text
 from stpatch_jax.files import replaced
 
 _OF_FORECASTS = ("init_time", "lead_time", "valid_time")
+QUANTILE = "quantile"
+"""The dim of quantiles, with their levels."""
 # What netCDF or zarr do not take in a name, at its beginning or its end.
 _UNNAMED = re.compile("[/\\\\\0-\x1f\x7f\ud800-\udfff]|^[^\\w\x80-\uffff]|\\s$")
 
@@ -28,6 +30,7 @@ def forecast_dataset(
     index: np.ndarray,
     channels: Sequence[str] | None = None,
     valid: np.ndarray | None = None,
+    quantiles: Sequence[float] = (),
 ) -> xr.Dataset:
     """Gives forecasts the coordinates of the field they belong to.
 
@@ -39,12 +42,14 @@ def forecast_dataset(
             of rows of the field itself stands for a forecast beyond its end.
         channels: Names of the predicted channels; all of the field by default.
         valid: Times of the targets [window, horizon], where more is known than the field tells.
+        quantiles: Levels of the quantiles on a further axis of the forecasts, their last one.
 
     Returns:
         One variable per channel, (init_time, lead_time, *space), with its units, and the
-        coordinates of space. `init_time` is the time of the last context row, `valid_time`
-        (init_time, lead_time) that of the target: of the row, or what follows by the step of the
-        rows, of months or working days too. `lead_time` is their difference, or the number of rows
+        coordinates of space; the dim `quantile` comes before these. `init_time` is the time of the
+        last context row, `valid_time` (init_time, lead_time) that of the target: of the row, or
+        what follows by the step of the rows, of months or working days too. `lead_time` is their
+        difference, or the number of rows
         where that is not the same everywhere.
 
     Raises:
@@ -61,17 +66,22 @@ def forecast_dataset(
     """
     values = np.asarray(values)
     own = tuple(str(name) for name in field.channel.values)
+    levels = [float(level) for level in quantiles]
     names = tuple(own[number] for number in channel_numbers(own, channels))
     horizon = values.shape[1] if values.ndim > 1 else 1
     coords = forecast_coords(field, index=index, horizon=horizon, valid=valid)
     expected = (len(coords.init_time), len(coords.lead_time), *field.shape[1:-1], len(names))
+    expected, axes = (*expected, len(levels)) if levels else expected, ", quantile" * bool(levels)
     require(
         values.shape == expected,
-        f"forecasts must have the shape (window, horizon, *space, channel) = {expected}, got "
+        f"forecasts must have the shape (window, horizon, *space, channel{axes}) = {expected}, got "
         f"{values.shape}; give one window for each index and the channels {', '.join(names)}",
     )
     dims, told = ("init_time", "lead_time", *map(str, field.dims[1:-1])), channel_attributes(field)
-    own = variable_names(names, field)
+    own = variable_names(names, field, quantiles=levels)
+    if levels:
+        values, dims = np.moveaxis(values, -1, 0), (QUANTILE, *dims)
+        coords = with_levels(coords, levels)
     variables = {
         own[name]: (dims, values[..., at], variable_attributes(name, own[name], told[name], field))
         for at, name in enumerate(names)
@@ -79,7 +89,15 @@ def forecast_dataset(
     return xr.Dataset(variables, coords)
 
 
-def variable_names(channels: Sequence[str], field: xr.DataArray) -> dict[str, str]:
+def with_levels(coords: xr.Dataset, quantiles: Sequence[float]) -> xr.Dataset:
+    """Coordinates of forecasts, and the dim `quantile` with its levels, float64."""
+    told = np.asarray(quantiles, np.float64), {"long_name": "level of the quantile", "units": "1"}
+    return coords.assign_coords({QUANTILE: (QUANTILE, *told)})
+
+
+def variable_names(
+    channels: Sequence[str], field: xr.DataArray, *, quantiles: Sequence[float] = ()
+) -> dict[str, str]:
     r"""What the forecasts of channels are called, by channel: as these, but for coordinates' names.
 
     Signs that netCDF or zarr do not take in a name, such as the bar of km/h, are `_`; the attribute
@@ -92,6 +110,7 @@ def variable_names(channels: Sequence[str], field: xr.DataArray) -> dict[str, st
     {'km/h': 'km_h', 'km_h': 'km_h_value'}
     """
     taken, found = {*map(str, field.coords), *map(str, field.dims), *_OF_FORECASTS}, {}
+    taken |= {QUANTILE} if quantiles else set()
     for name in channels:
         # Folders of zarr and names of netCDF have 255 bytes at most.
         told = _UNNAMED.sub("_", name).encode()[:200].decode(errors="ignore") or "_"
@@ -190,16 +209,21 @@ def forecast_table(forecasts: xr.Dataset, *, field: xr.DataArray | None = None) 
     `lead_time` is in hours, or a number of rows where these differ in length. Where every channel
     is missing, as over land in a sea, there is no row. Forecasts of a `field` out of a table are
     laid out as that: with a column for each series where it has those, in its time zone.
+    Quantiles of a channel are columns under its name and their level, such as `load_0.1`.
     """
     forecasts = forecasts.rename(
         {name: of.attrs["channel"] for name, of in forecasts.items() if "channel" in of.attrs}
     )
     forecasts = forecasts.drop_vars([name for name, of in forecasts.coords.items() if not of.dims])
+    order = [dim for dim in forecasts.dims if dim != QUANTILE]
+    forecasts = _levelled(forecasts) if QUANTILE in forecasts.dims else forecasts
     told = {} if field is None else field.attrs
     if field is not None and "wide" in told:
         forecasts = _widened(forecasts, told["wide"], str(field.channel.values[0]))
     names = [str(name) for name in forecasts.data_vars]
-    table: Any = forecasts.to_dataframe().dropna(subset=names, how="all").reset_index()
+    order = [dim for dim in order if dim in forecasts.dims]
+    table: Any = forecasts.to_dataframe(dim_order=order)
+    table = table.dropna(subset=names, how="all").reset_index()
     first = [*_OF_FORECASTS]
     table = table[first + [name for name in table.columns if name not in first]]
     if table["lead_time"].dtype.kind == "m":
@@ -209,6 +233,16 @@ def forecast_table(forecasts: xr.Dataset, *, field: xr.DataArray | None = None) 
             table[name] = table[name].dt.tz_localize("UTC").dt.tz_convert(zone)
     dim, head = told.get("long", ("", ""))
     return table if head in table else table.rename(columns={dim: head})
+
+
+def _levelled(forecasts: xr.Dataset) -> xr.Dataset:
+    """A variable for each quantile, under its level, in place of the dim."""
+    flat = {}
+    for name, of in forecasts.items():
+        levels = of[QUANTILE].values if QUANTILE in of.dims else ()
+        flat |= {} if len(levels) else {name: of}
+        flat |= {f"{name}_{q}": of.isel({QUANTILE: i}, drop=True) for i, q in enumerate(levels)}
+    return xr.Dataset(flat)
 
 
 def _widened(forecasts: xr.Dataset, along: str, channel: str) -> xr.Dataset:

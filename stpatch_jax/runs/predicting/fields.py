@@ -24,15 +24,22 @@ from stpatch_jax.data.fields.covariates import (
     with_covariates,
 )
 from stpatch_jax.data.fields.slabs import SlabReader, known_counts
-from stpatch_jax.data.fields.writers import fill_table, forecast_table
+from stpatch_jax.data.fields.writers import (
+    fill_table,
+    forecast_table,
+    variable_attributes,
+    variable_names,
+)
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
+from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.data.readers.dates import time_encoding
 from stpatch_jax.data.sampling.spacing import can_insert
 from stpatch_jax.data.times import TimeAxis, time_text
 from stpatch_jax.errors import require, warn
 from stpatch_jax.files import clear_unfinished, has_suffix, replaced, unfinished
 from stpatch_jax.inference import predict_field
+from stpatch_jax.inference.fields import Derived
 from stpatch_jax.inference.store import LAYOUT
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
@@ -48,6 +55,11 @@ class FieldPredictor(Predictor):
     `.csv` is written out of such a store. A field of the space that the run was trained on is taken
     whole. Over a larger one the model is tiled, in windows of that space which overlap by half and
     are blended.
+
+    Of quantiles every variable has the dim `quantile`, and a table the columns `NAME_LEVEL`; where
+    the run warns of values above (below) a threshold, two quantiles or more give their probability,
+    such as `load_exceedance_probability` (`load_non_exceedance_probability`), see the metric
+    `exceedance_probability`. A threshold that is a quantile of the training rows is not known here.
 
     A series has a forecast where it had a value in training and has one in the rows of the file
     that the forecasts are made from; elsewhere, as over land, it is missing.
@@ -217,10 +229,39 @@ class FieldPredictor(Predictor):
             prepare=self._inputs(),
             restore=self.data.target_cleaner.inverse,
             channels=self.data.roles.targets,
+            quantiles=self._levels,
+            derived=self._alerts(),
             known=None if self._known.all() else self._known,
             attrs=self.run.identity,
             **{name: getattr(self.request, name) for name in same},
         )
+
+    @property
+    def _levels(self) -> tuple[float, ...]:
+        return self.task.config.quantiles
+
+    def _alerts(self) -> Derived | None:
+        """The probability of the event that the run warns of, by the quantiles."""
+        alert, levels = self.data.config.alert, self._levels
+        # A threshold by a quantile of the training rows is not known without them.
+        if alert.event == "none" or alert.quantile or len(levels) < 2:
+            return None
+        bounds, targets = self.data.alert_levels(), self.data.roles.targets
+        warned = np.flatnonzero(np.isfinite(bounds))
+        prefix, units = "non_" * (alert.event == "below"), channel_units(self.data.targets)
+        names = {at: f"{targets[at]}_{prefix}exceedance_probability" for at in warned}
+        called, told = variable_names(list(names.values()), self.data.targets), {}
+        for at, name in names.items():
+            bound = f"{bounds[at]:g} {units.get(targets[at], '')}".strip()
+            about = f"probability of {targets[at]} {alert.event} {bound}"
+            attrs = {"long_name": about, "units": "1"}
+            told[called[name]] = variable_attributes(name, called[name], attrs, self.data.targets)
+
+        def of(values: np.ndarray, cells: tuple[slice, ...]) -> np.ndarray:
+            quantiles = np.moveaxis(values[..., warned], 0, -1)
+            return alert.probability_of(quantiles, bounds[warned], quantiles=levels)
+
+        return Derived(told, of) if len(warned) else None
 
     def _windows(self, field: xr.DataArray) -> WindowSpec:
         own, every = self._own, self.request.every or 1
@@ -289,6 +330,8 @@ class FieldPredictor(Predictor):
             parts = zip(task.inputs, jnp.split(inputs, rows[:-1], axis=1), strict=True)
             batch = {name: part[..., : shapes[name][-1]] for name, part in parts}
             model: Any = nnx.merge(graphdef, state)
-            return task.point(task.predict(model, batch))
+            values = task.predict(model, batch)
+            # Quantiles run fastest in one axis with the channels.
+            return values.reshape(*values.shape[:-2], -1) if self._levels else values
 
         return Partial(forecast, state)

@@ -20,6 +20,7 @@ class PricePredictor(Predictor):
     Its result is as `forecast_dataset` has it, its table as `forecast_table`: one row per forecast
     and lead time, with a column for each company where the price table has those, else with one row
     for each.
+    Quantiles are as these have them.
     """
 
     takes = ("every",)
@@ -32,9 +33,13 @@ class PricePredictor(Predictor):
         batch = self.batch(self.origins())
         index = batch["index"]
         valid = self.valid_times(data.times, index, data.horizon)
-        prices = data.in_units(self.task.point(self.run.answers(batch)), index)
+        found, levels = self.run.answers(batch), self.task.config.quantiles
+        parts = [found[..., at] for at in range(len(levels))] if levels else [found]
+        prices = [data.in_units(part, index) for part in parts]
+        values = np.stack(prices, axis=-1) if levels else prices[0]
         told: dict[str, Any] = {"index": index, "channels": data.target_channels, "valid": valid}
-        return forecast_dataset(prices, data.field, **told).assign_attrs(self.run.identity)
+        told |= {"quantiles": levels}
+        return forecast_dataset(values, data.field, **told).assign_attrs(self.run.identity)
 
     def table(self) -> pd.DataFrame:
         """As the class says."""

@@ -117,6 +117,22 @@ def test_a_table_has_one_row_per_forecast(tmp_path, name):
     np.testing.assert_allclose(row.wind, data.wind.values[0, 1, 1], rtol=1e-6)
 
 
+def test_quantiles_are_a_dim_and_columns_of_a_table(tmp_path):
+    field, levels = small_field((40, 3)), (0.1, 1 / 3)
+    values = np.stack([forecasts(field), forecasts(field) + 1], axis=-1)
+    data = forecast_dataset(values, field, index=INDEX, quantiles=levels)
+    assert data.wind.dims == ("quantile", "init_time", "lead_time", "cell")
+    assert data["quantile"].dtype == np.float64
+    np.testing.assert_array_equal(data.wind.sel(quantile=1 / 3), values[..., 1, 1])
+    write_csv(tmp_path / "q.csv", data.assign(wet=data.wind[0] > 0))
+    table = pd.read_csv(tmp_path / "q.csv")
+    names = [f"{name}_{level}" for name in ("t2m", "wind") for level in levels]
+    assert list(table.columns)[4:] == [*names, "wet"]
+    np.testing.assert_allclose(table["t2m_0.1"], values[..., 0, 0].ravel(), rtol=1e-6)
+    with pytest.raises(InputError, match=r"channel, quantile\) = \(4, 3, 3, 2, 1\), got"):
+        forecast_dataset(values, field, index=INDEX, quantiles=(0.5,))
+
+
 def test_places_that_cannot_be_written_are_refused(tmp_path):
     field = small_field((40, 3))
     data = forecast_dataset(forecasts(field), field, index=INDEX)

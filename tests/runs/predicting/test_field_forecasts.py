@@ -15,10 +15,11 @@ import pytest
 import xarray as xr
 
 from stpatch_jax import cli
-from stpatch_jax.data import CleaningConfig, FieldConfig
+from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig
 from stpatch_jax.data.times import time_text
 from stpatch_jax.errors import InputError
 from stpatch_jax.inference import fields
+from stpatch_jax.metrics import exceedance_probability
 from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.directory import RunDirectory
@@ -140,6 +141,40 @@ def test_one_forecast_of_what_follows_depends_on_its_context_alone(run, tmp_path
     table = pd.read_csv(tmp_path / "f.csv")
     assert list(table)[:3] == ["init_time", "lead_time", "valid_time"]
     np.testing.assert_allclose(table.t2m, one.t2m.values.ravel(), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_quantiles_are_those_of_the_evaluation_and_tell_the_probability_of_frost(tmp_path):
+    write_map(tmp_path / "train.nc")
+    frost, levels = AlertConfig("below", 7.0, unit="degC"), (0.1, 0.4, 0.9)
+    data = FieldConfig(context=CONTEXT, horizon=HORIZON, alert=frost)
+    run, model = trained(tmp_path, data, ForecastConfig(quantiles=levels))
+    batch, forecasts = next(iter(run.judge.predicted(model, "test")))
+    field: Any = run.data
+    expected = np.stack(
+        [field.in_units(x, batch["index"])[..., 0] for x in np.moveaxis(forecasts, -1, 0)]
+    )
+    source, made = str(tmp_path / "train.nc"), {}
+    for suffix in (".nc", ".zarr", ".csv"):
+        target = tmp_path / f"f{suffix}"
+        predict(tmp_path / "run", source, target, every=1, progress=False)
+        if suffix != ".csv":
+            made[suffix] = xr.open_dataset(target).load()
+    for whole in made.values():
+        assert whole.t2m.dims == ("quantile", "init_time", "lead_time", "latitude", "longitude")
+        assert (whole.t2m.diff("quantile").dropna("init_time") > 0).all()
+        own = whole.t2m.isel(init_time=batch["index"] - CONTEXT).transpose(*whole.t2m.dims)
+        np.testing.assert_allclose(own, expected, rtol=1e-6)
+        chance = whole.t2m_non_exceedance_probability
+        assert chance.attrs["long_name"] == "probability of t2m below 280.15 K"
+        values = whole.t2m.transpose(..., "quantile").values.astype(float)
+        above = exceedance_probability(values, 280.15, quantiles=levels)
+        np.testing.assert_allclose(chance, 1 - np.asarray(above), atol=1e-4)
+    table = pd.read_csv(tmp_path / "f.csv")
+    columns = [*(f"t2m_{level}" for level in levels), "t2m_non_exceedance_probability"]
+    assert list(table.columns)[5:] == columns
+    flat = made[".nc"].t2m.sel(quantile=0.4).values.ravel()
+    np.testing.assert_allclose(table["t2m_0.4"], flat[np.isfinite(flat)], rtol=1e-5)
 
 
 AXES = {

@@ -106,6 +106,24 @@ def test_prices_are_those_of_the_evaluation(panel):
 
 
 @pytest.mark.slow
+def test_quantiles_of_prices_are_columns(tmp_path):
+    """They are those of the returns, which keep their order as prices."""
+    data = PanelConfig(path=str(write_table(tmp_path / "prices.csv")), context=8, horizon=2)
+    task = ForecastConfig(quantiles=(0.1, 0.5, 0.9))
+    run, model = trained(tmp_path, data, task, (None, 1))
+    found = made(tmp_path, tmp_path / "prices.csv", every=1)
+    names = [f"{name}_{level}" for name in COMPANIES for level in (0.1, 0.5, 0.9)]
+    assert sorted(found.columns[3:]) == sorted(names)
+    batch, forecasts = judged(run, model)
+    expected = run.data.in_units(forecasts[..., 2], batch["index"])[..., 0]
+    high = found[[f"{name}_0.9" for name in COMPANIES]].to_numpy().reshape(-1, 2, 3)
+    np.testing.assert_allclose(high[batch["index"] - 9], expected, rtol=1e-5)
+    for name in COMPANIES:
+        of = found[[f"{name}_{level}" for level in (0.1, 0.5, 0.9)]].dropna()
+        assert (np.diff(of, axis=1) > 0).all()
+
+
+@pytest.mark.slow
 def test_another_file_may_be_told_otherwise_than_that_of_the_run(panel, capsys):
     """Here it has two columns of dates, no header, and marks of its own for what is missing."""
     folder, _, _ = panel
