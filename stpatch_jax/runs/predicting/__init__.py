@@ -84,6 +84,10 @@ def predict(
         has_suffix(target, ".zarr") or not target.exists(),
         f"the output must be new, got {target}, which exists; choose another name",
     )
+    require(
+        target.parent.is_dir(),
+        f"the output must lie in a folder that is there, got {target}; make {target.parent} first",
+    )
     for name, count in (("every=", every), ("length=", length)):
         if count is not None:
             check_size(name, count)
