@@ -25,14 +25,14 @@ from stpatch_jax.runs.predicting import (
 from stpatch_jax.runs.predicting.arrays import Room
 from stpatch_jax.tasks import Detect, Forecast
 
-_PICTURES, _PER_ROW = (".mp4", ".png"), 12
+_PICTURES, _MOST = (".mp4", ".png"), 10
 
 
 @predictors(Detect, GivenClips)
 class ClipDetectionPredictor(DetectionPredictor):
     """As `DetectionPredictor`, in pixels of the clips; of one clip also as pictures.
 
-    A `.mp4` has every frame with its boxes, a `.png` up to twelve of them.
+    A `.mp4` has every frame with its boxes, a `.png` up to ten of them.
     """
 
     suffixes = (*Predictor.suffixes, *_PICTURES)
@@ -53,13 +53,13 @@ class ClipDetectionPredictor(DetectionPredictor):
         count, table = len(self.data.clips[0]), self.table()
         shown = np.arange(count)
         if has_suffix(target, ".png"):
-            shown = np.unique(np.linspace(0, count - 1, min(count, _PER_ROW)).round().astype(int))
+            shown = np.unique(np.linspace(0, count - 1, min(count, _MOST)).round().astype(int))
         frames = self._drawn(table, shown)
         with replaced(target) as part:
             if has_suffix(target, ".mp4"):
                 write_video(part, frames, per_second=_rate(self.data.clips[0]))
             else:
-                write_strip(part, [list(frames)])
+                write_strip(part, list(frames))
         return f"{len(table)} boxes in {len(shown)} frames: {target}"
 
     def _drawn(self, table: pd.DataFrame, shown: np.ndarray) -> Iterator[np.ndarray]:
@@ -129,7 +129,7 @@ class FramesPredictor(ArrayPredictor):
         if has_suffix(part, ".mp4"):
             write_video(part, frames, per_second=_rate(self.data.clips[0]))
         else:
-            write_strip(part, [frames])
+            write_strip(part, frames)
 
 
 def _require_one(items: int, target: Path) -> None:

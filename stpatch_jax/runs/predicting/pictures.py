@@ -14,6 +14,8 @@ WRITE = "w"
 
 _LEAST = 256
 """Pixels that a side of a picture has at least: a frame of few is drawn larger."""
+_ACROSS = 5
+"""Frames in a row of a picture."""
 
 
 def coloured(frames: np.ndarray) -> np.ndarray:
@@ -77,12 +79,12 @@ def write_video(part: Path, frames: Iterable[np.ndarray], *, per_second: float) 
         container.mux(stream.encode())
 
 
-def write_strip(part: Path, rows: Sequence[Sequence[np.ndarray]]) -> None:
-    """Writes rows of coloured frames of one size as one picture, with white lines between."""
+def write_strip(part: Path, frames: Sequence[np.ndarray]) -> None:
+    """Writes coloured frames of one size as one picture, five in a row, white lines between."""
     from PIL import Image
 
-    lines = []
-    for row in rows:
-        framed = (np.pad(frame, [(1, 1), (1, 1), (0, 0)], constant_values=255) for frame in row)
-        lines.append(np.concatenate(list(framed), axis=1))
-    Image.fromarray(np.concatenate(lines)).save(part, "PNG")
+    framed = [np.pad(frame, [(1, 1), (1, 1), (0, 0)], constant_values=255) for frame in frames]
+    across = min(_ACROSS, len(framed))
+    framed += [np.full_like(framed[0], 255)] * (-len(framed) % across)
+    rows = [np.concatenate(framed[at : at + across], 1) for at in range(0, len(framed), across)]
+    Image.fromarray(np.concatenate(rows)).save(part, "PNG")
