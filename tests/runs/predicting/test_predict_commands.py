@@ -30,7 +30,7 @@ def test_boxes_and_frames_of_a_video(tmp_path, capsys):
         assert cli.main(command) == 0
     table = pd.read_csv(tmp_path / "boxes.csv")
     assert list(table["frame"]) == [at for at in range(6) for _ in range(2)]
-    expected = load_run(directory).predict({"field": clip[[[0, 1, 2, 3], [2, 3, 4, 5]], ..., None]})
+    expected = load_run(directory).answers({"field": clip[[[0, 1, 2, 3], [2, 3, 4, 5]], ..., None]})
     boxes = table[["y_min", "x_min", "y_max", "x_max"]].to_numpy()
     own = np.concatenate([expected.boxes[0], expected.boxes[1, 2:]]).reshape(-1, 4)
     np.testing.assert_allclose(boxes, own, rtol=1e-4, atol=1e-4)
