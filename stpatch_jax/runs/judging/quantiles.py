@@ -115,7 +115,8 @@ def quantile_lines(found: Mapping[str, Any], unit: str) -> list[str]:
         [name, *(of[key]["all"] for key in scores), *(of["inside"][x]["all"] for x in spans)]
         for name, of in rules.items()
     )
-    columns = [(key, name) for key in ("below", "pinball") for name in rules]
+    # Of all rules there would be too many columns.
+    columns = [(key, name) for key in ("below", "pinball") for name in ("model", "persistence")]
     by_level = (
         [str(level), *(rules[name][key][str(level)]["all"] for key, name in columns)]
         for level in levels
