@@ -38,6 +38,7 @@ from stpatch_jax.data.labelled.segmented import (
     UnsegmentedFields,
 )
 from stpatch_jax.data.labelled.shapes import made_shapes
+from stpatch_jax.data.labelled.texts import Evidence, evidence_fields
 from stpatch_jax.data.named_windows import NamedWindows, windows
 from stpatch_jax.data.prices.problem import PanelConfig, PanelData, mask_impossible
 from stpatch_jax.data.prices.tables import PriceTable, read_price_table
@@ -98,21 +99,22 @@ from stpatch_jax.data.transforms.steps import Affine, Log, Log1p, Transform, Win
 __all__ = [
     "CATALOG", "CATALOG_PREFIX", "EVERYTHING", "Affine", "AlertConfig", "Augmentation",
     "AugmentedSource", "Batch", "BlockShuffle", "CatalogEntry", "Characters", "CharactersConfig",
-    "Cleaner", "CleaningConfig", "Climatology", "Data", "DataConfig", "FieldConfig", "FieldData",
-    "FieldIdentity", "FieldWindows", "FileConfig", "ForecastData", "InputAxes", "ItemConfig",
-    "LabelledClips", "LabelledClipsConfig", "LabelledConfig", "LabelledData", "LabelledFields",
-    "LabelledItems", "LabelledSeriesConfig", "LabelledSplit", "LabelledVolumesConfig", "Log",
-    "Log1p", "MadeExamples", "MeasuredConfig", "MeasuredData", "MeasuredFields", "NamedWindows",
-    "ObjectData", "PanelConfig", "PanelData", "Pipeline", "PriceTable", "Problem", "Sampler",
-    "SegmentedFields", "SegmentedFieldsConfig", "SlabReader", "Source", "TableConfig", "TextData",
-    "TimeAxis", "Transform", "UnlabelledFields", "UnsegmentedFields", "Winsorizer",
-    "batch_iterator", "calendar_features", "check_bytes", "chosen_split", "chronological_splits",
-    "drawn_share", "field_content", "file_content", "forecast_dataset", "found_seasons",
-    "gaps_report", "hampel_filter", "interpolate", "k_fold", "locate", "located", "made_shapes",
-    "mask_impossible", "nan_quantiles", "notes_of", "open_field", "parsing", "read_folder",
-    "read_labelled_arrays", "read_labelled_lines", "read_labelled_series", "read_labelled_table",
-    "read_lines", "read_price_table", "resized", "rolling_weight", "rows_through",
-    "sequential_batches", "spaced", "spans_between_gaps", "split_by_rows", "splits_report",
-    "stored_encoding", "truth", "warn_of_gaps", "window_starts", "windows", "with_climatology",
-    "with_space_means", "write_csv", "write_table",
+    "Cleaner", "CleaningConfig", "Climatology", "Data", "DataConfig", "Evidence", "FieldConfig",
+    "FieldData", "FieldIdentity", "FieldWindows", "FileConfig", "ForecastData", "InputAxes",
+    "ItemConfig", "LabelledClips", "LabelledClipsConfig", "LabelledConfig", "LabelledData",
+    "LabelledFields", "LabelledItems", "LabelledSeriesConfig", "LabelledSplit",
+    "LabelledVolumesConfig", "Log", "Log1p", "MadeExamples", "MeasuredConfig", "MeasuredData",
+    "MeasuredFields", "NamedWindows", "ObjectData", "PanelConfig", "PanelData", "Pipeline",
+    "PriceTable", "Problem", "Sampler", "SegmentedFields", "SegmentedFieldsConfig", "SlabReader",
+    "Source", "TableConfig", "TextData", "TimeAxis", "Transform", "UnlabelledFields",
+    "UnsegmentedFields", "Winsorizer", "batch_iterator", "calendar_features", "check_bytes",
+    "chosen_split", "chronological_splits", "drawn_share", "evidence_fields", "field_content",
+    "file_content", "forecast_dataset", "found_seasons", "gaps_report", "hampel_filter",
+    "interpolate", "k_fold", "locate", "located", "made_shapes", "mask_impossible", "nan_quantiles",
+    "notes_of", "open_field", "parsing", "read_folder", "read_labelled_arrays",
+    "read_labelled_lines", "read_labelled_series", "read_labelled_table", "read_lines",
+    "read_price_table", "resized", "rolling_weight", "rows_through", "sequential_batches", "spaced",
+    "spans_between_gaps", "split_by_rows", "splits_report", "stored_encoding", "truth",
+    "warn_of_gaps", "window_starts", "windows", "with_climatology", "with_space_means", "write_csv",
+    "write_table",
 ]  # fmt: skip

@@ -93,9 +93,10 @@ class ConvRecurrentConfig(BackboneConfig[ConvRecurrentBackbone]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # The parts check their own fields, at once and not only when the network is built.
-        if self.spec.window:
-            self.parts()
+        # The parts check their own fields, at once and not only when the network is built; windows
+        # that are left to the data change nothing in that.
+        known = self.spec.window
+        (self if known else dataclasses.replace(self, spec=WindowSpec((1, 1, 1)))).parts()
 
     def parts(self) -> tuple[PatchCNNConfig, SCNNConfig, SpaceTimeRNNConfig]:
         """Returns the configs of the three parts, in the order of the chain."""

@@ -60,8 +60,8 @@ SMALL = {
     "video-prediction-full": Small({"persistence"}, ERRORS, FRAMES, {"features": (4,), "depth": 1}),
     "weather": Small({*SEASON, "climatology"}, {*LINES, "maps"}, {"most_rows": 300, "horizon": 12}),
 }
-# Files of their own train these: test_labelled_clips, test_scans, test_risk_run.
-ELSEWHERE = {"clip", "scan", "stock-risk"}
+# Files of their own train these: test_item_runs, test_labelled_clips, test_scans, test_risk_run.
+ELSEWHERE = {"classify", "clip", "regress", "scan", "stock-risk"}
 # The 20 steps of a forecast meet the quick suite once; the others differ by their data and network.
 QUICK = {"etth1"}
 

@@ -10,16 +10,17 @@ import numpy as np
 
 from stpatch_jax.data import (
     DataConfig,
+    Evidence,
     LabelledFields,
     LabelledSplit,
     UnlabelledFields,
     drawn_share,
+    evidence_fields,
     k_fold,
     read_labelled_lines,
     read_labelled_table,
     stored_encoding,
 )
-from stpatch_jax.data.labelled.texts import Evidence, evidence_fields
 from stpatch_jax.data.readers import TEXT_TABLES, read_texts, text_pair, words_of
 from stpatch_jax.errors import check_range, check_seed, check_size, listed, require
 
