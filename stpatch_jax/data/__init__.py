@@ -14,7 +14,7 @@ from stpatch_jax.data.fields.climatology import (
 from stpatch_jax.data.fields.contents import field_content
 from stpatch_jax.data.fields.forcings import calendar_features
 from stpatch_jax.data.fields.problem import FieldConfig, FieldData
-from stpatch_jax.data.fields.rolling import rolling_weight
+from stpatch_jax.data.fields.rolling import rolling_rules, rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.fields.writers import forecast_dataset, write_csv, write_table
@@ -113,8 +113,8 @@ __all__ = [
     "interpolate", "k_fold", "locate", "located", "made_shapes", "mask_impossible", "nan_quantiles",
     "notes_of", "open_field", "parsing", "read_folder", "read_labelled_arrays",
     "read_labelled_lines", "read_labelled_series", "read_labelled_table", "read_lines",
-    "read_price_table", "resized", "rolling_weight", "rows_through", "sequential_batches", "spaced",
-    "spans_between_gaps", "split_by_rows", "splits_report", "stored_encoding", "truth",
-    "warn_of_gaps", "window_starts", "windows", "with_climatology", "with_space_means", "write_csv",
-    "write_table",
+    "read_price_table", "resized", "rolling_rules", "rolling_weight", "rows_through",
+    "sequential_batches", "spaced", "spans_between_gaps", "split_by_rows", "splits_report",
+    "stored_encoding", "truth", "warn_of_gaps", "window_starts", "windows", "with_climatology",
+    "with_space_means", "write_csv", "write_table",
 ]  # fmt: skip

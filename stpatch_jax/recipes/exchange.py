@@ -23,7 +23,7 @@ def exchange() -> RunConfig:
     return RunConfig(
         data=FieldConfig(path="catalog:exchange_rate", context=24, horizon=96),
         model=FlatPatchesConfig(WindowSpec((None, 1))),
-        task=ForecastConfig(loss="mse", model_weight="data"),
+        task=ForecastConfig(loss="mse", model_weight="auto"),
         train=TrainConfig.cosine(
             800, 1e-3, checkpoint_every=400, optimizer="adam", weight_decay=0.0, warmup_steps=40
         ),

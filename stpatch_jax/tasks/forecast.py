@@ -79,9 +79,11 @@ class ForecastConfig(TaskConfig):
         l1: Factor of the L1 penalty on the weights (not biases) that is added to the loss.
         model_weight: Weight w in [0, 1] of the model's point forecast against a naive one p in what
             is forecast, `p + w (model - p)`; the model is trained without it. Quantiles are moved
-            as far as their point forecast is, and stay as far apart. "data": the weight that the
-            data tell (see `stpatch_jax.data.rolling_weight`).
-        weighed_against: Which naive forecast p is.
+            as far as their point forecast is, and stay as far apart. "auto": the weight that
+            the data tell (see `stpatch_jax.data.rolling_weight`).
+        weighed_against: Which naive forecast p is, as `Forecast.baselines` names them; "auto": the
+            one that with its weight has the least error (see `stpatch_jax.data.rolling_rules`),
+            which asks for a model_weight of "auto".
 
     References:
         Kim et al., "Reversible instance normalization for accurate time-series forecasting against
@@ -99,7 +101,7 @@ class ForecastConfig(TaskConfig):
     time: ForecastTime = "last"
     bias: bool = True
     l1: float = 0.0
-    model_weight: float | Literal["data"] = 1.0
+    model_weight: float | Literal["auto"] = 1.0
     weighed_against: str = "persistence"
 
     def __post_init__(self) -> None:
@@ -110,11 +112,16 @@ class ForecastConfig(TaskConfig):
         check_range("l1", self.l1, 0, math.inf, bounds="[)")
         check_size("rollout_step", self.rollout_step)
         require(
-            _is_rule(self.weighed_against),
-            f"weighed_against must be one of {', '.join(_RULES)} or season_24 of several seasons, "
-            f"got {self.weighed_against!r}; name a rule",
+            _is_rule(self.weighed_against) or self.weighed_against == "auto",
+            f"weighed_against must be one of {', '.join(_RULES)}, season_24 of several seasons or "
+            f"auto, got {self.weighed_against!r}; name a rule",
         )
-        if self.model_weight != "data":
+        require(
+            self.weighed_against != "auto" or self.model_weight == "auto",
+            f"model_weight must be auto where weighed_against is, got {self.model_weight}; give it "
+            "or name a rule",
+        )
+        if self.model_weight != "auto":
             check_range("model_weight", self.model_weight, 0, 1)
         require(
             self.mode == "direct" or self.residual not in _NAIVE,
@@ -144,10 +151,18 @@ class TellsTargets(Protocol):
 
 
 class WeighsModels(Protocol):
-    """What `Forecast` asks of its data for `model_weight="data"`."""
+    """What `Forecast` asks of its data for `model_weight="auto"` against persistence."""
 
     def model_weight(self) -> float:
         """Weight of a model's forecast against a naive one, from 0 to 1."""
+        ...
+
+
+class WeighsRules(Protocol):
+    """What `Forecast` asks of its data for `model_weight="auto"` against other rules."""
+
+    def rule_weights(self) -> Mapping[str, tuple[float, float]]:
+        """By rule the weight of a model's forecast against it, and the error of both together."""
         ...
 
 
@@ -176,7 +191,8 @@ class Forecast(TaskBase):
 
     Args:
         config: Settings.
-        model_weight: The weight that the data tell, for `model_weight="data"`; None until `fitted`.
+        model_weight: The weight that the data tell, for `model_weight="auto"`; None until `fitted`.
+        weighed_against: The rule that the data tell, in the same way.
         target_channels: Which channels of the context the targets are, for `normalize`; None if
             they are all of them, in their order.
     """
@@ -188,13 +204,16 @@ class Forecast(TaskBase):
         config: ForecastConfig,
         *,
         model_weight: float | None = None,
+        weighed_against: str | None = None,
         target_channels: Sequence[int] | None = None,
     ):
         channels = None if target_channels is None else tuple(target_channels)
-        super().__init__(config, model_weight=model_weight, target_channels=channels)
+        facts: dict[str, Any] = {"model_weight": model_weight, "weighed_against": weighed_against}
+        super().__init__(config, **facts, target_channels=channels)
         self.target_channels = channels
-        needed = (config.residual, config.weighed_against)
-        rules = dict.fromkeys(rule for rule in needed if rule not in ("persistence", "none"))
+        needed = (config.residual, weighed_against or config.weighed_against)
+        given = ("persistence", "none", "auto")
+        rules = dict.fromkeys(rule for rule in needed if rule not in given)
         self.inputs = ("context", "persistence", *rules)
 
     def fitted(self, data: Any) -> Self:
@@ -204,9 +223,16 @@ class Forecast(TaskBase):
             InputError: They cannot tell it.
         """
         facts: dict[str, Any] = {}
-        if self.config.model_weight == "data":
-            require_members(data, WeighsModels, what="the data of a Forecast of model_weight data")
+        what, against = "the data of a Forecast of model_weight auto", self.config.weighed_against
+        if self.config.model_weight == "auto" and against == "persistence":
+            require_members(data, WeighsModels, what=what)
             facts["model_weight"] = data.model_weight()
+        elif self.config.model_weight == "auto":
+            require_members(data, WeighsRules, what=what)
+            found = data.rule_weights()
+            rule = min(found, key=lambda name: found[name][1]) if against == "auto" else against
+            check_choice("weighed_against", rule, tuple(found))
+            facts |= {"model_weight": found[rule][0], "weighed_against": rule}
         if self.config.normalize != "none":
             require_members(data, TellsTargets, what="the data of a Forecast that normalizes")
             facts["target_channels"] = data.target_numbers
@@ -220,7 +246,17 @@ class Forecast(TaskBase):
             InputError: It is the data's, and the task was not `fitted`.
         """
         weight = self.config.model_weight
-        return self.fact("model_weight") if weight == "data" else weight
+        return self.fact("model_weight") if weight == "auto" else weight
+
+    @property
+    def weighed_against(self) -> str:
+        """The naive forecast that the model's is weighed against.
+
+        Raises:
+            InputError: It is the data's, and the task was not `fitted`.
+        """
+        rule = self.config.weighed_against
+        return self.fact("weighed_against") if rule == "auto" else rule
 
     @property
     def networks(self) -> int:
@@ -305,7 +341,7 @@ class Forecast(TaskBase):
         weight = self.model_weight
         if weight == 1:
             return forecast
-        naive = batch[self.config.weighed_against].astype(jnp.float32)
+        naive = batch[self.weighed_against].astype(jnp.float32)
         if self.config.quantiles:
             return forecast + ((1 - weight) * (naive - self.point(forecast)))[..., None]
         return naive + weight * (forecast - naive)

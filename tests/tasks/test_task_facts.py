@@ -28,7 +28,7 @@ CONFIGS: dict[str, TaskConfig] = {
     "regress": RegressConfig(),
     "detect": DetectConfig(),
     "next_token": NextTokenConfig(),
-    "forecast": ForecastConfig(model_weight="data"),
+    "forecast": ForecastConfig(model_weight="auto"),
     "reconstruct": ReconstructConfig((1, 2)),
 }
 DATA: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """What the training rows tell of settings that are left open: seasons, phases, lengths."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -141,7 +141,7 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
     axis = TimeAxis.of(field.time.values[: rows.stop])
     seasons = {*own.seasons.values()}
     if own.season == AUTO:
-        found = found_seasons(_some_series(field, rows), axis.values)
+        found = found_seasons(some_series(field, rows), axis.values)
         # A longer one would cost too many of the first windows, which lack the values before.
         kept = tuple(season for season in found if season <= len(rows) // _SEASON_SHARE)
         seasons, own = {*found}, dataclasses.replace(own, season=kept)
@@ -204,13 +204,18 @@ def _season_text(found: Mapping[int, float], kept: Sequence[int]) -> str:
     return f"{' and '.join(map(str, kept)) or 'none'}: {text} of persistence{more}"
 
 
-def _some_series(field: xr.DataArray, rows: range) -> np.ndarray:
-    """Some rows of at most 64 series [time, series], the same of the same shape."""
+def some_series(
+    field: xr.DataArray, rows: range, *, of: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> np.ndarray:
+    """Some rows of at most 64 series [time, series], the same of the same shape.
+
+    They are of what a function makes of blocks of rows.
+    """
     cells = int(np.prod(field.shape[1:]))
     chosen = np.arange(cells)
     if cells > _MOST_SERIES:
         chosen = np.sort(np.random.default_rng(0).choice(cells, _MOST_SERIES, replace=False))
     reader = SlabReader(field, cache_bytes=0)
     blocks = time_blocks(reader, rows, block_bytes=_BLOCK_BYTES)
-    parts = (reader.read(block) for block in blocks)
+    parts = (of(reader.read(block)) for block in blocks)
     return np.concatenate([part.reshape(len(part), -1)[:, chosen] for part in parts])

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -18,7 +18,7 @@ from stpatch_jax.data.fields.covariates import with_coming
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.in_memory import as_field, given_field
 from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
-from stpatch_jax.data.fields.rolling import rolling_weight, series_blocks
+from stpatch_jax.data.fields.rolling import field_rule_weights, field_weight
 from stpatch_jax.data.fields.rules import (
     SEASON,
     RuledWindows,
@@ -473,16 +473,15 @@ class FieldData(WindowProblem):
         return self.targets[rows].values
 
     def model_weight(self) -> float:
-        """How far a forecast may leave persistence, from rolling origins before the test span.
+        """How far a forecast may leave persistence, as rows before the test span tell it.
 
         See `rolling_weight`, which also tells the formula.
         """
-        rows = range(self.splits["validation"].stop)
-        gaps = TimeAxis.of(self.times[: rows.stop]).gaps
-        # A block becomes windows, in which each value stands once for each of their rows.
-        size = 4 * self.block_bytes // (self.context + self.horizon)
-        blocks = partial(series_blocks, self._reader, rows, self.target_cleaner, gaps, size)
-        return rolling_weight(blocks, context=self.context, horizon=self.horizon)
+        return field_weight(self)
+
+    def rule_weights(self) -> dict[str, tuple[float, float]]:
+        """The same of every rule, and the error of both, see `rolling_rules`."""
+        return field_rule_weights(self)
 
     def alert_thresholds(self) -> np.ndarray:
         """The threshold of each series [*space, channel], see `AlertConfig.thresholds`."""

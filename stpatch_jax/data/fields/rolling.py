@@ -1,13 +1,17 @@
 """How far a forecast may leave persistence: a weight from rolling origins of the known past."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data.fields.cleaning import Cleaner
+from stpatch_jax.data.fields.choosing import some_series
+from stpatch_jax.data.fields.climatology import phase_numbers
+from stpatch_jax.data.fields.rules import path_increment
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
-from stpatch_jax.data.times import Gap
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
 
 _FIRST_SHARE = 0.35
@@ -82,19 +86,137 @@ def rolling_weight(
     return float(np.clip(agreed / spread, 0, 1)) if spread else 1.0
 
 
-def series_blocks(
-    reader: SlabReader, rows: range, cleaner: Cleaner, gaps: Sequence[Gap], block_bytes: int
-) -> Iterator[np.ndarray]:
-    """All series of a field up to the end of some rows [row, *series], scaled, in blocks of them.
+# Of a batch of windows, and of all arithmetic, for which fewer series are taken.
+_MOST_SERIES, _MOST_NUMBERS, _MOST_PRODUCTS = 64, 2**23, 2**34
 
-    Rows of NaN keep windows from crossing a gap.
+
+def rolling_rules(
+    values: np.ndarray,
+    *,
+    context: int,
+    horizon: int,
+    seasons: Mapping[str, int],
+    phases: np.ndarray | None = None,
+) -> dict[str, tuple[float, float]]:
+    """The weight of a linear forecast against each rule, and the mean squared error of both.
+
+    As `rolling_weight`, of `persistence`, `drift`, the `seasons`, `running_mean` and with phases
+    `climatology` and `anomaly_persistence`, which are fitted at each origin to the rows before it.
+
+    Args:
+        values: Training and validation rows alone [row, *series], scaled, NaN where missing; of
+            many series the first ones are taken.
+        context: Number of values that the map sees, in time steps.
+        horizon: Number of predicted time steps.
+        seasons: Seasons in time steps by the names of their rules.
+        phases: Number of the phase of each row [row], see `phase_numbers`.
+
+    >>> wave = np.sin(np.arange(400) * np.pi / 6)[:, None]
+    >>> noise = np.random.default_rng(0).normal(size=(400, 1))
+    >>> found = rolling_rules(wave + 0.1 * noise, context=2, horizon=6, seasons={"season": 12})
+    >>> min(found, key=lambda rule: found[rule][1])
+    'season'
     """
-    edges = [gap.row for gap in gaps]
-    for cells in cell_blocks(reader, rows, block_bytes=block_bytes):
-        part = reader.read(slice(0, rows.stop), *cells)
-        channels = range(part.shape[-1])
-        part = cleaner.scaled(part, channels=channels, clip=False, cells=cells)
-        yield np.insert(part, edges, np.nan, axis=0) if edges else part
+    past, rows = max(context, *seasons.values(), 0), len(values)
+    length, step = past + horizon, _step(rows)
+    few = _MOST_NUMBERS // (step * length), _MOST_PRODUCTS // (rows * context * (context + horizon))
+    series = np.asarray(values, np.float64).reshape(rows, -1)[:, : max(1, min(_MOST_SERIES, *few))]
+    windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
+    sums: dict[str, np.ndarray] = {}
+    products, fitted, count = np.zeros((context, context + horizon)), 0, 0
+    for origin in range(max(round(_FIRST_SHARE * rows), past), rows - horizon + 1, step):
+        ready = max(fitted, origin - length + 1)
+        for at in range(fitted, ready, step):
+            known = _complete(windows[at : min(at + step, ready), :, past - context :])
+            products += known[:, :context].T @ known
+        fitted = ready
+        ahead = windows[origin - past : origin - past + step]
+        whole = np.isfinite(ahead).all(axis=-1)
+        if (weights := _linear_map(products)) is None or not whole.any():
+            continue
+        model, target = ahead[..., past - context : past] @ weights, ahead[..., past:]
+        count += int(whole.sum()) * horizon
+        forecasts = _rules(series[:origin], ahead, past, context, seasons)
+        if phases is not None:
+            forecasts |= _by_phase(series[:origin], phases, ahead, past)
+        for name, forecast in forecasts.items():
+            left, missed = (model - forecast)[whole], (target - forecast)[whole]
+            found = [np.sum(missed * left), np.sum(left * left), np.sum(missed * missed)]
+            sums[name] = sums.get(name, 0.0) + np.array(found)
+    return {name: _weighed(of, count) for name, of in sums.items()} or {"persistence": (1.0, 0.0)}
+
+
+def _weighed(sums: np.ndarray, count: int) -> tuple[float, float]:
+    agreed, spread, missed = sums
+    weight = float(np.clip(agreed / spread, 0, 1)) if spread else 1.0
+    return weight, float(missed - 2 * weight * agreed + weight**2 * spread) / count
+
+
+def _rules(
+    known: np.ndarray, ahead: np.ndarray, past: int, context: int, seasons: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """The rules of windows [n, series, time], each [n, series, horizon or 1]."""
+    leads = np.arange(ahead.shape[-1] - past)
+    last = ahead[..., past - 1 : past]
+    return {
+        "persistence": last,
+        "drift": last + path_increment(known)[:, None] * (leads + 1),
+        **{name: ahead[..., past - n + leads % n] for name, n in seasons.items()},
+        "running_mean": ahead[..., past - context : past].mean(axis=-1, keepdims=True),
+    }
+
+
+def _by_phase(
+    known: np.ndarray, phases: np.ndarray, ahead: np.ndarray, past: int
+) -> dict[str, np.ndarray]:
+    """The same of the rules by the means of known rows [row, series]; windows follow these."""
+    there = np.isfinite(known)
+    size = int(phases.max()) + 1
+    sums, counts = np.zeros((2, size, known.shape[1]))
+    np.add.at(sums, phases[: len(known)], np.where(there, known, 0.0))
+    np.add.at(counts, phases[: len(known)], there)
+    total = counts.sum(axis=0)
+    overall = sums.sum(axis=0) / np.maximum(total, 1)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), overall)
+    rows = len(known) + np.arange(len(ahead))[:, None] + np.arange(-1, ahead.shape[-1] - past)
+    of = np.moveaxis(means[phases[rows]], -1, 1)  # [n, series, 1 + horizon]
+    departure = ahead[..., past - 1 : past] - of[..., :1]
+    return {"climatology": of[..., 1:], "anomaly_persistence": of[..., 1:] + departure}
+
+
+def field_weight(data: Any) -> float:
+    """The `rolling_weight` of `FieldData`, from the rows before its test span."""
+    rows, channels = range(data.splits["validation"].stop), range(data.targets.shape[-1])
+    edges = _edges(data, rows)
+    reader = SlabReader(data.targets, cache_bytes=0)
+    # A block becomes windows, in which each value stands once for each of their rows.
+    size = 4 * data.block_bytes // (data.context + data.horizon)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for cells in cell_blocks(reader, rows, block_bytes=size):
+            part = reader.read(slice(0, rows.stop), *cells)
+            part = data.target_cleaner.scaled(part, channels=channels, clip=False, cells=cells)
+            yield np.insert(part, edges, np.nan, axis=0) if edges else part
+
+    return rolling_weight(blocks, context=data.context, horizon=data.horizon)
+
+
+def field_rule_weights(data: Any) -> dict[str, tuple[float, float]]:
+    """The `rolling_rules` of some series of `FieldData`, from the rows before its test span."""
+    rows, config = range(data.splits["validation"].stop), data.config
+    edges, channels = _edges(data, rows), range(data.targets.shape[-1])
+    scaled = partial(data.target_cleaner.scaled, channels=channels, clip=False)
+    phases, phase = None, config.climatology
+    if phase is not None:
+        phases = np.insert(phase_numbers(data.times[: rows.stop], phase=phase), edges, 0)
+    values = np.insert(some_series(data.targets, rows, of=scaled), edges, np.nan, axis=0)
+    told: dict[str, Any] = {"seasons": config.seasons, "phases": phases}
+    return rolling_rules(values, context=data.context, horizon=data.horizon, **told)
+
+
+def _edges(data: Any, rows: range) -> list[int]:
+    """Where rows of NaN keep windows from crossing a gap."""
+    return [gap.row for gap in TimeAxis.of(data.times[: rows.stop]).gaps]
 
 
 def _step(rows: int) -> int:

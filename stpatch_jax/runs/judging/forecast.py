@@ -190,8 +190,12 @@ class ForecastJudge(Judge):
         return dict.fromkeys(self.data.series, self.data.unit)
 
     def header(self) -> dict[str, Any]:
-        """Steps of the context and of the horizon."""
-        return {"context": self.data.context, "horizon": self.data.horizon}
+        """Steps of the context and of the horizon, and what the model is weighed against."""
+        steps = {"context": self.data.context, "horizon": self.data.horizon}
+        if self.task.model_weight == 1:
+            return steps
+        told = {"model_weight": self.task.model_weight}
+        return steps | told | {"weighed_against": self.task.weighed_against}
 
     def validation(self, judged: Judged) -> dict[str, float]:
         """MAE and RMSE over all lead times in scaled units, and the skill against persistence.
@@ -267,6 +271,7 @@ class ForecastJudge(Judge):
             *([""] if dropped else []),
             *(f"- {company} dropped: {why}" for company, why in dropped.items()),
             "",
+            *_weight_lines(report),
             *self.before_errors(test),
             *_error_table(scaled, "scaled"),
             "",
@@ -374,6 +379,14 @@ class ForecastJudge(Judge):
         beside: dict[str, Any] = {"ncols": min(len(labels), 3 * columns), "frameon": False}
         figure.legend(handles, labels, loc="outside upper center", **beside)
         return figure
+
+
+def _weight_lines(report: Mapping[str, Any]) -> list[str]:
+    """How far the forecast is the model's, where it is not all of it."""
+    if (weight := report.get("model_weight")) is None:
+        return []
+    rule = report["weighed_against"]
+    return [f"The forecast is {weight:.3g} of the model's and {1 - weight:.3g} of {rule}.", ""]
 
 
 def _errors(values: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> LeadTimeErrors:
