@@ -110,10 +110,11 @@ class GivenClips(Problem):
         return values if values.shape[-1] == 1 else (values @ _GREY)[..., None]
 
     def names(self, split: str) -> dict[str, Any]:
-        """File, item of an array and first frame of every example."""
+        """File and item of every example, and its first frame where clips have several examples."""
         reads = chosen_split({EVERYTHING: self.reads}, split)
         own = {name: [of[clip] for clip, _ in reads] for name, of in self.items.items()}
-        return {**own, "frame": [int(frames[0]) for _, frames in reads]}
+        first = [int(frames[0]) for _, frames in reads]
+        return own if len(reads) == len(self.clips) else {**own, "frame": first}
 
     def state(self) -> Mapping[str, Any]:
         """What the run was given."""

@@ -98,8 +98,8 @@ class FramesPredictor(ArrayPredictor):
             values[done : done + len(part)] = np.clip(self.task.point(outputs), 0, 1)
             done += len(part)
         coords = self.named(rows)
-        first = np.asarray(coords.pop("frame")[1])
-        coords["init_frame"] = ("item", first + config.context - 1)
+        coords.pop("frame", None)
+        coords["init_frame"] = ("item", [int(self.data.reads[row][1][-1]) for row in rows])
         coords["lead_time"] = (
             "lead_time",
             np.arange(1, horizon + 1),

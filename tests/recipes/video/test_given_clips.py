@@ -59,7 +59,7 @@ def test_larger_clips_are_resized_and_long_ones_spread(own, tmp_path):
     assert "48 x 58 pixels" in note
     field = data.source(EVERYTHING)[0]["field"]
     assert np.corrcoef(field.ravel(), clip.ravel())[0, 1] > 0.95
-    assert list(data.names(EVERYTHING)) == ["file", "frame"]
+    assert list(data.names(EVERYTHING)) == ["file"]
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_the_class_of_a_clip_is_the_most_probable_one(own, tmp_path):
     said = predict(run, str(tmp_path / "a.npy"), tmp_path / "a.csv", progress=False)
     assert said == f"2 rows: {tmp_path / 'a.csv'}"
     table = pd.read_csv(tmp_path / "a.csv")
-    assert list(table.columns[:4]) == ["file", "item", "frame", "class"]
+    assert list(table.columns[:3]) == ["file", "item", "class"]
     expected = run.answers({"field": clips})
-    np.testing.assert_allclose(table.iloc[:, 4:], expected, rtol=1e-5)
-    classes = [name.removeprefix("probability_") for name in table.columns[4:]]
+    np.testing.assert_allclose(table.iloc[:, 3:], expected, rtol=1e-5)
+    classes = [name.removeprefix("probability_") for name in table.columns[3:]]
     assert list(table["class"]) == [classes[at] for at in expected.argmax(-1)]
 
 
