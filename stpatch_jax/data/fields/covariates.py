@@ -83,7 +83,8 @@ def with_coming(
     covariates = field[..., -len(known) :]
     source, of = covariates[rows:], name
     if future is not None:
-        source, of = FieldIdentity.of(covariates).match(future, name=called, like=name)[0], called
+        source, notes = FieldIdentity.of(covariates).match(future, name=called, like=name)
+        field, of = add_note(field, *(f"{called}: {note}" for note in notes)), called
     axis = TimeAxis.of(field.time.values[:rows])
     later = source.time.values[source.time.values > axis.values[-1]]
     wanted = axis.ahead(horizon) if axis.goes_on else later[:horizon]

@@ -119,8 +119,14 @@ class Roles:
         """The scaling of the static fields, each by its mean and deviation over space."""
         if not self.static:
             return None
-        config = CleaningConfig(missing="leave")
-        return Cleaner.fit(self.static_fields(field), range(1), config)
+        fields, config = self.static_fields(field), CleaningConfig(missing="leave")
+        unknown = [name for name in self.static if fields.sel(channel=name).isnull().all()]
+        require(
+            not unknown,
+            f"data.static must name fields with values, got none in {listed(unknown)}; leave them "
+            "out there",
+        )
+        return Cleaner.fit(fields, range(1), config)
 
     def matched(self, field: xr.DataArray, state: Mapping[str, Any], name: str) -> xr.DataArray:
         """A field with its static fields in the units of a run, out of the state of its data.

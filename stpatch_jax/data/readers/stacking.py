@@ -145,8 +145,8 @@ def without(
     Raises:
         InputError: One is not there, or a static one has a time.
     """
-    data = data.drop_vars(same_names("ignore=", ignore, data.variables))
-    static = same_names("static=", static, data.variables)
+    data = data.drop_vars(same_names(f"ignore= for {name}", ignore, data.variables))
+    static = same_names(f"static= for {name}", static, data.variables)
     for each in static:
         timed = [dim for dim in data[each].dims if axis_of(data, dim) in ("T", "lead")]
         require(

@@ -162,7 +162,7 @@ def test_everything_that_is_told_is_told_of_targets():
         ({"ignore": ("TP",)}, "data.ignore must hold no name of data.known, got TP"),
         ({"known": ("tpp",)}, "data.known must be among z, tp, t2m, got tpp; give tp"),
         ({"targets": (), "known": ("z", "tp", "t2m")}, "must leave a channel to forecast, got all"),
-        ({"static": ("oro",)}, "static= must be among .*got oro; give orography"),
+        ({"static": ("oro",)}, "static= for the data set must be among .*got oro; give orography"),
         ({"static": ("z",)}, r"static= must .* alone, got z over \(time, latitude, longitude\)"),
         (
             {"static": ("mask",)},
@@ -219,7 +219,9 @@ def test_known_covariates_of_the_future_come_from_the_rows_behind_or_a_second_fi
     cut["t2m"][ROWS:] = np.nan
     with_rows = future_of(tmp_path, cut.isel(time=slice(40, ROWS + 4)), "rows")
     short = file("short", slice(40, ROWS))
-    nwp = file("nwp", slice(ROWS - 2, ROWS + 6), ("t2m", "z"))
+    rain = whole[["tp"]].isel(time=slice(ROWS - 2, ROWS + 6)) / 1000
+    rain["tp"].attrs["units"] = "m"
+    nwp = future_of(tmp_path, rain, "nwp")
     state = data.state()
     one = config.restore(with_rows, state)
     other = config.restore_ahead(short, state, nwp)
@@ -230,7 +232,8 @@ def test_known_covariates_of_the_future_come_from_the_rows_behind_or_a_second_fi
         assert example["index"] == 20
         assert not example["target_mask"].any()
         expected = replace(data, field=truth, splits={"all": range(ROWS, ROWS + 4)}).source("all")
-        np.testing.assert_array_equal(example["context"], expected[0]["context"])
+        np.testing.assert_allclose(example["context"], expected[0]["context"], rtol=1e-6)
+    assert f"{nwp}: tp is converted from m to mm." in other.report["notes"]
     note = "Of the last 4 rows, without a target, covariates are read."
     assert note in one.report["notes"]
     refused = {
