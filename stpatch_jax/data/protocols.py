@@ -16,7 +16,7 @@ from stpatch_jax.data.sampling.batches import Source
 from stpatch_jax.data.sampling.splits import spans_between_gaps
 from stpatch_jax.data.sizes import SizeConfig, limiting
 from stpatch_jax.data.times import TimeAxis
-from stpatch_jax.errors import InputError, check_choice, require
+from stpatch_jax.errors import InputError, check_choice, listed, require
 from stpatch_jax.files import usable
 
 Rows = TypeVar("Rows")
@@ -381,15 +381,15 @@ class DataConfig(SizeConfig, abc.ABC):
             f"{type(self).__name__}, which cannot read {path}; `stpatch evaluate` reports on it"
         )
 
-    def restore_ahead(self, path: str, state: Mapping[str, Any], future: str) -> Data:
-        """As `restore`, with a second file of what is known of the time behind the first one.
+    def restore_ahead(self, given: Any, state: Mapping[str, Any], future: Any) -> Data:
+        """As `restore`, with what is known of the time behind; each is a file or in memory.
 
         Raises:
             InputError: Nothing is known in advance in such data.
         """
         raise InputError(
             f"future= must be left out of a run on {type(self).__name__}, of which nothing is "
-            f"known in advance, got {future}; leave it out"
+            f"known in advance, got {listed([future])}; leave it out"
         )
 
     def restore_values(self, values: Any, state: Mapping[str, Any]) -> Data:

@@ -109,7 +109,7 @@ class TrainedRun:
         every: int | None = None,
         length: int | None = None,
         told: Mapping[str, Any] | None = None,
-        future: str | None = None,
+        future: str | Path | InMemory | None = None,
     ) -> Any:
         """What the run predicts for other data of its kind, in their units, in memory.
 
@@ -120,7 +120,7 @@ class TrainedRun:
                 None for one forecast, of what follows the data.
             length: Of a run that writes text the number of characters to add.
             told: How the data are read where that differs from the run's.
-            future: Beside a file, that of the covariates that are known over the horizon. All of
+            future: The covariates that are known over the horizon, a file or in memory. All of
                 these are as in `stpatch_jax.runs.predict`, which writes the same to a file.
 
         Returns:
@@ -137,7 +137,7 @@ class TrainedRun:
                 check_size(name, count)
         if isinstance(given, InMemory):
             source = f"the {type(given).__name__}"
-            other = self.data(other=given, told=told)
+            other = self.data(other=given, told=told, future=future)
         else:
             require(
                 isinstance(given, str | Path),
@@ -202,7 +202,7 @@ class TrainedRun:
         *,
         path: str | None = None,
         told: Mapping[str, Any] | None = None,
-        future: str | None = None,
+        future: str | Path | InMemory | None = None,
         other: InMemory | None = None,
         values: Data | InMemory | None = None,
     ) -> Data:
@@ -214,7 +214,7 @@ class TrainedRun:
             other: What is in memory in place of another file.
             told: How the others are read where that differs from the run's: some of the settings
                 that `config.data.reading` names.
-            future: A second file, of what is known of the time behind the other file.
+            future: What is known of the time behind the others, a file or in memory.
             values: The data of the run where they are in memory, as in `train`.
 
         Raises:
@@ -222,10 +222,11 @@ class TrainedRun:
         """
         if path is not None or other is not None:
             config = with_settings(self.config.data, told or {}).for_inputs(self.task.inputs)
+            if future is not None:
+                given = other if path is None else path
+                return config.restore_ahead(given, self.state, future)
             if path is None:
                 return config.restore_values(other, self.state)
-            if future is not None:
-                return config.restore_ahead(path, self.state, future)
             return config.restore(path, self.state)
         data = data_of(self.config, values)
         require_same_data(self.directory, data, digests_of(data))

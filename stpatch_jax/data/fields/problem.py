@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -226,25 +227,28 @@ class FieldConfig(FileConfig, DataConfig):
             InputError: If it cannot be read, has other channels, series or cells, or too few rows
                 for a context, or known covariates end before the horizon.
         """
-        return self._restored(self.open(path), path, state, None)
+        return self._restored(path, state)
 
     def restore_values(self, values: Any, state: Mapping[str, Any]) -> "FieldData":
         """As `restore`, of what `of` takes."""
-        name = f"the {type(values).__name__}"
-        return self._restored(given_field(values, self), name, state, None)
+        return self._restored(values, state)
 
-    def restore_ahead(self, path: str, state: Mapping[str, Any], future: str) -> "FieldData":
-        """As `restore`, with the known covariates of the horizon from a second file."""
+    def restore_ahead(self, given: Any, state: Mapping[str, Any], future: Any) -> "FieldData":
+        """As `restore`, with the known covariates of the horizon; each is a file or in memory."""
         require(
             bool(self.known),
-            f"future= must go with a run that has data.known, got {future}; leave it out",
+            f"future= must go with a run that has data.known, got {listed([future])}; leave it out",
         )
-        return self._restored(self.open(path), path, state, future)
+        return self._restored(given, state, future)
 
-    def _restored(
-        self, field: xr.DataArray, path: str, state: Mapping[str, Any], future: str | None
-    ) -> "FieldData":
-        cleaner = Cleaner.from_dict(state)
+    def _read(self, given: Any) -> tuple[xr.DataArray, str]:
+        """A file or what is in memory as a field, and what messages call it."""
+        if isinstance(given, str | Path):
+            return self.open(given), str(given)
+        return given_field(given, self), f"the {type(given).__name__}"
+
+    def _restored(self, given: Any, state: Mapping[str, Any], future: Any = None) -> "FieldData":
+        (field, path), cleaner = self._read(given), Cleaner.from_dict(state)
         identity = FieldIdentity.of_state(state)
         field = ordered(field, identity.channels) if self.targets or self.known else field
         means = None if self.climatology is None else Climatology.from_dict(state["means"])
@@ -264,9 +268,8 @@ class FieldConfig(FileConfig, DataConfig):
         if roles.known:
             told: dict[str, Any] = {"name": path}
             if future is not None:
-                kinds = dict.fromkeys(_ROLES, ())
-                other = replace(self, **kinds, variables=roles.known).open(future)
-                told |= {"future": other, "called": future}
+                alone = replace(self, **dict.fromkeys(_ROLES, ()), variables=roles.known)
+                told["future"], told["called"] = alone._read(future)
             field, coming = with_coming(field, roles, horizon, **told)
         if roles.static:
             static, field = Cleaner.from_dict(state["static"]), roles.matched(field, state, path)

@@ -18,6 +18,7 @@ from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.run import Run, RunConfig
+from stpatch_jax.runs.trained import load_run
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
@@ -105,6 +106,9 @@ def test_what_follows_a_file_depends_on_the_covariates_of_two_files_or_one(run, 
     assert cli.main([*words, "--future", str(nwp)]) == 0
     with contextlib.closing(xr.open_dataset(tmp_path / "two.nc")) as two:
         np.testing.assert_array_equal(two["load"], one["load"])
+    given, coming = maps().isel(time=slice(ROWS)), maps()[["rain"]].isel(time=slice(ROWS, None))
+    held = load_run(folder / "run").predict(given, future=coming)
+    np.testing.assert_array_equal(held["load"], one["load"])
     with pytest.raises(InputError, match=r"rain must be known over the 4 .* or future="):
         predict(folder / "run", source, tmp_path / "no.nc", progress=False)
 
