@@ -261,9 +261,10 @@ class Run:
         }
         judged = {"validation": self._validated, "test": test}
         report = without_undefined(plain(report, where="report", finite=False), judged)
-        text = summary(self.judge, report)
         if jax.process_index() == 0:
             report["plots"] = draw_plots(directory, self.judge, test, report)
+        text = summary(self.judge, report)
+        if jax.process_index() == 0:
             directory.write_text(directory.summary_file, text)
             # Last, because a report.json of the final step is what marks a run as finished.
             directory.write_json(directory.report_file, report)

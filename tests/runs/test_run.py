@@ -106,6 +106,9 @@ def test_the_summary_stands_beside_the_naive_row(trained):
     figures = read(run)["test"]
     for line, name in zip(all_leads, ("scaled", "original"), strict=False):
         assert f"{figures[name]['model']['mae']['all']:.4g}" in line
+    plots = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line[:2] == "!["]
+    assert plots == [f"plots/{name}.png" for name in ("errors", "forecasts", "learning")]
+    assert all((run / plot).exists() for plot in plots)
 
 
 def test_a_finished_run_prints_its_report_and_changes_nothing(trained, capsys):

@@ -32,7 +32,7 @@ from stpatch_jax.tasks import Forecast
 
 _MOST_SERIES = 9
 _MOST_ROWS = 100
-_MOST_LEADS = 24
+_MOST_LEADS = 8
 _BLOCK = 16
 _DRAWN = ("model", "persistence")
 _METRICS = ("mae", "mse", "rmse")

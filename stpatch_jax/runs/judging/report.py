@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from stpatch_jax import plotting
 from stpatch_jax.data.sampling.spacing import gap_text
 from stpatch_jax.errors import listed
+from stpatch_jax.escapes import markdown
 from stpatch_jax.files import replaced
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judge, Judged
@@ -16,7 +18,7 @@ from stpatch_jax.training.log import read_metrics
 
 
 def summary(judge: Judge, report: Mapping[str, Any]) -> str:
-    """The report as Markdown: the model beside the naive rules."""
+    """The report as Markdown: the model beside the naive rules, then the plots that were drawn."""
     head = f"# {report['recipe'] or report['task']}"
     size = f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}."
     lines = [head, "", *verdict_lines(report), size, *broken_lines(report), *judge.markdown(report)]
@@ -25,7 +27,9 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
         lines += ["", "## What was chosen", "", *(f"- {n}: {why}" for n, why in chosen.items())]
     if notes := report["data"].get("notes"):
         lines += ["", "## What was read", "", *(f"- {note}" for note in notes)]
-    return document([*lines, *_rows(report["data"])])
+    text = document([*lines, *_rows(report["data"])])
+    plots = [f"![{markdown(name)}](plots/{quote(name)}.png)" for name in report.get("plots", ())]
+    return "\n\n".join([text, "## Plots", *plots]) if plots else text
 
 
 def _rows(data: Mapping[str, Any]) -> list[str]:
