@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,8 @@ def test_every_layout_is_classified_from_file_to_prediction(tmp_path, made):
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert {"model", "majority", "nearest_neighbor"} <= report["test"].keys()
     assert {"data.layout", "model.spec.window", "train.batch_size"} <= report["chosen"].keys()
-    assert load_run(tmp_path / "run").config.data.layout == report["data"]["found"]["layout"][0]
+    settled: Any = load_run(tmp_path / "run").config.data
+    assert settled.layout == report["data"]["found"]["layout"][0]
     predict(tmp_path / "run", str(tmp_path / new), tmp_path / "out.csv", progress=False)
     made = pd.read_csv(tmp_path / "out.csv")
     assert list(made) == [column, "class", "probability_a", "probability_b"]

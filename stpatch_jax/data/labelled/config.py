@@ -21,7 +21,7 @@ from stpatch_jax.data.labelled.fields import (
     UnlabelledFields,
     class_splits,
 )
-from stpatch_jax.data.labelled.found import Found, Layout, Names, given_arrays, read_found
+from stpatch_jax.data.labelled.found import Found, Layout, Names, given_arrays, of_frame, read_found
 from stpatch_jax.data.labelled.texts import Evidence, Words, evidence_fields
 from stpatch_jax.data.protocols import Data, DataConfig
 from stpatch_jax.data.readers.labels import numbered
@@ -105,14 +105,16 @@ class ItemConfig(DataConfig):
         return self._problem(read_found(str(self.path), self._names))
 
     def of(self, values: Any) -> Any:
-        """The problem on `(items, labels)` in memory, or `(items, labels, groups)`.
+        """The problem on `(items, labels)` in memory, or `(items, labels, groups)`, or on a table.
 
         Items are an array of any layout, texts, or a `DataFrame` whose rows they are; labels names
-        or numbers [item].
+        or numbers [item]. A `DataFrame` alone is read as a table with a header is.
 
         Raises:
             InputError: They do not fit each other, or there are too few.
         """
+        if isinstance(values, pd.DataFrame):
+            return self._problem(of_frame(values, self._names))
         require(
             isinstance(values, tuple) and len(values) in (2, 3),
             f"data must be items and their labels, (x, y), got {type(values).__name__}; give both",
@@ -131,10 +133,8 @@ class ItemConfig(DataConfig):
         Raises:
             InputError: It cannot be read, or it is not clear where its items are.
         """
-        names = self._names
-        if "channels" in state and not self.inputs:
-            names = dataclasses.replace(names, inputs=tuple(state["channels"]))
-        return self._unlabelled(read_found(path, names, labelled=False), state)
+        found = read_found(path, self._names_of(state), labelled=False)
+        return self._unlabelled(found, state)
 
     def restore_values(self, values: Any, state: Mapping[str, Any]) -> Data:
         """Items in memory for a trained run, as in `of`, without labels.
@@ -142,9 +142,17 @@ class ItemConfig(DataConfig):
         Raises:
             InputError: They are none.
         """
-        if "channels" in state and isinstance(values, pd.DataFrame):
-            values = values[list(state["channels"])]
-        return self._unlabelled(given_arrays(values, None, None, **self._given), state)
+        if isinstance(values, pd.DataFrame):
+            found = of_frame(values, self._names_of(state), labelled=False)
+        else:
+            found = given_arrays(values, None, None, **self._given)
+        return self._unlabelled(found, state)
+
+    def _names_of(self, state: Mapping[str, Any]) -> Names:
+        """What is where in a table of other items: the columns of the run have their names."""
+        if self.inputs or "channels" not in state:
+            return self._names
+        return dataclasses.replace(self._names, inputs=tuple(state["channels"]))
 
     def settled(self, data: Any) -> tuple[Self, dict[str, str]]:
         """The settings with the layout and the sizes that were found, see `DataConfig.settled`."""

@@ -20,7 +20,12 @@ from stpatch_jax.data.readers.pairs import ALL, find_pairs, split_of, split_word
 from stpatch_jax.data.readers.pictures import PICTURE_SUFFIXES
 from stpatch_jax.data.readers.tables import text_columns
 from stpatch_jax.data.readers.text import LABEL_WORDS, TEXT_WORDS, read_texts
-from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_typed_cells
+from stpatch_jax.data.readers.typed import (
+    ARROW_SUFFIXES,
+    PARQUET_SUFFIXES,
+    frame_cells,
+    read_typed_cells,
+)
 from stpatch_jax.errors import InputError, listed, require, warn
 from stpatch_jax.files import has_suffix
 
@@ -447,6 +452,16 @@ def _table(place: Path, names: Names, *, labelled: bool) -> Found:
             fewest=1,
         )
     return _of_cells(cells, names, str(place), labelled=labelled)
+
+
+def of_frame(frame: pd.DataFrame, names: Names, *, labelled: bool = True) -> Found:
+    """Reads a `DataFrame` as `read_found` reads a table with a header.
+
+    Raises:
+        InputError: It is not clear what is where in it.
+    """
+    cells = frame_cells(frame, kind="table of items")
+    return _of_cells(cells, names, cells.name, labelled=labelled)
 
 
 def _of_cells(cells: Cells, names: Names, source: str, *, labelled: bool) -> Found:

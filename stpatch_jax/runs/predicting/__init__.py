@@ -45,7 +45,7 @@ def predict(
     |---|---|---|
     | forecast of a field | what `open_field` reads | `.zarr`, `.nc`, `.csv`: see `FieldPredictor` |
     | forecast of prices | price table | `.csv`: see `PricePredictor` |
-    | classes | file of items | `.csv`: see `ClassPredictor` |
+    | classes, numbers | file of items | `.csv`: see `ClassPredictor`, `NumberPredictor` |
     | boxes | video, array, or a folder of them | `.csv`: see `DetectionPredictor`; `.mp4`, `.png` |
     | classes of cells | images, or a folder | `.npz`, `.npy`, `.nc`, `.png`: see `MaskPredictor` |
     | hidden patches | items | `.npz`, `.npy`, `.nc`: see `ReconstructionPredictor` |

@@ -214,6 +214,21 @@ def test_numbers_of_several_targets_are_scaled_by_the_training_items():
     np.testing.assert_allclose(np.median(train, axis=0), data.target_medians, rtol=1e-6)
 
 
+def test_a_frame_in_memory_is_a_table_and_its_columns_are_found_again():
+    table = pd.DataFrame(field(COUNT, 3), columns=["u", "v", "w"])
+    config = MeasuredConfig(labels=("v",))
+    data = config.of(table)
+    assert (data.targets, data.channels) == (("v",), ("u", "w"))
+    config, _ = config.settled(data)
+    other = config.restore_values(table[["w", "u"]], data.state())
+    row = int(data.splits["test"].groups[0])
+    expected = data.source("test")[0]["field"]
+    np.testing.assert_array_equal(other.source(EVERYTHING)[row]["field"], expected)
+    # Values in memory without names are those of the run in their order.
+    values = config.restore_values(table[["u", "w"]].to_numpy(), data.state())
+    np.testing.assert_array_equal(values.source(EVERYTHING)[row]["field"], expected)
+
+
 def test_items_without_a_label_are_left_out_and_told():
     labels = CLASSES.astype(object)
     labels[4] = None
