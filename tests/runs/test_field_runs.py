@@ -56,6 +56,11 @@ def test_a_classification_reports_what_scikit_learn_says(tmp_path):
     assert test["model"]["mcc"] == pytest.approx(matthews_corrcoef(label, said), abs=1e-6)
     assert test["majority"]["accuracy"] == pytest.approx(max(np.bincount(label)) / 11)
     assert test["majority"]["auc"] == roc_auc_score(label, np.zeros(11)) == 0.5
+    verdict = report["verdict"]
+    assert verdict["metric"] == "the share of wrong classes"
+    beaten = 1 - test[verdict["rule"]]["accuracy"]
+    assert verdict["gain"] == pytest.approx((beaten - 1 + test["model"]["accuracy"]) / beaten)
+    assert f"**{verdict['text']}**" in text
     assert f"| model | {test['model']['accuracy']:.4g} |" in text
     plots = {path.name for path in (tmp_path / "run/plots").iterdir()}
     assert plots == {"confusion.png", "learning.png"}

@@ -16,6 +16,7 @@ from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.neighbors import nearest_neighbors, neighbors_line
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
+from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Classify
 
 _METRICS = {"accuracy": "accuracy", "mcc": "MCC", "macro_f1": "macro F1", "auc": "AUC"}
@@ -51,6 +52,16 @@ class ClassJudge(Judge):
         auc = {} if math.isnan(metrics["auc"]) else {"auc": metrics["auc"]}
         mcc = 0.0 if math.isnan(metrics["mcc"]) else metrics["mcc"]
         return {"error": 1.0 - metrics["accuracy"], "mcc": mcc, **auc}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """How many examples of each group are of another class than was said."""
+        rows, label = judged.rows, judged.rows["label"]
+        said = {name: of.argmax(axis=-1) for name, of in rows["probabilities"].items()}
+        if neighbors := nearest_neighbors(self.data, judged.split, "label"):
+            said["nearest_neighbor"] = neighbors.answers
+        _, group = np.unique(rows.get("group", np.arange(len(label))), return_inverse=True)
+        wrong = {name: np.bincount(group, of != label) for name, of in said.items()}
+        return Losses("the share of wrong classes", wrong, np.bincount(group))
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Accuracy, MCC, macro F1 and AUC by rule.
