@@ -8,7 +8,7 @@ from stpatch_jax.tasks import SegmentConfig
 from stpatch_jax.training import TrainConfig
 
 
-@register("segment")
+@register("segment", data="made from a seed, or your own images with masks")
 def segment() -> RunConfig:
     """Gives every cell of images, volumes or clips a class, learnt from images with masks.
 
@@ -22,6 +22,6 @@ def segment() -> RunConfig:
         model=UNetConfig(side=2, features=(16, 32)),
         task=SegmentConfig(),
         train=TrainConfig.cosine(
-            250, 4e-3, batch_size=4, checkpoint_every=125, evaluate_every=125, weight_decay=1e-3
+            250, 1e-2, batch_size=4, checkpoint_every=125, evaluate_every=125, weight_decay=1e-3
         ),
     )
