@@ -1,8 +1,9 @@
 """Spacetime patches in JAX: exact patch operators, Flax backbones, sharded training.
 
 The operators of `stpatch_jax.patches` stand here flat. They load jax and numpy only, and like the
-other rooms (`nn`, `data`, `training`, ...) and three of their functions, `train` of `recipes`,
-`load_run` of `runs` and `windows` of `data`, are loaded when they are first asked for by name.
+other rooms (`nn`, `data`, `training`, ...) and five of their functions (`train`, `forecast` and
+`classify` of `recipes`, `load_run` of `runs`, `windows` of `data`) are loaded when they are first
+asked for by name.
 """
 
 import importlib
@@ -47,7 +48,13 @@ _ROOMS = (
     "testing",
     "training",
 )
-_FUNCTIONS = {"load_run": "runs", "train": "recipes", "windows": "data"}
+_FUNCTIONS = {
+    "classify": "recipes.calls",
+    "forecast": "recipes.calls",
+    "load_run": "runs",
+    "train": "recipes.calls",
+    "windows": "data",
+}
 
 
 def __getattr__(name: str) -> Any:

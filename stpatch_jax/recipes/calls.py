@@ -28,14 +28,15 @@ def train(
     one it trains nothing.
 
     Args:
-        config: The name of a recipe, or a configuration.
+        config: The name of a recipe or of a file of one, or a configuration.
         data: An array, `xarray` object, table or tuple in memory, or a data set; without it
             `data.path` of the configuration is read.
         workdir: The run directory; without it a temporary one, which lasts as long as the returned
             run.
         progress: Whether to tell on stderr what is going on.
         settings: Settings that are different, by their names in the configuration, such as
-            `horizon=6`, or in full where several are called alike: `**{"train.seed": 1}`.
+            `horizon=6`, or in full where several are called alike: `**{"train.seed": 1}`; `model`
+            may be a name as well, such as `"unet:tiny"`.
 
     Raises:
         InputError: Configuration, data or directory cannot be used; nothing was overwritten.
@@ -46,3 +47,20 @@ def train(
     settings = settings if data is None else {"data.path": None, **settings}
     config = with_settings(config, settings) if settings else config
     return train_run(config, data=data, workdir=workdir, progress=progress)
+
+
+def forecast(data: InMemory, /, **settings: Any) -> TrainedRun:
+    """Trains the recipe `forecast` on a series, panel, map or volume, see `train`.
+
+    run = st.forecast(dataset, horizon=24)
+    forecasts = run.predict(dataset)
+    """
+    return train("forecast", data=data, **settings)
+
+
+def classify(x: Any, y: Any, /, **settings: Any) -> TrainedRun:
+    """Trains the recipe `classify` on items and their classes [item], see `train`.
+
+    Items are an array, whose layout is found or told by `layout=`, a list of texts, or a table.
+    """
+    return train("classify", data=(x, y), **settings)

@@ -63,7 +63,7 @@ class RunConfig:
     start_from: str | None = None
 
 
-InMemory = xr.DataArray | xr.Dataset | pd.DataFrame | np.ndarray | tuple
+InMemory = xr.DataArray | xr.Dataset | pd.DataFrame | pd.Series | np.ndarray | list | tuple
 """Data that are there already: `DataConfig.of` makes a data set of them."""
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from stpatch_jax.errors import InputError, listed, require
+from stpatch_jax.nn.costs import backbone_by_name
+from stpatch_jax.patches import WindowSpec
 from stpatch_jax.runs.config import RunConfig, resolved
 from stpatch_jax.runs.values import TYPE, from_values, to_values
 
@@ -17,25 +19,37 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """Returns a configuration in which settings have other values.
 
     A setting is named in full, `train.steps`, or by the end of its name, `steps`, where no other is
-    called so as near to the top. Its value may be a configuration, such as `model`.
+    called so as near to the top. Its value may be a configuration, such as `model`, which may be
+    named instead, see `backbone_by_name`. A window of other axes than before has the strides and
+    paddings of a new one.
 
     Raises:
         InputError: A name is that of no setting or of several, or a value does not fit it.
     """
     tree = to_values(resolved(config))
-    # Those that have settings of their own come first.
-    for name, value in sorted(settings.items(), key=lambda of: not dataclasses.is_dataclass(of[1])):
+    if isinstance(model := settings.get("model"), str):
+        settings = {**settings, "model": backbone_by_name(model)}
+    for name, value in sorted(settings.items(), key=_rank):
         *path, last = _found(name, list(_names(tree))).split(".")
         branch = tree
         for step in path:
             branch = branch[step]
         value = value.item() if isinstance(value, np.generic) else value
         value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        several = last == "window" and isinstance(value, tuple | list) and "stride" in branch
+        if several and len(value) != len(branch[last]):
+            branch.update(to_values(WindowSpec(tuple(value))))
         branch[last] = to_values(value, kind=object)
     try:
         return from_values(RunConfig, tree)
     except InputError as error:
         raise InputError(str(error).removeprefix("config.")) from error
+
+
+def _rank(setting: tuple[str, Any]) -> tuple[bool, bool]:
+    """What has settings of its own comes first, then windows, on whose axes the others depend."""
+    name, value = setting
+    return not dataclasses.is_dataclass(value), name.split(".")[-1] != "window"
 
 
 def _found(name: str, known: list[str]) -> str:

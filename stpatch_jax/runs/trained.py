@@ -126,8 +126,8 @@ class TrainedRun:
         Returns:
             Forecasts of a field as a `Dataset`; of an array the values
             [forecast, horizon, *space, channel], without the first axis where there is one
-            forecast, and of a `DataFrame` the rows that would stand in a `.csv`. Whatever else is
-            predicted is what its predictor makes: one row an item in a `DataFrame`, or arrays.
+            forecast, and of a table of pandas the rows that would stand in a `.csv`. Whatever else
+            is predicted is what its predictor makes: one row an item in a `DataFrame`, or arrays.
 
         Raises:
             InputError: The data cannot be read, or are of another kind than those of the run.
@@ -146,7 +146,7 @@ class TrainedRun:
             )
             source = str(given)
             other = self.data(path=source, told=told, future=future)
-        table = isinstance(given, pd.DataFrame)
+        table = isinstance(given, pd.DataFrame | pd.Series)
         asked = {"table": table, "source": source, "every": every, "length": length}
         answer = predictors.of(self.task, other).answer(self, other, **asked)
         return _like(given, answer, alone=every is None)

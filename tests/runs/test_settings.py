@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.nn import FlatPatchesConfig, UNetConfig
 from stpatch_jax.patches import WindowSpec
 from stpatch_jax.recipes import recipe
 from stpatch_jax.runs.settings import with_settings
@@ -41,6 +41,9 @@ def test_a_part_is_given_whole_before_its_settings():
     found = with_settings(BASE, {"stride": (2, 1), "model": model, "optimizer": OptimizerConfig()})
     assert found.model == FlatPatchesConfig(WindowSpec((None, 1), stride=(2, 1)))
     assert found.train.optimizer == OptimizerConfig()
+    named = with_settings(BASE, {"stride": (1, 2, 2), "window": (4, 2, 2), "model": "unet:tiny"})
+    spec = WindowSpec((4, 2, 2), stride=(1, 2, 2))
+    assert named.model == UNetConfig.tiny(spec)
 
 
 def leaves(tree, before=""):
@@ -63,6 +66,8 @@ def test_every_setting_has_its_full_name():
         ("train.horizon", 3, "got 'train.horizon'; write one of it, such as"),
         ("time", 3, "are called alike, got 'time'; write one of data.time, task.time"),
         ("type", "x", "must be named as in the configuration, got 'type'"),
+        ("model", "unet:huge", "the size of a model must be"),
+        ("window", 3, "window must be"),
         ("", 3, "must be named as in the configuration, got ''"),
         ("steps", "many", "train.steps must be int, got 'many'"),
         ("model", OptimizerConfig(), "model must be a BackboneConfig"),

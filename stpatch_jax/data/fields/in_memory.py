@@ -20,8 +20,10 @@ _SPACE = {2: (), 3: ("cell",), 4: ("y", "x"), 5: ("z", "y", "x")}
 def given_field(values: Any, config: Any) -> xr.DataArray:
     """A field out of what is in memory, read as a `FieldConfig` tells.
 
-    That is all that `as_field` takes, or a table of pandas, which is read as one in a file.
+    That is all that `as_field` takes, or a table or series of pandas, read as one in a file is.
     """
+    if isinstance(values, pd.Series):
+        values = values.to_frame("value" if values.name is None else values.name)
     if not isinstance(values, pd.DataFrame):
         return as_field(values, static=config.static, ignore=config.ignore)
     told = {name: of for name, of in config.told().items() if name != "gaps"}

@@ -73,6 +73,9 @@ def test_configurations_read_a_table_as_they_read_its_file(tmp_path):
     assert list(field.channel.values) == ["b"]
     assert np.isnan(field[3, 0])
     WIDE.to_csv(tmp_path / "prices.csv")
+    xr.testing.assert_equal(
+        given_field(WIDE.b, FieldConfig()), given_field(WIDE[["b"]], FieldConfig())
+    )
     table = read_price_table(WIDE)
     xr.testing.assert_equal(table.field, read_price_table(tmp_path / "prices.csv").field)
     assert table.report["source"] == "DataFrame"

@@ -1,0 +1,30 @@
+"""Training in one line: the recipe or configuration that it stands for."""
+
+import numpy as np
+import pytest
+
+import stpatch_jax as st
+from stpatch_jax.nn import UNetConfig
+from stpatch_jax.nn.costs import OPEN
+from stpatch_jax.recipes import calls, recipe
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What was to be trained, in place of training it."""
+    found = []
+    monkeypatch.setattr(calls, "train_run", lambda config, **others: found.append((config, others)))
+    return found
+
+
+def test_a_call_trains_a_recipe_with_other_settings(asked):
+    st.classify([2], [3], model="unet:tiny", workdir="w", progress=False)
+    ((config, others),) = asked
+    assert (config.recipe, config.model) == ("classify", UNetConfig.tiny(OPEN))
+    assert others == {"data": ([2], [3]), "workdir": "w", "progress": False}
+    st.train("stocks")
+    assert asked[-1] == (recipe("stocks"), {"data": None, "workdir": None, "progress": True})
+    # What is in memory did not come from the file of the recipe.
+    st.train("exchange", data=np.zeros((2, 1, 1)))
+    assert recipe("exchange").data.path is not None
+    assert asked[-1][0].data.path is None
