@@ -13,6 +13,7 @@ from stpatch_jax.data.fields.climatology import (
 )
 from stpatch_jax.data.fields.contents import field_content
 from stpatch_jax.data.fields.forcings import calendar_features
+from stpatch_jax.data.fields.parts import FieldParts, FieldPartsConfig
 from stpatch_jax.data.fields.problem import FieldConfig, FieldData
 from stpatch_jax.data.fields.rolling import rolling_rules, rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader
@@ -100,7 +101,8 @@ __all__ = [
     "CATALOG", "CATALOG_PREFIX", "EVERYTHING", "Affine", "AlertConfig", "Augmentation",
     "AugmentedSource", "Batch", "BlockShuffle", "CatalogEntry", "Characters", "CharactersConfig",
     "Cleaner", "CleaningConfig", "Climatology", "Data", "DataConfig", "Evidence", "FieldConfig",
-    "FieldData", "FieldIdentity", "FieldWindows", "FileConfig", "ForecastData", "InputAxes",
+    "FieldData", "FieldIdentity", "FieldParts", "FieldPartsConfig", "FieldWindows", "FileConfig",
+    "ForecastData", "InputAxes",
     "ItemConfig", "LabelledClips", "LabelledClipsConfig", "LabelledConfig", "LabelledData",
     "LabelledFields", "LabelledItems", "LabelledSeriesConfig", "LabelledSplit",
     "LabelledVolumesConfig", "Log", "Log1p", "MadeExamples", "MeasuredConfig", "MeasuredData",

@@ -12,8 +12,8 @@ from stpatch_jax.recipes.registry import RECIPES, found, import_again, recipe, r
 __all__ = ["RECIPES", "found", "import_again", "recipe", "register", "train"]
 
 _APPLICATIONS = (
-    "classify clip customers etth1 exchange heartbeat language movement pretrain regress risk scan "
-    "segment sentiment stocks traffic video weather"
+    "classify clip customers etth1 exchange forecast heartbeat language movement pretrain "
+    "reconstruct regress risk scan segment sentiment stocks traffic video weather"
 )
 for _name in _APPLICATIONS.split():
     importlib.import_module(f"{__name__}.{_name}")

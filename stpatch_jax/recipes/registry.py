@@ -13,9 +13,7 @@ from pathlib import Path
 
 from stpatch_jax.errors import InputError, check_choice, listed, require, warn
 from stpatch_jax.files import usable
-from stpatch_jax.runs import RunConfig
-from stpatch_jax.runs.config import RecipeFile
-from stpatch_jax.runs.values import OWN_FILE
+from stpatch_jax.runs import RecipeFile, RunConfig
 
 Recipe = Callable[[], RunConfig]
 
@@ -110,22 +108,22 @@ def _imported(path: str) -> tuple[RecipeFile, dict[str, Recipe]]:
     )
     with usable(path=where):
         digest = hashlib.sha256(where.read_bytes()).hexdigest()
-    return RecipeFile(str(where), digest), _recipes_of(where, digest)
+    file = RecipeFile(str(where), digest)
+    return file, _recipes_of(file)
 
 
 @functools.cache
-def _recipes_of(path: Path, digest: str) -> dict[str, Recipe]:
+def _recipes_of(file: RecipeFile) -> dict[str, Recipe]:
     """Imports a file, of one digest once; the recipes that it registers."""
-    # Under a name of its own it hides no other module, and its classes have the same name again.
-    name = OWN_FILE + re.sub(r"\W", "_", path.stem)
+    path, name = file.path, file.module
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     before = dict(RECIPES)
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     # Modules beside it are found, behind all others.
-    sys.path.append(str(path.parent))
-    with _blamed(str(path)):
+    sys.path.append(str(Path(path).parent))
+    with _blamed(path):
         spec.loader.exec_module(module)
     builds = {of: build for of, build in RECIPES.items() if build is not before.get(of)}
     require(

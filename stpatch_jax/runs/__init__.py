@@ -1,6 +1,6 @@
 """A run directory: configuration, training, judging, predicting, explaining, searching."""
 
-from stpatch_jax.runs.config import InMemory, RunConfig
+from stpatch_jax.runs.config import InMemory, RecipeFile, RunConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining.explanation import ask, explain
 from stpatch_jax.runs.judging import DefaultJudge, Judge, Judged, Registry, Shows, judges
@@ -12,6 +12,6 @@ from stpatch_jax.runs.settings import with_settings
 from stpatch_jax.runs.trained import TrainedRun, load_run
 
 __all__ = ["Asked", "DefaultJudge", "InMemory", "Judge", "Judged", "Predictor", "Question"]
-__all__ += ["Registry", "Run", "RunConfig", "RunDirectory", "Shows", "Stopped", "TrainedRun", "ask"]
-__all__ += ["evaluate", "explain", "judges", "load_run", "predict", "predictors", "search", "train"]
-__all__ += ["with_settings"]
+__all__ += ["RecipeFile", "Registry", "Run", "RunConfig", "RunDirectory", "Shows", "Stopped"]
+__all__ += ["TrainedRun", "ask", "evaluate", "explain", "judges", "load_run", "predict"]
+__all__ += ["predictors", "search", "train", "with_settings"]

@@ -18,7 +18,7 @@ from stpatch_jax.errors import InputError, listed, require, require_members
 from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.patches import WindowSpec
 from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.values import from_values
+from stpatch_jax.runs.values import OWN_FILE, from_values
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import TrainConfig
 
@@ -34,6 +34,11 @@ class RecipeFile:
 
     path: str
     digest: str
+
+    @property
+    def module(self) -> str:
+        """Under what name it is imported: it hides no other, and its classes are found again."""
+        return OWN_FILE + re.sub(r"\W", "_", Path(self.path).stem)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,9 @@ class ReconstructConfig(TaskConfig):
 
     Attributes:
         window: Extent `(time, *space)` in cells of the patches that are hidden or shown as a whole,
-            side by side; None takes the whole axis. It need not be the backbone's window.
+            side by side; None takes the whole axis. It need not be the backbone's window. Without
+            an entry it is the data's: the longest part that divides an axis, of time at most a
+            quarter, of each axis of a map or volume at most an eighth, of a panel one series.
         mask_ratio: Share of the patches that are hidden, rounded to a whole number of them.
         masking: "random" hides patches anywhere; "tube" hides the same part of space at all times,
             so that what hardly moves cannot be copied from another time.
@@ -45,7 +47,7 @@ class ReconstructConfig(TaskConfig):
         "SimMIM", CVPR 2022 (a learned value in place of what is hidden).
     """
 
-    window: tuple[int | None, ...]
+    window: tuple[int | None, ...] = ()
     mask_ratio: float = 0.75
     masking: Masking = "random"
     blend: BlendName = "uniform"
@@ -62,7 +64,7 @@ class ReconstructConfig(TaskConfig):
         check_range("mask_ratio", self.mask_ratio, 0, 1, bounds="()")
         check_choice("masking", self.masking, get_args(Masking))
         require(
-            self.masking == "random" or len(self.window) > 1,
+            self.masking == "random" or len(self.window) != 1,
             f"window must have a space axis for tubes, got {self.window}; use masking random",
         )
         if self.data_range is not None:
@@ -70,7 +72,7 @@ class ReconstructConfig(TaskConfig):
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Reconstruct:
         """The task of these settings, as in `TaskConfig.create`."""
-        return Reconstruct(self)
+        return Reconstruct(self, **(facts or {}))
 
 
 class MaskedModel(BackboneWithHead):
@@ -120,9 +122,29 @@ class Reconstruct(TaskBase):
 
     Args:
         config: Settings.
+        window: That of the data, where the config leaves it to them; none until `fitted`.
     """
 
     config: ReconstructConfig
+
+    def __init__(self, config: ReconstructConfig, *, window: Sequence[int] = ()):
+        super().__init__(config, window=tuple(window))
+
+    def fitted(self, data: Any) -> Self:
+        """The task with the window that suits the data, where the config leaves it to them."""
+        if self.config.window:
+            return self
+        shape = data.source("train")[0]["field"].shape[:-1]
+        return type(self)(self.config, window=_dividing(shape))
+
+    @property
+    def window(self) -> tuple[int | None, ...]:
+        """Extent of the patches that are hidden or shown as a whole.
+
+        Raises:
+            InputError: It is the data's, and the task was not `fitted`.
+        """
+        return self.config.window or self.fact("window")
 
     def check_shapes(self, backbone: BackboneConfig, shapes: Shapes) -> None:
         """Refuses token ids, and windows that do not divide the field or hide none or all of it.
@@ -166,7 +188,7 @@ class Reconstruct(TaskBase):
 
     def _hidden(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """Returns patch grid, window and number of hidden patches (of one time, for tubes)."""
-        own = self.config.window
+        own = self.window
         window = tuple(cells or n for cells, n in zip(own, shape, strict=False))
         require(
             len(own) == len(shape) and not any(map(operator.mod, shape, window)),
@@ -266,6 +288,20 @@ class Reconstruct(TaskBase):
             known = jnp.take_along_axis(field, jnp.maximum(last, 0), axis=1)
             naive["persistence"] = jnp.where(last >= 0, known, mean)
         return naive
+
+
+def _dividing(shape: Sequence[int]) -> tuple[int, ...]:
+    """The window of an example `(time, *space)` whose config names none.
+
+    >>> _dividing((24, 64, 37))
+    (6, 8, 1)
+    """
+    parts = (4, *[8] * (len(shape) - 1)) if len(shape) != 2 else (4, shape[1])
+    most = (max(1, n // part) for n, part in zip(shape, parts, strict=True))
+    return tuple(
+        max(width for width in range(1, limit + 1) if n % width == 0)
+        for n, limit in zip(shape, most, strict=True)
+    )
 
 
 def _evaluation_key() -> jax.Array:

@@ -83,7 +83,11 @@ def test_what_a_reader_can_be_told_has_a_flag(capsys):
     """In `patches`, and in `train` and `predict` where the data set is read so."""
     told = {*inspect.signature(open_field).parameters} - {"path", "chunks", "options"}
     assert told <= set(FileConfig.reading)
-    for command in (["patches", "--help"], ["train", "weather", "--help"], ["predict", "--help"]):
+    for command in (
+        ["patches", "--help"],
+        ["train", "weather", "--help-all"],
+        ["predict", "--help"],
+    ):
         with pytest.raises(SystemExit):
             cli.main(command)
         text = capsys.readouterr().out

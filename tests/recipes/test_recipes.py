@@ -60,8 +60,9 @@ SMALL = {
     "video-prediction-full": Small({"persistence"}, ERRORS, FRAMES, {"features": (4,), "depth": 1}),
     "weather": Small({*SEASON, "climatology"}, {*LINES, "maps"}, {"most_rows": 300, "horizon": 12}),
 }
-# Files of their own train these: test_item_runs, test_labelled_clips, test_scans, test_risk_run.
-ELSEWHERE = {"classify", "clip", "regress", "scan", "stock-risk"}
+# Files of their own train these: test_generic, test_item_runs, test_labelled_clips, test_scans,
+# test_risk_run.
+ELSEWHERE = {"classify", "clip", "forecast", "reconstruct", "regress", "scan", "stock-risk"}
 # The 20 steps of a forecast meet the quick suite once; the others differ by their data and network.
 QUICK = {"etth1"}
 
@@ -110,7 +111,7 @@ def test_a_recipe_sees_its_own_folder_and_the_public_names_of_rooms(name):
             continue
         room = node.module.removeprefix("stpatch_jax.")
         inside = node.module.startswith(own) and "." not in node.module.removeprefix(own)
-        if room == node.module or inside or room in ("errors", "recipes.registry"):
+        if room == node.module or inside or room in ("errors", "files", "recipes.registry"):
             continue
         public = getattr(importlib.import_module(node.module), "__all__", ())
         assert {alias.name for alias in node.names} <= set(public), f"{name}: {node.module}"

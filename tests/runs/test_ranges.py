@@ -48,7 +48,7 @@ def shaped(hint, value, number):
     """A number in the place of those that a field holds."""
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         return tuple(tuple(number for _ in row) for row in value)
-    if "tuple" in str(hint):
+    if "tuple" in str(hint) and not isinstance(value, int | str):
         return (number,) * max(len(value or ()), 1)
     return {"level": number} if "Mapping" in str(hint) else number
 

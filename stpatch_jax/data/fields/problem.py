@@ -152,7 +152,8 @@ class FieldConfig(FileConfig, DataConfig):
         """See `DataConfig.settled`."""
         chosen = data.chosen or {}
         names = [name.removeprefix("data.") for name in chosen]
-        return replace(self, **{name: getattr(data.config, name) for name in names}), chosen
+        own = replace(self, **{name: getattr(data.config, name) for name in names})
+        return own, super().settled(data)[1] | chosen
 
     def load(self) -> "FieldData":
         """Opens the file, splits it and fits the cleaning to the training rows.

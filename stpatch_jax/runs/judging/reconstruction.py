@@ -78,8 +78,10 @@ class ReconstructionJudge(Judge):
     def markdown(self, report: Mapping[str, Any]) -> list[str]:
         """The model beside the naive rules."""
         test = report["test"]
+        window = " x ".join("all" if n is None else str(n) for n in self.task.window)
         return [
-            f"Test: the hidden patches of {test['examples']} fields, in scaled units.",
+            f"Test: the hidden patches, {window} cells each, of {test['examples']} fields, in "
+            "scaled units.",
             "",
             *metric_table("", {name: name.upper() for name in _METRICS}, test["scaled"]),
         ]
@@ -105,7 +107,7 @@ class ReconstructionJudge(Judge):
         asked.refuse("target", "lead", what="a hidden patch")
         task, values = self.task, np.asarray(asked.example["field"])
         masked = np.asarray(task.evaluation_mask({"field": values[None]}))[0]
-        spec = WindowSpec.of(task.config.window)
+        spec = WindowSpec.of(task.window)
         window = spec.window_shape(masked.shape)
         places = [
             tuple((at * n, at * n + n) for at, n in zip(place, window, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data import Affine, UnlabelledFields
+from stpatch_jax.data import Affine, FieldParts, UnlabelledFields
 from stpatch_jax.data.labelled.clips import UnlabelledClips
 from stpatch_jax.errors import warn
 from stpatch_jax.files import clear_unfinished, has_suffix, replaced, unfinished
@@ -116,3 +116,12 @@ class ScaledReconstructionPredictor(ReconstructionPredictor):
         """As in `ReconstructionPredictor`."""
         scaler = Affine.from_dict(self.data.state())
         return scaler.inverse(values.astype(np.float64)).astype(np.float32)
+
+
+@predictors(Reconstruct, FieldParts)
+class PartsPredictor(ReconstructionPredictor):
+    """As `ReconstructionPredictor`, in the units of the field."""
+
+    def in_units(self, values: np.ndarray) -> np.ndarray:
+        """As in `ReconstructionPredictor`."""
+        return self.data.in_units(values, np.zeros(len(values), np.int64)).astype(np.float32)
