@@ -24,6 +24,7 @@ from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Forecast
 
 _MOST_LEADS = 3
+_MOST_MAPS = 8
 _MOST_PAST = 2**24
 """Most past forecasts of a rule that probabilities go by, 128 MiB; of more, spread windows."""
 
@@ -196,13 +197,21 @@ class FieldJudge(ForecastJudge):
         return values[at][(slice(None), slice(None), *np.argwhere(known)[far.argmin()])]
 
     def _mapped(self, batch: Batch, answers: Tree) -> Tree:
-        """Of the first channel the truth and the forecast at the first, middle and last lead."""
+        """Truth and forecast at three leads; of each of several channels at the last one."""
         leads = np.unique(np.linspace(0, self.data.horizon - 1, _MOST_LEADS).astype(int))
         maps = {"truth": answers["real"], "forecast": answers["units"]["model"]}
+        channels, count = min(maps["truth"].shape[-1], _MOST_MAPS), len(batch["index"])
+        last = [(leads[-1], at) for at in range(channels)]
+        rows = last if channels > 1 else [(lead, 0) for lead in leads]
+        lead, channel = (np.broadcast_to(of, (count, len(rows))) for of in np.transpose(rows))
         return {
             "index": batch["index"],
-            "lead": np.broadcast_to(leads, (len(batch["index"]), len(leads))),
-            **{name: values[..., 0][:, leads] for name, values in maps.items()},
+            "lead": lead,
+            "channel": channel,
+            **{
+                name: np.stack([values[:, lead, ..., at] for lead, at in rows], axis=1)
+                for name, values in maps.items()
+            },
         }
 
     def report(self, judged: Judged) -> dict[str, Any]:
@@ -275,16 +284,17 @@ class FieldJudge(ForecastJudge):
     def _maps(self, judged: Judged) -> Figure:
         shown = {name: values[0] for name, values in judged.shown["map"].items()}
         real, forecast = shown["truth"], shown["forecast"]
-        limits = colour_limits(np.stack([real, forecast]))
-        spread = colour_limits(forecast - real, diverging=True)
         rows, columns = real.shape[1:]
         height = min(max(3.6 * rows / columns, 2.0), 6.0) + 0.8
         figure = plotting.new_figure(len(real), 3, size=(13, height * len(real)))
         like = self.data.targets[0, ..., 0]
-        channel = str(like.channel.item())
-        place: dict[str, Any] = {"like": like, "unit": self.units[channel]}
-        first = f"{channel}: " if len(self.data.series) > 1 else ""
-        for number, lead in enumerate(shown["lead"]):
+        names = list(self.data.series)
+        for number, (lead, channel) in enumerate(zip(shown["lead"], shown["channel"], strict=True)):
+            name, alike = names[channel], shown["channel"] == channel
+            limits = colour_limits(np.stack([real[alike], forecast[alike]]))
+            spread = colour_limits(forecast[alike] - real[alike], diverging=True)
+            place: dict[str, Any] = {"like": like, "unit": self.units[name]}
+            first = f"{name}: " if len(names) > 1 else ""
             axes = figure.axes[3 * number : 3 * number + 3]
             time = self.data.times[shown["index"] + lead]
             when = f"{told(time)}, lead {lead + 1}"

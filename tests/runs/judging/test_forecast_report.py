@@ -11,6 +11,7 @@ from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.judging.alerts import FieldJudge
 from stpatch_jax.runs.judging.forecast import error_figure
+from stpatch_jax.runs.judging.judge import Judged
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import make_mesh
 
@@ -95,3 +96,20 @@ def test_a_table_of_many_series_is_cut_and_says_so():
     assert len(test["series_errors"]) == 60
     assert sum(line.startswith("| s") for line in lines) == 1 + 50  # with the heading
     assert "10 more series stand in report.json under series_errors." in lines
+
+
+@pytest.mark.parametrize("units", [{"t2m": "K"}, {"t2m": "K", "wind": "m/s"}])
+def test_maps_have_a_row_for_each_variable_or_for_each_lead_of_one(units):
+    data, task = FieldData.of(weather(**units), FieldConfig(context=4, horizon=2)), ForecastConfig()
+    judge = FieldJudge(task.create(), data, make_mesh(), batch_size=8)
+    values = np.arange(8.0 * len(units)).reshape(1, 2, 2, 2, len(units))
+    answers = {"real": values, "units": {"model": values + 1}}
+    shown = judge.shows(9)["map"].arrays({"index": np.array([50])}, answers)
+    maps = judge._maps(Judged("test", 9, {}, {}, {"map": shown}))
+    titles = [ax.get_title() for ax in maps.axes if ax.get_title()]
+    rows = [f"{n}: truth" for n in units] if len(units) > 1 else ["truth", "truth"]
+    assert [title.split(",")[0] for title in titles[::3]] == rows
+    drawn = [np.asarray(ax.collections[0].get_array()) for ax in maps.axes[:6:3]]
+    second = values[0, 1, ..., 1] if len(units) > 1 else values[0, 1, ..., 0]
+    np.testing.assert_array_equal(drawn[1], second)
+    assert {ax.get_ylabel() for ax in maps.axes} >= set(units.values())
