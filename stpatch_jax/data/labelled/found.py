@@ -145,6 +145,9 @@ def read_found(path: str, names: Names, *, labelled: bool = True) -> Found:
         InputError: It cannot be read, or it is not clear what is where in it.
     """
     place = Path(located(path))
+    require(
+        place.exists(), f"there must be a file or folder at {path}, got none; give an existing one"
+    )
     if place.is_dir():
         tables = [file for file in sorted(place.iterdir()) if _is_table(file)]
         train = [file for file in tables if split_of(_stem(file.name)) == "train"]

@@ -267,7 +267,7 @@ def test_what_is_not_there_is_told(tmp_path):
     for config in (LabelledConfig, MeasuredConfig):
         with pytest.raises(InputError, match="one folder of items for each class"):
             config(path=str(tmp_path / "empty")).load()
-    with pytest.raises(InputError, match="there must be"):
+    with pytest.raises(InputError, match="there must be a file or folder at"):
         LabelledConfig(path=str(tmp_path / "none.csv")).load()
     for split, names in (("train", "ab"), ("test", "abc")):
         labels = [names[at % len(names)] for at in range(24)]
