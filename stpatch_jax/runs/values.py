@@ -143,6 +143,8 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
     # Configurations that were written before a field was added have its default.
     added = {field.name for field in dataclasses.fields(kind) if field.metadata.get("added")}
     names -= added - there
+    # A setting that is gone counts for nothing where it held nothing.
+    there = {name for name in there if name in names or values[name] is not None}
     if names != there:
         raise InputError(
             f"{where} must have the entries of this version, got {listed(sorted(there - names))} "
@@ -205,7 +207,9 @@ def difference(before: Any, now: Any, *, where: str = "") -> tuple[str, Any, Any
             if changed := difference(before.get(name), now.get(name), where=inner):
                 return changed
         return None
-    return None if before == now else (where, before, now)
+    # An entry of another version that is not there is as one that holds nothing.
+    same = before == now or (before in (None, []) and now in (None, []))
+    return None if same else (where, before, now)
 
 
 def plain(values: Any, *, where: str, finite: bool = True) -> Any:

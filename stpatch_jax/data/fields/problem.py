@@ -62,6 +62,7 @@ from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import check_choice, check_size, listed, require, warn
 
 _ROLES = ("targets", "known", "static", "ignore")
+_ADDED = {"added": True}  # Since earlier versions, whose runs have the defaults.
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ class FieldConfig(FileConfig, DataConfig):
         alert: Events whose forecasts are scored as alerts.
     """
 
-    targets: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
-    static: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
+    targets: tuple[str, ...] = field(default=(), metadata=_ADDED)
+    known: tuple[str, ...] = field(default=(), metadata=_ADDED)
+    static: tuple[str, ...] = field(default=(), metadata=_ADDED)
+    ignore: tuple[str, ...] = field(default=(), metadata=_ADDED)
     context: int | Auto = 96
     horizon: int | Auto = 24
     stride: int = 1
