@@ -19,6 +19,7 @@ from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
+from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Segment
 
 _SHOWN = 4
@@ -69,8 +70,8 @@ def classes_of(task: Segment, model: Any, field: jax.Array, window: Sequence[int
 class SegmentationJudge(Judge):
     """Judges classes of cells, on whole items of any size.
 
-    Its sums, by rule: a `Confusion` of all cells that count. Its rows: `dice` [item, class] of the
-    model in each item, NaN where a class is neither there nor said.
+    Its sums, by rule: a `Confusion` of all cells that count. Its rows: under `dice` by rule that
+    of each class in each item [item, class], NaN where a class is neither there nor said.
     """
 
     needs = LabelledData
@@ -90,13 +91,30 @@ class SegmentationJudge(Judge):
 
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """The counts of true against said classes, by rule."""
-        rules = {"model": answers["label"], **self.task.rules(batch)}
-        return {name: self._counts(said, batch["label"]) for name, said in rules.items()}
+        rules = self._said(batch, answers).items()
+        return {name: self._counts(said, batch["label"]) for name, said in rules}
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
-        """The Dice coefficient of each class in each item."""
-        pairs = zip(answers["label"], batch["label"], strict=True)
-        return {"dice": np.stack([self._counts(said, true).f1() for said, true in pairs])}
+        """The Dice coefficient of each class in each item, by rule."""
+        rules = self._said(batch, answers).items()
+        pairs = {name: zip(said, batch["label"], strict=True) for name, said in rules}
+        each = {name: [self._counts(*pair).f1() for pair in of] for name, of in pairs.items()}
+        return {"dice": {name: np.stack(of) for name, of in each.items()}}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """What the mean Dice coefficient of the classes in an item lacks to 1."""
+        known = {name: ~np.isnan(of) for name, of in judged.rows["dice"].items()}
+        counted = known["model"].any(axis=1)
+        missed = {
+            name: np.where(
+                counted, 1 - np.nansum(of, axis=1) / np.maximum(known[name].sum(1), 1), 0
+            )
+            for name, of in judged.rows["dice"].items()
+        }
+        return Losses("the Dice that is missed", missed, counted.astype(np.int64))
+
+    def _said(self, batch: Batch, answers: Tree) -> dict[str, np.ndarray]:
+        return {"model": answers["label"], **self.task.rules(batch)}
 
     def _counts(self, said: np.ndarray, true: np.ndarray) -> Confusion:
         classes, mask = len(self.data.classes), true >= 0
@@ -127,8 +145,8 @@ class SegmentationJudge(Judge):
         """Mean Dice and IoU of the classes and accuracy by rule; of the model class by class."""
         model: Confusion = judged.sums["model"]
         seen = model.counts.sum(axis=1)
-        known = ~np.isnan(judged.rows["dice"])
-        items = np.where(known, judged.rows["dice"], 0).sum(axis=0)
+        dice = judged.rows["dice"]["model"]
+        known, items = ~np.isnan(dice), np.nansum(dice, axis=0)
         per_class = {"dice": model.f1(), "iou": model.iou()}
         return {
             "examples": judged.count,
