@@ -82,6 +82,14 @@ def _windows(answer: Any) -> Figures:
     }
 
 
+def _segmentation(answer: Any) -> Figures:
+    return {
+        f"{case}, {network}: Dice": f"{max(of['dice'] for of in rates.values()):.3f}"
+        for case, networks in answer["cases"].items()
+        for network, rates in networks.items()
+    }
+
+
 SMALL = ("--small", "--repeats", "2")
 SCRIPTS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Figures]]] = {
     "extract_patches": (
@@ -97,6 +105,7 @@ SCRIPTS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Figures]]] = {
     "train_step": (SMALL, _loop),
     "input_pipeline": (("--gigabytes", "0.05", "--seconds", "2", "--width", "8"), _pipeline),
     "sliding_window": ((*SMALL, "--gigabytes", "0.01"), _tiles),
+    "segmentation": (("digits", "--small"), _segmentation),
     "published": (("stocks",), _published),
     "pretraining": (("pretrain-motion", "--small", "--seeds", "1"), _published),
 }

@@ -53,6 +53,7 @@ QUESTIONS = (
     "window_study",
     "train_step",
     "sliding_window",
+    "segmentation",
     "published",
 )
 DTYPE = "float32"
@@ -68,6 +69,8 @@ def table(question: str, results: Results) -> str:
         return _train_step(results)
     if question == "sliding_window":
         return _sliding_window(results)
+    if question == "segmentation":
+        return _segmentation(results)
     return _operators(question, results)
 
 
@@ -146,6 +149,20 @@ def _train_step(results: Results) -> str:
         size = _short(4e-6 * program["parameters"])
         title = f"`{program['network']}`, {size} MB of weights, fsdp = {program['fsdp']}"
         lines.append(f"- {title} of {program['devices']} devices: {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _segmentation(results: Results) -> str:
+    """Scores by case and network, at the better of its rates."""
+    caption = _caption(results).replace("median times", f"{results['seconds']:g} s of CPU time")
+    names = ["case", "network", "rate", "Dice", "IoU", "steps", "parameters"]
+    lines = [caption, "", _row(names), "|---|---|" + "---:|" * 5]
+    for case, networks in results["cases"].items():
+        for name, rates in networks.items():
+            rate = max(rates, key=lambda rate: rates[rate]["dice"])
+            of = rates[rate]
+            cells = [rate, f"{of['dice']:.3f}", f"{of['iou']:.3f}", f"{of['steps']:.0f}"]
+            lines.append(_row([case, name, *cells, f"{of['seeds'][0]['parameters']:,}"]))
     return "\n".join(lines)
 
 

@@ -68,7 +68,7 @@ def test_scores_are_those_of_scikit_learn_over_the_cells_that_count(judged):
     ]
     items = [report["classes"][name]["item_dice"] for name in data.classes]
     np.testing.assert_allclose(items, np.mean(each, axis=0))
-    lost = judged.judge.losses(judged.judged)
+    lost: Any = judged.judge.losses(judged.judged)
     np.testing.assert_allclose(lost.of["model"], 1 - np.mean(each, axis=1))
     assert lost.of.keys() == {"model", "majority", "cell"}
     validation = judged.judge.validation(judged.judged)
