@@ -237,8 +237,8 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys):
     cases = {
         ("new.nc", "f.txt"): "the name of the output must end with .zarr, .nc",
         ("new.nc", "there.nc"): "the output must be new, got",
-        ("new.nc", "no/folder/f.nc"): "must be writable",
-        ("new.nc", "no/folder/f.zarr"): "must be writable",
+        ("new.nc", "no/folder/f.nc"): "must lie in a folder that is there",
+        ("new.nc", "no/folder/f.zarr"): "must lie in a folder that is there",
         ("short.nc", "f.nc"): "must have the 6 rows that a forecast needs, got 5",
         ("small.nc", "f.nc"): "must lie on the grid of the run, longitude",
         ("wide.nc", "f.nc"): "as something of it was fitted cell by cell",
