@@ -23,7 +23,8 @@ def test_texts_of_a_table_are_classified(tmp_path):
     lines(120, 0).to_csv(tmp_path / "opinions.tsv", sep="\t", index=False)
     command(
         *("train", "classify", "--data.path", tmp_path / "opinions.tsv", "--data.text", "opinion"),
-        *("--data.labels", "verdict", "--train.steps", 60, "--workdir", tmp_path / "run"),
+        *("--data.labels", "verdict", "--model", "flat_patches", "--train.steps", 60),
+        *("--workdir", tmp_path / "run"),
     )
     assert reported(tmp_path / "run")["test"]["model"]["accuracy"] > 0.8
     new = lines(8, 1)

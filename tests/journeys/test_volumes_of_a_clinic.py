@@ -26,7 +26,8 @@ def test_volumes_with_keys_of_their_own_are_classified(tmp_path):
     scans(tmp_path / "clinic.npz", 60, seed=0)
     command(
         *("train", "classify", "--data.path", tmp_path / "clinic.npz", "--data.inputs", "scans"),
-        *("--data.labels", "finding", "--train.steps", 40, "--workdir", tmp_path / "run"),
+        *("--data.labels", "finding", "--model", "flat_patches", "--train.steps", 40),
+        *("--workdir", tmp_path / "run"),
     )
     assert reported(tmp_path / "run")["test"]["model"]["accuracy"] > 0.8
     scans(tmp_path / "new.npz", 6, seed=1, labels=False)
