@@ -138,8 +138,12 @@ def test_a_backbone_of_one_s_own_in_python():
         values, dims=("time", "place"), coords={"time": times}, attrs={"units": "m"}, name="depth"
     )
     run = st.train(
-        *("forecast", field),
-        **{"model": MeansConfig(WindowSpec((6, 1))), "horizon": 6, "context": 24, "steps": 20},
+        "forecast",
+        data=field,
+        model=MeansConfig(WindowSpec((6, 1))),
+        horizon=6,
+        context=24,
+        steps=20,
     )
     assert run.report.startswith("# forecast")
     coming = run.predict(field)

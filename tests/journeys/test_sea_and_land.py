@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 def sea(path, days, seed):
     """Temperature and salinity of 6 x 8 cells, a corner of them land."""
     random = np.random.default_rng(seed)
-    season = 5 * np.sin(2 * np.pi * days.dayofyear.to_numpy() / 365)[:, None, None]
+    season = 5 * np.sin(2 * np.pi * days.day_of_year.to_numpy() / 365)[:, None, None]
     land = np.zeros((6, 8), bool)
     land[:2, :3] = True
     values = {

@@ -22,7 +22,7 @@ def store(path, hours, seed):
         {"demand": (dims, demand.astype("f4")), "tariff": (dims, tariff.astype("f4"))}, coords
     )
     data["height"] = (("y", "x"), random.normal(size=(4, 5)).astype("f4"))
-    data.to_zarr(path)
+    data.to_zarr(path, consolidated=False)
     return data
 
 
@@ -40,14 +40,18 @@ def test_a_store_becomes_a_store_of_forecasts(tmp_path):
     assert pooled["model"]["mae"]["all"] < 0.7 * pooled["persistence"]["mae"]["all"]
 
     later = store(tmp_path / "later.zarr", hours[:60] + pd.Timedelta("60D"), seed=1)
-    future = xr.open_zarr(tmp_path / "later.zarr")[["tariff"]].isel(time=slice(54, None)).load()
-    future.to_zarr(tmp_path / "tariffs.zarr")
-    later.isel(time=slice(0, 54)).to_zarr(tmp_path / "past.zarr")
+    future = (
+        xr.open_zarr(tmp_path / "later.zarr", consolidated=False)[["tariff"]]
+        .isel(time=slice(54, None))
+        .load()
+    )
+    future.to_zarr(tmp_path / "tariffs.zarr", consolidated=False)
+    later.isel(time=slice(0, 54)).to_zarr(tmp_path / "past.zarr", consolidated=False)
     command(
         *("predict", tmp_path / "run", tmp_path / "past.zarr", tmp_path / "coming.zarr"),
         *("--future", tmp_path / "tariffs.zarr"),
     )
-    coming = xr.open_zarr(tmp_path / "coming.zarr").load()
+    coming = xr.open_zarr(tmp_path / "coming.zarr", consolidated=False).load()
     assert set(coming.data_vars) == {"demand"}
     real = later["demand"].isel(time=slice(54, 60)).to_numpy()
     error = np.abs(coming["demand"].squeeze().to_numpy() - real).mean()
