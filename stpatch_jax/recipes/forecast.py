@@ -18,12 +18,19 @@ def forecast() -> RunConfig:
 
     The past of each window is one patch, and two linear maps of it are averaged: one sees its level
     and the other does not. Before training they are persistence, from which a weak season or little
-    data do not lead them far.
+    data do not lead them far; how far to leave the best rule, rolling origins before the test span
+    tell.
     """
     return RunConfig(
         data=FieldConfig(context="auto", horizon="auto", season="auto", climatology="auto"),
         model=FlatPatchesConfig(),
-        task=ForecastConfig(loss="mse", normalize="both", bias=False),
+        task=ForecastConfig(
+            loss="mse",
+            normalize="both",
+            bias=False,
+            model_weight="auto",
+            weighed_against="auto",
+        ),
         train=TrainConfig.cosine(
             300,
             2e-3,

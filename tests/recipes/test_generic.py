@@ -48,7 +48,9 @@ def test_what_is_not_said_is_told_by_the_data(shape):
         run = Run(recipe(name), data=values(*shape))
         assert {"data.horizon", "model.spec.window", "train.batch_size"} <= {*run.chosen}
         assert vars(run.config.data)["horizon"] == horizon
-        assert "auto" not in json.dumps(run.extras()["config"])
+        # Of the task they are facts.
+        config = run.extras()["config"]
+        assert "auto" not in json.dumps([config[part] for part in ("data", "model", "train")])
 
 
 @pytest.mark.slow
