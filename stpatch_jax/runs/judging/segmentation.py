@@ -168,7 +168,7 @@ class SegmentationJudge(Judge):
         rules = {name: of for name, of in test.items() if name not in others}
         return [
             f"Test: {test['examples']} whole items. Dice and IoU are those of all cells together, "
-            "their means over the classes; `Dice of an item` is the mean over the items in which "
+            "their means over the classes; that of an item is the mean over the items in which "
             "the class is, or is said to be.",
             "",
             *metric_table("", _METRICS, rules),
