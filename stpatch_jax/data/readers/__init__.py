@@ -16,6 +16,7 @@ from stpatch_jax.data.readers.guard import HEAD, kind_of
 from stpatch_jax.data.readers.items import (
     LabelledItems,
     read_folder,
+    read_items,
     read_labelled_arrays,
     read_labelled_series,
 )
@@ -36,7 +37,7 @@ from stpatch_jax.files import usable
 
 __all__ = [
     "TEXT_TABLES", "LabelledItems", "array_headers", "load_array", "open_field", "read_as_told",
-    "read_events", "read_folder", "read_labelled_arrays", "read_labelled_lines",
+    "read_events", "read_folder", "read_items", "read_labelled_arrays", "read_labelled_lines",
     "read_labelled_series", "read_labelled_table", "read_lines", "read_texts", "require_library",
     "text_pair", "words_of",
 ]  # fmt: skip

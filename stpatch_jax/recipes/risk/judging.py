@@ -16,13 +16,13 @@ from stpatch_jax.recipes.risk.data import SINCE_VALIDATION, RiskData
 from stpatch_jax.runs.judging import (
     ForecastJudge,
     Judged,
+    Losses,
     Shows,
     Tree,
     error_figure,
     judges,
     markdown_table,
 )
-from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Forecast
 
 _MOST_ROWS = 250

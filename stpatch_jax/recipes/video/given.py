@@ -7,9 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data import EVERYTHING, Batch, MadeExamples, Problem, Source, chosen_split, resized
-from stpatch_jax.data.labelled.clips import segments
-from stpatch_jax.data.readers.items import read_items
+from stpatch_jax.data import (
+    EVERYTHING,
+    Batch,
+    MadeExamples,
+    Problem,
+    Source,
+    chosen_split,
+    resized,
+    segments,
+)
+from stpatch_jax.data.readers import read_items
 from stpatch_jax.errors import InputError, require
 
 # What red, green and blue add to brightness (ITU-R BT.601).

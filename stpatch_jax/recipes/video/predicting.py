@@ -15,6 +15,7 @@ from stpatch_jax.runs.predicting import (
     ArrayPredictor,
     DetectionPredictor,
     Predictor,
+    Room,
     coloured,
     enlarged,
     predictors,
@@ -22,7 +23,6 @@ from stpatch_jax.runs.predicting import (
     write_strip,
     write_video,
 )
-from stpatch_jax.runs.predicting.arrays import Room
 from stpatch_jax.tasks import Detect, Forecast
 
 _PICTURES, _MOST = (".mp4", ".png"), 10

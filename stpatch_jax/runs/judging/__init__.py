@@ -12,7 +12,16 @@ from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.judging.regression import RegressionJudge
 from stpatch_jax.runs.judging.segmentation import SegmentationJudge
 from stpatch_jax.runs.judging.tables import cell, markdown_table
+from stpatch_jax.runs.judging.verdict import Losses
 
 __all__ = ["ClassJudge", "DefaultJudge", "DetectionJudge", "FieldJudge", "ForecastJudge", "Judge"]
 __all__ += ["Judged", "ReconstructionJudge", "Registry", "RegressionJudge", "Shows", "TextJudge"]
-__all__ += ["SegmentationJudge", "Tree", "cell", "error_figure", "judges", "markdown_table"]
+__all__ += [
+    "Losses",
+    "SegmentationJudge",
+    "Tree",
+    "cell",
+    "error_figure",
+    "judges",
+    "markdown_table",
+]

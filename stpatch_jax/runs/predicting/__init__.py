@@ -6,7 +6,7 @@ from typing import Any
 
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.files import has_suffix, usable
-from stpatch_jax.runs.predicting.arrays import ArrayPredictor, ReconstructionPredictor
+from stpatch_jax.runs.predicting.arrays import ArrayPredictor, ReconstructionPredictor, Room
 from stpatch_jax.runs.predicting.detections import DetectionPredictor
 from stpatch_jax.runs.predicting.fields import FieldPredictor
 from stpatch_jax.runs.predicting.masks import MaskPredictor
@@ -110,7 +110,7 @@ def predict(
 
 __all__ = [
     "ArrayPredictor", "ClassPredictor", "DetectionPredictor", "FieldPredictor", "MaskPredictor",
-    "Predictor", "PricePredictor", "ReconstructionPredictor", "Request", "TextPredictor",
+    "Predictor", "PricePredictor", "ReconstructionPredictor", "Request", "Room", "TextPredictor",
     "coloured", "enlarged", "long_table", "predict", "predictors", "with_boxes", "write_strip",
     "write_video",
 ]  # fmt: skip
