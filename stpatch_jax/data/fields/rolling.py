@@ -119,6 +119,8 @@ def rolling_rules(
     """
     past, rows = max(context, *seasons.values(), 0), len(values)
     length, step = past + horizon, _step(rows)
+    if rows < length:
+        return {"persistence": (1.0, 0.0)}
     few = _MOST_NUMBERS // (step * length), _MOST_PRODUCTS // (rows * context * (context + horizon))
     series = np.asarray(values, np.float64).reshape(rows, -1)[:, : max(1, min(_MOST_SERIES, *few))]
     windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)

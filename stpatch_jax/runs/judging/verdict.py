@@ -70,7 +70,7 @@ def _interval(own: np.ndarray, other: np.ndarray, block: int) -> list[float] | N
 
 def _text(rule: str, gain: float, interval: list[float] | None, metric: str) -> str:
     def percent(share: float) -> str:
-        return f"{100 * share:.2g}"
+        return f"{100 * share:.0f}" if abs(share) >= 0.1 else f"{100 * share:.2g}"
 
     size = percent(abs(gain))
     if interval is None:
