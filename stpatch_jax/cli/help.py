@@ -105,4 +105,9 @@ def in_one_sentence(box: str, command: str) -> str:
     known = f"`stpatch {command} --help`"
     advice = f"near are {', '.join(near)}" if near and "Unrec" in said else f"{known} lists them"
     said = said[:1].lower() + said[1:]
+    if said.startswith("missing from"):
+        entry = r"(--[\w.-]+|[A-Z]+)\b.*?(?<=\s)(A|[A-Z][a-z]+)(\s.*?)(?:[.:;]\s.*?)?\(required\)"
+        found = re.findall(entry, said)
+        lacks = "; ".join(f"{flag} ({one.lower()}{what.rstrip()})" for flag, one, what in found)
+        return f"`stpatch {command}` must be given what it requires, got no {lacks}; {advice}"
     return f"the flags of `stpatch {command}` must be those it has, got {said}; {advice}"

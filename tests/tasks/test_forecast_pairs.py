@@ -103,5 +103,3 @@ def test_a_weight_draws_the_forecast_to_persistence_but_not_the_training(batch):
 def test_wrong_weights_are_told():
     with pytest.raises(InputError, match=r"model_weight must be in \[0, 1\], got 2"):
         ForecastConfig(model_weight=2.0)
-    with pytest.raises(InputError, match="where there are quantiles, got direct and 0"):
-        ForecastConfig(model_weight=0.5, quantiles=(0.5,))

@@ -22,7 +22,15 @@ from stpatch_jax.data.readers.pairs import ALL
 from stpatch_jax.data.sampling.batches import Batch, MadeExamples, Source
 from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.data.transforms.steps import Affine
-from stpatch_jax.errors import InputError, check_seed, listed, require
+from stpatch_jax.errors import (
+    MOST,
+    InputError,
+    check_seed,
+    check_size,
+    check_sizes,
+    listed,
+    require,
+)
 from stpatch_jax.files import has_suffix
 
 IGNORED = -1
@@ -74,6 +82,10 @@ class SegmentedFieldsConfig(DataConfig):
 
     def __post_init__(self) -> None:
         check_seed("data.seed", self.seed)
+        for value in self.ignored:
+            check_size("data.ignored", value, least=-MOST)
+        if self.crop != "auto":
+            check_sizes("data.crop", self.crop)
         check_shares(validation_share=self.validation_share, test_share=self.test_share)
         require(
             len(set(self.classes)) == len(self.classes) != 1,
