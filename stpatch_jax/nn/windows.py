@@ -34,7 +34,7 @@ def chosen_windows(shape: Sequence[int], *, whole_time: bool) -> WindowSpec:
     >>> chosen_windows((96, 7), whole_time=True).window
     (None, 1)
     >>> chosen_windows((24, 64, 48), whole_time=False).window
-    (6, 4, 4)
+    (5, 4, 4)
     """
     times, *space = shape
     sides = [1 if whole_time else -(-space[0] // _MOST)] if len(space) == 1 else _sides(space)

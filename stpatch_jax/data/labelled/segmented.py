@@ -27,7 +27,6 @@ from stpatch_jax.errors import (
     InputError,
     check_seed,
     check_size,
-    check_sizes,
     listed,
     require,
 )
@@ -84,8 +83,8 @@ class SegmentedFieldsConfig(DataConfig):
         check_seed("data.seed", self.seed)
         for value in self.ignored:
             check_size("data.ignored", value, least=-MOST)
-        if self.crop != "auto":
-            check_sizes("data.crop", self.crop)
+        for cells in () if self.crop == "auto" else self.crop:
+            check_size("data.crop", cells)
         check_shares(validation_share=self.validation_share, test_share=self.test_share)
         require(
             len(set(self.classes)) == len(self.classes) != 1,
