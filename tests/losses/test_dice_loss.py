@@ -47,16 +47,16 @@ def test_what_is_sure_and_right_costs_nothing_and_an_example_counts_by_its_weigh
 
 
 def test_equals_that_of_monai():
-    pytest.importorskip("monai")
-    import torch
-    from monai.losses import DiceCELoss
-
+    monai, torch = pytest.importorskip("monai.losses"), pytest.importorskip("torch")
     random = np.random.default_rng(1)
     logits = random.normal(size=(2, 4, 5, 6, 3)).astype(np.float32)
     label = random.integers(0, 3, (2, 4, 5, 6))
     first = torch.from_numpy(np.moveaxis(logits, -1, 1).copy())
-    theirs = DiceCELoss(softmax=True, to_onehot_y=True)(first, torch.from_numpy(label)[:, None])
-    ours = losses.dice(logits, label) + losses.cross_entropy(logits, label)
+    theirs = monai.DiceCELoss(softmax=True, to_onehot_y=True)(
+        first, torch.from_numpy(label)[:, None]
+    )
+    given = jnp.asarray(logits), jnp.asarray(label)
+    ours = losses.dice(*given) + losses.cross_entropy(*given)
     np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)
 
 

@@ -48,8 +48,9 @@ def shaped(hint, value, number):
     """A number in the place of those that a field holds."""
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         return tuple(tuple(number for _ in row) for row in value)
-    if "tuple" in str(hint) and not isinstance(value, int | str):
-        return (number,) * max(len(value or ()), 1)
+    kinds = {*typing.get_args(hint)} if typing.get_origin(hint) is not tuple else set()
+    if "tuple" in str(hint) and not {int, float} & kinds:
+        return (number,) * max(len(value or ()) if value != "auto" else 1, 1)
     return {"level": number} if "Mapping" in str(hint) else number
 
 

@@ -6,6 +6,7 @@ import pytest
 from stpatch_jax import InputError
 from stpatch_jax.data import FieldConfig
 from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.nn.windows import chosen_windows
 from stpatch_jax.runs import RunConfig
 from stpatch_jax.runs.run import Run
 from stpatch_jax.tasks import ForecastConfig
@@ -22,7 +23,7 @@ def a_run() -> Run:
 
 def test_what_is_left_to_the_data_is_chosen_by_them():
     run = a_run()
-    assert run.config.model.spec.window == (None, 1)
+    assert run.config.model == FlatPatchesConfig(chosen_windows((6, 3), whole_time=True))
     # Of 77 windows a quarter; 8 devices share a batch.
     assert run.config.train.examples == 16
     assert set(run.chosen) == {"model.spec.window", "train.batch_size"}

@@ -153,7 +153,7 @@ def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="classes must be a whole number >= 2, got 1"):
         ClassificationHead((2, 3), 4, classes=1, rngs=nnx.Rngs(0))
     with pytest.raises(InputError, match="reduce must be 'flatten' or 'mean', got 'max'"):
-        ClassificationHead((2, 3), 4, classes=2, reduce="max", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+        ClassificationHead((2, 3), 4, classes=2, reduce="max", rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize(

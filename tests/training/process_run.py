@@ -68,7 +68,7 @@ def loss(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
 
 
 def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
-    size, seed = CONFIG.batch_size, CONFIG.seed
+    size, seed = CONFIG.examples, CONFIG.seed
     return batch_iterator(Examples(), batch_size=size, seed=seed, start_step=start)
 
 

@@ -131,7 +131,7 @@ def test_what_another_command_began_is_looked_at_too(tmp_path):
     files = [file for file in made.rglob("*") if file.is_file()]
     store.begin(lambda: {str(file.relative_to(made)): file.read_bytes() for file in files})
     with pytest.raises(InputError, match="the codecs of"):
-        store.write(0, (slice(0, 2),), np.ones((2, 1)), ["b"])
+        store.write(0, [("b", (slice(0, 2),), np.ones(2))])
 
 
 def test_texts_are_no_objects(tmp_path):

@@ -1,5 +1,7 @@
 """Clips of other files: read as the run's own, and what is predicted of them, in their pixels."""
 
+from typing import Any
+
 import av
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from stpatch_jax.recipes.video import ClipClassesConfig, ClipObjectsConfig, Next
 from stpatch_jax.runs.predicting import predict, with_boxes, write_video
 from stpatch_jax.tasks import ClassifyConfig, DetectConfig, ForecastConfig, ReconstructConfig
 
-SMALL = {"canvas": 16, "digit": 8, "train_clips": 10, "validation_clips": 2, "test_clips": 2}
+SMALL: Any = {"canvas": 16, "digit": 8, "train_clips": 10, "validation_clips": 2, "test_clips": 2}
 CLASSES = ClipClassesConfig(**SMALL, occlusion=4, label="motion")
 
 

@@ -1,5 +1,7 @@
 """Forecasts are laid out as the file they are of: wide or long, in its zone, with what CF tells."""
 
+from typing import Any
+
 import netCDF4
 import numpy as np
 import pandas as pd
@@ -17,9 +19,9 @@ from stpatch_jax.tasks import ForecastConfig
 CONTEXT, HORIZON, ROWS = 6, 3, 60
 
 
-def made(path, target, *, space=1, data=FieldConfig):
+def made(path, target, *, space=1, data: Any = FieldConfig):
     """The run, untrained, whose predictions of its own file are written."""
-    options = {} if data is PanelConfig else {"cleaning": CleaningConfig(per="cell")}
+    options: Any = {} if data is PanelConfig else {"cleaning": CleaningConfig(per="cell")}
     config = data(path=str(path), context=CONTEXT, horizon=HORIZON, **options)
     model = FlatPatchesConfig(WindowSpec((None, *[1] * space)))
     run = untrained(config, model, ForecastConfig())
@@ -42,7 +44,7 @@ def test_a_table_of_forecasts_is_laid_out_as_its_table(tmp_path, zone):
     found = pd.read_csv(of_wide)
     assert list(found) == ["init_time", "lead_time", "valid_time", "b", "a"]
     assert list(found.lead_time) == [1, 2, 3]
-    assert {pd.Timestamp(text) for text in found.init_time} == {times[-1]}
+    assert [pd.Timestamp(text) for text in found.init_time] == [times[-1]] * 3
     ahead = times[-1] + pd.to_timedelta([1, 2, 3], "h")
     assert [pd.Timestamp(text) for text in found.valid_time] == list(ahead)
     rows = pd.read_csv(of_long)

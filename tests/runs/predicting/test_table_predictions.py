@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -115,7 +116,8 @@ def test_quantiles_of_prices_are_columns(tmp_path):
     names = [f"{name}_{level}" for name in COMPANIES for level in (0.1, 0.5, 0.9)]
     assert sorted(found.columns[3:]) == sorted(names)
     batch, forecasts = judged(run, model)
-    expected = run.data.in_units(forecasts[..., 2], batch["index"])[..., 0]
+    prices: Any = run.data
+    expected = prices.in_units(forecasts[..., 2], batch["index"])[..., 0]
     high = found[[f"{name}_0.9" for name in COMPANIES]].to_numpy().reshape(-1, 2, 3)
     np.testing.assert_allclose(high[batch["index"] - 9], expected, rtol=1e-5)
     for name in COMPANIES:

@@ -1,5 +1,7 @@
 """Texts that a model continues: what the task draws, behind what was given."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pandas as pd
@@ -27,7 +29,8 @@ def test_a_text_goes_on_as_the_task_draws(tmp_path):
     said = predict(run, str(tmp_path / "start.txt"), tmp_path / "next.txt", length=7)
     assert said == f"7 characters: {tmp_path / 'next.txt'}"
     prompt = np.frombuffer("ways, là".encode("latin-1"), np.uint8)[None]
-    drawn = run.task.sample(run.model, prompt, length=7, temperature=0.8, key=jax.random.key(0))
+    task: Any = run.task
+    drawn = task.sample(run.model, prompt, length=7, temperature=0.8, key=jax.random.key(0))
     continuation = bytes(np.asarray(drawn)[0, 8:].astype(np.uint8)).decode("latin-1")
     written = (tmp_path / "next.txt").read_bytes().decode()
     assert written == f"Both\nways, là{continuation}\n"
