@@ -151,7 +151,7 @@ def test_a_field_in_memory_is_that_of_its_file(tmp_path):
         np.testing.assert_array_equal(example["context"], expected["context"])
     with pytest.raises(InputError, match="must be a DataArray or Dataset with a dim time"):
         config.of(values.rename(time="when"))
-    with pytest.raises(InputError, match="must be a data set for PanelConfig, which reads files"):
+    with pytest.raises(InputError, match="prices in memory must be a DataFrame, got DataArray"):
         PanelConfig().of(values)
 
 

@@ -109,28 +109,26 @@ def test_a_task_of_one_s_own_in_a_file(tmp_path):
     assert np.isfinite(pd.read_csv(tmp_path / "means.csv").select_dtypes("number")).all(axis=None)
 
 
-class Means(Backbone):
-    """The mean of each window, mixed."""
-
-    def __init__(self, config, in_features, *, shape, rngs):
-        super().__init__(config.spec, in_features, config.features, shape=shape)
-        self.mix = config.linear(in_features, config.features, rngs=rngs)
-
-    def __call__(self, x):
-        patches = st.extract_patches(x, self.spec)
-        axes = tuple(range(x.ndim - 1, patches.ndim - 1))
-        return jnp.tanh(self.mix(patches.mean(axes)))
-
-
-@dataclasses.dataclass(frozen=True)
-class MeansConfig(BackboneConfig[Means]):
-    """Settings of `Means`."""
-
-    spec: WindowSpec
-    features: int = 8
-
-
 def test_a_backbone_of_one_s_own_in_python():
+    class Means(Backbone):
+        """The mean of each window, mixed."""
+
+        def __init__(self, config, in_features, *, shape, rngs):
+            super().__init__(config.spec, in_features, config.features, shape=shape)
+            self.mix = config.linear(in_features, config.features, rngs=rngs)
+
+        def __call__(self, x):
+            patches = st.extract_patches(x, self.spec)
+            axes = tuple(range(x.ndim - 1, patches.ndim - 1))
+            return jnp.tanh(self.mix(patches.mean(axes)))
+
+    @dataclasses.dataclass(frozen=True)
+    class MeansConfig(BackboneConfig[Means]):
+        """Settings of `Means`."""
+
+        spec: WindowSpec
+        features: int = 8
+
     random = np.random.default_rng(0)
     times = pd.date_range("2024-01-01", periods=300, freq="h")
     values = 5 + random.normal(size=(300, 4)).cumsum(axis=0)

@@ -374,6 +374,6 @@ def test_trials_on_a_field_share_its_data(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_search_needs_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["search"]) == 2
-    assert "`stpatch search` must have a recipe first, one of clip," in capsys.readouterr().err
+    assert "`stpatch search` must have a recipe first, one of classify," in capsys.readouterr().err
     assert cli.main(["search", "--help"]) == 0
     assert "usage: stpatch search RECIPE" in capsys.readouterr().out

@@ -590,7 +590,7 @@ class FieldData(WindowProblem):
 
     @cached_property
     def increment(self) -> np.ndarray | None:
-        """What each target gains a row over the training rows, scaled [*space, channel], float32.
+        """What each target gains a row over the training rows, scaled [*space, channel], float64.
 
         None where another field did not tell it.
         """

@@ -77,7 +77,7 @@ def with_drift(example: Batch, increment: np.ndarray) -> Batch:
 
 
 def field_increment(reader: SlabReader, rows: range, cleaner: Cleaner) -> np.ndarray:
-    """What each series of a field gains a row over some rows, scaled [*space, channel], float32.
+    """What each series of a field gains a row over some rows, scaled [*space, channel], float64.
 
     See `path_increment`. It reads from both ends, as far as the first and last values lie inside.
     """
@@ -99,7 +99,7 @@ def field_increment(reader: SlabReader, rows: range, cleaner: Cleaner) -> np.nda
         places.append(at)
     begin, end = cleaner.scaled(np.stack(ends), channels=range(values.shape[-1]), clip=False)
     gained = (end - begin) / np.maximum(places[1] - places[0], 1)
-    return np.nan_to_num(gained).astype(np.float32)
+    return np.nan_to_num(gained).astype(np.float64)
 
 
 def last_season(data: Any, row: int, season: int) -> np.ndarray:

@@ -268,6 +268,12 @@ class FieldPredictor(Predictor):
         if field.shape[1:-1] == own:
             whole = (None,) * len(own)
             return WindowSpec((self._past, *whole), stride=(every, *whole))
+        require(
+            "drift" not in self.task.inputs,
+            f"{self.request.source} must have the cells of the run, {own}, as its forecasts are "
+            f"drawn towards the drift of each of them, got {field.shape[1:-1]}; train a run with "
+            "another task.weighed_against",
+        )
         return WindowSpec(
             (self._past, *own),
             stride=(every, *(max(cells // 2, 1) for cells in own)),
@@ -298,7 +304,7 @@ class FieldPredictor(Predictor):
             field = xr.DataArray(np.concatenate([values, unknown]), coords, dims)
             splits = {EVERYTHING: range(self._past, len(field))}
             known = {"fitted_means": data.means, "known_segments": (range(len(field)),)}
-            known |= {"static_cleaner": data.static_cleaner}
+            known |= {"static_cleaner": data.static_cleaner, "fitted_increment": data.increment}
             part = FieldData(data.config, field, data.cleaner, splits, {}, **known)
             examples = part.source(EVERYTHING)
             inputs = [self._joined(examples[at]) for at in range(0, len(examples), every)]

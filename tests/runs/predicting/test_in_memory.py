@@ -44,6 +44,21 @@ def test_a_field_comes_back_as_it_was_given(loads):
     assert np.abs(forecasts.value - 5).max() < 10
 
 
+def test_rules_that_forecasts_are_drawn_to_are_those_of_the_training_rows(loads):
+    table, file, _ = loads
+    values = table.to_numpy()
+    # Of 80 rows 56 are trained on.
+    gained = (values[55] - values[0]) / 55
+    rules = {
+        "drift": values[-1] + np.array([[1], [2]]) * gained,
+        "running_mean": np.broadcast_to(values[-4:].mean(axis=0), (2, 2)),
+    }
+    for rule, expected in rules.items():
+        task = ForecastConfig(model_weight=0.0, weighed_against=rule)
+        run = untrained(FieldConfig(str(file), context=4, horizon=2), MODEL, task)
+        np.testing.assert_allclose(run.predict(file).value[0], expected, rtol=1e-5)
+
+
 def test_an_array_gives_an_array():
     values = np.random.default_rng(0).normal(5, 1, (80, 2, 1))
     config = FieldConfig(context=4, horizon=3)
