@@ -28,27 +28,12 @@ def series(folder):
     return "N_TRAIN.tsv", "N_TEST.tsv", "line"
 
 
-def clips(folder):
-    values = RANDOM.normal(size=(COUNT, 4, 8, 10, 1)).astype(np.float32)
-    np.savez(folder / "own.npz", x=values, y=CLASSES)
-    np.savez(folder / "new.npz", x=values)
-    return "own.npz", "new.npz", "item"
-
-
 def pictures(folder):
     for at, label in enumerate(CLASSES):
         (folder / "x" / label).mkdir(parents=True, exist_ok=True)
         pixels = RANDOM.integers(0, 256, (12, 14, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "x" / label / f"{at}.jpg")
     return "x", "x", "file"
-
-
-def texts(folder):
-    words = np.where(CLASSES == "a", "dull film", "fine film")
-    table = pd.DataFrame({"review": words, "stars": CLASSES})
-    for name in ("train.csv", "dev.csv", "test.csv"):
-        table.to_csv(folder / name, index=False)
-    return "train.csv", "test.csv", "line"
 
 
 def rows(folder):
@@ -67,7 +52,7 @@ def short(name, data, *, whole=False):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [series, clips, pictures, texts, rows])
+@pytest.mark.parametrize("made", [series, pictures, rows])
 def test_every_layout_is_classified_from_file_to_prediction(tmp_path, made):
     path, new, column = made(tmp_path)
     labels = ("stars",) if path.endswith(".csv") else ()
