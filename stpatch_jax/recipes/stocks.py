@@ -9,7 +9,7 @@ from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
 
-@register("stocks", data="made from a seed, or your own table of prices")
+@register("stocks", data="ten monthly prices that matplotlib ships, or your own table")
 def stocks() -> RunConfig:
     """Forecasts the prices of a panel of companies, 24 rows in, 6 rows out.
 

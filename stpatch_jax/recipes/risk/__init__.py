@@ -13,7 +13,7 @@ from stpatch_jax.training import TrainConfig
 __all__ = ["RiskConfig", "RiskData", "RiskJudge", "RiskPredictor", "stock_risk"]
 
 
-@register("stock-risk", data="86 companies' prices (2.2 MB) in STPATCH_DATA, else made from a seed")
+@register("stock-risk", data="87 companies' prices (2.2 MB) in STPATCH_DATA, else made from a seed")
 def stock_risk() -> RunConfig:
     """Forecasts the 5 % quantile of each company's return over the next day (value at risk).
 
