@@ -291,9 +291,10 @@ def test_a_larger_field_is_tiled(placeless, tmp_path):
     assert found.t2m.shape == (5, HORIZON, 5, 8)
     for at in ((0, 0), (3, 5)):
         part = {"latitude": slice(at[0], at[0] + 2), "longitude": slice(at[1], at[1] + 3)}
-        wide.isel(part).to_netcdf(tmp_path / "part.nc")
-        target = tmp_path / f"part{at[0]}.nc"
-        predict(placeless, str(tmp_path / "part.nc"), target, every=1, progress=False)
+        # Of another name: HDF5 does not replace a file that its process may have open.
+        path, target = (tmp_path / f"{name}{at[0]}.nc" for name in ("part", "coming"))
+        wide.isel(part).to_netcdf(path)
+        predict(placeless, str(path), target, every=1, progress=False)
         cut = xr.open_dataset(target)
         np.testing.assert_allclose(found.t2m.isel(part), cut.t2m, rtol=1e-6)
 
