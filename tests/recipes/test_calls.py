@@ -11,7 +11,7 @@ from stpatch_jax.nn import UNetConfig
 from stpatch_jax.nn.costs import OPEN
 from stpatch_jax.recipes import calls, recipe
 
-README = Path(st.__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
