@@ -107,9 +107,18 @@ def test_a_small_study_of_windows_is_written_and_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("window_study", ("sound",), "NAME must be known, got 'sound'; choose from map, video"),
+        # Each is a process that loads everything.
+        pytest.param(
+            *("window_study", ("sound",)),
+            "NAME must be known, got 'sound'; choose from map, video",
+            marks=pytest.mark.slow,
+        ),
         ("extract_patches", ("video",), "NAME must be a case of this run, got video; choose from"),
-        ("pretraining", ("--small",), "--results must be a folder beside --small, got none"),
+        pytest.param(
+            *("pretraining", ("--small",)),
+            "--results must be a folder beside --small, got none",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_wrong_argument_is_told_before_anything_runs(script, arguments, message):

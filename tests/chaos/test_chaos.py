@@ -19,9 +19,9 @@ from stpatch_jax.files import LOCK
 
 pytestmark = pytest.mark.slow
 
-KILLS, CUTS, FAULTS = 3, 1, 2
+KILLS, CUTS, FAULTS = 2, 1, 2
 """Of each command: kills at events, kills amid a write, and events at which the disk refuses."""
-MANY = 10
+MANY = 15
 """How many times as many by `--many`."""
 SIZES = (4, 400, 4000)
 """Bytes after which a write is cut."""
