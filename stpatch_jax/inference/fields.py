@@ -278,17 +278,8 @@ class _Job:
         tiled = functools.cache(functools.partial(TiledJob.of, fn, **told))
         dtype = form.dtype(_predicted(tiled(slab), names, each))
         if known is not None:
-            shape = (*layout.shape(padded=False)[1 if horizon is None else 2 :], len(names))
-            require(
-                known.shape == shape,
-                f"known must be [*space, channel] of the target, {shape}, got {known.shape}; give "
-                "one bool for each",
-            )
-            require(
-                dtype.kind in "fc",
-                f"known must go with floats, of which some are NaN, got {dtype}; let reduce make "
-                "floats",
-            )
+            space = layout.shape(padded=False)[1 if horizon is None else 2 :]
+            _check_known(known, (*space, len(names)), dtype)
         return cls(
             functools.cache(lambda slab: tiled(slab).sized(slab, "auto", memory_budget)),
             form,
@@ -573,3 +564,16 @@ def _resampled(coords: xr.Dataset, dim: str, cells: int, wanted: int) -> xr.Data
             moved[name] = (dim, values[0] + step, coord.attrs)
         coords = coords.drop_vars([name])
     return coords.assign_coords(moved)
+
+
+def _check_known(known: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuses `known` that is not [*space, channel] of the target, or goes with whole numbers."""
+    require(
+        known.shape == shape,
+        f"known must be [*space, channel] of the target, {shape}, got {known.shape}; give one bool "
+        "for each",
+    )
+    require(
+        dtype.kind in "fc",
+        f"known must go with floats, of which some are NaN, got {dtype}; let reduce make floats",
+    )

@@ -1,11 +1,12 @@
 """Regress: which numbers belong to an item? Series, images, volumes, texts, rows of a table."""
 
+import dataclasses
+
 from stpatch_jax.data import MeasuredConfig
-from stpatch_jax.nn import ConvRecurrentConfig
+from stpatch_jax.recipes.classify import classify
 from stpatch_jax.recipes.registry import register
 from stpatch_jax.runs import RunConfig
 from stpatch_jax.tasks import RegressConfig
-from stpatch_jax.training import TrainConfig
 
 
 @register("regress", data="your own: .npz, tables, texts")
@@ -19,22 +20,4 @@ def regress() -> RunConfig:
     The network is that of `classify`. `--task.loss mae` tells medians, `mse` means; `--model NAME`
     takes another network.
     """
-    return RunConfig(
-        data=MeasuredConfig(),
-        model=ConvRecurrentConfig(
-            patch_features=(16, 32),
-            grid_features=32,
-            grid_depth=1,
-            recurrent_features=32,
-            dropout=0.1,
-        ),
-        task=RegressConfig(),
-        train=TrainConfig.cosine(
-            400,
-            3e-3,
-            batch_size="auto",
-            checkpoint_every=100,
-            weight_decay=1e-2,
-            warmup_steps=20,
-        ),
-    )
+    return dataclasses.replace(classify(), data=MeasuredConfig(), task=RegressConfig())

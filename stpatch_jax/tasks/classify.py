@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,15 @@ from stpatch_jax.tasks.task import (
     Batch,
     Metrics,
     Shapes,
-    TaskBase,
     TaskConfig,
     check_ids,
-    checked_counts,
 )
-from stpatch_jax.tasks.weighing import ClassWeights, check_class_weights, weight_of_each
+from stpatch_jax.tasks.weighing import (
+    ClassWeights,
+    WeighedClasses,
+    check_class_weights,
+    weight_of_each,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,43 +65,15 @@ class ClassifyConfig(TaskConfig):
         return Classify(self, **(facts or {}))
 
 
-class CountedClasses(Protocol):
-    """What `Classify` asks of its data."""
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """Number of training examples of each class."""
-        ...
-
-
-class Classify(TaskBase):
+class Classify(WeighedClasses):
     """Gives one class to a whole field, or to a text through a `TokenEmbeddingConfig`.
 
     A batch holds `field` [batch, time, *space, channel], `label` [batch] integers from 0 to
     classes - 1, and optionally bool `example_mask` [batch], False where an example only fills up
     the batch.
-
-    Args:
-        config: Settings.
-        class_counts: Number of training examples of each class: how many classes there are, which
-            is the majority, and what "balanced" weights are. Empty until `fitted`.
-
-    Raises:
-        InputError: The counts are none, or the class weights do not fit them.
     """
 
-    asks = CountedClasses
     config: ClassifyConfig
-
-    def __init__(self, config: ClassifyConfig, *, class_counts: Sequence[int] = ()):
-        counts = checked_counts("class_counts", class_counts, least=2)
-        super().__init__(config, class_counts=counts)
-        check_class_weights(config.class_weights, counts)
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """Number of training examples of each class, once `fitted`."""
-        return self.fact("class_counts")
 
     @property
     def networks(self) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +23,16 @@ from stpatch_jax.tasks.task import (
     Batch,
     Metrics,
     Shapes,
-    TaskBase,
     TaskConfig,
     check_ids,
-    checked_counts,
     real_entries,
 )
-from stpatch_jax.tasks.weighing import ClassWeights, check_class_weights, weight_of_each
+from stpatch_jax.tasks.weighing import (
+    ClassWeights,
+    WeighedClasses,
+    check_class_weights,
+    weight_of_each,
+)
 
 IGNORED = -1
 """The label of a cell that counts for nothing."""
@@ -67,44 +70,16 @@ class SegmentConfig(TaskConfig):
         return Segment(self, **(facts or {}))
 
 
-class CountedCells(Protocol):
-    """What `Segment` asks of its data."""
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """Number of training cells of each class."""
-        ...
-
-
-class Segment(TaskBase):
+class Segment(WeighedClasses):
     """Gives every cell of a field one class.
 
     A batch holds `field` [batch, time, *space, channel], `label` [batch, time, *space] integers
     from 0 to classes - 1, or -1 where a cell is ignored, and optionally bool `example_mask`
     [batch]. Images and volumes have one time. Where it holds `usual` [batch, time, *space], the
     most frequent class of each cell in training, that is a rule to beat.
-
-    Args:
-        config: Settings.
-        class_counts: Number of training cells of each class: how many classes there are, which is
-            the majority, and what "balanced" weights are. Empty until `fitted`.
-
-    Raises:
-        InputError: The counts are none, or the class weights do not fit them.
     """
 
-    asks = CountedCells
     config: SegmentConfig
-
-    def __init__(self, config: SegmentConfig, *, class_counts: Sequence[int] = ()):
-        counts = checked_counts("class_counts", class_counts, least=2)
-        super().__init__(config, class_counts=counts)
-        check_class_weights(config.class_weights, counts)
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """Number of training cells of each class, once `fitted`."""
-        return self.fact("class_counts")
 
     def network(
         self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs

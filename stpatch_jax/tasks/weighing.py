@@ -1,10 +1,11 @@
-"""What examples of a class weigh, out of how many there are of each."""
+"""Tasks of classes: how many there are of each in training, and what each weighs."""
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from stpatch_jax.errors import check_choice, check_range, require
+from stpatch_jax.tasks.task import TaskBase, checked_counts
 
 ClassWeights = tuple[float, ...] | Literal["balanced"] | None
 
@@ -43,3 +44,37 @@ def weight_of_each(weights: ClassWeights, counts: Sequence[int]) -> tuple[float,
     if weights != "balanced":
         return weights
     return tuple(sum(counts) / (len(counts) * count) for count in counts)
+
+
+class CountedClasses(Protocol):
+    """What a task of classes asks of its data."""
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """How often each class occurs in training."""
+        ...
+
+
+class WeighedClasses(TaskBase):
+    """What tasks of classes share: the counts of these, which the data tell, and their weights.
+
+    Args:
+        config: Settings, `class_weights` among them.
+        class_counts: How often each class occurs in training: how many classes there are, which
+            is the majority, and what "balanced" weights are. Empty until `fitted`.
+
+    Raises:
+        InputError: The counts are none, or the class weights do not fit them.
+    """
+
+    asks = CountedClasses
+
+    def __init__(self, config: Any, *, class_counts: Sequence[int] = ()):
+        counts = checked_counts("class_counts", class_counts, least=2)
+        super().__init__(config, class_counts=counts)
+        check_class_weights(config.class_weights, counts)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """How often each class occurs in training, once `fitted`."""
+        return self.fact("class_counts")

@@ -348,14 +348,7 @@ def _loaded(config: SegmentedFieldsConfig, items: MaskedImages, source: str) -> 
             f"got {image.shape} and {mask.shape} for {name} of {source}; cut or resize it",
         )
         fields.append(_as_field(image, axes, channels, time=config.time, name=name))
-    for field, name in zip(fields, items.names, strict=True):
-        require(
-            field.shape[-1] == fields[0].shape[-1],
-            f"all images must have as many channels, got {fields[0].shape[-1]} for "
-            f"{items.names[0]} and {field.shape[-1]} for {name} of {source}; convert them alike",
-        )
-        like = FieldIdentity.of_items((1, field.shape[-1]), fields[0].dtype)
-        like.match_type(field.dtype, name=name, like=items.names[0])
+    _check_alike(fields, items.names, source)
     rows, notes = _rows(config, items.splits, source)
     codes, classes, told = _classes(config, masks, items.names, source)
     labels = [_labels(mask, codes) for mask in masks]
@@ -391,6 +384,18 @@ def _loaded(config: SegmentedFieldsConfig, items: MaskedImages, source: str) -> 
     extents = {"smallest": smallest, "largest": largest, "crop": list(crop)}
     data.report.update(extents, notes=notes, splits=splits)
     return data
+
+
+def _check_alike(fields: Sequence[np.ndarray], names: Sequence[str], source: str) -> None:
+    """Refuses images of which one has other channels or values than the first."""
+    for field, name in zip(fields, names, strict=True):
+        require(
+            field.shape[-1] == fields[0].shape[-1],
+            f"all images must have as many channels, got {fields[0].shape[-1]} for "
+            f"{names[0]} and {field.shape[-1]} for {name} of {source}; convert them alike",
+        )
+        like = FieldIdentity.of_items((1, field.shape[-1]), fields[0].dtype)
+        like.match_type(field.dtype, name=name, like=names[0])
 
 
 def _as_mask(mask: np.ndarray, name: str) -> np.ndarray:
