@@ -13,7 +13,7 @@ import numpy as np
 from stpatch_jax.data.catalog import CATALOG, locate, made_note
 from stpatch_jax.data.digests import digest_of, example_arrays
 from stpatch_jax.data.sampling.batches import Source
-from stpatch_jax.data.sampling.splits import spans_between_gaps
+from stpatch_jax.data.sampling.splits import SplitAt, spans_between_gaps
 from stpatch_jax.data.sizes import SizeConfig, limiting
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import InputError, check_choice, listed, require
@@ -351,6 +351,19 @@ class DataConfig(SizeConfig, abc.ABC):
         raise InputError(
             f"data must be a data set for {type(self).__name__}, which reads files alone, got "
             f"{type(values).__name__}; give what its load() would give, or name a file by data.path"
+        )
+
+    def rolled(self, data: Any, split_at: SplitAt) -> Any:
+        """The problem on all rows of data that are open already, with splits at other rows.
+
+        Its `config` holds these settings, with nothing left to the data.
+
+        Raises:
+            InputError: These data have no order in time, or the rows do not fit.
+        """
+        raise InputError(
+            "a backtest must be on a series, a map or a panel of prices, whose rows follow each "
+            f"other in time, got {type(self).__name__}; give such data, or train and evaluate once"
         )
 
     def settled(self, data: Any) -> tuple[Self, dict[str, str]]:

@@ -20,6 +20,7 @@ from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.in_memory import as_field, given_field
 from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
 from stpatch_jax.data.fields.rolling import field_rule_weights, field_weight
+from stpatch_jax.data.fields.rows import split_spans, used_rows
 from stpatch_jax.data.fields.rules import (
     SEASON,
     RuledWindows,
@@ -33,7 +34,6 @@ from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.file_config import FileConfig
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import (
-    CATALOG_PREFIX,
     EVERYTHING,
     UNTOLD_UNIT,
     DataConfig,
@@ -45,19 +45,19 @@ from stpatch_jax.data.readers.conventions import add_note, all_units
 from stpatch_jax.data.sampling.spacing import (
     GapRule,
     can_insert,
-    check_phase,
     require_rows,
-    season_note,
     spaced,
 )
 from stpatch_jax.data.sampling.splits import (
+    SplitAt,
     check_shares,
+    check_split_at,
     require_windows,
     rows_through,
     split_by_rows,
     splits_report,
 )
-from stpatch_jax.data.times import TimeAxis, time_text
+from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import check_choice, check_size, listed, require, warn
 
@@ -90,6 +90,8 @@ class FieldConfig(FileConfig, DataConfig):
         stride: Time steps between training windows; the other splits have all their windows.
         train_share: Share of the rows in the training span.
         test_share: Share of the rows in the test span.
+        split_at: First row of the validation span, first row of the test span and the row behind
+            it, in place of the shares; later rows are not used.
         most_rows: Only the first so many rows of the file are used; None uses all.
         cleaning: How values are cleaned and scaled, fitted to the training span.
         calendar: Calendar features that become input channels, see `calendar_features`; "auto":
@@ -116,6 +118,7 @@ class FieldConfig(FileConfig, DataConfig):
     stride: int = 1
     train_share: float = 0.7
     test_share: float = 0.2
+    split_at: SplitAt | None = field(default=None, metadata=_ADDED)
     most_rows: int | None = None
     cleaning: CleaningConfig = field(default_factory=lambda: CleaningConfig(per="cell"))
     calendar: tuple[CalendarFeature, ...] | Auto = ()
@@ -136,6 +139,7 @@ class FieldConfig(FileConfig, DataConfig):
             check_size("data.most_rows", self.most_rows)
         check_choice("data.gaps", self.gaps, get_args(GapRule))
         check_shares(train_share=self.train_share, test_share=self.test_share)
+        check_split_at(self.split_at)
         check_apart(**{name: getattr(self, name) for name in _ROLES})
         for name in ("anomalies", "climatology_channel"):
             require(
@@ -162,7 +166,7 @@ class FieldConfig(FileConfig, DataConfig):
         Raises:
             InputError: If the file cannot be read or is too short; see `open_field`.
         """
-        return FieldData.of(self._used(as_field(self.open(self.file()))), self)
+        return FieldData.of(used_rows(as_field(self.open(self.file())), self), self)
 
     def of(self, values: Any) -> "FieldData":
         """The problem on a field in memory: all that `as_field` takes, or a table of pandas.
@@ -170,7 +174,11 @@ class FieldConfig(FileConfig, DataConfig):
         Raises:
             InputError: If it is no field, or too short.
         """
-        return FieldData.of(self._used(given_field(values, self)), self)
+        return FieldData.of(used_rows(given_field(values, self), self), self)
+
+    def rolled(self, data: Any, split_at: SplitAt) -> "FieldData":
+        """See `DataConfig.rolled`."""
+        return FieldData.of(data.opened, replace(self, split_at=split_at))
 
     def told(self) -> dict[str, Any]:
         """As in `TableConfig`; targets and known covariates are read whatever `variables` are."""
@@ -186,28 +194,6 @@ class FieldConfig(FileConfig, DataConfig):
     def roles(self, field: xr.DataArray) -> Roles:
         """What the channels of a field are to a forecast."""
         return Roles.of(field, targets=self.targets, known=self.known, static=self.static)
-
-    def _used(self, field: xr.DataArray) -> xr.DataArray:
-        """The rows that are used: the first ones, with those put in that the file leaves out."""
-        name = str(field.attrs.get("source", "the field"))
-        rows = len(field)
-        if self.most_rows is not None and self.most_rows < rows:
-            last = time_text(field.time.values[self.most_rows - 1])
-            note = f"{rows - self.most_rows} of {rows} rows are left out, those after {last}."
-            field = add_note(field[: self.most_rows], note)
-            if not (self.path or "").startswith(CATALOG_PREFIX):
-                warn(f"{name}: {note} data.most_rows keeps more", stacklevel=2)
-        field = spaced(field, self.gaps, name=name)
-        axis = TimeAxis.of(field.time.values)
-        if self.climatology != AUTO:
-            check_phase(axis, self.climatology, name="data.climatology")
-        if self.cleaning.missing == "climatology":
-            check_phase(axis, self.cleaning.phase, name="data.cleaning.phase")
-        for season in self.seasons.values():
-            if note := season_note(axis, season):
-                warn(f"{name}: {note}", stacklevel=2)
-                field = add_note(field, note)
-        return field
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
         """Without the naive forecasts that a model does not read: a file needs less for it."""
@@ -306,6 +292,7 @@ class FieldData(WindowProblem):
         block_bytes: Size of the blocks in which the training rows are read, in bytes, which bounds
             the memory that is needed.
         chosen: Of each setting that the training rows told what they told, by its name.
+        opened: What all of this was made of: all rows and channels.
     """
 
     config: FieldConfig
@@ -320,6 +307,7 @@ class FieldData(WindowProblem):
     static_cleaner: Cleaner | None = None
     block_bytes: int = 2**26
     chosen: dict[str, str] | None = None
+    opened: xr.DataArray | None = None
 
     @classmethod
     def of(cls, values: xr.DataArray, config: FieldConfig) -> "FieldData":
@@ -330,10 +318,8 @@ class FieldData(WindowProblem):
         Raises:
             InputError: If a span is too short for one window or a channel has no training value.
         """
-        rows = values.sizes["time"]
-        train = int(rows * config.train_share)
-        test = rows - int(rows * config.test_share)
-        spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
+        opened, (values, spans) = values, split_spans(values, config)
+        rows, train = values.sizes["time"], spans["train"][1]
         roles = config.roles(values)
         values = roles.arranged(values)
         config, chosen = settled(config, values[..., : len(roles.targets)], range(train))
@@ -357,7 +343,7 @@ class FieldData(WindowProblem):
         if roles.told():
             report["roles"] = {name: list(names) for name, names in vars(roles).items()}
         static = roles.static_cleaner(values)
-        fitted: dict[str, Any] = {"static_cleaner": static, "chosen": chosen}
+        fitted: dict[str, Any] = {"static_cleaner": static, "chosen": chosen, "opened": opened}
         data = cls(config, values, cleaner, splits, report, **fitted)
         inserted = can_insert(TimeAxis.of(data.times))
         other = "give data.gaps insert" if inserted else "a file with fewer gaps"

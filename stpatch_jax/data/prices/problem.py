@@ -1,7 +1,7 @@
 """Panels: forecasting the prices of many companies from one table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
@@ -27,10 +27,14 @@ from stpatch_jax.data.readers import read_as_told
 from stpatch_jax.data.sampling.batches import Batch, MadeExamples, Source
 from stpatch_jax.data.sampling.spacing import gaps_report, warn_of_gaps
 from stpatch_jax.data.sampling.splits import (
+    SplitAt,
     check_shares,
+    check_split_at,
     chronological_splits,
     require_windows,
     rows_through,
+    spans_at,
+    split_by_rows,
     splits_report,
     window_starts,
 )
@@ -56,6 +60,8 @@ class PanelConfig(TableConfig, DataConfig):
             predict, so there the default means it.
         validation_share: Share of the rows in the validation span, in (0, 1).
         test_share: Share of the rows in the test span, in (0, 1), the last ones.
+        split_at: First row of the validation span, first row of the test span and the row behind
+            it, in place of the shares; later rows are not used.
         minimum_share: Share of the training rows in which a company must have a target value, in
             (0, 1]; other companies are dropped.
         winsorize: Share of the training values beyond each outlier bound of a series, in
@@ -68,6 +74,7 @@ class PanelConfig(TableConfig, DataConfig):
     target_channel: str = _DEFAULT_CHANNEL
     validation_share: float = 0.15
     test_share: float = 0.15
+    split_at: SplitAt | None = field(default=None, metadata={"added": True})
     minimum_share: float = 0.25
     winsorize: float = 0.005
 
@@ -76,6 +83,7 @@ class PanelConfig(TableConfig, DataConfig):
             check_size(f"data.{name}", getattr(self, name))
         check_choice("data.representation", self.representation, get_args(RepresentationName))
         check_shares(validation_share=self.validation_share, test_share=self.test_share)
+        check_split_at(self.split_at)
         check_range("data.minimum_share", self.minimum_share, 0, 1, bounds="(]")
         check_range("data.winsorize", self.winsorize, 0, 0.5, bounds="[)")
 
@@ -98,6 +106,10 @@ class PanelConfig(TableConfig, DataConfig):
             InputError: It is none, or cannot be used.
         """
         return _build(self, self._table(_checked(values)))
+
+    def rolled(self, data: Any, split_at: SplitAt) -> "PanelData":
+        """See `DataConfig.rolled`."""
+        return _build(replace(self, split_at=split_at), data.table)
 
     def _table(self, path: str | pd.DataFrame | None) -> PriceTable:
         return read_as_told(read_price_table, path, self.told(), kind="price tables")
@@ -168,6 +180,7 @@ class PanelData(WindowProblem):
         prices: Target values as in the table [time, company, 1], float64, NaN where missing.
         representation: Inputs and targets, and the way back.
         field: The table as it was read [time, company, channel].
+        table: All of it, with the rows and companies that are not used.
     """
 
     config: PanelConfig
@@ -182,6 +195,7 @@ class PanelData(WindowProblem):
     prices: np.ndarray
     representation: Representation
     field: xr.DataArray
+    table: PriceTable
 
     @property
     def target_numbers(self) -> tuple[int, ...] | None:
@@ -290,7 +304,9 @@ class PanelData(WindowProblem):
         return InputAxes(("company",), coords, self.channels)
 
 
-def _build(config: PanelConfig, table: PriceTable) -> PanelData:
+def _build(config: PanelConfig, whole: PriceTable) -> PanelData:
+    stop = None if config.split_at is None else config.split_at[-1]
+    table = replace(whole, field=whole.field[:stop])
     channels = tuple(str(name) for name in table.field.channel.values)
     companies = tuple(str(name) for name in table.field.company.values)
     target = _target(config, channels)
@@ -301,14 +317,7 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
     impossible = 0
     if returns:
         values, impossible = mask_impossible(values, channels)
-    splits = chronological_splits(
-        len(times),
-        context=config.context,
-        horizon=config.horizon,
-        validation_share=config.validation_share,
-        test_share=config.test_share,
-        first=LogReturns.lost_rows if returns else Levels.lost_rows,
-    )
+    splits = _splits(config, len(whole.field))
     train_rows = splits["train"].stop
     dropped = dropped_companies(
         values[:train_rows, :, target], companies, minimum_share=config.minimum_share
@@ -332,13 +341,24 @@ def _build(config: PanelConfig, table: PriceTable) -> PanelData:
         "clipped_inputs": representation.clipped,
     }
     data = _data(config, table, values, companies, channels, target, representation)
-    data = replace(data, splits=splits, report=report)
+    data = replace(data, splits=splits, report=report, table=whole)
     size = data.past + config.horizon
     advice = "use a shorter context= or horizon=, or a table with fewer gaps"
     require_windows(data.spans, data.segments, rows=size, advice=advice)
     told = splits_report(splits, times, horizon=config.horizon, spans=data.spans)
     data.report.update(gaps_report(axis), splits=told)
     return data
+
+
+def _splits(config: PanelConfig, rows: int) -> dict[str, range]:
+    first = LogReturns if config.representation == "log_return" else Levels
+    lengths: dict[str, Any] = {"context": config.context, "horizon": config.horizon}
+    lengths["first"] = first.lost_rows
+    if config.split_at is not None:
+        return split_by_rows(rows, spans_at(config.split_at, rows), **lengths)
+    shares: dict[str, Any] = {"validation_share": config.validation_share}
+    shares["test_share"] = config.test_share
+    return chronological_splits(rows, **lengths, **shares)
 
 
 def _data(
@@ -365,6 +385,7 @@ def _data(
         prices=values[..., target : target + 1],
         representation=representation,
         field=of_panel,
+        table=table,
     )
 
 

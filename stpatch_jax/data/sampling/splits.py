@@ -87,6 +87,44 @@ def check_shares(**shares: float) -> None:
     )
 
 
+SplitAt = tuple[int, int, int]
+"""First row of the validation span, first row of the test span, and the row behind that."""
+
+
+def check_split_at(split_at: SplitAt | None) -> None:
+    """Refuses rows of splits that do not ascend from 1.
+
+    Raises:
+        InputError: They do not.
+
+    >>> check_split_at((700, 800, 1000))
+    """
+    first, *others = split_at or (1, 2, 3)
+    rising = len(others) == 2 and 0 < first < others[0] < others[1]
+    require(
+        rising,
+        f"data.split_at must be three rows that ascend from 1, got {split_at!r:.60}; give the "
+        "first of validation, the first of test, and the one behind the last",
+    )
+
+
+def spans_at(split_at: SplitAt, rows: int) -> dict[str, tuple[int, int]]:
+    """The spans of `split_by_rows` for such rows of a table of `rows`.
+
+    Raises:
+        InputError: The table has fewer.
+
+    >>> spans_at((12, 14, 20), 30)
+    {'train': (0, 12), 'validation': (12, 14), 'test': (14, 20)}
+    """
+    validation, test, stop = split_at
+    require(
+        stop <= rows,
+        f"data.split_at must end by the {rows} rows of the data, got {stop}; give rows of these",
+    )
+    return {"train": (0, validation), "validation": (validation, test), "test": (test, stop)}
+
+
 def split_by_rows(
     rows: int, spans: Mapping[str, tuple[int, int]], *, context: int, horizon: int, first: int = 0
 ) -> dict[str, range]:

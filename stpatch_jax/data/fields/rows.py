@@ -1,0 +1,47 @@
+"""Rows of a field: which are used, and which belong to each split."""
+
+from typing import Any
+
+import xarray as xr
+
+from stpatch_jax.data.fields.choosing import AUTO
+from stpatch_jax.data.protocols import CATALOG_PREFIX
+from stpatch_jax.data.readers.conventions import add_note
+from stpatch_jax.data.sampling.spacing import check_phase, season_note, spaced
+from stpatch_jax.data.sampling.splits import spans_at
+from stpatch_jax.data.times import TimeAxis, time_text
+from stpatch_jax.errors import warn
+
+
+def used_rows(field: xr.DataArray, config: Any) -> xr.DataArray:
+    """The rows that a `FieldConfig` uses: the first ones, with those put in that the file lacks."""
+    name = str(field.attrs.get("source", "the field"))
+    rows = len(field)
+    if config.most_rows is not None and config.most_rows < rows:
+        last = time_text(field.time.values[config.most_rows - 1])
+        note = f"{rows - config.most_rows} of {rows} rows are left out, those after {last}."
+        field = add_note(field[: config.most_rows], note)
+        if not (config.path or "").startswith(CATALOG_PREFIX):
+            warn(f"{name}: {note} data.most_rows keeps more", stacklevel=3)
+    field = spaced(field, config.gaps, name=name)
+    axis = TimeAxis.of(field.time.values)
+    if config.climatology != AUTO:
+        check_phase(axis, config.climatology, name="data.climatology")
+    if config.cleaning.missing == "climatology":
+        check_phase(axis, config.cleaning.phase, name="data.cleaning.phase")
+    for season in config.seasons.values():
+        if note := season_note(axis, season):
+            warn(f"{name}: {note}", stacklevel=3)
+            field = add_note(field, note)
+    return field
+
+
+def split_spans(field: xr.DataArray, config: Any) -> tuple[xr.DataArray, dict[str, Any]]:
+    """The field up to the end of its splits, and for each its first row and the one behind it."""
+    rows = len(field)
+    if config.split_at is not None:
+        spans = spans_at(config.split_at, rows)
+        return field[: spans["test"][1]], spans
+    train = int(rows * config.train_share)
+    test = rows - int(rows * config.test_share)
+    return field, {"train": (0, train), "validation": (train, test), "test": (test, rows)}
