@@ -3,9 +3,9 @@
     python -m benchmarks.train_step [neighborhood] [--small] [--repeats 5]
 
 Four questions. The call: for how long the host is busy with one, by `TrainStep` and by the ways
-that Flax documents, for a network of many small arrays. The loop: the same steps by `fit` (batches
-from the host, metrics of every step to the log, no checkpoint) and by the compiled step alone on
-one batch that lies on the device, in blocks of a second in turn, in one run of `fit`. The
+that Flax documents, for a network of many small arrays. The loop: the same steps by
+`train_loop` (batches from the host, metrics of every step to the log, no checkpoint) and by the
+compiled step alone on one batch that lies on the device, in blocks of a second in turn. The
 checkpoint: for how long a save holds the steps up, which go on while the arrays are written, and
 when it is committed. Weak scaling: the step of a
 narrow network on 1, 2, 4 and 8 virtual devices of this CPU, each with its own examples; they share
@@ -35,10 +35,10 @@ from stpatch_jax.training import (
     Checkpoints,
     TrainConfig,
     create_state,
-    fit,
     make_mesh,
     make_train_step,
     shard_local_batch,
+    train_loop,
 )
 
 CASES = {name: NETWORKS[name] for name in ("neighborhood", "conv3d_64", "patch_transformer")}
@@ -51,7 +51,7 @@ BLOCKS = 5
 
 
 class Loop:
-    """The steps of one network, by `fit` and without it."""
+    """The steps of one network, by `train_loop` and without it."""
 
     def __init__(self, network: Network, steps: int | None):
         self.network = network
@@ -81,7 +81,7 @@ class Loop:
     def in_turn(self, blocks: int) -> list[tuple[float, float]]:
         """Seconds per step without and with the loop, in turn, for each of some blocks of steps.
 
-        It is one run of `fit`, which validates after every block; what it validates with are the
+        It is one `train_loop`, which validates after every block; what it validates with are the
         bare steps of the next block. The first one compiles and is left out.
         """
         batch, pairs, begun = self.network.batch(), [], []
@@ -103,7 +103,7 @@ class Loop:
             evaluate_every=self.steps,
         )
         with tempfile.TemporaryDirectory() as folder:
-            fit(
+            train_loop(
                 self.create,
                 self.network.task.loss,
                 batches,

@@ -33,6 +33,7 @@ from stpatch_jax.nn.layers import (
     pool,
 )
 from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
+from stpatch_jax.nn.own import OwnBackbone
 from stpatch_jax.nn.packing import PackedClips, pack_clips
 from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
 from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
@@ -68,6 +69,7 @@ __all__ = [
     "NeighborhoodConfig",
     "NeighborhoodOperator",
     "NextTokenHead",
+    "OwnBackbone",
     "PackedClips",
     "PatchCNN",
     "PatchCNNConfig",

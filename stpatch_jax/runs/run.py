@@ -5,23 +5,19 @@ import dataclasses
 import functools
 import math
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 
 import stpatch_jax
-from stpatch_jax.data import Batch, Data, Source, batch_iterator
-from stpatch_jax.data.sizes import memory_there
-from stpatch_jax.errors import InputError, require, require_members
+from stpatch_jax.data import Data
+from stpatch_jax.errors import InputError, require_members
 from stpatch_jax.files import usable
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone
@@ -56,19 +52,23 @@ from stpatch_jax.training import (
     FitResult,
     TrainConfig,
     TrainState,
-    check_batch_size,
     first_process_first,
-    fit,
     make_mesh,
     require_alike,
     require_updated,
     restore_state,
+    train_loop,
+)
+from stpatch_jax.training.fitting import (
+    batches_of,
+    check_source,
+    example_of,
+    prepared,
+    temporary_workdir,
 )
 
 # From here on people want to know what a step costs before it begins.
 _DEAR_STEP, _CORE_FLOPS = 1e11, 5e10
-# Of the batch of a step, two are made ahead on the host and two on the devices.
-_BATCHES = 5
 
 
 class Run:
@@ -90,23 +90,24 @@ class Run:
         versions = {f"version of {of.__name__}": of.__version__ for of in (stpatch_jax, jax)}
         require_alike(versions | to_values(config))
         self.data = _loaded(config, data)
-        self._example = _first_example(self.data)
+        for split in SPLITS:
+            check_source(self.data.source(split), what=f"the {split} split")
+        source = self.data.source("train")
+        self._example = example_of(source, what="the train split")
         self.shapes = {name: values.shape for name, values in self._example.items()}
         task: Task = config.task.create()
         require_members(task, Task, what="the task")
         self.task: Task = task.fitted(self.data)
-        require(
-            set(self.task.inputs) <= self._example.keys(),
-            f"the inputs of the task must be arrays of the examples, got {self.task.inputs!r} for "
-            f"examples of {', '.join(self._example)}; name those",
+        # What `config.data` left open is told by the data that it made.
+        made = self.data is not data
+        settled, self.chosen = config.data.settled(self.data) if made else (config.data, {})
+        model, settings, chosen = prepared(
+            self.task, config.model, config.train, self._example, examples=len(source)
         )
-        config, self.chosen = self._settled(config, own=self.data is not data)
-        self.config = config
-        size = config.train.examples
-        self.mesh = make_mesh(**dataclasses.asdict(config.train.mesh))
-        check_batch_size(size, self.mesh)
-        _check_memory(size, self._example)
-        self.task.check_batch(self._example)
+        self.chosen = {**self.chosen, **chosen}
+        config = dataclasses.replace(config, data=settled, model=model, train=settings)
+        self.config, size = config, settings.examples
+        self.mesh = make_mesh(**dataclasses.asdict(settings.mesh))
         # What cannot be written is refused before anything is.
         plain(self.task.facts, where="task.facts")
         plain(without_arrays(self.data.state())[0], where="data.state()")
@@ -123,18 +124,6 @@ class Run:
         judge = judges.of(self.task, self.data)
         self.judge = judge(self.task, self.data, self.mesh, batch_size=size)
         self._validated: Judged | None = None
-
-    def _settled(self, config: RunConfig, *, own: bool) -> tuple[RunConfig, dict[str, str]]:
-        """The configuration with nothing left to the data; `own`: these were made by it."""
-        data, chosen = config.data.settled(self.data) if own else (config.data, {})
-        field = self.shapes[self.task.inputs[0]]
-        # Tokens have no channel.
-        model, windows = config.model.settled(field[1:-1] or field[1:], field[-1])
-        size = sum(values.nbytes for values in self._example.values())
-        examples = len(self.data.source("train"))
-        train, batch = config.train.settled(examples=examples, example_bytes=size)
-        config = dataclasses.replace(config, data=data, model=model, train=train)
-        return config, {**chosen, **windows, **batch}
 
     def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Builds the network for the shapes of the data."""
@@ -200,10 +189,10 @@ class Run:
 
     def fit(self, directory: RunDirectory, *, progress: bool = True) -> FitResult:
         """Trains to the end in a claimed directory, or goes on there, without the test split."""
-        return fit(
+        return train_loop(
             self.create_start,
             self.task.loss,
-            self._batches,
+            batches_of(self.data.source("train"), self.config.train),
             self.config.train,
             workdir=directory.path,
             extras=self.extras(),
@@ -318,11 +307,6 @@ class Run:
         machine = (directory.report() or {}).get("machine", {})
         return self.report(directory, restored[0], restored[1], machine)
 
-    def _batches(self, start_step: int) -> Iterator[Batch]:
-        source, train = self.data.source("train"), self.config.train
-        size, seed = train.examples, train.seed
-        return batch_iterator(source, batch_size=size, seed=seed, start_step=start_step)
-
 
 class Stopped(SystemExit):
     """SIGTERM ended training once its last step was committed; it ends the program, as it asked."""
@@ -369,7 +353,7 @@ def train(
     config = resolved(config)
     shown = progress and jax.process_index() == 0
     with contextlib.ExitStack() as temporary:
-        directory = RunDirectory(workdir or _temporary(temporary))
+        directory = RunDirectory(workdir or temporary_workdir(temporary))
         if shown and not workdir:
             told = f"the run lies in {directory.path} while it is in use; give workdir= to keep it"
             print(told, file=sys.stderr)
@@ -385,18 +369,6 @@ def train(
         trained = dataclasses.replace(load_run(directory.path), report=text)
         weakref.finalize(trained, temporary.pop_all().close)
     return trained
-
-
-def _temporary(removed: contextlib.ExitStack) -> Path:
-    """A new folder, which is removed where the stack is closed."""
-    require(
-        jax.process_count() == 1,
-        f"workdir= must name a directory that all {jax.process_count()} processes share, got none; "
-        "give one",
-    )
-    path = tempfile.mkdtemp(prefix="stpatch-")
-    removed.callback(shutil.rmtree, path, ignore_errors=True)
-    return Path(path)
 
 
 def _trained(run: Run, directory: RunDirectory, *, shown: bool) -> str | None:
@@ -455,33 +427,6 @@ def _loaded(config: RunConfig, given: Data | InMemory | None) -> Data:
         raise Disagreement(str(error)) from error
     require_alike(seen)
     return data
-
-
-def _first_example(data: Data) -> dict[str, np.ndarray]:
-    for split in SPLITS:
-        source = data.source(split)
-        require_members(source, Source, what=f"the {split} split")
-        require(len(source) > 0, f"the {split} split must have examples, got none; use more data")
-    example = {name: np.asarray(values)[None] for name, values in data.source("train")[0].items()}
-    for name, values in example.items():
-        require(
-            values.dtype.kind not in "OSUMm",
-            f"the arrays of an example must be of numbers, got {name} of dtype {values.dtype}; "
-            "leave it out, or tell it in names()",
-        )
-    return example
-
-
-def _check_memory(batch_size: int, example: Batch) -> None:
-    """Refuses a batch of which this process cannot hold its part, and those made ahead."""
-    there = memory_there()
-    size = sum(values.nbytes for values in example.values())
-    most = there * jax.process_count() // (_BATCHES * max(size, 1))
-    require(
-        batch_size <= most,
-        f"train.batch_size must be at most {most} in {there / 1e9:.3g} GB of memory, which "
-        f"{_BATCHES} batches share, got {batch_size} examples of {size} bytes; lower it",
-    )
 
 
 def _patches(model: nnx.Module, field: tuple[int, ...]) -> int | None:

@@ -11,7 +11,8 @@ from stpatch_jax.training.distributed import (
     to_host,
 )
 from stpatch_jax.training.export import export_weights, load_weights
-from stpatch_jax.training.loop import FitResult, fit, restore_state
+from stpatch_jax.training.fitting import fit
+from stpatch_jax.training.loop import FitResult, restore_state, train_loop
 from stpatch_jax.training.mesh import (
     batch_sharding,
     check_batch_size,
@@ -37,4 +38,4 @@ __all__ += ["batch_sharding", "check_batch_size", "create_state", "export_weight
 __all__ += ["first_process_first", "fit", "learning_rate_schedule", "load_weights", "make_mesh"]
 __all__ += ["make_optimizer", "make_train_step", "of_every_process", "prefetch_to_mesh"]
 __all__ += ["processes", "replicate", "require_alike", "require_updated", "restore_state"]
-__all__ += ["shard_global_batch", "shard_local_batch", "state_sharding", "to_host"]
+__all__ += ["shard_global_batch", "shard_local_batch", "state_sharding", "to_host", "train_loop"]

@@ -48,7 +48,7 @@ PATIENCE = 10
 
 
 def most_steps_lost(checkpoint_every: int) -> int:
-    """How many steps a kill can cost: an interval, and those beside a save, see `fit`."""
+    """How many steps a kill can cost: an interval, and those beside a save, see `train_loop`."""
     return checkpoint_every + _longest_save(checkpoint_every)
 
 
@@ -59,7 +59,7 @@ def _longest_save(checkpoint_every: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What `fit` leaves.
+    """What `fit` and `train_loop` leave.
 
     Attributes:
         state: Model, optimiser and counts of what was not finite, on the devices.
@@ -110,7 +110,7 @@ def restore_state(
         return nnx.merge(graphdef, state), step, extras
 
 
-def fit(
+def train_loop(
     create_model: CreateModel,
     loss_fn: LossFunction,
     batches: Callable[[int], Iterator[Batch]],
@@ -251,7 +251,7 @@ class _Phases:
 
 @dataclasses.dataclass
 class _Run:
-    """What the steps of one call of `fit` share."""
+    """What the steps of one call of `train_loop` share."""
 
     config: TrainConfig
     state: TrainState

@@ -20,7 +20,7 @@ from flax import nnx
 from small_run import digest
 
 from stpatch_jax.data import batch_iterator
-from stpatch_jax.training import OptimizerConfig, TrainConfig, fit, processes
+from stpatch_jax.training import OptimizerConfig, TrainConfig, processes, train_loop
 
 EXAMPLES = 40
 HEARTBEAT_S = 20
@@ -74,7 +74,7 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
 
 def train(workdir: Path, config: TrainConfig) -> None:
     print("started", flush=True)
-    result = fit(
+    result = train_loop(
         Model, loss, batches, config, workdir=workdir, arrays={"mean": MEAN}, progress=False
     )
     answer = {"step": result.step, "interrupted": result.interrupted}

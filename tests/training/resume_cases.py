@@ -34,7 +34,7 @@ from stpatch_jax.nn import (
     UNetConfig,
 )
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.training import MeshConfig, OptimizerConfig, TrainConfig, fit
+from stpatch_jax.training import MeshConfig, OptimizerConfig, TrainConfig, train_loop
 
 STEPS, STOP = 9, 5
 BATCH = 8
@@ -169,7 +169,7 @@ def train(case: Case, workdir: Path, stop: int | None) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         if stop:
             sigterm_after(stop - 2, patch)
-        result = fit(
+        result = train_loop(
             lambda rngs: Model(case, rngs),
             squared_error,
             functools.partial(batches, case),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from stpatch_jax.training import FitResult, OptimizerConfig, TrainConfig, fit
+from stpatch_jax.training import FitResult, OptimizerConfig, TrainConfig, train_loop
 from stpatch_jax.training.log import MetricsLog
 
 CONFIG = TrainConfig(
@@ -112,7 +112,7 @@ def run(
     validate: Any = validate,
     progress: bool = False,
 ) -> FitResult:
-    return fit(
+    return train_loop(
         create_model,
         squared_error,
         batches,

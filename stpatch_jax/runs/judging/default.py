@@ -1,18 +1,16 @@
 """What judges a task that has no judge of its own: its loss and metrics, beside its rules."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stpatch_jax.data import Batch
 from stpatch_jax.errors import require
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.tables import markdown_table
-from stpatch_jax.training.accumulation import SCALES
+from stpatch_jax.training.measuring import means, weighed
 
 
 @judges(object, object)
@@ -47,10 +45,10 @@ class DefaultJudge(Judge):
 
         def one(example: Mapping[str, Any], answers: Tree) -> Tree:
             example, answers = jax.tree.map(lambda x: x[None], (dict(example), answers))
-            found = {name: _weighed(self.task.score(of, example)) for name, of in answers.items()}
+            found = {name: weighed(self.task.score(of, example)) for name, of in answers.items()}
             loss, metrics = self.task.loss(model, example)
             # The loss may weigh otherwise than the score, in which the rules are compared.
-            found["model"] = {**_weighed({"loss": loss, **metrics}), **found["model"]}
+            found["model"] = {**weighed({"loss": loss, **metrics}), **found["model"]}
             return found
 
         return jax.vmap(one)(dict(batch), answers)
@@ -61,12 +59,12 @@ class DefaultJudge(Judge):
 
     def validation(self, judged: Judged) -> dict[str, float]:
         """The loss and the metrics of the model."""
-        return _means(judged.sums["model"])
+        return means(judged.sums["model"])
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """The means over the examples, by rule."""
         scores = {
-            name: {metric: float(value) for metric, value in _means(of).items()}
+            name: {metric: float(value) for metric, value in means(of).items()}
             for name, of in judged.sums.items()
         }
         return {"examples": judged.count, "scores": scores}
@@ -77,26 +75,3 @@ class DefaultJudge(Judge):
         metrics = list(dict.fromkeys(name for of in test["scores"].values() for name in of))
         rows = ([name, *(of.get(m) for m in metrics)] for name, of in test["scores"].items())
         return [f"Test: {test['examples']} examples.", "", *markdown_table(["", *metrics], rows)]
-
-
-def _weighed(metrics: Mapping[str, Any]) -> dict[str, dict[str, jax.Array]]:
-    """The metrics of one example times its weight, and that weight."""
-    weight = jnp.float32(metrics.get("weight", 1))
-    weighed = {}
-    for name in metrics.keys() - set(SCALES):
-        value = jnp.float32(metrics[name])
-        require(
-            value.shape == (),
-            f"the metrics of a task must be scalars, got {name} of shape {value.shape}; take its "
-            "mean over the examples",
-        )
-        # What weighs nothing may be 0 / 0.
-        weighed[name] = {"sum": jnp.where(weight == 0, 0, value * weight), "weight": weight}
-    return weighed
-
-
-def _means(of: Mapping[str, Any]) -> dict[str, float]:
-    """Means out of weighted sums, the loss first."""
-    # A compiled function returns its entries sorted by name.
-    entries = sorted(of.items(), key=lambda entry: (entry[0] != "loss", entry[0]))
-    return {k: float(x["sum"] / x["weight"]) if x["weight"] else math.nan for k, x in entries}
