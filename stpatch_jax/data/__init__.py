@@ -15,7 +15,7 @@ from stpatch_jax.data.fields.contents import field_content
 from stpatch_jax.data.fields.forcings import calendar_features
 from stpatch_jax.data.fields.parts import FieldParts, FieldPartsConfig
 from stpatch_jax.data.fields.problem import FieldConfig, FieldData
-from stpatch_jax.data.fields.rolling import rolling_rules, rolling_weight
+from stpatch_jax.data.fields.rolling import RuleWeight, rolling_rules, rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.fields.writers import forecast_dataset, write_csv, write_table
@@ -148,6 +148,7 @@ __all__ = [
     "Pipeline",
     "PriceTable",
     "Problem",
+    "RuleWeight",
     "Sampler",
     "SegmentedFields",
     "SegmentedFieldsConfig",

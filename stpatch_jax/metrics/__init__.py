@@ -20,6 +20,7 @@ from stpatch_jax.metrics.probabilistic import (
     crps_from_ensemble,
     crps_from_quantiles,
 )
+from stpatch_jax.metrics.resampling import resampled
 from stpatch_jax.metrics.sums import Mean
 from stpatch_jax.metrics.tokens import TokenEntropy, bits_per_token
 
@@ -27,5 +28,5 @@ __all__ = [
     "COCO_THRESHOLDS", "AreaErrors", "AveragePrecision", "Confusion", "EventCounts",
     "LeadTimeErrors", "Mean", "QuantileErrors", "TokenEntropy", "bits_per_token", "brier_score",
     "covered", "crps_from_ensemble", "crps_from_quantiles", "exceedance_probability", "psnr",
-    "roc_auc", "skill", "ssim",
+    "resampled", "roc_auc", "skill", "ssim",
 ]  # fmt: skip

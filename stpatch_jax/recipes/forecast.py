@@ -17,9 +17,8 @@ def forecast() -> RunConfig:
     `--data.variables` what of the file; `--model NAME` takes another network.
 
     The past of each window is one patch, and two linear maps of it are averaged: one sees its level
-    and the other does not. Before training they are persistence, from which a weak season or little
-    data do not lead them far; how far to leave the best rule, rolling origins before the test span
-    tell.
+    and the other does not. How far their forecast may leave that of the best rule tell rolling
+    origins before the test span and, of the trained network, the validation split.
     """
     return RunConfig(
         data=FieldConfig(context="auto", horizon="auto", season="auto", climatology="auto"),
@@ -28,7 +27,7 @@ def forecast() -> RunConfig:
             loss="mse",
             normalize="both",
             bias=False,
-            model_weight="auto",
+            model_weight="validation",
             weighed_against="auto",
         ),
         train=TrainConfig.cosine(

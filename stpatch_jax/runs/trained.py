@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -246,7 +247,7 @@ def load_run(directory: str | Path) -> TrainedRun:
         raise InputError(
             f"the run in {directory} must have a checkpoint, got none yet; train it first"
         )
-    step, extras, arrays = latest
+    step, extras, arrays, measured = latest
     missing = {"facts", "state", "shapes"} - extras.keys()
     require(
         not missing,
@@ -261,7 +262,9 @@ def load_run(directory: str | Path) -> TrainedRun:
     named = to_json(extras, sort_keys=True) + digest_of(state)
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
     identity = {"recipe": config.recipe, "step": str(step), "run": digest}
-    task = config.task.create(facts=extras["facts"])
+    # What validation told of the trained network stands for what was known before.
+    facts = extras["facts"] | {name: x for name, x in measured.items() if name in extras["facts"]}
+    task = config.task.create(facts=facts)
     return TrainedRun(run, config, step, task, state, extras["shapes"], identity, run.summary())
 
 
@@ -298,7 +301,7 @@ def require_same_data(run: RunDirectory, data: Data, digests: Mapping[str, str])
     Raises:
         InputError: They have changed; what differs is named.
     """
-    _, extras, _ = _latest(run) or (0, {DIGESTS: {}}, {})
+    _, extras, *_ = _latest(run) or (0, {DIGESTS: {}})
     then = extras.get(DIGESTS)
     if then is None:
         warn(
@@ -324,15 +327,18 @@ def _like(given: Any, answer: Any, *, alone: bool) -> Any:
     return answer
 
 
-def _latest(run: RunDirectory) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-    """Step, extras and arrays of the latest checkpoint, None where there is none."""
+def _latest(
+    run: RunDirectory,
+) -> tuple[int, dict[str, Any], dict[str, Any], dict[str, float]] | None:
+    """Step, extras, arrays and finite metrics of the latest checkpoint, None without one."""
     if not run.checkpoints.is_dir():
         return None
     with Checkpoints(run.checkpoints) as checkpoints:
         step = checkpoints.latest_step
         if step is None:
             return None
-        return step, checkpoints.extras(step), checkpoints.arrays(step)
+        measured = {k: x for k, x in checkpoints.metrics(step).items() if math.isfinite(x)}
+        return step, checkpoints.extras(step), checkpoints.arrays(step), measured
 
 
 def _unbound(array: jax.Array) -> jax.Array:

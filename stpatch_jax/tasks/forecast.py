@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,9 @@ from stpatch_jax.nn.heads.forecast import central_quantile
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
 from stpatch_jax.tasks.models import BackboneWithHead, members_of
 from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskBase, TaskConfig, real_entries
+
+if TYPE_CHECKING:
+    from stpatch_jax.data import RuleWeight
 
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
@@ -42,6 +45,8 @@ _RULES = (
     *("anomaly_persistence", "running_mean"),
 )
 _SEASON = re.compile(r"season_\d+")
+# Weights that the data tell.
+_TOLD = ("auto", "validation")
 # Whether each network sees its context with mean 0 and variance 1.
 _ANCHORED = {"none": (False,), "instance": (True,), "both": (True, False)}
 
@@ -101,7 +106,7 @@ class ForecastConfig(TaskConfig):
     time: ForecastTime = "last"
     bias: bool = True
     l1: float = 0.0
-    model_weight: float | Literal["auto"] = 1.0
+    model_weight: float | Literal["auto", "validation"] = 1.0
     weighed_against: str = "persistence"
 
     def __post_init__(self) -> None:
@@ -117,11 +122,11 @@ class ForecastConfig(TaskConfig):
             f"auto, got {self.weighed_against!r}; name a rule",
         )
         require(
-            self.weighed_against != "auto" or self.model_weight == "auto",
-            f"model_weight must be auto where weighed_against is, got {self.model_weight}; give it "
-            "or name a rule",
+            self.weighed_against != "auto" or self.model_weight in _TOLD,
+            "model_weight must be auto or validation where weighed_against is auto, got "
+            f"{self.model_weight}; give one or name a rule",
         )
-        if self.model_weight != "auto":
+        if self.model_weight not in _TOLD:
             check_range("model_weight", self.model_weight, 0, 1)
         require(
             self.mode == "direct" or self.residual not in _NAIVE,
@@ -159,10 +164,10 @@ class WeighsModels(Protocol):
 
 
 class WeighsRules(Protocol):
-    """What `Forecast` asks of its data for `model_weight="auto"` against other rules."""
+    """What `Forecast` asks of its data for weights against other rules, or by validation."""
 
-    def rule_weights(self) -> Mapping[str, tuple[float, float]]:
-        """By rule the weight of a model's forecast against it, and the error of both together."""
+    def rule_weights(self) -> Mapping[str, RuleWeight]:
+        """How far a forecast may leave each rule."""
         ...
 
 
@@ -223,16 +228,19 @@ class Forecast(TaskBase):
             InputError: They cannot tell it.
         """
         facts: dict[str, Any] = {}
-        what, against = "the data of a Forecast of model_weight auto", self.config.weighed_against
-        if self.config.model_weight == "auto" and against == "persistence":
+        weight, against = self.config.model_weight, self.config.weighed_against
+        what = f"the data of a Forecast of model_weight {weight}"
+        if weight == "auto" and against == "persistence":
             require_members(data, WeighsModels, what=what)
             facts["model_weight"] = data.model_weight()
-        elif self.config.model_weight == "auto":
+        elif weight in _TOLD:
             require_members(data, WeighsRules, what=what)
-            found = data.rule_weights()
-            rule = min(found, key=lambda name: found[name][1]) if against == "auto" else against
+            found, auto = data.rule_weights(), weight == "auto"
+            errors = {name: of.error if auto else of.alone for name, of in found.items()}
+            rule = min(errors, key=errors.__getitem__) if against == "auto" else against
             check_choice("weighed_against", rule, tuple(found))
-            facts |= {"model_weight": found[rule][0], "weighed_against": rule}
+            own = found[rule].weight if auto or found[rule].sure else 0.0
+            facts |= {"model_weight": own, "weighed_against": rule}
         if self.config.normalize != "none":
             require_members(data, TellsTargets, what="the data of a Forecast that normalizes")
             facts["target_channels"] = data.target_numbers
@@ -246,7 +254,7 @@ class Forecast(TaskBase):
             InputError: It is the data's, and the task was not `fitted`.
         """
         weight = self.config.model_weight
-        return self.fact("model_weight") if weight == "auto" else weight
+        return self.fact("model_weight") if weight in _TOLD else weight
 
     @property
     def weighed_against(self) -> str:
@@ -337,11 +345,17 @@ class Forecast(TaskBase):
             [batch, horizon, *space, channel'], float32, in scaled units; with quantiles
             [batch, horizon, *space, channel', quantile], which do not cross.
         """
-        forecast = _mean(self._members(model, batch))
-        weight = self.model_weight
+        return self.weighed(self.network_forecast(model, batch), batch, self.model_weight)
+
+    def network_forecast(self, model: nnx.Module, batch: Batch) -> jax.Array:
+        """What `predict` gives with a `model_weight` of 1."""
+        return _mean(self._members(model, batch))
+
+    def weighed(self, forecast: Prediction, batch: Batch, weight: float) -> Prediction:
+        """A forecast of the network drawn to the naive one, as far as a weight says."""
         if weight == 1:
             return forecast
-        naive = batch[self.weighed_against].astype(jnp.float32)
+        naive = batch[self.weighed_against].astype(np.float32)
         if self.config.quantiles:
             return forecast + ((1 - weight) * (naive - self.point(forecast)))[..., None]
         return naive + weight * (forecast - naive)

@@ -19,7 +19,7 @@ from stpatch_jax.data.fields.covariates import with_coming
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.in_memory import as_field, given_field
 from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
-from stpatch_jax.data.fields.rolling import field_rule_weights, field_weight
+from stpatch_jax.data.fields.rolling import RuleWeight, field_rule_weights, field_weight
 from stpatch_jax.data.fields.rows import split_spans, used_rows
 from stpatch_jax.data.fields.rules import (
     SEASON,
@@ -470,8 +470,8 @@ class FieldData(WindowProblem):
         """
         return field_weight(self)
 
-    def rule_weights(self) -> dict[str, tuple[float, float]]:
-        """The same of every rule, and the error of both, see `rolling_rules`."""
+    def rule_weights(self) -> dict[str, RuleWeight]:
+        """The same of every rule, see `rolling_rules`."""
         return field_rule_weights(self)
 
     def alert_thresholds(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,10 +13,31 @@ from stpatch_jax.data.fields.rules import path_increment
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
+from stpatch_jax.metrics import resampled
 
 _FIRST_SHARE = 0.35
 _ORIGINS = 30
 _RIDGE = 1e-3
+
+
+class RuleWeight(NamedTuple):
+    """The weight of a linear forecast against a rule, see `rolling_rules`.
+
+    Attributes:
+        weight: The weight, in [0, 1].
+        error: The mean squared error of both together.
+        alone: That of the rule.
+        sure: Whether, of origins drawn anew, more than 97.5 % have a weight above 0.
+    """
+
+    weight: float
+    error: float
+    alone: float
+    sure: bool
+
+
+# Of too few rows to tell.
+_NOTHING = {"persistence": RuleWeight(1.0, 0.0, 0.0, False)}
 
 
 def rolling_weight(
@@ -97,8 +118,8 @@ def rolling_rules(
     horizon: int,
     seasons: Mapping[str, int],
     phases: np.ndarray | None = None,
-) -> dict[str, tuple[float, float]]:
-    """The weight of a linear forecast against each rule, and the mean squared error of both.
+) -> dict[str, RuleWeight]:
+    """The weight of a linear forecast against each rule, and the errors of both.
 
     As `rolling_weight`, of `persistence`, `drift`, the `seasons`, `running_mean` and with phases
     `climatology` and `anomaly_persistence`, which are fitted at each origin to the rows before it.
@@ -120,11 +141,11 @@ def rolling_rules(
     past, rows = max(context, *seasons.values(), 0), len(values)
     length, step = past + horizon, _step(rows)
     if rows < length:
-        return {"persistence": (1.0, 0.0)}
+        return _NOTHING
     few = _MOST_NUMBERS // (step * length), _MOST_PRODUCTS // (rows * context * (context + horizon))
     series = np.asarray(values, np.float64).reshape(rows, -1)[:, : max(1, min(_MOST_SERIES, *few))]
     windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
-    sums: dict[str, np.ndarray] = {}
+    sums: dict[str, list[np.ndarray]] = {}
     products, fitted, count = np.zeros((context, context + horizon)), 0, 0
     for origin in range(max(round(_FIRST_SHARE * rows), past), rows - horizon + 1, step):
         ready = max(fitted, origin - length + 1)
@@ -144,14 +165,18 @@ def rolling_rules(
         for name, forecast in forecasts.items():
             left, missed = (model - forecast)[whole], (target - forecast)[whole]
             found = [np.sum(missed * left), np.sum(left * left), np.sum(missed * missed)]
-            sums[name] = sums.get(name, 0.0) + np.array(found)
-    return {name: _weighed(of, count) for name, of in sums.items()} or {"persistence": (1.0, 0.0)}
+            sums.setdefault(name, []).append(np.array(found))
+    block = 1 + -(-horizon // step)  # Of origins whose windows share targets.
+    return {name: _weighed(np.stack(of), count, block) for name, of in sums.items()} or _NOTHING
 
 
-def _weighed(sums: np.ndarray, count: int) -> tuple[float, float]:
-    agreed, spread, missed = sums
+def _weighed(sums: np.ndarray, count: int, block: int) -> RuleWeight:
+    agreed, spread, missed = map(float, sums.sum(axis=0))
     weight = float(np.clip(agreed / spread, 0, 1)) if spread else 1.0
-    return weight, float(missed - 2 * weight * agreed + weight**2 * spread) / count
+    both = (missed - 2 * weight * agreed + weight**2 * spread) / count
+    drawn = resampled(*sums.T[:2], block=block)
+    sure = drawn is not None and bool(np.quantile(drawn[0], 0.025) > 0)
+    return RuleWeight(weight, both, missed / count, sure)
 
 
 def _rules(
@@ -203,7 +228,7 @@ def field_weight(data: Any) -> float:
     return rolling_weight(blocks, context=data.context, horizon=data.horizon)
 
 
-def field_rule_weights(data: Any) -> dict[str, tuple[float, float]]:
+def field_rule_weights(data: Any) -> dict[str, RuleWeight]:
     """The `rolling_rules` of some series of `FieldData`, from the rows before its test span."""
     rows, config = range(data.splits["validation"].stop), data.config
     edges, channels = _edges(data, rows), range(data.targets.shape[-1])

@@ -1,6 +1,6 @@
 """What judges a task that has no judge of its own: its loss and metrics, beside its rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,8 +18,9 @@ class DefaultJudge(Judge):
     """Judges any task by its loss, its metrics and its `score`, and its rules by the latter."""
 
     @property
-    def inputs(self) -> None:
+    def inputs(self) -> Sequence[str] | None:
         """All arrays: the loss may read any of them."""
+        return None
 
     def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
         """The metrics of each example, by rule (`model` and the naive ones).

@@ -28,6 +28,7 @@ from stpatch_jax.runs.judging.quantiles import (
 from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.runs.judging.verdict import Losses
+from stpatch_jax.runs.judging.weighing import NetworkWeight, WeightJudge
 from stpatch_jax.tasks import Forecast
 
 _MOST_SERIES = 9
@@ -52,6 +53,9 @@ class ForecastJudge(Judge):
     `1 - error / error of persistence`. Quantiles of the model are judged beside those of each rule:
     its forecast plus the quantiles of its errors on the validation split, in scaled units.
 
+    A weight by validation is measured there first, of the network alone; `validation` tells it, so
+    that the checkpoint has it.
+
     Its rows, by window: `targets`, how many are real, and under `errors` by rule the sums of their
     `absolute` and `squared` errors in scaled units.
     """
@@ -61,9 +65,12 @@ class ForecastJudge(Judge):
     data: ForecastData
     _spread: Mapping[str, np.ndarray]
     """Of each rule the quantiles of its errors [horizon, channel, quantile]."""
+    _weight: NetworkWeight | None = None
 
     def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
         """As in `Judge`; quantiles of the rules on the test split go by their past errors."""
+        if self._measured and (split == "validation" or self._weight is None):
+            self._weight = self._network_weight(model)
         self._spread = {}
         if self.levels and split == "test":
             past = past or super().__call__(model, "validation")
@@ -76,8 +83,26 @@ class ForecastJudge(Judge):
         """The levels of the quantiles that are judged."""
         return self.task.config.quantiles
 
+    @property
+    def _measured(self) -> bool:
+        return self.task.config.model_weight == "validation"
+
+    def _network_weight(self, model: nnx.Module) -> NetworkWeight:
+        judge = WeightJudge(self.task, self.data, self.mesh, batch_size=self.batch_size)
+        rows = judge(model, "validation").rows
+        told = {"before": self.task.model_weight, "block": self.data.horizon}
+        return NetworkWeight.of(rows["agreed"], rows["spread"], **told)
+
+    def outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """The forecast; of a weight that is measured, that of the network alone."""
+        if self._measured:
+            return self.task.network_forecast(model, batch)
+        return self.task.predict(model, batch)
+
     def answers(self, batch: Batch, outputs: Tree) -> Tree:
         """By rule the `scaled` forecasts and those in the `units` of the data, and what came."""
+        if self._weight:
+            outputs = self.task.weighed(outputs, batch, self._weight.weight)
         rules = {"model": self.task.point(outputs), **self.task.baselines(batch)}
         scaled = {name: np.asarray(values) for name, values in rules.items()}
         index = batch["index"]
@@ -192,10 +217,13 @@ class ForecastJudge(Judge):
     def header(self) -> dict[str, Any]:
         """Steps of the context and of the horizon, and what the model is weighed against."""
         steps = {"context": self.data.context, "horizon": self.data.horizon}
-        if self.task.model_weight == 1:
+        weight = self._weight.weight if self._weight else self.task.model_weight
+        if weight == 1:
             return steps
-        told = {"model_weight": self.task.model_weight}
-        return steps | told | {"weighed_against": self.task.weighed_against}
+        told = {"model_weight": weight, "weighed_against": self.task.weighed_against}
+        if self._weight:
+            told |= {"weight_before": self._weight.before, "weight_interval": self._weight.interval}
+        return steps | told
 
     def validation(self, judged: Judged) -> dict[str, float]:
         """MAE and RMSE over all lead times in scaled units, and the skill against persistence.
@@ -206,6 +234,8 @@ class ForecastJudge(Judge):
         mae, rmse = pooled["model"].mae(), pooled["model"].rmse()
         gained = skill(mae, pooled["persistence"].mae())
         found = {"mae": float(mae[0]), "rmse": float(rmse[0]), "skill": float(gained[0])}
+        if self._weight:
+            found["model_weight"] = self._weight.weight
         if not self.levels:
             return found
         return {
@@ -385,8 +415,16 @@ def _weight_lines(report: Mapping[str, Any]) -> list[str]:
     """How far the forecast is the model's, where it is not all of it."""
     if (weight := report.get("model_weight")) is None:
         return []
-    rule = report["weighed_against"]
-    return [f"The forecast is {weight:.3g} of the model's and {1 - weight:.3g} of {rule}.", ""]
+    rule, told = report["weighed_against"], ""
+    if (before := report.get("weight_before")) is not None:
+        interval = report["weight_interval"]
+        seen = "has too few windows" if interval is None else "puts it from {:.3g} to {:.3g}"
+        told = (
+            f" Rolling origins before the test span gave a linear map {before:.3g}; of the trained "
+            f"network the validation split {seen.format(*interval or ())}."
+        )
+    own = f"The forecast is {weight:.3g} of the model's and {1 - weight:.3g} of {rule}."
+    return [own + told, ""]
 
 
 def _errors(values: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> LeadTimeErrors:

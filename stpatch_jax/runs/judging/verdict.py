@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_RESAMPLES = 1000
-_SEED = 0
+from stpatch_jax.metrics import resampled
 
 
 class Losses(NamedTuple):
@@ -29,11 +28,8 @@ def verdict(past: Losses, test: Losses) -> dict[str, Any] | None:
     """Compares the model on the test split with the rule that lost least on the validation split.
 
     `gain` is `1 - loss of the model / loss of the rule`, `interval` its 95 % percentile interval
-    when blocks of neighbouring windows are drawn with replacement, round the end of the split; None
+    when blocks of neighbouring windows are drawn anew, see `stpatch_jax.metrics.resampled`; None
     where there are fewer than two blocks. None where a loss is not finite or the rule has none.
-
-    References:
-        Politis and Romano, "A circular block-resampling procedure for stationary data", 1992.
 
     >>> ones = np.ones(40)
     >>> losses = Losses("MAE", {"model": 0.5 * ones, "drift": ones}, ones, block=4)
@@ -55,15 +51,8 @@ def verdict(past: Losses, test: Losses) -> dict[str, Any] | None:
 
 
 def _interval(own: np.ndarray, other: np.ndarray, block: int) -> list[float] | None:
-    count = len(own)
-    if count < 2 * block:
+    if (sums := resampled(own, other, block=block)) is None:
         return None
-    draws = -(-count // block)
-    starts = np.random.default_rng(_SEED).integers(count, size=(_RESAMPLES, draws))
-    sums = []
-    for losses in (own, other):
-        upto = np.concatenate([[0.0], np.cumsum(np.concatenate([losses, losses[:block]]))])
-        sums.append((upto[starts + block] - upto[starts]).sum(axis=1))
     gains = 1 - sums[0] / np.where(sums[1] > 0, sums[1], np.nan)
     return np.nanquantile(gains, (0.025, 0.975)).tolist()
 
@@ -73,6 +62,8 @@ def _text(rule: str, gain: float, interval: list[float] | None, metric: str) -> 
         return f"{100 * share:.0f}" if abs(share) >= 0.1 else f"{100 * share:.2g}"
 
     size = percent(abs(gain))
+    if not gain and interval in (None, [0.0, 0.0]):
+        return f"No better than {rule}: both have the same {metric}."
     if interval is None:
         few = "over too few examples for an interval"
         return f"{'Beats' if gain > 0 else 'Worse than'} {rule} by {size} % in {metric}, {few}."
