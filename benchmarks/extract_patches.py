@@ -6,7 +6,7 @@ All functions of a case are timed in turn in one process; times are medians, com
 apart. Every result is compared with NumPy's before it is timed. To add a device, run the whole of
 this on it (a run of some cases writes only where `--results` says), commit
 `benchmarks/results/extract_patches-DEVICE.json` and run `python -m benchmarks.tables` for the
-README. Peers that are not installed are left out; peers that run on the host (NumPy, torch,
+pages. Peers that are not installed are left out; peers that run on the host (NumPy, torch,
 kornia) are measured on the CPU only.
 """
 

@@ -8,7 +8,7 @@ metric. `value` is the mean over the seeds (of a cross-validation, over the fold
 standard deviation, `interval` a 95 % bootstrap interval of the mean, drawn by case, day or block of
 one horizon (a twentieth of the test span, where that is shorter). `test_openings` counts how often
 the test split was scored for that row. Configurations are chosen on validation; `python -m
-benchmarks.tables` writes the table of the README from the file.
+benchmarks.tables` writes the table of docs/results.md from the file.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Writes the tables of the results files into the README, or checks that they are there.
+"""Writes the tables of the results files into README and pages, or checks that they are there.
 
     python -m benchmarks.tables [--check]
 
-Every block of the README from `<!-- table: QUESTION -->` to `<!-- end -->` holds, per device, the
+Every block of a page from `<!-- table: QUESTION -->` to `<!-- end -->` holds, per device, the
 table of `benchmarks/results/QUESTION-DEVICE.json`; that of `published`, whose figures do not depend
-on the device, comes from one file.
+on the device, comes from one file. The README has a few rows of each: `speed` and `best`.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.timing import RESULTS
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/benchmarks.md", "docs/results.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Results = Mapping[str, Any]
 # The columns of each table: what is measured, in which dtype, by which function, under which name.
@@ -55,7 +56,23 @@ QUESTIONS = (
     "sliding_window",
     "segmentation",
     "published",
+    "speed",
+    "best",
 )
+# What the README shows of the published protocols: (recipe, horizon, metric).
+BEST = (
+    ("customers", 39, "rmse"),
+    ("etth1", 336, "mse"),
+    ("exchange", 720, "mse"),
+    ("heartbeat", None, "accuracy"),
+    ("scan", None, "auc"),
+    ("sentiment", None, "accuracy"),
+    ("stock-movement", None, "mcc"),
+    ("stocks", 6, "mae"),
+    ("traffic", 1, "rmse_scaled"),
+    ("weather", "6-24", "rmse"),
+)
+HIGHER_IS_BETTER = ("accuracy", "auc", "mcc")
 DTYPE = "float32"
 
 
@@ -304,13 +321,73 @@ def _left_out(question: str, results: Results) -> list[str]:
     return [f"- left out (`--full` measures it): {'; '.join(parts)}"] if parts else []
 
 
+def _speed(folder: Path) -> str:
+    """How many times as long others take, from the files of several questions."""
+
+    def read(question: str) -> Results:
+        (path,) = folder.glob(f"{question}-cpu-*.json")  # chips have rows of their own one day
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    cut, tiles = read("extract_patches"), read("sliding_window")["summary"]["gaussian"]
+    networks = read("backbones")["summary"][DTYPE].values()
+    steps = sorted(f"{network['step']:.2f}" for network in networks)
+    read_ahead = read("input_pipeline")["windows"]["times_as_fast"]
+    rows = []
+    for what, name, peer in (
+        ("forward", "cutting patches", "raw lax"),
+        ("gradient", "its gradient", "raw lax"),
+        ("forward", "cutting patches", "torch"),
+    ):
+        ratio = cut["summary"][f"{what} {DTYPE}"][peer]
+        told = "`lax.conv_general_dilated_patches`" if peer == "raw lax" else "torch's `unfold`"
+        times = f"{_short(ratio['geometric_mean'])} (least {_short(ratio['worst'])})"
+        rows.append(_row([f"{name}, {ratio['cases']} shapes", told, times]))
+    rows += [
+        _row(["a network over a volume in tiles", "MONAI", f"{tiles['monai']:.2f}"]),
+        _row(["windows of a zarr of 8 GB", "xbatcher", f"{read_ahead:.1f}"]),
+        _row(
+            [
+                "a training step of two networks",
+                "PyTorch",
+                " and ".join(steps),
+            ]
+        ),
+    ]
+    device = cut["device"]
+    head = _row(["what", "beside", "their time / ours"])
+    caption = f"Time ({device['kind']}, {device['cores']} cores, {DTYPE}):"
+    return "\n".join([caption, "", head, "|---|---|---:|", *rows])
+
+
+def _best(rows: Sequence[Results]) -> str:
+    """A few rows of the published protocols: ours, the best of others, the best naive rule."""
+    # The last data set of those that a recipe was scored on.
+    found = {(row["recipe"], row["horizon"], row["metric"]): row for row in rows}
+    lines = [
+        _row(["recipe, data", "horizon", "metric", "ours", "95 % interval", "published", "rule"])
+    ]
+    lines.append("|---|---:|---|---:|---|---:|---|")
+    for key in BEST:
+        row = found[key]
+        best = max if row["metric"] in HIGHER_IS_BETTER else min
+        rules = [(value, name) for name, value in row["naive"].items()]
+        rule = "{1} {0:.3f}".format(*best(rules)) if rules else ""
+        published = "" if row["published"] is None else f"{row['published']:.3f}"
+        low, high = row["interval"]
+        cells = [f"`{row['recipe']}`, {row['dataset']}", str(row["horizon"] or ""), row["metric"]]
+        cells += [f"{row['value']:.3f}", f"{low:.3f} to {high:.3f}", published, rule]
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
 def blocks(question: str, folder: Path = RESULTS) -> str:
     """The tables of a question, one per device; of the published protocols one table."""
-    if question == "published":
+    if question == "speed":
+        return _speed(folder) + "\n"
+    if question in ("published", "best"):
         path = folder / "published.json"
-        return (
-            _published(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ""
-        ) + "\n"
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return (_published if question == "published" else _best)(rows) + "\n"
     paths = sorted(folder.glob(f"{question}-*.json"))
     return (
         "\n\n".join(table(question, json.loads(path.read_text(encoding="utf-8"))) for path in paths)
@@ -318,32 +395,25 @@ def blocks(question: str, folder: Path = RESULTS) -> str:
     )
 
 
-def rewritten(text: str, folder: Path = RESULTS) -> str:
-    """A README with its blocks filled from the results files.
-
-    Raises:
-        ValueError: A question has no block.
-    """
-    named = {match[2] for match in BLOCK.finditer(text)}
-    if named != set(QUESTIONS):
-        raise ValueError(
-            f"the README must have one block per question ({', '.join(QUESTIONS)}), got "
-            f"{', '.join(sorted(named)) or 'none'}; add <!-- table: QUESTION --> and <!-- end -->"
-        )
-    return BLOCK.sub(lambda match: f"{match[1]}{blocks(match[2], folder)}{match[3]}", text)
-
-
 def main() -> None:
-    """Rewrites the README, or says whether it would."""
-    parser = argparse.ArgumentParser(description="Writes the benchmark tables into the README.")
+    """Rewrites the pages, or says whether it would."""
+    parser = argparse.ArgumentParser(description="Writes the benchmark tables into the pages.")
     parser.add_argument("--check", action="store_true", help="exit with 1 if they are not there")
     given = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    filled = rewritten(text)
-    if given.check and filled != text:
-        sys.exit("the README's tables are not the results files'; run python -m benchmarks.tables")
-    if filled != text:
-        README.write_text(filled, encoding="utf-8")
+    found: list[str] = []
+    for page in PAGES:
+        path = ROOT / page
+        text = path.read_text(encoding="utf-8")
+        found += [match[2] for match in BLOCK.finditer(text)]
+        filled = BLOCK.sub(lambda match: f"{match[1]}{blocks(match[2])}{match[3]}", text)
+        if given.check and filled != text:
+            sys.exit(
+                f"the tables of {page} are not the results files'; run python -m benchmarks.tables"
+            )
+        if filled != text:
+            path.write_text(filled, encoding="utf-8")
+    if sorted(found) != sorted(QUESTIONS):
+        sys.exit(f"the pages must have a block for each of {QUESTIONS}, got {found}")
 
 
 if __name__ == "__main__":
