@@ -22,6 +22,7 @@ ROOT = PACKAGE.parent
 FLOORS = {
     "escapes": 0,
     "errors": 0,
+    "on_demand": 0,
     "files": 0,
     "flops": 0,
     "patches": 1,

@@ -8,29 +8,23 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin, get_type_hints
 
-import jax
 import tyro
 
 from stpatch_jax.cli.help import HELP_ALL, in_one_sentence, short_help
 from stpatch_jax.cli.main import COMMANDS
-from stpatch_jax.cli.patches import PatchesConfig, inspect_patches
 from stpatch_jax.cli.recipes import HELP
-from stpatch_jax.cli.words import in_flags
-from stpatch_jax.data import FileConfig
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.nn import ShardConfig
-from stpatch_jax.nn.costs import backbone_by_name
-from stpatch_jax.recipes import found, import_again, recipe
+from stpatch_jax.nn.sharding import ShardConfig
+from stpatch_jax.recipes import found, import_again
 from stpatch_jax.runs.config import RecipeFile, RunConfig, config_of
 from stpatch_jax.runs.directory import RunDirectory
-from stpatch_jax.runs.explaining.explanation import ExplainConfig, explain_run
-from stpatch_jax.runs.predicting import predict
-from stpatch_jax.runs.run import Stopped, evaluate, stopped_text, train
-from stpatch_jax.runs.searching import read_space, search, table
+from stpatch_jax.runs.explaining import ExplainConfig
 from stpatch_jax.runs.values import from_values
-from stpatch_jax.training import processes
+
+if TYPE_CHECKING:
+    from stpatch_jax.cli.patches import PatchesConfig
 
 Flags = TypeVar("Flags")
 
@@ -62,8 +56,12 @@ class _Train:
     process_index: int | None = None
 
 
-def _train(arguments: list[str]) -> str | None:
-    flags = _of_recipe(_Train, "train", arguments)
+def _train(flags: _Train) -> str | None:
+    import jax
+
+    from stpatch_jax.runs.run import Stopped, train
+    from stpatch_jax.training import processes
+
     count, index = flags.process_count, flags.process_index
     directory = flags.workdir or Path("runs") / flags.config.recipe
     _import_recipe_of(directory)
@@ -98,8 +96,10 @@ class _Search:
     workdir: Path | None = None
 
 
-def _search(arguments: list[str]) -> str | None:
-    flags = _of_recipe(_Search, "search", arguments)
+def _search(flags: _Search) -> str | None:
+    from stpatch_jax.runs.run import stopped_text
+    from stpatch_jax.runs.searching import read_space, search, table
+
     directory = flags.workdir or Path("runs") / f"{flags.config.recipe}-search"
     space = read_space(flags.space)
     trials = search(flags.config, space, workdir=directory, trials=flags.trials, seed=flags.seed)
@@ -114,11 +114,14 @@ def _of_recipe(
 ) -> Flags:
     """The flags that follow the name of a recipe."""
     name, *flags = arguments
-    config, (model, flags) = recipe(name), _named_model(flags)
+    build, (model, flags) = found(name), _named_model(flags)
+    config = build()
     if model is not None:
+        from stpatch_jax.nn.costs import backbone_by_name
+
         config = dataclasses.replace(config, model=backbone_by_name(model))
     default = kind(config, model)
-    description = inspect.getdoc(found(name)) or ""
+    description = inspect.getdoc(build) or ""
     if any(word in HELP for word in flags):
         print(short_help(f"{command} {name}", default, description))
         raise SystemExit(0)
@@ -226,20 +229,24 @@ class _Evaluate:
     run: tyro.conf.Positional[Path]
 
 
-def _evaluate(arguments: list[str]) -> str:
-    run = _parsed(_Evaluate, "evaluate", arguments).run
-    _import_recipe_of(run)
-    return evaluate(run)
+def _evaluate(flags: _Evaluate) -> str:
+    from stpatch_jax.runs.run import evaluate
+
+    _import_recipe_of(flags.run)
+    return evaluate(flags.run)
 
 
 def _import_recipe_of(run: str | Path) -> None:
     """Imports the file of one's own that the recipe of a run came from, if there is a run."""
-    file = None
+    if (file := _recipe_file(run)) is not None:
+        import_again(file)
+
+
+def _recipe_file(run: str | Path) -> RecipeFile | None:
     with contextlib.suppress(InputError):
         values = RunDirectory(run).config().get("recipe_file")
-        file = from_values(RecipeFile | None, values)  # pyright: ignore[reportArgumentType]
-    if file is not None:
-        import_again(file)
+        return from_values(RecipeFile | None, values)  # pyright: ignore[reportArgumentType]
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,13 +279,20 @@ class _Predict:
     process_index: int | None = None
 
 
-def _predict(arguments: list[str]) -> str:
+def _predict(flags: _Predict) -> str:
+    from stpatch_jax.runs.predicting import predict
+
+    options = {**vars(flags)}
+    run, source, target, told = (options.pop(name) for name in ("run", "input", "output", "data"))
+    return predict(run, source, target, told=told, **options)
+
+
+def _for_prediction(arguments: list[str]) -> _Predict:
     known = _reading(arguments)
     start = _Predict(tyro.MISSING, tyro.MISSING, tyro.MISSING, known)
-    flags = {**vars(_parsed(_Predict, "predict", arguments, default=start))}
-    run, source, target, data = (flags.pop(name) for name in ("run", "input", "output", "data"))
-    told = {name: of for name, of in vars(data).items() if of != getattr(known, name)}
-    return predict(run, source, target, told=told, **flags)
+    flags = _parsed(_Predict, "predict", arguments, default=start)
+    told = {name: of for name, of in vars(flags.data).items() if of != getattr(known, name)}
+    return dataclasses.replace(flags, data=told)
 
 
 def _reading(arguments: list[str]) -> Any:
@@ -286,6 +300,8 @@ def _reading(arguments: list[str]) -> Any:
 
     Where the arguments name no run, which is refused later, they are those of any file.
     """
+    from stpatch_jax.data.file_config import FileConfig
+
     config: Any = FileConfig()
     with contextlib.suppress(InputError, StopIteration):
         run = next(word for word in arguments if not word.startswith("-"))
@@ -299,32 +315,63 @@ def _reading(arguments: list[str]) -> Any:
     return kind(**{name: value for name, _, value in fields})
 
 
-def _explain(arguments: list[str]) -> str:
-    config = _parsed(ExplainConfig, "explain", arguments)
+def _explain(config: ExplainConfig) -> str:
+    from stpatch_jax.runs.explaining.explanation import explain_run
+
     _import_recipe_of(config.run)
     return f"{explain_run(config)}\n\nmaps and figures: {config.run / 'explanation.nc'}, .png"
 
 
-def _patches(arguments: list[str]) -> str:
-    return inspect_patches(_parsed(PatchesConfig, "patches", arguments))
+def _patches(config: "PatchesConfig") -> str:
+    from stpatch_jax.cli.patches import inspect_patches
+
+    return inspect_patches(config)
 
 
 _EACH = (_train, _search, _evaluate, _predict, _explain, _patches)
-_FLAGS: dict[str, Any] = {
-    "train": _Train,
-    "search": _Search,
-    "predict": _Predict,
-    "explain": ExplainConfig,
-    "patches": PatchesConfig,
-}
 
 
 def run(command: str, arguments: list[str]) -> str | None:
     """Runs a command; returns what is to be printed."""
-    return dict(zip(COMMANDS[1:], _EACH, strict=True))[command](arguments)
+    return dict(zip(COMMANDS[1:], _EACH, strict=True))[command](_read(command, arguments))
+
+
+def check(command: str, arguments: list[str]) -> None:
+    """Reads the flags of a command, and refuses them as `run` does, but imports no other file.
+
+    Those are a recipe file, and what the recipe of a run came from.
+
+    Raises:
+        InputError: The flags cannot be used.
+        SystemExit: They asked for help, which is printed.
+    """
+    first = next(iter(arguments), "")
+    own = ".py" in first if command in ("train", "search") else _recipe_file(first)
+    if not own:
+        _read(command, arguments)
+
+
+def _read(command: str, arguments: list[str]) -> Any:
+    """The flags of a command."""
+    if command in ("train", "search"):
+        return _of_recipe(_flags_of(command), command, arguments)
+    if command == "predict":
+        return _for_prediction(arguments)
+    return _parsed(_flags_of(command), command, arguments)
 
 
 def in_words_of(command: str, message: str) -> str:
     """A message in the flags of a command: those of a configuration, and its own."""
-    own = dataclasses.fields(_FLAGS[command]) if command in _FLAGS else ()
-    return in_flags(message, own=[each.name for each in own])
+    from stpatch_jax.cli.words import in_flags
+
+    return in_flags(message, own=[field.name for field in dataclasses.fields(_flags_of(command))])
+
+
+def _flags_of(command: str) -> Any:
+    """The dataclass of a command's flags."""
+    if command == "patches":
+        from stpatch_jax.cli.patches import PatchesConfig
+
+        return PatchesConfig
+    kinds = (_Train, _Search, _Evaluate, _Predict, ExplainConfig)
+    return dict(zip(COMMANDS[1:], kinds, strict=False))[command]

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import stpatch_jax
+from stpatch_jax.cli.first import answered
 from stpatch_jax.cli.recipes import HELP, of_recipe, recipes
 from stpatch_jax.cli.signals import Ended, ending, ends_at_signals
 from stpatch_jax.errors import InputError, check_choice
@@ -58,9 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"warning: {_worded(message, arguments)}", file=sys.stderr)
 
     try:
-        with usable(), ends_at_signals(), warnings.catch_warnings():
+        with usable(), warnings.catch_warnings():
             warnings.showwarning = print_warning
-            return _run(arguments)
+            code = _answer(arguments)
+            return _run(*arguments) if code is None else code
     except InputError as error:
         print(_worded(error, arguments), file=sys.stderr)
         return 2
@@ -76,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(arguments: list[str]) -> int:
+def _answer(arguments: list[str]) -> int | None:
+    """Answers what computes nothing, and returns the exit code; None where a command is to run."""
     if not arguments or arguments[0] in HELP:
         print(inspect.cleandoc(__doc__ or ""))
         return 0 if arguments else 2
@@ -85,14 +88,22 @@ def _run(arguments: list[str]) -> int:
         print(f"stpatch_jax {stpatch_jax.__version__}")
         return 0
     check_choice("the command", command, COMMANDS)
+    if command == "recipes":
+        print(printable(recipes(rest), keep="\n"))
+        return 0
     if command in ("evaluate", "predict") and rest and not rest[0].startswith("-"):
         require_run(rest[0])
     if command in ("train", "search") and (usage := of_recipe(command, rest)):
         print(usage)
         return 0
-    if command == "train" and sys.stderr.isatty():
+    return answered(command, rest, lambda error: _worded(error, arguments))
+
+
+def _run(command: str, *arguments: str) -> int:
+    if sys.stderr.isatty():
         print("loading JAX ...", file=sys.stderr, flush=True)
-    text = recipes(rest) if command == "recipes" else _commands().run(command, rest)
+    with ends_at_signals():
+        text = _commands().run(command, list(arguments))
     if text is not None:
         print(printable(text, keep="\n"))
     return 0

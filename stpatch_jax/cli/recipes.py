@@ -29,7 +29,7 @@ def of_recipe(command: str, arguments: Sequence[str]) -> str | None:
         "`stpatch recipes` describes them",
     )
     # Once they are imported, others may have joined them.
-    if ".py" not in name and "stpatch_jax.recipes" not in sys.modules:
+    if ".py" not in name and "stpatch_jax.recipes.registry" not in sys.modules:
         check_choice("the recipe", name, known)
     return None
 

@@ -6,8 +6,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from stpatch_jax import data, nn, tasks
 from stpatch_jax.data import DataConfig
 from stpatch_jax.nn import BackboneConfig
+from stpatch_jax.on_demand import load_all
 from stpatch_jax.patches import WindowSpec
 from stpatch_jax.tasks import TaskConfig
 from stpatch_jax.training import TrainConfig
@@ -65,7 +67,9 @@ def _as_words(value: str) -> str:
 
 
 def _fields(room: str) -> set[str]:
-    """Names of the fields of all configurations of a room that are known here."""
+    """Names of the fields of all configurations of a room, those of users that are known here."""
+    for each in (data, nn, tasks):
+        load_all(each)
     base = {"data": DataConfig, "model": BackboneConfig, "task": TaskConfig, "train": TrainConfig}
     kinds = (base[room], *_subclasses(base[room]))
     return {field.name for kind in kinds for field in dataclasses.fields(kind)}

@@ -6,13 +6,20 @@ targets weighs little. With no real entry the loss is 0. Only `focal` divides it
 number, that of the real positive targets, and `dice` is a ratio of sums in each example.
 """
 
-from stpatch_jax.losses.classification import cross_entropy, dice, label_weights
-from stpatch_jax.losses.detection import box_giou, box_iou, box_loss, focal
-from stpatch_jax.losses.reduction import entry_weights, latitude_weights
-from stpatch_jax.losses.regression import huber, mae, mse, pinball
-from stpatch_jax.losses.regularization import l1_penalty
+from typing import TYPE_CHECKING
+
+from stpatch_jax.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from stpatch_jax.losses.classification import cross_entropy, dice, label_weights
+    from stpatch_jax.losses.detection import box_giou, box_iou, box_loss, focal
+    from stpatch_jax.losses.reduction import entry_weights, latitude_weights
+    from stpatch_jax.losses.regression import huber, mae, mse, pinball
+    from stpatch_jax.losses.regularization import l1_penalty
 
 __all__ = [
     "box_giou", "box_iou", "box_loss", "cross_entropy", "dice", "entry_weights", "focal", "huber",
     "l1_penalty", "label_weights", "latitude_weights", "mae", "mse", "pinball",
 ]  # fmt: skip
+
+__getattr__, __dir__ = on_demand(__name__)

@@ -4,49 +4,54 @@ The `options` of a module say how it computes, stores and splits its parameters,
 its `rngs` have a stream `params`, and `dropout` where it drops features, or a default stream.
 """
 
-from stpatch_jax.nn.attention import (
-    SelfAttention,
-    TransformerBlock,
-    TransformerEncoder,
-    TransformerOptions,
-    attention_mask,
-    sinusoidal_positions,
-)
-from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
-from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
-from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
-from stpatch_jax.nn.flat_patches import FlatPatches, FlatPatchesConfig
-from stpatch_jax.nn.heads import (
-    ClassificationHead,
-    DenseHead,
-    DetectionHead,
-    ForecastHead,
-    NextTokenHead,
-)
-from stpatch_jax.nn.layers import (
-    Backbone,
-    BackboneConfig,
-    Convolution,
-    LayerOptions,
-    TubeletEmbedding,
-    convolve,
-    pool,
-)
-from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
-from stpatch_jax.nn.own import OwnBackbone
-from stpatch_jax.nn.packing import PackedClips, pack_clips
-from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
-from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
-from stpatch_jax.nn.recurrent import (
-    ConvGRUCell,
-    ConvLSTMCell,
-    SpaceTimeRNN,
-    SpaceTimeRNNConfig,
-    scan_time,
-)
-from stpatch_jax.nn.scnn import SCNN, SCNNConfig
-from stpatch_jax.nn.sharding import ShardConfig
-from stpatch_jax.nn.unet import UNet, UNetConfig
+from typing import TYPE_CHECKING
+
+from stpatch_jax.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from stpatch_jax.nn.attention import (
+        SelfAttention,
+        TransformerBlock,
+        TransformerEncoder,
+        TransformerOptions,
+        attention_mask,
+        sinusoidal_positions,
+    )
+    from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
+    from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
+    from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
+    from stpatch_jax.nn.flat_patches import FlatPatches, FlatPatchesConfig
+    from stpatch_jax.nn.heads import (
+        ClassificationHead,
+        DenseHead,
+        DetectionHead,
+        ForecastHead,
+        NextTokenHead,
+    )
+    from stpatch_jax.nn.layers import (
+        Backbone,
+        BackboneConfig,
+        Convolution,
+        LayerOptions,
+        TubeletEmbedding,
+        convolve,
+        pool,
+    )
+    from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
+    from stpatch_jax.nn.own import OwnBackbone
+    from stpatch_jax.nn.packing import PackedClips, pack_clips
+    from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
+    from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
+    from stpatch_jax.nn.recurrent import (
+        ConvGRUCell,
+        ConvLSTMCell,
+        SpaceTimeRNN,
+        SpaceTimeRNNConfig,
+        scan_time,
+    )
+    from stpatch_jax.nn.scnn import SCNN, SCNNConfig
+    from stpatch_jax.nn.sharding import ShardConfig
+    from stpatch_jax.nn.unet import UNet, UNetConfig
 
 __all__ = [
     "SCNN",
@@ -95,3 +100,5 @@ __all__ = [
     "scan_time",
     "sinusoidal_positions",
 ]
+
+__getattr__, __dir__ = on_demand(__name__)

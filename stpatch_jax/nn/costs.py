@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+import stpatch_jax.nn
 from stpatch_jax.errors import InputError, check_choice
 from stpatch_jax.flops import compiled_bytes, gradient_flops
 from stpatch_jax.nn.layers import BackboneConfig
+from stpatch_jax.on_demand import load_all
 from stpatch_jax.patches.extraction import Spec
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
@@ -23,10 +25,10 @@ SIZES = ("tiny", "base", "large")
 def windowed_backbones() -> dict[str, type[BackboneConfig]]:
     """The configs of all backbones whose windows can be chosen, by name, a user's own included.
 
-    >>> import stpatch_jax.nn
     >>> [name for name in sorted(windowed_backbones()) if name.startswith("p")]
     ['patch_cnn', 'patch_transformer']
     """
+    load_all(stpatch_jax.nn)
     return {
         re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__.removesuffix("Config")).lower(): kind
         for kind in _subclasses(BackboneConfig)

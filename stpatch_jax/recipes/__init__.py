@@ -1,19 +1,18 @@
 """Recipes: one file per application, each a function that returns the run's configuration.
 
 An application with data, a judge or predictions of its own is a folder; what it registers with
-`stpatch_jax.runs` is registered by importing it, as this module does.
+`stpatch_jax.runs` is registered by importing it, which the name of its recipe does, or `RECIPES`.
 """
 
-import importlib
+from typing import TYPE_CHECKING
 
-from stpatch_jax.recipes.calls import train
-from stpatch_jax.recipes.registry import RECIPES, found, import_again, recipe, register
+from stpatch_jax.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from stpatch_jax.recipes.calls import train
+    from stpatch_jax.recipes.every import RECIPES
+    from stpatch_jax.recipes.registry import found, import_again, recipe, register
 
 __all__ = ["RECIPES", "found", "import_again", "recipe", "register", "train"]
 
-_APPLICATIONS = (
-    "classify clip customers etth1 exchange forecast heartbeat language movement pretrain "
-    "reconstruct regress risk scan segment sentiment stocks traffic video weather"
-)
-for _name in _APPLICATIONS.split():
-    importlib.import_module(f"{__name__}.{_name}")
+__getattr__, __dir__ = on_demand(__name__)

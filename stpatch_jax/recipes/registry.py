@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib
 import importlib.util
 import re
 import sys
@@ -18,7 +19,7 @@ from stpatch_jax.runs import RecipeFile, RunConfig
 Recipe = Callable[[], RunConfig]
 
 RECIPES: dict[str, Recipe] = {}
-"""Every recipe by its name."""
+"""The recipes that have been imported, by their names."""
 
 _FILE = re.compile(r"(?P<path>.*\.py)(?::(?P<name>[^:/]+))?", re.DOTALL)
 
@@ -66,7 +67,9 @@ def found(name: str) -> Recipe:
     """
     at = _FILE.fullmatch(name)
     if at is None:
-        check_choice("the recipe", name, sorted(RECIPES))
+        check_choice("the recipe", name, sorted({*modules(), *RECIPES}))
+        if name not in RECIPES:
+            importlib.import_module(modules()[name])
         return RECIPES[name]
     path, own = at["path"], at["name"]
     file, builds = _imported(path)
@@ -85,6 +88,23 @@ def found(name: str) -> Recipe:
             return dataclasses.replace(build(), recipe_file=file)
 
     return of_file
+
+
+@functools.cache
+def modules() -> dict[str, str]:
+    """The modules that the recipes of this package stand in, by their names; read off the files.
+
+    >>> modules()["pretrain-motion"]
+    'stpatch_jax.recipes.pretrain'
+    """
+    room = __name__.rpartition(".")[0]
+    folder, found = Path(__file__).parent, {}
+    for file in sorted(folder.rglob("*.py")):
+        inside = ".".join(file.relative_to(folder).with_suffix("").parts)
+        text = file.read_text(encoding="utf-8")
+        for name in re.findall(r'^@register\("([\w-]+)"', text, re.MULTILINE):
+            found[name] = f"{room}.{inside.removesuffix('.__init__')}"
+    return found
 
 
 def import_again(file: RecipeFile) -> None:

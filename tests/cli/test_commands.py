@@ -1,6 +1,7 @@
 """The command line: every mistake is one sentence on stderr, exit code 2, nothing written."""
 
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from small_panel import flags, write_table
 
 import stpatch_jax
 from stpatch_jax import cli
+from stpatch_jax.cli import commands
+from stpatch_jax.cli.first import RIGHT
 from stpatch_jax.cli.recipes import described
+from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import RECIPES
 
 
@@ -83,27 +87,61 @@ def test_help_is_given(capsys):
     assert "--recipe" not in text
 
 
-def test_what_needs_no_command_imports_none():
-    """Help, the version and a mistyped command come at once: JAX alone takes longer to import."""
-    commands = (
-        ["--help"],
-        ["--version"],
-        ["recipes"],
-        ["train", "--help"],
-        ["fly"],
-        ["train", "socks"],
-        ["predict", "nowhere", "a.csv", "b.csv"],
-    )
-    program = (
-        "import sys; from stpatch_jax.cli import main\n"
-        f"assert [main(x) for x in {commands}] == [0, 0, 0, 0, 2, 2, 2]\n"
-        "print('jax' in sys.modules, 'numpy' in sys.modules)"
-    )
+def in_new_process(program: str) -> str:
+    """What a program prints that has imported nothing of this one."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     told = {"env": environment, "capture_output": True, "text": True, "check": True}
-    done = subprocess.run([sys.executable, "-c", program], **told)
-    assert done.stdout.endswith("\nFalse False\n")
-    assert f"stpatch_jax {stpatch_jax.__version__}\n" in done.stdout
+    return subprocess.run([sys.executable, "-c", program], **told).stdout
+
+
+def test_what_computes_nothing_imports_nothing_that_does():
+    """Help, the version and mistakes come at once: JAX alone takes longer to import."""
+    commands = {
+        0: ("--help", "--version", "recipes", "train --help", "train forecast --help"),
+        2: ("fly", "train socks", "train stocks --train.epochs 3", "predict nowhere a.csv b.csv"),
+    }
+    program = f"""import sys; from stpatch_jax.cli import main
+for code, lines in {commands}.items():
+    assert [main(line.split()) for line in lines] == [code] * len(lines)
+print('jax' in sys.modules, 'numpy' in sys.modules)"""
+    printed = in_new_process(program)
+    assert printed.endswith("\nFalse False\n")
+    assert f"stpatch_jax {stpatch_jax.__version__}\n" in printed
+    assert "\n  --train.steps " in printed
+
+
+# Read by stand-ins of JAX and the other libraries, and by the libraries.
+READ = [
+    *(["train", name, "--help"] for name in sorted(RECIPES)),
+    ["train", "forecast", "--model", "patch_transformer:tiny", "--help"],
+    ["train", "exchange", "--model.dtype", "bfloat16", "--train.steps", "3"],
+    ["train", "stock-risk", "--data.horizon", "0"],
+    ["train", "video-detection", "--task.weights", "1"],
+    ["search", "classify", "--trials", "many"],
+    ["patches", "a.nc", "--windw", "3"],
+    ["explain", "run", "--seed", "-1"],
+    ["predict", "run", "a.csv"],
+]
+
+
+def test_flags_that_are_read_first_are_read_as_by_the_libraries(capsys):
+    program = f"""import contextlib, io, json, sys
+from stpatch_jax.cli import first
+def read(command, *arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        return first.read(command, list(arguments), str), out.getvalue()
+print(json.dumps([read(*arguments) for arguments in {READ}]))"""
+    first = json.loads(in_new_process(program))
+    for (command, *arguments), (code, text) in zip(READ, first, strict=True):
+        said = ""
+        try:
+            commands.check(command, arguments)
+            expected = RIGHT
+        except SystemExit:
+            expected = 0
+        except InputError as error:
+            expected, said = 2, f"{error}\n"
+        assert (code, text) == (expected, capsys.readouterr().out + said)
 
 
 def test_unknown_names_list_the_known(capsys):

@@ -14,7 +14,7 @@ from small_panel import flags, write_table
 from stpatch_jax.cli import main
 from stpatch_jax.errors import MOST, MOST_SEED, InputError
 from stpatch_jax.recipes import RECIPES, recipe
-from stpatch_jax.runs.explaining.explanation import ExplainConfig
+from stpatch_jax.runs.explaining import ExplainConfig
 from stpatch_jax.runs.predicting import predict
 from stpatch_jax.runs.searching import LogUniform, with_values
 from stpatch_jax.runs.searching.space import candidates

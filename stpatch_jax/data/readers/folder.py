@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.readers.conventions import add_note, notes_of, sorted_by_time
 from stpatch_jax.data.readers.lazy import LazyArray, as_slice
 from stpatch_jax.data.times import calendar_of, time_text
@@ -36,6 +35,9 @@ def follow(fields: Mapping[str, xr.DataArray]) -> xr.DataArray:
         InputError: One is of another kind, or a time is in two files.
     """
     (first, field), *others = fields.items()
+    # Which reads axes as the files of this room do.
+    from stpatch_jax.data.identity import FieldIdentity
+
     identity = FieldIdentity.of(field)
     pieces, told = [field], {note: [first] for note in notes_of(field)}
     doubts: dict[str, None] = {}

@@ -6,23 +6,23 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
-import tyro
 import xarray as xr
 from jax.tree_util import Partial
 
 from stpatch_jax import explain as methods
 from stpatch_jax.data import Data
 from stpatch_jax.data.times import time_text
-from stpatch_jax.errors import check_choice, check_seed, check_size, require
+from stpatch_jax.errors import check_choice, require
 from stpatch_jax.explain.score import scores
 from stpatch_jax.files import replaced, usable
 from stpatch_jax.flops import count_flops
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.config import InMemory
+from stpatch_jax.runs.explaining.config import ExplainConfig, Method
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.judging.judge import judges
 from stpatch_jax.runs.judging.question import MOST_EXAMPLES, Asked, Question, backbone_of
@@ -31,7 +31,6 @@ from stpatch_jax.runs.lock import held
 from stpatch_jax.runs.trained import TrainedRun, load_run
 from stpatch_jax.training import make_mesh
 
-Method = Literal["occlusion", "integrated_gradients", "smooth_grad", "attention_rollout"]
 _MOST_WINDOWS = 1024
 # What all methods together may compute, a minute or two of a CPU core, and a call of the score.
 _MOST_FLOPS, _CALL_FLOPS = 2.5e12, 2e10
@@ -39,44 +38,6 @@ _DPI = 100
 _SHOWN = 5
 _REPEATS = 5  # of each permutation
 _FILES = ("explanation.nc", "explanation.png", "explanation_scores.png", "explanation.md")
-
-
-@dataclass(frozen=True)
-class ExplainConfig:
-    """Explains one answer of a run.
-
-    That is a forecast, a class, an object (the confidence of what is detected in one window), the
-    token that comes next, the mean of a hidden patch, or the mean of the answer of another task.
-
-    Attributes:
-        run: The run directory; explanation.nc, .png, .md and explanation_scores.png go there.
-        method: Which methods; all that fit the model by default.
-        split: Split of the example: train, validation or test.
-        example: Its number in the split, from the end where negative.
-        target: Name of the series to explain the forecast of, by default the first; of the class,
-            by default the one the model gives; of the object's class, by default that of the surest
-            object; or the character, by default the one that comes.
-        lead: Lead time of the forecast, in time steps, by default the last; the number of the
-            object's frame, by default that of the surest object; or of the character, by default
-            the last.
-        window: Cells hidden at a time along time and each space axis; by default the window of the
-            backbone or of the task, or a sixteenth of an axis where that is all of it.
-        seed: Of noise, permutations and random weights.
-    """
-
-    run: tyro.conf.Positional[Path]
-    method: tuple[Method, ...] = ()
-    split: str = "test"
-    example: int = -1
-    target: str | None = None
-    lead: int | None = None
-    window: tuple[int, ...] | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_seed("seed=", self.seed)
-        for cells in self.window or ():
-            check_size("window=", cells)
 
 
 @usable()
