@@ -7,6 +7,7 @@ from stpatch_jax.data import Data
 from stpatch_jax.recipes.registry import recipe
 from stpatch_jax.runs import InMemory, RunConfig, TrainedRun, with_settings
 from stpatch_jax.runs import train as train_run
+from stpatch_jax.training.callbacks import Callback
 
 
 def train(
@@ -16,6 +17,8 @@ def train(
     data: Data | InMemory | None = None,
     workdir: str | Path | None = None,
     progress: bool = True,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
     **settings: Any,
 ) -> TrainedRun:
     """Trains a recipe or a configuration to its end, or goes on with it, and reports on it.
@@ -34,6 +37,9 @@ def train(
         workdir: The run directory; without it a temporary one, which lasts as long as the returned
             run.
         progress: Whether to tell on stderr what is going on.
+        on_step: Called as `on_step(step, metrics)` in the first process, once for every step, see
+            `stpatch_jax.training.callbacks`, which shows Weights & Biases and TensorBoard.
+        on_evaluate: Called as `on_evaluate(step, validation)`, likewise.
         settings: Settings that are different, by their names in the configuration, such as
             `horizon=6`, or in full where several are called alike: `**{"train.seed": 1}`; `model`
             may be a name as well, such as `"unet:tiny"`.
@@ -46,7 +52,8 @@ def train(
     # What is in memory did not come from the file of a recipe.
     settings = settings if data is None else {"data.path": None, **settings}
     config = with_settings(config, settings) if settings else config
-    return train_run(config, data=data, workdir=workdir, progress=progress)
+    callbacks: Any = {"on_step": on_step, "on_evaluate": on_evaluate}
+    return train_run(config, data=data, workdir=workdir, progress=progress, **callbacks)
 
 
 def forecast(data: InMemory, /, **settings: Any) -> TrainedRun:

@@ -59,6 +59,7 @@ from stpatch_jax.training import (
     restore_state,
     train_loop,
 )
+from stpatch_jax.training.callbacks import Callback, check_callbacks
 from stpatch_jax.training.fitting import (
     batches_of,
     check_source,
@@ -66,6 +67,7 @@ from stpatch_jax.training.fitting import (
     prepared,
     temporary_workdir,
 )
+from stpatch_jax.training.patience import Patience
 
 # From here on people want to know what a step costs before it begins.
 _DEAR_STEP, _CORE_FLOPS = 1e11, 5e10
@@ -187,9 +189,16 @@ class Run:
         """Refuses data other than those that the run in a directory was trained on."""
         require_same_data(directory, self.data, self.digests)
 
-    def fit(self, directory: RunDirectory, *, progress: bool = True) -> FitResult:
+    def fit(
+        self,
+        directory: RunDirectory,
+        *,
+        progress: bool = True,
+        on_step: Callback | None = None,
+        on_evaluate: Callback | None = None,
+    ) -> FitResult:
         """Trains to the end in a claimed directory, or goes on there, without the test split."""
-        return train_loop(
+        result = train_loop(
             self.create_start,
             self.task.loss,
             batches_of(self.data.source("train"), self.config.train),
@@ -200,7 +209,13 @@ class Run:
             validate=self.validate,
             progress=progress,
             patches=self.patches,
+            on_step=on_step,
+            on_evaluate=on_evaluate,
         )
+        if result.ended_early:
+            # What was validated last is not what is left.
+            self._validated = None
+        return result
 
     def validate(self, model: nnx.Module) -> dict[str, float]:
         """The metrics of a model on the validation split; what they came from is kept.
@@ -235,6 +250,7 @@ class Run:
             "version": stpatch_jax.__version__,
             "task": kind_of(self.task),
             "step": step,
+            **self._early_end(directory, step),
             "skipped": int(state.skipped[...]),
             "rollbacks": int(state.rollbacks[...]),
             "parameters": self.parameters,
@@ -269,7 +285,9 @@ class Run:
             InputError: The directory is another run's, or its data have changed.
         """
         report = directory.report()
-        if not report or report.get("step") != self.config.train.steps:
+        if not report or not (
+            report.get("step") == self.config.train.steps or report.get("ended_early")
+        ):
             return None
         directory.require_same(to_values(self.config))
         self.require_data_of(directory)
@@ -288,6 +306,16 @@ class Run:
             if jax.process_index() == 0:
                 directory.write_text(directory.summary_file, text)
         return text
+
+    def _early_end(self, directory: RunDirectory, step: int) -> dict[str, Any]:
+        """What the report says of a run that `train.patience` ended."""
+        train = self.config.train
+        with Checkpoints(directory.checkpoints) as checkpoints:
+            patience = Patience(train, checkpoints)
+        if not patience.over(step):
+            return {}
+        told = {"keep_best": train.keep_best, "patience": train.patience, "best": patience.best}
+        return {"ended_early": told}
 
     def _verdict(self, test: Judged) -> dict[str, Any]:
         assert self._validated is not None
@@ -331,6 +359,8 @@ def train(
     data: Data | InMemory | None = None,
     workdir: str | Path | None = None,
     progress: bool = True,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
 ) -> TrainedRun:
     """Trains a run to its end, or goes on with it, and writes its report.
 
@@ -345,11 +375,15 @@ def train(
         workdir: The run directory; without it a temporary one, which lasts as long as what is
             returned.
         progress: Whether to tell on stderr what is going on.
+        on_step: Called as `on_step(step, metrics)`, see `stpatch_jax.training.callbacks`.
+        on_evaluate: Called as `on_evaluate(step, validation)`, likewise.
 
     Raises:
         InputError: Configuration, data or directory cannot be used; nothing was overwritten.
         Stopped: SIGTERM ended the run; a checkpoint is committed.
     """
+    callbacks: Any = {"on_step": on_step, "on_evaluate": on_evaluate}
+    check_callbacks(**callbacks)
     config = resolved(config)
     shown = progress and jax.process_index() == 0
     with contextlib.ExitStack() as temporary:
@@ -361,7 +395,7 @@ def train(
         text = run.finished(directory)
         if text is None:
             with held(directory.path):
-                text = _trained(run, directory, shown=shown)
+                text = _trained(run, directory, shown=shown, **callbacks)
         if text is None:
             if shown and workdir:
                 print(stopped_text(directory.path), file=sys.stderr)
@@ -371,12 +405,12 @@ def train(
     return trained
 
 
-def _trained(run: Run, directory: RunDirectory, *, shown: bool) -> str | None:
+def _trained(run: Run, directory: RunDirectory, *, shown: bool, **callbacks: Any) -> str | None:
     """The report of a run that is trained to its end; None where SIGTERM stopped it."""
     run.claim(directory)
     if shown and (cost := cost_text(run.flops, run.config.train)):
         print(cost, file=sys.stderr)
-    result = run.fit(directory, progress=shown)
+    result = run.fit(directory, progress=shown, **callbacks)
     if result.interrupted:
         return None
     return run.report(directory, result.state, result.step, result.machine)

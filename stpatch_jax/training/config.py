@@ -122,6 +122,9 @@ class TrainConfig:
         keep_checkpoints: How many of the newest checkpoints stay on disk.
         keep_best: `min:NAME` or `max:NAME`: the checkpoint with the smallest or largest validation
             metric NAME stays on disk too, e.g. `min:mae`.
+        patience: Training ends after so many validations in a row that are no better by `keep_best`
+            than the best before; each is then saved. The weights are then those of the best, which
+            the last checkpoint holds as well. None trains to `steps`.
         ema: Decay in (0, 1) of an exponential moving average of the weights, which validation and
             the finished model then use: `average += (1 - d) * (weights - average)` after each
             update, where `d = min(ema, (1 + n) / (10 + n))` at update n. None keeps none.
@@ -145,6 +148,7 @@ class TrainConfig:
     mesh: MeshConfig = MeshConfig()
     keep_checkpoints: int = 2
     keep_best: str | None = None
+    patience: int | None = dataclasses.field(default=None, metadata={"added": True})
     ema: float | None = None
     on_nonfinite: Literal["abort", "skip", "rollback"] = "abort"
     step_timeout: float | None = None
@@ -180,6 +184,14 @@ class TrainConfig:
                 f"train.checkpoint_every must be a multiple of train.evaluate_every "
                 f"({self.evaluate_every}) beside train.keep_best, got {self.checkpoint_every!r}; "
                 "use such a number",
+            )
+
+        if self.patience is not None:
+            check_size("train.patience", self.patience)
+            require(
+                self.keep_best is not None,
+                "train.keep_best must name the metric that train.patience goes by, got none; give "
+                "min:NAME or max:NAME of the validation, such as min:mae",
             )
 
     @property

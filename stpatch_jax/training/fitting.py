@@ -16,6 +16,7 @@ from stpatch_jax.data.sampling.batches import Batch, Source, batch_iterator
 from stpatch_jax.data.sizes import memory_there
 from stpatch_jax.errors import require, require_members
 from stpatch_jax.nn.own import as_backbone
+from stpatch_jax.training.callbacks import Callback
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.loop import FitResult, train_loop
 from stpatch_jax.training.measuring import Measure
@@ -59,6 +60,8 @@ def fit(
     validation: Examples | None = None,
     workdir: str | Path | None = None,
     progress: bool = True,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
 ) -> FitResult:
     """Trains the network of a task on a backbone, with `config.steps` batches of a source.
 
@@ -79,6 +82,8 @@ def fit(
         workdir: A directory for checkpoints and metrics.jsonl, from which the same call goes on
             after a kill, see `train_loop`; without it they are temporary.
         progress: Whether to show a bar on stderr.
+        on_step: Called as `on_step(step, metrics)`, see `stpatch_jax.training.callbacks`.
+        on_evaluate: Called as `on_evaluate(step, validation)`, likewise.
 
     Returns:
         The trained state, of which `model` is to be used, and what became of it.
@@ -114,6 +119,11 @@ def fit(
     given = as_backbone(backbone)
     body, config, _ = prepared(task, given, config, example, examples=len(source))
     shapes = {name: values.shape for name, values in example.items()}
+    require(
+        workdir is not None or config.keep_best is None or config.patience is not None,
+        f"workdir= must name a directory beside train.keep_best = {config.keep_best!r}, got none; "
+        "give one, in which that checkpoint stays, or set train.patience",
+    )
     measure = None
     if validation is not None:
         validation = _as_source(validation, what="the validation")
@@ -134,6 +144,8 @@ def fit(
             workdir=Path(workdir or temporary_workdir(temporary)),
             validate=measure,
             progress=progress,
+            on_step=on_step,
+            on_evaluate=on_evaluate,
         )
 
 

@@ -16,12 +16,14 @@ from tqdm import tqdm
 
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.flops import gradient_flops
+from stpatch_jax.training.callbacks import Callback, check_callbacks
 from stpatch_jax.training.checkpoint import Checkpoints
 from stpatch_jax.training.config import TrainConfig
-from stpatch_jax.training.distributed import require_alike
+from stpatch_jax.training.distributed import of_every_process, require_alike
 from stpatch_jax.training.log import MetricsLog, progress_bar
 from stpatch_jax.training.machine import Profile, machine_metrics
 from stpatch_jax.training.mesh import Batch, check_batch_size, make_mesh
+from stpatch_jax.training.patience import Patience
 from stpatch_jax.training.prefetch import prefetch_to_mesh
 from stpatch_jax.training.record import to_bytes
 from stpatch_jax.training.step import (
@@ -43,7 +45,7 @@ Validate = Callable[[Any], Mapping[str, float]]
 ROLLBACKS = 3
 """How often a run goes back to a checkpoint before it gives up."""
 
-PATIENCE = 10
+_SLOWER = 10
 """How many times the timeout of a step anything else may take."""
 
 
@@ -65,7 +67,8 @@ class FitResult:
         state: Model, optimiser and counts of what was not finite, on the devices.
         step: The global step it stands at; a checkpoint of it is committed.
         interrupted: Whether SIGTERM ended the run before `config.steps`.
-        validation: What `validate` measured after that step, the same in a run that is called again
+        ended_early: Whether `config.patience` ended it; the state is then that of `best_step`.
+        validation: What `validate` measured of the state, the same in a run that is called again
             when it is finished; None where it was not due, or there is none.
         best_step: The step of the checkpoint that `config.keep_best` keeps, None where none is.
         machine: What depends on the machine, see `stpatch_jax.training.machine.machine_metrics`.
@@ -74,6 +77,7 @@ class FitResult:
     state: TrainState
     step: int
     interrupted: bool
+    ended_early: bool
     validation: dict[str, float] | None
     best_step: int | None
     machine: dict[str, Any]
@@ -122,8 +126,12 @@ def train_loop(
     validate: Validate | None = None,
     progress: bool = True,
     patches: int | None = None,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
 ) -> FitResult:
     """Trains to `config.steps`, from the latest checkpoint in `workdir` or from the start.
+
+    With `config.patience` it may end before; called again, it has ended.
 
     A run that was killed at any moment and is called again with the same arguments ends with the
     same bits, in the state and in `metrics.jsonl`, as one that never stopped (same devices, same
@@ -157,6 +165,8 @@ def train_loop(
             state does not reach the training; arrays of the model are only valid until it returns.
         progress: Whether to show a bar on stderr.
         patches: Patches of an example, where known, for `patches_per_second`.
+        on_step: Called as `on_step(step, metrics)`, see `stpatch_jax.training.callbacks`.
+        on_evaluate: Called as `on_evaluate(step, validation)`, likewise.
 
     Returns:
         The trained state and what became of the run.
@@ -168,6 +178,7 @@ def train_loop(
             not finite and `config.on_nonfinite` does not let it go on, or if `config.keep_best`
             names a metric that `validate` does not give, or if they were finite in no step at all.
     """
+    check_callbacks(on_step=on_step, on_evaluate=on_evaluate)
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     check_batch_size(config.examples, mesh, accumulate=config.accumulate)
     require(
@@ -203,18 +214,22 @@ def train_loop(
             contextlib.closing(prefetch_to_mesh(batches(start), mesh)) as placed,
         ):
             save = functools.partial(checkpoints.save, extras=extras or {}, arrays=arrays)
-            run = _Run(config, state, state_at, checkpoints, save, validate, phase, stop, log, bar)
-            end = run.train(train_step, placed, start, profile)
+            callbacks, patience = (on_step, on_evaluate), Patience(config, checkpoints)
+            shared = (state_at, checkpoints, save, validate, phase, stop, log, bar)
+            run = _Run(config, state, *shared, callbacks, patience)
+            end = start if patience.over(start) else run.train(train_step, placed, start, profile)
         with phase("save"):
             checkpoints.wait()
         best = checkpoints.best_step(config.keep_best) if config.keep_best else None
         validation = checkpoints.metrics(end) or None
-    if end == config.steps:
+    early = patience.over(end)
+    if early or end == config.steps:
         require_updated(state, workdir)
     flops = gradient_flops(loss_fn, state.model, run.shapes) if run.shapes else None
     cost = {"examples": config.examples, "patches": patches, "flops": flops, "memory": run.memory}
     machine = machine_metrics(mesh, phase.seconds, end - start, **cost)
-    return FitResult(state, end, end < config.steps, validation, best, machine)
+    interrupted = end < config.steps and not early
+    return FitResult(state, end, interrupted, early, validation, best, machine)
 
 
 def _start(
@@ -241,7 +256,7 @@ class _Phases:
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        patience = 1 if name == "step" else PATIENCE
+        patience = 1 if name == "step" else _SLOWER
         label = "first step" if name == "compile" else name
         start = time.perf_counter()
         with self._watchdog.watching(label, patience=patience):
@@ -263,6 +278,8 @@ class _Run:
     stop: Stop
     log: MetricsLog
     bar: tqdm
+    callbacks: tuple[Callback | None, Callback | None]
+    patience: Patience
     barrier: int = 0
     """The step that must not begin before the last save is committed."""
     shapes: Batch | None = None
@@ -303,12 +320,14 @@ class _Run:
                     metrics = train_step(self.state, batch)
             profile.after_step(metrics)
             late = (step, metrics)
+            evaluates = self._due(step, self.config.evaluate_every)
             saves = stopping or self._due(step, self.config.checkpoint_every)
-            if saves or self._due(step, self.config.evaluate_every):
-                self._settle(step, metrics, saves)
+            if saves or evaluates:
+                counted = evaluates and self.config.patience is not None
+                self._settle(step, metrics, saves or counted)
                 late = None
             self.bar.update()
-            if stopping:
+            if stopping or self.patience.over(step):
                 return step
         return self.config.steps
 
@@ -318,7 +337,7 @@ class _Run:
     def _finish(self, step: int, metrics: Metrics) -> bool:
         """Logs a finished step; whether the state went back to a checkpoint because of it."""
         values, back = self._fetch(step, metrics)
-        self._write(step, values, {})
+        self._write(step, values)
         return back
 
     def _settle(self, step: int, metrics: Metrics, saves: bool) -> None:
@@ -327,19 +346,24 @@ class _Run:
         with self.phase("step"):
             jax.block_until_ready(metrics)
         values, _ = self._fetch(step, metrics)
-        validation: dict[str, float] = {}
+        validation = None
         if self.validate and self._due(step, self.config.evaluate_every):
             with self.phase("validation"):
                 # A model of its own: its counters may move, ours do not.
-                measured = self.validate(self.state.averaged())
-            validation = {name: float(value) for name, value in measured.items()}
+                validation = _of_first_process(self.validate(self.state.averaged()))
             name = (self.config.keep_best or "").partition(":")[2]
             require(
                 not name or name in validation,
                 f"train.keep_best must name a metric of the validation, one of "
                 f"{', '.join(validation)}, got {self.config.keep_best!r}; name one of them",
             )
+            self.patience.see(step, validation)
         self._write(step, values, validation)
+        best = self.patience.best
+        if best is not None and self.patience.over(step):
+            self._go_back(best)
+            self._recount({name: values[name] for name in ("skipped", "rollbacks")})
+            validation = self.checkpoints.metrics(best)
         if saves:
             with self.phase("save"):
                 self.log.sync()
@@ -354,7 +378,7 @@ class _Run:
             return values, False
         if mode == "rollback" and values["rollbacks"] < ROLLBACKS:
             return values | self._roll_back(step, values["rollbacks"] + 1), True
-        self._write(step, values, {})
+        self._write(step, values)
         advice = "set train.on_nonfinite to skip"
         if mode == "rollback":
             advice = f"look into the batches since; it was rolled back {ROLLBACKS} times before"
@@ -368,20 +392,44 @@ class _Run:
         """Goes back to the last checkpoint due before a step, but not back in the data."""
         # Not simply to the last checkpoint: one that SIGTERM left must not change what comes out.
         due = (step - 1) // self.config.checkpoint_every * self.config.checkpoint_every
+        self._go_back(due)
+        counts = {"skipped": int(self.state.skipped[...]) + step - due, "rollbacks": rollbacks}
+        self._recount(counts)
+        return counts
+
+    def _go_back(self, step: int) -> None:
+        """Takes the state of a checkpoint, or of the start."""
         with self.phase("save"):
             self.checkpoints.wait()
             for leaf in jax.tree.leaves(nnx.state(self.state)):
                 leaf.delete()  # There may be no room for two states.
             # Into the same modules: the step is compiled for them.
-            nnx.update(self.state, nnx.state(self.state_at(due)))
-        counts = {"skipped": int(self.state.skipped[...]) + step - due, "rollbacks": rollbacks}
+            nnx.update(self.state, nnx.state(self.state_at(step)))
+
+    def _recount(self, counts: Mapping[str, int]) -> None:
         for name, count in counts.items():
             variable = getattr(self.state, name)
             variable[...] = jax.device_put(np.int32(count), variable[...].sharding)
-        return counts
 
-    def _write(self, step: int, values: dict[str, Any], validation: Mapping[str, float]) -> None:
+    def _write(
+        self, step: int, values: dict[str, Any], validation: dict[str, float] | None = None
+    ) -> None:
         head = {name: values[name] for name in ("loss", "grad_norm", "skipped", "rollbacks")}
-        measured = {f"validation/{name}": value for name, value in validation.items()}
+        measured = {f"validation/{name}": value for name, value in (validation or {}).items()}
         self.log.write({"step": step, **head, **values, **measured})
         self.bar.set_postfix(loss=f"{head['loss']:.4g}", refresh=False)
+        on_step, on_evaluate = self.callbacks
+        if jax.process_index() == 0:
+            if on_step:
+                on_step(step, {**head, **values})
+            if on_evaluate and validation is not None:
+                on_evaluate(step, dict(validation))
+
+
+def _of_first_process(measured: Mapping[str, float]) -> dict[str, float]:
+    """What was measured, by the numbers of the first process, so that all decide alike."""
+    validation = {name: float(value) for name, value in measured.items()}
+    if jax.process_count() == 1:
+        return validation
+    first = of_every_process(np.array([*validation.values()], np.float64).tobytes())[0]
+    return dict(zip(validation, np.frombuffer(first).tolist(), strict=True))

@@ -21,11 +21,13 @@ def test_a_call_trains_a_recipe_with_other_settings(asked):
     st.classify([2], [3], model="unet:tiny", workdir="w", progress=False)
     ((config, others),) = asked
     assert (config.recipe, config.model) == ("classify", UNetConfig.tiny(OPEN))
-    assert others == {"data": ([2], [3]), "workdir": "w", "progress": False}
+    silent = {"on_step": None, "on_evaluate": None}
+    assert others == {"data": ([2], [3]), "workdir": "w", "progress": False, **silent}
     st.forecast([1], horizon=7)
     assert (asked[-1][0].recipe, asked[-1][0].data.horizon) == ("forecast", 7)
-    st.train("stocks")
-    assert asked[-1] == (recipe("stocks"), {"data": None, "workdir": None, "progress": True})
+    st.train("stocks", on_step=print)
+    given = {"data": None, "workdir": None, "progress": True, **silent, "on_step": print}
+    assert asked[-1] == (recipe("stocks"), given)
     # What is in memory did not come from the file of the recipe.
     st.train("exchange", data=np.zeros((2, 1, 1)))
     assert recipe("exchange").data.path is not None

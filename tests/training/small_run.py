@@ -111,6 +111,7 @@ def run(
     create_model: Callable[[nnx.Rngs], nnx.Module] = SmallModel,
     validate: Any = validate,
     progress: bool = False,
+    **callbacks: Any,
 ) -> FitResult:
     return train_loop(
         create_model,
@@ -121,6 +122,7 @@ def run(
         extras={"name": "small"},
         validate=validate,
         progress=progress,
+        **callbacks,
     )
 
 

@@ -22,7 +22,8 @@ from stpatch_jax.runs import RunConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.run import Run
 from stpatch_jax.tasks import BackboneWithHead, Forecast, ForecastConfig, TaskBase, TaskConfig
-from stpatch_jax.training import OptimizerConfig, TrainConfig, fit
+from stpatch_jax.training import OptimizerConfig, TrainConfig, fit, make_mesh
+from stpatch_jax.training.measuring import Measure
 
 CONFIG = TrainConfig(
     steps=6,
@@ -128,37 +129,48 @@ def test_fit_is_a_run_bit_for_bit_without_a_directory(tmp_path: Path, monkeypatc
     assert result.validation == pytest.approx(expected.validation, rel=1e-6)
 
 
-def test_any_callable_that_returns_a_module_is_a_backbone(tmp_path: Path) -> None:
+def test_a_callable_that_returns_a_module_is_a_backbone() -> None:
     class Halves(nnx.Module):
-        """Makes one time step of two, and counts what it normalises by."""
+        """Makes one time step of two."""
 
         def __init__(self, channels: int, *, rngs: nnx.Rngs):
             self.conv = nnx.Conv(channels, 6, (2, 1), strides=(2, 1), rngs=rngs)
-            self.norm = nnx.BatchNorm(6, rngs=rngs)
 
         def __call__(self, x: jax.Array) -> jax.Array:
-            return self.norm(self.conv(x))
+            return self.conv(x)
 
-    result = trained(Halves, validation=examples(13), workdir=tmp_path)
-    assert (tmp_path / "checkpoints" / "6").is_dir()
-    assert isinstance(result.model.backbone, Backbone)
-    assert result.model.backbone.spec.window == (2, 1)
-    assert result.model.backbone.out_features == 6
+    own = as_backbone(Halves)
+    body = nnx.eval_shape(lambda: own.build(2, shape=(4, 3), rngs=nnx.Rngs(0)))
+    assert isinstance(body, Backbone)
+    assert (body.spec.window, body.out_features) == ((2, 1), 6)
+
+
+def test_one_example_at_a_time_is_measured_by_running_averages() -> None:
+    held, norm = examples(5), nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+    norm.mean[...] = jnp.array([1.0, -2.0])
+
+    def loss(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return jnp.mean(model(batch["field"])), {}
+
+    measure = Measure(loss, Rows(held), make_mesh(), batch_size=8)
+    expected = (held["field"] - np.array([1, -2])).mean() / np.sqrt(1 + 1e-5)
+    assert measure(norm)["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_tasks_of_the_package_build_on_a_callable() -> None:
-    walk = np.zeros((4, 9, 2, 1), np.float32)
-    batch = {"context": walk[:, :6], "target": walk[:, 6:], "persistence": walk[:, 5:6]}
-    shapes = {name: x.shape for name, x in batch.items()}
-    task, own = (
-        Forecast(ForecastConfig()),
-        as_backbone(functools.partial(nnx.Linear, out_features=3)),
-    )
-    model = task.build(own, shapes, rngs=nnx.Rngs(0))
-    assert task.predict(model, batch).shape == (4, 3, 2, 1)
+    shapes = {"context": (4, 6, 2, 1), "target": (4, 3, 2, 1), "persistence": (4, 1, 2, 1)}
+    batch = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    task = Forecast(ForecastConfig())
+    own = as_backbone(functools.partial(nnx.Linear, out_features=3))
+
+    def answer(batch: Any) -> jax.Array:
+        return task.predict(task.build(own, shapes, rngs=nnx.Rngs(0)), batch)
+
+    assert nnx.eval_shape(answer, batch).shape == (4, 3, 2, 1)
     # One that is a backbone already is left as it is.
     ours = as_backbone(lambda channels, rngs: CNN.build(channels, shape=(6, 2), rngs=rngs))
-    assert ours.build(1, shape=(6, 2), rngs=nnx.Rngs(0)).spec == CNN.spec
+    built = nnx.eval_shape(lambda: ours.build(1, shape=(6, 2), rngs=nnx.Rngs(0)))
+    assert built.spec == CNN.spec
 
 
 class Tuples(list):
@@ -184,7 +196,11 @@ class Tuples(list):
          "the validation must have the arrays of the source, field, slope, weight, got field;"),
         ({"config": dataclasses.replace(CONFIG, batch_size=12)}, "use 8 or 16"),
         ({"config": dataclasses.replace(CONFIG, keep_best="min:loss")},
+         "workdir= must name a directory beside train.keep_best = 'min:loss', got none; give one"),
+        ({"config": dataclasses.replace(CONFIG, keep_best="min:loss", patience=1)},
          "train.keep_best must come with a validation"),
+        ({"on_step": 3}, "on_step= must be a function of a step and its numbers, got int; give"),
+        ({"on_evaluate": "print"}, "on_evaluate= must be a function of a step .*, got str; give"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_a_sentence(

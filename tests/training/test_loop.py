@@ -16,11 +16,26 @@ from stpatch_jax.training.log import MetricsLog
 from stpatch_jax.training.loop import most_steps_lost
 
 
+class Told(list[tuple[str, int, dict[str, Any]]]):
+    """What callbacks are told."""
+
+    def on_step(self, step: int, metrics: dict[str, Any]) -> None:
+        self.append(("step", step, metrics))
+
+    def on_evaluate(self, step: int, metrics: dict[str, Any]) -> None:
+        self.append(("evaluate", step, metrics))
+
+
+TOLD = Told()
+"""Of the run that nothing interrupted."""
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FitResult]:
     """The run that nothing interrupted."""
     workdir = tmp_path_factory.mktemp("straight")
-    return workdir, run(workdir)
+    TOLD.clear()
+    return workdir, run(workdir, on_step=TOLD.on_step, on_evaluate=TOLD.on_evaluate)
 
 
 def lines(workdir: Path) -> list[dict[str, Any]]:
@@ -196,14 +211,31 @@ def test_abort_comes_before_the_save_of_the_same_step(tmp_path: Path) -> None:
         assert checkpoints.latest_step is None
 
 
-def test_metrics_are_cut_back_to_the_checkpoint(
-    tmp_path: Path, straight: tuple[Path, FitResult], monkeypatch: pytest.MonkeyPatch
+class Enough(Exception):
+    """Of the user's own."""
+
+
+def test_what_a_callback_raises_goes_through_and_the_run_goes_on(
+    tmp_path: Path, straight: tuple[Path, FitResult]
 ) -> None:
-    sigterm_after(4, monkeypatch)
-    assert run(tmp_path).step <= 6
+    told = Told()
+
+    def raising(step: int, metrics: dict[str, Any]) -> None:
+        told.on_step(step, metrics)
+        if step == 7:
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(tmp_path, on_step=raising)
+    assert [step for _, step, _ in told] == [*range(1, 8)]
+    # Metrics are cut back to the checkpoint.
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "loss": 99.0}\n{"step": 8, "lo')
-    run(tmp_path)
+    result = run(tmp_path, on_step=told.on_step)
+    # The last checkpoint was committed all the same; what came after it is told again.
+    assert [step for _, step, _ in told[7:]] == [*range(7, 13)]
+    assert told[7] == told[6]
+    assert digest(result.state) == digest(straight[1].state)
     assert lines(tmp_path) == lines(straight[0])
 
 

@@ -27,6 +27,8 @@ from stpatch_jax.training import MeshConfig, OptimizerConfig, TrainConfig
         ("step_timeout", float("inf"), "train.step_timeout"),
         ("keep_best", "mae", "train.keep_best"),
         ("keep_best", "min:", "train.keep_best"),
+        ("patience", 0, "train.patience"),
+        ("patience", -1, "train.patience"),
     ],
 )
 def test_train_config_checks_itself(field: str, value: Any, flag: str) -> None:
@@ -72,6 +74,8 @@ def test_keep_best_wants_every_checkpoint_validated() -> None:
     ):
         TrainConfig(keep_best="min:mae", checkpoint_every=10, evaluate_every=20)
     TrainConfig(keep_best="min:mae", checkpoint_every=20, evaluate_every=10)
+    with pytest.raises(InputError, match=r"keep_best must name the metric that train.patience go"):
+        TrainConfig(patience=3)
 
 
 def test_mesh_config_checks_itself() -> None:

@@ -21,7 +21,15 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     """The report as Markdown: the model beside the naive rules, then the plots that were drawn."""
     head = f"# {report['recipe'] or report['task']}"
     size = f"Step {report['step']}, {report['parameters']:,} parameters{_cost(report)}."
-    lines = [head, "", *verdict_lines(report), size, *broken_lines(report), *judge.markdown(report)]
+    lines = [
+        head,
+        "",
+        *verdict_lines(report),
+        size,
+        *_early(report),
+        *broken_lines(report),
+        *judge.markdown(report),
+    ]
     lines += undefined_lines(report)
     if chosen := report.get("chosen"):
         lines += ["", "## What was chosen", "", *(f"- {n}: {why}" for n, why in chosen.items())]
@@ -30,6 +38,16 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
     text = document([*lines, *_rows(report["data"])])
     plots = [f"![{markdown(name)}](plots/{quote(name)}.png)" for name in report.get("plots", ())]
     return "\n\n".join([text, "## Plots", *plots]) if plots else text
+
+
+def _early(report: Mapping[str, Any]) -> list[str]:
+    if not (early := report.get("ended_early")):
+        return []
+    best, count = early["best"], early["patience"]
+    what = "was never finite" if best is None else f"was no better than at step {best}"
+    kept = "" if best is None else ", whose weights these are"
+    many = "validation" if count == 1 else f"{count} validations"
+    return ["", f"Training ended early: {early['keep_best']} {what} in the last {many}{kept}."]
 
 
 def _rows(data: Mapping[str, Any]) -> list[str]:
