@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stpatch_jax.patches import unpatchify as unpatchify
     from stpatch_jax.patches import valid_share as valid_share
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "InputError", "WindowSpec", "__version__", "blend_weights", "cover_count", "extract_patches",
