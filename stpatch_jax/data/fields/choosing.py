@@ -137,20 +137,8 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
     open_ = ("season", "climatology", "calendar", "horizon", "context")
     if AUTO not in (getattr(own, name) for name in open_):
         return config, {}
-    chosen: dict[str, str] = {}
     axis = TimeAxis.of(field.time.values[: rows.stop])
-    seasons = {*own.seasons.values()}
-    if own.season == AUTO:
-        found = found_seasons(some_series(field, rows), axis.values)
-        # A longer one would cost too many of the first windows, which lack the values before.
-        kept = tuple(season for season in found if season <= len(rows) // _SEASON_SHARE)
-        seasons, own = {*found}, dataclasses.replace(own, season=kept)
-        chosen["data.season"] = _season_text(found, kept)
-    there = {name for name, length in season_lengths(axis).items() if round(length) in seasons}
-    if own.climatology == AUTO:
-        phase, why = _phase(axis, there)
-        own = dataclasses.replace(own, climatology=phase)
-        chosen["data.climatology"] = f"{phase}: {why}"
+    own, chosen, there = settled_seasons(own, field, rows)
     if own.calendar == AUTO:
         features = {"day": "hour", "week": "weekday", "year": "day_of_year"}
         calendar = tuple(feature for name, feature in features.items() if name in there)
@@ -177,6 +165,28 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
             why = "at most a quarter of the training rows, and 512"
         chosen["data.context"] = f"{own.context}: {why}"
     return own, chosen
+
+
+def settled_seasons(
+    config: Config, field: xr.DataArray, rows: range
+) -> tuple[Config, dict[str, str], set[str]]:
+    """As `settled`, of `season` and `climatology` alone; and which of the calendar are seasons."""
+    own: Any = config
+    chosen: dict[str, str] = {}
+    axis = TimeAxis.of(field.time.values[: rows.stop])
+    seasons = {*own.seasons.values()}
+    if own.season == AUTO:
+        found = found_seasons(some_series(field, rows), axis.values)
+        # A longer one would cost too many of the first windows, which lack the values before.
+        kept = tuple(season for season in found if season <= len(rows) // _SEASON_SHARE)
+        seasons, own = {*found}, dataclasses.replace(own, season=kept)
+        chosen["data.season"] = _season_text(found, kept)
+    there = {name for name, length in season_lengths(axis).items() if round(length) in seasons}
+    if own.climatology == AUTO:
+        phase, why = _phase(axis, there)
+        own = dataclasses.replace(own, climatology=phase)
+        chosen["data.climatology"] = f"{phase}: {why}"
+    return own, chosen, there
 
 
 def _phase(axis: TimeAxis, there: set[str]) -> tuple[str | None, str]:

@@ -230,14 +230,19 @@ def field_weight(data: Any) -> float:
 
 def field_rule_weights(data: Any) -> dict[str, RuleWeight]:
     """The `rolling_rules` of some series of `FieldData`, from the rows before its test span."""
-    rows, config = range(data.splits["validation"].stop), data.config
-    edges, channels = _edges(data, rows), range(data.targets.shape[-1])
+    rows, channels = range(data.splits["validation"].stop), range(data.targets.shape[-1])
     scaled = partial(data.target_cleaner.scaled, channels=channels, clip=False)
-    phases, phase = None, config.climatology
+    return rule_weights(data, some_series(data.targets, rows, of=scaled))
+
+
+def rule_weights(data: Any, values: np.ndarray) -> dict[str, RuleWeight]:
+    """The `rolling_rules` of rows [row, *series] of data from their first one on, scaled."""
+    rows, phases, phase = range(len(values)), None, data.config.climatology
+    edges = _edges(data, rows)
     if phase is not None:
         phases = np.insert(phase_numbers(data.times[: rows.stop], phase=phase), edges, 0)
-    values = np.insert(some_series(data.targets, rows, of=scaled), edges, np.nan, axis=0)
-    told: dict[str, Any] = {"seasons": config.seasons, "phases": phases}
+    values = np.insert(values, edges, np.nan, axis=0)
+    told: dict[str, Any] = {"seasons": data.config.seasons, "phases": phases}
     return rolling_rules(values, context=data.context, horizon=data.horizon, **told)
 
 

@@ -3,17 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from stpatch_jax.data.fields.choosing import AUTO, Auto, settled_seasons
+from stpatch_jax.data.fields.climatology import ClimatologyPhase
 from stpatch_jax.data.fields.contents import field_content
-from stpatch_jax.data.fields.rules import path_increment, with_drift
+from stpatch_jax.data.fields.rolling import RuleWeight, rule_weights
+from stpatch_jax.data.fields.rules import SEASON, check_season, season_rules
 from stpatch_jax.data.file_config import TableConfig
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
+from stpatch_jax.data.prices.rules import PanelRules, timeline
 from stpatch_jax.data.prices.tables import VOLUME, PriceTable, read_price_table
 from stpatch_jax.data.protocols import (
     EVERYTHING,
@@ -25,7 +29,7 @@ from stpatch_jax.data.protocols import (
 )
 from stpatch_jax.data.readers import read_as_told
 from stpatch_jax.data.sampling.batches import Batch, MadeExamples, Source
-from stpatch_jax.data.sampling.spacing import gaps_report, warn_of_gaps
+from stpatch_jax.data.sampling.spacing import check_phase, gaps_report, warn_of_gaps
 from stpatch_jax.data.sampling.splits import (
     SplitAt,
     check_shares,
@@ -41,6 +45,7 @@ from stpatch_jax.data.sampling.splits import (
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import InputError, check_choice, check_range, check_size, require, warn
 
+_ADDED = {"added": True}  # Since earlier versions, whose runs have the defaults.
 RepresentationName = Literal["log_return", "level"]
 _DEFAULT_CHANNEL = "adjusted_close"
 
@@ -66,6 +71,10 @@ class PanelConfig(TableConfig, DataConfig):
             (0, 1]; other companies are dropped.
         winsorize: Share of the training values beyond each outlier bound of a series, in
             [0, 0.5); 0 clips nothing.
+        season: Length of a season in rows, several, or 0 for none, as in `FieldConfig`; "auto":
+            those that the training rows tell, see `found_seasons`, which few prices have.
+        climatology: Phase of the training means that become a naive forecast, None for none;
+            "auto": the longest that is a season.
     """
 
     context: int = 24
@@ -77,6 +86,8 @@ class PanelConfig(TableConfig, DataConfig):
     split_at: SplitAt | None = field(default=None, metadata={"added": True})
     minimum_share: float = 0.25
     winsorize: float = 0.005
+    season: int | tuple[int, ...] | Auto = field(default=AUTO, metadata=_ADDED)
+    climatology: ClimatologyPhase | Auto | None = field(default=AUTO, metadata=_ADDED)
 
     def __post_init__(self) -> None:
         for name in ("context", "horizon"):
@@ -86,6 +97,24 @@ class PanelConfig(TableConfig, DataConfig):
         check_split_at(self.split_at)
         check_range("data.minimum_share", self.minimum_share, 0, 1, bounds="(]")
         check_range("data.winsorize", self.winsorize, 0, 0.5, bounds="[)")
+        check_season(self.season)
+
+    @property
+    def seasons(self) -> dict[str, int]:
+        """The seasons in rows, by the names of their naive forecasts."""
+        return season_rules(self.season)
+
+    def settled(self, data: "PanelData") -> tuple[Self, dict[str, str]]:
+        """See `DataConfig.settled`."""
+        own = replace(self, season=data.config.season, climatology=data.config.climatology)
+        return own, super().settled(data)[1] | data.chosen
+
+    def for_inputs(self, inputs: Sequence[str]) -> Self:
+        """Without the naive forecasts that a model does not read: a table needs less for it."""
+        seasons = tuple(rows for name, rows in self.seasons.items() if name in inputs)
+        config = self if SEASON in inputs else replace(self, season=seasons)
+        needed = {"climatology", "anomaly_persistence"} & {*inputs}
+        return config if needed else replace(config, climatology=None)
 
     def load(self) -> "PanelData":
         """Reads the table, cleans it, splits it, and fits the representation to training rows.
@@ -144,13 +173,14 @@ class PanelConfig(TableConfig, DataConfig):
             fitted = LogReturns.restore(values, channels, target=target, **past)
         else:
             fitted = Levels.restore(values, target=target, **past)
-        first = self.context + fitted.lost_rows
+        first = max(self.context + fitted.lost_rows, *self.seasons.values(), 0)
         require(
             first <= len(values),
             f"{path} must have the {first} rows that a forecast needs, got {len(values)}; give a "
             "longer table",
         )
-        data = _data(self, table, values, companies, channels, target, fitted)
+        rules = PanelRules.from_dict(self, state)
+        data = _data(self, table, values, companies, channels, target, fitted, rules)
         return replace(data, splits={EVERYTHING: range(first, len(values) + self.horizon)})
 
 
@@ -181,6 +211,8 @@ class PanelData(WindowProblem):
         representation: Inputs and targets, and the way back.
         field: The table as it was read [time, company, channel].
         table: All of it, with the rows and companies that are not used.
+        rules: The naive forecasts.
+        chosen: Of each setting that the training rows told what they told, by its name.
     """
 
     config: PanelConfig
@@ -196,6 +228,8 @@ class PanelData(WindowProblem):
     representation: Representation
     field: xr.DataArray
     table: PriceTable
+    rules: PanelRules
+    chosen: dict[str, str]
 
     @property
     def target_numbers(self) -> tuple[int, ...] | None:
@@ -214,11 +248,11 @@ class PanelData(WindowProblem):
 
         Each is a dict of `context` [context, company, channel] scaled inputs without NaN, `target`
         [horizon, company, 1] scaled, 0 where missing, `target_mask` (same shape, bool) True where
-        the target is real, `persistence`, `running_mean` [1, company, 1] and `drift` [horizon,
-        company, 1] what these rules predict, scaled (of log returns, their mean), and
-        `index`, an int64 scalar, the row of the first target. Floats are float32. Training
-        targets are clipped at the outlier bounds, others never. In log_return a target is missing
-        too where no earlier price exists to compare with.
+        the target is real, `persistence` [1, company, 1] and the other rules, see
+        `PanelRules.forecasts`, what these predict, scaled (of log returns, their sum), and `index`,
+        an int64 scalar, the row of the first target. Floats are float32. Training targets are
+        clipped at the outlier bounds, others never. In log_return a target is missing too where no
+        earlier price exists to compare with.
         """
         spans = chosen_split(self.spans, split)
         starts = [row for rows in spans for row in window_starts(rows, horizon=self.horizon)]
@@ -230,26 +264,31 @@ class PanelData(WindowProblem):
         if coming := config.horizon - len(target):
             target = np.pad(target, [(0, coming), (0, 0), (0, 0)], constant_values=np.nan)
         mask = np.isfinite(target)
-        past = self.representation.path(slice(index - config.context, index))
-        means = np.nan_to_num(past.mean(axis=0, keepdims=True) - past[-1:]) + persistence
-        example = {
+        [segment] = (rows for rows in self.segments if index - 1 in rows)
+        past = self.representation.path(slice(segment.start, index))
+        times = self._timeline[index - 1 : index + config.horizon]
+        return {
             "context": self.representation.inputs[index - config.context : index],
             "target": np.where(mask, target, 0.0).astype(np.float32),
             "target_mask": mask,
             "persistence": persistence.astype(np.float32),
-            "running_mean": means.astype(np.float32),
+            **self.rules.forecasts(past, persistence, times, context=config.context),
             "index": np.asarray(index, np.int64),
         }
-        return example if self._increment is None else with_drift(example, self._increment)
 
     @cached_property
-    def _increment(self) -> np.ndarray | None:
-        """What each company gains a row over the training rows, scaled; None for another table."""
-        if "train" not in self.splits:
-            return None
-        rows = slice(0, self.splits["train"].stop)
-        known = np.isfinite(self.prices[rows])
-        return path_increment(np.where(known, self.representation.path(rows), np.nan))
+    def _timeline(self) -> np.ndarray:
+        return timeline(self.times, self.config.horizon)
+
+    def rule_weights(self) -> dict[str, RuleWeight]:
+        """How far a forecast may leave each rule, from the rows before the test span."""
+        rows = slice(0, self.splits["validation"].stop)
+        path = known_path(self.representation, self.prices[rows])
+        return rule_weights(self, (path - np.nanmean(path, axis=0))[..., 0])
+
+    def model_weight(self) -> float:
+        """How far it may leave persistence."""
+        return self.rule_weights()["persistence"].weight
 
     @property
     def past(self) -> int:
@@ -290,6 +329,7 @@ class PanelData(WindowProblem):
         return {
             "identity": self.identity.to_dict(),
             "target_channels": list(self.target_channels),
+            **self.rules.to_dict(),
             **self.representation.state(),
         }
 
@@ -340,14 +380,32 @@ def _build(config: PanelConfig, whole: PriceTable) -> PanelData:
         "missing_targets": int(np.isnan(values[..., target]).sum()),
         "clipped_inputs": representation.clipped,
     }
-    data = _data(config, table, values, companies, channels, target, representation)
-    data = replace(data, splits=splits, report=report, table=whole)
+    config, rules, chosen = _rules(config, axis, representation, values[:train_rows, :, target])
+    data = _data(config, table, values, companies, channels, target, representation, rules)
+    data = replace(data, splits=splits, report=report, table=whole, chosen=chosen)
     size = data.past + config.horizon
     advice = "use a shorter context= or horizon=, or a table with fewer gaps"
     require_windows(data.spans, data.segments, rows=size, advice=advice)
     told = splits_report(splits, times, horizon=config.horizon, spans=data.spans)
     data.report.update(gaps_report(axis), splits=told)
     return data
+
+
+def _rules(
+    config: PanelConfig, axis: TimeAxis, representation: Representation, prices: np.ndarray
+) -> tuple[PanelConfig, PanelRules, dict[str, str]]:
+    """The settings with nothing left open, the rules of training rows [time, company], and why."""
+    path, times = known_path(representation, prices[..., None]), axis.values[: len(prices)]
+    dims = ("time", "company", "channel")
+    field = xr.DataArray(path, {"time": times}, dims)
+    config, chosen, _ = settled_seasons(config, field, range(len(prices)))
+    check_phase(axis, config.climatology, name="data.climatology")
+    return config, PanelRules.fit(config, path, times), chosen
+
+
+def known_path(representation: Representation, prices: np.ndarray) -> np.ndarray:
+    """The first rows of a path, see `Representation.path`, NaN where prices are missing."""
+    return np.where(np.isfinite(prices), representation.path(slice(0, len(prices))), np.nan)
 
 
 def _splits(config: PanelConfig, rows: int) -> dict[str, range]:
@@ -369,6 +427,7 @@ def _data(
     channels: tuple[str, ...],
     target: int,
     representation: Representation,
+    rules: PanelRules,
 ) -> PanelData:
     """A problem without splits."""
     of_panel = table.field.sel(company=list(companies), channel=list(channels))
@@ -384,6 +443,8 @@ def _data(
         report=table.report,
         prices=values[..., target : target + 1],
         representation=representation,
+        rules=rules,
+        chosen={},
         field=of_panel,
         table=table,
     )

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stpatch_jax.data import PanelConfig, PanelData, batch_iterator, read_price_table, truth
+from stpatch_jax.data import (
+    EVERYTHING,
+    PanelConfig,
+    PanelData,
+    batch_iterator,
+    read_price_table,
+    truth,
+)
 from stpatch_jax.data.sampling.batches import sequential_batches
 from stpatch_jax.errors import InputError
 
@@ -131,6 +138,48 @@ def test_drift_goes_on_as_the_training_rows_went_and_the_mean_stays(tmp_path, re
     context = np.asarray(levels.ffill().rolling(data.context).mean())[batch["index"] - 1]
     got = data.in_units(np.repeat(batch["running_mean"], 3, axis=1), batch["index"])[:, 0, :, 0]
     np.testing.assert_allclose(got, np.exp(context) if logs else context, rtol=1e-5)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_sales_by_the_hour_have_their_season_and_usual_values_as_rules(representation):
+    random, hours = np.random.default_rng(0), np.arange(24 * 30) % 24
+    usual = 5 + np.sin(hours * np.pi / 12)[:, None] + 0.1 * random.normal(size=(len(hours), 2))
+    times = pd.date_range("2024-01-01", periods=len(hours), freq="h", name="time")
+    table = pd.DataFrame(np.exp(usual), times, ["AAA", "BBB"])
+    config = PanelConfig(context=6, horizon=30, representation=representation)
+    data = config.of(table)
+    assert data.config.seasons == {"season_24": 24}
+    assert data.config.climatology == "hour"
+    config, chosen = config.settled(data)
+    assert config == data.config
+    assert chosen.keys() == {"data.season", "data.climatology"}
+    weights = data.rule_weights()
+    assert min(weights, key=lambda rule: weights[rule].alone) == "climatology"
+    logs = representation == "log_return"
+    levels = np.log(table.to_numpy()) if logs else table.to_numpy()
+    trained = range(data.splits["train"].stop)
+    means = np.stack([levels[trained][hours[trained] == hour].mean(axis=0) for hour in range(24)])
+    # Another table, that ends before what is forecast; the run's own rules go with it.
+    state = data.state()
+    for other in (data, config.restore_values(table[:-30], state)):
+        split = "test" if other is data else EVERYTHING
+        source = other.source(split)
+        example = {name: of[None] for name, of in source[len(source) - 1].items()}
+        [row] = example["index"]
+        assert row == len(table) - 30
+        rows = row + np.arange(30)
+        before = levels[row - 1] - means[hours[row - 1]]
+        expected = {
+            "season_24": levels[row - 24 + np.arange(30) % 24],
+            "climatology": means[hours[rows]],
+            "anomaly_persistence": means[hours[rows]] + before,
+        }
+        for name, values in expected.items():
+            got = other.in_units(example[name], example["index"])[0, ..., 0]
+            np.testing.assert_allclose(got, np.exp(values) if logs else values, rtol=1e-5)
+    few = config.for_inputs(("context", "persistence", "drift"))
+    assert (few.seasons, few.climatology) == ({}, None)
+    assert few.restore_values(table[:12], state).source(EVERYTHING)[0]["drift"].shape == (30, 2, 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*if shares were split")
