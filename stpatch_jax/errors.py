@@ -167,11 +167,46 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     raise InputError(f"{name} must be {listed}, got {value!r}; choose one of them")
 
 
+def spelt(asked: Iterable[Any], there: Iterable[Any]) -> list[str]:
+    """Names as they are spelt where they are; capitals do not count, and unknown ones stay.
+
+    Raises:
+        InputError: One is written in no case that is there, but two are like it.
+
+    >>> spelt(["T2M", "tp", "sst"], ["t2m", "tp", "TP"])
+    ['t2m', 'tp', 'sst']
+    """
+    names = list(dict.fromkeys(map(str, there)))
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.casefold(), []).append(name)
+    found = []
+    for name in map(str, asked):
+        known = [name] if name in names else alike.get(name.casefold(), [name])
+        require(
+            len(known) == 1,
+            f"a name must be written as it is where several differ in capitals alone, got {name} "
+            f"for {listed(known)}; give one of these",
+        )
+        found += known
+    return found
+
+
+def respelt(asked: Iterable[Any], found: Iterable[str]) -> list[str]:
+    """A sentence on the names that are spelt another way than they were asked for, if any are.
+
+    >>> respelt(["T2M", "tp"], ["t2m", "tp"])
+    ['Read by another case: t2m for T2M.']
+    """
+    others = [f"{own} for {name}" for name, own in zip(asked, found, strict=True) if own != name]
+    return [f"Read by another case: {listed(others)}."] if others else []
+
+
 def same_names(what: str, asked: Sequence[str], there: Iterable[Any]) -> tuple[str, ...]:
     """Names as they are spelt where they are, in the order asked; capitals do not count.
 
     Raises:
-        InputError: One is not there; `what` is the setting that names it.
+        InputError: One is not there, or two are like it; `what` is the setting that names it.
 
     >>> same_names("data.known", ("TP",), ["t2m", "tp"])
     ('tp',)
@@ -181,12 +216,13 @@ def same_names(what: str, asked: Sequence[str], there: Iterable[Any]) -> tuple[s
     """
     names = list(map(str, there))
     plain = {name.casefold(): name for name in reversed(names)}
-    for name in asked:
-        if name not in names and name.casefold() not in plain:
+    found = spelt(asked, names)
+    for name in found:
+        if name not in names:
             alike = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.5)
             advice = f"give {plain[alike[0]]}, for example" if alike else "choose from these"
             raise InputError(f"{what} must be among {listed(names)}, got {name}; {advice}")
-    return tuple(name if name in names else plain[name.casefold()] for name in asked)
+    return tuple(found)
 
 
 def require_members(thing: Any, protocol: type, *, what: str) -> None:

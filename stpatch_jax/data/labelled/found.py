@@ -26,7 +26,7 @@ from stpatch_jax.data.readers.typed import (
     frame_cells,
     read_typed_cells,
 )
-from stpatch_jax.errors import InputError, listed, require, warn
+from stpatch_jax.errors import InputError, listed, require, spelt, warn
 from stpatch_jax.files import has_suffix
 
 Layout = Literal["auto", "rows", "series", "images", "volumes", "fields", "clips", "texts"]
@@ -284,6 +284,9 @@ def _holds_series(place: Path, names: Names) -> bool:
 
 def _arrays(place: Path, names: Names, *, labelled: bool) -> Found:
     headers, file = array_headers(place), place.name
+    own = {name: tuple(spelt(getattr(names, name), headers)) for name in ("inputs", "labels")}
+    group = spelt([names.group], headers)[0] if names.group else None
+    names = replace(names, **own, group=group)
     for array in (*names.inputs, *names.labels, *filter(None, [names.group])):
         require(
             array in headers or not labelled,

@@ -43,7 +43,15 @@ from stpatch_jax.data.sampling.splits import (
     window_starts,
 )
 from stpatch_jax.data.times import TimeAxis
-from stpatch_jax.errors import InputError, check_choice, check_range, check_size, require, warn
+from stpatch_jax.errors import (
+    InputError,
+    check_choice,
+    check_range,
+    check_size,
+    require,
+    spelt,
+    warn,
+)
 
 _ADDED = {"added": True}  # Since earlier versions, whose runs have the defaults.
 RepresentationName = Literal["log_return", "level"]
@@ -453,8 +461,9 @@ def _data(
 def _target(config: PanelConfig, channels: Sequence[str]) -> int:
     if len(channels) == 1 and config.target_channel == _DEFAULT_CHANNEL:
         return 0
-    check_choice("data.target_channel", config.target_channel, channels)
-    return channels.index(config.target_channel)
+    (target,) = spelt([config.target_channel], channels)
+    check_choice("data.target_channel", target, channels)
+    return channels.index(target)
 
 
 def _warn_dropped(dropped: Mapping[str, str], companies: Sequence[str]) -> None:

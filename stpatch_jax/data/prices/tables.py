@@ -23,6 +23,10 @@ WIDE_CHANNEL = "price"
 # do, to nearly a whole multiple, is one of a split.
 _DAILY, _FAR, _NEAR_WHOLE, _FEW = np.timedelta64(4, "D"), 10, 0.04, 6
 
+_UNADJUSTED = (
+    "There is no adjusted close; close stands for it, in which splits and dividends are moves."
+)
+
 # Header words without case, spaces and punctuation, under the role of their column.
 _ROLES = {
     "date": ("date", "datetime", "time", "timestamp"),
@@ -64,7 +68,8 @@ def read_price_table(
 
     A *long* table has the columns date, ticker, open, high, low, close, adjusted close and volume
     in any order, one row per company and date; case, spaces and underscores in the header do not
-    matter (`Adj Close` is `adjusted_close`), other columns are ignored. A *wide* table has no
+    matter (`Adj Close` is `adjusted_close`, for which close stands where there is none), other
+    columns are ignored. A *wide* table has no
     ticker column: one column is the date, found as `find_columns` does, and every other one is the
     price of one company. Lines that start with `#` above the header are comments.
 
@@ -187,12 +192,18 @@ def _find_columns(cells: Cells) -> Columns:
     # A wide table may name a company OPEN or LOW, but three of these words are no coincidence.
     if "ticker" not in roles and len(set(LONG_CHANNELS) & set(roles[1:])) < 3:
         return find_columns(cells)
-    if missing := [role for role in _ROLES if role not in roles]:
+    missing, notes = [role for role in _ROLES if role not in roles], ()
+    own = {channel: channel for channel in LONG_CHANNELS}
+    if missing == ["adjusted_close"]:
+        own["adjusted_close"], missing = "close", []
+        notes = (_UNADJUSTED,)
+        warn(f"{name}: {_UNADJUSTED}", stacklevel=3)
+    if missing:
         raise InputError(
             f"the price table {name} must have the columns {', '.join(_ROLES)}, got none for "
             f"{', '.join(missing)}; name those it has with time=, series= and variables="
         )
-    for role in _ROLES:
+    for role in set(roles) - {None}:
         names = [column for column, own in zip(header, roles, strict=True) if own == role]
         if len(names) > 1:
             raise InputError(
@@ -201,7 +212,8 @@ def _find_columns(cells: Cells) -> Columns:
             )
     return Columns(
         (roles.index("date"),),
-        [(channel, roles.index(channel)) for channel in LONG_CHANNELS],
+        [(channel, roles.index(own[channel])) for channel in LONG_CHANNELS],
         (roles.index("ticker"),),
         ignored=[column for column, role in zip(header, roles, strict=True) if role is None],
+        notes=notes,
     )

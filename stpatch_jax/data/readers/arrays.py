@@ -17,7 +17,7 @@ from stpatch_jax.data.readers.decoding import number_as
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, listed
+from stpatch_jax.errors import InputError, listed, respelt, spelt
 from stpatch_jax.files import has_suffix
 
 _KIND = ".npz or .npy file of numbers"
@@ -78,12 +78,17 @@ def open_arrays(
     """
     file = Path(path)
     headers = array_headers(file)
-    given = {"time": "time", **(coords or {})} if "time" in headers else dict(coords or {})
-    names = _choose(headers, variables, tuple(given.values()), file.name)
-    notes: list[str] = []
+    asked = [variables] if isinstance(variables, str) else variables
+    along, called = list(coords or {}), [*(coords or {}).values(), *(asked or ())]
+    found = spelt(called, headers)
+    notes = respelt(called, found)
+    given = {"time": "time"} if "time" in headers else {}
+    given |= dict(zip(along, found, strict=False))
+    asked = None if asked is None else found[len(along) :]
+    names = _choose(headers, asked, tuple(given.values()), file.name)
     if "time" not in given and (found := _dates(file, headers, names, dims)):
         given["time"] = found
-        notes = [f"The times are those of the array {found}."]
+        notes += [f"The times are those of the array {found}."]
     if objects := [name for name in given.values() if headers[name].dtype.hasobject]:
         raise InputError(
             f"the array {objects[0]} of {file.name} must hold dates, numbers or texts, got Python "
@@ -184,12 +189,11 @@ def check_channels(field: xr.DataArray) -> None:
 
 def _choose(
     arrays: Mapping[str, Header],
-    variables: Sequence[str] | None,
+    asked: Sequence[str] | None,
     coords: tuple[str, ...],
     name: str,
 ) -> list[str]:
     there = listed(f"{key} {value.shape}" for key, value in arrays.items())
-    asked = [variables] if isinstance(variables, str) else variables
     if unknown := [key for key in [*(asked or []), *coords] if key not in arrays]:
         raise InputError(
             f"the arrays must be among those of {name} ({there}), got {listed(unknown)}; "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stpatch_jax.data.readers.cells import Cells, looks_like_date
-from stpatch_jax.errors import InputError, listed, require, same_names, shortened
+from stpatch_jax.errors import InputError, listed, require, respelt, same_names, shortened, spelt
 
 ROWS = "rows"
 """The name of a time that is no column: rows are counted."""
@@ -154,9 +154,13 @@ def find_columns(
     header = cells.header
     asked = [variables] if isinstance(variables, str) else variables
     if isinstance(series, str):
-        series = [series] if series in header else series.split(",")
-    told = list(series or ())
+        series = [series] if spelt([series], header)[0] in header else series.split(",")
     counted = time == ROWS and ROWS not in header
+    named = [*([] if counted or not time else [time]), *(series or ()), *(asked or ())]
+    notes = respelt(named, spelt(named, header))
+    told = spelt(series or (), header)
+    asked = asked if asked is None else spelt(asked, header)
+    (time,) = spelt([time], header) if time else [None]
     given = [*([] if counted or not time else [time]), *told, *(asked or ())]
     if unknown := [name for name in given if name not in header]:
         raise InputError(
@@ -164,7 +168,7 @@ def find_columns(
             f"{listed(unknown)}; choose from these"
         )
     wanted = None if asked is None else [header.index(name) for name in asked]
-    finder = _Finder(cells, frozenset(map(header.index, given)))
+    finder = _Finder(cells, frozenset(map(header.index, given)), notes=notes)
     ignored = same_names("ignore=", ignore, header)
     finder.free = [at for at in finder.free if header[at] not in ignored]
     finder.leave_row_numbers()

@@ -16,7 +16,7 @@ from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import read_cells
 from stpatch_jax.data.readers.labels import distinct
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, listed
+from stpatch_jax.errors import InputError, listed, spelt
 
 # The columns of the published CDNOW files are found without being named.
 _WORDS = {
@@ -219,7 +219,7 @@ def _columns(header: Sequence[str], given: dict[str, str | None], name: str) -> 
     for role, column in given.items():
         match = [at for at, word in enumerate(header) if _names(word) & set(_WORDS[role])]
         if column is not None:
-            match = [at for at, word in enumerate(header) if word == column]
+            match = [at for at, word in enumerate(header) if [word] == spelt([column], header)]
         if not match:
             raise InputError(
                 f"the event table {name} must have a column of the {role}, got {column or 'none'} "

@@ -26,7 +26,7 @@ from stpatch_jax.data.readers.stacking import (
 )
 from stpatch_jax.data.readers.stores import open_store
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, listed, require, warn
+from stpatch_jax.errors import InputError, listed, require, spelt, warn
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".hdf5", ".h5", ".he5")
 _LIBRARIES = {
@@ -98,6 +98,7 @@ def open_gridded(
         return _open_folder(Path(path), kind=kind, missing_values=missing_values, **options)
     name = Path(str(path)).name
     data, told = _open(str(path), kind, missing_values)
+    (time,) = spelt([time], [*data.dims, *data.variables]) if time else [None]
     data, chosen = selected(data, select or {}, name=name, time=time)
     data = without(data, static=static, ignore=ignore, name=name)
     names, notes = channel_variables(data, variables, time=time, name=name)

@@ -13,7 +13,7 @@ from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, listed, require, warn
+from stpatch_jax.errors import InputError, listed, require, spelt, warn
 from stpatch_jax.files import has_suffix
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -182,6 +182,7 @@ def _pairs(
     root: Path, names: Sequence[str], images: Sequence[str], masks: Sequence[str]
 ) -> Mapping[str, tuple[str, str]]:
     """By split the names of images and masks, as told or as their words tell."""
+    images, masks = spelt(images, names), spelt(masks, names)
     unknown = [name for name in (*images, *masks) if name not in names]
     if not unknown and (images or masks):
         if len(images) == len(masks) and len(images) in _SPLITS:

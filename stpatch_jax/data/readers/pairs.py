@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from stpatch_jax.data.readers.arrays import Header
-from stpatch_jax.errors import InputError, check_choice, listed
+from stpatch_jax.errors import InputError, check_choice, listed, spelt
 
 ALL = "all"
 """The split of a file that has none."""
@@ -51,6 +51,7 @@ def find_pairs(
     >>> find_pairs(arrays, items=(), labels=(), name="digits.npz")
     {'train': ('x_train', 'y_train'), 'test': ('x_test', 'y_test')}
     """
+    items, labels = spelt(items, headers), spelt(labels, headers)
     for array in (*items, *labels):
         check_choice(f"the array of items or labels in {name}", array, tuple(headers))
     if items or labels:

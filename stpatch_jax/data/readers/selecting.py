@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.axes import axis_of, positions, positions_told
-from stpatch_jax.errors import InputError, listed, shortened
+from stpatch_jax.errors import InputError, listed, shortened, spelt
 
 Object = TypeVar("Object", xr.Dataset, xr.DataArray)
 
@@ -32,6 +32,7 @@ def selected(
     others = [dim for dim in data.dims if dim not in (time, "time")]
     if len(others) < len(data.dims) and any(axis_of(data, dim) == "lead" for dim in others):
         others = list(data.dims)  # The start of a forecast may be chosen, too.
+    select = dict(zip(spelt(select, others), select.values(), strict=True))
     if unknown := [axis for axis in select if axis not in others]:
         raise InputError(
             f"select= must name axes of {name} beside its time, "

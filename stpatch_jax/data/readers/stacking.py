@@ -14,7 +14,7 @@ from stpatch_jax.data.readers.conventions import add_note, named_attributes, sor
 from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.lazy import StackedVariables
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, listed, require, same_names
+from stpatch_jax.errors import InputError, listed, require, respelt, same_names, spelt
 
 # Coordinates that a field has of its own.
 _TAKEN = ("time", "channel", "units")
@@ -36,7 +36,8 @@ def channel_variables(
     """
     if variables is not None:
         asked = [variables] if isinstance(variables, str) else list(variables)
-        return _asked(data, asked, name), []
+        found = spelt(asked, data.data_vars)
+        return _asked(data, found, name), respelt(asked, found)
     numeric = [
         str(variable)
         for variable, values in data.data_vars.items()

@@ -13,7 +13,7 @@ from stpatch_jax.data.readers.delimited import read_cells
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.items import LabelledItems
 from stpatch_jax.data.readers.labels import numbered
-from stpatch_jax.errors import InputError, listed, require, shortened
+from stpatch_jax.errors import InputError, listed, require, shortened, spelt
 from stpatch_jax.files import has_suffix
 
 TEXT_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -137,7 +137,8 @@ def _table(path: str | Path, encoding: str | None) -> Cells:
 def _column(cells: Cells, role: str, told: str | None) -> int:
     words = {"text": TEXT_WORDS, "label": LABEL_WORDS}[role]
     found = [name for name in cells.header if plain_name(name) in words]
-    wanted = [told] if told in cells.header else found if told is None else []
+    asked = spelt([told] if told else [], cells.header)
+    wanted = [name for name in asked if name in cells.header] if told else found
     require(
         len(wanted) == 1,
         f"the table {cells.name} must have one column of the {role}, got {listed(wanted)} "
