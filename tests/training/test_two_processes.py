@@ -67,13 +67,15 @@ def start(tmp_path: Path) -> Iterator[Any]:
         process.popen.wait()
 
 
-def two(start: Any, workdir: Path, steps: int) -> tuple[Process, Process]:
+def two(start: Any, workdir: Path, steps: int | str) -> tuple[Process, Process]:
     """Two processes of 2 devices each."""
     first, second = several(start, 2, workdir, steps, devices=2)
     return first, second
 
 
-def several(start: Any, count: int, workdir: Path, steps: int, *, devices: int) -> list[Process]:
+def several(
+    start: Any, count: int, workdir: Path, steps: int | str, *, devices: int
+) -> list[Process]:
     port = free_port()
     given = (SCRIPT, workdir, steps, devices, port, count)
     return [start(f"{workdir.name}{count}-{i}", *given, i) for i in range(count)]
@@ -132,14 +134,17 @@ def test_the_port_of_a_run_listens_on_its_address_and_refuses_strangers(
     wait_for_step(tmp_path / "run", step + 2, *both)
     both[0].popen.terminate()
     results = [process.result() for process in both]
+    assert results[0].pop("told") > results[1].pop("told") == 0
     assert results[0] == results[1]
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path, start: Any) -> None:
-    alone = start("alone", SCRIPT, tmp_path / "alone", 12, 4).result()
-    results = [process.result() for process in two(start, tmp_path / "both", 12)]
+    alone = start("alone", SCRIPT, tmp_path / "alone", "30-patient", 4).result()
+    results = [process.result() for process in two(start, tmp_path / "both", "30-patient")]
+    # The numbers of the first one end all of them, and it alone tells of the steps.
+    assert [result.pop("told") for result in (alone, *results)] == [15, 15, 0]
     assert results[0] == results[1]
-    assert alone["step"] == results[0]["step"] == 12
+    assert alone["step"] == results[0]["step"] == 15
     check_alike(metrics(tmp_path / "alone"), metrics(tmp_path / "both"))
     kept = [
         sorted(p.name for p in (tmp_path / d / "checkpoints").iterdir()) for d in ("alone", "both")
@@ -147,7 +152,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path, start: Any) -> None:
     assert kept[0] == kept[1]
     for folder in ("alone", "both"):
         with Checkpoints(tmp_path / folder / "checkpoints") as checkpoints:
-            np.testing.assert_array_equal(checkpoints.arrays(12)["mean"], MEAN, strict=True)
+            np.testing.assert_array_equal(checkpoints.arrays(15)["mean"], MEAN, strict=True)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -201,6 +206,7 @@ def test_sigterm_to_one_process_stops_all_at_the_same_step(tmp_path: Path, start
     wait_for_step(workdir, 7, *both)
     both[1].popen.terminate()
     results = [process.result() for process in both]
+    assert results[0].pop("told") > results[1].pop("told") == 0
     assert results[0] == results[1]
     assert results[0]["interrupted"]
     step = results[0]["step"]
