@@ -1,6 +1,7 @@
 """A network of one's own as a backbone: any callable that returns a module."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.errors import require
+from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, LayerOptions
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -58,8 +59,19 @@ class OwnBackbone(LayerOptions):
         """Builds the network for inputs of `(time, *space)`, see `BackboneConfig.build`.
 
         Raises:
-            InputError: The callable returned no module, or one without a feature map.
+            InputError: The callable takes other arguments, or returned no module, or one without a
+                feature map.
         """
+        try:
+            inspect.signature(self.network).bind(in_features, rngs=rngs)
+        except TypeError as error:
+            raise InputError(
+                f"the backbone must be called as backbone(in_features, rngs=rngs), got one that "
+                f"takes {inspect.signature(self.network)}; let it take both, and give it the rest "
+                "by functools.partial"
+            ) from error
+        except ValueError:
+            pass  # Not every callable tells what it takes.
         module = self.network(in_features, rngs=rngs)
         require(
             isinstance(module, nnx.Module),

@@ -14,7 +14,7 @@ from flax import nnx
 
 from stpatch_jax.data.sampling.batches import Batch, Source, batch_iterator
 from stpatch_jax.data.sizes import memory_there
-from stpatch_jax.errors import require, require_members
+from stpatch_jax.errors import InputError, require, require_members
 from stpatch_jax.nn.own import as_backbone
 from stpatch_jax.training.callbacks import Callback
 from stpatch_jax.training.config import TrainConfig
@@ -192,7 +192,13 @@ def example_of(source: Source, *, what: str) -> dict[str, np.ndarray]:
         InputError: It is no source, has no examples, or they are no arrays of numbers by name.
     """
     check_source(source, what=what)
-    first = source[0]
+    try:
+        first = source[0]
+    except KeyError as error:
+        raise InputError(
+            f"{what} must give examples by their numbers from 0, got {type(source).__name__} "
+            f"without {error}; give arrays by name, or a list of dicts"
+        ) from error
     require(
         isinstance(first, Mapping),
         f"an example of {what} must be arrays by name, got {type(first).__name__}; give a dict",

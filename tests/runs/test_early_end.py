@@ -30,8 +30,8 @@ def test_a_run_that_ends_early_says_so_and_is_finished(tmp_path, capsys):
     # The figures are those of the weights that are left.
     assert report["validation"]["mae"] == pytest.approx(errors[best - 1], rel=1e-6)
     text = (run / "report.md").read_text()
-    told = f"min:mae was no better than at step {best} in the last 2 validations, whose weights"
-    assert f"Training ended early: {told}" in text
+    told = f"with the weights of step {best}: min:mae was no better in the 2 validations since."
+    assert f"Training ended early, {told}" in text
     kept = st.load_run(run)
     assert kept.step == step
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from flax import nnx
 from small_run import digest
@@ -186,6 +187,9 @@ class Tuples(list):
          "the backbone must return an nnx.Module, got list; return the network"),
         ({"backbone": lambda channels, rngs: nnx.Conv(channels, 3, (2, 1), padding="VALID",
           rngs=rngs)}, r"a grid that divides \(4, 3\), got \(1, 3, 3, 3\) for"),
+        ({"backbone": lambda channels: channels},
+         r"called as backbone\(in_features, rngs=rngs\), got one that takes \(channels\); let"),
+        ({"source": pd.DataFrame({"field": [1.0]})}, "the source must give examples by their num"),
         ({"source": Tuples([(np.zeros(2), 1)])}, "an example of the source must be arrays by name"),
         ({"source": 3}, "the source must have the members of Source, got int without"),
         ({"source": Rows({"field": np.zeros((0, 4, 3, 2))})}, "the source must have examples"),

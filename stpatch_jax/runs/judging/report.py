@@ -44,10 +44,12 @@ def _early(report: Mapping[str, Any]) -> list[str]:
     if not (early := report.get("ended_early")):
         return []
     best, count = early["best"], early["patience"]
-    what = "was never finite" if best is None else f"was no better than at step {best}"
-    kept = "" if best is None else ", whose weights these are"
     many = "validation" if count == 1 else f"{count} validations"
-    return ["", f"Training ended early: {early['keep_best']} {what} in the last {many}{kept}."]
+    why = f"{early['keep_best']} was never finite in the first {many}"
+    if best is not None:
+        why = f"{early['keep_best']} was no better in the {many} since"
+    kept = "" if best is None else f", with the weights of step {best}"
+    return ["", f"Training ended early{kept}: {why}."]
 
 
 def _rows(data: Mapping[str, Any]) -> list[str]:
