@@ -7,17 +7,19 @@ import io
 import re
 import sys
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import tyro
 
 from stpatch_jax.cli.help import HELP_ALL, in_one_sentence, short_help
-from stpatch_jax.cli.main import COMMANDS
+from stpatch_jax.cli.main import COMMANDS, OF_RECIPES
 from stpatch_jax.cli.recipes import HELP
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn.sharding import ShardConfig
 from stpatch_jax.recipes import found, import_again
+from stpatch_jax.runs.backtesting.folds import Over
 from stpatch_jax.runs.config import RecipeFile, RunConfig, config_of
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.explaining import ExplainConfig
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from stpatch_jax.cli.patches import PatchesConfig
 
 Flags = TypeVar("Flags")
+_BOOL = ("True", "False")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +112,52 @@ def _search(flags: _Search) -> str | None:
     return f"{table(trials, directory)}\ntable: {directory / 'search.md'}"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Backtest:
+    """Flags of `stpatch backtest RECIPE`.
+
+    Attributes:
+        config: The configuration.
+        model: Another backbone than the recipe's, as of `stpatch train`.
+        folds: Into how many spans of equal length the second half of the rows is cut.
+        refit: Whether a model is trained for each fold on what came before it; without it one is
+            trained before the first.
+        over: What is cut: the training span (train), so that the test span stays unseen, or all
+            rows (all).
+        workdir: The directory of the backtest, by default runs/RECIPE-backtest. The same command on
+            the same directory resumes.
+    """
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    model: str | None = None
+    folds: int = 8
+    refit: bool = False
+    over: Over = "train"
+    workdir: Path | None = None
+
+
+def _backtest(flags: _Backtest) -> str | None:
+    from stpatch_jax.runs.backtesting import backtest
+    from stpatch_jax.runs.run import Stopped
+
+    directory = flags.workdir or Path("runs") / f"{flags.config.recipe}-backtest"
+    asked: dict[str, Any] = {"folds": flags.folds, "refit": flags.refit, "over": flags.over}
+    try:
+        text = backtest(flags.config, workdir=directory, **asked).report
+    except Stopped:
+        return None
+    return f"{text}\nreport, table and plot: {directory}"
+
+
 def _of_recipe(
     kind: Callable[[RunConfig, str | None], Flags], command: str, arguments: list[str]
 ) -> Flags:
     """The flags that follow the name of a recipe."""
     name, *flags = arguments
     build, (model, flags) = found(name), _named_model(flags)
+    # The one switch that people give without a value.
+    bare = [word == "--refit" and then not in _BOOL for word, then in pairwise([*flags, ""])]
+    flags = [f"{word}=True" if alone else word for word, alone in zip(flags, bare, strict=True)]
     config = build()
     if model is not None:
         from stpatch_jax.nn.costs import backbone_by_name
@@ -328,7 +371,7 @@ def _patches(config: "PatchesConfig") -> str:
     return inspect_patches(config)
 
 
-_EACH = (_train, _search, _evaluate, _predict, _explain, _patches)
+_EACH = (_train, _search, _backtest, _evaluate, _predict, _explain, _patches)
 
 
 def run(command: str, arguments: list[str]) -> str | None:
@@ -346,14 +389,14 @@ def check(command: str, arguments: list[str]) -> None:
         SystemExit: They asked for help, which is printed.
     """
     first = next(iter(arguments), "")
-    own = ".py" in first if command in ("train", "search") else _recipe_file(first)
+    own = ".py" in first if command in OF_RECIPES else _recipe_file(first)
     if not own:
         _read(command, arguments)
 
 
 def _read(command: str, arguments: list[str]) -> Any:
     """The flags of a command."""
-    if command in ("train", "search"):
+    if command in OF_RECIPES:
         return _of_recipe(_flags_of(command), command, arguments)
     if command == "predict":
         return _for_prediction(arguments)
@@ -373,5 +416,5 @@ def _flags_of(command: str) -> Any:
         from stpatch_jax.cli.patches import PatchesConfig
 
         return PatchesConfig
-    kinds = (_Train, _Search, _Evaluate, _Predict, ExplainConfig)
+    kinds = (_Train, _Search, _Backtest, _Evaluate, _Predict, ExplainConfig)
     return dict(zip(COMMANDS[1:], kinds, strict=False))[command]

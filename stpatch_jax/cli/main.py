@@ -3,6 +3,7 @@
     stpatch recipes [NAME]               what can be trained
     stpatch train RECIPE [--flags]       train (or resume) a recipe or a FILE.py, then report
     stpatch search RECIPE [--flags]      try settings, judged on validation
+    stpatch backtest RECIPE [--flags]    score forecasts at rolling origins
     stpatch evaluate RUN                 report on a run directory anew
     stpatch predict RUN INPUT OUTPUT     forecast or classify another file
     stpatch explain RUN [--flags]        what an answer of a run came from
@@ -37,11 +38,14 @@ COMMANDS: tuple[str, ...] = (
     "recipes",
     "train",
     "search",
+    "backtest",
     "evaluate",
     "predict",
     "explain",
     "patches",
 )
+OF_RECIPES = ("train", "search", "backtest")
+"""Those that begin with the name of a recipe."""
 
 
 # An argument or a setting by its name in Python.
@@ -93,7 +97,7 @@ def _answer(arguments: list[str]) -> int | None:
         return 0
     if command in ("evaluate", "predict") and rest and not rest[0].startswith("-"):
         require_run(rest[0])
-    if command in ("train", "search") and (usage := of_recipe(command, rest)):
+    if command in OF_RECIPES and (usage := of_recipe(command, rest)):
         print(usage)
         return 0
     return answered(command, rest, lambda error: _worded(error, arguments))

@@ -138,12 +138,16 @@ class WindowProblem(Problem):
         splits: Target rows of `train`, `validation` and `test`.
         times: Time of each row [time].
         past: Rows before the first target that an example reads.
+        series: Names for reports, see `ForecastData`.
+        unit: Their unit where all have one.
     """
 
     config: Any
     splits: Mapping[str, range]
     times: Any
     past: Any
+    series: Any
+    unit: Any
 
     @property
     def context(self) -> int:
@@ -154,6 +158,16 @@ class WindowProblem(Problem):
     def horizon(self) -> int:
         """Number of predicted time steps."""
         return self.config.horizon
+
+    @property
+    def seasons(self) -> Mapping[str, int]:
+        """The seasons in time steps, by the names of their naive forecasts."""
+        return {}
+
+    @property
+    def series_units(self) -> Mapping[str, str]:
+        """The unit of each of the `series`."""
+        return {str(name): self.unit for name in self.series}
 
     @cached_property
     def segments(self) -> tuple[range, ...]:

@@ -1,11 +1,11 @@
 """Metrics: what a report prints, masked, in the units of the target.
 
-They add up over batches and devices: make a `LeadTimeErrors`, `QuantileErrors`, `AreaErrors`,
-`Confusion`, `EventCounts` or `TokenEntropy` of each batch, inside `jax.jit` or on the host, add
-them, and ask the sum. Every mean is over all real entries of all batches. What gives one score per
-target or image (CRPS, coverage, Brier score, PSNR, SSIM) is averaged the same way by `Mean`.
-`roc_auc` and `AveragePrecision` need all scores at once and run on the host. Where a metric is
-undefined it is NaN.
+They add up over batches and devices: make a `LeadTimeErrors`, `RelativeErrors`, `QuantileErrors`,
+`AreaErrors`, `Confusion`, `EventCounts` or `TokenEntropy` of each batch, inside `jax.jit` or on the
+host, add them, and ask the sum. Every mean is over all real entries of all batches. What gives one
+score per target or image (CRPS, coverage, Brier score, PSNR, SSIM) is averaged the same way by
+`Mean`. `roc_auc` and `AveragePrecision` need all scores at once and run on the host. Where a metric
+is undefined it is NaN.
 """
 
 from typing import TYPE_CHECKING
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
         crps_from_ensemble,
         crps_from_quantiles,
     )
+    from stpatch_jax.metrics.relative import NaiveErrors, RelativeErrors
     from stpatch_jax.metrics.resampling import resampled
     from stpatch_jax.metrics.sums import Mean
     from stpatch_jax.metrics.tokens import TokenEntropy, bits_per_token
 
 __all__ = [
     "COCO_THRESHOLDS", "AreaErrors", "AveragePrecision", "Confusion", "EventCounts",
-    "LeadTimeErrors", "Mean", "QuantileErrors", "TokenEntropy", "bits_per_token", "brier_score",
-    "covered", "crps_from_ensemble", "crps_from_quantiles", "exceedance_probability", "psnr",
-    "resampled", "roc_auc", "skill", "ssim",
+    "LeadTimeErrors", "Mean", "NaiveErrors", "QuantileErrors", "RelativeErrors", "TokenEntropy",
+    "bits_per_token", "brier_score", "covered", "crps_from_ensemble", "crps_from_quantiles",
+    "exceedance_probability", "psnr", "resampled", "roc_auc", "skill", "ssim",
 ]  # fmt: skip
 
 __getattr__, __dir__ = on_demand(__name__)

@@ -1,5 +1,6 @@
 """Forecasts beside the truth, and their errors."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,17 +49,22 @@ def forecast_against_truth(
 
 
 def error_by_lead_time(
-    errors: Mapping[str, Sequence[float | None]], *, ax: Axes, metric: str, unit: str
+    errors: Mapping[str, Sequence[float | None]],
+    *,
+    ax: Axes,
+    metric: str,
+    unit: str,
+    along: str = "lead time (time steps)",
 ) -> Axes:
-    """Draws one line of errors per forecast over the lead time, in time steps."""
-    colours = iter(style.COLOURS[1:])
+    """Draws one line of errors per forecast over the lead time, or what `along` names, from 1."""
+    colours = itertools.cycle(style.COLOURS[1:])
     for name, values in errors.items():
         looks: dict[str, Any] = {"color": style.MODEL}
         if name != "model":
             looks = style.naive_style() | {"color": next(colours)}
         lead = np.arange(1, len(values) + 1)
         ax.plot(lead, np.array(values, float), marker="o", markersize=4, label=name, **looks)
-    ax.set_xlabel("lead time (time steps)")
+    ax.set_xlabel(along)
     ax.set_ylabel(f"{metric} ({unit})")
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

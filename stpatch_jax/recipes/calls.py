@@ -5,8 +5,10 @@ from typing import Any
 
 from stpatch_jax.data import Data
 from stpatch_jax.recipes.registry import recipe
-from stpatch_jax.runs import InMemory, RunConfig, TrainedRun, with_settings
+from stpatch_jax.runs import Backtest, InMemory, RunConfig, TrainedRun, with_settings
+from stpatch_jax.runs import backtest as backtest_run
 from stpatch_jax.runs import train as train_run
+from stpatch_jax.runs.backtesting.folds import Over
 from stpatch_jax.training.callbacks import Callback
 
 
@@ -48,12 +50,48 @@ def train(
         InputError: Configuration, data or directory cannot be used; nothing was overwritten.
         Stopped: SIGTERM ended the run, a checkpoint is committed; left alone it ends the program.
     """
+    config = _config(config, data, settings)
+    callbacks: Any = {"on_step": on_step, "on_evaluate": on_evaluate}
+    return train_run(config, data=data, workdir=workdir, progress=progress, **callbacks)
+
+
+def _config(
+    config: str | RunConfig, data: Data | InMemory | None, settings: dict[str, Any]
+) -> RunConfig:
+    """A configuration with other settings, of the recipe of that name where it is one."""
     config = recipe(config) if isinstance(config, str) else config
     # What is in memory did not come from the file of a recipe.
     settings = settings if data is None else {"data.path": None, **settings}
-    config = with_settings(config, settings) if settings else config
-    callbacks: Any = {"on_step": on_step, "on_evaluate": on_evaluate}
-    return train_run(config, data=data, workdir=workdir, progress=progress, **callbacks)
+    return with_settings(config, settings) if settings else config
+
+
+def backtest(
+    config: str | RunConfig,
+    /,
+    *,
+    data: Data | InMemory | None = None,
+    folds: int = 8,
+    refit: bool = False,
+    over: Over = "train",
+    workdir: str | Path | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Backtest:
+    """Scores a recipe or a configuration that forecasts at rolling origins, beside the rules.
+
+        found = st.backtest("forecast", data=frame, horizon=24, folds=8)
+        print(found.report)
+
+    `stpatch_jax.runs.backtest` tells what is trained on what, and what stands in the directory; the
+    other arguments are as in `train`.
+
+    Raises:
+        InputError: Configuration, data or directory cannot be used, or so many folds do not fit.
+        Stopped: SIGTERM ended it; a checkpoint is committed.
+    """
+    config = _config(config, data, settings)
+    asked: dict[str, Any] = {"folds": folds, "refit": refit, "over": over}
+    return backtest_run(config, data=data, workdir=workdir, progress=progress, **asked)
 
 
 def forecast(data: InMemory, /, **settings: Any) -> TrainedRun:

@@ -1,10 +1,14 @@
-"""A run directory: configuration, training, judging, predicting, explaining, searching."""
+"""A run directory: configuration, training, judging, predicting, explaining, searching, testing.
+
+`search` and `backtest` make many of them in one folder.
+"""
 
 from typing import TYPE_CHECKING
 
 from stpatch_jax.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from stpatch_jax.runs.backtesting import Backtest, backtest
     from stpatch_jax.runs.config import InMemory, RecipeFile, RunConfig
     from stpatch_jax.runs.directory import RunDirectory
     from stpatch_jax.runs.explaining.explanation import ask, explain
@@ -16,9 +20,9 @@ if TYPE_CHECKING:
     from stpatch_jax.runs.settings import with_settings
     from stpatch_jax.runs.trained import TrainedRun, load_run
 
-__all__ = ["Asked", "DefaultJudge", "InMemory", "Judge", "Judged", "Predictor", "Question"]
-__all__ += ["RecipeFile", "Registry", "Run", "RunConfig", "RunDirectory", "Shows", "Stopped"]
-__all__ += ["TrainedRun", "ask", "evaluate", "explain", "judges", "load_run", "predict"]
-__all__ += ["predictors", "search", "train", "with_settings"]
+__all__ = ["Asked", "Backtest", "DefaultJudge", "InMemory", "Judge", "Judged", "Predictor"]
+__all__ += ["Question", "RecipeFile", "Registry", "Run", "RunConfig", "RunDirectory", "Shows"]
+__all__ += ["Stopped", "TrainedRun", "ask", "backtest", "evaluate", "explain", "judges", "load_run"]
+__all__ += ["predict", "predictors", "search", "train", "with_settings"]
 
 __getattr__, __dir__ = on_demand(__name__)

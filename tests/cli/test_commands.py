@@ -145,7 +145,7 @@ print(json.dumps([read(*arguments) for arguments in {READ}]))"""
 
 
 def test_unknown_names_list_the_known(capsys):
-    refused(["fly"], capsys, "'recipes', 'train', 'search', 'evaluate'", "'fly'")
+    refused(["fly"], capsys, "'recipes', 'train', 'search', 'backtest', 'evaluate'", "'fly'")
     refused(["train", "socks"], capsys, "must be 'stocks' or one of", "others", "'socks'")
     refused(["train", "my-data"], capsys, "must be 'classify', 'clip',", "'my-data'")
     refused(["train", "--train.steps", "3"], capsys, "must have a recipe first, one of classify,")

@@ -389,6 +389,11 @@ class FieldData(WindowProblem):
         """Rows before the first target that an example reads."""
         return max(self.context, *self.config.seasons.values(), 0)
 
+    @property
+    def seasons(self) -> Mapping[str, int]:
+        """As those of the configuration."""
+        return self.config.seasons
+
     @cached_property
     def segments(self) -> tuple[range, ...]:
         """The rows between gaps."""

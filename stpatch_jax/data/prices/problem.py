@@ -246,6 +246,11 @@ class PanelData(WindowProblem):
         return (number,) if len(self.channels) > 1 else None
 
     @property
+    def seasons(self) -> Mapping[str, int]:
+        """As those of the configuration."""
+        return self.config.seasons
+
+    @property
     def series(self) -> dict[str, tuple[slice, ...]]:
         """Every company, and where it lies in an array [n, horizon, company, channel]."""
         whole = slice(None)

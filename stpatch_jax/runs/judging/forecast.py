@@ -68,11 +68,11 @@ class ForecastJudge(Judge):
     _weight: NetworkWeight | None = None
 
     def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
-        """As in `Judge`; quantiles of the rules on the test split go by their past errors."""
+        """As in `Judge`; but for validation, quantiles of the rules go by their past errors."""
         if self._measured and (split == "validation" or self._weight is None):
             self._weight = self._network_weight(model)
         self._spread = {}
-        if self.levels and split == "test":
+        if self.levels and split != "validation":
             past = past or super().__call__(model, "validation")
             errors = past.sums["quantiles"]["errors"].items()
             self._spread = {name: error_quantiles(of, self.levels) for name, of in errors}
@@ -495,11 +495,11 @@ def _error_table(errors: Mapping[str, Any], name: str) -> list[str]:
     return [
         f"Errors in {name} units ({errors['unit']}); skill = 1 - error / error of persistence.",
         "",
-        *markdown_table(["lead (rows)", *heads], _by_lead(columns)),
+        *markdown_table(["lead (rows)", *heads], by_lead(columns)),
     ]
 
 
-def _by_lead(columns: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
+def by_lead(columns: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
     """Rows of a table by lead time, of a long horizon every so many, then over all."""
     leads = len(columns[0]["per_lead"])
     step = -(-leads // _MOST_LEADS)
@@ -525,7 +525,7 @@ def _rules_by_lead(errors: Mapping[str, Any]) -> list[str]:
     names = _rules(errors)
     if not names:
         return []
-    table = markdown_table(["lead", *names], _by_lead([errors[name]["rmse"] for name in names]))
+    table = markdown_table(["lead", *names], by_lead([errors[name]["rmse"] for name in names]))
     return [f"RMSE ({errors['unit']}) by lead time (rows):", "", *table, ""]
 
 

@@ -47,7 +47,7 @@ def verdict(past: Losses, test: Losses) -> dict[str, Any] | None:
     gain = 1 - float(own.sum()) / total
     interval = _interval(own, other, test.block)
     found = {"rule": best, "of": len(rules), "metric": test.name, "gain": gain}
-    return {"text": _text(best, gain, interval, test.name), **found, "interval": interval}
+    return {"text": gain_text(best, gain, interval, test.name), **found, "interval": interval}
 
 
 def _interval(own: np.ndarray, other: np.ndarray, block: int) -> list[float] | None:
@@ -57,7 +57,13 @@ def _interval(own: np.ndarray, other: np.ndarray, block: int) -> list[float] | N
     return np.nanquantile(gains, (0.025, 0.975)).tolist()
 
 
-def _text(rule: str, gain: float, interval: list[float] | None, metric: str) -> str:
+def gain_text(rule: str, gain: float, interval: list[float] | None, metric: str) -> str:
+    """A verdict in a sentence, of a gain and its interval, of which there may be none.
+
+    >>> gain_text("drift", -0.04, [-0.07, 0.01], "MAE")
+    'No better than drift: MAE is 4 % higher (-1 to 7 %, which holds 0).'
+    """
+
     def percent(share: float) -> str:
         return f"{100 * share:.0f}" if abs(share) >= 0.1 else f"{100 * share:.2g}"
 

@@ -10,15 +10,15 @@ from typing import Any
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.files import from_json, to_json, usable
+from stpatch_jax.files import to_json, usable
 from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.tables import document, markdown_table
 from stpatch_jax.runs.lock import held
+from stpatch_jax.runs.results import finished, write_finished
 from stpatch_jax.runs.run import Run
 from stpatch_jax.runs.searching.space import Space, candidates, with_values
 from stpatch_jax.runs.trained import digests_of, require_same_data
-from stpatch_jax.runs.values import to_values
 
 RESULT = "validation.json"
 """The file in a trial's directory that marks it as finished."""
@@ -110,8 +110,8 @@ def _search(
         for name, config in configs.items()
         if (validation := _finished(workdir / name, config))
     ]
-    finished = {trial.name for trial in done}
-    waiting = {name: config for name, config in configs.items() if name not in finished}
+    there = {trial.name for trial in done}
+    waiting = {name: config for name, config in configs.items() if name not in there}
     runs = _checked_runs(waiting, workdir, loaded)
     for trial in done:
         if RunDirectory(workdir / trial.name).has_unfinished():
@@ -137,14 +137,7 @@ def _name(values: Mapping[str, Any]) -> str:
 
 def _finished(path: Path, config: RunConfig) -> dict[str, float] | None:
     """The result of a trial that was finished with this very configuration."""
-    try:
-        saved = from_json((path / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    record = saved if isinstance(saved, dict) else {}
-    found = record.get("validation")
-    if record.get("config") != to_values(config) or not isinstance(found, dict):
-        return None
+    found = finished(path / RESULT, config, "validation")
     # What is no number is measured anew.
     return found if found and all(isinstance(x, float) for x in found.values()) else None
 
@@ -204,8 +197,7 @@ def _train(trial: Trial, run: Run, directory: RunDirectory, progress: bool) -> T
     validation = run.validate(result.model)
     if not all(map(math.isfinite, validation.values())):
         return dataclasses.replace(trial, error="its validation error is not finite")
-    record = {"config": to_values(run.config), "validation": validation}
-    directory.write_json(directory.path / RESULT, record)
+    write_finished(directory.path / RESULT, run.config, "validation", validation)
     return dataclasses.replace(trial, validation=validation)
 
 
