@@ -39,12 +39,24 @@ for profile, count in {"normal": 25, "many": 200}.items():
     )
 
 
+EMITTERS = "--xla_cpu_use_fusion_emitters=false"
+
+
 def pytest_addoption(parser):
     parser.addoption("--many", action="store_true", help="check the laws on many random examples")
 
 
 def pytest_configure(config):
-    hypothesis.settings.load_profile("many" if config.getoption("--many") else "normal")
+    many = config.getoption("--many")
+    hypothesis.settings.load_profile("many" if many else "normal")
+    # The quick tests ask little of the compiler, which is what they cost: they are about values.
+    # Slow ones, and `--many`, compile as users do. Processes that tests start do likewise.
+    config.hasty = config.option.markexpr == "not slow" and not many
+    flags = os.environ.get("XLA_FLAGS", "")
+    if config.hasty:
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+        if EMITTERS not in flags and jax.__version_info__ < (0, 11):  # later ones have no other
+            os.environ["XLA_FLAGS"] = f"{flags} {EMITTERS}".strip()
 
 
 def pytest_report_header(config):
@@ -53,15 +65,9 @@ def pytest_report_header(config):
     return f"about {minutes} minutes on two idle cores" if minutes and everything else []
 
 
-# Rooms whose tests compile much, and none of it for the bits of the outcome.
-HASTY = ("nn",)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Quick tests of some rooms ask little of the compiler, which is what they cost."""
-    room = item.path.relative_to(Path(__file__).parent).parts[0]
-    hasty = room in HASTY and not item.get_closest_marker("slow")
+    hasty = item.config.hasty and not item.get_closest_marker("optimised")
     jax.config.update("jax_disable_most_optimizations", hasty)
 
 

@@ -239,6 +239,8 @@ def test_mean_box_is_counted_from_the_training_objects():
     assert average_precision(baseline, batch, thresholds=(0.2,)).mean() == 0.25
 
 
+# Without optimisations XLA of jaxlib 0.10 gets the gradient of pooling wrong.
+@pytest.mark.optimised
 def test_a_batch_over_eight_devices_gives_the_same_loss_and_gradient():
     batch = make_batch(examples=8, time=2)
     task = task_of(batch)

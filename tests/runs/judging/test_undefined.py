@@ -18,7 +18,7 @@ from stpatch_jax.nn import PatchCNNConfig
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.recipes.customers.judging import CustomerForecasts, customer_lines, customer_report
 from stpatch_jax.recipes.risk.judging import Tails
-from stpatch_jax.runs import RunConfig, evaluate, run
+from stpatch_jax.runs import RunConfig, evaluate
 from stpatch_jax.runs.explaining import explain
 from stpatch_jax.runs.judging.judge import Judge, Judged
 from stpatch_jax.runs.judging.tables import markdown_table
@@ -27,7 +27,7 @@ from stpatch_jax.runs.run import train
 from stpatch_jax.runs.searching import search
 from stpatch_jax.runs.values import plain
 from stpatch_jax.tasks import ClassifyConfig, ForecastConfig
-from stpatch_jax.training import TrainConfig
+from stpatch_jax.training import TrainConfig, fitting
 
 TRAIN = TrainConfig(steps=4, batch_size=8, checkpoint_every=2, evaluate_every=2)
 FIELD = RunConfig(
@@ -62,7 +62,7 @@ def spoil(monkeypatch, *steps):
         for step, batch in enumerate(batches, start_step + 1):
             yield {**batch, "target": batch["target"] * (math.nan if step in steps else 1)}
 
-    monkeypatch.setattr(run, "batch_iterator", spoiled)
+    monkeypatch.setattr(fitting, "batch_iterator", spoiled)
 
 
 def report_of(folder):
@@ -76,12 +76,12 @@ def report_of(folder):
     ("config", "data"), [(FIELD, series), (CLASSES, labelled)], ids=["field", "classes"]
 )
 def test_answers_that_are_no_numbers_are_told(tmp_path, monkeypatch, config, data):
-    whole = Judge.outputs
+    whole = Judge._sharded_outputs
 
     def outputs(*given):
         return jax.tree.map(lambda x: x * jnp.float32(math.nan), whole(*given))
 
-    monkeypatch.setattr(Judge, "outputs", outputs)
+    monkeypatch.setattr(Judge, "_sharded_outputs", outputs)
     text = train(config, data=data(), workdir=tmp_path, progress=False).report
     report = report_of(tmp_path)
     assert set(report["validation"].values()) == {None}
