@@ -29,7 +29,11 @@ html_theme = "sphinx_book_theme"
 html_title = "stpatch_jax"
 html_copy_source = False
 html_show_copyright = False
-html_theme_options = {"show_toc_level": 2, "use_download_button": False}
+html_theme_options = {
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "navbar_persistent": [],  # one search is enough
+}
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -38,6 +42,7 @@ nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # bars of progress
 
 default_role = "public"
 autodoc_member_order = "bysource"

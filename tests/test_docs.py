@@ -63,3 +63,9 @@ def test_the_readme_is_read_in_two_minutes():
     assert len(text.splitlines()) <= 150
     examples = [code for language, code in EXAMPLES["README.md"] if language == "python"]
     assert [len(code.strip().splitlines()) <= 10 for code in examples] == [True] * 4
+
+
+def test_pictures_are_small():
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert sizes
+    assert max(sizes.values()) < 150_000
