@@ -159,7 +159,7 @@ def detection_scores(rows: Rows) -> Scores:
     """Mean average precision at an IoU of 0.5, of the rows of a `DetectionJudge`."""
 
     def score(clips: Rows) -> Score:
-        return lambda chosen: total({key: of[chosen] for key, of in clips.items()}).mean()
+        return lambda chosen: total({key: of[chosen] for key, of in clips.items()}).at(0.5).mean()
 
     return {"map": {name: score(clips) for name, clips in rows["matched"].items()}}
 

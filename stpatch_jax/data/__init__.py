@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from stpatch_jax.data.file_config import FileConfig, TableConfig
     from stpatch_jax.data.identity import FieldIdentity
     from stpatch_jax.data.labelled.augmenting import Augmentation
+    from stpatch_jax.data.labelled.boxed import BoxedConfig, BoxedFields, UnboxedFields
     from stpatch_jax.data.labelled.clips import (
         LabelledClips,
         LabelledClipsConfig,
         resized,
         segments,
+        side_by_side,
     )
     from stpatch_jax.data.labelled.config import ItemConfig, LabelledConfig, MeasuredConfig
     from stpatch_jax.data.labelled.fields import (
@@ -117,6 +119,8 @@ __all__ = [
     "AugmentedSource",
     "Batch",
     "BlockShuffle",
+    "BoxedConfig",
+    "BoxedFields",
     "CatalogEntry",
     "Characters",
     "CharactersConfig",
@@ -168,6 +172,7 @@ __all__ = [
     "TextData",
     "TimeAxis",
     "Transform",
+    "UnboxedFields",
     "UnlabelledFields",
     "UnsegmentedFields",
     "Winsorizer",
@@ -207,6 +212,7 @@ __all__ = [
     "rows_through",
     "segments",
     "sequential_batches",
+    "side_by_side",
     "spaced",
     "spans_between_gaps",
     "split_by_rows",

@@ -299,6 +299,10 @@ class ObjectData(LabelledData, Protocol):
         """Mean bounds `(lo..., hi...)` of the training objects, in cells."""
         ...
 
+    def shown(self, field: np.ndarray) -> np.ndarray:
+        """Fields [..., channel] as people look at them, from 0 to 1."""
+        ...
+
 
 class TextData(Data, Protocol):
     """A data set whose examples are texts of tokens."""

@@ -12,16 +12,18 @@ from stpatch_jax.metrics.sums import Array, divide
 
 COCO_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 """The IoU thresholds 0.5, 0.55, ... 0.95, over which COCO averages."""
+_RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclasses.dataclass(frozen=True)
 class AveragePrecision:
     """Detections matched to true objects, from which average precision follows; on the host.
 
-    Within each frame and class, detections are visited by falling score. One is a hit if the true
-    object that it overlaps most does so by at least the IoU threshold and was not hit before; every
-    other one is a false positive, the second detection of one object too. `a + b` is both batches
-    together; it keeps a few numbers per detection.
+    Within each frame and class, detections are visited by falling score. Of the true objects that
+    were not hit before and that it overlaps by at least the IoU threshold, one hits that which it
+    overlaps most; every other one is a false positive, the second detection of one object too.
+    `a + b` is both batches together; it keeps a few numbers per detection. All is as COCO has it:
+    where no two scores are equal, so are the figures of pycocotools.
 
     Attributes:
         score: [detections] confidence of every valid detection, float64.
@@ -30,8 +32,8 @@ class AveragePrecision:
         objects: [classes] number of true objects.
 
     References:
-        Everingham et al., "The PASCAL visual object classes (VOC) challenge", IJCV 88 (2010), with
-        the interpolation at all points of its development kit since 2010.
+        Lin et al., "Microsoft COCO: common objects in context", ECCV 2014, with the formulas of its
+        evaluation code.
     """
 
     thresholds: tuple[float, ...]
@@ -125,8 +127,13 @@ class AveragePrecision:
             self.objects + other.objects,
         )
 
+    def at(self, threshold: float) -> AveragePrecision:
+        """The same at one of the thresholds."""
+        row = self.thresholds.index(threshold)
+        return dataclasses.replace(self, thresholds=(threshold,), hit=self.hit[row : row + 1])
+
     def average_precision(self) -> np.ndarray:
-        """Area under the precision-recall curve, [thresholds, classes], from 0 to 1.
+        """Mean precision at the recalls 0, 0.01, ... 1, [thresholds, classes], from 0 to 1.
 
         The precision at a recall is the best one at that recall or above. Detections of one score
         enter the curve together, so that their order does not count. NaN for a class without true
@@ -136,7 +143,7 @@ class AveragePrecision:
         for label in np.flatnonzero(self.objects):
             own = self.label == label
             for row, hit in enumerate(self.hit[:, own]):
-                result[row, label] = _area(self.score[own], hit, self.objects[label])
+                result[row, label] = _precision(self.score[own], hit, self.objects[label])
         return result
 
     def mean(self) -> float:
@@ -185,11 +192,12 @@ def _hits(
     hit = np.zeros((len(levels), len(boxes)), bool)
     if not len(true_boxes):
         return hit
-    taken = np.zeros((len(levels), len(true_boxes)), bool)
+    taken, rows = np.zeros((len(levels), len(true_boxes)), bool), np.arange(len(levels))
     for index in np.lexsort((*boxes.T[::-1], -score)):
-        nearest = overlap[index].argmax()
-        hit[:, index] = (overlap[index, nearest] >= levels) & ~taken[:, nearest]
-        taken[:, nearest] |= hit[:, index]
+        free = np.where(taken, -1.0, overlap[index])
+        best = free.argmax(axis=1)
+        hit[:, index] = free[rows, best] >= levels
+        taken[rows, best] |= hit[:, index]
     return hit
 
 
@@ -207,12 +215,13 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return shared / np.where(union > 0, union, 1)
 
 
-def _area(score: np.ndarray, hit: np.ndarray, objects: int) -> float:
-    """Area under the interpolated precision-recall curve of one class."""
+def _precision(score: np.ndarray, hit: np.ndarray, objects: int) -> float:
+    """Mean of the interpolated precision at 101 recalls, of one class."""
     order = np.argsort(-score, kind="stable")
     score, hits = score[order], np.cumsum(hit[order])
     # A point of the curve is the last detection of each score.
     last = np.flatnonzero(np.diff(score, append=-np.inf))
     precision, recall = hits[last] / (last + 1), hits[last] / objects
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * best))
+    # Behind the last recall that is reached, precision is 0.
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return float(best[np.searchsorted(recall, _RECALLS)].mean())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scores import detection_scores, frame_scores
-from stpatch_jax.metrics import AveragePrecision
+from stpatch_jax.metrics import COCO_THRESHOLDS, AveragePrecision
 
 
 def test_frames_are_scored_by_the_mean_over_chosen_clips():
@@ -32,18 +32,18 @@ def test_detections_are_scored_as_if_the_chosen_clips_were_all():
                 "true_label": random.integers(0, 2, (1, 3)),
             }
         )
-    told: Any = {"classes": 2, "thresholds": (0.5,)}
+    told: Any = {"classes": 2, "thresholds": COCO_THRESHOLDS}
     found = [AveragePrecision.of(**clip, **told) for clip in clips]
     matched = {
         "valid": np.ones((4, 3), bool),
         "score": np.stack([of.score for of in found]),
         "label": np.stack([of.label for of in found]),
-        "hit": np.stack([of.hit[0] for of in found]),
+        "hit": np.stack([of.hit.T for of in found]),
         "objects": np.stack([of.objects for of in found]),
     }
     chosen = np.array([3, 1, 1])
     together: Any = {name: np.concatenate([clips[at][name] for at in chosen]) for name in clips[0]}
-    expected = AveragePrecision.of(**together, **told).mean()
+    expected = AveragePrecision.of(**together, **told).at(0.5).mean()
     assert 0 < expected < 1
     assert detection_scores({"matched": {"model": matched}})["map"]["model"](
         chosen

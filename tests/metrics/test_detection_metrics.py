@@ -1,4 +1,4 @@
-"""Average precision on paper, against a plain loop and scikit-learn, and how it adds up."""
+"""Average precision on paper, against a plain loop and pycocotools, and how it adds up."""
 
 import dataclasses
 import re
@@ -8,7 +8,6 @@ import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sklearn.metrics
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.metrics import COCO_THRESHOLDS, AveragePrecision
@@ -42,7 +41,8 @@ def test_a_curve_on_paper():
     found = [truth[0], UNIT + 100, truth[1], UNIT + 200, truth[2]]
     counts = of(found, [0.9, 0.8, 0.7, 0.6, 0.5], [0] * 5, truth, [0] * 4)
     np.testing.assert_array_equal(counts.hit[0], [True, False, True, False, True])
-    assert counts.mean() == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
+    # Of the recalls 0, 0.01 ... 1, those up to 0.75.
+    assert counts.mean() == pytest.approx((26 + 25 * 2 / 3 + 25 * 3 / 5) / 101)
     # A late better precision lifts what came before: the miss at rank 1 costs half.
     late = of([FAR, UNIT], [0.9, 0.8], [0, 0], [UNIT], [0])
     assert late.mean() == pytest.approx(1 / 2)
@@ -51,11 +51,11 @@ def test_a_curve_on_paper():
 def test_a_second_detection_of_an_object_is_a_false_positive():
     twice = of([UNIT, UNIT, FAR], [0.9, 0.8, 0.7], [0] * 3, [UNIT, FAR], [0, 0])
     np.testing.assert_array_equal(twice.hit[0], [True, False, True])
-    assert twice.mean() == pytest.approx((1 + 2 / 3) / 2)
-    # The rule of VOC: the nearest object was hit, so the second nearest does not count.
+    assert twice.mean() == pytest.approx((51 + 50 * 2 / 3) / 101)
+    # Where the nearest object was hit, the second nearest counts.
     near = UNIT + np.array([0, 0, 0, 1])
-    both = of([UNIT, UNIT], [0.9, 0.8], [0, 0], [UNIT, near], [0, 0])
-    np.testing.assert_array_equal(both.hit[0], [True, False])
+    both = of([UNIT, UNIT, UNIT], [0.9, 0.8, 0.7], [0, 0, 0], [UNIT, near], [0, 0])
+    np.testing.assert_array_equal(both.hit[0], [True, True, False])
 
 
 def test_thresholds_classes_and_the_mean():
@@ -79,19 +79,52 @@ def test_thresholds_classes_and_the_mean():
     assert of([UNIT], [0.9], [1], [UNIT], [0], classes=2).mean() == 0
 
 
-def test_equal_scores_enter_together_as_in_scikit_learn():
-    # Precision falls from score to score, so that the interpolation changes nothing.
-    hits = {0.9: (3, 0), 0.8: (2, 1), 0.7: (1, 3)}
-    truth = [UNIT + 10 * i for i in range(6)]
-    found, score, right, used = [], [], [], 0
-    for level, (good, bad) in hits.items():
-        found += truth[used : used + good] + [UNIT + 1000 + 10 * i for i in range(bad)]
-        score += [level] * (good + bad)
-        right += [1] * good + [0] * bad
-        used += good
-    counts = of(found, score, [0] * len(found), truth, [0] * 6)
-    expected = sklearn.metrics.average_precision_score(right, score)
-    assert counts.mean() == pytest.approx(expected)
+def test_equal_scores_enter_together():
+    counts = of([UNIT, UNIT + 50, FAR], [0.9, 0.8, 0.8], [0] * 3, [UNIT, FAR], [0, 0])
+    assert counts.mean() == pytest.approx((51 + 50 * 2 / 3) / 101)
+
+
+def scattered_frames(seed):
+    """Six frames of three classes: objects, boxes near them, twice, and boxes anywhere."""
+    rng = np.random.default_rng(seed)
+    lo = rng.uniform(0, 60, (6, 7, 2))
+    true = np.concatenate([lo, lo + rng.uniform(5, 30, lo.shape)], -1)
+    anywhere = rng.uniform(0, 60, (6, 5, 2))
+    anywhere = np.concatenate([anywhere, anywhere + rng.uniform(5, 30, anywhere.shape)], -1)
+    near = true + rng.normal(0, 1.5, true.shape)
+    near[..., 2:] = np.maximum(near[..., 2:], near[..., :2])
+    label = rng.integers(0, 3, (6, 7))
+    boxes = np.concatenate([near, near + rng.normal(0, 1, near.shape), anywhere], 1)
+    boxes[..., 2:] = np.maximum(boxes[..., 2:], boxes[..., :2])
+    found = np.concatenate([label, label, rng.integers(0, 3, (6, 5))], 1)
+    return {
+        "boxes": boxes,
+        "score": rng.permutation(6 * 19).reshape(6, 19) / 6 / 19,
+        "label": found,
+        "valid": rng.random((6, 19)) < 0.8,
+        "true_boxes": true,
+        "true_label": label,
+        "true_mask": rng.random((6, 7)) < 0.8,
+    }
+
+
+# COCOeval of pycocotools 2.0.11 on these frames as annotations of bbox [x, y, width, height]:
+# eval["precision"][at, :, :, 0, 2].mean(0) at the IoUs 0.5 and 0.75, and stats[0].
+COCO_FIGURES = [
+    ([0.534747, 0.556459, 0.5], [0.114311, 0.228076, 0.072607], 0.234131),
+    ([0.408416, 0.578658, 0.595834], [0.229703, 0.276733, 0.155797], 0.258391),
+    ([0.290998, 0.331089, 0.786421], [0.22452, 0.125686, 0.018388], 0.194314),
+]
+
+
+@pytest.mark.parametrize("seed", range(len(COCO_FIGURES)))
+def test_equals_pycocotools(seed):
+    frames = scattered_frames(seed)
+    found = [frames.pop(name) for name in ("boxes", "score", "label")]
+    counts = AveragePrecision.of(*found, **frames, classes=3, thresholds=COCO_THRESHOLDS)
+    *by_class, mean = COCO_FIGURES[seed]
+    np.testing.assert_allclose(counts.average_precision()[[0, 5]], by_class, atol=1e-6)
+    assert counts.mean() == pytest.approx(mean, abs=1e-6)
 
 
 FRAMES, FOUND, OBJECTS, CLASSES = 4, 5, 3, 2
@@ -144,7 +177,7 @@ def test_batches_add_up_and_order_does_not_count(seed, cut):
 
 
 def plain_average_precision(frames, label, level):
-    """Everingham's rule one detection at a time, and the area as a sum over hits."""
+    """COCO's rule one detection at a time, and the mean over 101 recalls."""
 
     def iou(a, b):
         shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
@@ -167,17 +200,17 @@ def plain_average_precision(frames, label, level):
         rivals = sorted(
             ((-iou(np.array(box), np.array(other[:4])), other[:4], i))
             for i, other in enumerate(truth)
-            if other[4] == frame
+            if other[4] == frame and i not in used
         )
-        if rivals and -rivals[0][0] >= level and rivals[0][2] not in used:
+        if rivals and -rivals[0][0] >= level:
             used.add(rivals[0][2])
             hits += 1
         curve[score] = (hits / len(truth), hits / rank)
-    area, before = 0.0, 0.0
-    for score, (recall, _) in sorted(curve.items()):
-        best = max(precision for other, (_, precision) in curve.items() if other >= score)
-        area, before = area + (recall - before) * best, recall
-    return area
+    reached = [
+        max((p for recall, p in curve.values() if recall >= level), default=0.0)
+        for level in np.linspace(0, 1, 101)
+    ]
+    return float(np.mean(reached))
 
 
 @hypothesis.given(seed=SEEDS)

@@ -61,8 +61,17 @@ SMALL = {
     "weather": Small({*SEASON, "climatology"}, {*LINES, "maps"}, {"most_rows": 300, "horizon": 12}),
 }
 # Files of their own train these: test_generic, test_item_runs, test_labelled_clips, test_scans,
-# test_risk_run.
-ELSEWHERE = {"classify", "clip", "forecast", "reconstruct", "regress", "scan", "stock-risk"}
+# test_risk_run, test_shapes_in_pictures.
+ELSEWHERE = {
+    "classify",
+    "clip",
+    "detect",
+    "forecast",
+    "reconstruct",
+    "regress",
+    "scan",
+    "stock-risk",
+}
 # The 20 steps of a forecast meet the quick suite once; the others differ by their data and network.
 QUICK = {"etth1"}
 

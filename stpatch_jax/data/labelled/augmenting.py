@@ -76,16 +76,35 @@ class Augmentation:
 
     def moved(self, field: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Changes where values lie alone, for whatever [time, *space, channel]."""
+        return self.moved_with(field, np.zeros((0, 2 * field.ndim - 4)), random)[0]
+
+    def moved_with(
+        self, field: np.ndarray, boxes: np.ndarray, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `moved`, with boxes [..., 2 * space axes] of bounds `(lo..., hi...)` in its cells.
+
+        >>> mirror = Augmentation(flip=(0,))
+        >>> mirror.moved_with(np.zeros((1, 9, 1)), np.array([1, 3]), np.random.default_rng(2))[1]
+        array([6, 8])
+        """
         space = range(1, field.ndim - 1)
+        lo, hi = (of.copy() for of in np.split(boxes, 2, axis=-1))
         if self.turn:
-            field = field.transpose(0, *random.permutation(space), field.ndim - 1)
+            order = random.permutation(space)
+            field = field.transpose(0, *order, field.ndim - 1)
+            lo, hi = lo[..., order - 1], hi[..., order - 1]
         if chosen := tuple(axis + 1 for axis in self.flip if random.random() < 0.5):
             field = np.flip(field, chosen)
+            for axis in chosen:
+                cells, at = field.shape[axis], (..., axis - 1)
+                lo[at], hi[at] = cells - hi[at], cells - lo[at]
         if self.shift:
             for axis in space:
                 by = int(random.integers(-self.shift, self.shift + 1))
                 field = field.take(np.arange(field.shape[axis]) - by, axis=axis, mode="clip")
-        return field
+                lo[..., axis - 1] += by
+                hi[..., axis - 1] += by
+        return field, np.concatenate([lo, hi], axis=-1)
 
     def recoloured(self, field: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Changes the values of a field alone, after it was moved by the same generator."""

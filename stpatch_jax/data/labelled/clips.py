@@ -322,27 +322,42 @@ def segments(length: int, count: int, *, random: np.random.Generator | None = No
     return np.minimum((np.arange(count) + within) * length / count, length - 1).astype(np.int64)
 
 
-def resized(frames: np.ndarray, corner: tuple[float, float], side: float, size: int) -> np.ndarray:
-    """Cuts a square out of every frame and resizes it, linearly, without aliasing.
+def side_by_side(length: int, count: int) -> list[np.ndarray]:
+    """All frames of a clip in examples of so many; the last one may repeat some of those before.
+
+    >>> [frames.tolist() for frames in side_by_side(5, 2)]
+    [[0, 1], [2, 3], [3, 4]]
+    """
+    starts = [*range(0, length - count, count), length - count]
+    return [np.arange(start, start + count) for start in starts]
+
+
+def resized(
+    frames: np.ndarray,
+    corner: tuple[float, float],
+    side: float | Sequence[float],
+    size: int | Sequence[int],
+) -> np.ndarray:
+    """Cuts a rectangle out of every frame and resizes it, linearly, without aliasing.
 
     A pixel of the result is the mean of the pixels of the frame under a triangle around its place,
     which reaches to the next pixels of the result, or of the frame where those are wider apart.
     Frames are [time, height, width, channel], numbers of any kind; top and left edge `corner` and
-    side of the square are in pixels of the frame and may be fractions.
+    `side` are in pixels of the frame and may be fractions. Height and width, of the rectangle and
+    of the result, are one number where they are equal.
 
     Returns:
-        float32 [time, size, size, channel].
+        float32 [time, *size, channel].
 
     >>> resized(np.arange(4.0).reshape(1, 2, 2, 1), (0, 0), 2, 1).ravel()
     array([1.5], dtype=float32)
     """
-    (top, bottom, down), (left, right, across) = (
-        _weights(length, start, side, size)
-        for length, start in zip(frames.shape[1:3], corner, strict=True)
-    )
+    sides, sizes = np.broadcast_to(side, 2).tolist(), np.broadcast_to(size, 2).tolist()
+    parts = zip(frames.shape[1:3], corner, sides, sizes, strict=True)
+    (top, bottom, down), (left, right, across) = (_weights(*part) for part in parts)
     cut = frames[:, top:bottom, left:right].astype(np.float32)
     times, height, width, channels = cut.shape
-    rows = (down @ cut.reshape(times, height, -1)).reshape(times, size, width, channels)
+    rows = (down @ cut.reshape(times, height, -1)).reshape(times, sizes[0], width, channels)
     return across @ rows
 
 

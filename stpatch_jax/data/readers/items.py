@@ -19,7 +19,7 @@ from stpatch_jax.data.sizes import check_bytes, limited, most_bytes
 from stpatch_jax.errors import InputError, listed, shortened, warn
 from stpatch_jax.files import has_suffix
 
-_SUFFIXES = (".npy", ".npz", *VIDEO_SUFFIXES, *PICTURE_SUFFIXES)
+ITEM_SUFFIXES = (".npy", ".npz", *VIDEO_SUFFIXES, *PICTURE_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class LabelledItems:
 
 
 @dataclass(frozen=True)
-class _Files:
+class ItemFiles:
     """Files that are read one by one: clips [time, height, width, channel], arrays as stored."""
 
     paths: tuple[Path, ...]
@@ -137,14 +137,14 @@ def _read_classes(root: Path, folder: Path) -> LabelledItems:
         raise InputError(
             f"{folder} must hold one folder of items for each class, got "
             f"{f'none of class {empty[0]}' if empty else 'no folders'}; items are files "
-            f"{listed(_SUFFIXES)}, and splits are laid out as train/CLASS, validation/CLASS and "
-            "test/CLASS"
+            f"{listed(ITEM_SUFFIXES)}, and splits are laid out as train/CLASS, validation/CLASS "
+            "and test/CLASS"
         )
     labels = np.repeat(np.arange(len(folders), dtype=np.int32), [len(own) for own in files])
     paths = tuple(file for own in files for file in own)
     names = [file.relative_to(root).as_posix() for file in paths]
     notes = _skipped([entry for own in folders for entry in _shown(own)], set(paths))
-    return LabelledItems(_Files(paths), labels, tuple(f.name for f in folders), names, notes)
+    return LabelledItems(ItemFiles(paths), labels, tuple(f.name for f in folders), names, notes)
 
 
 def _read_splits(root: Path, splits: Mapping[Path, str]) -> LabelledItems:
@@ -159,7 +159,7 @@ def _read_splits(root: Path, splits: Mapping[Path, str]) -> LabelledItems:
     labels = [classes.index(part.classes[at]) for part, _ in parts for at in part.labels]
     told = f"The splits are those of the folders {listed(folder.name for folder in splits)}."
     return LabelledItems(
-        _Files(tuple(path for part, _ in parts for path in part.items.paths)),
+        ItemFiles(tuple(path for part, _ in parts for path in part.items.paths)),
         np.asarray(labels, np.int32),
         classes,
         [name for part, _ in parts for name in part.names],
@@ -184,11 +184,11 @@ def read_items(path: str | Path) -> LabelledItems:
     if not files:
         raise InputError(
             f"there must be items at {path}, got none; give a file or a folder of files "
-            f"{listed(_SUFFIXES)}"
+            f"{listed(ITEM_SUFFIXES)}"
         )
     names = [file.name if file == root else str(file.relative_to(root)) for file in files]
     labels = np.zeros(len(files), np.int32)
-    return LabelledItems(_Files(tuple(files)), labels, (), names, _skipped(shown, set(files)))
+    return LabelledItems(ItemFiles(tuple(files)), labels, (), names, _skipped(shown, set(files)))
 
 
 def _shown(folder: Path) -> list[Path]:
@@ -196,7 +196,7 @@ def _shown(folder: Path) -> list[Path]:
 
 
 def _is_item(path: Path) -> bool:
-    return path.is_file() and has_suffix(path, *_SUFFIXES)
+    return path.is_file() and has_suffix(path, *ITEM_SUFFIXES)
 
 
 def _is_picture(path: Path) -> bool:

@@ -3,9 +3,9 @@
 from stpatch_jax.recipes.video import classification, detection, prediction
 from stpatch_jax.recipes.video.data import ClipClassesConfig, ClipObjectsConfig, NextFramesConfig
 from stpatch_jax.recipes.video.judging import FramesJudge
-from stpatch_jax.recipes.video.predicting import ClipDetectionPredictor, FramesPredictor
+from stpatch_jax.recipes.video.predicting import FramesPredictor
 
 __all__ = [
-    "ClipClassesConfig", "ClipDetectionPredictor", "ClipObjectsConfig", "FramesJudge",
-    "FramesPredictor", "NextFramesConfig", "classification", "detection", "prediction",
+    "ClipClassesConfig", "ClipObjectsConfig", "FramesJudge", "FramesPredictor",
+    "NextFramesConfig", "classification", "detection", "prediction",
 ]  # fmt: skip

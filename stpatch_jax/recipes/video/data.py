@@ -17,10 +17,11 @@ from stpatch_jax.data import (
     Problem,
     Source,
     chosen_split,
+    side_by_side,
 )
 from stpatch_jax.errors import check_choice, check_range, check_seed, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
-from stpatch_jax.recipes.video.given import GivenClips, each, side_by_side, spread
+from stpatch_jax.recipes.video.given import GivenClips, each, spread
 from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, MovingDigits
 
 _COUNTED = 1000
@@ -329,6 +330,10 @@ class ClipObjects(DigitClips):
     def mean_box(self) -> tuple[float, ...]:
         """Mean bounds `(lo..., hi...)` of the boxes in the first 1000 training clips."""
         return self._counted[1]
+
+    def shown(self, field: np.ndarray) -> np.ndarray:
+        """As they are: frames are from 0 to 1."""
+        return field.clip(0, 1)
 
     @cached_property
     def _counted(self) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -97,6 +97,13 @@ class GivenClips(Problem):
         side = min(height, width)
         return ((height - side) / 2, (width - side) / 2), side
 
+    def in_pixels(self, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Boxes [n, bounds] of some examples [n] in pixels: out of the square that is seen."""
+        squares = [self.square(self.reads[row][0]) for row in rows]
+        corners = np.array([corner * 2 for corner, _ in squares]).reshape(-1, 4)
+        sides = np.array([side for _, side in squares]).reshape(-1, 1)
+        return boxes * sides / self.config.canvas + corners
+
     def frames(self, clip: int, frames: np.ndarray) -> np.ndarray:
         """Some frames of a clip as stored [time, height, width, channel]."""
         return np.asarray(self.clips[clip][frames])
@@ -160,16 +167,6 @@ def spread(length: int, count: int) -> list[np.ndarray]:
     [array([1, 3, 5])]
     """
     return [segments(length, count)]
-
-
-def side_by_side(length: int, count: int) -> list[np.ndarray]:
-    """All frames of a clip in examples of so many; the last one may repeat some of those before.
-
-    >>> [frames.tolist() for frames in side_by_side(5, 2)]
-    [[0, 1], [2, 3], [3, 4]]
-    """
-    starts = [*range(0, length - count, count), length - count]
-    return [np.arange(start, start + count) for start in starts]
 
 
 def each(length: int, count: int) -> list[np.ndarray]:

@@ -1,76 +1,28 @@
 """Boxes and coming frames of clips of other files, as tables, arrays, pictures and videos."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from stpatch_jax.errors import require
-from stpatch_jax.files import has_suffix, replaced
+from stpatch_jax.files import has_suffix
 from stpatch_jax.recipes.video.given import GivenClips
 from stpatch_jax.runs.predicting import (
+    SHOWN_SUFFIXES,
     ArrayPredictor,
-    DetectionPredictor,
-    Predictor,
+    ClipDetectionPredictor,
     Room,
     coloured,
     enlarged,
+    frame_rate,
     predictors,
-    with_boxes,
+    require_one,
     write_strip,
     write_video,
 )
 from stpatch_jax.tasks import Detect, Forecast
 
-_PICTURES, _MOST = (".mp4", ".png"), 10
-
-
-@predictors(Detect, GivenClips)
-class ClipDetectionPredictor(DetectionPredictor):
-    """As `DetectionPredictor`, in pixels of the clips; of one clip also as pictures.
-
-    A `.mp4` has every frame with its boxes, a `.png` up to ten of them.
-    """
-
-    suffixes = (*Predictor.suffixes, *_PICTURES)
-    data: GivenClips
-
-    def placed(self, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """As in `DetectionPredictor`: out of the square that is seen."""
-        squares = [self.data.square(self.data.reads[row][0]) for row in rows]
-        corners = np.array([corner * 2 for corner, _ in squares]).reshape(-1, 4)
-        sides = np.array([side for _, side in squares]).reshape(-1, 1)
-        return boxes * sides / self.data.config.canvas + corners
-
-    def write(self, target: Path) -> str:
-        """As in `Predictor`."""
-        if not has_suffix(target, *_PICTURES):
-            return super().write(target)
-        _require_one(len(self.data.clips), target)
-        count, table = len(self.data.clips[0]), self.table()
-        shown = np.arange(count)
-        if has_suffix(target, ".png"):
-            shown = np.unique(np.linspace(0, count - 1, min(count, _MOST)).round().astype(int))
-        frames = self._drawn(table, shown)
-        with replaced(target) as part:
-            if has_suffix(target, ".mp4"):
-                write_video(part, frames, per_second=_rate(self.data.clips[0]))
-            else:
-                write_strip(part, list(frames))
-        return f"{len(table)} boxes in {len(shown)} frames: {target}"
-
-    def _drawn(self, table: pd.DataFrame, shown: np.ndarray) -> Iterator[np.ndarray]:
-        """Frames of the clip with their boxes, one at a time."""
-        by_frame, classes = table.groupby("frame"), list(self.data.classes)
-        for number in map(int, shown):
-            frame = coloured(self.data.frames(0, np.array([number])))[0]
-            own = by_frame.get_group(number) if number in by_frame.groups else table[:0]
-            words = [f"{a} {b:.2f}" for a, b in zip(own["class"], own["score"], strict=True)]
-            labels = [classes.index(name) for name in own["class"]]
-            yield with_boxes(frame, own.iloc[:, -4:].to_numpy(), labels, words)
+predictors(Detect, GivenClips)(ClipDetectionPredictor)
 
 
 @predictors(Forecast, GivenClips)
@@ -83,7 +35,7 @@ class FramesPredictor(ArrayPredictor):
     `.png` are pictures.
     """
 
-    suffixes = (*ArrayPredictor.suffixes, *_PICTURES)
+    suffixes = (*ArrayPredictor.suffixes, *SHOWN_SUFFIXES)
     takes = ("every",)
     task: Forecast
     data: GivenClips
@@ -116,32 +68,17 @@ class FramesPredictor(ArrayPredictor):
 
     def write(self, target: Path) -> str:
         """As in `Predictor`."""
-        if has_suffix(target, *_PICTURES):
-            _require_one(len(self.origins()), target)
+        if has_suffix(target, *SHOWN_SUFFIXES):
+            require_one(len(self.origins()), target)
         return super().write(target)
 
     def save(self, part: Path, made: xr.Dataset) -> None:
         """As in `ArrayPredictor`."""
-        if not has_suffix(part, *_PICTURES):
+        if not has_suffix(part, *SHOWN_SUFFIXES):
             super().save(part, made)
             return
         frames = [enlarged(frame)[0] for frame in coloured(made.frames.values[0])]
         if has_suffix(part, ".mp4"):
-            write_video(part, frames, per_second=_rate(self.data.clips[0]))
+            write_video(part, frames, per_second=frame_rate(self.data.clips[0]))
         else:
             write_strip(part, frames)
-
-
-def _require_one(items: int, target: Path) -> None:
-    require(
-        items == 1,
-        f"a picture must be of one item, got {items} for {target.suffix}; choose another of the "
-        "outputs, or give one clip without every=",
-    )
-
-
-def _rate(clip: Any) -> float:
-    """Frames per second of a clip; four of what tells no times."""
-    times = xr.DataArray(clip).coords.get("time")
-    steps = np.diff(times.values[:2]) if times is not None else []
-    return float(np.clip(1 / steps[0], 1, 60)) if len(steps) else 4.0

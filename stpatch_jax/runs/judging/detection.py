@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ObjectData
 from stpatch_jax.losses import box_iou
-from stpatch_jax.metrics import AveragePrecision
+from stpatch_jax.metrics import COCO_THRESHOLDS, AveragePrecision
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
@@ -24,18 +24,20 @@ _IOU = 0.5
 SURE = 0.3
 """Score from which on a detection counts for precision and recall."""
 
-_METRICS = {"map": "mAP", "precision": "precision", "recall": "recall"}
-_OF_CLASS = {"ap": "AP", "precision": "precision", "recall": "recall", "objects": "objects"}
+_SHARES = {"precision": "precision", "recall": "recall"}
+_METRICS = {"map": "mAP .5", "map_50_95": "mAP .5:.95", **_SHARES}
+_OF_CLASS = {"ap": "AP .5", "ap_50_95": "AP .5:.95", **_SHARES, "objects": "objects"}
 _TRUE = ("boxes", "label", "object_mask")
 _FOUND = ("boxes", "score", "label", "valid")
 
 
 @judges(Detect, object)
 class DetectionJudge(Judge):
-    """Judges detected objects, at an IoU of 0.5.
+    """Judges detected objects by average precision as COCO has it.
 
     Its rows, by clip: under `matched` by rule the detections [clip, detections], of which those
-    count that are `valid`, and the number of `objects` [clip, classes].
+    count that are `valid`, with `hit` at `COCO_THRESHOLDS` [clip, detections, thresholds], and the
+    number of `objects` [clip, classes].
     """
 
     needs = ObjectData
@@ -63,12 +65,12 @@ class DetectionJudge(Judge):
             true_label=batch["label"],
             true_mask=batch["object_mask"],
             classes=classes,
-            thresholds=(_IOU,),
+            thresholds=COCO_THRESHOLDS,
         )
         valid = of["valid"].reshape(clips, -1)
         rows = {"valid": valid}
-        for key, values in (("score", found.score), ("label", found.label), ("hit", found.hit[0])):
-            rows[key] = np.zeros(valid.shape, values.dtype)
+        for key, values in (("score", found.score), ("label", found.label), ("hit", found.hit.T)):
+            rows[key] = np.zeros((*valid.shape, *values.shape[1:]), values.dtype)
             rows[key][valid] = values
         true = zip(batch["label"], batch["object_mask"], strict=True)
         objects = [np.bincount(label[mask], minlength=classes) for label, mask in true]
@@ -84,19 +86,20 @@ class DetectionJudge(Judge):
         return {"clips": Shows(range(min(_SHOWN, count)), clips)}
 
     def validation(self, judged: Judged) -> dict[str, float]:
-        """What the mean average precision at an IoU of 0.5 lacks to 1, and that precision."""
-        found = total(judged.rows["matched"]["model"]).mean()
-        return {"missed_map": 1.0 - found, "map": found}
+        """What the mean average precision at an IoU of 0.5 lacks to 1, it, and that over IoUs."""
+        found = total(judged.rows["matched"]["model"])
+        at_half = found.at(_IOU).mean()
+        return {"missed_map": 1.0 - at_half, "map": at_half, "map_50_95": found.mean()}
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Mean average precision, and precision and recall where sure; of the model by class."""
         totals = {name: total(clips) for name, clips in judged.rows["matched"].items()}
-        model = totals["model"]
-        per_class = {"ap": model.average_precision()[0], **_precision_recall(model)}
+        model, by_iou = totals["model"], totals["model"].average_precision()
+        per_class = {"ap": by_iou[0], "ap_50_95": by_iou.mean(axis=0), **_precision_recall(model)}
         return {
             "clips": judged.count,
             "objects": int(model.objects.sum()),
-            "iou": model.thresholds[0],
+            "iou": _IOU,
             "sure": SURE,
             **{name: _metrics(of) for name, of in totals.items()},
             "classes": {
@@ -111,9 +114,10 @@ class DetectionJudge(Judge):
         test, others = report["test"], ("clips", "objects", "iou", "sure", "classes")
         rules = {name: of for name, of in test.items() if name not in others}
         return [
-            f"Test: {test['clips']} clips, {test['objects']} objects. A detection is a hit from an "
-            f"IoU of {test['iou']:g} on; precision and recall are of those scored "
-            f"{test['sure']:g} or more.",
+            f"Test: {test['clips']} examples, {test['objects']} objects. Average precision as COCO "
+            f"has it, at an IoU of .5, and the mean over those of .5, .55, ... .95. Precision and "
+            f"recall are of detections scored {test['sure']:g} or more, hits from an IoU of "
+            f"{test['iou']:g} on.",
             "",
             *metric_table("", _METRICS, rules),
             *metric_table("class", _OF_CLASS, test["classes"]),
@@ -122,23 +126,30 @@ class DetectionJudge(Judge):
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """What was detected in the first frames of the first clips."""
         shown, sure = judged.shown["clips"], report["test"]["sure"]
+        if shown["boxes"].shape[-1] != 4:
+            return {}
         clips, frames = shown["field"].shape[0], min(_MOST_FRAMES, shown["field"].shape[1])
-        figure = plotting.new_figure(clips, frames, size=(3.2 * frames, 3.8 * clips))
+        rows, columns = (clips, frames) if frames > 1 else (1, clips)
+        figure = plotting.new_figure(rows, columns, size=(3.2 * columns, 3.8 * rows))
         for number, ax in enumerate(figure.axes):
             at = divmod(number, frames)
             seen = shown["found_valid"][at] & (shown["found_score"][at] >= sure)
             real = shown["object_mask"][at]
             classes = ", ".join(self.data.classes[label] for label in shown["label"][at][real])
             plotting.detection_boxes(
-                shown["field"][at].clip(0, 1),
+                self._picture(shown["field"][at]),
                 shown["found_boxes"][at][seen],
                 labels=[self.data.classes[label] for label in shown["found_label"][at][seen]],
                 scores=shown["found_score"][at][seen].tolist(),
                 true_boxes=shown["boxes"][at][real],
                 ax=ax,
-                title=f"clip {at[0]}, frame {at[1]}: {classes}",
+                title=f"example {at[0]}, frame {at[1]}: {classes}",
             )
         return {"boxes": figure}
+
+    def _picture(self, frame: np.ndarray) -> np.ndarray:
+        seen = self.data.shown(frame)
+        return seen if seen.shape[-1] in (1, 3) else seen[..., :1]
 
     def question(self, asked: Asked) -> Question:
         """The confidence in one object, as log-odds: in its window, whatever box that gives."""
@@ -194,7 +205,7 @@ def _truth(box: np.ndarray, frame: int, example: Batch, classes: Sequence[str]) 
 def total(rows: Mapping[str, np.ndarray]) -> AveragePrecision:
     """The detections of some clips, see `DetectionJudge`, together."""
     score, label, hit = (rows[key][rows["valid"]] for key in ("score", "label", "hit"))
-    return AveragePrecision((_IOU,), score, label, hit[None], rows["objects"].sum(axis=0))
+    return AveragePrecision(COCO_THRESHOLDS, score, label, hit.T, rows["objects"].sum(axis=0))
 
 
 def _precision_recall(of: AveragePrecision) -> dict[str, np.ndarray]:
@@ -210,7 +221,8 @@ def _metrics(of: AveragePrecision) -> dict[str, float | None]:
     sure = of.score >= SURE
     hits = int((sure & of.hit[0]).sum())
     return {
-        "map": float(of.mean()),
+        "map": float(of.at(_IOU).mean()),
+        "map_50_95": float(of.mean()),
         "precision": hits / int(sure.sum()) if sure.any() else None,
         "recall": hits / max(int(of.objects.sum()), 1),
     }

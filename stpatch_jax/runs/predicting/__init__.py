@@ -7,12 +7,15 @@ from typing import Any
 from stpatch_jax.errors import check_range, check_size, require
 from stpatch_jax.files import has_suffix, usable
 from stpatch_jax.runs.predicting.arrays import ArrayPredictor, ReconstructionPredictor, Room
-from stpatch_jax.runs.predicting.detections import DetectionPredictor
+from stpatch_jax.runs.predicting.detections import ClipDetectionPredictor, DetectionPredictor
 from stpatch_jax.runs.predicting.fields import FieldPredictor
 from stpatch_jax.runs.predicting.masks import MaskPredictor
 from stpatch_jax.runs.predicting.pictures import (
+    SHOWN_SUFFIXES,
     coloured,
     enlarged,
+    frame_rate,
+    require_one,
     with_boxes,
     write_strip,
     write_video,
@@ -46,7 +49,7 @@ def predict(
     | forecast of a field | what `open_field` reads | `.zarr`, `.nc`, `.csv`: see `FieldPredictor` |
     | forecast of prices | price table | `.csv`: see `PricePredictor` |
     | classes, numbers | file of items | `.csv`: see `ClassPredictor`, `NumberPredictor` |
-    | boxes | video, array, or a folder of them | `.csv`: see `DetectionPredictor`; `.mp4`, `.png` |
+    | boxes | pictures, videos, arrays | `.csv`: see `DetectionPredictor`; `.mp4`, `.png` |
     | classes of cells | images, or a folder | `.npz`, `.npy`, `.nc`, `.png`: see `MaskPredictor` |
     | hidden patches | items | `.npz`, `.npy`, `.nc`: see `ReconstructionPredictor` |
     | next frames | video, array, or a folder of them | the same, `.mp4`, `.png` |
@@ -109,8 +112,9 @@ def predict(
 
 
 __all__ = [
-    "ArrayPredictor", "ClassPredictor", "DetectionPredictor", "FieldPredictor", "MaskPredictor",
-    "Predictor", "PricePredictor", "ReconstructionPredictor", "Request", "Room", "TextPredictor",
-    "coloured", "enlarged", "long_table", "predict", "predictors", "with_boxes", "write_strip",
-    "write_video",
+    "SHOWN_SUFFIXES", "ArrayPredictor", "ClassPredictor", "ClipDetectionPredictor",
+    "DetectionPredictor", "FieldPredictor", "MaskPredictor", "Predictor", "PricePredictor",
+    "ReconstructionPredictor", "Request", "Room", "TextPredictor", "coloured", "enlarged",
+    "frame_rate", "long_table", "predict", "predictors", "require_one", "with_boxes",
+    "write_strip", "write_video",
 ]  # fmt: skip

@@ -1,15 +1,30 @@
-"""Detected objects as a table: one row a box."""
+"""Detected objects as a table, one row a box, and as pictures with boxes."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from stpatch_jax.data import UnboxedFields
+from stpatch_jax.errors import require
+from stpatch_jax.files import has_suffix, replaced
+from stpatch_jax.runs.judging.detection import SURE
+from stpatch_jax.runs.predicting.pictures import (
+    SHOWN_SUFFIXES,
+    coloured,
+    frame_rate,
+    require_one,
+    with_boxes,
+    write_strip,
+    write_video,
+)
 from stpatch_jax.runs.predicting.predictor import Predictor, predictors
 from stpatch_jax.tasks import Detect
 
 _AXES = ("z", "y", "x")
+_MOST = 10
 
 
 @predictors(Detect, object)
@@ -66,3 +81,53 @@ class DetectionPredictor(Predictor):
     def placed(self, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Boxes [n, bounds] of some examples [n] in the cells of their items."""
         return boxes
+
+
+@predictors(Detect, UnboxedFields)
+class ClipDetectionPredictor(DetectionPredictor):
+    """As `DetectionPredictor`, in pixels of the clips; of one clip also as pictures.
+
+    A `.mp4` has every frame with its boxes that are scored 0.3 or more, a `.png` up to ten frames.
+    Data have `clips`, which `frames(clip, numbers)` reads, and know by `in_pixels` where boxes of
+    examples lie in these.
+    """
+
+    suffixes = (*Predictor.suffixes, *SHOWN_SUFFIXES)
+
+    def placed(self, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """As in `DetectionPredictor`."""
+        return self.data.in_pixels(rows, boxes)
+
+    def write(self, target: Path) -> str:
+        """As in `Predictor`."""
+        if not has_suffix(target, *SHOWN_SUFFIXES):
+            return super().write(target)
+        require_one(len(self.data.clips), target)
+        shape = self.data.clips[0].shape
+        require(
+            len(shape) == 4 and shape[-1] in (1, 3),
+            f"a picture must be of [time, height, width, channel] with 1 or 3 channels, got "
+            f"{shape} for {target.suffix}; give a .csv",
+        )
+        count, table = len(self.data.clips[0]), self.table()
+        shown = np.arange(count)
+        if has_suffix(target, ".png"):
+            shown = np.unique(np.linspace(0, count - 1, min(count, _MOST)).round().astype(int))
+        frames = self._drawn(table, shown)
+        with replaced(target) as part:
+            if has_suffix(target, ".mp4"):
+                write_video(part, frames, per_second=frame_rate(self.data.clips[0]))
+            else:
+                write_strip(part, list(frames))
+        return f"{len(table)} boxes in {len(shown)} frames: {target}"
+
+    def _drawn(self, table: pd.DataFrame, shown: np.ndarray) -> Iterator[np.ndarray]:
+        """Frames of the clip with their boxes, one at a time."""
+        sure: Any = table[table["score"] >= SURE]
+        by_frame, classes = sure.groupby("frame"), list(self.data.classes)
+        for number in map(int, shown):
+            frame = coloured(self.data.frames(0, np.array([number])))[0]
+            own = by_frame.get_group(number) if number in by_frame.groups else sure[:0]
+            words = [f"{a} {b:.2f}" for a, b in zip(own["class"], own["score"], strict=True)]
+            labels = [classes.index(name) for name in own["class"]]
+            yield with_boxes(frame, own.iloc[:, -4:].to_numpy(), labels, words)

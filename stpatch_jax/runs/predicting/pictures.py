@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from stpatch_jax.data.readers import require_library
+from stpatch_jax.errors import require
 from stpatch_jax.plotting.style import COLOURS
 
+SHOWN_SUFFIXES = (".mp4", ".png")
+"""How the names of what people look at end."""
 WRITE = "w"
 """The mode of archives and videos, which know no other for bytes."""
 
@@ -88,3 +92,23 @@ def write_strip(part: Path, frames: Sequence[np.ndarray]) -> None:
     framed += [np.full_like(framed[0], 255)] * (-len(framed) % across)
     rows = [np.concatenate(framed[at : at + across], 1) for at in range(0, len(framed), across)]
     Image.fromarray(np.concatenate(rows)).save(part, "PNG")
+
+
+def require_one(items: int, target: Path) -> None:
+    """Refuses several items.
+
+    Raises:
+        InputError: There are.
+    """
+    require(
+        items == 1,
+        f"a picture must be of one item, got {items} for {target.suffix}; choose another of the "
+        "outputs, or give one clip without every=",
+    )
+
+
+def frame_rate(clip: Any) -> float:
+    """Frames per second of a clip; four of what tells no times."""
+    times = xr.DataArray(clip).coords.get("time")
+    steps = np.diff(times.values[:2]) if times is not None else []
+    return float(np.clip(1 / steps[0], 1, 60)) if len(steps) else 4.0
