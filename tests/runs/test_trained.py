@@ -73,6 +73,8 @@ def test_hidden_patches_are_reported_beside_the_naive_rules(pretrained):
     assert report["test"]["examples"] == 8
     figures = report["test"]["scaled"]
     assert set(figures) == {"model", "visible_mean"}
+    gain = 1 - figures["model"]["mse"] / figures["visible_mean"]["mse"]
+    assert report["verdict"]["gain"] == pytest.approx(gain)
     assert all(0 < value < 10 for rule in figures.values() for value in rule.values())
     assert report["validation"]["rmse"] > 0
     assert "| visible_mean |" in (pretrained / "report.md").read_text()

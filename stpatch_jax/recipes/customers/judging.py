@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.recipes.customers.data import Customers
-from stpatch_jax.runs.judging import Judge, Judged, Tree, cell, judges, markdown_table
+from stpatch_jax.runs.judging import (
+    Judge,
+    Judged,
+    Losses,
+    Tree,
+    cell,
+    judges,
+    losses_of,
+    markdown_table,
+)
 from stpatch_jax.tasks import Forecast
 
 TARGETS = ("purchases", "spending")
@@ -122,6 +131,12 @@ class CustomersJudge(Judge):
         """RMSE and MAE of the number of purchases of a customer."""
         errors = self.forecasts(judged).errors("model")["purchases"]
         return {"rmse": errors["rmse"], "mae": errors["mae"]}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """Squared errors of the purchases of each customer."""
+        forecasts = self.forecasts(judged)
+        errors = {name: of[:, 0] - forecasts.real[:, 0] for name, of in forecasts.by_rule.items()}
+        return losses_of("MSE of purchases", {name: x**2 for name, x in errors.items()})
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Errors and totals by rule, calibration, and lists of customers."""

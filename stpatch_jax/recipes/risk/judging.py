@@ -138,8 +138,12 @@ class RiskJudge(ForecastJudge):
         return {}
 
     def losses(self, judged: Judged) -> Losses | None:
-        """None: the median, of which errors are told, is not what is asked for."""
-        return None
+        """Pinball losses of the quantile; windows closer than a horizon share returns."""
+        tails = self.tails(judged)
+        names = (name for name in tails.quantiles if name != WITHOUT_LEVEL)
+        losses = {name: tails.losses(name).sum(axis=1) for name in names}
+        block = self.data.config.horizon
+        return Losses("the pinball loss", losses, tails.scored.sum(axis=1), block=block)
 
     def tails(self, judged: Judged) -> Tails:
         """The quantiles of a split beside what came."""

@@ -13,7 +13,16 @@ from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.metrics import ssim
 from stpatch_jax.recipes.video.data import NextFrames
-from stpatch_jax.runs.judging import Judge, Judged, Shows, Tree, judges, markdown_table
+from stpatch_jax.runs.judging import (
+    Judge,
+    Judged,
+    Losses,
+    Shows,
+    Tree,
+    judges,
+    losses_of,
+    markdown_table,
+)
 from stpatch_jax.tasks import Forecast
 
 FRAME_METRICS = ("mse", "mae", "ssim")
@@ -70,6 +79,11 @@ class FramesJudge(Judge):
     def validation(self, judged: Judged) -> dict[str, float]:
         """Mean errors of the model's frames: squares and absolutes summed per frame, and SSIM."""
         return {metric: float(judged.rows[metric]["model"].mean()) for metric in FRAME_METRICS}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """Squared errors of the frames of each clip."""
+        of = {name: errors.mean(axis=1) for name, errors in judged.rows["mse"].items()}
+        return losses_of("MSE per frame", of)
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Every metric per lead time and over all, of each rule."""

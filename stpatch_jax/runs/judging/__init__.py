@@ -12,7 +12,7 @@ from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.judging.regression import RegressionJudge
 from stpatch_jax.runs.judging.segmentation import SegmentationJudge
 from stpatch_jax.runs.judging.tables import cell, markdown_table
-from stpatch_jax.runs.judging.verdict import Losses
+from stpatch_jax.runs.judging.verdict import Losses, losses_of
 
 __all__ = ["ClassJudge", "DefaultJudge", "DetectionJudge", "FieldJudge", "ForecastJudge", "Judge"]
 __all__ += ["Judged", "ReconstructionJudge", "Registry", "RegressionJudge", "Shows", "TextJudge"]
@@ -23,5 +23,6 @@ __all__ += [
     "cell",
     "error_figure",
     "judges",
+    "losses_of",
     "markdown_table",
 ]

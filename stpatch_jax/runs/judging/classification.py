@@ -16,7 +16,7 @@ from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.neighbors import nearest_neighbors, neighbors_line
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
-from stpatch_jax.runs.judging.verdict import Losses
+from stpatch_jax.runs.judging.verdict import Losses, losses_of
 from stpatch_jax.tasks import Classify
 
 _METRICS = {"accuracy": "accuracy", "mcc": "MCC", "macro_f1": "macro F1", "auc": "AUC"}
@@ -59,9 +59,8 @@ class ClassJudge(Judge):
         said = {name: of.argmax(axis=-1) for name, of in rows["probabilities"].items()}
         if neighbors := nearest_neighbors(self.data, judged.split, "label"):
             said["nearest_neighbor"] = neighbors.answers
-        _, group = np.unique(rows.get("group", np.arange(len(label))), return_inverse=True)
-        wrong = {name: np.bincount(group, of != label) for name, of in said.items()}
-        return Losses("the share of wrong classes", wrong, np.bincount(group))
+        wrong = {name: of != label for name, of in said.items()}
+        return losses_of("the share of wrong classes", wrong, group=rows.get("group"))
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Accuracy, MCC, macro F1 and AUC by rule.

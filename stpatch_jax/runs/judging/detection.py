@@ -16,6 +16,7 @@ from stpatch_jax.metrics import COCO_THRESHOLDS, AveragePrecision
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
+from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Detect
 
 _SHOWN = 3
@@ -90,6 +91,16 @@ class DetectionJudge(Judge):
         found = total(judged.rows["matched"]["model"])
         at_half = found.at(_IOU).mean()
         return {"missed_map": 1.0 - at_half, "map": at_half, "map_50_95": found.mean()}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """Objects of each clip that are not found, and what is found where none is, where sure."""
+        matched = judged.rows["matched"]
+        objects = matched["model"]["objects"].sum(axis=1)
+        wrong = {}
+        for name, of in matched.items():
+            sure = of["valid"] & (of["score"] >= SURE)
+            wrong[name] = objects + sure.sum(axis=1) - 2.0 * (sure & of["hit"]).sum(axis=1)
+        return Losses("missed and false detections", wrong, objects)
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Mean average precision, and precision and recall where sure; of the model by class."""

@@ -39,6 +39,7 @@ _DRAWN = ("model", "persistence")
 _METRICS = ("mae", "mse", "rmse")
 _SCALED = "standard deviations of the training rows"
 _MOST_TOLD = 50
+_ROUNDED = 1e-6
 # From here on a sum over series tells of the largest ones alone.
 _MOST_RATIO = 4.0
 
@@ -245,9 +246,11 @@ class ForecastJudge(Judge):
 
     def losses(self, judged: Judged) -> Losses | None:
         """Absolute errors in scaled units; windows closer than a horizon share targets."""
-        errors = {rule: of["absolute"] for rule, of in judged.rows["errors"].items()}
-        name = "MAE in scaled units"
-        return Losses(name, errors, judged.rows["targets"], block=self.data.horizon)
+        targets = judged.rows["targets"]
+        sums = {rule: of["absolute"] for rule, of in judged.rows["errors"].items()}
+        # What rounding alone makes is no error.
+        errors = {rule: np.where(of > _ROUNDED * targets, of, 0.0) for rule, of in sums.items()}
+        return Losses("MAE in scaled units", errors, targets, block=self.data.horizon)
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Errors per lead time and over all, in scaled units, and of each series in its own.

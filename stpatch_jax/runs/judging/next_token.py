@@ -14,6 +14,7 @@ from stpatch_jax.data import Batch, TextData
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question, with_words
 from stpatch_jax.runs.judging.tables import metric_table
+from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import NextToken
 from stpatch_jax.training import replicate
 
@@ -60,6 +61,10 @@ class TextJudge(Judge):
     def validation(self, judged: Judged) -> dict[str, float]:
         """Bits per character."""
         return {"bits_per_char": bits_per_char(judged.rows, "model")}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """The information of the characters of each text."""
+        return Losses("bits per character", judged.rows["nats"], judged.rows["count"])
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Bits per character and perplexity by rule, and the model's lines."""

@@ -15,6 +15,7 @@ from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question
 from stpatch_jax.runs.judging.tables import metric_table
+from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Reconstruct
 
 _METRICS = ("rmse", "mse", "mae")
@@ -23,7 +24,11 @@ _UNMASKED = ("a model that is shown its whole input", "one with hidden parts")
 
 @judges(Reconstruct, object)
 class ReconstructionJudge(Judge):
-    """Judges reconstructions of hidden patches, in scaled units."""
+    """Judges reconstructions of hidden patches, in scaled units.
+
+    Its rows, by field: `hidden`, how many values are hidden and real, and under `squares` by rule
+    the sum of their squared errors.
+    """
 
     task: Reconstruct
 
@@ -54,6 +59,20 @@ class ReconstructionJudge(Judge):
             name: LeadTimeErrors.of(errors, none, mask=judged).pooled()
             for name, errors in answers["errors"].items()
         }
+
+    def rows(self, batch: Batch, answers: Tree) -> Tree:
+        """Squared errors of each field, see the class."""
+        judged, errors = answers["judged"], answers["errors"]
+        axes = tuple(range(1, judged.ndim))
+        squares = {
+            name: np.square(np.where(judged, of, 0.0)).sum(axes, dtype=np.float64)
+            for name, of in errors.items()
+        }
+        return {"hidden": judged.sum(axes), "squares": squares}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """Squared errors of hidden values."""
+        return Losses("MSE in scaled units", judged.rows["squares"], judged.rows["hidden"])
 
     def shows(self, count: int) -> Mapping[str, Shows]:
         """The first field."""

@@ -12,6 +12,7 @@ from stpatch_jax.data import Batch, MeasuredData
 from stpatch_jax.runs.judging.judge import Judge, Judged, Tree, judges
 from stpatch_jax.runs.judging.neighbors import nearest_neighbors, neighbors_line
 from stpatch_jax.runs.judging.tables import metric_table
+from stpatch_jax.runs.judging.verdict import Losses, losses_of
 from stpatch_jax.tasks import Regress
 
 _METRICS = {"mae": "MAE", "rmse": "RMSE", "r2": "R2"}
@@ -40,12 +41,27 @@ class RegressionJudge(Judge):
 
     def validation(self, judged: Judged) -> dict[str, float]:
         """Mean absolute error and its square kin, both over all targets, each in its deviation."""
-        scales = self.data.in_units(np.ones(len(self.data.targets))[None])
-        scales = scales - self.data.in_units(np.zeros(len(self.data.targets))[None])
         rows = judged.rows
-        errors = (rows["predictions"]["model"] - rows["target"]) / scales
+        errors = (rows["predictions"]["model"] - rows["target"]) / self._scales
         rmse = math.sqrt(float(np.mean(errors**2)))
         return {"scaled_mae": float(np.mean(np.abs(errors))), "scaled_rmse": rmse}
+
+    def losses(self, judged: Judged) -> Losses | None:
+        """Absolute errors over all targets, each in its deviation."""
+        rows, predictions = judged.rows, dict(judged.rows["predictions"])
+        if neighbors := nearest_neighbors(self.data, judged.split, "target"):
+            predictions["nearest_neighbor"] = self.data.in_units(neighbors.answers)
+        errors = {
+            name: np.abs((of - rows["target"]) / self._scales).mean(axis=1)
+            for name, of in predictions.items()
+        }
+        return losses_of("MAE in scaled units", errors, group=rows.get("group"))
+
+    @property
+    def _scales(self) -> np.ndarray:
+        """The deviation of each target [1, target]."""
+        ends = (self.data.in_units(np.full((1, len(self.data.targets)), end)) for end in (0.0, 1.0))
+        return np.subtract(*list(ends)[::-1])
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """MAE, RMSE and R2 of each target in its own units, by rule."""

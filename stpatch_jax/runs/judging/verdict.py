@@ -24,12 +24,22 @@ class Losses(NamedTuple):
     block: int = 1
 
 
+def losses_of(
+    name: str, of: Mapping[str, np.ndarray], *, group: np.ndarray | None = None
+) -> Losses:
+    """Losses of examples, of which those of one `group` [example] are not independent, if any."""
+    count = len(next(iter(of.values())))
+    _, at = np.unique(np.arange(count) if group is None else group, return_inverse=True)
+    return Losses(name, {rule: np.bincount(at, x) for rule, x in of.items()}, np.bincount(at))
+
+
 def verdict(past: Losses, test: Losses) -> dict[str, Any] | None:
     """Compares the model on the test split with the rule that lost least on the validation split.
 
     `gain` is `1 - loss of the model / loss of the rule`, `interval` its 95 % percentile interval
     when blocks of neighbouring windows are drawn anew, see `stpatch_jax.metrics.resampled`; None
-    where there are fewer than two blocks. None where a loss is not finite or the rule has none.
+    where there are fewer than two blocks, or where the rule loses nothing, as then the gain is.
+    None where a loss is not finite or nothing is to lose.
 
     >>> ones = np.ones(40)
     >>> losses = Losses("MAE", {"model": 0.5 * ones, "drift": ones}, ones, block=4)
@@ -42,11 +52,15 @@ def verdict(past: Losses, test: Losses) -> dict[str, Any] | None:
     best = min(rules, key=lambda name: float(past.of[name].sum()))
     own, other = test.of["model"], test.of[best]
     total = float(other.sum())
-    if not total > 0 or not np.isfinite([total, own.sum()]).all():
+    if not np.isfinite([total, own.sum()]).all():
         return None
-    gain = 1 - float(own.sum()) / total
+    found: dict[str, Any] = {"rule": best, "of": len(rules), "metric": test.name}
+    if not total > 0:
+        word = "Worse" if own.sum() > 0 else "No better"
+        text = f"{word} than {best}, of which {test.name} is 0."
+        return {"text": text, **found, "gain": None, "interval": None}
+    found["gain"] = gain = 1 - float(own.sum()) / total
     interval = _interval(own, other, test.block)
-    found = {"rule": best, "of": len(rules), "metric": test.name, "gain": gain}
     return {"text": gain_text(best, gain, interval, test.name), **found, "interval": interval}
 
 

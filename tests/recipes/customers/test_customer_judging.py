@@ -1,6 +1,7 @@
 """What a report says of customers: errors against scikit-learn, calibration against pandas."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
 from stpatch_jax.recipes.customers.judging import (
     CustomerForecasts,
+    CustomersJudge,
     calibration_figure,
     customer_lines,
     customer_report,
@@ -36,6 +38,10 @@ def test_errors_and_calibration_of_a_report():
             assert found["rmse"] == pytest.approx(root_mean_squared_error(real, forecast))
             assert found["mae"] == pytest.approx(mean_absolute_error(real, forecast))
             assert found["total"] == pytest.approx(forecast.sum())
+    judge: Any = SimpleNamespace(forecasts=lambda judged: judged)
+    lost = cast(Any, CustomersJudge.losses(judge, cast(Any, split)))
+    for name, of in lost.of.items():
+        assert of.mean() == pytest.approx(report["scaled"][name]["purchases"]["rmse"] ** 2)
     frame = pd.DataFrame({"before": split.before[:, 0].clip(max=7), "real": split.real[:, 0]})
     frame["model"] = split.by_rule["model"][:, 0]
     means: Any = frame.groupby("before").mean()

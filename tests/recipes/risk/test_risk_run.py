@@ -60,6 +60,10 @@ def test_the_report_has_every_field(finished):
         assert 0 <= figures["coverage"] < 0.5
         assert 0 < figures["pinball"] < 0.1
         assert f"| {name} | {figures['coverage']:.4g} | {figures['pinball']:.4g} |" in text
+    verdict, rules = report["verdict"], quantile["rules"]
+    assert verdict["of"] == 2
+    gain = 1 - rules["model"]["pinball"] / rules[verdict["rule"]]["pinball"]
+    assert verdict["gain"] == pytest.approx(gain)
     plots = {path.name for path in (folder / "plots").iterdir()}
     assert plots == {"quantile.png", "errors.png", "learning.png"}
     (folder / "report.json").unlink()

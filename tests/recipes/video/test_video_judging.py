@@ -51,7 +51,11 @@ def test_frames_are_judged_by_sums_over_a_frame_and_means_over_frames():
             frames[8, 1, ..., 0], target[8, 1, ..., 0], data_range=1.0, **options
         )
         assert judged.rows["ssim"][name][8, 1] == pytest.approx(similarity, abs=1e-4)
+    lost = judge.losses(judged)
+    assert lost is not None
     report = judge.report(judged)
+    for name, of in lost.of.items():
+        assert of.sum() / lost.weight.sum() == pytest.approx(report["scaled"][name]["mse"]["all"])
     assert report["clips"] == 9
     leads = report["scaled"]["model"]["mse"]
     assert np.mean(leads["per_lead"]) == pytest.approx(leads["all"])
@@ -102,6 +106,14 @@ def test_detections_of_the_truth_are_perfect_and_others_are_counted():
     assert report["model"]["precision"] == 1.0
     assert report["model"]["recall"] == 0.5
     assert 0 < report["model"]["map"] < 1
+    lost = judge.losses(judged)
+    assert lost is not None
+    # Of two objects a frame one is missed, of the model and, unsure, of the rule both.
+    assert {name: of.tolist() for name, of in lost.of.items()} == {
+        "model": [2] * 8,
+        "mean_box": [4] * 8,
+    }
+    assert lost.weight.tolist() == [4] * 8
     assert report["mean_box"]["precision"] is None
     assert (
         "test.mean_box.precision"

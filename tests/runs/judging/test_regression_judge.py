@@ -64,6 +64,11 @@ def test_a_run_tells_numbers_in_their_own_units(tmp_path):
             r2 = r2_score(*both)
             assert test[name][rule]["r2"] == pytest.approx(r2, rel=1e-3, abs=1e-4)
         assert test[name]["model"]["mae"] < test[name]["mean"]["mae"]
+    scales = np.diff(data.in_units(np.array([[0.0, 0.0], [1.0, 1.0]])), axis=0)
+    missed = {name: np.abs((of - truth) / scales).mean() for name, of in answers.items()}
+    verdict = report["verdict"]
+    gain = 1 - missed["model"] / missed[verdict["rule"]]
+    assert verdict["gain"] == pytest.approx(gain, rel=1e-4)
     # What is predicted is the same again, and needs no targets.
     frame[["x1", *(f"x{at}" for at in range(20) if at != 1)]].to_csv(tmp_path / "new.csv")
     predict(tmp_path / "run", str(tmp_path / "new.csv"), tmp_path / "out.csv", progress=False)

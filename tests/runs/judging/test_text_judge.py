@@ -41,6 +41,11 @@ def test_bits_of_a_split_are_those_of_its_characters(tmp_path):
     assert bits["unigram"] == pytest.approx(unigram, rel=1e-5)
     assert judge.validation(judge(model, "validation")).keys() == {"bits_per_char"}
 
+    lost = judge.losses(judged)
+    assert lost is not None
+    gain = lost.of["model"].sum() / lost.of["unigram"].sum()
+    assert gain == pytest.approx(bits["model"] / bits["unigram"])
+
     report = judge.report(judged)
     assert report["model"]["perplexity"] == pytest.approx(2 ** bits["model"])
     assert {name: len(lines) for name, lines in report["lines"].items()} == {"0.5": 3, "0.8": 3}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stpatch_jax.runs.judging.verdict import Losses, verdict, verdict_lines
+from stpatch_jax.runs.judging.verdict import Losses, losses_of, verdict, verdict_lines
 
 RANDOM = np.random.default_rng(3)
 COUNT = 60
@@ -52,9 +52,25 @@ def test_too_few_windows_have_no_interval():
     assert found["text"].endswith("in MAE, over too few examples for an interval.")
 
 
-@pytest.mark.parametrize(
-    "broken", [{}, {"drift": np.zeros(COUNT)}, {"drift": np.full(COUNT, np.nan)}]
-)
-def test_nothing_is_told_without_a_rule_that_loses_something(broken):
+@pytest.mark.parametrize(("model", "word"), [(0.0, "No better"), (0.1, "Worse")])
+def test_a_rule_without_loss_is_not_beaten(model, word):
+    of = Losses("MAE", {"model": np.full(COUNT, model), "season": np.zeros(COUNT)}, np.ones(COUNT))
+    found = verdict(of, of)
+    assert found is not None
+    assert found["text"] == f"{word} than season, of which MAE is 0."
+    assert found["gain"] is found["interval"] is None
+    same = Losses("MAE", dict.fromkeys(("model", "season"), np.ones(COUNT)), np.ones(COUNT), 6)
+    found = verdict(same, same)
+    assert found is not None
+    assert found["text"] == "No better than season: both have the same MAE."
+
+
+def test_losses_of_one_group_count_together():
+    found = losses_of("MAE", {"model": np.array([1.0, 2.0, 4.0])}, group=np.array([7, 3, 7]))
+    assert (found.of["model"].tolist(), found.weight.tolist()) == ([2.0, 5.0], [1, 2])
+
+
+@pytest.mark.parametrize("broken", [{}, {"drift": np.full(COUNT, np.nan)}])
+def test_nothing_is_told_without_a_rule_that_has_a_loss(broken):
     of = Losses("MAE", {"model": np.ones(COUNT), **broken}, np.ones(COUNT), 6)
     assert verdict(of, of) is None
