@@ -20,9 +20,10 @@ def as_backbone(given: Any) -> Any:
     Raises:
         InputError: It is neither.
 
-    >>> built = as_backbone(lambda channels, *, rngs: nnx.Conv(channels, 8, (3, 3), rngs=rngs))
-    >>> built.build(2, shape=(6, 5), rngs=nnx.Rngs(0)).out_features
-    8
+    >>> mine = as_backbone(lambda channels, *, rngs: nnx.Conv(channels, 8, (3, 3), rngs=rngs))
+    >>> built = nnx.eval_shape(lambda: mine.build(2, shape=(6, 5), rngs=nnx.Rngs(0)))
+    >>> built.spec.window, built.out_features
+    ((1, 1), 8)
     """
     if isinstance(given, BackboneConfig | OwnBackbone):
         return given

@@ -104,7 +104,7 @@ def fit(
     >>> data = {"field": field, "slope": slope}
     >>> result = fit(
     ...     Slope(None),
-    ...     lambda channels, *, rngs: nnx.Conv(channels, 4, (3,), rngs=rngs),
+    ...     lambda channels, *, rngs: nnx.Linear(channels, 4, rngs=rngs),
     ...     data,
     ...     TrainConfig(steps=60),
     ...     validation=data,
