@@ -37,8 +37,8 @@ class NetworkWeight(NamedTuple):
         squares of windows [n] give `sum(agreed) / sum(spread)`, see `rolling_weight`; the interval
         is that of blocks of windows drawn anew, none where there are fewer than two.
 
-        >>> NetworkWeight.of(np.full(8, 0.1), np.ones(8), before=0.6, block=2)
-        NetworkWeight(weight=0.1, before=0.6, interval=(0.1, 0.1))
+        >>> NetworkWeight.of(np.full(8, 0.25), np.ones(8), before=0.6, block=2)
+        NetworkWeight(weight=0.25, before=0.6, interval=(0.25, 0.25))
         """
         if not spread.sum() > 0:
             return cls(before, before, None)
