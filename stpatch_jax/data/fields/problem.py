@@ -263,16 +263,16 @@ class FieldConfig(FileConfig, DataConfig):
             static, field = Cleaner.from_dict(state["static"]), roles.matched(field, state, path)
         past = max(int(self.context), *self.seasons.values(), 0)
         require_rows(TimeAxis.of(field.time.values), past, name=path)
-        increment = state.get("increment")
+        increment, thresholds = state.get("increment"), state.get("thresholds")
         if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
-            cleaner, increment = replace(cleaner, known=None), None
+            cleaner, increment, thresholds = replace(cleaner, known=None), None, None
         report = field_report(path, field)
         ahead = horizon if coming is None else len(coming)
         splits = {EVERYTHING: range(past, max(past, len(field) + ahead))}
         fitted: dict[str, Any] = {"fitted_means": means, "static_cleaner": static}
-        fitted["fitted_increment"] = increment
-        return FieldData(self, field, cleaner, splits, report, coming=coming, **fitted)
+        told = {"fitted_increment": increment, "fitted_thresholds": thresholds}
+        return FieldData(self, field, cleaner, splits, report, coming=coming, **fitted, **told)
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,6 +286,7 @@ class FieldData(WindowProblem):
         report: What was read, and the dates of the splits; JSON-able.
         fitted_means: The climatology in scaled units where it was fitted before, to another field.
         fitted_increment: The `increment` in that case.
+        fitted_thresholds: The `alert_thresholds` in that case, where they are quantiles.
         known_segments: The rows between gaps; None for those that the times tell.
         coming: Known covariates of the horizon behind the field (row, *space, known channel).
         static_cleaner: Scaling of the static fields, where there are any.
@@ -302,6 +303,7 @@ class FieldData(WindowProblem):
     report: dict[str, Any]
     fitted_means: Climatology | None = None
     fitted_increment: np.ndarray | None = None
+    fitted_thresholds: np.ndarray | None = None
     known_segments: tuple[range, ...] | None = None
     coming: xr.DataArray | None = None
     static_cleaner: Cleaner | None = None
@@ -506,6 +508,8 @@ class FieldData(WindowProblem):
 
     @cached_property
     def _thresholds(self) -> np.ndarray:
+        if self.fitted_thresholds is not None:
+            return self.fitted_thresholds
         rows = range(self.splits["train"].stop)
         fitted, levels = np.empty(self.targets.shape[1:]), self.alert_levels()
         for cells in cell_blocks(self._reader, rows, block_bytes=self.block_bytes):
@@ -543,6 +547,8 @@ class FieldData(WindowProblem):
             state["static"] |= {"units": self.roles.static_units(self.field)}
         if self.increment is not None:
             state["increment"] = self.increment
+        if self.config.alert.event != "none" and self.config.alert.quantile:
+            state["thresholds"] = self._thresholds
         return state | ({"means": self.means.to_dict()} if self.means else {})
 
     def content(self, split: str) -> Mapping[str, Any]:

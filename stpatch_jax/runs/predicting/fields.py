@@ -59,7 +59,8 @@ class FieldPredictor(Predictor):
     Of quantiles every variable has the dim `quantile`, and a table the columns `NAME_LEVEL`; where
     the run warns of values above (below) a threshold, two quantiles or more give their probability,
     such as `load_exceedance_probability` (`load_non_exceedance_probability`), see the metric
-    `exceedance_probability`. A threshold that is a quantile of the training rows is not known here.
+    `exceedance_probability`. A threshold that is a quantile of the training rows is known for the
+    cells of the run.
 
     A series has a forecast where it had a value in training and has one in the rows of the file
     that the forecasts are made from; elsewhere, as over land, it is missing.
@@ -243,23 +244,28 @@ class FieldPredictor(Predictor):
     def _alerts(self) -> Derived | None:
         """The probability of the event that the run warns of, by the quantiles."""
         alert, levels = self.data.config.alert, self._levels
-        # A threshold by a quantile of the training rows is not known without them.
-        if alert.event == "none" or alert.quantile or len(levels) < 2:
+        targets = self.data.roles.targets
+        if alert.event == "none" or len(levels) < 2:
             return None
-        bounds, targets = self.data.alert_levels(), self.data.roles.targets
-        warned = np.flatnonzero(np.isfinite(bounds))
+        if alert.quantile and self.data.fitted_thresholds is None:
+            return None
+        bounds = self.data.alert_thresholds() if alert.quantile else self.data.alert_levels()
+        warned = np.flatnonzero(np.isfinite(bounds.reshape(-1, len(targets))).any(axis=0))
+        quantile = f"the quantile {alert.threshold:g} of its training rows"
         prefix, units = "non_" * (alert.event == "below"), channel_units(self.data.targets)
         names = {at: f"{targets[at]}_{prefix}exceedance_probability" for at in warned}
         called, told = variable_names(list(names.values()), self.data.targets), {}
         for at, name in names.items():
-            bound = f"{bounds[at]:g} {units.get(targets[at], '')}".strip()
+            unit = units.get(targets[at], "")
+            bound = quantile if alert.quantile else f"{bounds[at]:g} {unit}".strip()
             about = f"probability of {targets[at]} {alert.event} {bound}"
             attrs = {"long_name": about, "units": "1"}
             told[called[name]] = variable_attributes(name, called[name], attrs, self.data.targets)
 
         def of(values: np.ndarray, cells: tuple[slice, ...]) -> np.ndarray:
             quantiles = np.moveaxis(values[..., warned], 0, -1)
-            return alert.probability_of(quantiles, bounds[warned], quantiles=levels)
+            own = bounds[cells] if alert.quantile else bounds
+            return alert.probability_of(quantiles, own[..., warned], quantiles=levels)
 
         return Derived(told, of) if len(warned) else None
 

@@ -144,9 +144,17 @@ def test_one_forecast_of_what_follows_depends_on_its_context_alone(run, tmp_path
 
 
 @pytest.mark.slow
-def test_quantiles_are_those_of_the_evaluation_and_tell_the_probability_of_frost(tmp_path):
+@pytest.mark.parametrize("quantile", [False, True])
+def test_quantiles_are_those_of_the_evaluation_and_tell_the_probability_of_frost(
+    tmp_path, quantile
+):
     write_map(tmp_path / "train.nc")
     frost, levels = AlertConfig("below", 7.0, unit="degC"), (0.1, 0.4, 0.9)
+    bound, told = np.float64(280.15), "280.15 K"
+    if quantile:
+        frost, told = AlertConfig("below", 0.3, True), "the quantile 0.3 of its training rows"
+        rows = xr.open_dataset(tmp_path / "train.nc").t2m.values[: int(0.7 * ROWS)]
+        bound = np.nanquantile(rows.astype(float), 0.3, axis=0)
     data = FieldConfig(context=CONTEXT, horizon=HORIZON, alert=frost)
     run, model = trained(tmp_path, data, ForecastConfig(quantiles=levels))
     batch, forecasts = next(iter(run.judge.predicted(model, "test")))
@@ -166,9 +174,10 @@ def test_quantiles_are_those_of_the_evaluation_and_tell_the_probability_of_frost
         own = whole.t2m.isel(init_time=batch["index"] - CONTEXT).transpose(*whole.t2m.dims)
         np.testing.assert_allclose(own, expected, rtol=1e-6)
         chance = whole.t2m_non_exceedance_probability
-        assert chance.attrs["long_name"] == "probability of t2m below 280.15 K"
+        assert chance.attrs["long_name"] == f"probability of t2m below {told}"
         values = whole.t2m.transpose(..., "quantile").values.astype(float)
-        above = exceedance_probability(values, 280.15, quantiles=levels)
+        bounds = np.broadcast_to(bound, values.shape[:-1])
+        above = exceedance_probability(values, bounds, quantiles=levels)
         np.testing.assert_allclose(chance, 1 - np.asarray(above), atol=1e-4)
     table = pd.read_csv(tmp_path / "f.csv")
     columns = [*(f"t2m_{level}" for level in levels), "t2m_non_exceedance_probability"]
