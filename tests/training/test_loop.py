@@ -193,6 +193,30 @@ def test_validation_does_not_reach_the_training(
     assert digest(without.state) == digest(straight[1].state)
 
 
+def test_callbacks_are_told_what_is_logged(straight: tuple[Path, FitResult]) -> None:
+    expected = []
+    for record in lines(straight[0]):
+        step, measured = record.pop("step"), record.pop("validation/loss", None)
+        expected.append(("step", step, record))
+        expected += [("evaluate", step, {"loss": measured})] if measured is not None else []
+    finite = [
+        (kind, step, {name: x if np.isfinite(x) else None for name, x in metrics.items()})
+        for kind, step, metrics in TOLD
+    ]
+    assert finite == expected
+
+
+@pytest.mark.slow
+def test_a_patience_that_is_never_hit_changes_nothing(
+    tmp_path: Path, straight: tuple[Path, FitResult]
+) -> None:
+    settings: Any = {"checkpoint_every": 4, "keep_best": "min:loss", "patience": 9}
+    result = run(tmp_path, dataclasses.replace(CONFIG, **settings))
+    assert digest(result.state) == digest(straight[1].state)
+    assert (result.step, result.ended_early, result.interrupted) == (12, False, False)
+    assert lines(tmp_path) == lines(straight[0])
+
+
 def test_abort_names_the_step_and_saves_nothing_after_it(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, on_nonfinite="abort")
     for _ in range(2):  # Resumed, it ends in the same place.
