@@ -215,14 +215,23 @@ def same_names(what: str, asked: Sequence[str], there: Iterable[Any]) -> tuple[s
     stpatch_jax.errors.InputError: data.known must be among t2m, tp, got t2; give t2m, for example
     """
     names = list(map(str, there))
-    plain = {name.casefold(): name for name in reversed(names)}
     found = spelt(asked, names)
     for name in found:
         if name not in names:
-            alike = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.5)
-            advice = f"give {plain[alike[0]]}, for example" if alike else "choose from these"
+            advice = near([name], names)
             raise InputError(f"{what} must be among {listed(names)}, got {name}; {advice}")
     return tuple(found)
+
+
+def near(unknown: Sequence[Any], there: Iterable[Any]) -> str:
+    """What to do about names that are not there: give the one that is spelt most alike, if any is.
+
+    >>> near(["t2"], ["t2m", "tp"]), near(["wind"], ["t2m", "tp"])
+    ('give t2m, for example', 'choose from these')
+    """
+    plain = {str(name).casefold(): str(name) for name in reversed([*there])}
+    alike = difflib.get_close_matches(str(unknown[0]).casefold(), plain, n=1, cutoff=0.5)
+    return f"give {plain[alike[0]]}, for example" if alike else "choose from these"
 
 
 def require_members(thing: Any, protocol: type, *, what: str) -> None:

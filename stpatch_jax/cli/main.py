@@ -11,8 +11,8 @@
     stpatch --version                    which version this is
 
 `stpatch train forecast --data.path FILE` forecasts a file of your own. `stpatch train RECIPE
---help` lists the flags that people use, `--help-all` every one; `--tyro-print-completion bash`
-prints what completes them in a shell. Mistakes are one sentence on stderr, with exit code 2.
+--help` lists the flags that people use, `--help-all` every one; `eval "$(stpatch --completion)"`
+completes them in bash and zsh. Mistakes are one sentence on stderr, with exit code 2.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import stpatch_jax
+from stpatch_jax.cli.completion import completion
 from stpatch_jax.cli.first import answered
 from stpatch_jax.cli.recipes import HELP, of_recipe, recipes
 from stpatch_jax.cli.signals import Ended, ending, ends_at_signals
@@ -90,6 +91,9 @@ def _answer(arguments: list[str]) -> int | None:
     command, *rest = arguments
     if command == "--version":
         print(f"stpatch_jax {stpatch_jax.__version__}")
+        return 0
+    if command == "--completion":
+        print(completion(*COMMANDS))
         return 0
     check_choice("the command", command, COMMANDS)
     if command == "recipes":

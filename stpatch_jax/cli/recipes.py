@@ -3,6 +3,7 @@
 import ast
 import functools
 import inspect
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import stpatch_jax
 from stpatch_jax.errors import check_choice, require
 
 HELP = ("-h", "--help")
+_FOLDER = Path(stpatch_jax.__file__).parent / "recipes"
 
 
 def of_recipe(command: str, arguments: Sequence[str]) -> str | None:
@@ -48,10 +50,26 @@ def recipes(arguments: Sequence[str]) -> str:
     if arguments:
         check_choice("the recipe", arguments[0], sorted(known))
         text, data = known[arguments[0]]
-        return f"{arguments[0]}: {text}\n\nData: {data}."
+        return f"{arguments[0]}: {text}\n\nData: {data}.{_time(arguments[0])}"
     width = max(map(len, known))
-    lines = [f"{name:{width}}  {_line(text)} Data: {data}." for name, (text, data) in known.items()]
+    lines = [
+        f"{name:{width}}  {_line(text)} Data: {data}.{_time(name)}"
+        for name, (text, data) in known.items()
+    ]
     return "\n".join([*lines, "\n`stpatch recipes NAME` tells more of one."])
+
+
+def _time(name: str) -> str:
+    """How long a recipe takes on a CPU, where that is known; `benchmarks.recipe_times` measures it.
+
+    >>> _time("forecast")
+    ''
+    """
+    seconds = json.loads((_FOLDER / "times.json").read_text(encoding="utf-8")).get(name)
+    if seconds is None:
+        return ""
+    told = f"{seconds} s" if seconds < 100 else f"{round(seconds / 60)} min"
+    return f" Time: {told} of CPU."
 
 
 def _line(text: str) -> str:
@@ -62,8 +80,7 @@ def _line(text: str) -> str:
 @functools.cache
 def described() -> dict[str, tuple[str, str]]:
     """The docstring of every recipe of this package by its name, and what data it is of."""
-    folder = Path(stpatch_jax.__file__).parent / "recipes"
-    found = (each for file in folder.rglob("*.py") for each in _registered(file))
+    found = (each for file in _FOLDER.rglob("*.py") for each in _registered(file))
     return dict(sorted(found))
 
 

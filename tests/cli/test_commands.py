@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -13,7 +15,7 @@ import pytest
 from small_panel import flags, write_table
 
 import stpatch_jax
-from stpatch_jax import cli
+from stpatch_jax import cli, recipes
 from stpatch_jax.cli import commands
 from stpatch_jax.cli.first import RIGHT
 from stpatch_jax.cli.recipes import described
@@ -63,7 +65,13 @@ def test_recipes_are_described(capsys):
         name: text for name, (text, _) in told.items()
     }
     assert cli.main(["recipes", "etth1"]) == 0
-    assert capsys.readouterr().out.endswith("Data: ETTh1, fetched (2.6 MB).\n")
+    out = capsys.readouterr().out
+    assert re.search(r"\n\nData: ETTh1, fetched \(2.6 MB\)\. Time: \d+ (s|min) of CPU\.\n$", out)
+    # Measured are those with data of their own.
+    times = json.loads((Path(recipes.__file__).parent / "times.json").read_text(encoding="utf-8"))
+    own = {name for name, (_, data) in told.items() if data.startswith("your own")}
+    assert not own & times.keys()
+    assert times.keys() <= RECIPES.keys()
     refused(["recipes", "etth2"], capsys, "the recipe must be 'etth1'", "'etth2'")
     refused(["recipes", "all", "of", "them"], capsys, "must have one name at most", "'all of them'")
 
@@ -263,3 +271,14 @@ def test_the_module_is_the_command(tmp_path):
     lines = [x for x in done.stderr.splitlines() if not x.startswith("WARNING:absl:Grain")]
     assert len(lines) == 1
     assert lines[0].startswith(f"{tmp_path} must be a run directory")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_shell_completes_commands_recipes_and_flags():
+    program = f"""stpatch() {{ '{sys.executable}' -m stpatch_jax "$@"; }}
+eval "$(stpatch --completion)"
+try() {{ COMP_WORDS=(stpatch "$@"); COMP_CWORD=$#; _stpatch; echo "${{COMPREPLY[@]}}"; }}
+try ev; try train et; try train forecast --data.ta; try predict --fut"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(["bash", "-c", program], env=environment, capture_output=True, check=True)
+    assert done.stdout.split() == [b"evaluate", b"etth1", b"--data.targets", b"--future"]

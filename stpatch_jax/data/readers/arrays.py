@@ -17,7 +17,7 @@ from stpatch_jax.data.readers.decoding import number_as
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.selecting import selected
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, listed, respelt, spelt
+from stpatch_jax.errors import InputError, listed, near, respelt, spelt
 from stpatch_jax.files import has_suffix
 
 _KIND = ".npz or .npy file of numbers"
@@ -197,7 +197,7 @@ def _choose(
     if unknown := [key for key in [*(asked or []), *coords] if key not in arrays]:
         raise InputError(
             f"the arrays must be among those of {name} ({there}), got {listed(unknown)}; "
-            "choose from these"
+            f"{near(unknown, arrays)}"
         )
     if asked is None:
         asked = [key for key, value in arrays.items() if len(value.shape) > 1] or list(arrays)

@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from stpatch_jax.data.readers.cells import Cells, looks_like_date
-from stpatch_jax.errors import InputError, listed, require, respelt, same_names, shortened, spelt
+from stpatch_jax.errors import (
+    InputError,
+    listed,
+    near,
+    require,
+    respelt,
+    same_names,
+    shortened,
+    spelt,
+)
 
 ROWS = "rows"
 """The name of a time that is no column: rows are counted."""
@@ -165,7 +174,7 @@ def find_columns(
     if unknown := [name for name in given if name not in header]:
         raise InputError(
             f"the columns must be among those of {cells.name} ({listed(header)}), got "
-            f"{listed(unknown)}; choose from these"
+            f"{listed(unknown)}; {near(unknown, header)}"
         )
     wanted = None if asked is None else [header.index(name) for name in asked]
     finder = _Finder(cells, frozenset(map(header.index, given)), notes=notes)

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.axes import axis_of, positions, positions_told
-from stpatch_jax.errors import InputError, listed, shortened, spelt
+from stpatch_jax.errors import InputError, listed, near, shortened, spelt
 
 Object = TypeVar("Object", xr.Dataset, xr.DataArray)
 
@@ -37,7 +37,7 @@ def selected(
         raise InputError(
             f"select= must name axes of {name} beside its time, "
             f"{listed(f'{dim} ({data.sizes[dim]})' for dim in others)}, got {listed(unknown)}; "
-            "choose from these"
+            f"{near(unknown, others)}"
         )
     for axis, value in select.items():
         at = _position(data, axis, value, name)

@@ -14,7 +14,7 @@ from stpatch_jax.data.readers.conventions import add_note, named_attributes, sor
 from stpatch_jax.data.readers.dates import is_dated, read_times
 from stpatch_jax.data.readers.lazy import StackedVariables
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import InputError, listed, require, respelt, same_names, spelt
+from stpatch_jax.errors import InputError, listed, near, require, respelt, same_names, spelt
 
 # Coordinates that a field has of its own.
 _TAKEN = ("time", "channel", "units")
@@ -75,8 +75,8 @@ def _asked(data: xr.Dataset, asked: list[str], name: str) -> list[str]:
     there = listed(sorted(data.data_vars))
     if unknown := [variable for variable in asked if variable not in data.data_vars]:
         raise InputError(
-            f"the variables must be among those of {name} ({there}), got {listed(unknown)}; choose "
-            "from these"
+            f"the variables must be among those of {name} ({there}), got {listed(unknown)}; "
+            f"{near(unknown, data.data_vars)}"
         )
     if texts := [variable for variable in asked if data[variable].dtype.kind not in "biuf"]:
         raise InputError(
