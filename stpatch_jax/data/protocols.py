@@ -344,6 +344,8 @@ class DataConfig(SizeConfig, abc.ABC):
 
     reading: ClassVar[tuple[str, ...]] = ("most_bytes",)
     """Names of the settings that tell how a file is read: another file may need others."""
+    rolling: ClassVar[bool] = False
+    """Whether the rows follow each other in time, so that `rolled` can cut them anew."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """What a subclass reads, whoever wrote it, is within its `most_bytes`, which is checked."""
@@ -374,15 +376,12 @@ class DataConfig(SizeConfig, abc.ABC):
     def rolled(self, data: Any, split_at: SplitAt) -> Any:
         """The problem on all rows of data that are open already, with splits at other rows.
 
-        Its `config` holds these settings, with nothing left to the data.
+        Its `config` holds these settings, with nothing left to the data. Only where `rolling` is.
 
         Raises:
-            InputError: These data have no order in time, or the rows do not fit.
+            InputError: The rows do not fit.
         """
-        raise InputError(
-            "a backtest must be on a series, a map or a panel of prices, whose rows follow each "
-            f"other in time, got {type(self).__name__}; give such data, or train and evaluate once"
-        )
+        raise NotImplementedError
 
     def settled(self, data: Any) -> tuple[Self, dict[str, str]]:
         """The settings with nothing left to the data, and how each that was left was chosen.

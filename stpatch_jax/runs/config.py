@@ -97,6 +97,11 @@ def config_of(run: RunDirectory) -> RunConfig:
             this version; file and entry are named.
     """
     values = run.config()
+    require(
+        "backtest" not in values,
+        f"{run.path} must be a run directory, got that of a backtest; give one in it, such as "
+        f"{run.path / 'model'} or {run.path / 'fold-1'}",
+    )
     try:
         return from_values(RunConfig, values)
     except InputError as error:

@@ -159,6 +159,8 @@ def test_finished_folds_are_not_done_again(
         with pytest.raises(InputError, match="must be what it was trained on, got"):
             run(folder, other)
         assert files(folder) == before
+    with pytest.raises(InputError, match="run directory, got that of a backtest; give one in it"):
+        load_run(folder)
     # Killed before the second fold was written: the model is there, and scored to the same bits.
     for name in "fold-2.json", "fold-3.json", "backtest.json":
         (folder / name).unlink()

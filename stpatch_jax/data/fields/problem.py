@@ -109,6 +109,8 @@ class FieldConfig(FileConfig, DataConfig):
         alert: Events whose forecasts are scored as alerts.
     """
 
+    rolling = True
+
     targets: tuple[str, ...] = field(default=(), metadata=_ADDED)
     known: tuple[str, ...] = field(default=(), metadata=_ADDED)
     static: tuple[str, ...] = field(default=(), metadata=_ADDED)

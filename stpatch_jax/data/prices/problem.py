@@ -85,6 +85,8 @@ class PanelConfig(TableConfig, DataConfig):
             "auto": the longest that is a season.
     """
 
+    rolling = True
+
     context: int = 24
     horizon: int = 6
     representation: RepresentationName = "log_return"

@@ -91,7 +91,7 @@ def rolling_folds(
     require(
         folds <= most,
         f"folds= must be at most {most} for horizons of {horizon} in the second half of {rows} "
-        f"rows, got {folds}; use fewer, a shorter data.horizon, or over=all",
+        f'rows, got {folds}; use fewer, a shorter data.horizon, or over="all"',
     )
     span = (rows - rows // 2) // folds
     origins = [rows - span * number for number in range(folds, 0, -1)]
@@ -103,7 +103,7 @@ def rolling_folds(
         found[0].validation > season,
         f"the first fold must train on more rows than a season of {season}, got "
         f"{max(0, found[0].validation)} of the {found[0].origin} rows before its origin; use a "
-        "longer table, a shorter data.season, or over=all",
+        'longer table, a shorter data.season, or over="all"',
     )
     return found
 

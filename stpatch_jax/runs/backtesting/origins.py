@@ -112,13 +112,10 @@ def backtest(
     check_choice("refit=", refit, (True, False))
     with contextlib.ExitStack() as temporary:
         path = Path(workdir or temporary_workdir(temporary))
-        if progress and not workdir:
-            told = f"the backtest lies in {path} while it is in use; give workdir= to keep it"
-            print(told, file=sys.stderr)
         task = config.task.create()
         whole: Any = data_of(config, data)
         require(
-            issubclass(judges.of(task, whole), ForecastJudge),
+            config.data.rolling and issubclass(judges.of(task, whole), ForecastJudge),
             "a backtest must be of a forecast of a series, a map or a panel, got "
             f"{kind_of(task)} on {kind_of(whole)}; give a recipe such as forecast or stocks",
         )
@@ -127,6 +124,9 @@ def backtest(
             config = dataclasses.replace(config, data=whole.config)
         settings = {"folds": folds, "refit": refit, "over": over}
         parts = _parts(config, whole, folds_of(whole, folds, over), refit, path)
+        if progress and not workdir:
+            told = f"the backtest lies in {path} while it is in use; give workdir= to keep it"
+            print(told, file=sys.stderr)
         with held(path):
             found = _backtest(parts, settings, path, progress)
         weakref.finalize(found, temporary.pop_all().close)

@@ -155,7 +155,7 @@ def _report(metrics: Mapping[str, Any]) -> str:
     rows = folds[0]["splits"]["test"]["target_rows"]
     broken = [f"- fold {f['fold']}: {w}" for f in folds for w in f["not_finite"].values()]
     lines = [
-        f"# {metrics['recipe'] or 'backtest'}: {len(folds)} folds",
+        f"# {metrics['recipe'] or 'backtest'}: {len(folds)} fold{'s' * (len(folds) > 1)}",
         "",
         *_verdict_lines(verdict),
         f"The model was {what}; the folds are spans of {rows} rows of the second half of {span}.",
@@ -213,10 +213,10 @@ def _figure(metrics: Mapping[str, Any]) -> Figure:
     errors = {
         name: [fold["metrics"][name][metric]["all"] for fold in folds] for name in metrics["mean"]
     }
-    unit = metrics["unit"] if metric in _IN_UNITS else "1"
-    ax = plotting.error_by_lead_time(
-        errors, ax=figure.axes[0], metric=_HEADS[metric], unit=unit, along="fold"
-    )
+    told = {"metric": _HEADS[metric], "unit": metrics["unit"], "along": "fold"}
+    ax = plotting.error_by_lead_time(errors, ax=figure.axes[0], **told)
+    if metric not in _IN_UNITS:
+        ax.set_ylabel(_HEADS[metric])
     if len(folds) <= 12:
         starts = [fold["splits"]["test"]["first_target"][:10] for fold in folds]
         names = [f"{fold['fold']}\n{start}" for fold, start in zip(folds, starts, strict=True)]
