@@ -32,6 +32,11 @@ _USED = (
     "train.optimizer.learning_rate",
     "train.seed",
     "train.checkpoint_every",
+    "space",
+    "trials",
+    "folds",
+    "refit",
+    "over",
     "workdir",
 )
 
@@ -46,7 +51,7 @@ def short_help(command: str, flags: Any, description: str) -> str:
     """
     lines = [f"usage: stpatch {command} [--flags]", "", description, ""]
     for name in _USED:
-        owner = flags if name in ("model", "workdir") else flags.config
+        owner = flags.config if "." in name else flags
         *path, last = name.split(".")
         try:
             owner = functools.reduce(getattr, path, owner)
