@@ -16,6 +16,7 @@ from stpatch_jax.data.readers.columns import plain_name
 from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.items import LabelledItems, read_folder, read_items, read_series
+from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES
 from stpatch_jax.data.readers.pairs import ALL, find_pairs, split_of, split_words
 from stpatch_jax.data.readers.pictures import PICTURE_SUFFIXES
 from stpatch_jax.data.readers.tables import text_columns
@@ -245,7 +246,8 @@ def _exists(path: str) -> bool:
 def _folder(place: Path, names: Names, *, labelled: bool) -> Found:
     items: LabelledItems = read_folder(place) if labelled else read_items(place)
     files = items.items.paths
-    stored = [file for file in files if has_suffix(file, ".npy", ".npz")]
+    volumes = [file for file in files if has_suffix(file, *NIFTI_SUFFIXES)]
+    stored = volumes or [file for file in files if has_suffix(file, ".npy", ".npz")]
     if stored and len(stored) < len(files):
         other = next(file for file in files if file not in stored)
         raise InputError(
@@ -254,11 +256,12 @@ def _folder(place: Path, names: Names, *, labelled: bool) -> Found:
         )
     labels = np.asarray(items.classes, object)[items.labels] if labelled else None
     own: dict[str, Any] = {"source": str(place), "targets": ("class",)}
-    if not stored or np.ndim(items[0]) == 4:
+    if not stored or (np.ndim(items[0]) == 4 and not volumes):
         still = has_suffix(files[0], *PICTURE_SUFFIXES)
         own |= {"items": {"file": list(items.names)}, "notes": items.notes, "files": files}
         return Found("images" if still else "clips", items, labels, **own)
-    found = given_arrays(items.stack(), labels, None, layout=names.layout, **own)
+    layout = "volumes" if volumes and names.layout == "auto" else names.layout
+    found = given_arrays(items.stack(), labels, None, layout=layout, **own)
     notes = (*items.notes, *found.notes)
     return replace(found, items={"file": list(items.names)}, notes=notes, splits=items.splits)
 

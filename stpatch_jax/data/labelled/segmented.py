@@ -18,6 +18,7 @@ from stpatch_jax.data.readers.masks import (
     read_images,
     read_masked_images,
 )
+from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES
 from stpatch_jax.data.readers.pairs import ALL
 from stpatch_jax.data.sampling.batches import Batch, MadeExamples, Source
 from stpatch_jax.data.sampling.splits import check_shares
@@ -103,6 +104,11 @@ class SegmentedFieldsConfig(DataConfig):
             return _loaded(config, paired(images, masks, name="memory"), "balls and tubes, made")
         path = self.file()
         items = read_masked_images(path, images=self.images, masks=self.masks)
+        require(
+            not (self.time and any(has_suffix(name, *NIFTI_SUFFIXES) for name in items.names)),
+            f"data.time must be left out of NIfTI volumes, whose fourth axis is of channels, got "
+            f"{path}; save clips as .npy, time first",
+        )
         return _loaded(self, items, path)
 
     def of(self, values: Any) -> "SegmentedFields":
@@ -133,7 +139,7 @@ class SegmentedFieldsConfig(DataConfig):
         for image, name in zip(images, names, strict=True):
             # A stack of items has an axis more; of one channel the axis may be left out.
             stacks = image.ndim == axes + 1 + (channels > 1 or image.shape[-1:] == (1,))
-            stacks &= not has_suffix(name, *PICTURES)
+            stacks &= not has_suffix(name, *PICTURES, *NIFTI_SUFFIXES)
             for at, item in enumerate(image if stacks else [image]):
                 fields.append(_as_field(item, axes, channels, time=self.time, name=name))
                 items.append(f"{name} {at}" if stacks else name)

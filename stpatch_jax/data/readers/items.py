@@ -12,6 +12,7 @@ import numpy as np
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.labels import numbered
+from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES, read_nifti
 from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.readers.pictures import PICTURE_SUFFIXES, open_picture
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
@@ -19,7 +20,7 @@ from stpatch_jax.data.sizes import check_bytes, limited, most_bytes
 from stpatch_jax.errors import InputError, listed, shortened, warn
 from stpatch_jax.files import has_suffix
 
-ITEM_SUFFIXES = (".npy", ".npz", *VIDEO_SUFFIXES, *PICTURE_SUFFIXES)
+ITEM_SUFFIXES = (".npy", ".npz", *NIFTI_SUFFIXES, *VIDEO_SUFFIXES, *PICTURE_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,8 @@ class ItemFiles:
                 return open_video(path)
             if has_suffix(path, *PICTURE_SUFFIXES):
                 return open_picture(path)
+            if has_suffix(path, *NIFTI_SUFFIXES):
+                return read_nifti(path)
             arrays = array_headers(path)
             if len(arrays) != 1:
                 raise InputError(
@@ -97,8 +100,9 @@ class ItemFiles:
 def read_folder(path: str | Path) -> LabelledItems:
     """Reads a folder of `class/file`, where a file is a clip, or a volume or clip as one array.
 
-    Clips are `.mp4`, `.avi`, ..., arrays `.npy` and `.npz`. Where there are none of these, pictures
-    (`.png`, `.jpg`, ...) are clips of one frame. Classes and files are sorted by name.
+    Clips are `.mp4`, `.avi`, ..., arrays `.npy`, `.npz` and volumes `.nii`, `.nii.gz`. Where there
+    are none of these, pictures (`.png`, `.jpg`, ...) are clips of one frame. Classes and files are
+    sorted by name.
     Names that start with a dot are left out, and so is what is no item in the folder of a class,
     with a warning and a note. Items are read where they are used, clips as [time, height, width,
     channel]; they may differ in length and size.

@@ -11,6 +11,13 @@ import numpy as np
 from stpatch_jax.data.libraries import require_library
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.readers.nifti import (
+    NIFTI_SUFFIXES,
+    affine_of,
+    orientation_of,
+    read_nifti,
+    same_places,
+)
 from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, listed, require, spelt, warn
@@ -18,6 +25,7 @@ from stpatch_jax.files import has_suffix
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _ARRAYS = (".npy", ".npz")
+_FILES = (*_ARRAYS, *NIFTI_SUFFIXES, *PICTURES)
 _WORDS = {
     "images": {"image", "images", "img", "imgs", "x", "volume", "volumes", "scan", "scans"},
     "masks": {"mask", "masks", "label", "labels", "y", "seg", "segmentation", "segmentations"},
@@ -53,9 +61,10 @@ def read_masked_images(
 
     A file holds an array of images [item, *cells] or [item, *cells, channel] and one of masks
     [item, *cells]. A folder holds a folder of images and one of masks, files `.npy`, `.npz` (of one
-    array), `.png`, `.jpg`, `.bmp` or `.tif`; a mask has the name of its image, or that with `_mask`
-    or the like behind it. Which these are is told by the words of their names, as `images` and
-    `masks`, and so are the splits, as `train_images` or `train/images`.
+    array), `.nii`, `.nii.gz`, `.png`, `.jpg`, `.bmp` or `.tif`; a mask has the name of its image,
+    or that with `_mask` or the like behind it. Volumes of NIfTI are read along their stored axes,
+    and must lie where their masks do. Which these are is told by the words of their names, as
+    `images` and `masks`, and so are the splits, as `train_images` or `train/images`.
 
     Args:
         path: The file or folder.
@@ -105,6 +114,7 @@ def read_masked_images(
                 sum(array.nbytes for array in (*pictures, *truths)), f"what is read of {path}"
             )
         splits += [split] * len(matched)
+        notes += _told_of_volumes(matched)
         if left:
             note = f"{len(left)} files of {file.name} are of no pair and were left out: "
             notes.append(f"{note}{listed(left)}.")
@@ -133,7 +143,7 @@ def read_images(
         require(
             bool(files),
             f"there must be images in {inside}, got none; give a folder of "
-            f"{listed((*_ARRAYS, *PICTURES), most=12)}",
+            f"{listed(_FILES, most=12)}",
         )
         return [read_image(entry) for entry in files], [entry.name for entry in files]
     if not has_suffix(file, ".npz"):
@@ -151,7 +161,7 @@ def read_images(
 
 
 def read_image(path: Path, *, indices: bool = False) -> np.ndarray:
-    """One image as an array: a `.npy` or `.npz` file of one array, or a picture.
+    """One image as an array: a `.npy` or `.npz` file of one array, a NIfTI volume or a picture.
 
     Of a picture of a palette come its colours, or the `indices` of these.
 
@@ -165,10 +175,11 @@ def read_image(path: Path, *, indices: bool = False) -> np.ndarray:
             f"the file {path} of one image must hold one array, got {listed(headers)}; split it",
         )
         return np.asarray(load_array(path, next(iter(headers))))
+    if has_suffix(path, *NIFTI_SUFFIXES):
+        return read_nifti(path)
     require(
         has_suffix(path, *PICTURES),
-        f"an image must be a file {listed((*_ARRAYS, *PICTURES), most=12)}, got {path.name}; "
-        "convert it",
+        f"an image must be a file {listed(_FILES, most=12)}, got {path.name}; convert it",
     )
     pillow = require_library("PIL.Image", purpose="pictures", install="pillow")
     with parsing(path, "picture"), pillow.open(path) as picture:
@@ -241,8 +252,31 @@ def _matched(images: Path, masks: Path) -> tuple[list[tuple[Path, Path]], list[s
     return whole, [e.name for e in (*_shown(images), *_shown(masks)) if e not in used]
 
 
+def _told_of_volumes(pairs: Sequence[tuple[Path, Path]]) -> list[str]:
+    """Where the axes of NIfTI volumes lead.
+
+    Raises:
+        InputError: A mask lies at other places than its volume.
+    """
+    found: dict[str, list[str]] = {}
+    for image, mask in pairs:
+        if has_suffix(image, *NIFTI_SUFFIXES):
+            found.setdefault(orientation_of(image), []).append(image.name)
+            require(
+                not has_suffix(mask, *NIFTI_SUFFIXES)
+                or same_places(affine_of(image), affine_of(mask)),
+                f"a mask must lie where its volume does, got another affine in {mask.name} than in "
+                f"{image.name}; resample one of them to the other",
+            )
+    if len(found) > 1:
+        ends = listed(f"{way} as in {names[0]}" for way, names in found.items())
+        warn(told := f"Volumes lie in several ways, and none is turned: {ends}.", stacklevel=4)
+        return [told]
+    return [f"Volumes are read as stored, their axes lead to {way}." for way in found]
+
+
 def _stem(path: Path) -> str:
-    return path.name.rpartition(".")[0]
+    return path.name.removesuffix(".gz").rpartition(".")[0]
 
 
 def _shown(folder: Path) -> list[Path]:
@@ -250,7 +284,7 @@ def _shown(folder: Path) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.is_file() and has_suffix(path, *_ARRAYS, *PICTURES)
+    return path.is_file() and has_suffix(path, *_FILES)
 
 
 def paired(images: Any, masks: Any, *, name: str) -> MaskedImages:

@@ -1,5 +1,6 @@
 """Predictions that are masks: the class of every cell of items of any size."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import xarray as xr
 from flax import nnx
 
 from stpatch_jax.data import UnsegmentedFields
+from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES, nifti_bytes
 from stpatch_jax.errors import require
 from stpatch_jax.files import has_suffix
 from stpatch_jax.runs.judging.segmentation import classes_of
@@ -23,10 +25,11 @@ class MaskPredictor(ArrayPredictor):
 
     Items of one size give `mask` [item, *cells] and `probability`, that of the class; items of
     several sizes a mask each, `mask_0`, `mask_1` ..., with their names as `item`. A `.png` is the
-    mask of one image, in these values. Items larger than the crops of the run are tiled.
+    mask of one image, in these values, a `.nii` or `.nii.gz` that of one NIfTI volume, at its
+    places. Items larger than the crops of the run are tiled.
     """
 
-    suffixes = (*ArrayPredictor.suffixes, ".png")
+    suffixes = (*ArrayPredictor.suffixes, ".png", *NIFTI_SUFFIXES)
     task: Segment
     data: UnsegmentedFields
 
@@ -69,6 +72,17 @@ class MaskPredictor(ArrayPredictor):
             f"the items must be of one size for one array, got several sizes for {part.name}; give "
             "an .npz or .nc",
         )
+        if has_suffix(part, *NIFTI_SUFFIXES):
+            source = self.data.report["source"]
+            require(
+                has_suffix(source, *NIFTI_SUFFIXES) and len(first) == 1,
+                f"a NIfTI mask must be of one NIfTI volume, got {len(first)} items of {source}; "
+                "give an .npz",
+            )
+            made_of = nifti_bytes(first.values[0], source)
+            packed = has_suffix(part, ".gz")
+            part.write_bytes(gzip.compress(made_of, mtime=0) if packed else made_of)
+            return
         if not has_suffix(part, ".png"):
             super().save(part, made)
             return
