@@ -415,6 +415,12 @@ def _rules(
     field = xr.DataArray(path, {"time": times}, dims)
     config, chosen, _ = settled_seasons(config, field, range(len(prices)))
     check_phase(axis, config.climatology, name="data.climatology")
+    longest = max(config.seasons.values(), default=0)
+    require(
+        longest < len(prices),
+        f"data.season must be shorter than the {len(prices)} training rows, got {longest}; give a "
+        "shorter one or a longer table",
+    )
     return config, PanelRules.fit(config, path, times), chosen
 
 

@@ -219,7 +219,7 @@ class ForecastJudge(Judge):
         """Steps of the context and of the horizon, and what the model is weighed against."""
         steps = {"context": self.data.context, "horizon": self.data.horizon}
         weight = self._weight.weight if self._weight else self.task.model_weight
-        if weight == 1:
+        if weight == 1 and not self._weight:
             return steps
         told = {"model_weight": weight, "weighed_against": self.task.weighed_against}
         if self._weight:
