@@ -177,7 +177,7 @@ def test_sales_by_the_hour_have_their_season_and_usual_values_as_rules(represent
         for name, values in expected.items():
             got = other.in_units(example[name], example["index"])[0, ..., 0]
             np.testing.assert_allclose(got, np.exp(values) if logs else values, rtol=1e-5)
-    with pytest.raises(InputError, match="data.season must be shorter than the 504 training rows"):
+    with pytest.raises(InputError, match="season must be shorter than the 504 training rows"):
         PanelConfig(season=600).of(table)
     few = config.for_inputs(("context", "persistence", "drift"))
     assert (few.seasons, few.climatology) == ({}, None)
