@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -149,6 +150,8 @@ class TrainedRun:
             other = self.data(path=source, told=told, future=future)
         table = isinstance(given, pd.DataFrame | pd.Series)
         asked = {"table": table, "source": source, "every": every, "length": length}
+        # Who predicts what is registered where it is written, above this file.
+        importlib.import_module("stpatch_jax.runs.predicting")
         answer = predictors.of(self.task, other).answer(self, other, **asked)
         return _like(given, answer, alone=every is None)
 

@@ -1,5 +1,8 @@
 """Training in one line: the recipe or configuration that it stands for."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -32,3 +35,14 @@ def test_a_call_trains_a_recipe_with_other_settings(asked):
     st.train("exchange", data=np.zeros((2, 1, 1)))
     assert recipe("exchange").data.path is not None
     assert asked[-1][0].data.path is None
+
+
+@pytest.mark.slow
+def test_a_new_session_trains_and_predicts_with_one_import():
+    program = (
+        "import numpy as np, stpatch_jax as st; x = np.sin(np.arange(120.0))[:, None, None]; "
+        "run = st.forecast(x, horizon=3, context=8, steps=2, progress=False); "
+        "print(run.predict(x).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split("\n")[0].startswith("(3, 1"), done.stderr[-2000:]
