@@ -122,7 +122,7 @@ class _Backtest:
         folds: Into how many spans of equal length the second half of the rows is cut.
         refit: Whether a model is trained for each fold on what came before it; without it one is
             trained before the first.
-        over: What is cut: the training span (train), so that the test span stays unseen, or all
+        over: Whether the training span is cut (train), so that the test span stays unseen, or all
             rows (all).
         workdir: The directory of the backtest, by default runs/RECIPE-backtest. The same command on
             the same directory resumes.
