@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import xarray as xr
 
 from stpatch_jax.data.readers import open_field
+from stpatch_jax.data.readers.cells import DateOrder
 from stpatch_jax.data.sampling.spacing import GapRule, spaced
 from stpatch_jax.data.sizes import SizeConfig, limiting
 
@@ -27,6 +28,8 @@ class TableConfig(SizeConfig):
         encoding: How the characters of a text are stored, e.g. latin-1; UTF-8 by default.
         missing_values: Numbers that stand for a missing value, e.g. -999.
         header: Names of the columns of a table without a header; empty for one with it.
+        date_order: Whether day or month comes first in dates of a table such as 03/04/2012, where
+            they do not tell.
     """
 
     variables: tuple[str, ...] | None = None
@@ -35,9 +38,11 @@ class TableConfig(SizeConfig):
     encoding: str | None = None
     missing_values: tuple[float, ...] = ()
     header: tuple[str, ...] = ()
+    date_order: DateOrder | None = field(default=None, kw_only=True, metadata={"added": True})
 
     reading: ClassVar[tuple[str, ...]] = (
-        *("variables", "time", "series", "encoding", "missing_values", "header", "most_bytes"),
+        *("variables", "time", "series", "encoding", "missing_values", "header", "date_order"),
+        "most_bytes",
     )
 
     def told(self) -> dict[str, Any]:

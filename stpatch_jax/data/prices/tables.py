@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.cells import Cells, DateOrder
 from stpatch_jax.data.readers.columns import Columns, find_columns, plain_name
 from stpatch_jax.data.readers.conventions import add_note, notes_of
 from stpatch_jax.data.readers.tables import read_table
@@ -63,6 +63,7 @@ def read_price_table(
     encoding: str | None = None,
     missing_values: Sequence[float] = (),
     header: Sequence[str] | None = None,
+    date_order: DateOrder | None = None,
 ) -> PriceTable:
     """Reads a table of prices from a text, Parquet or Arrow file, see `read_panel`.
 
@@ -88,6 +89,7 @@ def read_price_table(
         encoding: How the characters are stored, see `open_text`.
         missing_values: Numbers that stand for a missing value.
         header: Names of the columns of a table without a header.
+        date_order: Whether day or month comes first where the year is last.
 
     Returns:
         The field [time, company, channel] with the channels open, high, low, close,
@@ -114,6 +116,7 @@ def read_price_table(
         encoding=encoding,
         missing_values=missing_values,
         header=header,
+        date_order=date_order,
     )
     field = _with_doubts(field)
     times = field.time.values

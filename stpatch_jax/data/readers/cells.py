@@ -71,6 +71,9 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
+DateOrder = Literal["day", "month"]
+
+
 @dataclass(frozen=True, eq=False)
 class Cells:
     """The cells of a table.
@@ -86,6 +89,7 @@ class Cells:
         decimal: The sign before the decimals of numbers in text.
         notes: What was found out about the file while reading it.
         units: What a line below the header tells of each column, empty for nothing.
+        date_order: Whether day or month comes first where the year is last; None where dates tell.
     """
 
     name: str
@@ -97,6 +101,7 @@ class Cells:
     decimal: str = "."
     notes: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    date_order: DateOrder | None = None
 
     @cached_property
     def lines(self) -> np.ndarray:
@@ -271,11 +276,13 @@ class Cells:
         parts = [match.groups() for text in texts if (match := _YEAR_LAST.match(text))]
         first, second = (max(int(part[at]) for part in parts) for at in (0, 2))
         day_first = first > 12 or all(part[1] == "." for part in parts)
+        if self.date_order:
+            day_first, second = self.date_order == "day", 13 * (self.date_order == "month")
         require(
             day_first != (second > 12),
             f"column {shortened(self.header[at])!r} of {self.name} must hold dates whose day can "
             f"be told from the month, got {shortened(texts[0])!r} in {self.where(row)} and others "
-            "like it; write dates with the year first",
+            "like it; say which comes first with date_order=, or write dates with the year first",
         )
         order = r"\4-\3-\1" if day_first else r"\4-\1-\3"
         return [_YEAR_LAST.sub(order, text) for text in texts]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stpatch_jax.data.readers.cells import Cells
+from stpatch_jax.data.readers.cells import Cells, DateOrder
 from stpatch_jax.data.readers.columns import plain_name
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import read_cells
@@ -56,6 +57,7 @@ def read_events(
     allow_missing_amounts: bool = False,
     missing_values: Sequence[float] = (),
     encoding: str | None = None,
+    date_order: DateOrder | None = None,
 ) -> xr.DataArray:
     """Reads a table of events (customer, date, amount) as counts and sums for each period.
 
@@ -77,6 +79,7 @@ def read_events(
         allow_missing_amounts: Whether an event may lack its amount; the sum of its period is NaN.
         missing_values: Numbers that stand for an amount that is missing.
         encoding: How the characters are stored, see `open_text`.
+        date_order: Whether day or month comes first where the year is last.
 
     Returns:
         Field [time, customer, channel] of the channels count and amount, and refund (what was paid
@@ -101,6 +104,7 @@ def read_events(
         return [at for at in range(len(head.header)) if at != amount_at]
 
     cells = read_cells(Path(path), words, kind="event table", header=header, encoding=encoding)
+    cells = replace(cells, date_order=date_order)
     at = _columns(cells.header, given, cells.name)
     rows, notes = _rows(cells, at, missing_values)
     missing = rows.amount.isna()

@@ -1,6 +1,7 @@
 """Tables of one row a time (wide) or one row a time and series (long) as panels."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from stpatch_jax.data.readers.arrays import check_channels
-from stpatch_jax.data.readers.cells import Cells, looks_like_date
+from stpatch_jax.data.readers.cells import Cells, DateOrder, looks_like_date
 from stpatch_jax.data.readers.columns import Columns, find_columns, names_series
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
@@ -48,6 +49,7 @@ def read_panel(
     encoding: str | None = None,
     missing_values: Sequence[float] = (),
     header: Sequence[str] | None = None,
+    date_order: DateOrder | None = None,
     ignore: Sequence[str] = (),
     static: Sequence[str] = (),
 ) -> xr.DataArray:
@@ -72,6 +74,7 @@ def read_panel(
         encoding: How the characters are stored, see `open_text`.
         missing_values: Numbers that stand for a missing value.
         header: Names of the columns of a text table without a header.
+        date_order: Whether day or month comes first where the year is last.
         ignore: Columns that are not read.
         static: Columns of a long table with one number for each series, such as its size.
 
@@ -99,6 +102,7 @@ def read_panel(
         missing_values=missing_values,
         empty_rows="keep",
         header=header,
+        date_order=date_order,
     )
     field.attrs["source"] = str(file) if isinstance(file, Path) else "DataFrame"
     field = _with_static(field, static, long=bool(roles.series), name=field.attrs["source"])
@@ -158,6 +162,7 @@ def read_table(
     missing_values: Sequence[float] = (),
     empty_rows: Literal["drop", "keep"] = "drop",
     header: Sequence[str] | None = None,
+    date_order: DateOrder | None = None,
 ) -> tuple[xr.DataArray, Columns, dict[str, int]]:
     """Reads a table as `read_panel` does; a function of the cells gives columns their roles.
 
@@ -182,6 +187,7 @@ def read_table(
     else:
         told = {"kind": kind, "header": header, "encoding": encoding}
         cells = read_cells(file, lambda head: text_columns(head, words), **told)
+    cells = replace(cells, date_order=date_order)
     columns = find(cells)
     _check_header(cells, columns)
     # Numbered until they are put into the field, because a series may be called "time".

@@ -237,3 +237,18 @@ def test_a_table_tells_the_offset_of_its_last_time(tmp_path, end, zone):
     rows = [f"2024-03-0{day}T06:30{'+01:00' if end and day == 1 else end},{day}" for day in (1, 2)]
     (tmp_path / "a.csv").write_text("\n".join(["time,load", *rows]))
     assert open_field(tmp_path / "a.csv").attrs.get("time_zone") == zone
+
+
+@pytest.mark.parametrize(("order", "second"), [("day", "2020-01-02"), ("month", "2020-02-01")])
+def test_dates_that_do_not_tell_their_day_are_read_as_is_said(tmp_path, order, second):
+    path = tmp_path / "a.csv"
+    path.write_text("when;x\n01/01/2020;1,5\n02/01/2020;2,5\n03/01/2020;3,5\n")
+    field = open_field(path, date_order=order)
+    assert str(field.time.values[1])[:10] == second
+    assert field.values.ravel().tolist() == [1.5, 2.5, 3.5]
+    with pytest.raises(InputError, match="say which comes first with date_order="):
+        open_field(path)
+    path.write_text("when,x\n01/30/2020,1\n02/28/2020,2\n")
+    if order == "day":
+        with pytest.raises(InputError, match="must hold dates"):
+            open_field(path, date_order=order)
