@@ -99,7 +99,7 @@ class DetectionJudge(Judge):
         wrong = {}
         for name, of in matched.items():
             sure = of["valid"] & (of["score"] >= SURE)
-            wrong[name] = objects + sure.sum(axis=1) - 2.0 * (sure & of["hit"]).sum(axis=1)
+            wrong[name] = objects + sure.sum(axis=1) - 2.0 * (sure & of["hit"][..., 0]).sum(axis=1)
         return Losses("missed and false detections", wrong, objects)
 
     def report(self, judged: Judged) -> dict[str, Any]:

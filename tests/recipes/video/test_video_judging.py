@@ -101,6 +101,10 @@ def test_detections_of_the_truth_are_perfect_and_others_are_counted():
     )
     assert total(matched).mean() == together.mean()
     assert total(matched).objects.tolist() == together.objects.tolist()
+    losses = judge.losses(judged)
+    assert losses is not None
+    # Of two objects in each of two frames one is found where sure, and nothing else.
+    assert losses.of["model"].tolist() == [2.0] * 8
     report = judge.report(judged)
     assert report["objects"] == 8 * 2 * 2
     assert report["model"]["precision"] == 1.0
