@@ -1,6 +1,9 @@
 """Boxes and coming frames of clips of other files, as tables, arrays, pictures and videos."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,9 +19,8 @@ from stpatch_jax.runs.predicting import (
     enlarged,
     frame_rate,
     predictors,
-    require_one,
-    write_strip,
-    write_video,
+    write_each,
+    write_frames,
 )
 from stpatch_jax.tasks import Detect, Forecast
 
@@ -31,8 +33,8 @@ class FramesPredictor(ArrayPredictor):
 
     Its result has `frames` [item, lead_time, height, width, channel] from 0 to 1, and for every
     item what names it and `init_frame`, the number of the last frame that was seen. With `every`,
-    forecasts begin at each so many frames from the first context on. Of one item a `.mp4` and a
-    `.png` are pictures.
+    forecasts begin at each so many frames from the first context on. A `.mp4` and a `.png` are
+    pictures, one an item: see `write_each`.
     """
 
     suffixes = (*ArrayPredictor.suffixes, *SHOWN_SUFFIXES)
@@ -49,9 +51,7 @@ class FramesPredictor(ArrayPredictor):
         for part, outputs in self.answered(rows):
             values[done : done + len(part)] = np.clip(self.task.point(outputs), 0, 1)
             done += len(part)
-        coords = self.named(rows)
-        coords.pop("frame", None)
-        coords["init_frame"] = ("item", [int(self.data.reads[row][1][-1]) for row in rows])
+        coords: dict[str, Any] = {name: ("item", of) for name, of in self._items(rows).items()}
         coords["lead_time"] = (
             "lead_time",
             np.arange(1, horizon + 1),
@@ -66,19 +66,23 @@ class FramesPredictor(ArrayPredictor):
         own = (np.flatnonzero(clips == clip) for clip in range(len(self.data.clips)))
         return np.concatenate([rows[::every] if every else rows[-1:] for rows in own])
 
+    def _items(self, rows: np.ndarray) -> dict[str, Any]:
+        """What tells forecasts apart, by column [item]."""
+        names = {name: np.asarray(of)[rows] for name, of in self.names().items() if name != "frame"}
+        return {**names, "init_frame": [int(self.data.reads[row][1][-1]) for row in rows]}
+
     def write(self, target: Path) -> str:
         """As in `Predictor`."""
-        if has_suffix(target, *SHOWN_SUFFIXES):
-            require_one(len(self.origins()), target)
-        return super().write(target)
+        if not has_suffix(target, *SHOWN_SUFFIXES):
+            return super().write(target)
+        rows = self.origins()
+        place = write_each(target, self._items(rows), self._writers(rows))
+        return f"{len(rows)} item{'s' * (len(rows) > 1)}: {place}"
 
-    def save(self, part: Path, made: xr.Dataset) -> None:
-        """As in `ArrayPredictor`."""
-        if not has_suffix(part, *SHOWN_SUFFIXES):
-            super().save(part, made)
-            return
-        frames = [enlarged(frame)[0] for frame in coloured(made.frames.values[0])]
-        if has_suffix(part, ".mp4"):
-            write_video(part, frames, per_second=frame_rate(self.data.clips[0]))
-        else:
-            write_strip(part, frames)
+    def _writers(self, rows: np.ndarray) -> Iterator[Callable[[Path], None]]:
+        """What writes the frames of each forecast."""
+        for some, outputs in self.answered(rows):
+            for row, made in zip(some, coloured(self.task.point(outputs)), strict=True):
+                frames = [enlarged(frame)[0] for frame in made]
+                rate = frame_rate(self.data.clips[self.data.reads[row][0]])
+                yield partial(write_frames, frames=frames, per_second=rate)

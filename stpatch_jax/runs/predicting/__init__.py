@@ -15,9 +15,9 @@ from stpatch_jax.runs.predicting.pictures import (
     coloured,
     enlarged,
     frame_rate,
-    require_one,
     with_boxes,
-    write_strip,
+    write_each,
+    write_frames,
     write_video,
 )
 from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
@@ -55,6 +55,8 @@ def predict(
     | next frames | video, array, or a folder of them | the same, `.mp4`, `.png` |
     | next characters | text, or a folder of texts | `.txt`, `.csv`: see `TextPredictor` |
     | any other | what its `DataConfig.restore` reads | `.csv`: see `Predictor` |
+
+    A `.mp4` or `.png` of several items, such as `boxes.mp4`, is a folder `boxes` of a file each.
 
     The data that the run was trained on are not needed. A field is read and written by regions, so
     it may be larger than memory; the same call goes on where another one was stopped, and ends with
@@ -115,6 +117,6 @@ __all__ = [
     "SHOWN_SUFFIXES", "ArrayPredictor", "ClassPredictor", "ClipDetectionPredictor",
     "DetectionPredictor", "FieldPredictor", "MaskPredictor", "Predictor", "PricePredictor",
     "ReconstructionPredictor", "Request", "Room", "TextPredictor", "coloured", "enlarged",
-    "frame_rate", "long_table", "predict", "predictors", "require_one", "with_boxes",
-    "write_strip", "write_video",
+    "frame_rate", "long_table", "predict", "predictors", "with_boxes", "write_each",
+    "write_frames", "write_video",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Detected objects as a table, one row a box, and as pictures with boxes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,15 @@ import pandas as pd
 
 from stpatch_jax.data import UnboxedFields
 from stpatch_jax.errors import require
-from stpatch_jax.files import has_suffix, replaced
+from stpatch_jax.files import has_suffix
 from stpatch_jax.runs.judging.detection import SURE
 from stpatch_jax.runs.predicting.pictures import (
     SHOWN_SUFFIXES,
     coloured,
     frame_rate,
-    require_one,
     with_boxes,
-    write_strip,
-    write_video,
+    write_each,
+    write_frames,
 )
 from stpatch_jax.runs.predicting.predictor import Predictor, predictors
 from stpatch_jax.tasks import Detect
@@ -85,11 +85,11 @@ class DetectionPredictor(Predictor):
 
 @predictors(Detect, UnboxedFields)
 class ClipDetectionPredictor(DetectionPredictor):
-    """As `DetectionPredictor`, in pixels of the clips; of one clip also as pictures.
+    """As `DetectionPredictor`, in pixels of the clips; also as pictures, one a clip.
 
-    A `.mp4` has every frame with its boxes that are scored 0.3 or more, a `.png` up to ten frames.
-    Data have `clips`, which `frames(clip, numbers)` reads, and know by `in_pixels` where boxes of
-    examples lie in these.
+    A `.mp4` has every frame with its boxes that are scored 0.3 or more, a `.png` up to ten frames;
+    see `write_each`. Data have `clips`, which `frames(clip, numbers)` reads, `items` that tell them
+    apart, and know by `in_pixels` where boxes of examples lie in these.
     """
 
     suffixes = (*Predictor.suffixes, *SHOWN_SUFFIXES)
@@ -102,31 +102,35 @@ class ClipDetectionPredictor(DetectionPredictor):
         """As in `Predictor`."""
         if not has_suffix(target, *SHOWN_SUFFIXES):
             return super().write(target)
-        require_one(len(self.data.clips), target)
-        shape = self.data.clips[0].shape
-        require(
-            len(shape) == 4 and shape[-1] in (1, 3),
-            f"a picture must be of [time, height, width, channel] with 1 or 3 channels, got "
-            f"{shape} for {target.suffix}; give a .csv",
-        )
-        count, table = len(self.data.clips[0]), self.table()
-        shown = np.arange(count)
-        if has_suffix(target, ".png"):
-            shown = np.unique(np.linspace(0, count - 1, min(count, _MOST)).round().astype(int))
-        frames = self._drawn(table, shown)
-        with replaced(target) as part:
-            if has_suffix(target, ".mp4"):
-                write_video(part, frames, per_second=frame_rate(self.data.clips[0]))
-            else:
-                write_strip(part, list(frames))
-        return f"{len(table)} boxes in {len(shown)} frames: {target}"
+        place = write_each(target, self.data.items, self._writers(target.suffix))
+        count = len(self.data.clips)
+        return f"boxes of {count} clip{'s' * (count > 1)}: {place}"
 
-    def _drawn(self, table: pd.DataFrame, shown: np.ndarray) -> Iterator[np.ndarray]:
-        """Frames of the clip with their boxes, one at a time."""
-        sure: Any = table[table["score"] >= SURE]
+    def _writers(self, suffix: str) -> Iterator[Callable[[Path], None]]:
+        """What writes the frames of each clip, of a `.png` a few of them."""
+        for clip in self.data.clips:
+            require(
+                len(clip.shape) == 4 and clip.shape[-1] in (1, 3),
+                f"a picture must be of [time, height, width, channel] with 1 or 3 channels, got "
+                f"{clip.shape} for {suffix}; give a .csv",
+            )
+        table, names = self.table(), self.data.items
+        sure = table.loc[table["score"] >= SURE]
+        for number, clip in enumerate(self.data.clips):
+            shown = range(len(clip))
+            if has_suffix(suffix, ".png"):
+                shown = np.linspace(0, len(clip) - 1, min(len(clip), _MOST)).round()
+            own = sure
+            for name, values in names.items():
+                own = own.loc[own[name] == values[number]]
+            frames = self._drawn(number, own, sorted({*map(int, shown)}))
+            yield partial(write_frames, frames=frames, per_second=frame_rate(clip))
+
+    def _drawn(self, clip: int, sure: pd.DataFrame, shown: list[int]) -> Iterator[np.ndarray]:
+        """Frames of a clip with their boxes, one at a time."""
         by_frame, classes = sure.groupby("frame"), list(self.data.classes)
-        for number in map(int, shown):
-            frame = coloured(self.data.frames(0, np.array([number])))[0]
+        for number in shown:
+            frame = coloured(self.data.frames(clip, np.array([number])))[0]
             own = by_frame.get_group(number) if number in by_frame.groups else sure[:0]
             words = [f"{a} {b:.2f}" for a, b in zip(own["class"], own["score"], strict=True)]
             labels = [classes.index(name) for name in own["class"]]

@@ -1,6 +1,8 @@
 """Predictions that are masks: the class of every cell of items of any size."""
 
 import gzip
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from stpatch_jax.errors import require
 from stpatch_jax.files import has_suffix
 from stpatch_jax.runs.judging.segmentation import classes_of
 from stpatch_jax.runs.predicting.arrays import ArrayPredictor, Room
+from stpatch_jax.runs.predicting.pictures import write_each
 from stpatch_jax.runs.predicting.predictor import predictors
 from stpatch_jax.tasks import Segment
 
@@ -25,8 +28,8 @@ class MaskPredictor(ArrayPredictor):
 
     Items of one size give `mask` [item, *cells] and `probability`, that of the class; items of
     several sizes a mask each, `mask_0`, `mask_1` ..., with their names as `item`. A `.png` is the
-    mask of one image, in these values, a `.nii` or `.nii.gz` that of one NIfTI volume, at its
-    places. Items larger than the crops of the run are tiled.
+    mask of an image, in these values, see `write_each` of several ones; a `.nii` or `.nii.gz` that
+    of one NIfTI volume, at its places. Items larger than the crops of the run are tiled.
     """
 
     suffixes = (*ArrayPredictor.suffixes, ".png", *NIFTI_SUFFIXES)
@@ -83,14 +86,26 @@ class MaskPredictor(ArrayPredictor):
             packed = has_suffix(part, ".gz")
             part.write_bytes(gzip.compress(made_of, mtime=0) if packed else made_of)
             return
-        if not has_suffix(part, ".png"):
-            super().save(part, made)
-            return
-        require(
-            first.ndim == 3 and len(first) == 1 and first.dtype == np.uint8,
-            f"a .png must be of one image with classes from 0 to 255, got {first.dtype} of shape "
-            f"{first.shape}; give an .npz",
-        )
+        super().save(part, made)
+
+    def write(self, target: Path) -> str:
+        """As in `Predictor`."""
+        if not has_suffix(target, ".png"):
+            return super().write(target)
+        place = write_each(target, self.names(), self._writers())
+        count = len(self.examples)
+        return f"{count} item{'s' * (count > 1)}: {place}"
+
+    def _writers(self) -> Iterator[Callable[[Path], None]]:
+        """What writes the mask of each item."""
         from PIL import Image
 
-        Image.fromarray(first.values[0]).save(part, "PNG")
+        made = self.result()
+        masks = made["mask"].values if "mask" in made else [of.values for of in made.values()]
+        for mask in masks:
+            require(
+                mask.ndim == 2 and mask.dtype == np.uint8,
+                f"a .png must be of images with classes from 0 to 255, got {mask.dtype} of shape "
+                f"{mask.shape}; give an .npz",
+            )
+            yield partial(Image.fromarray(mask).save, format="PNG")

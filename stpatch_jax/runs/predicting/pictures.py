@@ -1,6 +1,8 @@
 """Pictures and videos of frames, to be looked at."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import xarray as xr
 
 from stpatch_jax.data.readers import require_library
 from stpatch_jax.errors import require
+from stpatch_jax.files import has_suffix, replaced
 from stpatch_jax.plotting.style import COLOURS
 
 SHOWN_SUFFIXES = (".mp4", ".png")
@@ -20,6 +23,8 @@ _LEAST = 256
 """Pixels that a side of a picture has at least: a frame of few is drawn larger."""
 _ACROSS = 5
 """Frames in a row of a picture."""
+_MOST_LETTERS = 80
+"""Of the name of a picture's file."""
 
 
 def coloured(frames: np.ndarray) -> np.ndarray:
@@ -63,6 +68,63 @@ def with_boxes(
     return np.asarray(picture)
 
 
+def write_each(
+    target: Path, names: Mapping[str, Sequence[Any]], writers: Iterable[Callable[[Path], object]]
+) -> Path:
+    """Writes a picture or video of each item; of several into a new folder.
+
+    Args:
+        target: The file, such as `boxes.mp4`. Of several items it names the folder `boxes`, which
+            gets a file of each.
+        names: What tells the items apart, by column [item].
+        writers: Of each item what writes its file, made where it is asked for.
+
+    Returns:
+        The file, or the folder.
+
+    Raises:
+        InputError: The folder exists; nothing was computed then.
+    """
+    files = _file_names(names)
+    place = target if len(files) == 1 else target.with_suffix("")
+    require(
+        place == target or not place.exists(),
+        f"the folder of {len(files)} pictures must be new, got {place}, which exists; choose "
+        "another name",
+    )
+    with replaced(place) as part:
+        if place != target:
+            part.mkdir()
+        for name, write in zip(files, writers, strict=True):
+            write(part if place == target else part / f"{name}{target.suffix}")
+    return place
+
+
+def _file_names(names: Mapping[str, Sequence[Any]]) -> list[str]:
+    """A name for the file of each item, which every file system knows, no two alike.
+
+    >>> _file_names({"file": ["a.npy", "a.npy", "../b c.mp4"], "item": [0, 1, 0]})
+    ['a_0', 'a_1', 'b_c_0']
+    >>> _file_names({"file": ["a.mp4", "A.avi", "b"]})
+    ['a_0', 'A_1', 'b']
+    """
+    words = []
+    for number, row in enumerate(zip(*names.values(), strict=True)):
+        parts = (re.sub(r"\.[a-z]\w{1,4}$", "", Path(str(of)).name, flags=re.I) for of in row)
+        word = re.sub(r"[^\w.-]+", "_", "_".join(parts)).strip("._")[:_MOST_LETTERS]
+        words.append(word or str(number))
+    counts = Counter(map(str.lower, words))
+    return [f"{w}_{at}" if counts[w.lower()] > 1 else w for at, w in enumerate(words)]
+
+
+def write_frames(part: Path, frames: Iterable[np.ndarray], *, per_second: float) -> None:
+    """Writes coloured frames of one size as a video, or as one picture where that is a `.png`."""
+    if has_suffix(part, ".png"):
+        write_strip(part, list(frames))
+    else:
+        write_video(part, frames, per_second=per_second)
+
+
 def write_video(part: Path, frames: Iterable[np.ndarray], *, per_second: float) -> None:
     """Writes coloured frames [height, width, 3], uint8, as a video that players know.
 
@@ -92,19 +154,6 @@ def write_strip(part: Path, frames: Sequence[np.ndarray]) -> None:
     framed += [np.full_like(framed[0], 255)] * (-len(framed) % across)
     rows = [np.concatenate(framed[at : at + across], 1) for at in range(0, len(framed), across)]
     Image.fromarray(np.concatenate(rows)).save(part, "PNG")
-
-
-def require_one(items: int, target: Path) -> None:
-    """Refuses several items.
-
-    Raises:
-        InputError: There are.
-    """
-    require(
-        items == 1,
-        f"a picture must be of one item, got {items} for {target.suffix}; choose another of the "
-        "outputs, or give one clip without every=",
-    )
 
 
 def frame_rate(clip: Any) -> float:

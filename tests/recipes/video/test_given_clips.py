@@ -121,10 +121,13 @@ def test_boxes_are_in_pixels_of_the_clip_and_every_frame_is_looked_at_once(tmp_p
     assert image.imread(tmp_path / "a.png").shape[:2] == (258, 5 * 258)
     (tmp_path / "two").mkdir()
     np.save(tmp_path / "two/a.npy", frames)
-    np.save(tmp_path / "two/b.npy", frames)
-    with pytest.raises(InputError, match=r"a picture must be of one item, got 2 for .mp4"):
+    np.save(tmp_path / "two/b.npy", np.pad(large, [(0, 0), (0, 0), (8, 8), (0, 0)]))
+    with pytest.raises(InputError, match=r"the folder of 2 pictures must be new, got .*two, which"):
         predict(run, str(tmp_path / "two"), tmp_path / "two.mp4", progress=False)
-    assert not (tmp_path / "two.mp4").exists()
+    said = predict(run, str(tmp_path / "two"), tmp_path / "each.png", progress=False)
+    assert said.startswith(f"boxes of 2 clips: {tmp_path / 'each'}. Of frames of 32 x 48 pixels")
+    assert sorted(path.name for path in (tmp_path / "each").iterdir()) == ["a.png", "b.png"]
+    assert (tmp_path / "each/a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
 
 
 def test_a_box_is_drawn_around_what_it_bounds():
@@ -159,12 +162,16 @@ def test_coming_frames_are_those_of_the_model_in_every_kind_of_file(tmp_path):
         assert stored.attrs["recipe"] == "untrained"
     for values in made.values():
         np.testing.assert_allclose(values, expected, rtol=1e-6)
-    predict(run, str(tmp_path / "a.npy"), tmp_path / "f.mp4", progress=False)
-    with av.open(str(tmp_path / "f.mp4")) as video:
+    said = predict(run, str(tmp_path / "a.npy"), tmp_path / "f.mp4", every=2, progress=False)
+    assert said == f"3 items: {tmp_path / 'f'}"
+    assert sorted(file.name for file in (tmp_path / "f").iterdir()) == [
+        *("a_2.mp4", "a_4.mp4", "a_6.mp4")
+    ]
+    with av.open(str(tmp_path / "f/a_6.mp4")) as video:
         shown = np.stack([frame.to_ndarray(format="gray") for frame in video.decode(video=0)])
     np.testing.assert_allclose(shown[:, 8::16, 8::16] / 255, expected[-1, ..., 0], atol=0.1)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
-        *("a.npy", "f.mp4", "f.nc", "f.npy", "f.npz")
+        *("a.npy", "f", "f.nc", "f.npy", "f.npz")
     ]
 
 

@@ -72,7 +72,13 @@ def test_items_of_several_sizes_have_a_mask_each(run, tmp_path):
     with np.load(tmp_path / "masks.npz") as made:
         assert made["item"].tolist() == list(sizes)
         assert [made[f"mask_{at}"].shape for at in range(2)] == list(sizes.values())
+        masks = [made[f"mask_{at}"] for at in range(2)]
     (tmp_path / "masks.npz").unlink()
+    told = predict(run, str(tmp_path), tmp_path / "out.png", progress=False)
+    assert told == f"2 items: {tmp_path / 'out'}"
+    for name, mask in zip(("a", "b"), masks, strict=True):
+        with Image.open(tmp_path / f"out/{name}.png") as picture:
+            np.testing.assert_array_equal(np.asarray(picture), mask)
     with pytest.raises(InputError, match=re.escape("must be of one size for one array")):
         predict(run, str(tmp_path), tmp_path / "masks.npy", progress=False)
 
