@@ -15,9 +15,9 @@ _CONTROLS = re.compile(
 # Wide signs are those of East Asia; a quote before one is kept apart from one that is added.
 _FORMULA = re.compile("'*[-=+@\t\n\uff0b\uff0d\uff1d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
-# Code, tags of HTML, links and pictures; in a table the bar as well.
-_MARKS = re.compile(r"(\\*)(`|<(?=[a-z/!?])|\](?=\())", re.IGNORECASE)
-_MARKS_OF_CELLS = re.compile(r"(\\*)([`|]|<(?=[a-z/!?])|\](?=\())", re.IGNORECASE)
+# Code, tags of HTML, links and pictures, and what would escape a sign; in a table the bar as well.
+_MARKS = re.compile(r"`|<(?=[a-z/!?])|\](?=\()|\\(?=[!-/:-@[-`{-~]|$)", re.IGNORECASE)
+_MARKS_OF_CELLS = re.compile(rf"{_MARKS.pattern}|\|", re.IGNORECASE)
 
 
 def printable(value: Any, *, keep: str = "") -> str:
@@ -43,7 +43,7 @@ def markdown(value: Any, *, cell: bool = False) -> str:
     ('\\`a\\` \\<b> 1 < 2 [x\\](y)', 'a\\|b')
     """
     marks = _MARKS_OF_CELLS if cell else _MARKS
-    return marks.sub(r"\1\1\\\2", printable(value))
+    return marks.sub(r"\\\g<0>", printable(value))
 
 
 def table_text(value: Any) -> Any:

@@ -73,7 +73,8 @@ def _train(flags: _Train) -> str | None:
             text = train(flags.config, workdir=directory).report
         except Stopped:
             return None
-        return None if jax.process_index() else f"{text}\nreport and plots: {directory}"
+        told = f"{text}\nreport and plots: {directory / 'report.html'}"
+        return None if jax.process_index() else told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,7 +363,7 @@ def _explain(config: ExplainConfig) -> str:
     from stpatch_jax.runs.explaining.explanation import explain_run
 
     _import_recipe_of(config.run)
-    return f"{explain_run(config)}\n\nmaps and figures: {config.run / 'explanation.nc'}, .png"
+    return f"{explain_run(config)}\nmaps and figures: {config.run / 'explanation.nc'}, .html"
 
 
 def _patches(config: "PatchesConfig") -> str:

@@ -56,7 +56,16 @@ def error_by_lead_time(
     unit: str,
     along: str = "lead time (time steps)",
 ) -> Axes:
-    """Draws one line of errors per forecast over the lead time, or what `along` names, from 1."""
+    """Draws a line of errors per forecast over the lead time, or what `along` names, from 1.
+
+    Where there is one lead time alone, errors are bars.
+    """
+    if max(map(len, errors.values())) == 1:
+        names = [*errors][::-1]
+        lengths = np.array([errors[name][0] for name in names], float)
+        ax.barh(names, lengths, color=[style.MODEL if n == "model" else style.QUIET for n in names])
+        ax.set_xlabel(f"{metric} ({unit}) at {along.partition(' (')[0]} 1")
+        return ax
     colours = itertools.cycle(style.COLOURS[1:])
     for name, values in errors.items():
         looks: dict[str, Any] = {"color": style.MODEL}
@@ -68,7 +77,7 @@ def error_by_lead_time(
     ax.set_ylabel(f"{metric} ({unit})")
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False)
+    style.legend_above(ax, style.labelled(ax), columns=2)
     return ax
 
 

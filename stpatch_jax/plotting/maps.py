@@ -14,6 +14,7 @@ from stpatch_jax.plotting.style import MISSING, colour_limits, colour_map, date_
 
 # Axes of cells, not of places: counted from the top, as in a picture.
 _FROM_TOP = ("height", "row", "y")
+_DEGREES = {"degrees_north": "°N", "degrees_east": "°E"}
 # More names than these on an axis run into each other.
 _MOST_NAMES = 20
 
@@ -73,6 +74,7 @@ def axis_label(values: xr.DataArray, dim: Any) -> str:
     if dim not in values.coords:
         return f"{dim} ({counted})"
     unit = str(values[dim].attrs.get("units", ""))
+    unit = _DEGREES.get(unit, unit)
     return f"{dim} ({unit})" if unit else str(dim)
 
 

@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from stpatch_jax.escapes import printable
 from stpatch_jax.plotting.style import MODEL, NAIVE, QUIET, legend_above
+
+# Names of more in all run into each other below an axis.
+_MOST_LETTERS = 30
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], *, ax: Axes) -> Axes:
@@ -22,7 +26,8 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], *,
         color = "white" if share[row, column] > 0.5 else "black"
         ax.text(column, row, str(count), ha="center", va="center", color=color)
     names = list(map(printable, classes))
-    ax.set_xticks(range(len(names)), names)
+    upright = 90 if sum(map(len, names)) > _MOST_LETTERS else 0
+    ax.set_xticks(range(len(names)), names, rotation=upright)
     ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
@@ -60,6 +65,7 @@ def learning_curve(
     means = np.convolve(loss, np.ones(smooth) / smooth, mode="valid")
     ax.plot(step[smooth - 1 :], means, color=MODEL, label=f"training loss (mean of {smooth})")
     ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("training loss")
     measured = [(line["step"], line[validation]) for line in metrics if validation in line]
     handles = ax.get_lines()[1:]

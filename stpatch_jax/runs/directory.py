@@ -23,8 +23,8 @@ class RunDirectory:
     """The files of one run under one path.
 
     `config.json` (everything, resolved), `metrics.jsonl`, `checkpoints/`, `report.json`,
-    `report.md` and `plots/`. Files are written under a temporary name and then renamed, so a
-    reader never meets half a file.
+    `report.md`, `plots/`, and both of these in `report.html`. Files are written under a temporary
+    name and then renamed, so a reader never meets half a file.
     """
 
     def __init__(self, path: str | Path):
@@ -34,6 +34,7 @@ class RunDirectory:
         self.metrics_file = self.path / "metrics.jsonl"
         self.report_file = self.path / "report.json"
         self.summary_file = self.path / "report.md"
+        self.page_file = self.path / "report.html"
         self.plots = self.path / "plots"
 
     def claim(self, config: dict[str, Any]) -> None:
@@ -128,12 +129,8 @@ class RunDirectory:
 
     def write_json(self, file: Path, values: Any) -> None:
         """Replaces a JSON file in one rename."""
-        self.write_text(file, to_json(values, indent=2) + "\n")
-
-    def write_text(self, file: Path, text: str) -> None:
-        """Replaces a text file in one rename."""
         with replaced(file) as part:
-            part.write_text(text, encoding="utf-8")
+            part.write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _reason(error: Exception) -> str:

@@ -36,6 +36,7 @@ from stpatch_jax.runs.judging.report import draw_plots, summary
 from stpatch_jax.runs.judging.undefined import without_undefined
 from stpatch_jax.runs.judging.verdict import verdict
 from stpatch_jax.runs.lock import held
+from stpatch_jax.runs.pages import write_told
 from stpatch_jax.runs.trained import (
     DIGESTS,
     SPLITS,
@@ -270,7 +271,7 @@ class Run:
             report["plots"] = draw_plots(directory, self.judge, test, report)
         text = summary(self.judge, report)
         if jax.process_index() == 0:
-            directory.write_text(directory.summary_file, text)
+            write_told(directory.summary_file, text)
             # Last, because a report.json of the final step is what marks a run as finished.
             directory.write_json(directory.report_file, report)
         return text
@@ -298,13 +299,14 @@ class Run:
         files = [directory.plots / f"{name}.png" for name in report["plots"]]
         lost = not all(map(Path.exists, files))
         # Killed at its very end, a command leaves its lock.
-        if told and not lost and not directory.has_unfinished():
+        whole = told and directory.page_file.exists() and not lost
+        if whole and not directory.has_unfinished():
             return text
         with held(directory.path):
             if lost:
                 return self.report_anew(directory)
             if jax.process_index() == 0:
-                directory.write_text(directory.summary_file, text)
+                write_told(directory.summary_file, text)
         return text
 
     def _early_end(self, directory: RunDirectory, step: int) -> dict[str, Any]:

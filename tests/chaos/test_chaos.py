@@ -79,7 +79,7 @@ def befallen(stage: Stage, name: str, **befalls: Any) -> tuple[Path, Ended]:
         if path.name == "metrics.jsonl" or path.parent.name == "checkpoints":
             continue  # Cut back, or removed, by whoever goes on.
         # A table of the trials so far.
-        assert path.name in ("search.json", "search.md"), f"{file} is {content}"
+        assert path.name in ("search.json", "search.html", "search.md"), f"{file} is {content}"
         assert json.loads(path.with_name("search.json").read_text())
     return folder, ended
 

@@ -129,7 +129,7 @@ def test_a_map_lies_where_its_coordinates_say():
     ax = plotting.new_figure(1, 2, size=(4, 3)).axes
     north_first = plotting.map_panel(weather(), ax=ax[0])
     assert north_first.get_ylim() == (25.0, 65.0)
-    assert north_first.get_ylabel() == "latitude (degrees_north)"
+    assert north_first.get_ylabel() == "latitude (°N)"
     rows_down = plotting.map_panel(frame(), ax=ax[1])
     assert rows_down.get_ylim() == (7.5, -0.5)
     assert rows_down.get_xlabel() == "width (cells)"
@@ -223,3 +223,12 @@ def test_dates_of_every_calendar_are_drawn_in_their_year(calendar):
     drawn = np.asarray(ax.lines[0].get_xdata()).astype("M8[D]")
     off = drawn - np.array([str(date)[:10] for date in times], "M8[D]")
     assert (abs(off) <= np.timedelta64(1, "D")).all()
+
+
+def test_errors_of_one_lead_time_are_bars_with_names():
+    ax = plotting.new_figure(1, 1, size=(4, 3)).axes[0]
+    plotting.error_by_lead_time({"model": [2.0], "drift": [3.0]}, metric="MAE", unit="K", ax=ax)
+    lengths = [bar.get_width() for bar in ax.patches]  # pyright: ignore[reportAttributeAccessIssue]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert dict(zip(names, lengths, strict=True)) == {"drift": 3.0, "model": 2.0}
+    assert ax.get_xlabel() == "MAE (K) at lead time 1"

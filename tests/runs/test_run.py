@@ -40,7 +40,7 @@ def test_the_run_directory_holds_what_the_design_says(trained):
     run, _ = trained
     names = {path.name for path in run.iterdir()}
     expected = {"config.json", "metrics.jsonl", "checkpoints", "report.json", "report.md", "plots"}
-    assert names == expected
+    assert names == expected | {"report.html"}
     plots = {path.name for path in (run / "plots").iterdir()}
     assert plots == {"forecasts.png", "errors.png", "learning.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (run / "plots").iterdir())
@@ -109,6 +109,9 @@ def test_the_summary_stands_beside_the_naive_row(trained):
     plots = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line[:2] == "!["]
     assert plots == [f"plots/{name}.png" for name in ("errors", "forecasts", "learning")]
     assert all((run / plot).exists() for plot in plots)
+    page = (run / "report.html").read_text()
+    assert page.count("<img ") == len(plots)
+    assert page.count("<tr>") == len([line for line in text.splitlines() if line[:2] == "| "])
 
 
 def test_a_finished_run_prints_its_report_and_changes_nothing(trained, capsys):
@@ -119,15 +122,16 @@ def test_a_finished_run_prints_its_report_and_changes_nothing(trained, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-@pytest.mark.parametrize("lost", ["report.md", "plots/errors.png"])
+@pytest.mark.parametrize("lost", [("report.md", "report.html"), ("plots/errors.png",)])
 def test_what_a_finished_run_lost_is_made_again_without_training(trained, tmp_path, capsys, lost):
     run, table = trained
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
-    (copy / lost).unlink()
+    for name in lost:
+        (copy / name).unlink()
     kept = {path: path.stat().st_mtime_ns for path in copy.glob("checkpoints/**/*")}
     assert cli.main(flags(table, copy)) == 0
     assert (run / "report.md").read_text() in capsys.readouterr().out
-    assert (copy / lost).read_bytes() == (run / lost).read_bytes()
+    assert all((copy / name).read_bytes() == (run / name).read_bytes() for name in lost)
     assert read(copy) == read(run)
     assert kept == {path: path.stat().st_mtime_ns for path in copy.glob("checkpoints/**/*")}
 

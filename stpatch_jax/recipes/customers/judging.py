@@ -234,8 +234,11 @@ def calibration_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure = plotting.new_figure(1, 1, size=(6, 4))
     ax = figure.axes[0]
     before = [row["before"] for row in rows]
+    known = {"real": {"color": plotting.TRUTH}, "model": {"color": plotting.MODEL, "marker": "o"}}
+    rule = {"color": plotting.NAIVE, "marker": "o", "linestyle": ":"}
     for name in (name for name in rows[0] if name not in ("before", "customers")):
-        ax.plot(before, [row[name] for row in rows], "k-" if name == "real" else "o-", label=name)
+        looks: dict[str, Any] = known.get(name, rule)
+        ax.plot(before, [row[name] for row in rows], label=name, **looks)
     ax.set_xlabel("times a customer came back before (the last: and more)")
     ax.set_ylabel("mean number of purchases")
     ax.legend(frameon=False)

@@ -86,8 +86,8 @@ def backtest(
     holds for all folds. Rules are fitted to the training rows of the model they stand beside.
 
     The same call on the same directory resumes: folds that are finished are not done again. It
-    holds `backtest.json`, `.md` and `.csv`, `plots/folds.png`, and of each fold `fold-N.json`; run
-    directories are `fold-N`, or `model` without `refit`.
+    holds `backtest.json`, `.md`, `.html` and `.csv`, `plots/folds.png`, and of each fold
+    `fold-N.json`; run directories are `fold-N`, or `model` without `refit`.
 
     Args:
         config: What is trained; of it only `train.steps` may grow between calls.

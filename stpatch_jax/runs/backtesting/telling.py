@@ -17,8 +17,9 @@ from stpatch_jax.runs.backtesting.scoring import metrics_of
 from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.forecast import by_lead
-from stpatch_jax.runs.judging.tables import document, markdown_table
+from stpatch_jax.runs.judging.tables import document, markdown_table, pictures
 from stpatch_jax.runs.judging.verdict import gain_text
+from stpatch_jax.runs.pages import write_told
 from stpatch_jax.runs.values import plain
 
 PLOT = "folds"
@@ -136,13 +137,13 @@ def table_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def write_all(path: Path, metrics: Mapping[str, Any]) -> str:
-    """Writes `backtest.csv`, the plot, `backtest.md` and `backtest.json`; returns the report."""
+    """Writes `backtest.csv`, the plot, `backtest.md`, its page and `backtest.json`."""
     directory, text = RunDirectory(path), _report(metrics)
     write_table(path / "backtest.csv", table_of(metrics))
     directory.plots.mkdir(exist_ok=True)
     with replaced(directory.plots / f"{PLOT}.png") as part:
         _figure(metrics).savefig(part, dpi=120, format="png")
-    directory.write_text(path / "backtest.md", text)
+    write_told(path / "backtest.md", text)
     directory.write_json(path / "backtest.json", metrics)
     return text
 
@@ -170,7 +171,8 @@ def _report(metrics: Mapping[str, Any]) -> str:
         "sMAPE is the mean of 2 |error| / (|forecast| + |target|).",
         *(["", "## Not a number", "", *broken] if broken else []),
     ]
-    return f"{document(lines)}\n\n![error by fold](plots/{PLOT}.png)"
+    shown = pictures({f"plots/{PLOT}.png": "Error of the model and of the rules by fold"})
+    return document([*lines, "", *shown])
 
 
 def _verdict_lines(verdict: Mapping[str, Any] | None) -> list[str]:

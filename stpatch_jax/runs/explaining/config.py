@@ -19,7 +19,8 @@ class ExplainConfig:
     token that comes next, the mean of a hidden patch, or the mean of the answer of another task.
 
     Attributes:
-        run: The run directory; explanation.nc, .png, .md and explanation_scores.png go there.
+        run: The run directory, where explanation.html, .md, .nc, .png and explanation_scores.png
+            go.
         method: Which methods; all that fit the model by default.
         split: Split of the example: train, validation or test.
         example: Its number in the split, from the end where negative.

@@ -26,8 +26,9 @@ from stpatch_jax.runs.explaining.config import ExplainConfig, Method
 from stpatch_jax.runs.explaining.pictures import draw_maps, draw_scores
 from stpatch_jax.runs.judging.judge import judges
 from stpatch_jax.runs.judging.question import MOST_EXAMPLES, Asked, Question, backbone_of
-from stpatch_jax.runs.judging.tables import document, markdown_table
+from stpatch_jax.runs.judging.tables import document, markdown_table, pictures
 from stpatch_jax.runs.lock import held
+from stpatch_jax.runs.pages import write_told
 from stpatch_jax.runs.trained import TrainedRun, load_run
 from stpatch_jax.training import make_mesh
 
@@ -37,7 +38,10 @@ _MOST_FLOPS, _CALL_FLOPS = 2.5e12, 2e10
 _DPI = 100
 _SHOWN = 5
 _REPEATS = 5  # of each permutation
-_FILES = ("explanation.nc", "explanation.png", "explanation_scores.png", "explanation.md")
+_PICTURES = {
+    "explanation.png": "What counts, by method",
+    "explanation_scores.png": "How the answer falls and rises as cells are taken away or put in",
+}
 
 
 @usable()
@@ -50,16 +54,19 @@ def explain_run(config: ExplainConfig) -> str:
     run = load_run(config.run)
     explanation = _explanation(run, config, None)
     question, text = explanation.question, _markdown(run, explanation)
-    with held(config.run), contextlib.ExitStack() as stack:
-        data, maps, curves, lines = (
-            stack.enter_context(replaced(config.run / name)) for name in _FILES
-        )
-        explanation.dataset(run).to_netcdf(data)
-        title, place = question.title, question.place
-        figure = draw_maps(question.shown, explanation.maps, title=title, place=place)
-        figure.savefig(maps, dpi=_DPI)
-        draw_scores(explanation.curves, explanation.tables, title=title).savefig(curves, dpi=_DPI)
-        lines.write_text(text + "\n", encoding="utf-8")
+    title, place = question.title, question.place
+    with held(config.run):
+        with contextlib.ExitStack() as stack:
+            data, maps, scores = (
+                stack.enter_context(replaced(config.run / name))
+                for name in ("explanation.nc", *_PICTURES)
+            )
+            explanation.dataset(run).to_netcdf(data)
+            figure = draw_maps(question.shown, explanation.maps, title=title, place=place)
+            figure.savefig(maps, dpi=_DPI)
+            figure = draw_scores(explanation.curves, explanation.tables, title=title)
+            figure.savefig(scores, dpi=_DPI)
+        write_told(config.run / "explanation.md", text)
     return text
 
 
@@ -355,7 +362,7 @@ def _markdown(run: TrainedRun, explanation: _Explanation) -> str:
         lines += ["", "What each channel is worth was left out: it takes too many answers."]
     if explanation.budget.told:
         lines += ["", explanation.budget.told]
-    return document(lines)
+    return document([*lines, "", *pictures(_PICTURES)])
 
 
 def _passed(test: methods.Randomization) -> tuple[float | None, str]:

@@ -285,8 +285,8 @@ class FieldJudge(ForecastJudge):
         shown = {name: values[0] for name, values in judged.shown["map"].items()}
         real, forecast = shown["truth"], shown["forecast"]
         rows, columns = real.shape[1:]
-        height = min(max(3.6 * rows / columns, 2.0), 6.0) + 0.8
-        figure = plotting.new_figure(len(real), 3, size=(13, height * len(real)))
+        height = min(max(2.6 * rows / columns, 1.5), 5.0) + 0.8
+        figure = plotting.new_figure(len(real), 3, size=(10.5, height * len(real)))
         like = self.data.targets[0, ..., 0]
         names = list(self.data.series)
         for number, (lead, channel) in enumerate(zip(shown["lead"], shown["channel"], strict=True)):

@@ -101,7 +101,8 @@ class ClassJudge(Judge):
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
         """The confusion matrix."""
-        figure = plotting.new_figure(1, 1, size=(4.5, 4))
+        side = max(4.0, 0.4 * len(self.data.classes) + 1)
+        figure = plotting.new_figure(1, 1, size=(side + 0.5, side))
         confused = report["test"]["confusion"]
         plotting.confusion_matrix(confused, self.data.classes, ax=figure.axes[0])
         return {"confusion": figure}

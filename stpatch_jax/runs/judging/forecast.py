@@ -486,7 +486,7 @@ def _series_table(series: Mapping[str, Any]) -> list[str]:
     )
     more = len(series) - _MOST_TOLD
     left = [f"{more} more series stand in report.json under series_errors.", ""]
-    table = markdown_table(["series", "unit", *columns], rows)
+    table = markdown_table(["series", "unit", *columns], rows, texts=2)
     return [*table, "", *(left if more > 0 else [])]
 
 
@@ -537,7 +537,7 @@ def error_figure(test: Mapping[str, Any]) -> Figure:
     units = {"scaled": "scaled units"}
     if _added_up(test):
         units["original"] = test["original"]["unit"]
-    figure = plotting.new_figure(1, len(units), size=(4.5 * len(units), 3.6))
+    figure = plotting.new_figure(1, len(units), size=(4.8 * len(units), 4))
     for ax, name in zip(figure.axes, units, strict=True):
         rules = test[name].keys() - {"unit", "skill"}
         errors = {rule: of["mae"]["per_lead"] for rule, of in test[name].items() if rule in rules}

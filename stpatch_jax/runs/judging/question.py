@@ -184,14 +184,8 @@ class Asked:
         return np.broadcast_to(~known, (len(self.axes.coords["time"]), *known.shape))
 
     def field(self, values: np.ndarray) -> xr.DataArray:
-        """The input [time, *space, channel] with its coordinates; axes that have none count."""
-        axes = self.axes
-        dims = _SPACE[values.ndim - 2] if axes.dims is None else axes.dims
-        names = ("time", *dims, "channel")
-        coords = {name: axes.coords[name] for name in names if name in axes.coords}
-        coords["channel"] = list(axes.channels or map(str, range(values.shape[-1])))
-        field = xr.DataArray(values, coords, names, name="input", attrs={"units": axes.unit})
-        return field if axes.words is None else with_words(field, axes.words)
+        """The input [time, *space, channel] with its coordinates."""
+        return on_axes(values, self.axes)
 
     def question(
         self,
@@ -250,6 +244,16 @@ class Asked:
             return -self.task.loss(model, {key: x[None] for key, x in example.items()})[0]
 
         return jax.vmap(one)(dict(inputs))
+
+
+def on_axes(values: np.ndarray, axes: InputAxes) -> xr.DataArray:
+    """An input [time, *space, channel] with its coordinates; axes that have none count."""
+    dims = _SPACE[values.ndim - 2] if axes.dims is None else axes.dims
+    names = ("time", *dims, "channel")
+    coords = {name: axes.coords[name] for name in names if name in axes.coords}
+    coords["channel"] = list(axes.channels or map(str, range(values.shape[-1])))
+    field = xr.DataArray(values, coords, names, name="input", attrs={"units": axes.unit})
+    return field if axes.words is None else with_words(field, axes.words)
 
 
 def mean_answer(asked: Asked) -> Question:

@@ -6,14 +6,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.patches.windows import WindowSpec
+from stpatch_jax.plotting.style import colour_limits
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
-from stpatch_jax.runs.judging.question import Asked, Question
+from stpatch_jax.runs.judging.question import Asked, Question, on_axes
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Reconstruct
@@ -106,19 +108,30 @@ class ReconstructionJudge(Judge):
         ]
 
     def figures(self, judged: Judged, report: Mapping[str, Any]) -> dict[str, Figure]:
-        """A slice of the first field, what is shown of it, what is made of that."""
+        """A slice of the first field, what is shown of it, what is made of that; a series as lines.
+
+        They lie where the data say, in the units of what the model is shown.
+        """
         shown = {name: values[0] for name, values in judged.shown["first"].items()}
-        field, hidden = shown["field"][..., 0], shown["hidden"]
-        pictures = {
-            "field": field,
-            "shown": np.where(hidden, np.nan, field),
-            "reconstruction": np.where(hidden, shown["made"][..., 0], field),
-        }
-        figure = plotting.new_figure(1, len(pictures), size=(9, 3.2))
-        limits = float(field.min()), float(field.max())
-        for axes, (name, values) in zip(figure.axes, pictures.items(), strict=True):
-            axes.imshow(_slice(values), vmin=limits[0], vmax=limits[1], aspect="auto")
-            axes.set_title(name)
+        axes = self.data.input_axes(judged.split, 0)
+        made = np.where(shown["hidden"][..., None], shown["made"], shown["field"])
+        seen = np.where(shown["hidden"][..., None], np.nan, shown["field"])
+        of = {"field": shown["field"], "shown": seen, "reconstruction": made}
+        slices = {name: _slice(on_axes(values, axes)) for name, values in of.items()}
+        field = slices["field"]
+        if field.ndim == 1:
+            figure = plotting.new_figure(1, 1, size=(9, 3.2))
+            line = slices["reconstruction"].where(slices["shown"].isnull()).values
+            forecasts = {"reconstruction": [(field["time"].values, line)]}
+            told: dict[str, Any] = {"ax": figure.axes[0], "unit": axes.unit}
+            plotting.forecast_against_truth(field["time"].values, field.values, forecasts, **told)
+            figure.legend(loc="outside upper center", ncols=2, frameon=False)
+            return {"reconstruction": figure}
+        figure = plotting.new_figure(1, len(slices), size=(10.5, 3.4))
+        limits = colour_limits(field.values)
+        for ax, (name, values) in zip(list(figure.axes), slices.items(), strict=True):
+            last = name == "reconstruction"
+            plotting.map_panel(values, ax=ax, title=name, limits=limits, colorbar=last)
         return {"reconstruction": figure}
 
     def question(self, asked: Asked) -> Question:
@@ -167,8 +180,7 @@ def _cells(place: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
     return tuple(slice(*bounds) for bounds in place)
 
 
-def _slice(values: np.ndarray) -> np.ndarray:
-    """The last two axes in the middle of the others; a series becomes one row."""
-    if values.ndim == 1:
-        return values[None]
-    return values[tuple(n // 2 for n in values.shape[:-2])]
+def _slice(field: xr.DataArray) -> xr.DataArray:
+    """Of the first channel the last two axes, in the middle of the others."""
+    part = field.isel(channel=0, drop=True)
+    return part.isel({dim: part.sizes[dim] // 2 for dim in part.dims[:-2]}, drop=True)

@@ -2,19 +2,33 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from stpatch_jax import plotting
 from stpatch_jax.data.sampling.spacing import gap_text
 from stpatch_jax.errors import listed
-from stpatch_jax.escapes import markdown
 from stpatch_jax.files import replaced
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.judge import Judge, Judged
-from stpatch_jax.runs.judging.tables import document, markdown_table
+from stpatch_jax.runs.judging.tables import document, markdown_table, pictures
 from stpatch_jax.runs.judging.undefined import broken_lines, undefined_lines
 from stpatch_jax.runs.judging.verdict import verdict_lines
 from stpatch_jax.training.log import read_metrics
+
+_SHOWS = {
+    "agreement": "Predicted against true numbers of the test split",
+    "boxes": "Objects that were found, and those that are there (dashed)",
+    "calibration": "Forecast and real purchases by how often customers came before",
+    "confusion": "Examples of the test split by their true and their predicted class",
+    "errors": "Error of the model and of the rules by lead time",
+    "forecasts": "The end of the test split, and what was forecast",
+    "frames": "Frames that were seen, those that came, and those that were forecast",
+    "learning": "Training loss and validation error by step",
+    "maps": "What came, what was forecast, and the difference",
+    "masks": "Items of the test split, the class of each cell, and where the prediction is wrong",
+    "quantile": "Returns of a company, and the quantiles that were forecast",
+    "reconstruction": "A field, what is shown of it, and what was made of that",
+}
+"""What the pictures of the judges show, by name; a picture of another judge is told by its name."""
 
 
 def summary(judge: Judge, report: Mapping[str, Any]) -> str:
@@ -31,13 +45,14 @@ def summary(judge: Judge, report: Mapping[str, Any]) -> str:
         *judge.markdown(report),
     ]
     lines += undefined_lines(report)
+    if plots := report.get("plots"):
+        lines += ["", "## Plots", ""]
+        lines += pictures({f"plots/{name}.png": _SHOWS.get(name, str(name)) for name in plots})
     if chosen := report.get("chosen"):
         lines += ["", "## What was chosen", "", *(f"- {n}: {why}" for n, why in chosen.items())]
     if notes := report["data"].get("notes"):
         lines += ["", "## What was read", "", *(f"- {note}" for note in notes)]
-    text = document([*lines, *_rows(report["data"])])
-    plots = [f"![{markdown(name)}](plots/{quote(name)}.png)" for name in report.get("plots", ())]
-    return "\n\n".join([text, "## Plots", *plots]) if plots else text
+    return document([*lines, *_rows(report["data"])])
 
 
 def _early(report: Mapping[str, Any]) -> list[str]:

@@ -1,14 +1,15 @@
-"""Reports and their tables, as Markdown."""
+"""Reports, their tables and their pictures, as Markdown."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from stpatch_jax.escapes import markdown
 
 
-class _Row(str):
-    """A line of a table, whose cells are escaped."""
+class _Whole(str):
+    """A line of a table or a picture, in which names are escaped already."""
 
     __slots__ = ()
 
@@ -16,7 +17,7 @@ class _Row(str):
 def document(lines: Iterable[str]) -> str:
     r"""A text of lines, in which names out of files are no Markdown, nor lines of their own.
 
-    Tables of `markdown_table` stay as they are.
+    Tables of `markdown_table` and `pictures` stay as they are.
 
     >>> print(document(["# run", *markdown_table(["", "error"], [("a|b", 1)]), "- <b>\n# x"]))
     # run
@@ -25,7 +26,7 @@ def document(lines: Iterable[str]) -> str:
     | a\|b | 1 |
     - \<b>\n# x
     """
-    return "\n".join(line if isinstance(line, _Row) else markdown(line) for line in lines)
+    return "\n".join(line if isinstance(line, _Whole) else markdown(line) for line in lines)
 
 
 def markdown_table(
@@ -44,13 +45,23 @@ def markdown_table(
         f"|{'---|' * texts}{'---:|' * (len(heads) - texts)}",
         *(f"| {line} |" for line in body),
     ]
-    return list(map(_Row, lines))
+    return list(map(_Whole, lines))
 
 
 def metric_table(head: str, metrics: Mapping[str, str], rows: Mapping[str, Any]) -> list[str]:
     """A table of some metrics, under their headings, of each row by its name; then a blank line."""
     cells = ([name, *(of[metric] for metric in metrics)] for name, of in rows.items())
     return [*markdown_table([head, *metrics.values()], cells), ""]
+
+
+def pictures(shown: Mapping[str, str]) -> list[str]:
+    r"""The lines of pictures: the file of each, and what it shows.
+
+    >>> pictures({"plots/a b.png": "the error"})
+    ['![the error](plots/a%20b.png)', '']
+    """
+    lines = (f"![{markdown(words)}]({quote(file)})" for file, words in shown.items())
+    return [part for line in lines for part in (_Whole(line), "")]
 
 
 def cell(value: Any, *, form: str = ".4g") -> str:

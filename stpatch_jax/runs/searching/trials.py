@@ -15,6 +15,7 @@ from stpatch_jax.runs.config import InMemory, RunConfig, data_of, resolved
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.tables import document, markdown_table
 from stpatch_jax.runs.lock import held
+from stpatch_jax.runs.pages import write_told
 from stpatch_jax.runs.results import finished, write_finished
 from stpatch_jax.runs.run import Run
 from stpatch_jax.runs.searching.space import Space, candidates, with_values
@@ -65,8 +66,9 @@ def search(
     the task's summary, such as the MAE of a forecast, after the last step. Every trial is a run
     directory of its own, named by its values, so the same call resumes and trains nothing twice,
     more `trials` keep the first ones, and another space those that it shares. After each trial
-    `search.json` and `search.md` in `workdir` hold the table so far. A run that fails (its loss is
-    not finite, say) stands in the table with the reason, and the next call tries it again.
+    `search.json`, `search.md` and `search.html` in `workdir` hold the table so far. A run that
+    fails (its loss is not finite, say) stands there with the reason, and the next call tries it
+    again.
 
     Args:
         config: What holds for every trial; of it only `train.steps` may grow between calls.
@@ -203,9 +205,10 @@ def _train(trial: Trial, run: Run, directory: RunDirectory, progress: bool) -> T
 
 def _write(workdir: Path, done: Sequence[Trial]) -> None:
     if done := sorted(done, key=lambda trial: trial.loss):
-        directory = RunDirectory(workdir)
-        directory.write_json(workdir / "search.json", list(map(dataclasses.asdict, done)))
-        directory.write_text(workdir / "search.md", table(done, workdir))
+        RunDirectory(workdir).write_json(
+            workdir / "search.json", list(map(dataclasses.asdict, done))
+        )
+        write_told(workdir / "search.md", table(done, workdir))
 
 
 def table(trials: Sequence[Trial], workdir: Path) -> str:

@@ -32,7 +32,7 @@ from stpatch_jax.tasks import (
 from stpatch_jax.training import OptimizerConfig, TrainConfig
 
 TRAIN = TrainConfig(steps=30, batch_size=8, optimizer=OptimizerConfig(learning_rate=0.01))
-FILES = {"explanation.nc", "explanation.png", "explanation_scores.png", "explanation.md"}
+FILES = {f"explanation{end}" for end in (".html", ".md", ".nc", ".png", "_scores.png")}
 
 
 def explained(folder, *flags):
