@@ -167,6 +167,7 @@ class Run:
             "facts": plain(self.task.facts, where="task.facts"),
             "state": plain(without_arrays(self.data.state())[0], where="data.state()"),
             DIGESTS: self.digests,
+            "chosen": self.chosen,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
         }
 
@@ -334,6 +335,8 @@ class Run:
             raise InputError(
                 f"the run in {directory.path} must have a checkpoint, got none; train it first"
             )
+        # The configuration of a run leaves nothing open any more.
+        self.chosen = {**restored[2].get("chosen", {}), **self.chosen}
         machine = (directory.report() or {}).get("machine", {})
         return self.report(directory, restored[0], restored[1], machine)
 
