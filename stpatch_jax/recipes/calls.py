@@ -8,8 +8,8 @@ from stpatch_jax.recipes.registry import recipe
 from stpatch_jax.runs import Backtest, InMemory, RunConfig, TrainedRun, with_settings
 from stpatch_jax.runs import backtest as backtest_run
 from stpatch_jax.runs import train as train_run
-from stpatch_jax.runs.backtesting.folds import Over
-from stpatch_jax.training.callbacks import Callback
+from stpatch_jax.runs.backtesting import Over
+from stpatch_jax.training import Callback
 
 
 def train(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from stpatch_jax.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from stpatch_jax.training.callbacks import Callback
     from stpatch_jax.training.checkpoint import Checkpoints
     from stpatch_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
     from stpatch_jax.training.distributed import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         require_updated,
     )
 
-__all__ = ["Checkpoints", "Disagreement", "FitResult", "MeshConfig", "OptimizerConfig"]
+__all__ = ["Callback", "Checkpoints", "Disagreement", "FitResult", "MeshConfig", "OptimizerConfig"]
 __all__ += ["TrainConfig", "TrainState"]
 __all__ += ["batch_sharding", "check_batch_size", "create_state", "export_weights", "fingerprint"]
 __all__ += ["first_process_first", "fit", "learning_rate_schedule", "load_weights", "make_mesh"]
