@@ -34,8 +34,11 @@ def answered(command: str, arguments: list[str], worded: Callable[[Exception], s
         arguments: What follows it.
         worded: What is printed of an error.
     """
-    # What is loaded already costs nothing; other threads do not live on in a child.
-    if not hasattr(os, "fork") or "jax" in sys.modules or threading.active_count() > 1:
+    # What is loaded already costs nothing; other threads do not live on in a child, and what it
+    # prints into a stream of this program is lost.
+    ours = sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__
+    alone = threading.active_count() == 1
+    if not (hasattr(os, "fork") and ours and alone) or "jax" in sys.modules:
         return None
     sys.stdout.flush()
     sys.stderr.flush()
