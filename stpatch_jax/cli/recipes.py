@@ -3,7 +3,6 @@
 import ast
 import functools
 import inspect
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import stpatch_jax
 from stpatch_jax.errors import check_choice, require
+from stpatch_jax.files import from_json
 
 HELP = ("-h", "--help")
 _FOLDER = Path(stpatch_jax.__file__).parent / "recipes"
@@ -65,7 +65,7 @@ def _time(name: str) -> str:
     >>> _time("forecast")
     ''
     """
-    seconds = json.loads((_FOLDER / "times.json").read_text(encoding="utf-8")).get(name)
+    seconds = from_json((_FOLDER / "times.json").read_text(encoding="utf-8")).get(name)
     if seconds is None:
         return ""
     told = f"{seconds} s" if seconds < 100 else f"{round(seconds / 60)} min"

@@ -266,7 +266,8 @@ def load_run(directory: str | Path) -> TrainedRun:
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
     identity = {"recipe": config.recipe, "step": str(step), "run": digest}
     # What validation told of the trained network stands for what was known before.
-    facts = extras["facts"] | {name: x for name, x in measured.items() if name in extras["facts"]}
+    told = config.task.measured
+    facts = extras["facts"] | {name: measured[name] for name in told if name in measured}
     task = config.task.create(facts=facts)
     return TrainedRun(run, config, step, task, state, extras["shapes"], identity, run.summary())
 

@@ -141,6 +141,11 @@ class ForecastConfig(TaskConfig):
                 "back one value",
             )
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The weight, where validation tells it, as in `TaskConfig`."""
+        return ("model_weight",) if self.model_weight == "validation" else ()
+
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Forecast:
         """The task of these settings, as in `TaskConfig.create`."""
         return Forecast(self, **(facts or {}))

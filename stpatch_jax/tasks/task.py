@@ -199,6 +199,11 @@ class TaskConfig(abc.ABC):
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the facts that validation tells of a trained network, as metrics."""
+        return ()
+
     @abc.abstractmethod
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Task:
         """Returns the task of these settings.

@@ -86,7 +86,7 @@ class ForecastJudge(Judge):
 
     @property
     def _measured(self) -> bool:
-        return self.task.config.model_weight == "validation"
+        return bool(self.task.config.measured)
 
     def _network_weight(self, model: nnx.Module) -> NetworkWeight:
         judge = WeightJudge(self.task, self.data, self.mesh, batch_size=self.batch_size)

@@ -51,6 +51,9 @@ class Frames(Problem):
             for number in range(2)
         ]
 
+    def shown(self, field):
+        return field
+
 
 def characters(folder):
     (folder / "x.txt").write_text("to be or not to be\n" * 8)
