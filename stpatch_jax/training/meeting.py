@@ -51,7 +51,7 @@ def _receive(where: str, bound: str, count: int, timeout: float) -> None:
     came: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listening(bound))
-        while len(came) < count - 1:
+        while len(came := _there(came)) < count - 1:
             server.settimeout(max(end - time.monotonic(), 0.01))
             try:
                 accepted = server.accept()[0]
@@ -79,7 +79,7 @@ def _receive(where: str, bound: str, count: int, timeout: float) -> None:
                     f"and {its_count} in process {index}; give one number to all",
                     everyone,
                 )
-            if index in came and not _has_left(came[index]):
+            if index in _there(came):
                 _refuse(
                     f"process_index= must be another in every process, got two of {index}; number "
                     f"them from 0 to {count - 1}",
@@ -111,6 +111,11 @@ def _tell(refusal: str, peers: list[socket.socket]) -> None:
     for peer in peers:
         with contextlib.suppress(OSError):  # Who has left is missed later.
             peer.sendall(to_json({"refusal": refusal}).encode() + b"\n")
+
+
+def _there(came: dict[int, socket.socket]) -> dict[int, socket.socket]:
+    """Those who came and have not left."""
+    return {index: peer for index, peer in came.items() if not _has_left(peer)}
 
 
 def _has_left(peer: socket.socket) -> bool:
