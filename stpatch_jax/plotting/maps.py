@@ -62,7 +62,7 @@ def map_panel(
         label = str(values.attrs.get("units", "")) if unit is None else unit
         ax.figure.colorbar(mesh, ax=ax, label=label, shrink=0.85)
     missing = values.dtype.kind == "f" and bool(np.isnan(values.values).any())
-    ax.set_title(title, fontsize="medium", pad=22 if missing else None)
+    ax.set_title(title, fontsize="small", pad=22 if missing else None)
     if missing:
         legend_above(ax, [Rectangle((0, 0), 1, 1, facecolor=MISSING, label="missing")], columns=1)
     return ax
