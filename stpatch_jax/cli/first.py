@@ -40,6 +40,7 @@ def answered(command: str, arguments: list[str], worded: Callable[[Exception], s
     alone = threading.active_count() == 1
     if not (hasattr(os, "fork") and ours and alone) or "jax" in sys.modules:
         return None
+    importlib.import_module("tyro")  # both the child and the command need it
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -59,6 +60,7 @@ def answered(command: str, arguments: list[str], worded: Callable[[Exception], s
 
 def read(command: str, arguments: list[str], worded: Callable[[Exception], str]) -> int:
     """Reads flags with stand-ins, which stay; returns the exit code, see `answered`."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more cost NumPy time to start
     sys.meta_path.insert(0, _StandIns())
     commands = importlib.import_module("stpatch_jax.cli.commands")
     told = ""

@@ -4,10 +4,7 @@ import csv
 import functools
 import hashlib
 import os
-import ssl
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +111,9 @@ def locate(name: str) -> Path:
         return Path(pooch.retrieve(entry.url, entry.sha256, **place, downloader=download))
     # Whatever the network library raises, all of it derives from OSError.
     except (OSError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
+        from urllib.error import HTTPError
+
+        if isinstance(error, HTTPError):
             error.close()  # It is the answer of the server.
         raise InputError(
             f"the data set {name} must be fetched whole from {entry.url}, got "
@@ -128,6 +127,10 @@ def _download(url: str, output_file: Any, pooch: Any, *, size: int) -> None:
 
     Redirects are followed to servers alone.
     """
+    # What only fetching needs takes longer to load than all flags to read.
+    import ssl
+    import urllib.request
+
     import certifi  # comes with pooch
 
     secure = ssl.create_default_context(cafile=certifi.where())
