@@ -29,15 +29,9 @@ import numpy as np
 import xarray as xr
 
 from benchmarks.timing import RESULTS, Answer, in_a_process, write_results
-from stpatch_jax.data import (
-    BlockShuffle,
-    Cleaner,
-    CleaningConfig,
-    FieldWindows,
-    batch_iterator,
-    field_content,
-)
+from stpatch_jax.data import BlockShuffle, Cleaner, CleaningConfig, FieldWindows, batch_iterator
 from stpatch_jax.data.digests import MOST_BYTES, digest_of
+from stpatch_jax.data.fields.contents import field_content
 
 PARTS = ("make", "windows", "train", "digest")
 SIDE = 256

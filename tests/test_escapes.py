@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stpatch_jax import plotting
 from stpatch_jax.cli import main
-from stpatch_jax.data import write_table
+from stpatch_jax.data.fields.writers import write_table
 from stpatch_jax.errors import InputError, warn
 from stpatch_jax.escapes import markdown, printable, table_text
 from stpatch_jax.runs.judging.tables import document, markdown_table

@@ -18,7 +18,8 @@ from stpatch_jax.cli.main import COMMANDS, OF_RECIPES
 from stpatch_jax.cli.recipes import HELP
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.nn.sharding import ShardConfig
-from stpatch_jax.recipes import found, import_again
+from stpatch_jax.recipes import found
+from stpatch_jax.recipes.registry import import_again
 from stpatch_jax.runs.backtesting.folds import Over
 from stpatch_jax.runs.config import RecipeFile, RunConfig, config_of
 from stpatch_jax.runs.directory import RunDirectory

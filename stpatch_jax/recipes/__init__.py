@@ -11,8 +11,8 @@ from stpatch_jax.on_demand import on_demand
 if TYPE_CHECKING:
     from stpatch_jax.recipes.calls import backtest, train
     from stpatch_jax.recipes.every import RECIPES
-    from stpatch_jax.recipes.registry import found, import_again, recipe, register
+    from stpatch_jax.recipes.registry import found, recipe, register
 
-__all__ = ["RECIPES", "backtest", "found", "import_again", "recipe", "register", "train"]
+__all__ = ["RECIPES", "backtest", "found", "recipe", "register", "train"]
 
 __getattr__, __dir__ = on_demand(__name__)

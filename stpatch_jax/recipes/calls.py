@@ -5,10 +5,11 @@ from typing import Any
 
 from stpatch_jax.data import Data
 from stpatch_jax.recipes.registry import recipe
-from stpatch_jax.runs import Backtest, InMemory, RunConfig, TrainedRun, with_settings
+from stpatch_jax.runs import Backtest, InMemory, RunConfig, TrainedRun
 from stpatch_jax.runs import backtest as backtest_run
 from stpatch_jax.runs import train as train_run
 from stpatch_jax.runs.backtesting import Over
+from stpatch_jax.runs.settings import with_settings
 from stpatch_jax.training import Callback
 
 

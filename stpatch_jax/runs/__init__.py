@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from stpatch_jax.runs.predicting import Predictor, predict, predictors
     from stpatch_jax.runs.run import Run, Stopped, evaluate, train
     from stpatch_jax.runs.searching import search
-    from stpatch_jax.runs.settings import with_settings
     from stpatch_jax.runs.trained import TrainedRun, load_run
 
 __all__ = ["Asked", "Backtest", "DefaultJudge", "InMemory", "Judge", "Judged", "Predictor"]
 __all__ += ["Question", "RecipeFile", "Registry", "Run", "RunConfig", "RunDirectory", "Shows"]
 __all__ += ["Stopped", "TrainedRun", "ask", "backtest", "evaluate", "explain", "judges", "load_run"]
-__all__ += ["predict", "predictors", "search", "train", "with_settings"]
+__all__ += ["predict", "predictors", "search", "train"]
 
 __getattr__, __dir__ = on_demand(__name__)

@@ -53,14 +53,12 @@ from stpatch_jax.training import (
     FitResult,
     TrainConfig,
     TrainState,
-    first_process_first,
     make_mesh,
-    require_alike,
-    require_updated,
     restore_state,
     train_loop,
 )
 from stpatch_jax.training.callbacks import Callback, check_callbacks
+from stpatch_jax.training.distributed import first_process_first, require_alike
 from stpatch_jax.training.fitting import (
     batches_of,
     check_source,
@@ -69,6 +67,7 @@ from stpatch_jax.training.fitting import (
     temporary_workdir,
 )
 from stpatch_jax.training.patience import Patience
+from stpatch_jax.training.step import require_updated
 
 # From here on people want to know what a step costs before it begins.
 _DEAR_STEP, _CORE_FLOPS = 1e11, 5e10

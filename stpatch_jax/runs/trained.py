@@ -26,13 +26,8 @@ from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.values import from_values, with_arrays
 from stpatch_jax.tasks import Task
-from stpatch_jax.training import (
-    Checkpoints,
-    make_mesh,
-    replicate,
-    require_updated,
-    restore_state,
-)
+from stpatch_jax.training import Checkpoints, make_mesh, replicate, restore_state
+from stpatch_jax.training.step import require_updated
 
 _BATCH = 64
 DIGESTS = "contents"

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from stpatch_jax.tasks.reconstruct import MaskedModel, Reconstruct, ReconstructConfig
     from stpatch_jax.tasks.regress import Regress, RegressConfig
     from stpatch_jax.tasks.segment import Segment, SegmentConfig
-    from stpatch_jax.tasks.task import Batch, Task, TaskBase, TaskConfig, real_entries
+    from stpatch_jax.tasks.task import Batch, Task, TaskBase, TaskConfig
 
 __all__ = [
     "BackboneWithHead", "Batch", "Classify", "ClassifyConfig", "Detect", "DetectConfig", "Ensemble",
     "Forecast", "ForecastConfig", "MaskedModel", "NextToken", "NextTokenConfig", "Reconstruct",
     "ReconstructConfig", "Regress", "RegressConfig", "Segment", "SegmentConfig", "Task",
-    "TaskBase", "TaskConfig", "real_entries", "transfer_backbone",
+    "TaskBase", "TaskConfig", "transfer_backbone",
 ]  # fmt: skip
 
 __getattr__, __dir__ = on_demand(__name__)

@@ -3,7 +3,8 @@
 import pytest
 
 from stpatch_jax import InputError
-from stpatch_jax.recipes import RECIPES, found, import_again, recipe
+from stpatch_jax.recipes import RECIPES, found, recipe
+from stpatch_jax.recipes.registry import import_again
 from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.values import from_values, to_values
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from small_panel import flags, write_table
 
-from stpatch_jax.training import of_every_process, require_alike
+from stpatch_jax.training.distributed import of_every_process, require_alike
 
 ROOT = Path(__file__).parents[2]
 OTHER_VERSION = """

@@ -15,13 +15,13 @@ from stpatch_jax.errors import InputError
 from stpatch_jax.training import (
     OptimizerConfig,
     TrainConfig,
-    check_batch_size,
     create_state,
     make_mesh,
     make_train_step,
     shard_local_batch,
 )
 from stpatch_jax.training.accumulation import cut
+from stpatch_jax.training.mesh import check_batch_size
 
 SGD = dataclasses.replace(CONFIG, optimizer=OptimizerConfig("sgd", learning_rate=0.05))
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType
 
 from stpatch_jax.errors import InputError
-from stpatch_jax.training import batch_sharding, check_batch_size, make_mesh, shard_local_batch
+from stpatch_jax.training import batch_sharding, make_mesh, shard_local_batch
+from stpatch_jax.training.mesh import check_batch_size
 
 
 def test_mesh_spans_all_devices_with_auto_axes() -> None:

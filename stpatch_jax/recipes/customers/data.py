@@ -19,10 +19,10 @@ from stpatch_jax.data import (
     TableConfig,
     TimeAxis,
     Winsorizer,
-    chosen_split,
-    notes_of,
 )
+from stpatch_jax.data.protocols import chosen_split
 from stpatch_jax.data.readers import read_as_told, read_events
+from stpatch_jax.data.readers.conventions import notes_of
 from stpatch_jax.errors import check_range, check_seed, check_size, require, warn
 from stpatch_jax.recipes.customers.history import DAYS, PurchaseHistory, purchase_features
 

@@ -16,11 +16,10 @@ from stpatch_jax.data import (
     LabelledSplit,
     TimeAxis,
     UnlabelledFields,
-    gaps_report,
-    spans_between_gaps,
-    warn_of_gaps,
 )
 from stpatch_jax.data.readers import array_headers, load_array
+from stpatch_jax.data.sampling.spacing import gaps_report, warn_of_gaps
+from stpatch_jax.data.sampling.splits import spans_between_gaps
 from stpatch_jax.errors import check_choice, check_range, check_size, listed, require
 
 # A feature beyond this is an outlier: the usual ones are about as large as 1.

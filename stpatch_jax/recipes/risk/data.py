@@ -20,16 +20,14 @@ from stpatch_jax.data import (
     Source,
     TableConfig,
     TimeAxis,
-    chosen_split,
     chronological_splits,
-    field_content,
-    gaps_report,
     read_price_table,
-    rows_through,
-    spaced,
-    splits_report,
 )
+from stpatch_jax.data.fields.contents import field_content
+from stpatch_jax.data.protocols import chosen_split
 from stpatch_jax.data.readers import read_as_told
+from stpatch_jax.data.sampling.spacing import gaps_report, spaced
+from stpatch_jax.data.sampling.splits import rows_through, splits_report
 from stpatch_jax.errors import check_range, check_size, listed, require
 from stpatch_jax.recipes.risk.features import LEAST_RULE_ROWS, RULE_ROWS, WARM_UP, RiskFeatures
 

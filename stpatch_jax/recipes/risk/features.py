@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data import PriceTable, mask_impossible
+from stpatch_jax.data import PriceTable
+from stpatch_jax.data.prices.problem import mask_impossible
 from stpatch_jax.recipes.risk.volatility import (
     ewma_variance,
     parkinson_variance,

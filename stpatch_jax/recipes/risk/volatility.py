@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stpatch_jax.data import nan_quantiles
+from stpatch_jax.data.transforms.cleaning import nan_quantiles
 from stpatch_jax.errors import check_range, check_size
 
 

@@ -14,13 +14,13 @@ from stpatch_jax.data import (
     LabelledFields,
     LabelledSplit,
     UnlabelledFields,
-    drawn_share,
-    evidence_fields,
     k_fold,
     read_labelled_lines,
     read_labelled_table,
-    stored_encoding,
 )
+from stpatch_jax.data.labelled.fields import drawn_share
+from stpatch_jax.data.labelled.texts import evidence_fields
+from stpatch_jax.data.protocols import stored_encoding
 from stpatch_jax.data.readers import TEXT_TABLES, read_texts, text_pair, words_of
 from stpatch_jax.errors import check_range, check_seed, check_size, listed, require
 

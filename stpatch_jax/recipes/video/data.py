@@ -9,16 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stpatch_jax.data import (
-    Batch,
-    DataConfig,
-    InputAxes,
-    MadeExamples,
-    Problem,
-    Source,
-    chosen_split,
-    side_by_side,
-)
+from stpatch_jax.data import Batch, DataConfig, InputAxes, MadeExamples, Problem, Source
+from stpatch_jax.data.labelled.clips import side_by_side
+from stpatch_jax.data.protocols import chosen_split
 from stpatch_jax.errors import check_choice, check_range, check_seed, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
 from stpatch_jax.recipes.video.given import GivenClips, each, spread

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stpatch_jax.data import CATALOG_PREFIX, check_bytes, file_content, located, parsing, resized
+from stpatch_jax.data.labelled.clips import resized
+from stpatch_jax.data.protocols import CATALOG_PREFIX, located
+from stpatch_jax.data.readers.guard import parsing
+from stpatch_jax.data.sizes import check_bytes, file_content
 from stpatch_jax.errors import require
 
 BUNDLED = "digits of scikit-learn"

@@ -7,16 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data import (
-    EVERYTHING,
-    Batch,
-    MadeExamples,
-    Problem,
-    Source,
-    chosen_split,
-    resized,
-    segments,
-)
+from stpatch_jax.data import EVERYTHING, Batch, MadeExamples, Problem, Source
+from stpatch_jax.data.labelled.clips import resized, segments
+from stpatch_jax.data.protocols import chosen_split
 from stpatch_jax.data.readers import read_items
 from stpatch_jax.errors import InputError, require
 

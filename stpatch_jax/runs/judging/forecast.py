@@ -11,8 +11,8 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
-from stpatch_jax.data import Batch, ForecastData, truth
-from stpatch_jax.data.protocols import UNTOLD_UNIT
+from stpatch_jax.data import Batch, ForecastData
+from stpatch_jax.data.protocols import UNTOLD_UNIT, truth
 from stpatch_jax.data.times import time_text
 from stpatch_jax.metrics import LeadTimeErrors, QuantileErrors, skill
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges

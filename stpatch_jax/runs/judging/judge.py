@@ -25,12 +25,8 @@ from stpatch_jax.runs.judging.question import Asked, Question, mean_answer
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Task
-from stpatch_jax.training import (
-    batch_sharding,
-    of_every_process,
-    prefetch_to_mesh,
-    replicate,
-)
+from stpatch_jax.training import batch_sharding, prefetch_to_mesh, replicate
+from stpatch_jax.training.distributed import of_every_process
 
 Tree = Any
 """A tree of dicts whose leaves are NumPy arrays."""

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from stpatch_jax.data import Source, write_table
+from stpatch_jax.data import Source
+from stpatch_jax.data.fields.writers import write_table
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import EVERYTHING
 from stpatch_jax.data.times import TimeAxis

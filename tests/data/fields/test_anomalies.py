@@ -8,8 +8,9 @@ import pytest
 import xarray as xr
 from small_fields import small_field
 
-from stpatch_jax.data import CleaningConfig, Climatology, FieldConfig, FieldData, truth
+from stpatch_jax.data import CleaningConfig, Climatology, FieldConfig, FieldData
 from stpatch_jax.data.fields.climatology import phase_numbers
+from stpatch_jax.data.protocols import truth
 from stpatch_jax.errors import InputError
 
 PLAIN = FieldConfig(

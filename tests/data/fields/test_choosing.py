@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stpatch_jax import InputError
-from stpatch_jax.data import FieldConfig, found_seasons
+from stpatch_jax.data import FieldConfig
+from stpatch_jax.data.fields.choosing import found_seasons
 
 ROWS = 1200
 HOURS = np.datetime64("2024-01-01", "h") + np.arange(ROWS)

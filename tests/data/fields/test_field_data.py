@@ -9,7 +9,8 @@ import xarray as xr
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from stpatch_jax.data import CleaningConfig, FieldConfig, FieldData, sequential_batches, truth
+from stpatch_jax.data import CleaningConfig, FieldConfig, FieldData, sequential_batches
+from stpatch_jax.data.protocols import truth
 from stpatch_jax.data.sampling.spacing import GapRule
 from stpatch_jax.errors import InputError
 

@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 from sklearn.linear_model import Ridge
 
-from stpatch_jax.data import FieldConfig, rolling_rules, rolling_weight
+from stpatch_jax.data import FieldConfig
+from stpatch_jax.data.fields.rolling import rolling_rules, rolling_weight
 from stpatch_jax.errors import InputError
 from stpatch_jax.tasks import ForecastConfig
 

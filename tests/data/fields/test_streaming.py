@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 from small_fields import small_field
 
-from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig, FieldData, rolling_weight
+from stpatch_jax.data import AlertConfig, CleaningConfig, FieldConfig, FieldData
+from stpatch_jax.data.fields.rolling import rolling_weight
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
 from stpatch_jax.data.readers.lazy import LazyArray
 

@@ -10,14 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stpatch_jax.data import (
-    EVERYTHING,
-    PanelConfig,
-    PanelData,
-    batch_iterator,
-    read_price_table,
-    truth,
-)
+from stpatch_jax.data import EVERYTHING, PanelConfig, PanelData, batch_iterator, read_price_table
+from stpatch_jax.data.protocols import truth
 from stpatch_jax.data.sampling.batches import sequential_batches
 from stpatch_jax.errors import InputError
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from small_prices import COMPANIES, LATE, ROWS, price_table
 
-from stpatch_jax.data import EVERYTHING, truth
+from stpatch_jax.data import EVERYTHING
+from stpatch_jax.data.protocols import truth
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes.risk.data import SINCE_VALIDATION, RiskConfig
 
