@@ -18,7 +18,14 @@ from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_range, check_size, require
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
-from stpatch_jax.nn.windows import Shape, chosen_windows, cut_patches, known_window, told
+from stpatch_jax.nn.windows import (
+    Shape,
+    chosen_windows,
+    cut_patches,
+    embed_patches,
+    known_window,
+    told,
+)
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
@@ -489,7 +496,8 @@ class TubeletEmbedding(nnx.Module):
     """Embeds each window of a field as one token: `token = values @ kernel + bias`.
 
     Non-overlapping windows are cut by a reshape alone; overlap, dilation, padding and footprints
-    go through `extract_patches`, with the same parameters. Weights start as LeCun's normal.
+    go through `extract_patches`, or on chips a convolution, with the same parameters. Weights start
+    as LeCun's normal.
 
     Maps [batch, time, *space, channel] to [batch, nt, *ns, features] in `dtype`, where
     `(nt, *ns) = spec.grid_shape((time, *space))`.
@@ -542,7 +550,8 @@ class TubeletEmbedding(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features]."""
-        return self.project(self.patches(x))
+        kernel = self.kernel[...].astype(self.dtype)
+        return add_bias(embed_patches(x.astype(self.dtype), kernel, self.spec), self.bias)
 
 
 def pool(x: jax.Array, axes: Sequence[int], *, reduce: Literal["max", "average"]) -> jax.Array:

@@ -82,9 +82,12 @@ class PatchTransformer(Backbone):
             InputError: If the input or the mask does not fit.
         """
         self.check_input(x)
-        values = self.embedding.patches(x)
-        batch, *grid = values.shape[:-1]
-        if mask is not None:
+        if mask is None:
+            tokens = self.embedding(x)
+            batch, *grid = tokens.shape[:-1]
+        else:
+            values = self.embedding.patches(x)
+            batch, *grid = values.shape[:-1]
             mask = jnp.asarray(mask)
             require(
                 mask.shape == values.shape[:-1] and mask.dtype == jnp.bool_,
@@ -94,7 +97,8 @@ class PatchTransformer(Backbone):
             # Before the first product: what fills the padding may be NaN.
             values = jnp.where(mask[..., None], values, jnp.zeros((), values.dtype))
             mask = mask.reshape(batch, grid[0], -1)
-        tokens = self.embedding.project(values).reshape(batch, grid[0], -1, self.out_features)
+            tokens = self.embedding.project(values)
+        tokens = tokens.reshape(batch, grid[0], -1, self.out_features)
         y = self._encode_grid(tokens, mask, tuple(grid))
         return y.reshape(batch, *self.grid_shape(x.shape[1:-1]), self.out_features)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 
 from stpatch_jax.errors import require
-from stpatch_jax.patches.extraction import extract_patches
+from stpatch_jax.patches.extraction import extract_patches, fill_scalar, padded, windows_of
 from stpatch_jax.patches.windows import WindowSpec
 
 Shape = Sequence[int] | None
@@ -101,3 +101,51 @@ def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Ar
         "build",
     )
     return patches
+
+
+def embed_patches(x: jax.Array, kernel: jax.Array, spec: WindowSpec) -> jax.Array:
+    """Multiplies what each window holds by weights, `cut_patches(x) @ kernel` flattened.
+
+    Where windows overlap, a chip other than the CPU convolves the values instead: patches there
+    are copies to and from memory, several times what a convolution moves. Windows side by side are
+    a reshape, of which the convolution moves more (`benchmarks/compiled.py`).
+
+    Maps [batch, time, *space, channel] and weights [*window, channel, features] to
+    [batch, nt, *ns, features].
+
+    >>> x, kernel = jax.numpy.arange(4.0).reshape(1, 4, 1), jax.numpy.ones((2, 1, 1))
+    >>> embed_patches(x, kernel, WindowSpec(2, stride=1)).ravel().tolist()
+    [1.0, 3.0, 5.0]
+    """
+
+    def by_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        patches = cut_patches(x, spec, kernel.shape[:-2])
+        values = patches.reshape(*patches.shape[: x.ndim - 1], -1)
+        return values @ kernel.reshape(values.shape[-1], -1)
+
+    windows = windows_of(x.shape, spec)
+    spaced = [axis for axis in windows.axes if not axis.window == axis.stride == axis.dilation == 1]
+    side_by_side = all(axis.stride == axis.window and axis.dilation == 1 for axis in windows.axes)
+    uneven = windows.mask is not None or any(axis.back for axis in windows.axes)
+    # JAX has no gradient of a convolution on a mesh of explicit axes.
+    explicit = bool(jax.typeof(x).sharding.mesh.explicit_axes)
+    if side_by_side or uneven or explicit or len(spaced) > 3:
+        return by_patches(x, kernel)
+    # Windows of one cell in front are more of the batch; chips convolve at most three axes.
+    alone = windows.axes.index(spaced[0])
+
+    def by_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        axes, letters = windows.axes[alone:], "THWD"[alone : spec.rank]
+        y = padded(x, windows.axes, fill_scalar(spec.fill_value, x.dtype))
+        frames = y.shape[: 1 + alone]
+        y = jax.lax.conv_general_dilated(
+            y.reshape(-1, *y.shape[1 + alone :]),
+            kernel.reshape(kernel.shape[alone:]),
+            [axis.stride for axis in axes],
+            "VALID",
+            rhs_dilation=[axis.dilation for axis in axes],
+            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        )
+        return y.reshape(*frames, *y.shape[1:])
+
+    return jax.lax.platform_dependent(x, kernel, cpu=by_patches, default=by_convolution)

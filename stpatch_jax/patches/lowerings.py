@@ -2,10 +2,12 @@
 
 A lowering takes `(*batch, *padded, channel)` and the resolved axes, and returns
 `(*batch, *grid, *window, channel)`. Which one is fastest depends on platform and shape;
-`benchmarks/extract_patches.py` measures them and `choose` holds what it found.
+`benchmarks/extract_patches.py` measures them, `benchmarks/compiled.py` reads what the compilers of
+chips make of them, and `choose` holds what they found.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -29,12 +31,14 @@ _MAX_CONSTANT = 1 << 18
 
 
 def choose(lowering: Lowering, axes: Axes) -> Callable[[jax.Array, Axes], jax.Array]:
-    """Returns the function of a lowering by name; `auto` picks by platform and shape."""
+    """Returns the function of a lowering by name; `auto` picks by shape and platform.
+
+    The platform is the one compiled for, whatever the process runs on.
+    """
     check_choice("lowering", lowering, get_args(Lowering))
     tiled = all(axis.stride == axis.window and axis.dilation == 1 for axis in axes)
-    if lowering == "auto":
-        overlapping = _FASTEST_OVERLAPPING.get(jax.default_backend(), "blocks")
-        lowering = "reshape" if tiled else overlapping
+    if lowering == "auto" and not tiled:
+        return _by_platform
     if lowering == "reshape" and not tiled:
         raise InputError(
             'lowering="reshape" must have stride = window and dilation 1 along every axis, got '
@@ -44,9 +48,13 @@ def choose(lowering: Lowering, axes: Axes) -> Callable[[jax.Array, Axes], jax.Ar
     return {"conv": by_conv, "gather": by_gather}.get(lowering, by_blocks)
 
 
-# Measured by benchmarks/extract_patches.py; a platform nobody measured gets `blocks`, which is
-# slices and concatenations only.
-_FASTEST_OVERLAPPING: dict[str, Lowering] = {"cpu": "gather"}
+def _by_platform(x: jax.Array, axes: Axes) -> jax.Array:
+    """One gather, which on CPU is the fastest and on GPU one kernel without temporaries.
+
+    A TPU's compiler takes up to half a minute for it, and 2 s for blocks.
+    """
+    blocks, gather = (functools.partial(cut, axes=axes) for cut in (by_blocks, by_gather))
+    return lax.platform_dependent(x, tpu=blocks, default=gather)
 
 
 def by_gather(x: jax.Array, axes: Axes) -> jax.Array:

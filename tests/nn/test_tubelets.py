@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from flax import nnx
 from stpatch_jax import WindowSpec, extract_patches, patchify
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import TubeletEmbedding
+from stpatch_jax.nn.windows import embed_patches
 
 
 def test_tokens_are_patches_times_the_kernel_whatever_the_windows(normal):
@@ -45,3 +47,46 @@ def test_whole_axis_windows_need_the_shape_and_keep_to_it():
     assert model.kernel.shape == (2, 3, 1, 4)
     with pytest.raises(InputError, match=re.escape("built for, (2, 3), got (2, 5)")):
         model(jnp.zeros((1, 4, 5, 1)))
+
+
+OVERLAPPING = {
+    "series": WindowSpec((4,), stride=2, padding="CAUSAL", fill_value=0.5),
+    "frames": WindowSpec((1, 2, 3), stride=(1, 1, 2), padding_mode="reflect", padding="SAME"),
+    "times": WindowSpec((2, 1), stride=(1, 1), dilation=(2, 1)),
+    "padded": WindowSpec((1, 2), stride=(2, 1), padding=((1, 0), (0, 2)), padding_mode="edge"),
+}
+
+
+@pytest.mark.parametrize("name", OVERLAPPING)
+def test_on_chips_overlapping_windows_are_convolved(name, normal, monkeypatch):
+    spec = OVERLAPPING[name]
+    x = normal(0, 2, *(6, 5, 4)[: spec.rank], 3)
+    kernel = normal(1, *(n or 0 for n in spec.window), 3, 5)
+
+    def energy(x, kernel):
+        return (embed_patches(x, kernel, spec) ** 2).sum()
+
+    slopes = jax.value_and_grad(energy, (0, 1))
+    by_platform = {
+        chip: jax.jit(slopes).trace(x, kernel).lower(lowering_platforms=(chip,)).as_text()
+        for chip in ("cpu", "cuda", "tpu")
+    }
+    convolved = {chip: "stablehlo.convolution" in text for chip, text in by_platform.items()}
+    assert convolved == {"cpu": False, "cuda": True, "tpu": True}
+    expected = jax.jit(slopes)(x, kernel)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *a, default, **_: default(*a))
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4),
+        jax.jit(jax.value_and_grad(lambda *a: energy(*a), (0, 1)))(x, kernel),
+        expected,
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"stride": None}, {"padding": "FLUSH"}, {"footprint": np.tri(3)}]
+)
+def test_what_a_convolution_cannot_hold_stays_patches(change, normal):
+    spec = WindowSpec((3, 3), stride=2).replace(**change)
+    x, kernel = normal(0, 1, 6, 6, 1), normal(1, 3, 3, 1, 2)
+    program = jax.jit(lambda x: embed_patches(x, kernel, spec)).trace(x)
+    assert "convolution" not in program.lower(lowering_platforms=("tpu",)).as_text()

@@ -171,6 +171,39 @@ def test_tokens_on_explicit_axes_stay_sharded():
     assert_same_bytes(field, x)
 
 
+@pytest.mark.parametrize("name", ["overlapping", "padded"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_one_exported_program_runs_on_every_platform(name, dtype):
+    spec = SPECS[name]
+    x = random_bytes((2, 6, 9, 2), "uint8", 0).astype(dtype)
+
+    def everything(x):
+        patches = extract_patches(x, spec)
+        slope = jax.grad(lambda x: (extract_patches(x, spec) ** 2).sum())(x)
+        one = jax.linear_transpose(lambda x: extract_patches(x, spec), x)(patches)[0]
+        many = jax.vmap(lambda x: extract_patches(x, spec))(x)
+        return patches, many, slope, one, fold_patches(patches, spec, x.shape[1:-1])
+
+    program = jax.jit(everything)
+    exported = jax.export.export(program, platforms=("cpu", "cuda", "tpu"))(x)
+    patches, many, slope, one, _ = results = program(x)
+    assert_same_bytes(patches, reference_extract_patches(x, spec))
+    assert_same_bytes(many, patches)
+    # Twice the field times how often a cell is read.
+    np.testing.assert_allclose(slope.astype("float32"), 2 * one.astype("float32"), rtol=1e-2)
+    jax.tree.map(assert_same_bytes, exported.call(x), results)
+
+
+def test_the_platform_compiled_for_chooses():
+    program = jax.jit(lambda x: extract_patches(x, SPECS["overlapping"])).trace(np.zeros((6, 9, 1)))
+    for platform, gathers in {"cpu": True, "cuda": True, "rocm": True, "tpu": False}.items():
+        text = program.lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.gather" in text, "stablehlo.concatenate" in text) == (
+            gathers,
+            not gathers,
+        )
+
+
 @pytest.mark.parametrize("lowering", ["auto", "blocks", "gather"])
 def test_deep_overlap_compiles_in_few_operations(lowering):
     spec = WindowSpec((512,), stride=1)
