@@ -34,6 +34,7 @@ __all__ = [
     "sharded_extract_patches", "sharded_fold_patches", "unpatchify", "valid_share",
 ]  # fmt: skip
 _ROOMS = (
+    "chips",
     "data",
     "explain",
     "inference",

@@ -25,6 +25,7 @@ FLOORS = {
     "on_demand": 0,
     "files": 0,
     "flops": 0,
+    "chips": 1,
     "patches": 1,
     "losses": 1,
     "metrics": 1,

@@ -1,0 +1,19 @@
+"""Programs compiled for TPUs and GPUs that are not here, and what they will cost there.
+
+`mesh("v5e:16x16", {"data": 256})` is a mesh over described devices; `compile` makes a program for
+them with the compilers of the extra `chips`, which need no hardware; `measure` reads off it what it
+moves, keeps and sends.
+"""
+
+from typing import TYPE_CHECKING
+
+from stpatch_jax.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from stpatch_jax.chips.compiling import compile, finish
+    from stpatch_jax.chips.hardware import CHIPS, Chip
+    from stpatch_jax.chips.topologies import Topology, mesh, topology
+
+__all__ = ["CHIPS", "Chip", "Topology", "compile", "finish", "mesh", "topology"]
+
+__getattr__, __dir__ = on_demand(__name__)

@@ -1,0 +1,70 @@
+"""A program compiled for devices that are not here."""
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from stpatch_jax.chips.topologies import topology
+from stpatch_jax.errors import InputError, shortened
+
+
+def compile(function: Any, *arguments: Any, on: str | Mesh) -> Any:
+    """Compiles a function for described devices; what it was given stays as it is.
+
+    Args:
+        function: The function, or one of `jax.jit`.
+        *arguments: Its arguments: arrays, or shapes and dtypes in their place. Those of a sharding
+            keep it; the others lie whole on every device.
+        on: A topology, of which the first device is compiled for, or a mesh of `mesh`.
+
+    Returns:
+        What `jax.jit(function).lower(*arguments).compile()` gives, for `measure`.
+
+    Raises:
+        InputError: The compiler refuses, with its reason.
+
+    >>> program = compile(lambda x: x + 1, jax.ShapeDtypeStruct((8,), "float32"), on="cpu")
+    >>> program.memory_analysis().output_size_in_bytes
+    32
+    """
+    if isinstance(on, str):
+        device = topology(on).devices[0]
+        whole = SingleDeviceSharding(device)
+    else:
+        device, whole = on.devices.flat[0], NamedSharding(on, PartitionSpec())
+
+    def described(leaf: Any) -> Any:
+        if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+            return leaf
+        kept = leaf.sharding if isinstance(leaf, jax.ShapeDtypeStruct) else None
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=kept or whole)
+
+    jitted = function if hasattr(function, "lower") else jax.jit(function)
+    lowered = jitted.lower(*jax.tree.map(described, arguments))
+    return finish(lowered, device)
+
+
+def finish(lowered: Any, device: Any) -> Any:
+    """Compiles what was lowered for described devices, one of which is named; see `compile`."""
+    options = {"xla_gpu_cuda_data_dir": _cuda()} if device.platform == "gpu" else {}
+    try:
+        return lowered.compile(compiler_options={k: v for k, v in options.items() if v})
+    except jax.errors.JaxRuntimeError as error:
+        raise InputError(
+            f"the program must compile for {device.device_kind}, got "
+            f"{shortened(str(error).strip(), most=240)}; change what it names, or make the program "
+            "smaller"
+        ) from error
+
+
+@functools.cache
+def _cuda() -> str | None:
+    """Where ptxas and libdevice are, of the wheel `nvidia-cuda-nvcc`."""
+    spec = importlib.util.find_spec("nvidia")
+    roots = [Path(root) for root in (spec.submodule_search_locations or ()) if spec] if spec else []
+    found = [path.parent for root in roots for path in root.glob("*/nvvm") if path.is_dir()]
+    return str(found[0]) if found else None
