@@ -1,4 +1,4 @@
-"""Recipes: one file per application, each a function that returns the run's configuration.
+"""Recipes: functions that return the configuration of a run.
 
 An application with data, a judge or predictions of its own is a folder; what it registers with
 `stpatch_jax.runs` is registered by importing it, which the name of its recipe does, or `RECIPES`.

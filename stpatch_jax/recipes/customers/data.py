@@ -120,12 +120,7 @@ class CustomersConfig(TableConfig, DataConfig):
             customers=tuple(map(str, events.customer.values)),
             splits={EVERYTHING: coming},
             scaling=Pipeline.from_dict(state),
-            report={
-                "source": path,
-                **history.report,
-                "notes": notes,
-                "splits": {EVERYTHING: span},
-            },
+            report={"source": path, **history.report, "notes": notes, "splits": {EVERYTHING: span}},
             fitted=state,
         )
 
