@@ -49,7 +49,11 @@ def compile(function: Any, *arguments: Any, on: str | Mesh) -> Any:
 
 
 def finish(lowered: Any, device: Any) -> Any:
-    """Compiles what was lowered for described devices, one of which is named; see `compile`."""
+    """Compiles what was lowered for described devices, one of which is named; see `compile`.
+
+    Raises:
+        InputError: The compiler refuses, with its reason.
+    """
     options = {"xla_gpu_cuda_data_dir": _cuda()} if device.platform == "gpu" else {}
     try:
         return lowered.compile(compiler_options={k: v for k, v in options.items() if v})

@@ -97,7 +97,7 @@ class Data(Protocol):
 
 
 class Problem:
-    """Base of data sets: what most of them answer alike. A data set need not inherit it."""
+    """Base of data sets, which need not inherit it: what most of them answer alike."""
 
     @property
     def target_numbers(self) -> tuple[int, ...] | None:
@@ -338,6 +338,9 @@ class DataConfig(SizeConfig, abc.ABC):
     Attributes:
         path: The file, folder or URL, or `catalog:NAME` for a data set of the catalog (see
             `locate`).
+
+    Raises:
+        InputError: A setting is out of range, or does not fit the others.
     """
 
     path: str | None = None

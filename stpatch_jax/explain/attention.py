@@ -54,6 +54,14 @@ def attention_rollout(
     Raises:
         InputError: The model tells no attention, or the field does not fit it.
 
+    Examples:
+        >>> class Even:
+        ...     token_spec = WindowSpec((1,))
+        ...     def attention(self, x):
+        ...         return [("joint", np.full((1, 1, 2, 2), 0.5))]
+        >>> attention_rollout(Even(), np.ones((2, 1)), time="last").values.tolist()
+        [0.25, 0.75]
+
     References:
         Abnar and Zuidema, "Quantifying attention flow in transformers", ACL 2020.
     """
@@ -82,6 +90,14 @@ def rollout_matrix(backbone: AttentionModel, field: FieldLike) -> np.ndarray:
 
     Raises:
         InputError: The model tells no attention, or the field does not fit it.
+
+    Examples:
+        >>> class Even:
+        ...     token_spec = WindowSpec((1,))
+        ...     def attention(self, x):
+        ...         return [("joint", np.full((1, 1, 2, 2), 0.5))]
+        >>> rollout_matrix(Even(), np.ones((2, 1))).tolist()
+        [[0.75, 0.25], [0.25, 0.75]]
     """
     require_members(backbone, AttentionModel, what="a model of attention rollout")
     field = as_field(field)

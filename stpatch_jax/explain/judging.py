@@ -146,6 +146,9 @@ def randomization_test(
         The correlations, and whether the explanation passed. A map without any difference, which
         has no ranks, counts as unchanged: 1.
 
+    Raises:
+        InputError: There is less than one draw.
+
     Examples:
         >>> x = np.linspace(-1.0, 2.0, 40)
         >>> weights = jax.random.normal(jax.random.key(1), 40)

@@ -51,7 +51,8 @@ def rotations(first: int, second: int) -> tuple[Pair, ...]:
 def shifts(axis: int, *cells: int) -> tuple[Pair, ...]:
     """Windows moved round along an axis by so many cells each, as `flips`.
 
-    What leaves at one end comes in at the other; outputs are as fine as windows along the axis.
+    What leaves at one end of `[*batch, time, *space, channel]` comes in at the other; outputs are
+    as fine as windows along the axis.
 
     Example:
         >>> there, back = shifts(0, 1)[0]

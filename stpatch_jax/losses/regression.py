@@ -52,7 +52,7 @@ def mae(
 ) -> jax.Array:
     """Mean absolute error, `sum(w * mask * |prediction - target|) / sum(w * mask)`.
 
-    Arguments as in `mse`; the result is in the target's units.
+    Arguments as in `mse`; the result is a scalar in the target's units.
 
     >>> float(mae(jnp.array([1.0, 5.0]), jnp.array([3.0, 4.0])))
     1.5

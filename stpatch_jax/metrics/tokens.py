@@ -77,6 +77,8 @@ class TokenEntropy(Sums):
 def bits_per_token(nats: Array) -> Array:
     """Turns a mean cross-entropy from nats per token into bits per token, `nats / log(2)`.
 
+    Of any shape, float.
+
     >>> import numpy as np
     >>> float(bits_per_token(np.log(8.0)))
     3.0

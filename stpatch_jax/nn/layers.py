@@ -67,6 +67,9 @@ class LayerOptions:
         dtype: Name of the dtype that computes, and of the output.
         param_dtype: Name of the dtype that stores the parameters.
         shard: How the parameters lie on a mesh; by default nothing is said of it.
+
+    Raises:
+        InputError: A setting of this or of a backbone is out of range.
     """
 
     dtype: DTypeName = "float32"
@@ -113,7 +116,7 @@ FLOAT32 = LayerOptions()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneConfig(LayerOptions, Generic[Network]):
-    """Settings of a backbone: frozen, hashable, to JSON and back. `build` makes the network.
+    """Settings of a backbone: frozen, hashable, to JSON and back; `build` makes the network.
 
     A backbone of your own is a `Backbone` and a config that names it in its base class. From then
     on heads, tasks, runs and the tables of costs take it as they take those of this package.
@@ -263,7 +266,7 @@ class BackboneConfig(LayerOptions, Generic[Network]):
 
 
 class Backbone(nnx.Module):
-    """Base of all backbones: a field in, a feature map out. Built by `BackboneConfig.build`.
+    """Base of all backbones: a field in, a feature map out; built by `BackboneConfig.build`.
 
     Attributes:
         spec: Which window of the input each cell of the feature map stands for. A dense head folds

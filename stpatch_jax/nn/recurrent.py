@@ -212,6 +212,10 @@ def scan_time(cell: RecurrentCell, x: jax.Array) -> jax.Array:
     Maps [batch, time, *space, in] to [batch, time, *space, features] in the cell's dtype. The
     input's part of the gates is one convolution for all steps, outside the recurrence; so is the
     derivative with respect to the recurrent weights.
+
+    >>> cell = ConvLSTMCell((1,), 3, 8, rngs=nnx.Rngs(0))
+    >>> scan_time(cell, jnp.zeros((1, 4, 5, 3))).shape
+    (1, 4, 5, 8)
     """
     inputs = _at_all_steps(cell.gate_inputs, x)
     kernel = cell.recurrent_kernel[...].astype(inputs.dtype)

@@ -26,6 +26,9 @@ class ShardConfig:
             the parameter to the rule of whoever places it; `PartitionSpec()` keeps it whole.
         bias_o: Of the only axis, (out), of every bias; None as above.
 
+    Raises:
+        InputError: A spec has other axes than its parameters.
+
     References:
         Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models",
         SC 2020, whose third stage `fsdp` is.

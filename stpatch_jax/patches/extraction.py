@@ -244,6 +244,12 @@ def unpatchify(tokens: ArrayLike, window: Spec, shape: Sequence[int]) -> jax.Arr
 
     Raises:
         InputError: The tokens do not fit the window and shape.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.arange(12.0).reshape(4, 3, 1)
+        >>> bool((unpatchify(patchify(x, (2, 3)), (2, 3), (4, 3)) == x).all())
+        True
     """
     tokens = as_field(tokens)
     windows = _tiled(_tiling(window).resolve(shape))

@@ -69,6 +69,9 @@ def attribution_below_series(
 
     Both are [time] and have `units`, which `unit` replaces for the series; the bars get an axis of
     their own on the right.
+
+    Raises:
+        InputError: They are not one row each, of the same length.
     """
     require(
         series.ndim == 1 and series.shape == attribution.shape,

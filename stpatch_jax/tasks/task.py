@@ -191,7 +191,11 @@ class TaskBase:
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig(abc.ABC):
-    """Base of all task configurations, the `--task.*` flags of a run."""
+    """Base of all task configurations, the `--task.*` flags of a run.
+
+    Raises:
+        InputError: A setting is out of range, or does not fit the others.
+    """
 
     def __post_init__(self) -> None:
         # JSON has lists only, and a config must be hashable.

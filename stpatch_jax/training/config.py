@@ -33,6 +33,9 @@ class OptimizerConfig:
         schedule: After the warm-up, `constant`, or `cosine` down to zero at the last step. A cosine
             depends on `TrainConfig.steps`, so a run that is later made longer follows the longer
             curve from there on.
+
+    Raises:
+        InputError: A setting is out of range.
     """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -67,6 +70,9 @@ class MeshConfig:
         fsdp: Devices that share one copy of the weights and of the optimiser's moments (fully
             sharded data parallel); each works on its own examples all the same.
         space: Devices that share one example: its first space axis is split over them.
+
+    Raises:
+        InputError: A setting is out of range.
     """
 
     data: int = -1
@@ -136,6 +142,9 @@ class TrainConfig:
             None waits for ever.
         profile: Whether to write a profile of steps 3 to 5 of the process to `WORKDIR/profile`.
         optimizer: The update rule.
+
+    Raises:
+        InputError: A setting is out of range, or needs another one.
     """
 
     steps: int = 500

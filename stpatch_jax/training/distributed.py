@@ -234,6 +234,8 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def to_host(array: jax.Array) -> np.ndarray:
     """Returns a global array whole, on the host of every process; all of them must call it.
 
+    Shape and dtype are those of the array.
+
     >>> to_host(jax.numpy.arange(3))
     array([0, 1, 2], dtype=int32)
     """

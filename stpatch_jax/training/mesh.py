@@ -143,12 +143,16 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> Non
 def shard_local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's part of a global batch on its devices.
 
-    Arrays `(global batch / processes, ...)`, in a single process the whole batch, become global
-    ones `(global batch, ...)`, sharded by `batch_sharding`. 64-bit numbers become 32-bit ones
+    Arrays [global batch / processes, ...], in a single process the whole batch, become global
+    ones [global batch, ...], sharded by `batch_sharding`. 64-bit numbers become 32-bit ones
     unless JAX's x64 mode is on.
 
     Raises:
         InputError: If the global batch does not split evenly over the devices.
+
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> shard_local_batch({"x": np.zeros((2, 3))}, mesh)["x"].shape
+    (2, 3)
     """
     make = jax.make_array_from_process_local_data
     parts = _placements(batch, mesh, jax.process_count())
@@ -156,7 +160,7 @@ def shard_local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def shard_global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts a global batch, which every process holds whole, on the devices.
+    """Puts a global batch [batch, ...], which every process holds whole, on the devices.
 
     Row `i` of the result is row `i` of the input, wherever the mesh has the devices of a process;
     `shard_local_batch` takes the parts that each process has read, in an order of its own.
@@ -164,6 +168,10 @@ def shard_global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
 
     Raises:
         InputError: If the batch does not split evenly over the devices.
+
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> shard_global_batch({"x": np.array([1.0, 2.0])}, mesh)["x"].tolist()
+    [1.0, 2.0]
     """
     make = jax.make_array_from_callback
     whole = _placements(batch, mesh, 1)

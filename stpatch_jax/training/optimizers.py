@@ -8,7 +8,7 @@ from stpatch_jax.training.config import OptimizerConfig
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Returns the learning rate as a function of the number of updates made before.
+    """Returns the learning rate, a scalar, as a function of the number of updates made before.
 
     `rate * min(1, (count + 1) / warmup)`, and for `cosine` times
     `(1 + cos(pi * (count - warmup) / (steps - warmup))) / 2` once the warm-up is over.

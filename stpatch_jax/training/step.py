@@ -238,6 +238,10 @@ def make_train_step(
         Metrics are those of `loss_fn` and `loss`, `grad_norm` (before the clip),
         `finite` (bool), `skipped` and `rollbacks` (so far): device scalars that nobody has waited
         for.
+
+    Raises:
+        InputError: When the step runs: the loss is no pair of a loss and metrics, or they are no
+            scalars.
     """
 
     def pair(model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:

@@ -28,6 +28,9 @@ class AlertConfig:
             a false alarm costs in shares of what a miss costs, where that is known.
         unit: Unit of the threshold, which is converted into that of each channel; None takes it in
             the unit of the field. A quantile needs none.
+
+    Raises:
+        InputError: A level or a probability is out of range.
     """
 
     event: Event = "none"

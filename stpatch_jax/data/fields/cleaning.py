@@ -33,6 +33,9 @@ class CleaningConfig:
         steps: The transforms, in order; see `Pipeline`.
         winsorize: Share of the training values beyond each bound of the step `winsorize`.
         per: Whether transforms are fitted per `channel`, over all cells, or per `cell` and channel.
+
+    Raises:
+        InputError: A setting is out of range, or a step is not known.
     """
 
     missing: MissingRule = "forward_fill"

@@ -23,6 +23,9 @@ class Augmentation:
         contrast: The field is multiplied by a number drawn from `1 - contrast` to `1 + contrast`.
         brightness: A number drawn from `-brightness` to `brightness` is added to the field.
         noise: Standard deviation of the normal noise that is added to each value.
+
+    Raises:
+        InputError: A setting is out of range.
     """
 
     turn: bool = False

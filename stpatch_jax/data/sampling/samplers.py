@@ -23,6 +23,9 @@ class BlockShuffle:
         order: All examples so that neighbours share chunks, e.g. `FieldWindows.chunk_order()`.
         block: Examples per block.
         mixed: Number of blocks that are shuffled into each other.
+
+    Raises:
+        InputError: There is no example, or fewer than one example or block is mixed.
     """
 
     order: np.ndarray

@@ -50,6 +50,9 @@ class Predictor:
 
     Its `data` are what the data configuration of the run restored from the file. What is predicted
     is told by `result`, how it stands in a file by `write`.
+
+    Raises:
+        InputError: The request has an argument that this kind does not take.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz")
