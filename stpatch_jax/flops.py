@@ -12,7 +12,8 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     """Counts the multiplications and additions of matrix products and convolutions.
 
     Those are what the peak of a device is stated for. The body of a `scan` counts once a turn
-    (XLA's own analysis counts it once), of a `cond` the dearest branch, of a `while` one turn.
+    (XLA's own analysis counts it once), of a `cond` the dearest branch (of `platform_dependent` the
+    default), of a `while` one turn.
     `shard_map` once a device. Nothing is computed; integers do not count.
 
     >>> x = jax.ShapeDtypeStruct((8, 4), "float32")
@@ -57,7 +58,8 @@ def _of_equation(equation: Any) -> int:
     if name == "shard_map":
         return sum(inner) * params["mesh"].size
     if name == "cond":
-        return max(inner)
+        # What depends on the platform counts in the form without a platform's name.
+        return inner[-1] if params.get("branches_platforms") else max(inner)
     return sum(inner) * (params["length"] if name == "scan" else 1)
 
 

@@ -307,6 +307,13 @@ def test_random_keys_are_named_key_and_nothing_is_a_pmap():
     assert not by_file(wrong)
 
 
+def test_what_is_compiled_for_is_not_asked_of_the_machine():
+    """`platform_dependent`, or the mesh or array of a call, says it: a program may go elsewhere."""
+
+    first = re.compile(r"\bdefault_backend\(|\b(local_)?devices\(\)\[0\]")
+    assert not by_file(lambda name: first.findall((PACKAGE / name).read_text("utf-8")))
+
+
 def _calls(name):
     """The calls in a file: what is called, by its last name, and the node."""
     for node in ast.walk(parsed(name)):

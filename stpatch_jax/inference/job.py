@@ -94,7 +94,8 @@ class TiledJob:
         known = all(isinstance(extent, int) for extent in batch)
         grid = used_windows(windows, region, math.prod(batch) if known else 1)
         if isinstance(batch_size, str):
-            size = memory.usual_batch_size(windows.window, len(grid), devices)
+            platform = memory.device_of(x, mesh).platform
+            size = memory.usual_batch_size(windows.window, len(grid), devices, platform)
         else:
             # A function is traced once, with the batch that will run.
             size = memory.rounded_up(min(batch_size, len(grid)), devices)
@@ -148,7 +149,8 @@ class TiledJob:
             check_size("memory_budget", budget, most=2**63 - 1)
         if batch_size != "auto":
             return self
-        budget = memory.default_budget() if budget is None else budget
+        if budget is None:
+            budget = memory.default_budget(memory.device_of(field, self.program.mesh))
         usual = self.program.batch_size
         return self.batched(
             memory.fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)

@@ -3,8 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import Mesh
 
 from stpatch_jax.errors import InputError
 
@@ -39,17 +43,28 @@ class MemoryPlan:
         return self.arguments + self.results + self.scratch
 
 
-def default_budget() -> int:
+def device_of(field: Any, mesh: Any) -> Any:
+    """A device of a prediction: of its mesh, else of its field, else where JAX puts arrays now."""
+    if isinstance(mesh, Mesh):
+        return mesh.devices.flat[0]
+    placed = None if isinstance(field, Tracer) else getattr(field, "sharding", None)
+    if placed is None:
+        with jax.ensure_compile_time_eval():
+            placed = jnp.zeros(()).sharding
+    return min(placed.device_set, key=lambda device: device.id)
+
+
+def default_budget(device: Any) -> int:
     """Bytes for a prediction: 80 % of what is free on an accelerator, 2 GiB on a CPU."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
         return _CPU_BUDGET
     return int(_SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
 
 
-def usual_batch_size(window: tuple[int, ...], windows: int, devices: int) -> int:
+def usual_batch_size(window: tuple[int, ...], windows: int, devices: int, platform: str) -> int:
     """Windows per call that keep the devices busy, evenly many in each call."""
-    busy = _BUSY.get(jax.default_backend(), _BUSY["gpu"])
+    busy = _BUSY.get(platform, _BUSY["gpu"])
     most = max(1, min(_LARGEST_BATCH, busy // math.prod(window))) * devices
     calls = -(-windows // most)
     return rounded_up(-(-windows // calls), devices)

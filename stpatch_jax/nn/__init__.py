@@ -14,13 +14,13 @@ if TYPE_CHECKING:
         TransformerBlock,
         TransformerEncoder,
         TransformerOptions,
-        attention_mask,
         sinusoidal_positions,
     )
     from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
     from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
     from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
     from stpatch_jax.nn.flat_patches import FlatPatches, FlatPatchesConfig
+    from stpatch_jax.nn.fused_attention import Seen, attend, attention_mask
     from stpatch_jax.nn.heads import (
         ClassificationHead,
         DenseHead,
@@ -81,6 +81,7 @@ __all__ = [
     "PatchTransformer",
     "PatchTransformerConfig",
     "SCNNConfig",
+    "Seen",
     "SelfAttention",
     "ShardConfig",
     "SpaceTimeRNN",
@@ -93,6 +94,7 @@ __all__ = [
     "TubeletEmbedding",
     "UNet",
     "UNetConfig",
+    "attend",
     "attention_mask",
     "convolve",
     "pack_clips",

@@ -6,8 +6,6 @@ Logits and softmax are float32 whatever `dtype` computes the rest; so is layer n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +14,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_size, require
+from stpatch_jax.nn.fused_attention import Seen, attend, attention_weights
 from stpatch_jax.nn.layers import FLOAT32, LayerOptions
-
-# Tokens from which the flash kernel is asked for: with fewer, the logits it saves are small.
-_FLASH_TOKENS = 256
 
 
 def sinusoidal_positions(positions: ArrayLike, features: int) -> jax.Array:
@@ -53,40 +49,11 @@ def sinusoidal_positions(positions: ArrayLike, features: int) -> jax.Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def attention_mask(
-    *, segment_ids: jax.Array | None = None, times: jax.Array | None = None
-) -> jax.Array | None:
-    """Which token may look at which: those of its own segment, and none of a later time.
-
-    Args:
-        segment_ids: [batch, tokens] integers; tokens look at equal ids only, and a token of
-            segment 0 (padding) looks at nothing and is seen by nothing.
-        times: [batch, tokens], with batch or 1 rows; a token sees those of at most its own time.
-
-    Returns:
-        Bool [batch, tokens, tokens], query before key; None if nothing is given.
-
-    Examples:
-        >>> mask = attention_mask(segment_ids=jnp.array([[1, 1, 2, 0]]))
-        >>> mask[0].astype(int).tolist()
-        [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    """
-    mask = None
-    if segment_ids is not None:
-        query, keys = segment_ids[:, :, None], segment_ids[:, None, :]
-        mask = (query == keys) & (query != 0)
-    if times is not None:
-        seen = times[:, :, None] >= times[:, None, :]
-        mask = seen if mask is None else mask & seen
-    return mask
-
-
 class SelfAttention(nnx.Module):
-    """Multi-head self-attention by `jax.nn.dot_product_attention`, softmax in float32.
+    """Multi-head self-attention by `attend`.
 
-    On NVIDIA GPUs, 16-bit attention over many tokens runs as cuDNN's flash kernel, which never
-    holds the logits in memory. Under `nnx.capture(..., nnx.Intermediate)` it sows its weights,
-    `weights` [batch, heads, tokens, tokens], query before key.
+    Under `nnx.capture(..., nnx.Intermediate)` it sows its weights, `weights` [batch, heads, tokens,
+    tokens], query before key.
 
     Args:
         features: Width of a token, a multiple of `heads`.
@@ -114,64 +81,37 @@ class SelfAttention(nnx.Module):
         self.out = options.linear(features, features, rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, *, mask: jax.Array | None = None, causal: bool = False
+        self,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        segment_ids: jax.Array | None = None,
+        times: jax.Array | None = None,
+        causal: bool = False,
     ) -> jax.Array:
-        """Lets every token look at the tokens that the mask allows; gives the shape of `x`.
+        """Lets every token look at those that it may see; gives the shape of `x`.
 
         Args:
             x: [batch, tokens, features].
-            mask: Bool [batch, tokens, tokens], query before key, with batch or 1 rows; a token
-                that may look at none comes out as 0.
+            mask: Bool [batch or 1, tokens, tokens], query before key: what is seen at most.
+            segment_ids: [batch, tokens] integers, see `attention_mask`.
+            times: [batch or 1, tokens], see `attention_mask`.
             causal: Whether a token sees those before it in the row and itself only.
+
+        Returns:
+            [batch, tokens, features]; 0 for a token that may look at none.
         """
         batch, tokens, features = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, features // self.heads)
-        query, keys, values = (qkv[:, :, part] for part in range(3))
-        masked, device = mask is not None, jax.devices()[0]
-        kernel = attention_kernel(device, query.shape, query.dtype, masked=masked)
-        per_head = None if mask is None else mask[:, None]
-        y = jax.nn.dot_product_attention(
-            query, keys, values, mask=per_head, is_causal=causal, implementation=kernel
-        )
+        seen = Seen(mask, segment_ids, times)
+        y = attend(qkv, seen=seen, causal=causal)
         # Only `nnx.capture` sets it; nobody else pays for the weights.
         if hasattr(self, "__captures__"):
-            self.sow(nnx.Intermediate, "weights", _weights(query, keys, mask, causal))
+            weights = attention_weights(qkv, seen, causal=causal)
+            self.sow(nnx.Intermediate, "weights", weights)
         y = self.out(y.reshape(batch, tokens, features))
-        if mask is None:
-            return y
-        # What a kernel makes of a token that may look at none is the kernel's own.
-        seen = mask & jnp.tri(tokens, dtype=bool)[None] if causal else mask
-        return jnp.where(seen.any(-1)[..., None], y, jnp.zeros((), y.dtype))
-
-
-def _weights(query: jax.Array, keys: jax.Array, mask: jax.Array | None, causal: bool) -> jax.Array:
-    """The weights of an attention [batch, heads, tokens, tokens], rows of 1, or 0 if all masked."""
-    logits = jnp.einsum("bqhf,bkhf->bhqk", query, keys, preferred_element_type=jnp.float32)
-    tokens = logits.shape[-1]
-    seen = jnp.ones((1, 1, tokens, tokens), bool) if mask is None else mask[:, None]
-    if causal:
-        seen = seen & jnp.tri(tokens, dtype=bool)[None, None]
-    seen = jnp.broadcast_to(seen, logits.shape)
-    return jax.nn.softmax(logits / query.shape[-1] ** 0.5, axis=-1, where=seen)
-
-
-def attention_kernel(
-    device: Any, shape: Sequence[int], dtype: Any, *, masked: bool
-) -> Literal["xla", "cudnn"]:
-    """Which kernel runs an attention: `jax.nn.dot_product_attention` itself never picks cuDNN's.
-
-    "cudnn" for 16-bit floats on an NVIDIA GPU of compute capability 8 or later, where the queries'
-    shape `(batch, tokens, heads, head width)` is one that its flash kernel takes, which with a mask
-    trains on even lengths only; "xla" otherwise.
-    """
-    _, tokens, _, width = shape
-    if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
-        return "xla"
-    recent = float(device.compute_capability) >= 8.0
-    short = jnp.dtype(dtype).itemsize == 2
-    # The limits of cuDNN's flash kernel; beyond them `dot_product_attention` would raise.
-    fits = width % 8 == 0 and width <= 128 and not (masked and tokens % 2)
-    return "cudnn" if recent and short and fits and tokens >= _FLASH_TOKENS else "xla"
+        sees = seen.any(causal=causal)
+        return y if sees is None else jnp.where(sees[..., None], y, jnp.zeros((), y.dtype))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,10 +171,11 @@ class TransformerBlock(nnx.Module):
             rows, segments = y.reshape(-1, *y.shape[-2:]), segment_ids
             if segments is not None:
                 segments = jnp.moveaxis(segments, axis, -1).reshape(rows.shape[:2])
-            # Rows in the order of time need no mask of times: the kernel has a causal form.
+            # Rows in the order of time need no times: kernels have a causal form.
             in_order = causal and axis == 1 and times is None
-            mask = attention_mask(segment_ids=segments, times=times if causal else None)
-            rows = self.attentions[position](rows, mask=mask, causal=in_order)
+            rows = self.attentions[position](
+                rows, segment_ids=segments, times=times if causal else None, causal=in_order
+            )
             x = x + self.dropout(jnp.moveaxis(rows.reshape(y.shape), -2, axis))
         y = self.norms[-1](x).astype(self.options.dtype)
         y = self.dropout(jax.nn.gelu(self.expand(y)))

@@ -31,6 +31,7 @@ from stpatch_jax.patches.windows import OPEN, WindowSpec
 DTypeName = Literal["float32", "bfloat16", "float16"]
 Fields = Mapping[str, Any]
 Windows = WindowSpec | Sequence[int | None] | int
+Padding = tuple[tuple[int, int], ...]
 Network = TypeVar("Network", bound="Backbone", covariant=True)
 # Up to so many, a 2-D convolution and its gradient cost more on CPU than a 1-D one of three times
 # as many channels, copies included: by 1.3 to 1.7 for 3 to 24 channels (2 cores, jax 0.10.2).
@@ -362,15 +363,23 @@ def convolve(x: jax.Array, kernel: jax.Array, *, causal: bool = False) -> jax.Ar
     padding = [(k // 2, (k - 1) // 2) for k in extents]
     if causal:
         padding[0] = (extents[0] - 1, 0)
-    on_cpu = jax.default_backend() == "cpu"
-    y = _convolve_merged(x, kernel.astype(x.dtype), padding, on_cpu=on_cpu)
-    return y.reshape(*x.shape[:-1], kernel.shape[-1])
+    merged, kernel, padding = _merge_axes(x, kernel.astype(x.dtype), padding)
+    axes, few = len(padding), math.prod(kernel.shape[:1] + kernel.shape[-2:-1]) <= _FEW_CHANNELS
+
+    def on(merged: jax.Array, kernel: jax.Array, *, cpu: bool) -> jax.Array:
+        y = _convolve_merged(merged, kernel, padding, on_cpu=cpu)
+        return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+    on_cpu, elsewhere = (functools.partial(on, cpu=cpu) for cpu in (True, False))
+    if axes > 2 or (axes == 2 and few):
+        return jax.lax.platform_dependent(merged, kernel, cpu=on_cpu, default=elsewhere)
+    return elsewhere(merged, kernel)
 
 
-def _convolve_merged(
-    x: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, on_cpu: bool
-) -> jax.Array:
-    """Convolves up to the shape of the result: the axes that came in may be merged in it."""
+def _merge_axes(
+    x: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]]
+) -> tuple[jax.Array, jax.Array, Padding]:
+    """Merges axes along which the kernel has extent 1 with the batch or the one before."""
     extents, channels = kernel.shape[:-2], kernel.shape[-2:]
     # Leading axes of extent 1 join the batch, further ones the axis of extent 1 before them.
     lengths: list[int] = []
@@ -383,17 +392,24 @@ def _convolve_merged(
             lengths[-1] *= x.shape[axis + 1]
     x = x.reshape(-1, *lengths, channels[0])
     kernel = kernel.reshape(*(extents[axis] for axis in axes), *channels)
-    padding = [padding[axis] for axis in axes]
-    if not axes:
+    return x, kernel, tuple(padding[axis] for axis in axes)
+
+
+def _convolve_merged(
+    x: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]], *, on_cpu: bool
+) -> jax.Array:
+    """Convolves in the form of a platform, up to the shape: axes may be merged in the result."""
+    x, kernel, padding = _merge_axes(x, kernel, padding)
+    if not padding:
         return x @ kernel
-    taps, single = math.prod(kernel.shape[:-2]), channels[0] == 1 and x.dtype == jnp.float32
-    if on_cpu and single and len(axes) > 1 and taps <= _MOST_TAPS:
-        return _shifted_products(x, kernel, tuple(padding))
+    single = kernel.shape[-2] == 1 and x.dtype == jnp.float32 and len(padding) > 1
+    if on_cpu and single and math.prod(kernel.shape[:-2]) <= _MOST_TAPS:
+        return _shifted_products(x, kernel, padding)
     return _convolve_by_library(x, kernel, padding, on_cpu=on_cpu)
 
 
 def _convolve_by_library(
-    x: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]], *, on_cpu: bool
+    x: jax.Array, kernel: jax.Array, padding: Padding, *, on_cpu: bool
 ) -> jax.Array:
     """Convolves by the library, with fewer axes where that is faster."""
     axes, (taps, (channels, features)) = len(padding), (kernel.shape[0], kernel.shape[-2:])
@@ -403,10 +419,10 @@ def _convolve_by_library(
         # Sums of shorter floats would be rounded once for each tap.
         if features >= channels or x.dtype.itemsize < 4:
             x, kernel = _taps_to_channels(x, kernel, padding[0])
-            return _convolve_merged(x, kernel, list(padding[1:]), on_cpu=on_cpu)
+            return _convolve_merged(x, kernel, padding[1:], on_cpu=on_cpu)
         taps_last = jnp.moveaxis(kernel, 0, -2).reshape(*kernel.shape[1:-1], taps * features)
         slices = x.reshape(-1, *x.shape[2:])
-        y = _convolve_merged(slices, taps_last, list(padding[1:]), on_cpu=on_cpu)
+        y = _convolve_merged(slices, taps_last, padding[1:], on_cpu=on_cpu)
         return _added_taps(y.reshape(*x.shape[:-1], taps, features), padding[0])
     letters = "DHW"[-axes:]
     layout = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
@@ -414,9 +430,7 @@ def _convolve_by_library(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _shifted_products(
-    x: jax.Array, kernel: jax.Array, padding: tuple[tuple[int, int], ...]
-) -> jax.Array:
+def _shifted_products(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Convolves one channel: the sum over all taps of the shifted input times its weights."""
     padded = jnp.pad(x, [(0, 0), *padding, (0, 0)])
     taps = list(itertools.product(*map(range, kernel.shape[:-2])))

@@ -61,9 +61,9 @@ def test_few_plans_are_made():
 
 
 def test_batches_are_evenly_filled():
-    assert usual_batch_size((64, 64, 64), 64, 1) == 1
-    assert usual_batch_size((1, 1), 300, 1) == 150
-    assert usual_batch_size((1, 1), 300, 8) == 304
+    assert usual_batch_size((64, 64, 64), 64, 1, "cpu") == 1
+    assert usual_batch_size((1, 1), 300, 1, "cpu") == 150
+    assert usual_batch_size((1, 1), 300, 8, "cpu") == 304
 
 
 def failing(error, largest):

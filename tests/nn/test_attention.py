@@ -1,7 +1,6 @@
 """Attention against NumPy and PyTorch: masks, segments, causality, the blocks made of it."""
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,6 @@ from stpatch_jax.nn import (
     attention_mask,
     sinusoidal_positions,
 )
-from stpatch_jax.nn.attention import attention_kernel
 
 
 def random_attention(normal, features, heads):
@@ -147,41 +145,6 @@ def test_parameter_count_by_hand():
     assert count(TransformerBlock(two, rngs=nnx.Rngs(0))) == 3 * norm + 2 * attention + mlp
     encoder = TransformerEncoder(3, one, rngs=nnx.Rngs(0))
     assert count(encoder) == 3 * (2 * norm + attention + mlp) + norm
-
-
-@pytest.mark.parametrize(
-    ("changes", "kernel"),
-    [
-        ({}, "cudnn"),
-        ({"dtype": "float16", "masked": True}, "cudnn"),
-        ({"dtype": "float32"}, "xla"),
-        ({"platform": "cpu"}, "xla"),
-        ({"version": "rocm 6.4"}, "xla"),
-        ({"capability": "7.5"}, "xla"),
-        ({"width": 36}, "xla"),
-        ({"width": 256}, "xla"),
-        ({"tokens": 64}, "xla"),
-        ({"tokens": 513, "masked": True}, "xla"),
-        ({"tokens": 513}, "cudnn"),
-    ],
-)
-def test_flash_attention_is_asked_for_where_it_runs(changes, kernel):
-    case = {
-        "platform": "gpu",
-        "version": "PJRT C API\ncuda 12090",
-        "capability": "8.0",
-        "tokens": 512,
-        "width": 64,
-        "dtype": "bfloat16",
-        "masked": False,
-    } | changes
-    device = types.SimpleNamespace(
-        platform=case["platform"],
-        client=types.SimpleNamespace(platform_version=case["version"]),
-        compute_capability=case["capability"],
-    )
-    shape = (2, case["tokens"], 4, case["width"])
-    assert attention_kernel(device, shape, case["dtype"], masked=case["masked"]) == kernel
 
 
 def test_heads_that_do_not_divide_the_features_are_refused():

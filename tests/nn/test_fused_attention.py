@@ -1,0 +1,94 @@
+"""Attention of many tokens: the forms of all platforms against the library's own on a CPU."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from stpatch_jax.nn import (
+    Conv3DConfig,
+    PatchTransformerConfig,
+    Seen,
+    attend,
+    fused_attention,
+    tpu_attention,
+)
+
+
+def looks(case, batch, tokens):
+    """What tokens may see, and whether in the order of the row."""
+    rng = np.random.default_rng(1)
+    segment_ids = jnp.asarray(np.sort(rng.integers(0, 4, (batch, tokens)), 1))
+    times = jnp.asarray(rng.integers(0, 5, (1, tokens)))
+    mask = jnp.asarray(rng.random((1, tokens, tokens)) < 0.4)
+    seen = {
+        "all": Seen(),
+        "segments, times": Seen(segment_ids=segment_ids, times=times),
+        "segments, causal": Seen(segment_ids=segment_ids),
+        "mask, times, causal": Seen(mask=mask, times=times),
+    }[case]
+    return seen, "causal" in case
+
+
+@pytest.mark.parametrize(
+    ("form", "case", "tokens", "heads", "width"),
+    [
+        ("_on_tpu", "all", 144, 4, 32),
+        ("_on_tpu", "segments, times", 130, 2, 64),
+        ("_by_blocks", "segments, causal", 260, 1, 4),
+        ("_by_blocks", "mask, times, causal", 260, 1, 4),
+    ],
+)
+def test_every_form_is_the_librarys(form, case, tokens, heads, width, normal, monkeypatch):
+    """The same values and gradients where a token may look at any, to 1e-5 in float32."""
+    kernel = tpu_attention.attention_on_tpu
+
+    def on_host(*arguments):
+        return kernel(*arguments[:-1], True)
+
+    monkeypatch.setattr(tpu_attention, "attention_on_tpu", on_host)
+    qkv, dy = normal(0, 2, tokens, 3, heads, width), normal(1, 2, tokens, heads, width)
+    seen, causal = looks(case, 2, tokens)
+    sees = seen.any(causal=causal)
+    dy = dy if sees is None else jnp.where(sees[..., None, None], dy, 0)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def values(function, qkv):
+        y, back = jax.vjp(lambda qkv: function(qkv, seen=seen, causal=causal), qkv)
+        return jnp.where(dy != 0, y, 0), back(dy)[0]
+
+    expected = values(attend, qkv)
+    for actual, plain in zip(values(getattr(fused_attention, form), qkv), expected, strict=True):
+        np.testing.assert_allclose(actual, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_a_process_without_accelerators_exports_for_them():
+    """Weights of many tokens stand in no program but that of a CPU."""
+    qkv = jax.ShapeDtypeStruct((2, 512, 3, 2, 64), jnp.bfloat16)
+    gradient = jax.jit(jax.grad(lambda qkv: attend(qkv, causal=True).astype("float32").sum()))
+    for platform in ("cpu", "cuda", "tpu"):
+        text = jax.export.export(gradient, platforms=(platform,))(qkv).mlir_module()
+        assert ("tensor<2x2x512x512xf32>" in text) == (platform == "cpu")
+        assert ("tpu_custom_call" in text) == (platform == "tpu")
+
+
+def test_one_export_of_a_network_runs_anywhere(normal):
+    """Where all tokens are few; JAX lowers no kernel for several platforms at once."""
+    networks = [
+        PatchTransformerConfig.tiny((1, 2, 2)).build(1, rngs=nnx.Rngs(0)),
+        Conv3DConfig.tiny(2).build(1, rngs=nnx.Rngs(0)),
+    ]
+    x = normal(0, 1, 2, 4, 4, 1)
+    for network in networks:
+        graphdef, state = nnx.split(network)
+
+        def forward(state, x, graphdef=graphdef):
+            return nnx.merge(graphdef, state)(x)
+
+        leaves, tree = jax.tree.flatten(state)
+        flat = jax.jit(lambda x, *leaves, tree=tree: forward(jax.tree.unflatten(tree, leaves), x))
+        exported = jax.export.export(flat, platforms=("cpu", "cuda", "tpu"))(x, *leaves)
+        np.testing.assert_array_equal(exported.call(x, *leaves), flat(x, *leaves))
