@@ -46,7 +46,8 @@ RATE = 1e-4
 def peak(dtype: str) -> float:
     """FLOP/s of a product of two large square matrices, the best of several runs."""
     size = MATRIX.get(jax.default_backend(), 8192)
-    matrix = jnp.ones((size, size), dtype)
+    # Of zeros or ones a device makes more a second than of what a network has.
+    matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
     call, _ = compiled(jnp.dot, matrix, matrix)
     timing = interleaved({"matmul": call}, repeats=7)["matmul"]
     return 2e3 * size**3 / timing["ms_fastest"]
@@ -55,7 +56,7 @@ def peak(dtype: str) -> float:
 class Ours:
     """One of our networks, compiled: forward and training step as calls without arguments."""
 
-    def __init__(self, network: Network, dtype: DTypeName):
+    def __init__(self, network: Network, dtype: DTypeName, *, remat: bool = False):
         mesh = make_mesh()
         config = TrainConfig(
             steps=1,
@@ -67,10 +68,9 @@ class Ours:
         self.model = nnx.view(self.state.model, deterministic=True)
         graphdef, weights = nnx.split(self.model)
         # The training step gives the buffers of the state away.
-        weights = jax.tree.map(jnp.copy, weights)
-        forward = jax.jit(lambda weights, x: nnx.merge(graphdef, weights)(x))
-        self.forward, self.forward_flops = _program(forward, weights, self.batch["field"])
-        train_step = make_train_step(network.task.loss, mesh)
+        self.weights = jax.tree.map(jnp.copy, weights)
+        self._forward = jax.jit(lambda weights, x: nnx.merge(graphdef, weights)(x))
+        train_step = make_train_step(network.task.loss, mesh, remat=remat)
         start = time.perf_counter()
         lowered = train_step.lower(self.state, self.batch).compile()
         self.compile_s = time.perf_counter() - start
@@ -78,10 +78,14 @@ class Ours:
         self.memory = compiled_bytes(lowered)
         self.step = functools.partial(train_step, self.state, self.batch)
 
+    @functools.cached_property
+    def forward_program(self) -> Any:
+        """The compiled forward pass of the first weights, for who asks."""
+        return self._forward.lower(self.weights, self.batch["field"]).compile()
 
-def _program(function: Any, *given: Any) -> tuple[Call, float]:
-    program = function.lower(*given).compile()
-    return lambda: program(*given), _flops(program)
+    def forward(self) -> Any:
+        """Logits of the batch."""
+        return self.forward_program(self.weights, self.batch["field"])
 
 
 def _flops(program: Any) -> float:
@@ -122,6 +126,8 @@ def torch_calls(name: str, network: Network, ours: Ours, dtype: str) -> dict[str
         return wait(loss)
 
     tolerance = 2e-3 if dtype == "float32" else 0.1
+    if device == "cuda":
+        tolerance *= 5  # TF32
     np.testing.assert_allclose(
         as_float32(forward().cpu()), as_float32(ours.forward()), rtol=tolerance, atol=tolerance
     )
@@ -144,7 +150,7 @@ def measure(
         "compile_s": round(ours.compile_s, 2),
         "parameters": parameters(ours.state.model),
         "samples_per_s": round(network.shape[0] / seconds, 1),
-        "flops": {"forward": ours.forward_flops, "step": ours.step_flops},
+        "flops": {"forward": _flops(ours.forward_program), "step": ours.step_flops},
         "flop_per_s": ours.step_flops / seconds,
         "share_of_peak": round(ours.step_flops / seconds / fastest, 3),
         "memory_bytes": ours.memory,

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.device.table import lines_of as device_lines
 from benchmarks.timing import RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +56,7 @@ QUESTIONS = (
     "train_step",
     "sliding_window",
     "segmentation",
+    "device",
     "published",
     "speed",
     "best",
@@ -88,6 +90,8 @@ def table(question: str, results: Results) -> str:
         return _sliding_window(results)
     if question == "segmentation":
         return _segmentation(results)
+    if question == "device":
+        return "\n".join([_caption(results, "median times"), *device_lines(results)])
     return _operators(question, results)
 
 
@@ -232,7 +236,7 @@ def _operators(question: str, results: Results) -> str:
     return "\n".join([*lines, "", *_ratios(question, results), *_left_out(question, results)])
 
 
-def _caption(results: Results) -> str:
+def _caption(results: Results, what: str = f"{DTYPE}, median times") -> str:
     device, versions = results["device"], results["versions"]
     cores = f"{device['cores']} cores" if device["platform"] == "cpu" else device["platform"]
     libraries = ", ".join(
@@ -241,7 +245,7 @@ def _caption(results: Results) -> str:
         if name in versions
     )
     note = f" ({results['note']})" if results["note"] else ""
-    return f"{device['kind']}, {cores}{note}; {libraries}; {DTYPE}, median times:"
+    return f"{device['kind']}, {cores}{note}; {libraries}; {what}:"
 
 
 def _published(rows: Sequence[Results]) -> str:

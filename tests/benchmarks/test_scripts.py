@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+from flax import nnx
+
+from benchmarks.device.networks import video_transformer, vit_flops
+from stpatch_jax.flops import gradient_flops
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,3 +166,21 @@ def test_a_small_run_of_tiled_prediction_measures_and_writes(tmp_path):
     assert min(answer["ms"][name]["ms"] for name in ("ours", "ours, copy")) > 0
     assert answer["planned_bytes"] > 24**3 * 8
     assert results["file"]["peak_bytes"] > 0
+
+
+def test_a_part_of_the_device_measures_and_writes(tmp_path):
+    # Parts are processes of their own, and this one is ended long before its last measurement.
+    run = run_module(
+        *("device", "exactness", "--small", "--minutes", "0.4", "--results", str(tmp_path))
+    )
+    assert run.returncode == 0, run.stderr
+    (path,) = tmp_path.glob("device-cpu-*.json")
+    part = json.loads(path.read_text())["parts"]["exactness"]
+    assert not any(part["copies, float32"]["different"].values())
+
+
+def test_flops_of_the_video_transformer_are_those_of_its_program():
+    network = video_transformer(8, small=True)
+    model = nnx.eval_shape(lambda: network.create("float32", nnx.Rngs(0)))
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), network.batch())
+    assert vit_flops(network) == gradient_flops(network.task.loss, model, batch)
