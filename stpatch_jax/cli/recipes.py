@@ -68,8 +68,9 @@ def _time(name: str) -> str:
     seconds = from_json((_FOLDER / "times.json").read_text(encoding="utf-8")).get(name)
     if seconds is None:
         return ""
-    told = f"{seconds} s" if seconds < 100 else f"{round(seconds / 60)} min"
-    return f" Time: {told} of CPU."
+    units = ((48 * 3600, 86400, "days"), (7200, 3600, "h"), (100, 60, "min"), (0, 1, "s"))
+    size, unit = next((size, unit) for least, size, unit in units if seconds >= least)
+    return f" Time: {round(seconds / size)} {unit} of CPU."
 
 
 def _line(text: str) -> str:
