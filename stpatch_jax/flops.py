@@ -13,8 +13,8 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
 
     Those are what the peak of a device is stated for. The body of a `scan` counts once a turn
     (XLA's own analysis counts it once), of a `cond` the dearest branch (of `platform_dependent` the
-    default), of a `while` one turn.
-    `shard_map` once a device. Nothing is computed; integers do not count.
+    default), of a `while` one turn, of `shard_map` once a device, of `pallas_call` what its
+    `cost_estimate` says or once a point of its grid. Nothing is computed; integers do not count.
 
     >>> x = jax.ShapeDtypeStruct((8, 4), "float32")
     >>> count_flops(lambda x: x.T @ x, x)
@@ -60,6 +60,9 @@ def _of_equation(equation: Any) -> int:
     if name == "cond":
         # What depends on the platform counts in the form without a platform's name.
         return inner[-1] if params.get("branches_platforms") else max(inner)
+    if name == "pallas_call":
+        stated = params["cost_estimate"]
+        return stated.flops if stated else sum(inner) * math.prod(params["grid_mapping"].grid)
     return sum(inner) * (params["length"] if name == "scan" else 1)
 
 

@@ -55,15 +55,20 @@ class Topology:
     hosts: int
     slices: int
 
-    def link(self, devices: Any) -> str | None:
-        """The slowest link between devices, a key of `chip.links`; None on a CPU.
 
-        A slice of TPUs is joined by "ici" whatever its hosts, a host of GPUs by "nvlink".
-        """
-        fast = {"tpu": "ici", "gpu": "nvlink"}.get(self.chip.platform)
-        part = "slice_index" if self.chip.platform == "tpu" else "process_index"
-        parts = {getattr(device, part, 0) for device in devices}
-        return "network" if fast and len(parts) > 1 else fast
+def part(device: Any) -> int:
+    """The slice of a TPU, the host of any other device: what fast links join."""
+    found = getattr(device, "slice_index" if device.platform == "tpu" else "process_index", None)
+    return found or 0
+
+
+def link(devices: Any) -> str | None:
+    """The slowest link between devices, a key of `Chip.links`; None on a CPU.
+
+    A slice of TPUs is joined by "ici" whatever its hosts, a host of GPUs by "nvlink".
+    """
+    fast = {"tpu": "ici", "gpu": "nvlink"}.get(devices[0].platform)
+    return "network" if fast and len({part(device) for device in devices}) > 1 else fast
 
 
 @functools.cache
