@@ -19,8 +19,7 @@ from stranger_commands import SHORT, stpatch, trained
 
 from stpatch_jax import WindowSpec
 from stpatch_jax.data import FieldConfig, open_field
-from stpatch_jax.data.readers import read_events, read_folder, read_labelled_arrays
-from stpatch_jax.errors import InputError
+from stpatch_jax.data.readers import read_events, read_folder
 from stpatch_jax.inference import predict_field
 from stpatch_jax.recipes import recipe
 from stpatch_jax.recipes.customers.history import PurchaseHistory
@@ -489,21 +488,18 @@ def test_suffixes_in_capitals_are_suffixes(tmp_path):
 # Labels, texts, customers.
 
 
-@pytest.mark.parametrize(("odd", "kind"), [(np.nan, "f8"), (255, "i8")])
-def test_stray_labels_are_no_classes(tmp_path, odd, kind):
+def test_stray_labels_are_no_classes(tmp_path):
     arrays = {}
     for split in ("train", "val", "test"):
-        labels = np.tile([0, 1], 6).astype(kind)
+        labels = np.tile([0, 1], 6)
         if split == "train":
-            labels[3] = odd
+            labels[3] = 255
         images = np.random.default_rng(0).integers(0, 255, (12, 8, 8, 8)).astype("u1")
         arrays |= {f"{split}_images": images, f"{split}_labels": labels[:, None]}
     path = tmp_path / "a.npz"
     np.savez_compressed(path, **arrays)
-    with pytest.raises(InputError, match=rf"train_labels.*{odd}"):
-        read_labelled_arrays(path, items="train_images", labels="train_labels")
     said = stpatch("train", "scan", "--data.path", path, "--workdir", tmp_path / "run", *SHORT)
-    assert str(odd) in said.refusal
+    assert "255" in said.refusal
     assert not (tmp_path / "run").exists()
 
 

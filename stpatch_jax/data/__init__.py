@@ -57,9 +57,7 @@ if TYPE_CHECKING:
         LabelledItems,
         open_field,
         read_folder,
-        read_labelled_arrays,
         read_labelled_lines,
-        read_labelled_series,
         read_labelled_table,
     )
     from stpatch_jax.data.sampling.batches import (
@@ -91,7 +89,7 @@ __all__ = [
     "Transform", "UnboxedFields", "UnlabelledFields", "UnsegmentedFields", "Winsorizer",
     "batch_iterator", "calendar_features", "chronological_splits", "forecast_dataset",
     "hampel_filter", "interpolate", "k_fold", "locate", "made_shapes", "open_field", "read_folder",
-    "read_labelled_arrays", "read_labelled_lines", "read_labelled_series", "read_labelled_table",
+    "read_labelled_lines", "read_labelled_table",
     "read_price_table", "sequential_batches", "window_starts", "windows",
 ]  # fmt: skip
 

@@ -167,7 +167,7 @@ def test_labelled_fields_in_memory_are_split_by_class(kind, tmp_path):
     row = data.splits["test"].groups[0]
     values = data.splits["test"].fields[0].reshape(fields.shape[1:])
     np.testing.assert_array_equal(values, fields[row])
-    with pytest.raises(InputError, match="give one label for each field"):
+    with pytest.raises(InputError, match=r"one for each item, got shape \(3,\)"):
         config.of((fields, np.zeros(3, int)))
 
 

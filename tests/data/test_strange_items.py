@@ -10,8 +10,6 @@ from strange import opened, refused
 from stpatch_jax.data.labelled.files import LabelledVolumesConfig
 from stpatch_jax.data.readers import (
     read_folder,
-    read_labelled_arrays,
-    read_labelled_series,
 )
 
 av = pytest.importorskip("av")
@@ -123,70 +121,6 @@ def test_a_folder_with_other_files_tells_them(tmp_path):
         items = read_folder(tmp_path)
     assert items.labels.tolist() == [0, 0, 1, 1]
     assert {items[at].shape for at in range(4)} == {(8, 32, 48, 3)}
-
-
-def labelled(path, labels, count=None):
-    count = len(labels) if count is None else count
-    np.savez(path, x=np.zeros((count, 4, 4)), y=labels)
-    return path
-
-
-def read(path, **options):
-    return read_labelled_arrays(path, items="x", labels="y", **options)
-
-
-@pytest.mark.parametrize("odd", [-1, 255, 1_000_000, 0.5, np.nan, np.inf, -(2**40)], ids=str)
-def test_labels_that_are_no_classes_are_told(tmp_path, odd):
-    labels = np.asarray([0, 1, 0, odd, 1, 0, 1, 1])
-    refused(lambda: read(labelled(tmp_path / "a.npz", labels)), "y", r"\b3\b")
-
-
-@pytest.mark.parametrize("kind", ["i8", "u1", "f4", "bool", "str", "column", "one-hot"])
-def test_labels_of_any_type(tmp_path, kind):
-    plain = np.asarray([0, 1, 1, 0])
-    labels = {
-        "str": np.asarray(["no", "yes", "yes", "no"]),
-        "column": plain[:, None],
-        "one-hot": np.eye(2, dtype="u1")[plain],
-        "bool": plain == 1,
-    }.get(kind)
-    path = labelled(tmp_path / "a.npz", plain.astype(kind) if labels is None else labels, count=4)
-    try:
-        items = read(path)
-    except ValueError:
-        assert kind == "one-hot"
-        refused(lambda: read(path), "one label", r"\(4, 2\)")
-        return
-    assert items.labels.tolist() == plain.tolist()
-    assert len(items.classes) == 2
-
-
-def test_labels_that_do_not_fit_are_told(tmp_path):
-    refused(lambda: read(labelled(tmp_path / "a.npz", np.zeros(3, int), count=4)), "y", "x")
-    np.savez(tmp_path / "b.npz", images=np.zeros((3, 4)), labels=np.zeros(3, int))
-    refused(lambda: read(tmp_path / "b.npz"), "images", "labels")
-
-
-def test_series_of_the_archive(tmp_path):
-    def write(name, rows):
-        path = tmp_path / name
-        path.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
-        return path
-
-    items = read_labelled_series(write("a.TSV", [[1, 0.5, 1], [2, 1, 2], [1, 3, 4]]))
-    assert len(items.classes) == 2
-    items = read_labelled_series(write("b.tsv", [[-1, 0.5, 1], [1, 1, 2]]))
-    assert len(items.classes) == 2
-    ragged = write("c.tsv", [[1, 0.5, 1], [2, 1], [1, 3, 4]])
-    refused(lambda: read_labelled_series(ragged), "line 2")
-    words = write("d.tsv", [[1, 0.5, 1], [2, "?", 2], [1, 3, 4]])
-    refused(lambda: read_labelled_series(words), "line 2")
-    missing = write("e.tsv", [[1, 0.5, "NaN"], [2, 1, 2], [1, 3, 4]])
-    assert np.isnan(read_labelled_series(missing).stack()).sum() == 1
-    (tmp_path / "f.tsv").write_text("1,0.5,1\n2,1,2\n")
-    assert read_labelled_series(tmp_path / "f.tsv").stack().shape == (2, 2, 1)
-    stray = write("g.tsv", [[1, 0.5, 1], ["nan", 1, 2], [1, 3, 4]])
-    refused(lambda: read_labelled_series(stray), "line 2")
 
 
 def test_items_of_one_class_are_refused(tmp_path):

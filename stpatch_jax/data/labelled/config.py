@@ -20,6 +20,7 @@ from stpatch_jax.data.labelled.fields import (
     MeasuredFields,
     UnlabelledFields,
     class_splits,
+    drawn_share,
 )
 from stpatch_jax.data.labelled.found import Found, Layout, Names, given_arrays, of_frame, read_found
 from stpatch_jax.data.labelled.texts import Evidence, Words, evidence_fields
@@ -80,6 +81,8 @@ class ItemConfig(DataConfig):
     seed: int = 0
 
     reading: ClassVar[tuple[str, ...]] = ("inputs", "text", "encoding", "most_bytes")
+    called: ClassVar[str] = "inputs"
+    """What messages call the setting of `inputs`."""
 
     def __post_init__(self) -> None:
         for name in ("inputs", "labels"):
@@ -101,8 +104,20 @@ class ItemConfig(DataConfig):
             InputError: It cannot be read, it is not clear what is where in it, or there are too few
                 items.
         """
+        return self.load_as()
+
+    def load_as(self, *, validation_share: float | None = None, train_share: float = 1.0) -> Any:
+        """As `load`, in the protocol of an archive.
+
+        Args:
+            validation_share: Share of the training items to validate on, in [0, 1), of a source
+                with a test split of its own; 0 validates on what is trained on.
+            train_share: Share of the training items of each class that are trained on, in (0, 1].
+        """
         self.file()
-        return self._problem(read_found(str(self.path), self._names))
+        found = read_found(str(self.path), self._names)
+        official = validation_share is not None and "test" in found.splits
+        return self._problem(found, validation_share if official else None, train_share)
 
     def of(self, values: Any) -> Any:
         """The problem on `(items, labels)` in memory, or `(items, labels, groups)`, or on a table.
@@ -180,16 +195,25 @@ class ItemConfig(DataConfig):
     def _fields(self, splits: Mapping[str, LabelledSplit], names: Sequence[str], **own: Any) -> Any:
         """The problem on fields."""
 
-    def _problem(self, found: Found) -> Data:
+    def _problem(
+        self, found: Found, validation_share: float | None = None, train_share: float = 1.0
+    ) -> Data:
         if found.files:
             return self._clips(found)
         found = found.labelled()
         splits = np.asarray(found.splits or ["train"] * len(found))
         answers, names = self._answers(found, splits == "train")
-        rows, notes = self._split(found, self._kinds(answers), names)
+        kinds = self._kinds(answers)
+        rows, notes = self._split(found, kinds, names, validation_share)
+        if train_share < 1:
+            random, own = np.random.default_rng(self.seed), kinds[rows["train"]]
+            rows["train"] = rows["train"][drawn_share(own, names, train_share, random=random)]
         notes = [*found.notes, *notes]
         chosen: dict[str, Any] = {"layout": (found.layout, "by what was read")}
-        groups = np.arange(len(found))
+        # Items of a file of one split have the same numbers whatever lies beside it.
+        groups = np.zeros(len(found), np.int64)
+        for split in set(splits):
+            groups[splits == split] = np.arange(np.count_nonzero(splits == split))
         if found.groups is not None:
             groups = np.unique(found.groups.astype(str), return_inverse=True)[1].ravel()
         more: dict[str, Any] = {}
@@ -219,12 +243,13 @@ class ItemConfig(DataConfig):
         return dataclasses.replace(data, **more)
 
     def _split(
-        self, found: Found, kinds: np.ndarray, names: Sequence[str]
+        self, found: Found, kinds: np.ndarray, names: Sequence[str], validation: float | None
     ) -> tuple[dict[str, np.ndarray], list[str]]:
         """Numbers of the items of each split, and what is told of it."""
-        shares: Any = {"validation": self.validation_share, "test": self.test_share}
+        validation = self.validation_share if validation is None else validation
+        shares: Any = {"validation": validation, "test": self.test_share}
         classes = [str(name) for name in names] if kinds.any() else ["all"]
-        drawn = [name for name in shares if name not in found.splits]
+        drawn = [name for name, share in shares.items() if share and name not in found.splits]
         told = f"Of the items, those of {' and '.join(drawn)} are drawn at random"
         if found.groups is not None and not found.splits:
             groups, of = np.unique(found.groups.astype(str), return_inverse=True)

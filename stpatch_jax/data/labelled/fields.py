@@ -10,8 +10,6 @@ import pandas as pd
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.protocols import EVERYTHING, InputAxes, Problem, chosen_split
-from stpatch_jax.data.readers.items import LabelledItems
-from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import InputError, check_range, check_seed, listed, require
@@ -386,7 +384,8 @@ def class_splits(
 ) -> dict[str, np.ndarray]:
     """Splits items of classes `labels` [item] at random, each class by the same shares.
 
-    Where the split of each item is told, only a split that has none is drawn, from the training.
+    Where the split of each item is told, only a split that has none is drawn, from the training. A
+    share of 0 takes what is trained on.
 
     Returns:
         Numbers of the items of `train`, `validation` and `test`, ascending.
@@ -399,38 +398,12 @@ def class_splits(
     rows = {name: np.flatnonzero(of == name) for name in ("train", "validation", "test")}
     left = 1 if len(rows["test"]) else 1 - test
     for name, share in (("test", test), ("validation", validation / left)):
-        if not len(rows[name]):
+        if not share:
+            rows[name] = rows["train"]
+        elif not len(rows[name]):
             held = drawn_share(labels[rows["train"]], classes, share, random=random)
             rows[name], rows["train"] = rows["train"][held], rows["train"][~held]
     return rows
-
-
-def labelled_arrays(
-    fields: Any, labels: Any, *, seed: int, augmentation: Augmentation | None = None
-) -> LabelledFields:
-    """A problem on labelled fields in memory, of which a fifth validates and a fifth tests.
-
-    Fields are [item, time, *space, channel], labels [item] whole numbers from 0, or names; the seed
-    decides which items of each class train.
-
-    Raises:
-        InputError: The arrays do not fit each other, or a class has too few items.
-
-    >>> data = labelled_arrays(np.zeros((10, 4, 1)), np.repeat([0, 1], 5), seed=0)
-    >>> data.class_counts
-    (3, 3)
-    """
-    fields, labels = np.asarray(fields), np.asarray(labels)
-    require(
-        fields.ndim >= 3 and labels.shape == fields.shape[:1],
-        "labelled fields must be [item, time, *space, channel] and their labels [item], got shapes "
-        f"{fields.shape} and {labels.shape}; give one label for each field",
-    )
-    numbers, classes = numbered(labels, None, "the labels")
-    everything = LabelledSplit(fields, numbers, np.arange(len(numbers)))
-    rows = class_splits(numbers, classes, validation=0.2, test=0.2, seed=seed)
-    splits = {name: everything[at] for name, at in rows.items()}
-    return LabelledFields.of(splits, classes, source="memory", augmentation=augmentation)
 
 
 def drawn_share(
@@ -455,15 +428,6 @@ def drawn_share(
         )
         drawn[members[:count]] = True
     return drawn
-
-
-def as_split(items: LabelledItems) -> LabelledSplit:
-    """All of some labelled items, each a group of its own.
-
-    Raises:
-        InputError: Two items differ in their shape.
-    """
-    return LabelledSplit(items.stack(), items.labels, np.arange(len(items)))
 
 
 def k_fold(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stpatch_jax.data.catalog import CATALOG
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import CATALOG_PREFIX, located
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.cells import MISSING, Cells, is_number
@@ -50,6 +51,8 @@ class Names:
     group: str | None = None
     encoding: str | None = None
     layout: Layout = "auto"
+    called: str = "inputs"
+    """What messages call the setting of `inputs`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +191,10 @@ def _joined(parts: Mapping[str, Found], notes: Sequence[str], *, source: str) ->
         return replace(first, notes=(*first.notes, *notes))
     for split, part in parts.items():
         shapes = [np.shape(of.values)[1:] for of in (first, part)]
+        if first.layout != "texts":
+            like = FieldIdentity.of_items(shapes[0], first.values.dtype)
+            name = f"the {split} split of {source}"
+            like.match_type(part.values.dtype, name=name, like="the training split")
         require(
             shapes[0] == shapes[1] and part.channels == first.channels,
             f"the items of {source} must be of one shape, got {shapes[0]} in train and {shapes[1]} "
@@ -214,7 +221,8 @@ def _joined(parts: Mapping[str, Found], notes: Sequence[str], *, source: str) ->
 
 
 def _is_table(path: Path) -> bool:
-    return has_suffix(path, *TEXT_SUFFIXES, *_TYPED)
+    # Files of the UCR archive may have no suffix.
+    return has_suffix(path, *TEXT_SUFFIXES, *_TYPED) or (not path.suffix and path.is_file())
 
 
 def _stem(name: str) -> str:
@@ -231,7 +239,8 @@ def _beside(path: str) -> dict[str, str]:
             if split_of(stem) != "train" or own not in stem:
                 continue
             for split in ("validation", "test"):
-                others = (name.replace(own, form(w)) for w in split_words(split))
+                before, _, behind = name.rpartition(own)
+                others = (before + form(w) + behind for w in split_words(split))
                 for other in others:
                     if _exists(folder + slash + other):
                         found.setdefault(split, folder + slash + other)
@@ -294,7 +303,7 @@ def _arrays(place: Path, names: Names, *, labelled: bool) -> Found:
         require(
             array in headers or not labelled,
             f"{file} must hold the array {array}, got {listed(headers)}; name one of these with "
-            "inputs=, labels= or group=",
+            f"{names.called}={', labels= or group=' if group else ' or labels='}",
         )
     if not labelled:
         return _inputs_alone(place, names)
@@ -307,7 +316,8 @@ def _arrays(place: Path, names: Names, *, labelled: bool) -> Found:
     if len(items) == 1 and labels:
         pairs = {ALL: (items[0], labels)}
     else:
-        told = {"items": items, "labels": labels, "name": file, "fewest": 2, "setting": "inputs"}
+        told = {"items": items, "labels": labels, "name": file, "fewest": 2}
+        told |= {"setting": names.called}
         pairs = {split: (x, (y,)) for split, (x, y) in find_pairs(headers, **told).items()}
     parts = {}
     for split, (x, y) in pairs.items():
@@ -339,10 +349,14 @@ def _inputs_alone(place: Path, names: Names) -> Found:
     require(
         len(held) == 1,
         f"it must be clear which array of {place} are the items, got {listed(held)} among "
-        f"{listed(headers)}; name it with inputs=",
+        f"{listed(headers)}; name it with {names.called}=",
     )
     stored = load_array(place, held[0])
-    return given_arrays(stored, None, None, layout=names.layout, source=str(place), targets=())
+    found = given_arrays(stored, None, None, layout=names.layout, source=str(place), targets=())
+    if names.inputs[-1:] in ((), (held[0],)):
+        return found
+    note = f"The items are the array {held[0]}, as there is no {names.inputs[-1]}."
+    return replace(found, notes=(*found.notes, note))
 
 
 def given_arrays(

@@ -17,8 +17,6 @@ from stpatch_jax.data.readers.items import (
     LabelledItems,
     read_folder,
     read_items,
-    read_labelled_arrays,
-    read_labelled_series,
 )
 from stpatch_jax.data.readers.tables import TABLE_SUFFIXES, read_panel
 from stpatch_jax.data.readers.text import (
@@ -37,8 +35,8 @@ from stpatch_jax.files import usable
 
 __all__ = [
     "TEXT_TABLES", "LabelledItems", "array_headers", "load_array", "open_field", "read_as_told",
-    "read_events", "read_folder", "read_items", "read_labelled_arrays", "read_labelled_lines",
-    "read_labelled_series", "read_labelled_table", "read_lines", "read_texts", "require_library",
+    "read_events", "read_folder", "read_items", "read_labelled_lines",
+    "read_labelled_table", "read_lines", "read_texts", "require_library",
     "text_pair", "words_of",
 ]  # fmt: skip
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.encoded import open_text
-from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES, read_nifti
 from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.readers.pictures import PICTURE_SUFFIXES, open_picture
@@ -215,55 +214,6 @@ def _skipped(entries: Sequence[Path], items: Set[Path]) -> tuple[str, ...]:
     note = f"{len(others)} of {len(entries)} files are no items and were left out: {listed(others)}"
     warn(note, stacklevel=3)
     return (f"{note}.",)
-
-
-def read_labelled_arrays(
-    path: str | Path, *, items: str, labels: str, classes: Sequence[str] | None = None
-) -> LabelledItems:
-    """Reads items and labels that are two arrays of one `.npz` file.
-
-    Args:
-        path: The file.
-        items: Name of the array of the items [item, ...], which stay as stored.
-        labels: Name of the array of the labels, see `numbered`.
-        classes: Names of the classes; those found by default.
-
-    Raises:
-        InputError: If an array is missing, the lengths differ, or a label has no class.
-    """
-    arrays = array_headers(Path(path))
-    if missing := [name for name in (items, labels) if name not in arrays]:
-        raise InputError(
-            f"{path} must hold the arrays {items} and {labels}, got {listed(arrays)}; add "
-            f"{' and '.join(missing)}"
-        )
-    for name in (labels, items):
-        if arrays[name].dtype.hasobject:
-            raise InputError(
-                f"the array {name} of {path} must be of numbers or text, got Python objects; save "
-                "it again as one of these, texts by astype(str)"
-            )
-    marks, stored = (load_array(Path(path), name) for name in (labels, items))
-    if marks.ndim not in (1, 2) or len(marks) != len(np.atleast_1d(stored)):
-        raise InputError(
-            f"{labels} of {path} must be one label for each item of {items} {stored.shape}, "
-            f"got shape {marks.shape}; correct the file"
-        )
-    numbers, names = numbered(marks, classes, f"{labels} in {path}")
-    return LabelledItems(stored, numbers, names)
-
-
-def read_labelled_series(
-    path: str | Path, *, classes: Sequence[str] | None = None, encoding: str | None = None
-) -> LabelledItems:
-    """Reads series of equal length with labels, see `read_series`; `classes` as in `numbered`.
-
-    Raises:
-        InputError: If the file cannot be read, or a label has no class.
-    """
-    series, labels = read_series(path, encoding=encoding)
-    numbers, names = numbered(labels, classes, str(path), first_line=1)
-    return LabelledItems(series, numbers, names)
 
 
 def read_series(path: str | Path, *, encoding: str | None = None) -> tuple[np.ndarray, np.ndarray]:

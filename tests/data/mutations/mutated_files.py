@@ -24,13 +24,13 @@ import xarray as xr
 from mutating import mutate_folder, mutated_bytes, mutated_text, mutated_zip
 
 from stpatch_jax.data import open_field
+from stpatch_jax.data.labelled.found import Names, read_found
 from stpatch_jax.data.readers import (
     read_folder,
-    read_labelled_arrays,
     read_labelled_lines,
-    read_labelled_series,
     read_lines,
 )
+from stpatch_jax.data.readers.items import read_series
 from stpatch_jax.errors import InputError
 
 SECONDS = 10
@@ -225,13 +225,13 @@ def read_texts(path: Path) -> None:
     assert len(read_labelled_lines({"one": path})) == len(read_lines(path))
 
 
-def read_series(path: Path) -> None:
-    assert read_labelled_series(path).stack().ndim == 3
+def read_archive(path: Path) -> None:
+    assert read_series(path)[0].ndim == 3
 
 
 def read_labelled(path: Path) -> None:
-    items = read_labelled_arrays(path, items="train_images", labels="train_labels")
-    assert len(items) == len(items.stack())
+    found = read_found(str(path), Names(inputs=("train_images",), labels=("train_labels",)))
+    assert len(found) == len(found.values)
 
 
 read_array = partial(read_field, dims=("time", "y", "x"))
@@ -261,7 +261,7 @@ KINDS = {
     "parquet": Kind((".parquet",), write_parquet, mutated_bytes, read_field),
     "events": Kind((".csv",), write_events, mutated_text, read_purchases),
     "video": Kind((".mp4", ".mkv", ".avi"), write_video, mutated_bytes, read_clips),
-    "series": Kind((".tsv",), write_series, mutated_text, read_series),
+    "series": Kind((".tsv",), write_series, mutated_text, read_archive),
     "lines": Kind((".txt",), write_lines, mutated_text, read_texts),
     "labelled": Kind((".npz",), write_labelled, mutated_zip, read_labelled),
 }

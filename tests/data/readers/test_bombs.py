@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 
 from stpatch_jax.data import FieldConfig, open_field
-from stpatch_jax.data.readers import (
-    read_folder,
-    read_labelled_arrays,
-    read_labelled_series,
-    read_labelled_table,
-    read_lines,
-)
+from stpatch_jax.data.readers import load_array, read_folder, read_labelled_table, read_lines
+from stpatch_jax.data.readers.items import read_series
 from stpatch_jax.data.sizes import limited
 from stpatch_jax.errors import InputError
 
@@ -79,7 +74,7 @@ def test_text_is_counted_while_it_is_unpacked(tmp_path, suffix, line):
 
 def test_every_reader_of_text_counts(tmp_path):
     bomb = gzipped(tmp_path / "a.txt", b"good film\n", 2**21)
-    for read in (read_lines, read_labelled_series, read_labelled_table):
+    for read in (read_lines, read_series, read_labelled_table):
         refused(read, bomb)
     refused(open_field, bomb, format="events", period="1D")
 
@@ -138,7 +133,7 @@ def test_periods_of_events_are_counted_before_they_are_made(tmp_path):
 def test_arrays_are_read_where_their_headers_allow_it(tmp_path):
     bomb = zeros(tmp_path / "a.npz", (2**18, 16))
     refused(open_field, bomb, dims=("time", "x"))
-    refused(read_labelled_arrays, bomb, items="value", labels="value")
+    refused(load_array, bomb, name="value")
     refused(open_field, long_header(tmp_path / "b.npz"), told="must be a readable .npz")
     empty = zeros(tmp_path / "c.npz", (0, 10**12))
     refused(open_field, empty, dims=("time", "x"))

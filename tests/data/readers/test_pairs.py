@@ -76,12 +76,6 @@ def stored(folder, **names):
     return str(folder / "a.npz")
 
 
-def test_a_file_without_a_split_is_split(tmp_path):
-    data = LabelledVolumesConfig(stored(tmp_path, scans="sick")).load()
-    assert [len(data.source(name)) for name in ("train", "validation", "test")] == [12, 4, 4]
-    assert data.report["arrays"] == {"all": ["scans", "sick"]}
-
-
 def test_a_file_without_validation_gives_a_fifth_of_the_training(tmp_path):
     path = stored(tmp_path, x_train="y_train", x_test="y_test")
     data = LabelledVolumesConfig(path).load()
@@ -90,10 +84,8 @@ def test_a_file_without_validation_gives_a_fifth_of_the_training(tmp_path):
     assert predicted.fields.shape == (20, 1, 4, 4, 4, 1)
     other = LabelledVolumesConfig(path, items=("x_train",)).restore(path, data.state())
     assert not np.array_equal(other.fields, predicted.fields)
+    other = LabelledVolumesConfig(path, items=("vols",)).restore(path, data.state())
+    assert "The items are the array x_test, as there is no vols." in other.report["notes"]
+    np.savez(tmp_path / "two.npz", a=np.ones((2, 4, 4, 4)), b=np.ones((2, 4, 4, 4)))
     with pytest.raises(InputError, match="name it with items="):
-        LabelledVolumesConfig(path, items=("vols",)).restore(path, data.state())
-
-
-def test_classes_may_be_declared(tmp_path):
-    data = LabelledVolumesConfig(stored(tmp_path, a="b"), classes=("well", "sick")).load()
-    assert data.classes == ("well", "sick")
+        LabelledVolumesConfig(path).restore(str(tmp_path / "two.npz"), data.state())

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stpatch_jax.data.readers import read_folder, read_labelled_arrays, read_labelled_series
+from stpatch_jax.data.readers import read_folder
+from stpatch_jax.data.readers.items import read_series
 from stpatch_jax.errors import InputError
 
 
@@ -127,66 +128,11 @@ def test_a_file_of_two_arrays_is_no_item(tmp_path):
         read_folder(tmp_path)[0]
 
 
-@pytest.mark.parametrize(
-    ("labels", "options", "message"),
-    [
-        (
-            np.asarray([0, 1, 5]),
-            {"classes": ("a", "b")},
-            "one of the classes a, b, got 5 for item 2",
-        ),
-        (np.asarray([0, -1, 1]), {}, "got -1 for item 1"),
-        (np.asarray(["a", "c", "b"]), {"classes": ("a", "b")}, "got c for item 1"),
-        (np.asarray([0, 1]), {}, "one label for each item"),
-        (np.zeros((3, 2), int), {}, "one label for each item"),
-    ],
-)
-def test_labels_without_a_class_are_refused(tmp_path, labels, options, message):
-    np.savez(tmp_path / "items.npz", x=np.zeros((3, 4)), y=labels)
-    with pytest.raises(InputError, match=message):
-        read_labelled_arrays(tmp_path / "items.npz", items="x", labels="y", **options)
-
-
-def test_python_objects_are_no_labels(tmp_path):
-    np.savez(tmp_path / "items.npz", x=np.zeros((3, 4)), y=np.asarray(["a", "b", "a"], object))
-    with pytest.raises(InputError, match=r"array y of .* got Python objects; save it again as"):
-        read_labelled_arrays(tmp_path / "items.npz", items="x", labels="y")
-
-
-def test_missing_arrays_are_listed(tmp_path):
-    np.savez(tmp_path / "items.npz", x=np.zeros((3, 4)))
-    with pytest.raises(InputError, match="got x"):
-        read_labelled_arrays(tmp_path / "items.npz", items="x", labels="y")
-
-
 def test_labelled_series(tmp_path):
     path = tmp_path / "series.tsv"
-    path.write_text("1\t0.5\t2\n-1\t1e-1\tNaN\n")
-    items = read_labelled_series(path)
-    assert items.classes == ("-1", "1")
-    assert items.labels.tolist() == [1, 0]
-    np.testing.assert_array_equal(
-        items.stack()[..., 0], np.asarray([[0.5, 2], [0.1, np.nan]], np.float32)
-    )
-    with pytest.raises(InputError, match="classes 0, 1, got -1 for line 2"):
-        read_labelled_series(path, classes=("0", "1"))
     for bad in ("1\t3\n", "1\tx\t3\n", "1\t2\t3\t4\n"):
         path.write_text("1\t0.5\t2\n0\t1\t2\n" + bad)
         with pytest.raises(InputError, match="a label and 2 numbers, got line 3 with"):
-            read_labelled_series(path)
+            read_series(path)
     with pytest.raises(InputError, match="there must be a file of series"):
-        read_labelled_series(tmp_path / "none.tsv")
-
-
-def test_heartbeats_and_scans_are_read(data_dir):
-    beats = read_labelled_series(data_dir / "medical" / "ECG200_TRAIN.tsv")
-    assert beats.stack().shape == (100, 96, 1)
-    assert beats.classes == ("0", "1")
-    path = data_dir / "medical" / "adrenalmnist3d.npz"
-    for split, count in (("train", 1188), ("val", 98), ("test", 298)):
-        items, labels = f"{split}_images", f"{split}_labels"
-        scans = read_labelled_arrays(path, items=items, labels=labels, classes=("normal", "mass"))
-        assert scans.items.shape == (count, 28, 28, 28)
-        assert scans.labels.dtype == np.int32
-    # The published share of the larger class.
-    assert np.mean(scans.labels == 0) == pytest.approx(0.768, abs=5e-4)
+        read_series(tmp_path / "none.tsv")

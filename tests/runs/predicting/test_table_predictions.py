@@ -301,7 +301,7 @@ def test_volumes_are_scaled_as_those_of_the_split(tmp_path):
         items = config.restore(str(tmp_path / name), data.state()).source(EVERYTHING)
         np.testing.assert_array_equal([item["field"] for item in items], expected)
     np.savez(tmp_path / "two.npz", a=arrays["test_images"], b=arrays["test_images"])
-    with pytest.raises(InputError, match=r"which array of .* are the volumes, got a, b"):
+    with pytest.raises(InputError, match=r"which array of .* are the items, got a, b"):
         config.restore(str(tmp_path / "two.npz"), data.state())
 
 
