@@ -49,8 +49,9 @@ def run_parts(names: list[str], minutes: float, given: argparse.Namespace, scrat
     for at, name in enumerate(names):
         share = SHARES[name] / sum(SHARES[later] for later in names[at:])
         seconds = (end - time.monotonic()) * share
-        options = ["--seconds", seconds, "--scratch", scratch, "--results", given.results or ""]
-        options += ["--note", given.note, *(["--small"] if given.small else [])]
+        options = ["--seconds", seconds, "--scratch", scratch, "--note", given.note]
+        options += ["--results", given.results] if given.results else []
+        options += ["--small"] if given.small else []
         print(f"{name}: at most {seconds:.0f} s", flush=True)
         child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.device", name, *map(str, options)],
