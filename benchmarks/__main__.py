@@ -82,6 +82,14 @@ def _windows(answer: Any) -> Figures:
     }
 
 
+def _compiled(answer: Any) -> Figures:
+    return {
+        f"{name} on {chip}: moved / ideal": f"{of['times_ideal']:.3g}"
+        for chip, dtypes in answer["chips"].items()
+        for name, of in dtypes["float32"]["image"].items()
+    }
+
+
 def _segmentation(answer: Any) -> Figures:
     return {
         f"{case}, {network}: Dice": f"{max(of['dice'] for of in rates.values()):.3f}"
@@ -100,6 +108,7 @@ SCRIPTS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Figures]]] = {
         (*SMALL, "--dtypes", "float32"),
         _ratios("fold float32", "lax gradient", "conv_transpose", "torch"),
     ),
+    "compiled": (("image", "--small", "--chips", "cpu", "--dtypes", "float32"), _compiled),
     "backbones": (("neighborhood", *SMALL, "--dtypes", "float32"), _networks),
     "window_study": (("video", "--small", "--seeds", "1"), _windows),
     "train_step": (SMALL, _loop),

@@ -3,8 +3,9 @@
     python -m benchmarks.tables [--check]
 
 Every block of a page from `<!-- table: QUESTION -->` to `<!-- end -->` holds, per device, the
-table of `benchmarks/results/QUESTION-DEVICE.json`; that of `published`, whose figures do not depend
-on the device, comes from one file. The README has a few rows of each: `speed` and `best`.
+table of `benchmarks/results/QUESTION-DEVICE.json`; those of `published` and `compiled`, whose
+figures do not depend on the device, come from one file each. The README has a few rows of each:
+`speed` and `best`.
 """
 
 import argparse
@@ -51,6 +52,7 @@ COLUMNS = {
 }
 QUESTIONS = (
     *COLUMNS,
+    "compiled",
     "backbones",
     "window_study",
     "train_step",
@@ -248,6 +250,35 @@ def _caption(results: Results, what: str = f"{DTYPE}, median times") -> str:
     return f"{device['kind']}, {cores}{note}; {libraries}; {what}:"
 
 
+def _compiled(results: Results) -> str:
+    """A table a chip: how many times the ideal each program moves, and in how many kernels."""
+    told = results["versions"]
+    libraries = ", ".join(
+        f"{name} {told[name]}" for name in ("jax", "libtpu", "jax-cuda13-pjrt") if name in told
+    )
+    lines = [f"Compiled, not run; {libraries}; {DTYPE}, bytes moved / ideal (kernels):"]
+    for chip, dtypes in results["chips"].items():
+        cases = dtypes[DTYPE]
+        names = [*next(iter(cases.values()))]
+        lines += ["", _row([f"on {chip}", *names]), "|---|" + "---:|" * len(names)]
+        for case, programs in cases.items():
+            cells = [
+                f"{of['times_ideal']:.1f} ({of['kernels']})" if "ideal" in of else "refused"
+                for of in programs.values()
+            ]
+            lines.append(_row([case, *cells]))
+        ours = {
+            f"{name}, `{case}`": of
+            for case, programs in cases.items()
+            for name, of in programs.items()
+            if "ideal" in of and name not in ("lax op", "convolution")
+        }
+        longest = max(ours, key=lambda name: ours[name]["compile_s"])
+        seconds = ours[longest]["compile_s"]
+        lines += ["", f"- {chip}: ours compile in at most {seconds:.1f} s of a core ({longest})"]
+    return "\n".join(lines)
+
+
 def _published(rows: Sequence[Results]) -> str:
     """Every row of the published protocols: ours, the naive rules and what others reached."""
     names = ["recipe", "data", "horizon", "metric", "ours", "95 % interval", "seeds"]
@@ -388,6 +419,8 @@ def blocks(question: str, folder: Path = RESULTS) -> str:
     """The tables of a question, one per device; of the published protocols one table."""
     if question == "speed":
         return _speed(folder) + "\n"
+    if question == "compiled":
+        return _compiled(json.loads((folder / "compiled.json").read_text(encoding="utf-8"))) + "\n"
     if question in ("published", "best"):
         path = folder / "published.json"
         rows = json.loads(path.read_text(encoding="utf-8"))

@@ -163,9 +163,9 @@ def device_slug(described: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of JAX and NumPy, and of the peers that are installed."""
+    """Versions of Python, of JAX, its compilers and NumPy, and of the peers that are installed."""
     installed = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "numpy", *PEERS):
+    for name in ("jax", "jaxlib", "libtpu", "jax-cuda13-pjrt", "numpy", *PEERS):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             installed[name] = importlib.metadata.version(name)
     return installed
