@@ -19,6 +19,7 @@ from benchmarks.cases import (
     to_torch,
     windows_by_numpy,
 )
+from benchmarks.compiled import programs
 from benchmarks.device.programs import (
     Given,
     Items,
@@ -218,6 +219,28 @@ def raw_operator(case: Case) -> Answer:
     return {"moved": x.nbytes + patches.nbytes, **made.timed(repeats=3)}
 
 
+def embeddings(small: bool) -> Items:
+    """Patches times a matrix, as networks embed them and by each of the ways there are."""
+    named = dict(cases(small)).items()
+    for dtype, (name, case) in itertools.product(("bfloat16", "float32"), named):
+        if small or name in ("tubelet", "half", "image", "series"):
+            yield f"{name}, {dtype}", functools.partial(embedding, case, dtype)
+
+
+def embedding(case: Case, dtype: str) -> Answer:
+    """The embedding of networks beside patches times the matrix and the strided convolution."""
+    ways = programs(case, dtype)
+    keys = jax.random.split(jax.random.key(0))
+    x, kernel = (
+        jax.random.normal(key, leaf.shape, leaf.dtype)
+        for key, leaf in zip(keys, ways["embedding"][1], strict=True)
+    )
+    cut = ways["tokens"][0]
+    given = {name: (ways[name][0], (x, kernel)) for name in ("embedding", "convolution")}
+    given["matrix"] = lambda x, k: cut(x) @ k.reshape(-1, k.shape[-1]), (x, kernel)
+    return Programs.of(given).timed()
+
+
 # --- tiles
 
 
@@ -277,4 +300,10 @@ def tiled(cells: int, window: int) -> Answer:
     return answer | needs
 
 
-PARTS = {"exactness": exactness, "operators": operators, "tiles": tiles, "raw": raw}
+PARTS = {
+    "exactness": exactness,
+    "operators": operators,
+    "embeddings": embeddings,
+    "tiles": tiles,
+    "raw": raw,
+}

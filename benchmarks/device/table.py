@@ -16,6 +16,7 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     blocks = [
         exact(parts.get("exactness", {})),
         operators(parts.get("operators", {}), parts.get("raw", {})),
+        embeddings(parts.get("embeddings", {})),
         steps({**parts.get("vit", {}), **parts.get("backbones", {})}),
         attention(parts.get("attention", {})),
         tiles(parts.get("tiles", {})),
@@ -76,6 +77,17 @@ def operators(part: Mapping[str, Answer], raw: Mapping[str, Answer]) -> list[str
             lines.append(row([*cells, *(short(ratios.get(name)) for name in times)]))
     told = "time / copy in the geometric mean"
     return [*lines, "", *(f"- {dtype}, {told}: {mean(by)}" for dtype, by in means.items())]
+
+
+def embeddings(part: Mapping[str, Answer]) -> list[str]:
+    """What networks embed patches by, and how many times as long the ways that there are take."""
+    lines = []
+    for title, answer in part.items():
+        if ours := time_of(answer, "embedding"):
+            times = {name: time_of(answer, name) for name in ("matrix", "convolution")}
+            told = ", ".join(f"{name} {short(ms / ours)}" for name, ms in times.items() if ms)
+            lines.append(f"- embedding of {title}: {short(ours)} ms; time / ours: {told}")
+    return lines
 
 
 def mean(by_name: Mapping[str, Sequence[float]]) -> str:
