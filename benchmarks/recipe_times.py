@@ -17,8 +17,8 @@ from typing import Any
 
 import stpatch_jax
 from benchmarks.arguments import add_names
-from stpatch_jax.cli.recipes import described
 from stpatch_jax.recipes import recipe, train
+from stpatch_jax.recipes.described import described
 
 FILE = Path(stpatch_jax.__file__).parent / "recipes" / "times.json"
 IMPORTS = 3
@@ -51,7 +51,7 @@ def seconds(name: str, *, steps: int) -> int:
 def main() -> None:
     """Measures the recipes that are named, or all, and writes the file anew."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    measured = [name for name, (_, data) in described().items() if not data.startswith("your own")]
+    measured = [name for name, of in described().items() if not of.data.startswith("your own")]
     add_names(parser, measured)
     parser.add_argument("--steps", type=int, default=12)
     asked = parser.parse_args()

@@ -1,19 +1,13 @@
-"""What recipes there are, read off their files: nothing of them is imported."""
+"""What recipes there are, without importing them."""
 
-import ast
-import functools
-import inspect
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import stpatch_jax
 from stpatch_jax.errors import check_choice, require
 from stpatch_jax.files import from_json
+from stpatch_jax.recipes.described import FOLDER, described
 
 HELP = ("-h", "--help")
-_FOLDER = Path(stpatch_jax.__file__).parent / "recipes"
 
 
 def of_recipe(command: str, arguments: Sequence[str]) -> str | None:
@@ -49,12 +43,12 @@ def recipes(arguments: Sequence[str]) -> str:
     known = described()
     if arguments:
         check_choice("the recipe", arguments[0], sorted(known))
-        text, data = known[arguments[0]]
-        return f"{arguments[0]}: {text}\n\nData: {data}.{_time(arguments[0])}"
+        one = known[arguments[0]]
+        return f"{arguments[0]}: {one.text}\n\nData: {one.data}.{_time(arguments[0])}"
     width = max(map(len, known))
     lines = [
-        f"{name:{width}}  {_line(text)} Data: {data}.{_time(name)}"
-        for name, (text, data) in known.items()
+        f"{name:{width}}  {_line(one.text)} Data: {one.data}.{_time(name)}"
+        for name, one in known.items()
     ]
     return "\n".join([*lines, "\n`stpatch recipes NAME` tells more of one."])
 
@@ -65,7 +59,7 @@ def _time(name: str) -> str:
     >>> _time("forecast")
     ''
     """
-    seconds = from_json((_FOLDER / "times.json").read_text(encoding="utf-8")).get(name)
+    seconds = from_json((FOLDER / "times.json").read_text(encoding="utf-8")).get(name)
     if seconds is None:
         return ""
     units = ((48 * 3600, 86400, "days"), (7200, 3600, "h"), (100, 60, "min"), (0, 1, "s"))
@@ -76,24 +70,3 @@ def _time(name: str) -> str:
 def _line(text: str) -> str:
     """The first paragraph, up to its first sentence."""
     return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".") + "."
-
-
-@functools.cache
-def described() -> dict[str, tuple[str, str]]:
-    """The docstring of every recipe of this package by its name, and what data it is of."""
-    found = (each for file in _FOLDER.rglob("*.py") for each in _registered(file))
-    return dict(sorted(found))
-
-
-def _registered(file: Path) -> Iterator[tuple[str, tuple[str, str]]]:
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef):
-            for call in node.decorator_list:
-                name: Any = getattr(getattr(call, "func", None), "id", None)
-                if isinstance(call, ast.Call) and name == "register":
-                    options = {of.arg: ast.literal_eval(of.value) for of in call.keywords}
-                    told = (
-                        inspect.cleandoc(ast.get_docstring(node) or ""),
-                        options.get("data", "your own"),
-                    )
-                    yield ast.literal_eval(call.args[0]), told

@@ -34,9 +34,10 @@ from stpatch_jax.inference.encoding import Encoding
 from stpatch_jax.inference.job import Predict, Reduce, TiledJob
 from stpatch_jax.inference.regions import Regions, field_cells, make_regions
 from stpatch_jax.inference.store import LAYOUT, RegionStore
-from stpatch_jax.inference.tiles import Layout, Scale, factors_of, make_layout
+from stpatch_jax.inference.tiles import Scale, factors_of, make_layout
 from stpatch_jax.patches.blends import Blend
 from stpatch_jax.patches.extraction import Spec
+from stpatch_jax.patches.lowerings import Axes
 from stpatch_jax.patches.windows import WindowSpec
 
 # Values of a slab, of all channels: some copies of it stay far below a gigabyte.
@@ -155,23 +156,26 @@ def predict_field(
     """
     field = open_field(source) if isinstance(source, str | Path) else as_field(source)
     check_field(field)
-    job = _Job.of(
+    job = _Job(
         fn,
         field,
         WindowSpec.of(spec),
-        options={"blend": blend, "scale": scale, "horizon": horizon},
-        called={"reduce": reduce, "augment": augment},
-        encoding=encoding,
+        blend=blend,
+        scale=scale,
+        horizon=horizon,
         valid=valid,
         prepare=prepare,
         restore=restore,
         known=known,
         channels=channels,
-        quantiles=tuple(map(float, quantiles)),
+        quantiles=quantiles,
         derived=derived,
-        extents=region,
+        region=region,
         memory_budget=memory_budget,
         fill=fill,
+        reduce=reduce,
+        augment=augment,
+        encoding=encoding,
     )
     described = _described(job, dict(attrs or {}))
     store = RegionStore(Path(target), described)
@@ -192,110 +196,68 @@ def predict_field(
     return store.finish(len(job.regions))
 
 
-@dataclasses.dataclass(frozen=True)
 class _Job:
     """A prediction by regions: where they lie, and what is done for one.
 
-    `program` predicts slabs of a shape, in a batch that fits the memory: the last region along an
-    axis of FLUSH windows has a shorter one. `options` are taper, scale and horizon as
-    `sliding_window_apply` takes them, `layout` says where windows lie in the result, `names` are
-    the predicted channels, of which there are `quantiles`, and `dtype` is that of the store.
+    `asked` are the arguments of `predict_field`. `program` predicts slabs of a shape, in a batch
+    that fits the memory: the last region along an axis of FLUSH windows has a shorter one. `layout`
+    says where windows lie in the result, `names` are the predicted channels, of which there are
+    `quantiles`, and `dtype` is that of the store.
     """
 
-    program: Callable[[jax.ShapeDtypeStruct], TiledJob]
-    encoding: Encoding
-    fill: float | None
-    field: xr.DataArray
-    options: dict[str, Any]
-    valid: np.ndarray | None
-    prepare: Prepare | None
-    restore: Restore | None
-    known: np.ndarray | None
-    regions: Regions
-    layout: Layout
-    names: tuple[str, ...]
-    quantiles: tuple[float, ...]
-    derived: Derived | None
-    dtype: np.dtype
-
-    @classmethod
-    def of(
-        cls,
-        fn: Predict,
-        field: xr.DataArray,
-        spec: WindowSpec,
-        *,
-        options: dict[str, Any],
-        called: dict[str, Any],
-        encoding: Mapping[str, Any] | None,
-        valid: np.ndarray | None,
-        prepare: Prepare | None,
-        restore: Restore | None,
-        known: np.ndarray | None,
-        channels: Sequence[str] | None,
-        quantiles: tuple[float, ...],
-        derived: Derived | None,
-        extents: Sequence[int | None] | None,
-        memory_budget: int | None,
-        fill: float | None,
-    ) -> "_Job":
+    def __init__(self, fn: Predict, field: xr.DataArray, spec: WindowSpec, **asked: Any):
         """Checks the arguments and plans the regions."""
-        windows, horizon = spec.resolve(field.shape[:-1]), options["horizon"]
-        layout = make_layout(windows.axes, options["scale"], horizon)
-        weights = make_weights(layout, options["blend"], windows.mask)
-        if fill is None:
-            require_cover(layout, weights, None)
-        names = tuple(str(n) for n in (field.channel.values if channels is None else channels))
-        each = max(len(quantiles), 1)
+        self.asked, self.field = asked, field
+        self.quantiles = tuple(map(float, asked["quantiles"]))
+        self.derived: Derived | None = asked["derived"]
+        windows, horizon = spec.resolve(field.shape[:-1]), asked["horizon"]
+        self.layout = make_layout(windows.axes, asked["scale"], horizon)
+        weights = make_weights(self.layout, asked["blend"], windows.mask)
+        if asked["fill"] is None:
+            require_cover(self.layout, weights, None)
+        channels = field.channel.values if asked["channels"] is None else asked["channels"]
+        self.names = tuple(map(str, channels))
         require(
-            not quantiles or QUANTILE not in field.dims,
+            not self.quantiles or QUANTILE not in field.dims,
             f"quantiles must be left out of a field with the dim {QUANTILE}, got dims "
             f"{listed(field.dims)}; rename it",
         )
-        window = _input(field, windows.window, horizon, prepare)
-        form = Encoding.of(encoding, layout.shape(padded=False))
+        window = _input(field, windows.window, horizon, asked["prepare"])
+        self.encoding = Encoding.of(asked["encoding"], self.shape)
+        self.regions = self._regions(spec, windows.axes, window)
+        # A prepared input is an example of its own: [windows, rows, *space, features].
+        time = (self.regions.axes[0].windows, window.shape[1])
+        time = time if asked["prepare"] else self.regions.slab[:1]
+        slab = jax.ShapeDtypeStruct((*time, *self.regions.slab[1:], window.shape[-1]), window.dtype)
+        told = {name: asked[name] for name in ("blend", "scale", "horizon", "reduce", "augment")}
+        # A slab has cells that no weight reaches, of which nothing is kept.
+        told["fill"] = np.nan if asked["fill"] is None else asked["fill"]
+        told["spec"] = _slab_spec(self.regions, asked["prepare"])
+        tiled = functools.cache(functools.partial(TiledJob.of, fn, **told))
+        budget = asked["memory_budget"]
+        self.program = functools.cache(lambda slab: tiled(slab).sized(slab, "auto", budget))
+        predicted = _predicted(tiled(slab), self.names, max(len(self.quantiles), 1))
+        self.dtype = self.encoding.dtype(predicted)
+        if (known := asked["known"]) is not None:
+            space = self.shape[1 if horizon is None else 2 :]
+            _check_known(known, (*space, len(self.names)), self.dtype)
+
+    def _regions(self, spec: WindowSpec, axes: Axes, window: jax.ShapeDtypeStruct) -> Regions:
+        horizon, prepare = self.asked["horizon"], self.asked["prepare"]
         # Values that a cell of a region becomes, as input or as forecasts.
-        held, stride = field.shape[-1], windows.axes[0].stride
+        held, stride = self.field.shape[-1], axes[0].stride
         if horizon is not None:
             rows = window.shape[1] if prepare else 0
-            ahead = horizon * len(names) * each
+            ahead = horizon * len(self.names) * max(len(self.quantiles), 1)
             held = max(held, rows * window.shape[-1] / stride, ahead / stride)
-        regions = make_regions(
+        return make_regions(
             spec,
-            windows.axes,
-            factors_of(options["scale"], spec.rank),
+            axes,
+            factors_of(self.asked["scale"], spec.rank),
             horizon=horizon,
-            extents=extents,
+            extents=self.asked["region"],
             most=max(int(_SLAB_VALUES / held), 1),
-            pieces=form.pieces(leads=horizon is not None),
-        )
-        # A prepared input is an example of its own: [windows, rows, *space, features].
-        time = (regions.axes[0].windows, window.shape[1]) if prepare else regions.slab[:1]
-        slab = jax.ShapeDtypeStruct((*time, *regions.slab[1:], window.shape[-1]), window.dtype)
-        # A slab has cells that no weight reaches, of which nothing is kept.
-        rest = np.nan if fill is None else fill
-        told = {"spec": _slab_spec(regions, prepare), "fill": rest, **options, **called}
-        tiled = functools.cache(functools.partial(TiledJob.of, fn, **told))
-        dtype = form.dtype(_predicted(tiled(slab), names, each))
-        if known is not None:
-            space = layout.shape(padded=False)[1 if horizon is None else 2 :]
-            _check_known(known, (*space, len(names)), dtype)
-        return cls(
-            functools.cache(lambda slab: tiled(slab).sized(slab, "auto", memory_budget)),
-            form,
-            fill,
-            field,
-            options,
-            valid,
-            prepare,
-            restore,
-            known,
-            regions,
-            layout,
-            names,
-            quantiles,
-            derived,
-            dtype,
+            pieces=self.encoding.pieces(leads=horizon is not None),
         )
 
     @property
@@ -335,15 +297,16 @@ class _Job:
     def _predict(self, number: int) -> np.ndarray:
         """The values of a region [(quantile,) *cells, channel]."""
         x = _slab(self.field, self.regions, number)
-        if self.prepare is None:
+        if self.asked["prepare"] is None:
             x = x.astype(_dtype(self.field), copy=False)
         else:
             axis, piece = next(self.regions.pieces(number))
-            x = self.prepare(x, self.field.time.values[field_cells(axis, axis.cells(piece))[0]])
+            rows, _ = field_cells(axis, axis.cells(piece))
+            x = self.asked["prepare"](x, self.field.time.values[rows])
         x = jnp.asarray(x)
         values = np.asarray(self.program(jax.ShapeDtypeStruct(x.shape, x.dtype)).run(x))
         # A prepared window along time is an example of its own.
-        values = values if self.prepare is None else values.squeeze(1)
+        values = values if self.asked["prepare"] is None else values.squeeze(1)
         # What has no channels is one.
         cells, every = values.shape[: len(self.shape)], []
         if self.quantiles:
@@ -351,13 +314,13 @@ class _Job:
             values, every = np.moveaxis(values, -1, 0), [slice(None)]
         else:
             values = values.reshape(*cells, len(self.names))
-        values = values if self.restore is None else self.restore(values)
+        values = values if self.asked["restore"] is None else self.asked["restore"](values)
         parts = [axis.own(piece) for axis, piece in self.regions.pieces(number)]
         values = values[(*every, *self._with_leads(parts, slice(None)))]
-        if self.known is None:
+        if self.asked["known"] is None:
             return values
         cells = self.where(number)[1 if self.layout.lead is None else 2 :]
-        return np.where(self.known[cells], values, np.nan).astype(values.dtype, copy=False)
+        return np.where(self.asked["known"][cells], values, np.nan).astype(values.dtype, copy=False)
 
 
 def _predicted(tiled: TiledJob, names: Sequence[str], each: int) -> np.dtype:
@@ -445,7 +408,7 @@ def _slab(field: xr.DataArray, regions: Regions, number: int) -> np.ndarray:
 
 def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
     """What makes a prediction the same one, as JSON values."""
-    field, blend = job.field, job.options["blend"]
+    field, blend = job.field, job.asked["blend"]
     times = field.time.values
     # Another file of the same times is another source: its ends tell them apart.
     ends = {str(row): field.isel(time=row).to_numpy() for row in (0, -1)}
@@ -461,7 +424,7 @@ def _described(job: _Job, attrs: Mapping[str, str]) -> dict[str, Any]:
         **({"derived": list(job.derived.variables)} if job.derived else {}),
         "dtype": str(job.dtype),
         "attrs": attrs,
-        **({} if job.fill is None else {"fill": repr(job.fill)}),
+        **({} if job.asked["fill"] is None else {"fill": repr(job.asked["fill"])}),
         **({"encoding": job.encoding.described()} if job.encoding.given else {}),
     }
 
@@ -535,7 +498,7 @@ def _coords(job: _Job) -> xr.Dataset:
     if job.layout.lead is not None:
         time = job.regions.axes[0].axis
         index = np.asarray(time.starts) + time.window
-        told = {"horizon": job.layout.lead, "valid": job.valid}
+        told = {"horizon": job.layout.lead, "valid": job.asked["valid"]}
         coords = forecast_coords(field, index=index, **told)
     else:
         dims = set(field.dims[:-1])

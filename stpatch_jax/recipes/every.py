@@ -2,9 +2,10 @@
 
 import importlib
 
-from stpatch_jax.recipes.registry import RECIPES, modules
+from stpatch_jax.recipes.described import described
+from stpatch_jax.recipes.registry import RECIPES
 
 __all__ = ["RECIPES"]
 
-for _module in modules().values():
-    importlib.import_module(_module)
+for _one in described().values():
+    importlib.import_module(_one.module)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stpatch_jax.errors import InputError, check_choice, listed, require, warn
 from stpatch_jax.files import usable
+from stpatch_jax.recipes.described import described
 from stpatch_jax.runs import RecipeFile, RunConfig
 
 Recipe = Callable[[], RunConfig]
@@ -67,9 +68,9 @@ def found(name: str) -> Recipe:
     """
     at = _FILE.fullmatch(name)
     if at is None:
-        check_choice("the recipe", name, sorted({*modules(), *RECIPES}))
+        check_choice("the recipe", name, sorted({*described(), *RECIPES}))
         if name not in RECIPES:
-            importlib.import_module(modules()[name])
+            importlib.import_module(described()[name].module)
         return RECIPES[name]
     path, own = at["path"], at["name"]
     file, builds = _imported(path)
@@ -88,23 +89,6 @@ def found(name: str) -> Recipe:
             return dataclasses.replace(build(), recipe_file=file)
 
     return of_file
-
-
-@functools.cache
-def modules() -> dict[str, str]:
-    """The modules that the recipes of this package stand in, by their names; read off the files.
-
-    >>> modules()["pretrain-motion"]
-    'stpatch_jax.recipes.pretrain'
-    """
-    room = __name__.rpartition(".")[0]
-    folder, found = Path(__file__).parent, {}
-    for file in sorted(folder.rglob("*.py")):
-        inside = ".".join(file.relative_to(folder).with_suffix("").parts)
-        text = file.read_text(encoding="utf-8")
-        for name in re.findall(r'^@register\("([\w-]+)"', text, re.MULTILINE):
-            found[name] = f"{room}.{inside.removesuffix('.__init__')}"
-    return found
 
 
 def import_again(file: RecipeFile) -> None:

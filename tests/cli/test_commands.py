@@ -18,9 +18,9 @@ import stpatch_jax
 from stpatch_jax import cli, recipes
 from stpatch_jax.cli import commands
 from stpatch_jax.cli.first import RIGHT
-from stpatch_jax.cli.recipes import described
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import RECIPES
+from stpatch_jax.recipes.described import described
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +62,14 @@ def test_recipes_are_described(capsys):
     # What is read off the files is what they register.
     told = described()
     assert {name: inspect.getdoc(build) for name, build in RECIPES.items()} == {
-        name: text for name, (text, _) in told.items()
+        name: text for name, (_, text, _) in told.items()
     }
     assert cli.main(["recipes", "etth1"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"\n\nData: ETTh1, fetched \(2.6 MB\)\. Time: \d+ (s|min) of CPU\.\n$", out)
     # Measured are those with data of their own.
     times = json.loads((Path(recipes.__file__).parent / "times.json").read_text(encoding="utf-8"))
-    own = {name for name, (_, data) in told.items() if data.startswith("your own")}
+    own = {name for name, (_, _, data) in told.items() if data.startswith("your own")}
     assert not own & times.keys()
     assert times.keys() <= RECIPES.keys()
     refused(["recipes", "etth2"], capsys, "the recipe must be 'etth1'", "'etth2'")

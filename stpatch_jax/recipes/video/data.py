@@ -58,9 +58,9 @@ class DigitClipsConfig(DataConfig):
         return {name: getattr(self, f"{name}_clips") for name in ("train", "validation", "test")}
 
     @property
-    @abc.abstractmethod
-    def seen(self) -> int:
-        """Number of frames that an example of another file has."""
+    def seen(self: Any) -> int:
+        """Number of frames that an example of another file has, by default all of an example."""
+        return self.frames
 
     @abc.abstractmethod
     def read(self, length: int) -> list[np.ndarray]:
@@ -242,11 +242,6 @@ class ClipClassesConfig(DigitClipsConfig):
         options = {"frames": self.frames, "occlusion": self.occlusion, "noise": self.noise}
         return ClipClasses(self, self._generators(**options))
 
-    @property
-    def seen(self) -> int:
-        """All frames of an example."""
-        return self.frames
-
     def read(self, length: int) -> list[np.ndarray]:
         """Frames spread evenly over the clip."""
         return spread(length, self.frames)
@@ -299,11 +294,6 @@ class ClipObjectsConfig(DigitClipsConfig):
     def load(self) -> "ClipObjects":
         """Reads the digits, as `read_digits` does."""
         return ClipObjects(self, self._generators(frames=self.frames, count=self.digits))
-
-    @property
-    def seen(self) -> int:
-        """All frames of an example."""
-        return self.frames
 
     def read(self, length: int) -> list[np.ndarray]:
         """Every frame, a few at a time."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stpatch_jax.data import EVERYTHING, Batch, MadeExamples, Problem, Source
+from stpatch_jax.data import EVERYTHING, Batch, MadeExamples, Source
+from stpatch_jax.data.labelled.boxed import UnboxedFields
 from stpatch_jax.data.labelled.clips import resized, segments
 from stpatch_jax.data.protocols import chosen_split
 from stpatch_jax.data.readers import read_items
@@ -18,25 +19,14 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
-class GivenClips(Problem):
+class GivenClips(UnboxedFields):
     """Clips of files, of each of which some frames are read where they are used.
 
-    Attributes:
-        config: The settings of the run.
-        clips: The clips, [time, height, width, channel] each, from 0 to 255 as integers or from 0
-            to 1 as floats, read where they are indexed.
-        items: What tells the clips apart, by column [clip].
-        reads: Of each example the number of its clip and the frames it sees.
-        trained: What `DigitClips.state` gave.
-        report: What was read, and what was done to it; JSON-able.
+    They are [time, height, width, channel], from 0 to 255 as integers or from 0 to 1 as floats;
+    `config` are the settings of the run.
     """
 
     config: Any
-    clips: Sequence[Any]
-    items: Mapping[str, Sequence[Any]]
-    reads: Sequence[tuple[int, np.ndarray]]
-    trained: Mapping[str, Any]
-    report: dict[str, Any]
 
     @classmethod
     def of(cls, config: Any, path: str, trained: Mapping[str, Any]) -> "GivenClips":
@@ -61,16 +51,7 @@ class GivenClips(Problem):
                 f"Of frames of {height} x {width} pixels the square in the middle was resized to "
                 f"the {canvas} x {canvas} of the run."
             )
-        return cls(config, clips, names, reads, trained, {"source": path, "notes": notes})
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the run tells apart."""
-        require(
-            "classes" in self.trained,
-            "the run must tell its classes, got one of an older version; train it anew",
-        )
-        return tuple(self.trained["classes"])
+        return cls(clips, names, reads, trained, {"source": path, "notes": notes}, config)
 
     def source(self, split: str) -> Source:
         """The examples of the only split, `EVERYTHING`, without labels and targets."""
@@ -97,10 +78,6 @@ class GivenClips(Problem):
         sides = np.array([side for _, side in squares]).reshape(-1, 1)
         return boxes * sides / self.config.canvas + corners
 
-    def frames(self, clip: int, frames: np.ndarray) -> np.ndarray:
-        """Some frames of a clip as stored [time, height, width, channel]."""
-        return np.asarray(self.clips[clip][frames])
-
     def grey(self, clip: int, frames: np.ndarray) -> np.ndarray:
         """Some frames of a clip [time, height, width, 1], float32 from 0 to 1.
 
@@ -116,17 +93,6 @@ class GivenClips(Problem):
             f"0 to 1, got {low:g} to {high:g}; bring it to one of these",
         )
         return values if values.shape[-1] == 1 else (values @ _GREY)[..., None]
-
-    def names(self, split: str) -> dict[str, Any]:
-        """File and item of every example, and its first frame where clips have several examples."""
-        reads = chosen_split({EVERYTHING: self.reads}, split)
-        own = {name: [of[clip] for clip, _ in reads] for name, of in self.items.items()}
-        first = [int(frames[0]) for _, frames in reads]
-        return own if len(reads) == len(self.clips) else {**own, "frame": first}
-
-    def state(self) -> Mapping[str, Any]:
-        """What the run was given."""
-        return self.trained
 
 
 def _opened(path: str) -> tuple[list[Any], dict[str, list[Any]], list[str]]:

@@ -1,4 +1,4 @@
-"""Boxes and coming frames of clips of other files, as tables, arrays, pictures and videos."""
+"""Coming frames of clips of other files, as tables, arrays, pictures and videos."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,7 +13,6 @@ from stpatch_jax.recipes.video.given import GivenClips
 from stpatch_jax.runs.predicting import (
     SHOWN_SUFFIXES,
     ArrayPredictor,
-    ClipDetectionPredictor,
     Room,
     coloured,
     enlarged,
@@ -22,9 +21,7 @@ from stpatch_jax.runs.predicting import (
     write_each,
     write_frames,
 )
-from stpatch_jax.tasks import Detect, Forecast
-
-predictors(Detect, GivenClips)(ClipDetectionPredictor)
+from stpatch_jax.tasks import Forecast
 
 
 @predictors(Forecast, GivenClips)
