@@ -17,13 +17,7 @@ from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, check_sizes
 from stpatch_jax.tasks.models import BackboneWithHead, members_of
-from stpatch_jax.tasks.task import (
-    Batch,
-    Metrics,
-    Shapes,
-    TaskConfig,
-    check_ids,
-)
+from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskConfig, check_ids
 from stpatch_jax.tasks.weighing import (
     ClassWeights,
     WeighedClasses,

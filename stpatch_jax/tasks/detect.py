@@ -74,17 +74,10 @@ class DetectConfig(TaskConfig):
 
 
 class CountedObjects(Protocol):
-    """What `Detect` asks of its data."""
+    """What `Detect` asks of its data, as its own facts."""
 
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """Number of training objects of each class."""
-        ...
-
-    @property
-    def mean_box(self) -> tuple[float, ...]:
-        """Mean bounds `(lo..., hi...)` of the training objects, in cells."""
-        ...
+    class_counts: tuple[int, ...]
+    mean_box: tuple[float, ...]
 
 
 class Detect(TaskBase):

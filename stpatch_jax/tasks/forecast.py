@@ -152,12 +152,12 @@ class ForecastConfig(TaskConfig):
 
 
 class TellsTargets(Protocol):
-    """What `Forecast` asks of its data to `normalize` a context."""
+    """What `Forecast` asks of its data to `normalize` a context.
 
-    @property
-    def target_numbers(self) -> tuple[int, ...] | None:
-        """Which channels of the context the targets are; None for all, in their order."""
-        ...
+    `target_numbers` are the channels of the context that are targets; None for all, in their order.
+    """
+
+    target_numbers: tuple[int, ...] | None
 
 
 class WeighsModels(Protocol):

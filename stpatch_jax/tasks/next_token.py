@@ -42,12 +42,9 @@ class NextTokenConfig(TaskConfig):
 
 
 class CountedTokens(Protocol):
-    """What `NextToken` asks of its data."""
+    """What `NextToken` asks of its data, as its own fact."""
 
-    @property
-    def token_counts(self) -> tuple[int, ...]:
-        """How often each token of the vocabulary occurs in the training texts."""
-        ...
+    token_counts: tuple[int, ...]
 
 
 class NextToken(TaskBase):

@@ -46,12 +46,9 @@ class RegressConfig(TaskConfig):
 
 
 class Targets(Protocol):
-    """What `Regress` asks of its data."""
+    """What `Regress` asks of its data, as its own fact."""
 
-    @property
-    def target_medians(self) -> tuple[float, ...]:
-        """Median of each target over the training examples, scaled."""
-        ...
+    target_medians: tuple[float, ...]
 
 
 class Regress(TaskBase):
@@ -109,9 +106,8 @@ class Regress(TaskBase):
         Returns:
             The loss, a float32 scalar, and its metrics: those of `score`.
         """
-        prediction, target = model(batch["field"]), batch["target"]
-        mask = real_entries(jnp.ones(target.shape, bool), batch)
-        loss = getattr(losses, self.config.loss)(prediction, target, mask=mask)
+        prediction = model(batch["field"])
+        loss = getattr(losses, self.config.loss)(prediction, batch["target"], mask=_real(batch))
         return loss, self.score(prediction, batch)
 
     def predict(self, model: Any, batch: Batch) -> jax.Array:
@@ -120,10 +116,9 @@ class Regress(TaskBase):
 
     def score(self, outputs: jax.Array, batch: Batch) -> Metrics:
         """The mean absolute error of scaled targets [batch, target], and the number of these."""
-        target = batch["target"]
-        mask = real_entries(jnp.ones(target.shape, bool), batch)
+        mask = _real(batch)
         weight = jnp.sum(mask, dtype=jnp.float32)
-        return {"mae": losses.mae(outputs, target, mask=mask), "weight": weight}
+        return {"mae": losses.mae(outputs, batch["target"], mask=mask), "weight": weight}
 
     def baselines(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns the naive predictions by name, each [batch, target], scaled.
@@ -134,3 +129,8 @@ class Regress(TaskBase):
         same = {"mean": jnp.zeros_like(medians), "median": medians}
         shape = (len(batch["target"]), len(medians))
         return {name: jnp.broadcast_to(value, shape) for name, value in same.items()}
+
+
+def _real(batch: Batch) -> jax.Array:
+    """Which targets count, bool [batch, target]."""
+    return real_entries(jnp.ones(batch["target"].shape, bool), batch)

@@ -19,14 +19,7 @@ from stpatch_jax.nn.heads import DenseHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig
 from stpatch_jax.patches.blends import BlendName
 from stpatch_jax.tasks.models import BackboneWithHead
-from stpatch_jax.tasks.task import (
-    Batch,
-    Metrics,
-    Shapes,
-    TaskConfig,
-    check_ids,
-    real_entries,
-)
+from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskConfig, check_ids, real_entries
 from stpatch_jax.tasks.weighing import (
     ClassWeights,
     WeighedClasses,

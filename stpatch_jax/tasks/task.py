@@ -95,7 +95,7 @@ class TaskBase:
 
     inputs: tuple[str, ...] = ("field",)
     config: Any = None
-    # The members of this protocol are the facts that `fitted` takes from the data.
+    # The attributes of this protocol are the facts that `fitted` takes from the data.
     asks: type | None = None
     _facts: Mapping[str, Any] = MappingProxyType({})
 
@@ -133,8 +133,9 @@ class TaskBase:
         if self.asks is None:
             return self
         require_members(data, self.asks, what=f"the data of {type(self).__name__}")
-        names = [name for name in vars(self.asks) if not name.startswith("_")]
-        return type(self)(self.config, **{name: getattr(data, name) for name in names})
+        asked = (*vars(self.asks), *self.asks.__annotations__)
+        facts = {name: getattr(data, name) for name in asked if not name.startswith("_")}
+        return type(self)(self.config, **facts)
 
     @property
     def networks(self) -> int:

@@ -47,12 +47,9 @@ def weight_of_each(weights: ClassWeights, counts: Sequence[int]) -> tuple[float,
 
 
 class CountedClasses(Protocol):
-    """What a task of classes asks of its data."""
+    """What a task of classes asks of its data, as its own fact."""
 
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """How often each class occurs in training."""
-        ...
+    class_counts: tuple[int, ...]
 
 
 class WeighedClasses(TaskBase):

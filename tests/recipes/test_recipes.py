@@ -1,17 +1,13 @@
 """Every recipe trains twenty steps on a small form of its problem and reports every field."""
 
-import ast
 import dataclasses
-import importlib
 import json
 import math
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from stpatch_jax import recipes
 from stpatch_jax.recipes import RECIPES, recipe
 from stpatch_jax.runs import Run, train
 
@@ -106,28 +102,6 @@ def test_every_recipe_is_trained_in_some_test():
 def test_a_recipe_bears_its_name(name):
     assert recipe(name).recipe == name
     assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name)
-
-
-ROOM = Path(recipes.__file__).parent
-FILES = sorted(path.relative_to(ROOM).as_posix() for path in ROOM.rglob("*.py"))
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_recipe_sees_its_own_folder_and_the_public_names_of_rooms(name):
-    own = "stpatch_jax.recipes." + (f"{Path(name).parent}." if "/" in name else "")
-    for node in ast.walk(ast.parse((ROOM / name).read_text())):
-        if not isinstance(node, ast.ImportFrom) or not node.module:
-            continue
-        room = node.module.removeprefix("stpatch_jax.")
-        inside = node.module.startswith(own) and "." not in node.module.removeprefix(own)
-        if (
-            room == node.module
-            or inside
-            or room in ("errors", "files", "on_demand", "recipes.registry")
-        ):
-            continue
-        public = getattr(importlib.import_module(node.module), "__all__", ())
-        assert {alias.name for alias in node.names} <= set(public), f"{name}: {node.module}"
 
 
 @pytest.mark.filterwarnings("ignore:.*companies dropped")

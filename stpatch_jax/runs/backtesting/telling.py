@@ -72,16 +72,11 @@ def _means(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of each metric of a method the means over the folds; NaN where one has none."""
     means = {}
     for metric in folds[0]:
-        values = _numbers([fold[metric]["all"] for fold in folds])
-        leads = _numbers([fold[metric]["per_lead"] for fold in folds])
+        values = np.array([fold[metric]["all"] for fold in folds], float)
+        leads = np.array([fold[metric]["per_lead"] for fold in folds], float)
         means[metric] = {"per_lead": leads.mean(axis=0).tolist(), "all": float(values.mean())}
         means[metric]["interval"] = _interval(values)
     return means
-
-
-def _numbers(values: Any) -> np.ndarray:
-    """What JSON holds as numbers, NaN where it has none."""
-    return np.array(values, dtype=float)
 
 
 def _interval(values: np.ndarray) -> list[float] | None:
@@ -100,7 +95,9 @@ def _verdict(each: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] 
     is not known.
     """
     for metric in _DECIDING:
-        errors = {name: _numbers([f[metric]["all"] for f in of]) for name, of in each.items()}
+        errors = {
+            name: np.array([f[metric]["all"] for f in of], float) for name, of in each.items()
+        }
         own = errors.pop("model")
         known = {name: of for name, of in errors.items() if (of > 0).all()}
         if not known or not np.isfinite([own, *known.values()]).all():

@@ -55,31 +55,30 @@ class ClassJudge(Judge):
 
     def losses(self, judged: Judged) -> Losses | None:
         """How many examples of each group are of another class than was said."""
-        rows, label = judged.rows, judged.rows["label"]
+        rows, _ = self._with_neighbors(judged)
         said = {name: of.argmax(axis=-1) for name, of in rows["probabilities"].items()}
-        if neighbors := nearest_neighbors(self.data, judged.split, "label"):
-            said["nearest_neighbor"] = neighbors.answers
-        wrong = {name: of != label for name, of in said.items()}
+        wrong = {name: of != rows["label"] for name, of in said.items()}
         return losses_of("the share of wrong classes", wrong, group=rows.get("group"))
+
+    def _with_neighbors(self, judged: Judged) -> tuple[Tree, dict[str, Any]]:
+        """The rows of all rules, with the nearest neighbour where it is one, and what is told."""
+        if not (neighbors := nearest_neighbors(self.data, judged.split, "label")):
+            return judged.rows, {}
+        sure = {"nearest_neighbor": np.eye(len(self.data.classes))[neighbors.answers]}
+        rows = {**judged.rows, "probabilities": {**judged.rows["probabilities"], **sure}}
+        return rows, {"neighbors": neighbors.told}
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """Accuracy, MCC, macro F1 and AUC by rule.
 
         Of the model per class, too, with the counts of true (rows) against predicted classes.
         """
-        counts = confusion(judged.rows, "model")
+        (rows, told), counts = self._with_neighbors(judged), confusion(judged.rows, "model")
         per_class = {"precision": counts.precision(), "recall": counts.recall(), "f1": counts.f1()}
-        rules = {name: _metrics(judged.rows, name) for name in judged.rows["probabilities"]}
-        told = {}
-        if neighbors := nearest_neighbors(self.data, judged.split, "label"):
-            told = {"neighbors": neighbors.told}
-            sure = {"nearest_neighbor": np.eye(len(self.data.classes))[neighbors.answers]}
-            rows = {"probabilities": sure, "label": judged.rows["label"]}
-            rules["nearest_neighbor"] = _metrics(rows, "nearest_neighbor")
         return {
             "examples": judged.count,
             **told,
-            **rules,
+            **{name: _metrics(rows, name) for name in rows["probabilities"]},
             "classes": {
                 label: {name: float(values[at]) for name, values in per_class.items()}
                 for at, label in enumerate(self.data.classes)

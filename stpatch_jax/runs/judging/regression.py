@@ -48,14 +48,18 @@ class RegressionJudge(Judge):
 
     def losses(self, judged: Judged) -> Losses | None:
         """Absolute errors over all targets, each in its deviation."""
-        rows, predictions = judged.rows, dict(judged.rows["predictions"])
-        if neighbors := nearest_neighbors(self.data, judged.split, "target"):
-            predictions["nearest_neighbor"] = self.data.in_units(neighbors.answers)
-        errors = {
-            name: np.abs((of - rows["target"]) / self._scales).mean(axis=1)
-            for name, of in predictions.items()
-        }
+        (rules, _), rows = self._with_neighbors(judged), judged.rows
+        scaled = {name: (of - rows["target"]) / self._scales for name, of in rules.items()}
+        errors = {name: np.abs(of).mean(axis=1) for name, of in scaled.items()}
         return losses_of("MAE in scaled units", errors, group=rows.get("group"))
+
+    def _with_neighbors(self, judged: Judged) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Predictions by rule, of the nearest neighbour where it is one, and what is told of it."""
+        predictions = judged.rows["predictions"]
+        if not (neighbors := nearest_neighbors(self.data, judged.split, "target")):
+            return predictions, {}
+        nearest = {"nearest_neighbor": self.data.in_units(neighbors.answers)}
+        return {**predictions, **nearest}, {"neighbors": neighbors.told}
 
     @property
     def _scales(self) -> np.ndarray:
@@ -65,16 +69,9 @@ class RegressionJudge(Judge):
 
     def report(self, judged: Judged) -> dict[str, Any]:
         """MAE, RMSE and R2 of each target in its own units, by rule."""
-        rows, neighbors = judged.rows, nearest_neighbors(self.data, judged.split, "target")
-        predictions = dict(rows["predictions"])
-        told = {}
-        if neighbors is not None:
-            predictions["nearest_neighbor"] = self.data.in_units(neighbors.answers)
-            told = {"neighbors": neighbors.told}
+        (rules, told), target = self._with_neighbors(judged), judged.rows["target"]
         targets = {
-            name: {
-                rule: _errors(of[:, at], rows["target"][:, at]) for rule, of in predictions.items()
-            }
+            name: {rule: _errors(of[:, at], target[:, at]) for rule, of in rules.items()}
             for at, name in enumerate(self.data.targets)
         }
         return {"examples": judged.count, **told, "targets": targets}
