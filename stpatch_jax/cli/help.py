@@ -59,7 +59,9 @@ def short_help(command: str, flags: Any, description: str) -> str:
         except AttributeError:
             continue
         told = f"  --{name.replace('_', '-')}"
-        lines += [f"{told:34}{_attributes(type(owner)).get(last, '')} (default: {_short(default)})"]
+        kinds = reversed(type(owner).__mro__)
+        attributes = {of: text for kind in kinds for of, text in _told(kind)}
+        lines += [f"{told:34}{attributes.get(last, '')} (default: {_short(default)})"]
     return "\n".join([*lines, "", f"`stpatch {command} {HELP_ALL}` lists every flag."])
 
 
@@ -69,12 +71,8 @@ def _short(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _attributes(kind: type) -> dict[str, str]:
-    """The first sentence that docstrings say of each attribute of a class and its bases."""
-    return {name: text for base in reversed(kind.__mro__) for name, text in _told(base)}
-
-
 def _told(kind: type) -> Iterator[tuple[str, str]]:
+    """The first sentence that the docstring of a class says of each attribute."""
     block = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
     if dataclasses.is_dataclass(kind):
         for name, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", block, re.MULTILINE):

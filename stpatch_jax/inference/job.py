@@ -79,16 +79,16 @@ class TiledJob:
         _check_batch_size(batch_size, devices)
         require(callable(fn), f"fn must be a function of windows, got {fn!r}; give one")
         windows = windows_of(x.shape, spec)
-        if any(step > 1 for step in spec.dilation):
-            raise InputError(
-                f"the windows of a tiled prediction must have dilation 1, got {spec.dilation}; "
-                "thin the field out (x[..., ::2, :]) instead"
-            )
-        if 0 in x.shape:
-            raise InputError(
-                "the field must hold at least one example and channel, got shape "
-                f"{x.shape}; give a field"
-            )
+        require(
+            max(spec.dilation) == 1,
+            f"the windows of a tiled prediction must have dilation 1, got {spec.dilation}; thin "
+            "the field out (x[..., ::2, :]) instead",
+        )
+        require(
+            0 not in x.shape,
+            f"the field must hold at least one example and channel, got shape {x.shape}; give a "
+            "field",
+        )
         region = None if region is None else np.asarray(region)
         batch = x.shape[: x.ndim - spec.rank - 1]
         known = all(isinstance(extent, int) for extent in batch)

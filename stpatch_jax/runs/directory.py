@@ -119,9 +119,10 @@ class RunDirectory:
         try:
             values = from_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
+            why = error.strerror or error if isinstance(error, OSError) else "a damaged one"
             raise InputError(
-                f"{self.path} must be a run directory with a readable {file.name}, got "
-                f"{_reason(error)}; {advice}"
+                f"{self.path} must be a run directory with a readable {file.name}, got {why}; "
+                f"{advice}"
             ) from error
         if not isinstance(values, dict):
             raise InputError(f"{file} must hold one JSON object, got {values!r:.40}; {advice}")
@@ -131,7 +132,3 @@ class RunDirectory:
         """Replaces a JSON file in one rename."""
         with replaced(file) as part:
             part.write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "a damaged one"

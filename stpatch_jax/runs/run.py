@@ -368,19 +368,8 @@ def train(
 ) -> TrainedRun:
     """Trains a run to its end, or goes on with it, and writes its report.
 
-    The same call on the same directory resumes from the last committed checkpoint; on a finished
-    one it trains nothing. `stpatch_jax.train` is this, and takes the name of a recipe and single
-    settings too.
-
-    Args:
-        config: What to train.
-        data: A data set, or an array, `xarray` object, table or tuple in memory, of which
-            `config.data.of` makes one; without it `config.data` is loaded.
-        workdir: The run directory; without it a temporary one, which lasts as long as what is
-            returned.
-        progress: Whether to tell on stderr what is going on.
-        on_step: Called as `on_step(step, metrics)`, see `stpatch_jax.training.callbacks`.
-        on_evaluate: Called as `on_evaluate(step, validation)`, likewise.
+    `stpatch_jax.train` is this, describes the arguments, and takes the name of a recipe and single
+    settings too. Of data in memory that are no data set `config.data.of` makes one.
 
     Raises:
         InputError: Configuration, data or directory cannot be used; nothing was overwritten.

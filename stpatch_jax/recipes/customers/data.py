@@ -148,6 +148,9 @@ class CustomersConfig(TableConfig, DataConfig):
                 f"the {name} split of {self.path} must have a customer, got none; use more "
                 "customers or another data.validation_share",
             )
+        # What lies outside is brought to the border: later cuts have older customers.
+        features = splits["train"].features
+        limits = Winsorizer(features.min(axis=0), features.max(axis=0))
         first = {"train": spans[0][0], "validation": spans[0][0], "test": known}
         report = {
             "source": self.path,
@@ -169,7 +172,7 @@ class CustomersConfig(TableConfig, DataConfig):
             horizon_days=days - known,
             customers=tuple(map(str, events.customer.values)),
             splits=splits,
-            scaling=scaling_of(splits["train"].features),
+            scaling=Pipeline(("winsorize", "standard"), (limits, Affine.standard(features))),
             report=report,
             fitted={
                 "identity": FieldIdentity.of(_dated(events[:known])).to_dict(),
@@ -275,15 +278,6 @@ def examples(history: PurchaseHistory, cut: int, stop: int) -> Examples:
     )
 
 
-def scaling_of(features: np.ndarray) -> Pipeline:
-    """Brings features [example, channel] to mean 0 and deviation 1, from inside of their range.
-
-    What lies outside is first brought to its border: later cuts have older customers.
-    """
-    limits = Winsorizer(features.min(axis=0), features.max(axis=0))
-    return Pipeline(("winsorize", "standard"), (limits, Affine.standard(features)))
-
-
 @dataclass(frozen=True, eq=False)
 class Customers(Problem):
     """Everything of one problem of purchases; made by `CustomersConfig.load`.
@@ -292,7 +286,8 @@ class Customers(Problem):
         known: Number of days of the calibration.
         horizon_days: Number of days of the test span.
         splits: The examples of `train`, `validation` and `test`.
-        scaling: How features are scaled, fitted to the training examples.
+        scaling: How features are brought to mean 0 and deviation 1, inside of the range of the
+            training examples.
         report: What was read, clipped and left out, and the dates of the splits; JSON-able.
         fitted: What else another table needs, a part of `state`.
     """

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from stpatch_jax.data import Batch, DataConfig, InputAxes, MadeExamples, Problem, Source
-from stpatch_jax.data.labelled.clips import side_by_side
+from stpatch_jax.data.labelled.clips import segments, side_by_side
 from stpatch_jax.data.protocols import chosen_split
 from stpatch_jax.errors import check_choice, check_range, check_seed, check_size
 from stpatch_jax.recipes.video.digits import Digits, read_digits
-from stpatch_jax.recipes.video.given import GivenClips, each, spread
+from stpatch_jax.recipes.video.given import GivenClips
 from stpatch_jax.recipes.video.moving_digits import HEADINGS, SPEED, MovingDigits
 
 _COUNTED = 1000
@@ -172,7 +172,8 @@ class NextFramesConfig(DigitClipsConfig):
 
     def read(self, length: int) -> list[np.ndarray]:
         """The context up to each frame."""
-        return each(length, self.context)
+        starts = range(length - self.context + 1)
+        return [np.arange(start, start + self.context) for start in starts]
 
     def given(self, frames: np.ndarray) -> Batch:
         """The context, and what persistence makes of it."""
@@ -243,8 +244,8 @@ class ClipClassesConfig(DigitClipsConfig):
         return ClipClasses(self, self._generators(**options))
 
     def read(self, length: int) -> list[np.ndarray]:
-        """Frames spread evenly over the clip."""
-        return spread(length, self.frames)
+        """Frames in the middle of equal parts of the clip."""
+        return [segments(length, self.frames)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from stpatch_jax.data import EVERYTHING, Batch, MadeExamples, Source
 from stpatch_jax.data.labelled.boxed import UnboxedFields
-from stpatch_jax.data.labelled.clips import resized, segments
+from stpatch_jax.data.labelled.clips import resized
 from stpatch_jax.data.protocols import chosen_split
 from stpatch_jax.data.readers import read_items
 from stpatch_jax.errors import InputError, require
@@ -117,21 +117,3 @@ def _opened(path: str) -> tuple[list[Any], dict[str, list[Any]], list[str]]:
         items += range(len(several))
     many = {"item": items} if len(clips) > len(files.names) else {}
     return clips, {"file": names, **many}, list(files.notes)
-
-
-def spread(length: int, count: int) -> list[np.ndarray]:
-    """The frames in the middle of equal parts of a clip, as one example.
-
-    >>> spread(6, 3)
-    [array([1, 3, 5])]
-    """
-    return [segments(length, count)]
-
-
-def each(length: int, count: int) -> list[np.ndarray]:
-    """So many frames up to each frame of a clip.
-
-    >>> [frames.tolist() for frames in each(4, 3)]
-    [[0, 1, 2], [1, 2, 3]]
-    """
-    return [np.arange(start, start + count) for start in range(length - count + 1)]

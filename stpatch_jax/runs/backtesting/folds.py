@@ -12,35 +12,23 @@ Over = Literal["train", "all"]
 
 
 class RollingData(ForecastData, Protocol):
-    """A data set whose configuration cuts it at rolling origins, see `DataConfig.rolled`."""
+    """A data set whose configuration cuts it at rolling origins, see `DataConfig.rolled`.
+
+    Attributes:
+        past: Rows before the first target that an example reads.
+        segments: The rows between gaps.
+        spans: By split the parts of its target rows whose windows cross no gap.
+        seasons: The seasons in time steps, by the names of their naive forecasts.
+        series_units: The unit of each of the `series`.
+    """
 
     config: DataConfig
     splits: Mapping[str, range]
-
-    @property
-    def past(self) -> int:
-        """Rows before the first target that an example reads."""
-        ...
-
-    @property
-    def segments(self) -> Sequence[range]:
-        """The rows between gaps."""
-        ...
-
-    @property
-    def spans(self) -> Mapping[str, Sequence[range]]:
-        """By split the parts of its target rows whose windows cross no gap."""
-        ...
-
-    @property
-    def seasons(self) -> Mapping[str, int]:
-        """The seasons in time steps, by the names of their naive forecasts."""
-        ...
-
-    @property
-    def series_units(self) -> Mapping[str, str]:
-        """The unit of each of the `series`."""
-        ...
+    past: int
+    segments: Sequence[range]
+    spans: Mapping[str, Sequence[range]]
+    seasons: Mapping[str, int]
+    series_units: Mapping[str, str]
 
 
 class Fold(NamedTuple):

@@ -18,6 +18,7 @@ from stpatch_jax.runs.config import RunConfig
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.forecast import by_lead
 from stpatch_jax.runs.judging.tables import document, markdown_table, pictures
+from stpatch_jax.runs.judging.undefined import without_undefined
 from stpatch_jax.runs.judging.verdict import gain_text
 from stpatch_jax.runs.pages import write_told
 from stpatch_jax.runs.values import plain
@@ -57,15 +58,9 @@ def summary_of(
         "mean": {name: _means(of) for name, of in each.items()},
         "folds": folds,
     }
-    return _without_nan(plain(found, where="backtest", finite=False))
-
-
-def _without_nan(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {name: _without_nan(of) for name, of in values.items()}
-    if isinstance(values, list):
-        return [_without_nan(of) for of in values]
-    return None if isinstance(values, float) and not np.isfinite(values) else values
+    told = without_undefined(plain(found, where="backtest", finite=False), {})
+    del told["not_finite"]  # Each fold tells its own.
+    return told
 
 
 def _means(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

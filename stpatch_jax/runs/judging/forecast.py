@@ -296,7 +296,8 @@ class ForecastJudge(Judge):
         test, data = report["test"], report["data"]
         span, scaled = data["splits"]["test"], test["scaled"]
         dropped = data.get("companies_dropped", {})
-        own = test["original"] if _added_up(test) else None
+        unit = "original" if _added_up(test) else "scaled"
+        own = test[unit] if unit == "original" else None
         return [
             f"{report['context']} rows in, {report['horizon']} rows out. "
             f"Test: {test['windows']} windows, targets from {span['first_target'][:16]} to "
@@ -311,14 +312,9 @@ class ForecastJudge(Judge):
             *_rule_table(scaled),
             *([*_error_table(own, "original"), ""] if own else []),
             *(_rules_by_lead(own) if own else []),
-            *self._quantile_lines(test),
+            *(quantile_lines(test["quantiles"], unit) if "quantiles" in test else []),
             *_series_table(test["series_errors"]),
         ]
-
-    def _quantile_lines(self, test: Mapping[str, Any]) -> list[str]:
-        if "quantiles" not in test:
-            return []
-        return quantile_lines(test["quantiles"], "original" if _added_up(test) else "scaled")
 
     def before_errors(self, test: Mapping[str, Any]) -> list[str]:
         """Lines before the tables of errors, for judges that have more to tell."""
