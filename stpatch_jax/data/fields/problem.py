@@ -22,11 +22,10 @@ from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
 from stpatch_jax.data.fields.rolling import RuleWeight, field_rule_weights, field_weight
 from stpatch_jax.data.fields.rows import split_spans, used_rows
 from stpatch_jax.data.fields.rules import (
-    SEASON,
     RuledWindows,
+    SeasonalConfig,
     check_season,
     field_increment,
-    season_rules,
 )
 from stpatch_jax.data.fields.series import series_names, with_known_series
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
@@ -66,7 +65,7 @@ _ADDED = {"added": True}  # Since earlier versions, whose runs have the defaults
 
 
 @dataclass(frozen=True)
-class FieldConfig(FileConfig, DataConfig):
+class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
     """A forecast problem on any file that `open_field` reads.
 
     The rows are split in order of time: the first `train_share` of them to train, the last
@@ -150,11 +149,6 @@ class FieldConfig(FileConfig, DataConfig):
                 "data.climatology hour, for example",
             )
 
-    @property
-    def seasons(self) -> dict[str, int]:
-        """The seasons in time steps, by the names of their naive forecasts."""
-        return season_rules(self.season)
-
     def settled(self, data: "FieldData") -> tuple[Self, dict[str, str]]:
         """See `DataConfig.settled`."""
         chosen = data.chosen or {}
@@ -198,13 +192,10 @@ class FieldConfig(FileConfig, DataConfig):
         return Roles.of(field, targets=self.targets, known=self.known, static=self.static)
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
-        """Without the naive forecasts that a model does not read: a file needs less for it."""
-        seasons = tuple(rows for name, rows in self.seasons.items() if name in inputs)
-        config = self if SEASON in inputs else replace(self, season=seasons)
-        needed = {"climatology", "anomaly_persistence"} & {*inputs}
-        if needed or self.anomalies or self.climatology_channel:
-            return config
-        return replace(config, climatology=None)
+        """As in `SeasonalConfig`; inputs may be made of the climatology."""
+        config = super().for_inputs(inputs)
+        used = self.anomalies or self.climatology_channel
+        return replace(config, climatology=self.climatology) if used else config
 
     def restore(self, path: str, state: Mapping[str, Any]) -> "FieldData":
         """Opens another file for a trained run, see `DataConfig.restore`.

@@ -1,6 +1,7 @@
 """Naive forecasts of a field, which every report prints beside a model."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,27 @@ def season_rules(season: Any) -> dict[str, int]:
     if isinstance(season, tuple | list):
         return {f"{SEASON}_{rows}": rows for rows in season}
     return {SEASON: season} if season and season != "auto" else {}
+
+
+class SeasonalConfig:
+    """Base of configurations with a `season` and a `climatology`, by which rules forecast."""
+
+    season: Any
+    climatology: Any
+
+    @property
+    def seasons(self) -> dict[str, int]:
+        """The seasons in time steps, by the names of their naive forecasts."""
+        return season_rules(self.season)
+
+    def for_inputs(self, inputs: Sequence[str]) -> Any:
+        """Without the naive forecasts that a model does not read: a file needs less for it."""
+        config: Any = self
+        if SEASON not in inputs:
+            seasons = tuple(rows for name, rows in self.seasons.items() if name in inputs)
+            config = replace(config, season=seasons)
+        needed = {"climatology", "anomaly_persistence"} & {*inputs}
+        return config if needed else replace(config, climatology=None)
 
 
 def check_season(season: Any) -> None:

@@ -194,15 +194,6 @@ def _leads(
     return leads, {"long_name": "rows ahead"}
 
 
-def write_csv(path: str | Path, forecasts: xr.Dataset) -> None:
-    """Writes the `forecast_table` of forecasts.
-
-    Raises:
-        InputError: If the file cannot be written; then nothing is changed.
-    """
-    write_table(path, forecast_table(forecasts))
-
-
 def forecast_table(forecasts: xr.Dataset, *, field: xr.DataArray | None = None) -> Any:
     """Forecasts, see `forecast_dataset`, in one row per initial time, lead time and place.
 

@@ -14,20 +14,15 @@ from stpatch_jax.data.protocols import CATALOG_PREFIX, located
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.cells import MISSING, Cells, is_number
 from stpatch_jax.data.readers.columns import plain_name
-from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES, read_cells
+from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.items import LabelledItems, read_folder, read_items, read_series
 from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES
 from stpatch_jax.data.readers.pairs import ALL, find_pairs, split_of, split_words
 from stpatch_jax.data.readers.pictures import PICTURE_SUFFIXES
-from stpatch_jax.data.readers.tables import text_columns
+from stpatch_jax.data.readers.tables import any_cells
 from stpatch_jax.data.readers.text import LABEL_WORDS, TEXT_WORDS, read_texts
-from stpatch_jax.data.readers.typed import (
-    ARROW_SUFFIXES,
-    PARQUET_SUFFIXES,
-    frame_cells,
-    read_typed_cells,
-)
+from stpatch_jax.data.readers.typed import ARROW_SUFFIXES, PARQUET_SUFFIXES
 from stpatch_jax.errors import InputError, listed, require, spelt, warn
 from stpatch_jax.files import has_suffix
 
@@ -464,16 +459,8 @@ def _table(place: Path, names: Names, *, labelled: bool) -> Found:
     if not labelled and (names.layout == "texts" or names.text is not None):
         numbers, texts, notes = read_texts(place, text=names.text, encoding=names.encoding)
         return Found("texts", texts, None, (), {"line": numbers}, str(place), notes=tuple(notes))
-    if has_suffix(place, *_TYPED):
-        cells = read_typed_cells(place, kind="table of items")
-    else:
-        cells = read_cells(
-            place,
-            lambda head: text_columns(head, words),
-            kind="table of items",
-            encoding=names.encoding,
-            fewest=1,
-        )
+    told: dict[str, Any] = {"kind": "table of items", "encoding": names.encoding, "fewest": 1}
+    cells = any_cells(place, words=words, **told)
     return _of_cells(cells, names, str(place), labelled=labelled)
 
 
@@ -483,7 +470,7 @@ def of_frame(frame: pd.DataFrame, names: Names, *, labelled: bool = True) -> Fou
     Raises:
         InputError: It is not clear what is where in it.
     """
-    cells = frame_cells(frame, kind="table of items")
+    cells = any_cells(frame, words=(), kind="table of items")
     return _of_cells(cells, names, cells.name, labelled=labelled)
 
 

@@ -13,7 +13,7 @@ from stpatch_jax.data.fields.choosing import AUTO, Auto, settled_seasons
 from stpatch_jax.data.fields.climatology import ClimatologyPhase
 from stpatch_jax.data.fields.contents import field_content
 from stpatch_jax.data.fields.rolling import RuleWeight, rule_weights
-from stpatch_jax.data.fields.rules import SEASON, check_season, season_rules
+from stpatch_jax.data.fields.rules import SeasonalConfig, check_season
 from stpatch_jax.data.file_config import TableConfig
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.representations import Levels, LogReturns, Representation
@@ -59,7 +59,7 @@ _DEFAULT_CHANNEL = "adjusted_close"
 
 
 @dataclass(frozen=True)
-class PanelConfig(TableConfig, DataConfig):
+class PanelConfig(TableConfig, SeasonalConfig, DataConfig):
     """A forecast problem on a panel of prices.
 
     Attributes:
@@ -109,22 +109,10 @@ class PanelConfig(TableConfig, DataConfig):
         check_range("data.winsorize", self.winsorize, 0, 0.5, bounds="[)")
         check_season(self.season)
 
-    @property
-    def seasons(self) -> dict[str, int]:
-        """The seasons in rows, by the names of their naive forecasts."""
-        return season_rules(self.season)
-
     def settled(self, data: "PanelData") -> tuple[Self, dict[str, str]]:
         """See `DataConfig.settled`."""
         own = replace(self, season=data.config.season, climatology=data.config.climatology)
         return own, super().settled(data)[1] | data.chosen
-
-    def for_inputs(self, inputs: Sequence[str]) -> Self:
-        """Without the naive forecasts that a model does not read: a table needs less for it."""
-        seasons = tuple(rows for name, rows in self.seasons.items() if name in inputs)
-        config = self if SEASON in inputs else replace(self, season=seasons)
-        needed = {"climatology", "anomaly_persistence"} & {*inputs}
-        return config if needed else replace(config, climatology=None)
 
     def load(self) -> "PanelData":
         """Reads the table, cleans it, splits it, and fits the representation to training rows.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from stpatch_jax.errors import (
     shortened,
     warn,
 )
+from stpatch_jax.files import has_suffix
 
 # Numbers that files write where a value is missing.
 _FAR_NUMBERS = (99, 999, 9999, 99999, 99.9, 999.9, 9999.9, 99.99, 999.99, 9999.99, 200, 888, 8888)
@@ -180,13 +181,7 @@ def read_table(
         InputError: If the file cannot be read, a column has no name of its own, a cell is no number
             or no date, no row has a value, or two different rows have the same time and series.
     """
-    if isinstance(file, pd.DataFrame):
-        cells = frame_cells(file, kind=kind)
-    elif file.name.lower().endswith((*PARQUET_SUFFIXES, *ARROW_SUFFIXES)):
-        cells = read_typed_cells(file, kind=kind)
-    else:
-        told = {"kind": kind, "header": header, "encoding": encoding}
-        cells = read_cells(file, lambda head: text_columns(head, words), **told)
+    cells = any_cells(file, kind=kind, words=words, header=header, encoding=encoding)
     cells = replace(cells, date_order=date_order)
     columns = find(cells)
     _check_header(cells, columns)
@@ -234,6 +229,15 @@ def read_table(
         along = "channel" if len(units) == len(channels) else noun
         field = field.assign_coords(units=(along, units))
     return add_note(field, *notes), columns, counts
+
+
+def any_cells(file: Path | pd.DataFrame, *, kind: str, words: Sequence[str], **told: Any) -> Cells:
+    """The cells of a table of pandas, of a typed file, or of a text, told as `read_cells` is."""
+    if isinstance(file, pd.DataFrame):
+        return frame_cells(file, kind=kind)
+    if has_suffix(file, *PARQUET_SUFFIXES, *ARROW_SUFFIXES):
+        return read_typed_cells(file, kind=kind)
+    return read_cells(file, lambda head: text_columns(head, words), kind=kind, **told)
 
 
 def _check_header(cells: Cells, columns: Columns) -> None:

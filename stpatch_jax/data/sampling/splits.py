@@ -43,32 +43,10 @@ def chronological_splits(
     ... )
     {'train': range(4, 12), 'validation': range(12, 16), 'test': range(16, 20)}
     """
-    needed = first + context + horizon
-    parts = f"context {context} + horizon {horizon}"
-    parts += f" + {first} for the first return" if first else ""
-    if rows < needed:
-        raise InputError(
-            f"the table must have at least {needed} rows ({parts}), got {rows}; use a longer table "
-            "or a shorter context= or horizon="
-        )
-    test, validation = round(test_share * rows), round(validation_share * rows)
-    train = rows - test - validation
-    for name, size, least, what in (
-        ("training", train, needed, parts),
-        ("validation", validation, horizon, f"horizon {horizon}"),
-        ("test", test, horizon, f"horizon {horizon}"),
-    ):
-        if size < least:
-            raise InputError(
-                f"the {name} split must hold at least {least} rows ({what}), got {max(size, 0)} of "
-                f"the table's {rows}; use a longer table, a shorter context= or horizon=, or other "
-                "shares"
-            )
-    return {
-        "train": range(first + context, train),
-        "validation": range(train, rows - test),
-        "test": range(rows - test, rows),
-    }
+    test = rows - round(test_share * rows)
+    train = test - round(validation_share * rows)
+    spans = {"train": (0, train), "validation": (train, test), "test": (test, rows)}
+    return split_by_rows(rows, spans, context=context, horizon=horizon, first=first)
 
 
 def check_shares(**shares: float) -> None:
@@ -153,8 +131,8 @@ def split_by_rows(
         if len(targets) < horizon:
             raise InputError(
                 f"the {name} split must hold {horizon} target rows (one horizon) after the first "
-                f"context of {first + context}, got {len(targets)}; use a longer span or a "
-                "shorter context= or horizon="
+                f"context of {first + context}, got {len(targets)} of {rows} rows; use "
+                "more rows, a shorter context= or horizon=, or other shares"
             )
         result[name], end = targets, stop
     return result

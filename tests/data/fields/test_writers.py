@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from small_fields import small_field
 
-from stpatch_jax.data.fields.writers import forecast_dataset, write_csv
+from stpatch_jax.data.fields.writers import forecast_dataset, forecast_table, write_table
 from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.errors import InputError
 
@@ -107,8 +107,8 @@ def test_units_come_from_a_mapping_one_text_or_a_coordinate():
 def test_a_table_has_one_row_per_forecast(tmp_path, name):
     field = small_field((40, 3))
     data = forecast_dataset(forecasts(field), field, index=INDEX)
-    write_csv(tmp_path / name, data)
-    write_csv(tmp_path / name, data)
+    write_table(tmp_path / name, forecast_table(data))
+    write_table(tmp_path / name, forecast_table(data))
     table = pd.read_csv(tmp_path / name, parse_dates=["valid_time"])
     assert [found.name for found in tmp_path.iterdir()] == [name]
     assert list(table.columns) == ["init_time", "lead_time", "valid_time", "cell", "t2m", "wind"]
@@ -124,7 +124,7 @@ def test_quantiles_are_a_dim_and_columns_of_a_table(tmp_path):
     assert data.wind.dims == ("quantile", "init_time", "lead_time", "cell")
     assert data["quantile"].dtype == np.float64
     np.testing.assert_array_equal(data.wind.sel(quantile=1 / 3), values[..., 1, 1])
-    write_csv(tmp_path / "q.csv", data.assign(wet=data.wind[0] > 0))
+    write_table(tmp_path / "q.csv", forecast_table(data.assign(wet=data.wind[0] > 0)))
     table = pd.read_csv(tmp_path / "q.csv")
     names = [f"{name}_{level}" for name in ("t2m", "wind") for level in levels]
     assert list(table.columns)[4:] == [*names, "wet"]
@@ -139,7 +139,7 @@ def test_places_that_cannot_be_written_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "out.csv", tmp_path / "nowhere" / "out.csv"):
         with pytest.raises(InputError, match=r"must be writable, got .*directory"):
-            write_csv(place, data)
+            write_table(place, forecast_table(data))
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
@@ -162,7 +162,7 @@ def test_channels_may_be_called_as_coordinates_are(tmp_path):
     own = ["lead_time_value", "latitude_value", "time_value", "wind"]
     assert list(data.data_vars) == own
     np.testing.assert_array_equal(data.time_value, values[..., 2])
-    write_csv(tmp_path / "a.csv", data)
+    write_table(tmp_path / "a.csv", forecast_table(data))
     assert set(own) < set(pd.read_csv(tmp_path / "a.csv").columns)
 
 
@@ -187,7 +187,7 @@ def test_every_channel_has_a_variable_and_a_column(tmp_path, name):
             for at, own in enumerate(data.data_vars):
                 np.testing.assert_array_equal(back[own], values[..., at])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc", "a.zarr"]
-    write_csv(tmp_path / "a.csv", data)
+    write_table(tmp_path / "a.csv", forecast_table(data))
     table = pd.read_csv(tmp_path / "a.csv")
     assert len(table.columns) == 7
     np.testing.assert_allclose(table.iloc[:, -2:], values.reshape(-1, 2), rtol=1e-6)
@@ -197,6 +197,6 @@ def test_a_column_is_called_as_its_channel(tmp_path):
     field = small_field((40, 2, 2), ("wind km/h", "wind km_h"))
     data = forecast_dataset(forecasts(field), field, index=INDEX)
     assert data["wind km_h"].attrs["channel"] == "wind km/h"
-    write_csv(tmp_path / "a.csv", data)
+    write_table(tmp_path / "a.csv", forecast_table(data))
     columns = pd.read_csv(tmp_path / "a.csv").columns
     assert columns[-2:].tolist() == ["wind km/h", "wind km_h_value"]

@@ -352,10 +352,10 @@ def test_a_config_checks_itself(changes, message):
 def test_tables_that_are_too_short_or_lack_the_channel_are_refused(tmp_path):
     prices = walks(missing=0.0)
     path = write_wide(tmp_path, prices[:9])
-    with pytest.raises(InputError, match=r"at least 10 rows \(context 6 \+ horizon 3 \+ 1.* got 9"):
-        replace(SMALL, path=path).load()
-    with pytest.raises(InputError, match=r"training split must hold at least 9 rows .* 5 of"):
-        replace(SMALL, path=path, representation="level").load()
+    for context, kind in ((7, "log_return"), (6, "level")):
+        told = rf"train split must hold 3 target rows .* context of {context}, got 0 of 9"
+        with pytest.raises(InputError, match=told):
+            replace(SMALL, path=path, representation=kind).load()
     with pytest.raises(InputError, match="must be 'price', got 'close'"):
         load(tmp_path, prices, target_channel="close")
     with pytest.raises(InputError, match="there must be a price table at"):
