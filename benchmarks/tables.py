@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.device.table import lines_of as device_lines
+from benchmarks.device import table as of_device
 from benchmarks.timing import RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +93,7 @@ def table(question: str, results: Results) -> str:
     if question == "segmentation":
         return _segmentation(results)
     if question == "device":
-        return "\n".join([_caption(results, "median times"), *device_lines(results)])
+        return "\n".join([_caption(results, "median times"), *of_device.lines_of(results)])
     return _operators(question, results)
 
 
@@ -360,7 +360,7 @@ def _speed(folder: Path) -> str:
     """How many times as long others take, from the files of several questions."""
 
     def read(question: str) -> Results:
-        (path,) = folder.glob(f"{question}-cpu-*.json")  # chips have rows of their own one day
+        (path,) = folder.glob(f"{question}-cpu-*.json")
         return json.loads(path.read_text(encoding="utf-8"))
 
     cut, tiles = read("extract_patches"), read("sliding_window")["summary"]["gaussian"]
@@ -388,6 +388,8 @@ def _speed(folder: Path) -> str:
             ]
         ),
     ]
+    for path in sorted(folder.glob("device-*.json")):
+        rows += map(_row, of_device.beside(json.loads(path.read_text(encoding="utf-8"))))
     device = cut["device"]
     head = _row(["what", "beside", "their time / ours"])
     caption = f"Time ({device['kind']}, {device['cores']} cores, {DTYPE}):"

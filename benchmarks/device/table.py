@@ -79,6 +79,28 @@ def operators(part: Mapping[str, Answer], raw: Mapping[str, Answer]) -> list[str
     return [*lines, "", *(f"- {dtype}, {told}: {mean(by)}" for dtype, by in means.items())]
 
 
+def beside(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What the README tells of a device: a thing, a peer, and its time over ours."""
+    parts, kind = results["parts"], results["device"]["kind"]
+    cases = {name: answer for name, answer in parts["operators"].items() if "float32" in name}
+    peers = {"raw lax": "`lax.conv_general_dilated_patches`", "torch": "torch's `unfold`"}
+    rows = []
+    for peer, told in peers.items():
+        found = parts["raw"] if peer == "raw lax" else cases
+        times = [
+            (time_of(found.get(name, {}), peer), time_of(cases[name], "auto")) for name in cases
+        ]
+        if ratios := [ms / ours for ms, ours in times if ms and ours]:
+            ratio = f"{short(statistics.geometric_mean(ratios))} (least {short(min(ratios))})"
+            rows.append((f"{kind}: cutting patches, {len(ratios)} shapes", told, ratio))
+    ours, theirs = (parts["vit"].get(f"ViT-B, batch 8{peer}", {}) for peer in ("", ", torch"))
+    if (ms := time_of(theirs, "step")) and (own := time_of(ours, "step")):
+        rows.append(
+            (f"{kind}: a step of ViT-B on video, bfloat16", "`torch.compile`", short(ms / own))
+        )
+    return rows
+
+
 def embeddings(part: Mapping[str, Answer]) -> list[str]:
     """What networks embed patches by, and how many times as long the ways that there are take."""
     lines = []
