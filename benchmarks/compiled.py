@@ -11,6 +11,7 @@ ideal is the inputs and the result once each, as they lie in memory.
 import dataclasses
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -46,7 +47,8 @@ def programs(case: Case, dtype: str) -> dict[str, Program]:
         kernel = kernel.reshape(*plain.window, *kernel.shape[-2:])
         layout = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
         x = x.reshape(plain.shape)
-        return lax.conv_general_dilated(x, kernel, plain.stride, "VALID", dimension_numbers=layout)
+        y = lax.conv_general_dilated(x, kernel, plain.stride, "VALID", dimension_numbers=layout)
+        return y.reshape(batch[0], *case.grid, FEATURES)
 
     def gradient(weights: jax.Array) -> jax.Array:
         zeros = jnp.zeros(field.shape, number)
@@ -98,6 +100,11 @@ def main() -> None:
         "cases": {name: dataclasses.asdict(case) for name, case in given.cases.items()}
     }
     answer |= {"versions": versions(), "note": given.note, "chips": {}}
+    try:
+        for chip in given.chips:
+            chips.topology(chip)
+    except InputError as error:
+        sys.exit(str(error))
     for chip in given.chips:
         answer["chips"][chip] = {dtype: _told(chip, dtype, given.cases) for dtype in given.dtypes}
         if given.results:
@@ -114,7 +121,9 @@ def _told(chip: str, dtype: str, cases: Mapping[str, Case]) -> Answer:
     for title, case in cases.items():
         found = {name: read(program, chip) for name, program in programs(case, dtype).items()}
         told = "  ".join(
-            f"{name} {of['times_ideal']:.3g} ({of['kernels']})" if "ideal" in of else f"{name} none"
+            f"{name} {of['times_ideal']:.3g} ({of['kernels']})"
+            if "ideal" in of
+            else f"{name} refused"
             for name, of in found.items()
         )
         print(f"{chip} {dtype} {title} [moved / ideal (kernels)]: {told}", flush=True)
