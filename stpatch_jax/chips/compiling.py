@@ -1,8 +1,5 @@
 """A program compiled for devices that are not here."""
 
-import functools
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -54,21 +51,11 @@ def finish(lowered: Any, device: Any) -> Any:
     Raises:
         InputError: The compiler refuses, with its reason.
     """
-    options = {"xla_gpu_cuda_data_dir": _cuda()} if device.platform == "gpu" else {}
     try:
-        return lowered.compile(compiler_options={k: v for k, v in options.items() if v})
+        return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         raise InputError(
             f"the program must compile for {device.device_kind}, got "
             f"{shortened(str(error).strip(), most=240)}; change what it names, or make the program "
             "smaller"
         ) from error
-
-
-@functools.cache
-def _cuda() -> str | None:
-    """Where ptxas and libdevice are, of the wheel `nvidia-cuda-nvcc`."""
-    spec = importlib.util.find_spec("nvidia")
-    roots = [Path(root) for root in (spec.submodule_search_locations or ()) if spec] if spec else []
-    found = [path.parent for root in roots for path in root.glob("*/nvvm") if path.is_dir()]
-    return str(found[0]) if found else None

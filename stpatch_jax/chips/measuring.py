@@ -10,7 +10,16 @@ from jax.sharding import Mesh
 from stpatch_jax.chips.compiled_text import parse
 from stpatch_jax.chips.groups import axes_of, groups_of
 from stpatch_jax.chips.topologies import link, part
-from stpatch_jax.chips.traffic import Kernel, Step, collectives, kernels, operands, results, steps
+from stpatch_jax.chips.traffic import (
+    Kernel,
+    Step,
+    between_slices,
+    collectives,
+    kernels,
+    operands,
+    results,
+    steps,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +122,12 @@ def measure(compiled: Any, *, mesh: Mesh | None = None, flops: float | None = No
     outputs -= plan.alias_size_in_bytes
     temporaries = plan.temp_size_in_bytes
     peak = getattr(plan, "peak_memory_in_bytes", 0) or arguments + outputs + temporaries
-    spoken = () if mesh is None else collectives(module, found)
+    parts = np.array([part(device) for device in mesh.devices.flat] if mesh else [])
+    spoken = collectives(module, found) if mesh else ()
     return Program(
         flops=None if flops is None else flops / (mesh.size if mesh else 1),
         kernels=tuple(kernels(module, found)),
-        collectives=tuple(_collective(step, kind, mesh) for step, kind in spoken if mesh),
+        collectives=tuple(_collective(step, kind, mesh, parts) for step, kind in spoken if mesh),
         trips_known=known,
         arguments=arguments,
         outputs=outputs,
@@ -126,34 +136,27 @@ def measure(compiled: Any, *, mesh: Mesh | None = None, flops: float | None = No
     )
 
 
-def _collective(step: Step, kind: str, mesh: Mesh) -> Collective:
-    attributes = step.instruction.attributes
-    groups = groups_of(attributes, mesh.size)
+def _collective(step: Step, kind: str, mesh: Mesh, parts: np.ndarray) -> Collective:
+    between = between_slices(step.instruction)
+    # Between slices, one device of each; else as the text says, or all of them if it does not.
+    first = np.unique(parts, return_index=True)[1][None]
+    groups = first if between else groups_of(step.instruction.attributes, mesh.size)
     axes = () if groups is None else axes_of(groups, mesh)
-    if groups is None:
-        groups = np.arange(mesh.size)[None]
-    devices = mesh.devices.flat[groups.ravel()].reshape(groups.shape)
-    links = [link(group) for group in devices]
-    slowest = "network" if "network" in links else links[0]
-    group = next(g for g, x in zip(devices, links, strict=True) if x == slowest)
+    places = parts[None] if groups is None else parts[groups]
+    apart = (places != places[:, :1]).any(axis=1)
+    group, devices = places[int(apart.argmax())], places.shape[1]
+    count = len(np.unique(group)) if apart.any() else devices
     given = sum(array.logical for array in operands(step))
-    made = sum(array.logical for array in results(step))
-    sent = _sent(kind, made if kind == "all-gather" else given, _parts_of(group))
-    if kind == "collective-permute":
-        sent = given
-    return Collective(kind, axes, groups.shape[1], slowest, round(sent), step.times)
+    made = given * count if between else sum(array.logical for array in results(step))
+    sent = given if kind == "collective-permute" else _sent(kind, given, made, count, devices)
+    fast = link(mesh.devices.flat[:1])
+    slowest = "network" if fast and apart.any() else fast
+    return Collective(kind, axes, devices, slowest, round(sent), step.times)
 
 
-def _parts_of(group: Any) -> tuple[int, int]:
-    """How many parts the slowest link joins, and devices of each: a ring is parts of one."""
-    counts = len({part(device) for device in group})
-    return (counts, len(group) // counts) if counts > 1 else (len(group), 1)
-
-
-def _sent(kind: str, size: float, parts: tuple[int, int]) -> float:
-    """What a device sends over the slowest link of so many parts of so many devices."""
-    count, members = parts
+def _sent(kind: str, given: float, made: float, count: int, devices: int) -> float:
+    """What a device sends over the slowest link, which joins so many parts of the devices."""
     if kind in ("all-to-all", "ragged-all-to-all"):
-        return size * (count - 1) / count
-    rounds = 2 if kind == "all-reduce" else 1
-    return rounds * size * (count - 1) / count / members
+        return given * (count - 1) / count
+    rounds, size = 2 if kind == "all-reduce" else 1, made if kind == "all-gather" else given
+    return rounds * size * (count - 1) / count / (devices // count)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 import importlib.util
 import math
 import os
@@ -9,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jax.experimental import mesh_utils, topologies
 from jax.sharding import AxisType, Mesh
@@ -33,6 +35,8 @@ _LIBTPU = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+# What a machine has that has one of these chips.
+_HARDWARE = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*", "/dev/dxg")
 _INSTALL = "install them with `pip install 'stpatch_jax[chips]'`"
 
 
@@ -192,6 +196,11 @@ def _gpus(name: str, chip: Chip, slices: int, sides: tuple[int, ...]) -> list[An
         return topologies.get_topology_desc(
             "", "cuda", target_config=target, topology=f"1x{hosts}x{each}"
         ).devices
+    except NotImplementedError as error:
+        raise InputError(
+            f"the compiler of {name} must be there when JAX starts, got a process that had started "
+            "without; set JAX_PLATFORMS=cpu before it, or name the topology first"
+        ) from error
     except Exception as error:
         raise _refused(name, error) from error
 
@@ -219,6 +228,9 @@ def _needs(name: str, module: str) -> None:
         found,
         f"the compilers of {name} must be installed, got no {module.partition('.')[0]}; {_INSTALL}",
     )
+    # Or JAX would look for the chips for seconds, and give a compiler up that finds none.
+    if not jax.config.values["jax_platforms"] and not any(map(glob.glob, _HARDWARE)):
+        jax.config.update("jax_platforms", "cpu")
 
 
 def _refused(name: str, error: Exception) -> InputError:

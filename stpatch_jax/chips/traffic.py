@@ -16,6 +16,8 @@ _FREE_CALLS = {
     "annotate_device_placement", "Sharding", "AssumeGatherIndicesInBound",
 }  # fmt: skip
 _RENAMING = {"bitcast", "reshape"}
+# What slices of TPUs tell each other goes through their hosts, by a runtime of its own.
+_BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 _CHAIN = re.compile(r'chain_id="\d+"')
 _COLLECTIVES = {
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
@@ -144,6 +146,8 @@ def results(step: Step) -> tuple[Array, ...]:
     """The arrays that an instruction makes; what is begun tells its operands beside them."""
     instruction = step.instruction
     arrays = instruction.arrays
+    if instruction.opcode in ("send", "recv"):
+        return arrays[: instruction.opcode == "recv"]
     if not instruction.opcode.endswith("-start"):
         return arrays
     if instruction.opcode == "copy-start":
@@ -256,6 +260,8 @@ def collectives(module: Module, found: list[Step]) -> Iterator[tuple[Step, str]]
     seen: set[tuple[int, str]] = set()
     for outer in found:
         for step in _with_inner(module, outer):
+            if between := between_slices(step.instruction):
+                yield step, between
             if kind(step.instruction) not in _COLLECTIVES:
                 continue
             chain = _CHAIN.search(step.instruction.attributes)
@@ -266,6 +272,12 @@ def collectives(module: Module, found: list[Step]) -> Iterator[tuple[Step, str]]
             split = "all-reduce-scatter" in "".join(outer.instruction.called("calls"))
             name = kind(step.instruction)
             yield step, "reduce-scatter" if split and name == "all-reduce" else name
+
+
+def between_slices(instruction: Instruction) -> str | None:
+    """The kind of a collective over the network between slices of TPUs, None of anything else."""
+    found = _BETWEEN_SLICES.search(instruction.attributes) if instruction.opcode == "send" else None
+    return found[1].lower().replace("_", "-") if found else None
 
 
 def _with_inner(module: Module, step: Step) -> Iterator[Step]:

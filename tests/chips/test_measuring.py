@@ -269,3 +269,16 @@ def test_what_a_sum_costs_between_hosts_is_shared_by_their_gpus():
     (one,) = found.collectives
     # Of two hosts each sends half of the 4 KB twice, a quarter of it by each of its GPUs.
     assert (one.kind, one.link, one.bytes) == ("all-reduce", "network", 2 * 4096 // 2 // 4)
+
+
+@pytest.mark.slow
+@pytest.mark.chips
+@compilers
+def test_what_slices_tell_each_other_goes_over_the_network():
+    mesh = chips.mesh("2*v5e:2x2", {"data": 2, "fsdp": 4})
+    x = SHAPE((8, 1024), "float32", sharding=NamedSharding(mesh, PartitionSpec("data", "fsdp")))
+    found = chips.measure(chips.compile(lambda x: x.sum(0), x, on=mesh), mesh=mesh)
+    # A device of each slice has a quarter of the 4 KB.
+    assert [(x.kind, x.axes, x.link, x.bytes) for x in found.collectives] == [
+        ("all-reduce", ("data",), "network", 1024)
+    ]

@@ -1,6 +1,9 @@
 """Described devices: their names, meshes over them, what is refused, what JAX still needs."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -97,3 +100,15 @@ def test_a_compiler_that_refuses_is_told_in_a_line():
     with pytest.raises(InputError, match=r"RESOURCE_EXHAUSTED.* exceeds available HBM") as error:
         chips.compile(lambda x: x + 1, x, on="v5e")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.chips
+@compilers
+@pytest.mark.skipif(jax.__version__ != "0.10.2", reason="said of jax 0.10.2 alone")
+def test_libtpu_still_asks_who_the_machine_is():
+    # Once it no longer complains, the variables that `topologies` sets may go.
+    code = "from jax.experimental import topologies as t; t.get_topology_desc('v5e:2x2', 'tpu')"
+    untold = {name: value for name, value in os.environ.items() if not name.startswith("TPU_")}
+    run = subprocess.run([sys.executable, "-c", code], env=untold, capture_output=True, text=True)
+    assert "TPU_WORKER_HOSTNAMES" in run.stderr
