@@ -178,7 +178,7 @@ class TransformerBlock(nnx.Module):
             )
             x = x + self.dropout(jnp.moveaxis(rows.reshape(y.shape), -2, axis))
         y = self.norms[-1](x).astype(self.options.dtype)
-        y = self.dropout(jax.nn.gelu(self.expand(y)))
+        y = self.dropout(_gelu(self.expand(y)))
         return x + self.dropout(self.contract(y))
 
 
@@ -215,6 +215,12 @@ class TransformerEncoder(nnx.Module):
         if segment_ids is None:
             return x
         return jnp.where(segment_ids[..., None] != 0, x, jnp.zeros((), x.dtype))
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    """GELU; on GPUs, whose compiler would keep what is in between, anew for the gradient."""
+    lean = jax.checkpoint(jax.nn.gelu)
+    return jax.lax.platform_dependent(x, cuda=lean, rocm=lean, default=jax.nn.gelu)
 
 
 def _norm(options: TransformerOptions, rngs: nnx.Rngs) -> nnx.LayerNorm:

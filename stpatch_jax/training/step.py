@@ -149,9 +149,14 @@ def abstract_state(
     )
 
 
-def _kept_by_remat(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Keeps for the backward pass what is dear to compute again: matrix products, convolutions."""
-    return primitive.name in ("dot_general", "conv_general_dilated")
+def _kept_by_remat(primitive: Any, *_: Any, **params: Any) -> bool:
+    """Keeps for the backward pass what dense layers and convolutions made.
+
+    Not what attention made of pairs of tokens, products with axes of a batch.
+    """
+    if primitive.name == "dot_general":
+        return not params["dimension_numbers"][1][0]
+    return primitive.name == "conv_general_dilated"
 
 
 class TrainStep:
@@ -283,4 +288,9 @@ def make_train_step(
         metrics |= {"loss": loss, "grad_norm": grad_norm, "finite": finite}
         return metrics | {"skipped": state.skipped[...], "rollbacks": state.rollbacks[...]}
 
-    return TrainStep(update)
+    def on_mesh(state: TrainState, batch: Batch) -> Metrics:
+        # Kernels that no compiler splits must know the mesh, whoever traces the step.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return update(state, batch)
+
+    return TrainStep(on_mesh)
