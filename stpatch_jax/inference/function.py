@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
-from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from stpatch_jax.inference.augmenting import Pair, augmented
 
@@ -86,6 +86,13 @@ def _auto_axes() -> contextlib.AbstractContextManager[Any]:
     types = (AxisType.Auto if one == AxisType.Explicit else one for one in mesh.axis_types)
     auto = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=tuple(types))
     return jax.sharding.use_abstract_mesh(auto)
+
+
+def on_mesh(mesh: Mesh | AbstractMesh | None) -> contextlib.AbstractContextManager[Any]:
+    """What is around a function whose batch a mesh shares: kernels that no compiler splits ask."""
+    if mesh is None:
+        return contextlib.nullcontext()
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
 def _reference(fn: Any) -> Hashable:

@@ -21,7 +21,7 @@ from stpatch_jax.inference.blending import (
     require_cover,
     wide_dtype,
 )
-from stpatch_jax.inference.function import Arrays, Function
+from stpatch_jax.inference.function import Arrays, Function, on_mesh
 from stpatch_jax.inference.memory import MemoryPlan
 from stpatch_jax.inference.program import Constants, Program, run
 from stpatch_jax.inference.stitching import Sweep
@@ -101,8 +101,9 @@ class TiledJob:
             size = memory.rounded_up(min(batch_size, len(grid)), devices)
         cut = jax.ShapeDtypeStruct((size, *windows.window, x.shape[-1]), x.dtype)
         split = functools.partial(Function.split, fn, augment=_pairs(augment))
-        function, arrays = split(cut)
-        outputs = function.outputs(arrays, cut)
+        with on_mesh(mesh):
+            function, arrays = split(cut)
+            outputs = function.outputs(arrays, cut)
         layouts = layouts_of(outputs, windows.axes, scale, horizon, windows=size)
         regions = None
         if region is not None:
@@ -137,7 +138,8 @@ class TiledJob:
         if size == self.program.batch_size:
             return self
         batch = (size, *self.program.windows.window, self.channels)
-        function, arrays = self.split(jax.ShapeDtypeStruct(batch, self.dtype))
+        with on_mesh(self.program.mesh):
+            function, arrays = self.split(jax.ShapeDtypeStruct(batch, self.dtype))
         program = dataclasses.replace(self.program, function=function, batch_size=size)
         return dataclasses.replace(self, program=program, arrays=(arrays, self.arrays[1]))
 

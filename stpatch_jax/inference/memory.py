@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.core import Tracer
 from jax.sharding import Mesh
 
@@ -44,14 +43,11 @@ class MemoryPlan:
 
 
 def device_of(field: Any, mesh: Any) -> Any:
-    """A device of a prediction: of its mesh, else of its field, else where JAX puts arrays now."""
+    """A device of a prediction: of its mesh, else of its field, else one of this process."""
     if isinstance(mesh, Mesh):
         return mesh.devices.flat[0]
-    placed = None if isinstance(field, Tracer) else getattr(field, "sharding", None)
-    if placed is None:
-        with jax.ensure_compile_time_eval():
-            placed = jnp.zeros(()).sharding
-    return min(placed.device_set, key=lambda device: device.id)
+    known = isinstance(field, jax.Array) and not isinstance(field, Tracer)
+    return min(field.devices() if known else jax.local_devices(), key=lambda device: device.id)
 
 
 def default_budget(device: Any) -> int:

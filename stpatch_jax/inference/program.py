@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from stpatch_jax.errors import InputError
 from stpatch_jax.inference.blending import Weights
-from stpatch_jax.inference.function import Arrays, Function
+from stpatch_jax.inference.function import Arrays, Function, on_mesh
 from stpatch_jax.inference.stitching import Output, Swept, Whole
 from stpatch_jax.inference.tiles import Layout
 from stpatch_jax.patches.extraction import fill_scalar, masked, padded
@@ -162,5 +162,6 @@ def _predict(program: Program, arrays: Arrays, x: jax.Array, places: jax.Array) 
     # Outputs come to every device, so that all add them in the same order.
     split, whole = (NamedSharding(mesh, PartitionSpec(*on)) for on in ([mesh.axis_names], ()))
     windows = lax.with_sharding_constraint(windows, split)
-    outputs = jax.tree.leaves(program.function(arrays, windows))
+    with on_mesh(mesh):
+        outputs = jax.tree.leaves(program.function(arrays, windows))
     return [lax.with_sharding_constraint(output, whole) for output in outputs]
