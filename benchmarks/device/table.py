@@ -169,10 +169,11 @@ def tiles(part: Mapping[str, Answer]) -> list[str]:
                 f"{name} {short(timing['cells_per_s'] / 1e6)}"
                 for name, timing in answer["ms"].items()
             )
-            needs = (answer["memory_bytes"] / GIGA, answer["peak_bytes"] / GIGA)
+            held = answer.get("peak_bytes")
+            told = f", held {short(held / GIGA)} GB" if held else ""
             lines.append(
                 f"- a cube of {title} in tiles, million cells a second: {speeds}; planned "
-                f"{short(needs[0])} GB, held {short(needs[1])} GB"
+                f"{short(answer['memory_bytes'] / GIGA)} GB{told}"
             )
     return lines
 
