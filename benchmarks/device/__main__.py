@@ -132,6 +132,8 @@ def main() -> None:
         (name,) = given.names
         run_part(name, given)
         return
+    if not given.minutes > 0:
+        sys.exit(f"--minutes must be more than 0, got {given.minutes}; give for example 8")
     with tempfile.TemporaryDirectory() as folder:
         run_parts(list(given.cases), given.minutes, given, Path(folder, "answer.json"))
 
