@@ -72,3 +72,8 @@ def test_an_embedding_moves_no_more_than_the_strided_convolution(chip, case):
     both = programs(case, "bfloat16")
     ours, theirs = (read(both[name], chip) for name in ("embedding", "convolution"))
     assert ours["times_ideal"] <= 1.01 * theirs["times_ideal"]
+
+
+@pytest.mark.parametrize(("name", "bound"), [on_chip("patches", 6.5), on_chip("fold", 5)])
+def test_on_a_tpu_padding_costs_no_more_than_it_did(name, bound):
+    assert read(programs(CASES["space2"], "float32")[name], "v5e")["times_ideal"] < bound
