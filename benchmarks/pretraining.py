@@ -125,7 +125,7 @@ def main() -> None:
     given = arguments(__doc__ or "", CASES, seeds=5, merges=True, workdir=workdir)
     with tempfile.TemporaryDirectory() as scratch:
         for name in given.cases:
-            for share in (10, 100):
+            for share in (10,) if given.small else (10, 100):
                 workdir = given.workdir or Path(scratch)
                 found = compared(name, share, given.seeds, workdir, small=given.small)
                 for row in found:

@@ -52,7 +52,7 @@ def pytest_configure(config):
     hypothesis.settings.load_profile("many" if many else "normal")
     # The quick tests ask little of the compiler, which is what they cost: they are about values.
     # Slow ones, and `--many`, compile as users do. Processes that tests start do likewise. With a
-    # later JAX, which gives NaN for some gradients so, only those of networks do.
+    # later JAX, which gives NaN for some gradients so, whole runs and such processes do not.
     config.hasty = config.option.markexpr == "not slow" and not many
     flags = os.environ.get("XLA_FLAGS", "")
     if config.hasty and OLD_JAX:
@@ -71,7 +71,7 @@ def pytest_report_header(config):
 def pytest_runtest_setup(item):
     room = item.path.relative_to(Path(__file__).parent).parts[0]
     hasty = item.config.hasty and not item.get_closest_marker("optimised")
-    hasty = hasty and (OLD_JAX or room == "nn")
+    hasty = hasty and (OLD_JAX or room not in ("runs", "recipes"))
     jax.config.update("jax_disable_most_optimizations", hasty)
 
 

@@ -19,7 +19,7 @@ from stpatch_jax.files import LOCK
 
 pytestmark = pytest.mark.slow
 
-KILLS, CUTS, FAULTS = 2, 1, 2
+KILLS, CUTS, FAULTS = 1, 1, 1
 """Of each command: kills at events, kills amid a write, and events at which the disk refuses."""
 MANY = 15
 """How many times as many by `--many`."""
@@ -131,9 +131,9 @@ def test_refused_by_the_disk_it_says_so_and_goes_on(
 ) -> None:
     events, many = stage.sound(name).events, times(request)
     faults = [
-        {"at": at, "fault": fault}
-        for fault in ("ENOSPC", "EIO")
-        for at in spread(len(events), FAULTS // 2 * many, name + fault)
+        # No room and an error of the device in turn, from command to command as well.
+        {"at": at, "fault": ("ENOSPC", "EIO")[(turn + len(name)) % 2]}
+        for turn, at in enumerate(spread(len(events), FAULTS * many, name))
     ]
     faults += [{"size": size, "fault": "EFBIG"} for size in SIZES[:many]]
 

@@ -2,12 +2,7 @@
 
 import json
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -208,45 +203,3 @@ def test_a_changed_value_is_noticed_by_every_command(trained, tmp_path, capsys, 
     # A copy of the file is the same data.
     other.write_bytes(table.read_bytes())
     assert cli.main(flags(other, copy)) == 0
-
-
-@pytest.mark.slow
-def test_killed_and_repeated_ends_with_the_figures_of_a_run_never_killed(tmp_path):
-    """kill -9 on the real command, at random moments after the first checkpoint."""
-    table = write_table(tmp_path / "prices.csv")
-    environment = {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-    }
-
-    def command(name):
-        arguments = flags(table, tmp_path / name, steps=120)
-        return [sys.executable, "-m", "stpatch_jax", *arguments]
-
-    def start(name):
-        sink = subprocess.DEVNULL
-        return subprocess.Popen(command(name), env=environment, stdout=sink, stderr=sink)
-
-    assert start("straight").wait() == 0
-    moments = random.Random(0)
-    for _ in range(4):
-        process = start("killed")
-        seen = checkpoints(tmp_path / "killed")
-        while process.poll() is None and checkpoints(tmp_path / "killed") <= seen:
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.2))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start("killed").wait() == 0
-    assert without_machine(tmp_path / "killed") == without_machine(tmp_path / "straight")
-    logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("killed", "straight")]
-    assert logs[0] == logs[1]
-
-
-def checkpoints(run: Path) -> int:
-    """The newest committed step, 0 for none."""
-    folder = run / "checkpoints"
-    steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
-    return max(steps, default=0)
