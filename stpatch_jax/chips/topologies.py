@@ -128,7 +128,7 @@ def mesh(name: str, sizes: Mapping[str, int]) -> Mesh:
     count, fixed = len(described.devices), math.prod(n for n in sizes.values() if n != -1)
     open_axes = list(sizes.values()).count(-1)
     require(
-        min(sizes.values(), default=1) != 0
+        all(n > 0 or n == -1 for n in sizes.values())
         and open_axes <= 1
         and (count % fixed == 0 if open_axes else count == fixed),
         f"the mesh must multiply to the {count} devices of {name}, got {dict(sizes)}; set one size "

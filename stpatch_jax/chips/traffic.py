@@ -148,6 +148,8 @@ def results(step: Step) -> tuple[Array, ...]:
     arrays = instruction.arrays
     if instruction.opcode in ("send", "recv"):
         return arrays[: instruction.opcode == "recv"]
+    if '_target="__cu' in instruction.attributes and len(arrays) > 1:
+        return arrays[:-1]  # the last is room that cuBLAS and cuDNN work in
     if not instruction.opcode.endswith("-start"):
         return arrays
     if instruction.opcode == "copy-start":

@@ -114,6 +114,17 @@ def test_loops_count_their_turns_and_kernels_the_pieces_they_touch():
     assert unknown.launches == 2
 
 
+def test_room_that_cudnn_works_in_is_not_moved():
+    call = "(bf16[8,64]{1,0}, u8[4096]{0}) custom-call(%x), custom_call_target"
+    text = f"""
+ENTRY %main (x: bf16[8,64]) -> bf16[8,64] {{
+  %x = bf16[8,64]{{1,0}} parameter(0)
+  ROOT %y = {call}="__cudnn$convForward"
+}}
+"""
+    assert measured(text).bytes_moved == 2 * 8 * 64 * 2
+
+
 @settings(max_examples=15)
 @given(st.data())
 def test_groups_are_told_alike_in_every_form(data):

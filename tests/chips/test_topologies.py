@@ -50,7 +50,8 @@ def test_an_unknown_topology_is_told_the_known(name, told):
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"data": 3}, {"data": -1, "fsdp": -1}, {"data": 16}, {"data": 0}]
+    "sizes",
+    [{"data": 3}, {"data": -1, "fsdp": -1}, {"data": 16}, {"data": 0}, {"data": -2, "fsdp": -4}],
 )
 def test_a_mesh_must_multiply_to_the_devices(sizes):
     with pytest.raises(InputError, match="multiply to the 8 devices of cpu:8"):
