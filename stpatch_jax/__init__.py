@@ -1,9 +1,9 @@
 """Spacetime patches in JAX: exact patch operators, Flax backbones, sharded training.
 
 The operators of `stpatch_jax.patches` stand here flat. They load jax and numpy only, and like the
-other rooms (`nn`, `data`, `training`, ...) and six of their functions (`train`, `backtest`,
-`forecast` and `classify` of `recipes`, `load_run` of `runs`, `windows` of `data`) are loaded when
-they are first asked for by name.
+other rooms (`nn`, `data`, `training`, ...) and seven of their functions (`train`, `plan`,
+`backtest`, `forecast` and `classify` of `recipes`, `load_run` of `runs`, `windows` of `data`) are
+loaded when they are first asked for by name.
 """
 
 import importlib
@@ -54,6 +54,7 @@ _FUNCTIONS = {
     "classify": "recipes.calls",
     "forecast": "recipes.calls",
     "load_run": "runs",
+    "plan": "recipes.calls",
     "train": "recipes.calls",
     "windows": "data",
 }

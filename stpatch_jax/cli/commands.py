@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Flags = TypeVar("Flags")
 _BOOL = ("True", "False")
+_BARE = ("--refit", "--fit")
+"""The switches that people give without a value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +153,47 @@ def _backtest(flags: _Backtest) -> str | None:
     return f"{text}\nreport, table and plot: {directory}"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Flags of `stpatch plan RECIPE`.
+
+    Attributes:
+        config: The configuration.
+        model: Another backbone than the recipe's, as of `stpatch train`.
+        on: The chips it is planned for: v5e:16x16, v5p:4x4x8 or 2*v6e:16x16 are slices of TPUs by
+            their sides, h100:8 a host of GPUs and h100:8x32 32 of them, cpu:8 devices of a CPU.
+        fit: Whether to search the largest batch that fits, over the fewest devices that need share
+            one copy of the weights, in place of batch and mesh of the configuration.
+        changes: Whether to try, one by one, other settings that may help.
+        workdir: Where plan.json and plan.html are written; without it nowhere.
+    """
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    model: str | None = None
+    on: str | None = None
+    fit: bool = False
+    changes: bool = True
+    workdir: Path | None = None
+
+
+def _plan(flags: _Plan) -> str:
+    import jax
+
+    from stpatch_jax.runs.planning import plan
+
+    # Nothing runs but what makes the data; the compilers need no device.
+    jax.config.update("jax_platforms", "cpu")
+    options = {name: getattr(flags, name) for name in ("on", "fit", "changes", "workdir")}
+    return plan(flags.config, **options).report
+
+
 def _of_recipe(
     kind: Callable[[RunConfig, str | None], Flags], command: str, arguments: list[str]
 ) -> Flags:
     """The flags that follow the name of a recipe."""
     name, *flags = arguments
     build, (model, flags) = found(name), _named_model(flags)
-    # The one switch that people give without a value.
-    bare = [word == "--refit" and then not in _BOOL for word, then in pairwise([*flags, ""])]
+    bare = [word in _BARE and then not in _BOOL for word, then in pairwise([*flags, ""])]
     flags = [f"{word}=True" if alone else word for word, alone in zip(flags, bare, strict=True)]
     config = build()
     if model is not None:
@@ -373,7 +408,7 @@ def _patches(config: "PatchesConfig") -> str:
     return inspect_patches(config)
 
 
-_EACH = (_train, _search, _backtest, _evaluate, _predict, _explain, _patches)
+_EACH = (_train, _search, _backtest, _evaluate, _predict, _explain, _plan, _patches)
 
 
 def run(command: str, arguments: list[str]) -> str | None:
@@ -418,5 +453,5 @@ def _flags_of(command: str) -> Any:
         from stpatch_jax.cli.patches import PatchesConfig
 
         return PatchesConfig
-    kinds = (_Train, _Search, _Backtest, _Evaluate, _Predict, ExplainConfig)
+    kinds = (_Train, _Search, _Backtest, _Evaluate, _Predict, ExplainConfig, _Plan)
     return dict(zip(COMMANDS[1:], kinds, strict=False))[command]

@@ -37,6 +37,8 @@ _USED = (
     "folds",
     "refit",
     "over",
+    "on",
+    "fit",
     "workdir",
 )
 

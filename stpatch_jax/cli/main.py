@@ -7,6 +7,7 @@
     stpatch evaluate RUN                 report on a run directory anew
     stpatch predict RUN INPUT OUTPUT     forecast or classify another file
     stpatch explain RUN [--flags]        what an answer of a run came from
+    stpatch plan RECIPE --on v5e:16x16   what training costs on chips that are not here
     stpatch patches FILE --window ...    what a window spec makes of a file
     stpatch --version                    which version this is
 
@@ -43,9 +44,10 @@ COMMANDS: tuple[str, ...] = (
     "evaluate",
     "predict",
     "explain",
+    "plan",
     "patches",
 )
-OF_RECIPES = ("train", "search", "backtest")
+OF_RECIPES = ("train", "search", "backtest", "plan")
 """Those that begin with the name of a recipe."""
 
 

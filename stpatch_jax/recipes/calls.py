@@ -9,6 +9,8 @@ from stpatch_jax.runs import Backtest, InMemory, RunConfig, TrainedRun
 from stpatch_jax.runs import backtest as backtest_run
 from stpatch_jax.runs import train as train_run
 from stpatch_jax.runs.backtesting import Over
+from stpatch_jax.runs.planning import Plan
+from stpatch_jax.runs.planning import plan as plan_run
 from stpatch_jax.runs.settings import with_settings
 from stpatch_jax.training import Callback
 
@@ -93,6 +95,35 @@ def backtest(
     config = _config(config, data, settings)
     asked: dict[str, Any] = {"folds": folds, "refit": refit, "over": over}
     return backtest_run(config, data=data, workdir=workdir, progress=progress, **asked)
+
+
+def plan(
+    config: str | RunConfig,
+    /,
+    *,
+    on: str,
+    fit: bool = False,
+    changes: bool = True,
+    data: Data | InMemory | None = None,
+    workdir: str | Path | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Plan:
+    """Plans a recipe or a configuration for chips that are not here, without training it.
+
+        found = st.plan("weather", on="v5e:16x16", fit=True)
+        print(found.report)
+        st.train(found.config)  # there
+
+    `stpatch_jax.runs.planning.plan` tells what is compiled and the other arguments; settings are
+    as in `train`.
+
+    Raises:
+        InputError: Topology, configuration or data cannot be used, or do not fit each other.
+    """
+    config = _config(config, data, settings)
+    asked: dict[str, Any] = {"on": on, "fit": fit, "changes": changes, "workdir": workdir}
+    return plan_run(config, data=data, progress=progress, **asked)
 
 
 def forecast(data: InMemory, /, **settings: Any) -> TrainedRun:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 
 import stpatch_jax
 from stpatch_jax.data import Data
@@ -77,10 +78,13 @@ class Run:
     """A configuration together with its data, its task and the mesh, ready to be trained.
 
     A data set, or what `config.data.of` makes one of, stands in place of `config.data.load()`.
-    All processes of a run make one, of the same configuration, data and versions.
+    All processes of a run make one, of the same configuration, data and versions. A `mesh` of
+    devices that are not here can be compiled for, see `plan`, and not trained on.
 
     Attributes:
         config: The configuration; what was left to the data is what they chose.
+        example: A batch [1, ...] of the first example of training.
+        abstract: The network, of shapes and dtypes alone.
         chosen: How each of these was chosen, by the name of its setting.
 
     Raises:
@@ -88,15 +92,17 @@ class Run:
             the processes differ; nothing was written.
     """
 
-    def __init__(self, config: RunConfig, *, data: Data | InMemory | None = None):
+    def __init__(
+        self, config: RunConfig, *, data: Data | InMemory | None = None, mesh: Mesh | None = None
+    ):
         versions = {f"version of {of.__name__}": of.__version__ for of in (stpatch_jax, jax)}
         require_alike(versions | to_values(config))
         self.data = _loaded(config, data)
         for split in SPLITS:
             check_source(self.data.source(split), what=f"the {split} split")
         source = self.data.source("train")
-        self._example = example_of(source, what="the train split")
-        self.shapes = {name: values.shape for name, values in self._example.items()}
+        self.example = example_of(source, what="the train split")
+        self.shapes = {name: values.shape for name, values in self.example.items()}
         task: Task = config.task.create()
         require_members(task, Task, what="the task")
         self.task: Task = task.fitted(self.data)
@@ -104,25 +110,25 @@ class Run:
         made = self.data is not data
         settled, self.chosen = config.data.settled(self.data) if made else (config.data, {})
         model, settings, chosen = prepared(
-            self.task, config.model, config.train, self._example, examples=len(source)
+            self.task, config.model, config.train, self.example, examples=len(source), mesh=mesh
         )
         self.chosen = {**self.chosen, **chosen}
         config = dataclasses.replace(config, data=settled, model=model, train=settings)
         self.config, size = config, settings.examples
-        self.mesh = make_mesh(**dataclasses.asdict(settings.mesh))
+        self.mesh = mesh or make_mesh(**dataclasses.asdict(settings.mesh))
         # What cannot be written is refused before anything is.
         plain(self.task.facts, where="task.facts")
         plain(without_arrays(self.data.state())[0], where="data.state()")
         plain(self.data.report, where="data.report", finite=False)
         try:
-            self._abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
+            self.abstract = nnx.eval_shape(lambda: self.create_model(nnx.Rngs(0)))
         except InputError as error:
             shape = self.shapes[self.task.inputs[0]][1:]
             # Tokens have no channel.
             check_windows(config, self.data, shape[:-1] or shape)
             raise InputError(in_settings(str(error), config)) from error
-        self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self._abstract, nnx.Param)))
-        self.patches = _patches(self._abstract, self.shapes[self.task.inputs[0]])
+        self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self.abstract, nnx.Param)))
+        self.patches = _patches(self.abstract, self.shapes[self.task.inputs[0]])
         judge = judges.of(self.task, self.data)
         self.judge = judge(self.task, self.data, self.mesh, batch_size=size)
         self._validated: Judged | None = None
@@ -152,7 +158,7 @@ class Run:
     @functools.cached_property
     def flops(self) -> int:
         """The arithmetic of one gradient of the loss on one example, see `count_flops`."""
-        return gradient_flops(self.task.loss, self._abstract, self._example)
+        return gradient_flops(self.task.loss, self.abstract, self.example)
 
     @functools.cached_property
     def digests(self) -> dict[str, str]:

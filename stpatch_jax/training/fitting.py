@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from stpatch_jax.data.sampling.batches import Batch, Source, batch_iterator
 from stpatch_jax.data.sizes import memory_there
@@ -214,7 +215,13 @@ def example_of(source: Source, *, what: str) -> dict[str, np.ndarray]:
 
 
 def prepared(
-    task: Learnable, backbone: Any, config: TrainConfig, example: Batch, *, examples: int
+    task: Learnable,
+    backbone: Any,
+    config: TrainConfig,
+    example: Batch,
+    *,
+    examples: int,
+    mesh: Mesh | None = None,
 ) -> tuple[Any, TrainConfig, dict[str, str]]:
     """Backbone and settings with nothing left to the data, and how each that was left was chosen.
 
@@ -224,6 +231,8 @@ def prepared(
         config: How to train.
         example: The first one, as `example_of` gives it.
         examples: How many there are.
+        mesh: That of devices elsewhere, whose hosts may have other memory than this one; by default
+            one of those here.
 
     Raises:
         InputError: The examples lack an input, or cannot be learnt from; or a batch does not split
@@ -239,11 +248,12 @@ def prepared(
     backbone, windows = backbone.settled(field[1:-1] or field[1:], field[-1])
     size = sum(values.nbytes for values in example.values())
     config, batch = config.settled(examples=examples, example_bytes=size)
-    check_batch_size(config.examples, make_mesh(**dataclasses.asdict(config.mesh)))
+    here = mesh or make_mesh(**dataclasses.asdict(config.mesh))
+    check_batch_size(config.examples, here)
     there = memory_there()
     most = there * jax.process_count() // (_BATCHES * max(size, 1))
     require(
-        config.examples <= most,
+        mesh is not None or config.examples <= most,
         f"train.batch_size must be at most {most} in {there / 1e9:.3g} GB of memory, which "
         f"{_BATCHES} batches share, got {config.examples} examples of {size} bytes; lower it",
     )

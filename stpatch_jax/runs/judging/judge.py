@@ -89,7 +89,7 @@ class Judge(abc.ABC):
         require_members(task, Task, what="the task")
         require_members(data, self.needs, what="the data")
         self.task, self.data, self.mesh, self.batch_size = task, data, mesh, batch_size
-        self._outputs = nnx.jit(self._sharded_outputs)
+        self._outputs = nnx.jit(self.placed_outputs)
 
     def __call__(self, model: nnx.Module, split: str, *, past: Judged | None = None) -> Judged:
         """Goes through a split, without dropout.
@@ -203,8 +203,8 @@ class Judge(abc.ABC):
             names = batch.keys() - {"example_number"} if self.inputs is None else self.inputs
             yield {name: batch[name] for name in names}
 
-    def _sharded_outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
-        # Split along the batch alone: each process then finds its own examples on its devices.
+    def placed_outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
+        """The outputs split along the batch alone: each process finds its own on its devices."""
         sharding = batch_sharding(self.mesh)
         return jax.lax.with_sharding_constraint(self.outputs(model, batch), sharding)
 

@@ -76,12 +76,12 @@ def report_of(folder):
     ("config", "data"), [(FIELD, series), (CLASSES, labelled)], ids=["field", "classes"]
 )
 def test_answers_that_are_no_numbers_are_told(tmp_path, monkeypatch, config, data):
-    whole = Judge._sharded_outputs
+    whole = Judge.placed_outputs
 
     def outputs(*given):
         return jax.tree.map(lambda x: x * jnp.float32(math.nan), whole(*given))
 
-    monkeypatch.setattr(Judge, "_sharded_outputs", outputs)
+    monkeypatch.setattr(Judge, "placed_outputs", outputs)
     text = train(config, data=data(), workdir=tmp_path, progress=False).report
     report = report_of(tmp_path)
     assert set(report["validation"].values()) == {None}

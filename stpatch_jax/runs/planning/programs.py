@@ -1,0 +1,177 @@
+"""The programs of a run, compiled for a described topology, and what each asks of a device."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from stpatch_jax import chips
+from stpatch_jax.errors import InputError
+from stpatch_jax.flops import count_flops
+from stpatch_jax.runs.run import Run
+from stpatch_jax.training import batch_sharding, make_train_step
+from stpatch_jax.training.mesh import check_batch_size
+from stpatch_jax.training.step import abstract_state
+
+# What the compilers of TPUs say of a program too large for the chip.
+_TOO_LARGE = re.compile(r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?) hbm")
+_UNIT = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a program asks of each device, and how long it takes there at least.
+
+    Attributes:
+        memory: Bytes by what they hold: "weights", "optimizer", "inputs" and "temporaries", which
+            are activations too; "total", by the compiler. Of a program that its compiler refused
+            for its size, "total" alone.
+        capacity: Bytes of memory of the chip; None where it is not known.
+        flops: Of matrix products and convolutions, by formula: what is computed a second time for
+            want of memory does not count. See `stpatch_jax.flops`.
+        moved: Bytes between memory and chip, see `chips.measure`.
+        sent: Bytes of each kind of collective and the axes of the mesh that it is over.
+        seconds: By "arithmetic", "memory" and "network", each alone at its peak: a bound, as all
+            may overlap. Empty on a CPU, and of what does not fit.
+        examples: Of a global batch.
+    """
+
+    memory: Mapping[str, int]
+    capacity: int | None
+    flops: float
+    moved: int | None
+    sent: Mapping[str, int]
+    seconds: Mapping[str, float]
+    examples: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the program fits into the memory of the chip."""
+        return self.capacity is None or self.memory["total"] <= self.capacity
+
+    @property
+    def binds(self) -> str | None:
+        """What takes longest."""
+        return max(self.seconds, key=lambda name: self.seconds[name], default=None)
+
+    @property
+    def step(self) -> float | None:
+        """Seconds that the program takes at least."""
+        return max(self.seconds.values(), default=None)
+
+    @property
+    def utilization(self) -> float | None:
+        """The share of the peak of arithmetic that it reaches at most (MFU)."""
+        return self.seconds["arithmetic"] / self.step if self.step else None
+
+    @property
+    def examples_per_second(self) -> float | None:
+        """Examples a second of all devices together, at most."""
+        return self.examples / self.step if self.step else None
+
+    def values(self) -> dict[str, Any]:
+        """All of it, JSON-able."""
+        told = ("fits", "binds", "step", "utilization", "examples_per_second")
+        return {**dataclasses.asdict(self), **{name: getattr(self, name) for name in told}}
+
+
+def train_cost(run: Run, on: chips.Topology) -> Cost:
+    """Compiles the training step of a run for the devices of its mesh.
+
+    Raises:
+        InputError: The batch does not split over them, or the compiler refuses the program.
+    """
+    train, mesh = run.config.train, run.mesh
+    check_batch_size(train.examples, mesh, accumulate=train.accumulate)
+    graphdef, values = abstract_state(run.create_model, train, mesh)
+    state, batch = nnx.merge(graphdef, values), _batch(run)
+    step = make_train_step(
+        run.task.loss, mesh, accumulate=train.accumulate, remat=train.remat, ema=train.ema
+    )
+    with jax.set_mesh(mesh):
+        lowered = step.lower(state, batch)
+    model = _bytes(nnx.state(state.model))
+    held = {"weights": model, "optimizer": _bytes(values) - model, "inputs": _bytes(batch)}
+    return _cost(run, on, lowered, held, flops=run.flops * train.examples)
+
+
+def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
+    """Compiles what answers a batch in validation, test and prediction of a whole split.
+
+    Raises:
+        InputError: The compiler refuses the program.
+    """
+    judge = run.judge
+    batch = _batch(run)
+    rows = batch_sharding(run.mesh)
+    mask = jax.ShapeDtypeStruct((run.config.train.examples,), bool, sharding=rows)
+    known = {**batch, "example_mask": mask}
+    batch = known if judge.inputs is None else {name: batch[name] for name in judge.inputs}
+    model: Any = nnx.view(run.abstract, deterministic=True, raise_if_not_found=False)
+    graphdef, values = nnx.split(model)
+    whole = NamedSharding(run.mesh, PartitionSpec())
+    values = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), values)
+
+    def outputs(values: Any, batch: Any) -> Any:
+        return judge.placed_outputs(nnx.merge(graphdef, values), batch)
+
+    with jax.set_mesh(run.mesh):
+        flops = count_flops(outputs, values, batch)
+        lowered = jax.jit(outputs).lower(values, batch)
+    held = {"weights": _bytes(values), "optimizer": 0, "inputs": _bytes(batch)}
+    return _cost(run, on, lowered, held, flops=flops)
+
+
+def _batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+    def of(example: np.ndarray) -> jax.ShapeDtypeStruct:
+        shape = (run.config.train.examples, *example.shape[1:])
+        dtype = jax.dtypes.canonicalize_dtype(example.dtype)
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(run.mesh, shape=shape))
+
+    return {name: of(values) for name, values in run.example.items()}
+
+
+def _bytes(tree: Any) -> int:
+    """Bytes on one device of arrays that lie as their shardings say."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+
+
+def _cost(
+    run: Run, on: chips.Topology, lowered: jax.stages.Lowered, held: dict[str, int], *, flops: int
+) -> Cost:
+    mesh, chip, examples = run.mesh, on.chip, run.config.train.examples
+    flops_each = flops / mesh.size
+    try:
+        compiled = chips.finish(lowered, mesh.devices.flat[0])
+    except InputError as error:
+        match = _TOO_LARGE.search(f"{error.__cause__}")
+        if match is None:
+            raise
+        used, unit, most, of = match.groups()
+        total, capacity = float(used) * _UNIT[unit], float(most) * _UNIT[of]
+        return Cost({"total": int(total)}, int(capacity), flops_each, None, {}, {}, examples)
+    program = chips.measure(compiled, mesh=mesh, flops=flops)
+    # What a CPU's compiler calls its peak leaves temporaries out; a TPU's holds the program too.
+    total = max(program.peak, program.arguments + program.outputs + program.temporaries)
+    memory = {**held, "temporaries": total - sum(held.values()), "total": total}
+    sent = {f"{kind} over {axes or '?'}": size for (kind, axes), size in program.sent.items()}
+    seconds = {}
+    if chip.bandwidth:
+        # A backbone of one's own may have no dtype.
+        dtype = vars(run.config.model).get("dtype", "float32")
+        network = (
+            one.bytes * one.times / chip.links[one.link or ""] for one in program.collectives
+        )
+        seconds = {
+            "arithmetic": flops_each / chip.flops[dtype],
+            "memory": program.bytes_moved / chip.bandwidth,
+            "network": sum(network),
+        }
+    return Cost(memory, chip.memory, flops_each, program.bytes_moved, sent, seconds, examples)

@@ -1,0 +1,166 @@
+"""What a run will cost on described chips, read off its compiled programs."""
+
+import dataclasses
+import importlib.util
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+import stpatch_jax as st
+from stpatch_jax import InputError, cli
+from stpatch_jax.data import FieldConfig
+from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.recipes import recipe
+from stpatch_jax.runs import Run, RunConfig
+from stpatch_jax.runs.planning.plan import _fitted
+from stpatch_jax.runs.planning.programs import Cost
+from stpatch_jax.runs.planning.telling import told
+from stpatch_jax.tasks import ForecastConfig
+from stpatch_jax.training import MeshConfig, TrainConfig, create_state, make_train_step
+from stpatch_jax.training.mesh import shard_global_batch
+
+FIELD = np.random.default_rng(0).normal(size=(120, 3, 1)).astype(np.float32)
+
+
+def a_config(batch_size: int = 16, **mesh: int) -> RunConfig:
+    data, train = FieldConfig(context=6, horizon=2), TrainConfig(4, batch_size)
+    train = dataclasses.replace(train, mesh=MeshConfig(**mesh))
+    return RunConfig(data, FlatPatchesConfig(), ForecastConfig(), train, recipe="own")
+
+
+def a_cost(total: int, seconds=(1.0, 4.0, 2.0), capacity: int | None = 2**34, **more) -> Cost:
+    names = ["arithmetic", "memory", "network"]
+    named = dict(zip(names, seconds, strict=False))
+    return Cost({"total": total}, capacity, 1e9, 10**9, {}, named, **{"examples": 8, **more})
+
+
+def test_a_plan_tells_what_the_step_of_the_run_itself_needs(tmp_path):
+    config = a_config(fsdp=8)
+    plan = st.plan(config, on="cpu:8", data=FIELD, changes=False, workdir=tmp_path, progress=False)
+    run = Run(config, data=FIELD)
+    state = create_state(run.create_model, config.train, run.mesh)
+    batch = shard_global_batch({k: np.repeat(x, 16, 0) for k, x in run.example.items()}, run.mesh)
+    step = make_train_step(run.task.loss, run.mesh)
+    with jax.set_mesh(run.mesh):
+        assert plan.train.memory["total"] == step.memory(state, batch)
+    first = jax.devices()[0]
+
+    def held(tree) -> int:
+        shards = (x.addressable_shards for x in jax.tree.leaves(tree))
+        return sum(s.data.nbytes for of in shards for s in of if s.device == first)
+
+    # The counts of steps and of skipped ones are no weights.
+    assert plan.train.memory["weights"] == held(nnx.state(state.model))
+    parts = ("optimizer", "weights")
+    assert sum(plan.train.memory[part] for part in parts) == held(nnx.state(state))
+    assert plan.train.memory["inputs"] == held(batch)
+    assert plan.train.flops == run.flops * 16 / 8
+    assert plan.evaluate is not None
+    assert plan.evaluate.flops < plan.train.flops
+    assert any("over fsdp" in kind for kind in plan.train.sent)
+    assert json.loads((tmp_path / "plan.json").read_text()) == plan.values
+    assert (tmp_path / "plan.md").read_text() == plan.report
+    assert "the peaks of a CPU are not known" in plan.report
+
+
+def test_the_slowest_of_arithmetic_memory_and_network_bounds_a_step():
+    cost = a_cost(2**30)
+    assert (cost.binds, cost.step, cost.utilization, cost.examples_per_second) == (
+        "memory",
+        4,
+        0.25,
+        2,
+    )
+    unknown = a_cost(2**30, (), None)
+    assert unknown.fits
+    assert (unknown.binds, unknown.step, unknown.utilization) == (None, None, None)
+
+
+def test_what_does_not_fit_says_by_how_much():
+    cost = a_cost(20 * 2**30, ())
+    rows = {"remat=True": a_cost(2**33).values(), "dtype=x": None}
+    values = {"recipe": "own", "on": "v5e", "devices": 1, "hosts": 1, "mesh": {"data": 1}}
+    values |= {
+        "batch_size": 8,
+        "parameters": 5,
+        "flops_per_example": 1,
+        "chosen": {},
+        "dtype": None,
+    }
+    values |= {"settings": {}, "train": cost.values(), "evaluate": None, "tried": rows}
+    text = told(values)
+    assert "**Does not fit: 20 of 16 GiB a device, 4 GiB too many.**" in text
+    assert "| remat=True | yes | 8 | 4000 | 25 | 2 |" in text
+    assert "| dtype=x | refused | - | - | - | - |" in text
+
+
+@settings(max_examples=10)
+@given(some.integers(0, 2**35), some.integers(2**20, 2**32), some.integers(3, 2**20))
+def test_the_batch_that_is_found_fits_and_twice_as_much_does_not(held, each, examples):
+    devices, programs = 64, []
+
+    def cost(settings):
+        programs.append(settings)
+        trials.run.config.train.examples = devices
+        shared = held // settings["train.mesh.fsdp"]
+        return a_cost(shared + settings["train.batch_size"] // devices * each)
+
+    train = types.SimpleNamespace(examples=devices, accumulate=1, mesh=MeshConfig())
+    config = types.SimpleNamespace(train=train)
+    run = types.SimpleNamespace(config=config, data=types.SimpleNamespace(source=[0] * 0))
+    run.data.source = lambda _: range(examples)
+    trials = types.SimpleNamespace(on=types.SimpleNamespace(devices=range(devices)))
+    trials.config, trials.run, trials.cost = config, run, cost
+    found = _fitted(trials)  # pyright: ignore[reportArgumentType]
+    assert cost(found).fits
+    more = {**found, "train.batch_size": 2 * found["train.batch_size"]}
+    assert more["train.batch_size"] > max(examples, devices) or not cost(more).fits
+    if found["train.mesh.fsdp"] > 1:
+        assert not cost({"train.mesh.fsdp": 1, "train.batch_size": devices}).fits
+    assert len(programs) < 12
+
+
+@pytest.mark.parametrize(
+    ("on", "told", "changed"),
+    [
+        (None, "on= must name a topology", {}),
+        ("v9:4", "one such as v5e:16x16", {}),
+        ("cpu:6", "the global batch size must be a multiple of 6", {}),
+        ("cpu:8", "the mesh must multiply to the 8 devices of cpu:8", {"train.mesh.fsdp": 3}),
+        ("cpu:8", "must come with a chip whose memory is known", {"fit": True}),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(on, told, changed):
+    with pytest.raises(InputError, match=told):
+        st.plan(a_config(), on=on, data=FIELD, progress=False, **changed)
+
+
+def test_a_command_without_chips_is_refused_in_a_sentence(capsys):
+    assert cli.main(["plan", "stocks"]) == 2
+    assert "--on must name a topology, got none" in capsys.readouterr().err
+    assert cli.main(["plan", "stocks", "--on", "v5e:99x99", "--fit"]) == 2
+    assert capsys.readouterr().err.startswith("a slice of v5e must have 2 sides up to 16x16, got")
+
+
+@pytest.mark.slow
+@pytest.mark.chips
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="the extra chips is not there")
+def test_a_recipe_is_planned_for_a_chip_that_is_not_here():
+    plan = st.plan("stocks", on="v5e:2x2", batch_size=64, progress=False, changes=False)
+    assert plan.train.fits
+    assert plan.train.binds in ("memory", "network")
+    assert 0 < plan.train.utilization < 1
+    assert list(plan.train.sent) == ["all-reduce over data"]
+    # Gradients in float32, and a few numbers beside them.
+    weights = 4 * recipe_parameters()
+    assert weights <= plan.train.sent["all-reduce over data"] / 1.5 < 1.1 * weights
+
+
+def recipe_parameters() -> int:
+    return Run(dataclasses.replace(recipe("stocks"), train=TrainConfig(1, 8))).parameters
