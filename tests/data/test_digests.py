@@ -84,11 +84,15 @@ def changed(path: str, split: str) -> None:
 def test_a_changed_value_changes_the_digest_of_its_split_alone(
     kind: Any, split: str, tmp_path: Path
 ) -> None:
+    def digests(config: Any) -> dict[str, str]:
+        data = config.load()
+        return {name: data.digest(name) for name in SPLITS}
+
     config = kind(tmp_path)
-    before = {name: config.load().digest(name) for name in SPLITS}
-    assert {name: kind(tmp_path).load().digest(name) for name in SPLITS} == before
+    before = digests(config)
+    assert digests(kind(tmp_path)) == before
     changed(config.path, split)
-    after = {name: config.load().digest(name) for name in SPLITS}
+    after = digests(config)
     differing = {name for name in SPLITS if after[name] != before[name]}
     if config.path.endswith("TRAIN.tsv"):  # Its training file is validated on as well.
         assert differing <= ({"train", "validation"} if split != "test" else {"test"})

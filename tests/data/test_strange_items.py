@@ -8,9 +8,7 @@ import pytest
 from strange import opened, refused
 
 from stpatch_jax.data.labelled.files import LabelledVolumesConfig
-from stpatch_jax.data.readers import (
-    read_folder,
-)
+from stpatch_jax.data.readers import read_folder
 
 av = pytest.importorskip("av")
 
