@@ -20,8 +20,10 @@ from stpatch_jax.training.mesh import check_batch_size
 from stpatch_jax.training.step import abstract_state
 
 # What the compilers of TPUs say of a program too large for the chip.
-_TOO_LARGE = re.compile(r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?) hbm")
-_UNIT = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_TOO_LARGE = re.compile(
+    r"([\d.]+)([KMGT]?)\)? (?:of|exceeds available HBM) \(?([\d.]+)([KMGT]?)(?:\)| hbm)"
+)
+_UNIT = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)

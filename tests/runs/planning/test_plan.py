@@ -16,7 +16,6 @@ import stpatch_jax as st
 from stpatch_jax import InputError, cli
 from stpatch_jax.data import FieldConfig
 from stpatch_jax.nn import FlatPatchesConfig
-from stpatch_jax.recipes import recipe
 from stpatch_jax.runs import Run, RunConfig
 from stpatch_jax.runs.planning.plan import _fitted
 from stpatch_jax.runs.planning.programs import Cost
@@ -151,16 +150,14 @@ def test_a_command_without_chips_is_refused_in_a_sentence(capsys):
 @pytest.mark.slow
 @pytest.mark.chips
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="the extra chips is not there")
-def test_a_recipe_is_planned_for_a_chip_that_is_not_here():
-    plan = st.plan("stocks", on="v5e:2x2", batch_size=64, progress=False, changes=False)
+def test_a_run_is_planned_for_chips_that_are_not_here():
+    plan = st.plan(a_config(), on="v5e:2x2", data=FIELD, progress=False, changes=False)
     assert plan.train.fits
     assert plan.train.binds in ("memory", "network")
     assert 0 < plan.train.utilization < 1
-    assert list(plan.train.sent) == ["all-reduce over data"]
-    # Gradients in float32, and a few numbers beside them.
-    weights = 4 * recipe_parameters()
-    assert weights <= plan.train.sent["all-reduce over data"] / 1.5 < 1.1 * weights
-
-
-def recipe_parameters() -> int:
-    return Run(dataclasses.replace(recipe("stocks"), train=TrainConfig(1, 8))).parameters
+    # Gradients in float32 twice around a ring of 4, and a few numbers beside them.
+    weights = 4 * plan.values["parameters"]
+    assert weights <= plan.train.sent["all-reduce over data"] / 1.5 < 1.5 * weights
+    large = st.plan(a_config(2**30), on="v5e:2x2", data=FIELD, progress=False, changes=False)
+    assert "**Does not fit: " in large.report
+    assert large.evaluate is None
