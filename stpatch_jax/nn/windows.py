@@ -106,9 +106,10 @@ def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Ar
 def embed_patches(x: jax.Array, kernel: jax.Array, spec: WindowSpec) -> jax.Array:
     """Multiplies what each window holds by weights, `cut_patches(x) @ kernel` flattened.
 
-    Where windows overlap, a chip other than the CPU convolves the values instead: patches there
-    are copies to and from memory, several times what a convolution moves. Windows side by side are
-    a reshape, of which the convolution moves more (`benchmarks/compiled.py`).
+    Where windows overlap, a TPU convolves the values instead: patches there are copies to and from
+    memory, several times what a convolution moves. Windows side by side are a reshape, of which the
+    convolution moves more (`benchmarks/compiled.py`). A GPU's convolution takes up to six times as
+    long as patches and matrix (`benchmarks/device`).
 
     Maps [batch, time, *space, channel] and weights [*window, channel, features] to
     [batch, nt, *ns, features].
@@ -131,7 +132,7 @@ def embed_patches(x: jax.Array, kernel: jax.Array, spec: WindowSpec) -> jax.Arra
     explicit = bool(jax.typeof(x).sharding.mesh.explicit_axes)
     if side_by_side or uneven or explicit or len(spaced) > 3:
         return by_patches(x, kernel)
-    # Windows of one cell in front are more of the batch; chips convolve at most three axes.
+    # Windows of one cell in front are more of the batch; TPUs convolve at most three axes.
     alone = windows.axes.index(spaced[0])
 
     def by_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -148,4 +149,4 @@ def embed_patches(x: jax.Array, kernel: jax.Array, spec: WindowSpec) -> jax.Arra
         )
         return y.reshape(*frames, *y.shape[1:])
 
-    return jax.lax.platform_dependent(x, kernel, cpu=by_patches, default=by_convolution)
+    return jax.lax.platform_dependent(x, kernel, tpu=by_convolution, default=by_patches)
