@@ -106,6 +106,17 @@ def test_a_compiler_that_refuses_is_told_in_a_line():
 @pytest.mark.slow
 @pytest.mark.chips
 @compilers
+def test_a_product_that_only_a_gpu_could_tune_is_the_librarys():
+    x, weights = jax.ShapeDtypeStruct((4, 8, 9), "float32"), np.ones((8, 32), "float32")
+    product = chips.compile(
+        lambda x, w: x.transpose(0, 2, 1).reshape(36, 8) @ w, x, weights, on="h100:1"
+    )
+    assert "cublas" in product.as_text()
+
+
+@pytest.mark.slow
+@pytest.mark.chips
+@compilers
 @pytest.mark.skipif(jax.__version__ != "0.10.2", reason="said of jax 0.10.2 alone")
 def test_libtpu_still_asks_who_the_machine_is():
     # Once it no longer complains, the variables that `topologies` sets may go.
