@@ -55,7 +55,7 @@ def finish(lowered: Any, device: Any) -> Any:
         try:
             return lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            # Without a GPU to tune them on, XLA's own matrix products have no tiles for some shapes.
+            # Without a GPU to tune them on, XLA's own products have no tiles for some shapes.
             if "tile sizes" not in str(error):
                 raise
             return lowered.compile({"xla_gpu_enable_triton_gemm": False})

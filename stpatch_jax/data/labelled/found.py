@@ -1,6 +1,6 @@
 """Items with labels as they lie in files or in memory, before labels have a meaning."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -172,11 +172,18 @@ def read_found(path: str, names: Names, *, labelled: bool = True) -> Found:
         try:
             parts[split] = read(Path(located(file)), names, labelled=True)
         except InputError as error:
-            # As that of a competition, whose labels are kept secret.
-            if split == "train":
+            if split == "train" or not _lacks_labels(read, Path(located(file)), names):
                 raise
             notes.append(f"{Path(file).name} was not read: {error}.")
     return _joined(parts, notes, source=str(place))
+
+
+def _lacks_labels(read: Callable[..., Found], file: Path, names: Names) -> bool:
+    """Whether it is as those of competitions, whose labels are kept secret, and else whole."""
+    try:
+        return bool(len(read(file, names, labelled=False)))
+    except InputError:
+        return False
 
 
 def _joined(parts: Mapping[str, Found], notes: Sequence[str], *, source: str) -> Found:

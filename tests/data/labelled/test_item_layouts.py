@@ -154,6 +154,10 @@ def test_series_of_the_archive_keep_their_official_split(tmp_path):
     items, names, _ = restored(config, data, tmp_path / "N_TEST.tsv")
     np.testing.assert_array_equal(items[2]["field"], data.source("test")[2]["field"])
     assert names["line"].tolist() == list(range(1, 8))
+    # A test split that is damaged is no reason to draw another.
+    (tmp_path / "N_TEST.tsv").write_text("1\t2\t3\t4\t5\t6\n1\t2\t3\tx4\t5\t6\n")
+    with pytest.raises(InputError, match="hold a label and 5 numbers, got line 2"):
+        config.load()
 
 
 def test_arrays_are_named_by_flag(tmp_path):
