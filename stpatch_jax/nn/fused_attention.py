@@ -87,7 +87,8 @@ def attend(qkv: jax.Array, *, seen: Seen = _ALL, causal: bool = False) -> jax.Ar
     kernel that reads and writes what a dense layer makes as it lies (several of them under
     `jax.set_mesh`, whose axes but `space` share the batch), a CUDA GPU cuDNN's where that is at
     hand; elsewhere, and for a mask, queries come in blocks whose weights are computed anew (on
-    GPUs from 1,024 tokens on).
+    GPUs from 1,024 tokens on). Exported for a TPU from elsewhere, JAX from 0.12 on wants to know
+    which (`jax.sharding.use_abstract_mesh`), as it says.
 
     Args:
         qkv: [batch, tokens, 3, heads, width], queries, keys and values.
