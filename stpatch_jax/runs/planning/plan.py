@@ -103,6 +103,7 @@ def plan(
     values = {
         "recipe": config.recipe,
         "on": on,
+        "platform": topology.chip.platform,
         "devices": run.mesh.size,
         "hosts": topology.hosts,
         "mesh": dict(run.mesh.shape),

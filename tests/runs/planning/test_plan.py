@@ -91,12 +91,14 @@ def test_what_does_not_fit_says_by_how_much():
         "flops_per_example": 1,
         "chosen": {},
         "dtype": None,
+        "platform": "gpu",
     }
     values |= {"settings": {}, "train": cost.values(), "evaluate": None, "tried": rows}
     text = told(values)
     assert "**Does not fit: 20 of 16 GiB a device, 4 GiB too many.**" in text
     assert "| remat=True | yes | 8 | 4000 | 25 | 2 |" in text
     assert "| dtype=x | refused | - | - | - | - |" in text
+    assert "compiled without cuDNN" in text
 
 
 @settings(max_examples=10)
