@@ -1,4 +1,4 @@
-"""What training costs on 256 and 4,096 chips, by `stpatch plan`: the table of docs/cluster.md.
+"""What training costs on 1 to 4,096 chips, by `stpatch plan`: the table of docs/cluster.md.
 
     python -m benchmarks.plans [NAME ...]
 
@@ -20,6 +20,8 @@ from benchmarks.timing import RESULTS
 PAGE = Path(__file__).parents[1] / "docs" / "cluster.md"
 BEGIN, END = "<!-- plans -->\n", "<!-- /plans -->\n"
 CHIPS = ("v5e:16x16", "v5p:16x16x16")
+# A step that `benchmarks.device` has measured.
+MEASURED = ("ViT-B video", "h200:1")
 # Examples a chip.
 CASES: dict[str, int] = {"stocks": 256, "weather": 64, "video-prediction": 8, "ViT-B video": 8}
 
@@ -59,7 +61,8 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     """Plans what is named, or all, and writes results and table after each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    cases = {f"{name} on {on}": (name, on) for name in CASES for on in CHIPS}
+    pairs = [(name, on) for name in CASES for on in CHIPS]
+    cases = {f"{name} on {on}": (name, on) for name, on in [*pairs, MEASURED]}
     add_names(parser, list(cases))
     asked = parser.parse_args().names
     jax.config.update("jax_platforms", "cpu")

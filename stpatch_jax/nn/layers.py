@@ -513,7 +513,7 @@ class TubeletEmbedding(nnx.Module):
     """Embeds each window of a field as one token: `token = values @ kernel + bias`.
 
     Non-overlapping windows are cut by a reshape alone; overlap, dilation, padding and footprints
-    go through `extract_patches`, or on chips a convolution, with the same parameters. Weights start
+    go through `extract_patches`, or on TPUs a convolution, with the same parameters. Weights start
     as LeCun's normal.
 
     Maps [batch, time, *space, channel] to [batch, nt, *ns, features] in `dtype`, where
