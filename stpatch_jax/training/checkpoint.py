@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import threading
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +33,15 @@ def _silence_orbax() -> Callable[[], object]:
     def not_from_orbax(record: logging.LogRecord) -> bool:
         return "orbax" not in Path(record.pathname).parts
 
+    def end() -> None:
+        # Where one part of a save fails, threads still write the others, and log how these end.
+        for thread in threading.enumerate():
+            if type(thread).__module__.partition(".")[0] == "orbax":
+                threading.Thread.join(thread)  # Orbax's own raises what the thread did.
+        logger.removeFilter(not_from_orbax)
+
     logger.addFilter(not_from_orbax)
-    return lambda: logger.removeFilter(not_from_orbax)
+    return end
 
 
 class Checkpoints:

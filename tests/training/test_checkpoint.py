@@ -1,5 +1,6 @@
 import logging
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,31 @@ def test_other_loggers_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureF
         logging.getLogger("absl").warning("from elsewhere")
     assert "from elsewhere" in caplog.text
     assert not logging.getLogger("absl").filters
+
+
+def test_closing_waits_for_what_a_failed_save_leaves_running(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Writer(threading.Thread):
+        """A thread of Orbax that writes another part of the save."""
+
+    Writer.__module__ = "orbax.checkpoint.futures"
+    close, closing = threading.Event(), threading.Event()
+
+    def write() -> None:
+        closing.wait()
+        assert not close.wait(0.1)
+        logger = logging.getLogger("absl")
+        logger.handle(logger.makeRecord("", logging.ERROR, "orbax/a.py", 1, "failed", (), None))
+
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    writer = Writer(target=write)
+    writer.start()
+    closing.set()
+    checkpoints.close()
+    close.set()
+    assert not writer.is_alive()
+    assert not caplog.records
 
 
 def test_the_fingerprint_does_not_depend_on_the_sharding() -> None:
