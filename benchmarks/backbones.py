@@ -28,6 +28,7 @@ from benchmarks.networks import NETWORKS, Network, twin
 from benchmarks.timing import Answer, Call, compiled, interleaved, print_case, write_results
 from benchmarks.weak_scaling import parameters
 from stpatch_jax.flops import compiled_bytes
+from stpatch_jax.nn.blocks import Remat
 from stpatch_jax.nn.layers import DTypeName
 from stpatch_jax.training import (
     OptimizerConfig,
@@ -56,7 +57,7 @@ def peak(dtype: str) -> float:
 class Ours:
     """One of our networks, compiled: forward and training step as calls without arguments."""
 
-    def __init__(self, network: Network, dtype: DTypeName, *, remat: bool = False):
+    def __init__(self, network: Network, dtype: DTypeName, *, remat: Remat = "none"):
         mesh = make_mesh()
         config = TrainConfig(
             steps=1,

@@ -30,6 +30,7 @@ from stpatch_jax import WindowSpec
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import PatchTransformerConfig
 from stpatch_jax.nn.attention import SelfAttention
+from stpatch_jax.nn.blocks import Remat
 from stpatch_jax.nn.layers import LayerOptions
 
 # --- a video transformer
@@ -51,7 +52,8 @@ def vit(small: bool) -> Items:
     at_8, at_32 = (video_transformer(batch, small) for batch in (8, 32))
     yield "ViT-B, batch 8", functools.partial(vit_step, at_8)
     yield "ViT-B, batch 8, torch", functools.partial(vit_by_torch, at_8)
-    yield "ViT-B, batch 8, remat", functools.partial(vit_step, at_8, remat=True)
+    yield "ViT-B, batch 8, remat", functools.partial(vit_step, at_8, remat="dots")
+    yield "ViT-B, batch 8, remat by block", functools.partial(vit_step, at_8, remat="block")
     yield "ViT-B, batch 32", functools.partial(vit_step, at_32)
 
 
@@ -73,7 +75,7 @@ def vit_flops(network: Network) -> int:
     return 2 * batch * (3 * forward + 2 * tokens * patch * width)
 
 
-def vit_step(network: Network, *, remat: bool = False) -> Answer:
+def vit_step(network: Network, *, remat: Remat = "none") -> Answer:
     """Our training step in bfloat16."""
     before = held()
     ours = backbones.Ours(network, "bfloat16", remat=remat)

@@ -14,6 +14,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_size, require
+from stpatch_jax.nn.blocks import Block, run_block
 from stpatch_jax.nn.fused_attention import Seen, attend, attention_weights
 from stpatch_jax.nn.layers import FLOAT32, LayerOptions
 
@@ -136,7 +137,7 @@ class TransformerOptions(LayerOptions):
     dropout: float = 0.0
 
 
-class TransformerBlock(nnx.Module):
+class TransformerBlock(Block):
     """Pre-norm block: attention along one or more token axes in turn, then a GELU MLP.
 
     `x = x + attention(norm(x))` per axis, then `x = x + mlp(norm(x))`.
@@ -210,7 +211,7 @@ class TransformerEncoder(nnx.Module):
         x = x.astype(self.dtype)
         x = self.dropout(x + sinusoidal_positions(positions, x.shape[-1]).astype(self.dtype))
         for block in self.blocks:
-            x = block(x, segment_ids=segment_ids, times=times)
+            x = run_block(block, x, segment_ids=segment_ids, times=times)
         x = self.norm(x).astype(self.dtype)
         if segment_ids is None:
             return x

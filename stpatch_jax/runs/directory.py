@@ -97,6 +97,10 @@ class RunDirectory:
             f"the run in {self.path} must have the format {FORMAT}, got {made or 'none'}; use "
             f"stpatch_jax {version or 'before 0.1.0'}, which made it, or train it anew",
         )
+        # Before it was said by name what is recomputed, it was whether.
+        train = values.get("train")
+        if isinstance(train, dict) and isinstance(train.get("remat"), bool):
+            train["remat"] = "dots" if train["remat"] else "none"
         return values
 
     def has_unfinished(self) -> bool:

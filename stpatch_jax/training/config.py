@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from stpatch_jax.errors import (
     InputError,
@@ -12,6 +12,7 @@ from stpatch_jax.errors import (
     check_size,
     require,
 )
+from stpatch_jax.nn.blocks import Remat
 
 BATCH_BYTES = 2**28
 """What the arrays of a batch may hold whose size is left to the data, in bytes."""
@@ -118,8 +119,9 @@ class TrainConfig:
             it to the data, see `settled`.
         accumulate: Parts of the batch that a step takes one after another, for less memory; their
             gradients are summed in float32. Batch statistics are those of a part.
-        remat: Whether the backward pass recomputes what lies between matrix products and
-            convolutions instead of keeping it: less memory, more time.
+        remat: What the backward pass recomputes instead of keeping it, for less memory and more
+            time: `none`, `dots` what lies between matrix products and convolutions, `block` all but
+            the inputs of the blocks of a stack, such as those of a transformer.
         seed: Initial weights, dropout and the order of the data all derive from it.
         checkpoint_every: Steps between checkpoints; the last step is always saved. A kill costs at
             most so many steps and a quarter more, within which a save must be committed.
@@ -150,7 +152,7 @@ class TrainConfig:
     steps: int = 500
     batch_size: int | Literal["auto"] = 32
     accumulate: int = 1
-    remat: bool = False
+    remat: Remat = "none"
     seed: int = 0
     checkpoint_every: int = 100
     evaluate_every: int = 100
@@ -180,6 +182,7 @@ class TrainConfig:
             check_range("train.ema", self.ema, 0, 1, bounds="()")
         if self.step_timeout is not None:
             check_range("train.step_timeout", self.step_timeout, 0, 1e8, bounds="(]")
+        check_choice("train.remat", self.remat, get_args(Remat))
         check_choice("train.on_nonfinite", self.on_nonfinite, ("abort", "skip", "rollback"))
         if self.keep_best is not None:
             order, _, name = self.keep_best.partition(":")

@@ -1,5 +1,6 @@
 """The state of a training run, and the compiled step that updates it in place."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.errors import require
 from stpatch_jax.flops import compiled_bytes
+from stpatch_jax.nn.blocks import Block, Remat, blockwise, kept_by_products, stacks_blocks
 from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.mesh import Batch, state_sharding
@@ -111,15 +113,32 @@ def _pin(state: TrainState, mesh: Mesh) -> None:
 
 
 def _with_whole_weights(
-    gradient: Callable[[nnx.Module], tuple[Any, nnx.State]], model: nnx.Module, mesh: Mesh
+    gradient: Callable[[nnx.Module], tuple[Any, nnx.State]],
+    model: nnx.Module,
+    mesh: Mesh,
+    remat: Remat,
 ) -> tuple[Any, nnx.State]:
-    """Takes the gradient on gathered weights and leaves both split as the weights were."""
+    """Takes the gradient on gathered weights and leaves both split as the weights were.
+
+    Those of blocks that are recomputed are gathered as each of them runs. Without recomputation the
+    backward pass needs what was gathered, so that nothing would be freed between.
+    """
     # Left to itself the compiler moves activations where a weight is split, and in a recurrence it
     # does so at every time step; here each weight is gathered once and each gradient reduced once.
     weights = nnx.as_pure(nnx.state(model, nnx.Param))
     whole = NamedSharding(mesh, PartitionSpec())
-    nnx.update(model, jax.lax.with_sharding_constraint(weights, whole))
-    value, grads = gradient(model)
+    one_by_one = remat != "none" and stacks_blocks(model)
+    parts = nnx.iter_modules(model) if one_by_one else ()
+    stacked = {path for path, part in parts if isinstance(part, Block)}
+
+    def is_outside(path: tuple[Any, ...], _: Any) -> bool:
+        return not any(path[:length] in stacked for length in range(len(path)))
+
+    once = nnx.as_pure(nnx.state(model, nnx.All(nnx.Param, is_outside)))
+    nnx.update(model, jax.lax.with_sharding_constraint(once, whole))
+    split = functools.partial(state_sharding, mesh=mesh) if mesh.shape.get("fsdp", 1) > 1 else None
+    with blockwise(remat, mesh, split) if one_by_one else contextlib.nullcontext():
+        value, grads = gradient(model)
     nnx.update(model, weights)
     return value, jax.lax.with_sharding_constraint(grads, state_sharding(grads, mesh))
 
@@ -147,16 +166,6 @@ def abstract_state(
         state,
         state_sharding(state, mesh),
     )
-
-
-def _kept_by_remat(primitive: Any, *_: Any, **params: Any) -> bool:
-    """Keeps for the backward pass what dense layers and convolutions made.
-
-    Not what attention made of pairs of tokens, products with axes of a batch.
-    """
-    if primitive.name == "dot_general":
-        return not params["dimension_numbers"][1][0]
-    return primitive.name == "conv_general_dilated"
 
 
 class TrainStep:
@@ -219,7 +228,7 @@ def make_train_step(
     mesh: Mesh,
     *,
     accumulate: int = 1,
-    remat: bool = False,
+    remat: Remat = "none",
     ema: float | None = None,
 ) -> TrainStep:
     """Compiles one optimiser update: loss, gradient, clip, rule, in place.
@@ -235,7 +244,7 @@ def make_train_step(
             `accumulate`.
         mesh: The mesh that state and batch lie on.
         accumulate: Parts that the batch is taken in, see `stpatch_jax.training.accumulation`.
-        remat: Whether to keep only matrix products and convolutions for the backward pass.
+        remat: What the backward pass recomputes, see `TrainConfig`.
         ema: Decay of the average of the weights, for a state that has one.
 
     Returns:
@@ -264,16 +273,24 @@ def make_train_step(
             )
         return answer
 
-    loss = nnx.remat(pair, policy=_kept_by_remat) if remat else pair
-    gradient = nnx.value_and_grad(loss, has_aux=True)
-    if accumulate > 1:
-        gradient = accumulated(gradient, accumulate, mesh)
+    def gradient(model: nnx.Module, batch: Batch) -> tuple[Any, nnx.State]:
+        stacked = stacks_blocks(model)
+        require(
+            stacked or remat != "block",
+            f"train.remat must be none or dots for {type(model).__name__}, which stacks no blocks, "
+            "got block; use dots",
+        )
+        whole = remat == "dots" and not stacked
+        loss = nnx.remat(pair, policy=kept_by_products) if whole else pair
+        return nnx.value_and_grad(loss, has_aux=True)(model, batch)
+
+    in_parts = accumulated(gradient, accumulate, mesh) if accumulate > 1 else gradient
 
     def update(state: TrainState, batch: Batch) -> Metrics:
         stays = nnx.Not(nnx.RngState)
         before = nnx.as_pure(nnx.state(state, stays))
         (loss, metrics), grads = _with_whole_weights(
-            lambda model: gradient(model, batch), state.model, mesh
+            lambda model: in_parts(model, batch), state.model, mesh, remat
         )
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)

@@ -99,7 +99,7 @@ SETTINGS = {
     "skip": Case(settings={"on_nonfinite": "skip", "optimizer": COSINE}, nan_steps=(2, STOP, 7)),
     "rollback": Case(settings={"on_nonfinite": "rollback"}, nan_steps=(STOP, 8)),
     "accumulate": Case(settings={"accumulate": 2}),
-    "ema_remat": Case(settings={"ema": 0.9, "remat": True}),
+    "ema_remat": Case(settings={"ema": 0.9, "remat": "dots"}),
     "all_of_it": Case(
         TRANSFORMER,
         {

@@ -43,7 +43,7 @@ def batch_of(size: int) -> dict[str, np.ndarray]:
 def test_parts_equal_the_whole_batch() -> None:
     mesh = make_mesh(fsdp=2)
     outcomes = []
-    settings: list[Any] = [{}, {"accumulate": 4}, {"remat": True}]
+    settings: list[Any] = [{}, {"accumulate": 4}, {"remat": "dots"}]
     for options in settings:
         state = create_state(PlainModel, SGD, mesh)
         step: Any = make_train_step(masked_error, mesh, **options)
@@ -110,7 +110,7 @@ def test_recomputation_keeps_products_only() -> None:
     state = create_state(PlainModel, SGD, mesh)
     batch = shard_local_batch(batch_of(8), mesh)
     sines = []
-    for remat in (False, True):
+    for remat in ("none", "dots"):
         step: Any = make_train_step(squared_error, mesh, remat=remat)
         sines.append(step.lower(state, batch).as_text().count("stablehlo.sine "))
     assert sines == [1, 2]

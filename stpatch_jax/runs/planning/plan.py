@@ -11,6 +11,7 @@ from stpatch_jax import chips
 from stpatch_jax.data import Data
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.files import replaced, to_json, usable
+from stpatch_jax.nn.blocks import stacks_blocks
 from stpatch_jax.runs.config import InMemory, RunConfig, resolved
 from stpatch_jax.runs.pages import write_told
 from stpatch_jax.runs.planning.programs import Cost, evaluate_cost, train_cost
@@ -91,10 +92,10 @@ def plan(
     cost = trials.cost(best)
     run = trials.run
     if changes:
-        for change in _changes(run.config, cost, topology):
+        for change in _changes(run, cost, topology):
             trials.attempt({**best, **change})
     if not cost.fits and changes:
-        savers = _changes(run.config, cost, topology)
+        savers = _changes(run, cost, topology)
         together = {name: value for change in savers for name, value in change.items()}
         if not any(other and other.fits for other in trials.tried.values()):
             trials.attempt({**best, **together})
@@ -165,16 +166,18 @@ def _label(settings: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items()) or AS_ASKED
 
 
-def _changes(config: RunConfig, cost: Cost, on: chips.Topology) -> list[dict[str, Any]]:
+def _changes(run: Run, cost: Cost, on: chips.Topology) -> list[dict[str, Any]]:
     """Single settings that may help: to fit what does not, else to be faster."""
+    config = run.config
     train, devices = config.train, len(on.devices)
     shares = devices // train.mesh.space
     found: list[dict[str, Any]] = []
     # It does not pay on a CPU, which has no arithmetic of its own for it.
     if vars(config.model).get("dtype") == "float32" and on.chip.platform != "cpu":
         found.append({"model.dtype": "bfloat16"})
-    if train.remat == cost.fits:
-        found.append({"train.remat": not train.remat})
+    savers = ("dots", "block") if stacks_blocks(run.abstract) else ("dots",)
+    rematted = ("none",) if cost.fits else savers
+    found += [{"train.remat": remat} for remat in rematted if remat != train.remat]
     if train.mesh.fsdp == 1 and shares > 1:
         fsdp = math.gcd(shares, _FSDP_STEP)
         found.append({"train.mesh.data": -1, "train.mesh.fsdp": fsdp})

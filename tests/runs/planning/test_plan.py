@@ -83,7 +83,7 @@ def test_the_slowest_of_arithmetic_memory_and_network_bounds_a_step():
 
 def test_what_does_not_fit_says_by_how_much():
     cost = a_cost(20 * 2**30, ())
-    rows = {"remat=True": a_cost(2**33).values(), "dtype=x": None}
+    rows = {"remat=dots": a_cost(2**33).values(), "dtype=x": None}
     values = {"recipe": "own", "on": "v5e", "devices": 1, "hosts": 1, "mesh": {"data": 1}}
     values |= {
         "batch_size": 8,
@@ -96,7 +96,7 @@ def test_what_does_not_fit_says_by_how_much():
     values |= {"settings": {}, "train": cost.values(), "evaluate": None, "tried": rows}
     text = told(values)
     assert "**Does not fit: 20 of 16 GiB a device, 4 GiB too many.**" in text
-    assert "| remat=True | yes | 8 | 4000 | 25 | 2 |" in text
+    assert "| remat=dots | yes | 8 | 4000 | 25 | 2 |" in text
     assert "| dtype=x | refused | - | - | - | - |" in text
     assert "compiled without cuDNN" in text
 

@@ -1,0 +1,87 @@
+"""Blocks of a stack, recomputed and gathered one at a time: the same training in less memory."""
+
+import dataclasses
+import functools
+import re
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from small_run import CONFIG, SmallModel, arrays
+
+from stpatch_jax import WindowSpec
+from stpatch_jax.errors import InputError
+from stpatch_jax.nn import PatchTransformerConfig
+from stpatch_jax.nn.blocks import Remat
+from stpatch_jax.training import (
+    OptimizerConfig,
+    create_state,
+    make_mesh,
+    make_train_step,
+    shard_local_batch,
+)
+
+SGD = dataclasses.replace(CONFIG, optimizer=OptimizerConfig("sgd", learning_rate=0.05))
+FIELDS = {"x": np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype(np.float32)}
+DEPTH = 3
+
+
+def network(rngs: nnx.Rngs, *, dropout: float = 0.25, **more: Any) -> nnx.Module:
+    config = PatchTransformerConfig(
+        WindowSpec((2, 2)),
+        features=32,
+        depth=DEPTH,
+        heads=2,
+        mlp_ratio=4.0,
+        dropout=dropout,
+        **more,
+    )
+    return config.build(1, rngs=rngs)
+
+
+def energy(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    return jnp.mean(jnp.square(model(batch["x"]).astype(jnp.float32))), {}
+
+
+def compiled(remat: Remat, fsdp: int, **more: Any) -> tuple[Any, Any, Any]:
+    """A state, its step and a batch on 8 devices."""
+    mesh = make_mesh(fsdp=fsdp)
+    state = create_state(functools.partial(network, **more), SGD, mesh)
+    step: Any = make_train_step(energy, mesh, remat=remat)
+    return state, step, shard_local_batch(FIELDS, mesh)
+
+
+@functools.cache
+def trained(remat: Remat, fsdp: int) -> tuple[list[float], list[np.ndarray]]:
+    """Losses of three steps, dropout included, and the weights after them."""
+    state, step, batch = compiled(remat, fsdp)
+    losses = [float(step(state, batch)["loss"]) for _ in range(3)]
+    return losses, arrays(nnx.state(state.model, nnx.Param))
+
+
+@pytest.mark.parametrize("fsdp", [1, 4])
+@pytest.mark.parametrize("remat", get_args(Remat))
+def test_whatever_is_recomputed_or_gathered_trains_alike(remat: Remat, fsdp: int) -> None:
+    losses, weights = trained("none", 1)
+    others, same = trained(remat, fsdp)
+    np.testing.assert_allclose(others, losses, rtol=1e-5)
+    for one, other in zip(weights, same, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_blocks_are_gathered_twice_and_in_the_dtype_that_computes() -> None:
+    """Read from the program: once forward and once backward, unlike all others."""
+    state, step, batch = compiled("dots", 4, dtype="bfloat16")
+    text = step.lower(state, batch).as_text()
+    whole = r"sharding_constraint.*?<@?mesh, \[\{\}, \{\}\]> : tensor<32x128x(\w+)>"
+    assert re.findall(whole, text) == ["bf16"] * 2 * DEPTH
+
+
+def test_networks_without_blocks_are_told_what_they_can_do() -> None:
+    mesh = make_mesh()
+    state = create_state(SmallModel, SGD, mesh)
+    with pytest.raises(InputError, match=r"none or dots for SmallModel, .* got block; use dots"):
+        make_train_step(energy, mesh, remat="block")(state, shard_local_batch(FIELDS, mesh))
