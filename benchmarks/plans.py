@@ -24,14 +24,24 @@ CHIPS = ("v5e:16x16", "v5p:16x16x16")
 MEASURED = ("ViT-B video", "h200:1")
 # Examples a chip.
 CASES: dict[str, int] = {"stocks": 256, "weather": 64, "video-prediction": 8, "ViT-B video": 8}
+SHARED: dict[str, int] = {"ViT-B video, shared": 8, "ViT-L video, shared": 4}
+# A state that 16 chips share, and blocks that are recomputed.
+BY_BLOCK = {"train.mesh.fsdp": 16, "train.remat": "block"}
+VIT_L = {"model.features": 1024, "model.depth": 24, "model.heads": 16}
+VIDEO: dict[str, dict[str, Any]] = {
+    "ViT-B video": {},
+    "ViT-B video, shared": BY_BLOCK,
+    "ViT-L video, shared": {**VIT_L, **BY_BLOCK},
+}
 
 
 def planned(name: str, on: str, devices: int) -> dict[str, Any]:
     """The plan of a case as values."""
-    settings: dict[str, Any] = {"batch_size": CASES[name] * devices, "changes": False}
-    if name != "ViT-B video":
+    settings: dict[str, Any] = {"batch_size": (CASES | SHARED)[name] * devices, "changes": False}
+    if name not in VIDEO:
         return dict(st.plan(name, on=on, **{"model.dtype": "bfloat16"}, **settings).values)
     settings |= {"model": "patch_transformer:large", "model.spec.window": (2, 16, 16)}
+    settings |= VIDEO[name]
     clips = np.zeros((24, 16, 224, 224, 3), np.uint8)
     data = clips, np.arange(24) % 3
     return dict(
@@ -51,8 +61,8 @@ def table(found: dict[str, Any]) -> str:
         times = " | ".join(f"{1e3 * cost['seconds'][of]:.3g}" for of in cost["seconds"])
         memory = f"{cost['memory']['total'] / 2**30:.2g} of {cost['capacity'] / 2**30:.3g}"
         lines.append(
-            f"| {name}, {CASES[name]} a chip | {values['on']} | {values['parameters']:,} | {memory}"
-            f" | {times} | {cost['binds']} | {100 * cost['utilization']:.0f} |"
+            f"| {name}, {(CASES | SHARED)[name]} a chip | {values['on']} | {values['parameters']:,}"
+            f" | {memory} | {times} | {cost['binds']} | {100 * cost['utilization']:.0f} |"
             f" {cost['examples_per_second']:,.0f} |"
         )
     return f"\nCompiled with jax {jax.__version__}:\n\n" + "\n".join(lines) + "\n"
@@ -62,6 +72,7 @@ def main() -> None:
     """Plans what is named, or all, and writes results and table after each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     pairs = [(name, on) for name in CASES for on in CHIPS]
+    pairs += [(name, CHIPS[0]) for name in SHARED]
     cases = {f"{name} on {on}": (name, on) for name, on in [*pairs, MEASURED]}
     add_names(parser, list(cases))
     asked = parser.parse_args().names

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.errors import require
-from stpatch_jax.flops import compiled_bytes
+from stpatch_jax.flops import compiled_bytes, count_flops
 from stpatch_jax.nn.blocks import Block, Remat, blockwise, kept_by_products, stacks_blocks
 from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
@@ -198,6 +198,11 @@ class TrainStep:
         """Lowers the update for arguments like these, as `jax.jit(...).lower` does."""
         values = self._values(state)
         return self._compiled.lower(values, batch)
+
+    def flops(self, state: TrainState, batch: Batch) -> int:
+        """The arithmetic of the update, what it computes again included; see `count_flops`."""
+        values = self._values(state)
+        return count_flops(self._compiled, values, batch)
 
     def memory(self, state: TrainState, batch: Batch) -> int | None:
         """Bytes of the update on one device, see `compiled_bytes`; compiles only what is new."""

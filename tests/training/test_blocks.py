@@ -14,6 +14,7 @@ from small_run import CONFIG, SmallModel, arrays
 
 from stpatch_jax import WindowSpec
 from stpatch_jax.errors import InputError
+from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import PatchTransformerConfig
 from stpatch_jax.nn.blocks import Remat
 from stpatch_jax.training import (
@@ -78,6 +79,17 @@ def test_weights_of_blocks_are_gathered_twice_and_in_the_dtype_that_computes() -
     text = step.lower(state, batch).as_text()
     whole = r"sharding_constraint.*?<@?mesh, \[\{\}, \{\}\]> : tensor<32x128x(\w+)>"
     assert re.findall(whole, text) == ["bf16"] * 2 * DEPTH
+
+
+def test_what_is_computed_again_is_counted() -> None:
+    flops = {}
+    for remat in get_args(Remat):
+        state, step, batch = compiled(remat, 1, dropout=0.0)
+        flops[remat] = step.flops(state, batch)
+    once = gradient_flops(energy, state.model, batch)
+    assert flops["none"] == once
+    # A forward pass is a third of it; `dots` computes what attention makes of pairs of tokens again.
+    assert once <= flops["dots"] < flops["block"] <= once * 4 / 3
 
 
 def test_networks_without_blocks_are_told_what_they_can_do() -> None:

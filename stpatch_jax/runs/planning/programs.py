@@ -35,8 +35,9 @@ class Cost:
             are activations too; "total", by the compiler. Of a program that its compiler refused
             for its size, "total" alone.
         capacity: Bytes of memory of the chip; None where it is not known.
-        flops: Of matrix products and convolutions, by formula: what is computed a second time for
-            want of memory does not count. See `stpatch_jax.flops`.
+        flops: Of matrix products and convolutions, by formula, each counted once. See
+            `stpatch_jax.flops`.
+        computed: The same with what is computed again for want of memory.
         moved: Bytes between memory and chip, see `chips.measure`.
         sent: Bytes of each kind of collective and the axes of the mesh that it is over.
         seconds: By "arithmetic", "memory" and "network", each alone at its peak: a bound, as all
@@ -47,6 +48,7 @@ class Cost:
     memory: Mapping[str, int]
     capacity: int | None
     flops: float
+    computed: float
     moved: int | None
     sent: Mapping[str, int]
     seconds: Mapping[str, float]
@@ -69,8 +71,13 @@ class Cost:
 
     @property
     def utilization(self) -> float | None:
-        """The share of the peak of arithmetic that it reaches at most (MFU)."""
-        return self.seconds["arithmetic"] / self.step if self.step else None
+        """The share of the peak of arithmetic that it reaches at most (MFU).
+
+        What is computed again does not count.
+        """
+        if not self.step:
+            return None
+        return self.seconds["arithmetic"] * self.flops / max(self.computed, 1) / self.step
 
     @property
     def examples_per_second(self) -> float | None:
@@ -98,9 +105,11 @@ def train_cost(run: Run, on: chips.Topology) -> Cost:
     )
     with jax.set_mesh(mesh):
         lowered = step.lower(state, batch)
+        computed = step.flops(state, batch)
     model = _bytes(nnx.state(state.model))
     held = {"weights": model, "optimizer": _bytes(values) - model, "inputs": _bytes(batch)}
-    return _cost(run, on, lowered, held, flops=run.flops * train.examples)
+    flops = run.flops * train.examples
+    return _cost(run, on, lowered, held, flops=flops, computed=computed)
 
 
 def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
@@ -127,7 +136,7 @@ def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
         flops = count_flops(outputs, values, batch)
         lowered = jax.jit(outputs).lower(values, batch)
     held = {"weights": _bytes(values), "optimizer": 0, "inputs": _bytes(batch)}
-    return _cost(run, on, lowered, held, flops=flops)
+    return _cost(run, on, lowered, held, flops=flops, computed=flops)
 
 
 def _batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
@@ -146,10 +155,16 @@ def _bytes(tree: Any) -> int:
 
 
 def _cost(
-    run: Run, on: chips.Topology, lowered: jax.stages.Lowered, held: dict[str, int], *, flops: int
+    run: Run,
+    on: chips.Topology,
+    lowered: jax.stages.Lowered,
+    held: dict[str, int],
+    *,
+    flops: int,
+    computed: int,
 ) -> Cost:
     mesh, chip, examples = run.mesh, on.chip, run.config.train.examples
-    flops_each = flops / mesh.size
+    each = flops / mesh.size, computed / mesh.size
     try:
         compiled = chips.finish(lowered, mesh.devices.flat[0])
     except InputError as error:
@@ -158,7 +173,7 @@ def _cost(
             raise
         used, unit, most, of = match.groups()
         total, capacity = float(used) * _UNIT[unit], float(most) * _UNIT[of]
-        return Cost({"total": int(total)}, int(capacity), flops_each, None, {}, {}, examples)
+        return Cost({"total": int(total)}, int(capacity), *each, None, {}, {}, examples)
     program = chips.measure(compiled, mesh=mesh, flops=flops)
     # What a CPU's compiler calls its peak leaves temporaries out; a TPU's holds the program too.
     total = max(program.peak, program.arguments + program.outputs + program.temporaries)
@@ -172,8 +187,8 @@ def _cost(
             one.bytes * one.times / chip.links[one.link or ""] for one in program.collectives
         )
         seconds = {
-            "arithmetic": flops_each / chip.flops[dtype],
+            "arithmetic": each[1] / chip.flops[dtype],
             "memory": program.bytes_moved / chip.bandwidth,
             "network": sum(network),
         }
-    return Cost(memory, chip.memory, flops_each, program.bytes_moved, sent, seconds, examples)
+    return Cost(memory, chip.memory, *each, program.bytes_moved, sent, seconds, examples)

@@ -74,6 +74,8 @@ def _rows(costs: list[Mapping[str, Any]]) -> Iterator[list[Any]]:
     for part, name in names.items():
         yield row(f"{name} [GiB]", lambda x, part=part: _per(x["memory"].get(part), _GIB))
     yield row("arithmetic [GFLOP]", lambda x: x["flops"] / 1e9)
+    if any(cost["computed"] > cost["flops"] for cost in costs):
+        yield row("computed again [GFLOP]", lambda x: (x["computed"] - x["flops"]) / 1e9)
     yield row("memory moved [GB]", lambda x: _per(x["moved"], 1e9))
     for kind in dict.fromkeys(kind for cost in costs for kind in cost["sent"]):
         yield row(f"{kind} [MB]", lambda x, kind=kind: _per(x["sent"].get(kind), 1e6))

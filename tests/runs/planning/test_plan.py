@@ -36,7 +36,7 @@ def a_config(batch_size: int = 16, **mesh: int) -> RunConfig:
 def a_cost(total: int, seconds=(1.0, 4.0, 2.0), capacity: int | None = 2**34, **more) -> Cost:
     names = ["arithmetic", "memory", "network"]
     named = dict(zip(names, seconds, strict=False))
-    return Cost({"total": total}, capacity, 1e9, 10**9, {}, named, **{"examples": 8, **more})
+    return Cost({"total": total}, capacity, 1e9, 1e9, 10**9, {}, named, **{"examples": 8, **more})
 
 
 def test_a_plan_tells_what_the_step_of_the_run_itself_needs(tmp_path):
