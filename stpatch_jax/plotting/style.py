@@ -1,6 +1,8 @@
 """What all plots share: colours, figures, legends."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,13 +28,34 @@ class _PlainFigure(Figure):
     """A figure that shows texts as they are: names out of files are no formulas."""
 
     def draw(self, renderer: Any) -> None:
+        with self._plain():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        layout, dpi, own = self.get_layout_engine(), options.get("dpi"), self.dpi
+        if layout is None or not isinstance(dpi, int):
+            super().savefig(fname, **options)
+            return
+        # Laid out by `Figure.savefig` it would be drawn once more, for the places alone.
+        self.set_dpi(dpi)
+        with self._plain():
+            layout.execute(self)
+        self.set_layout_engine(None)
+        try:
+            super().savefig(fname, **options)
+        finally:
+            self.set_layout_engine(layout)
+            self.set_dpi(own)
+
+    @contextlib.contextmanager
+    def _plain(self) -> Iterator[None]:
         for text in self.findobj(Text):
             text.set_parse_math(False)
             text.set_text(printable(text.get_text(), keep="\n"))
         with warnings.catch_warnings():
             # A sign that the font lacks is a box.
             warnings.filterwarnings("ignore", "Glyph ", UserWarning)
-            super().draw(renderer)
+            yield
 
 
 def new_figure(rows: int, columns: int, *, size: tuple[float, float]) -> Figure:
