@@ -85,6 +85,8 @@ class Checkpoints:
         context = ocp.Context()
         # Made in the background, a directory that cannot be made shows after minutes of waiting.
         context.async_options.create_directories_asynchronously = False
+        # Cut for as many devices as hold it, a small array costs more than its bytes.
+        context.array_options.saving.min_slice_bytes_for_replica_parallel = 2**20
         training: Any = ocp.training  # Its policies do not match its own annotations.
         guard = usable(path=self.directory, must_be="writable", advice=OTHER)
         with guard, contextlib.ExitStack() as failed:
