@@ -27,7 +27,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 # Compiling makes examples slow and uneven. The normal run always draws the same few; a `--many`
 # run draws new ones and prints how to repeat a failure.
-for profile, count in {"normal": 25, "many": 200}.items():
+for profile, count in {"normal": 16, "many": 200}.items():
     hypothesis.settings.register_profile(
         profile,
         max_examples=count,
@@ -65,6 +65,11 @@ def pytest_report_header(config):
     minutes = {"not slow": 8, "slow": 24}.get(config.option.markexpr)
     everything = config.args_source is config.ArgsSource.TESTPATHS
     return f"about {minutes} minutes on two idle cores" if minutes and everything else []
+
+
+def pytest_collection_finish():
+    # What was imported is looked through by no collection any more.
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

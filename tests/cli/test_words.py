@@ -4,6 +4,7 @@ All literal messages of the package are read off its source.
 """
 
 import ast
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -25,42 +26,48 @@ READING = {name for kind in (FileConfig, *DataConfig.__subclasses__()) for name 
 FUNCTIONS = ("read_", "open_field", "convert_calendar")
 
 
+@functools.cache
+def parsed():
+    """Every node of the package, with its file."""
+    return [(file, node) for file in FILES for node in ast.walk(ast.parse(file.read_text()))]
+
+
+@functools.cache
 def messages():
     """Every literal message: its file, and its text with `{}` for what is filled in."""
-    for file in FILES:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-                continue
-            at = {"InputError": 0, "require": 1}.get(node.func.id)
-            if at is not None and len(node.args) > at:
-                parts = getattr(node.args[at], "values", [node.args[at]])
-                text = "".join(
-                    str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts
-                )
-                yield file.relative_to(PACKAGE).as_posix(), text
+    found = []
+    for file, node in parsed():
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        at = {"InputError": 0, "require": 1}.get(node.func.id)
+        if at is not None and len(node.args) > at:
+            parts = getattr(node.args[at], "values", [node.args[at]])
+            text = "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts
+            )
+            found.append((file.relative_to(PACKAGE).as_posix(), text))
+    return found
 
 
 def public_arguments():
     """Names of the arguments of all functions and classes of the package."""
     names = set()
-    for file in FILES:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.arguments):
-                names |= {a.arg for a in (*node.posonlyargs, *node.args, *node.kwonlyargs)}
-            elif isinstance(node, ast.ClassDef):
-                fields = (n.target for n in node.body if isinstance(n, ast.AnnAssign))
-                names |= {ast.unparse(target) for target in fields}
+    for _, node in parsed():
+        if isinstance(node, ast.arguments):
+            names |= {a.arg for a in (*node.posonlyargs, *node.args, *node.kwonlyargs)}
+        elif isinstance(node, ast.ClassDef):
+            fields = (n.target for n in node.body if isinstance(n, ast.AnnAssign))
+            names |= {ast.unparse(target) for target in fields}
     return names
 
 
-MESSAGES = list(messages())
 ADVICE = re.compile(r"(?<![\w.{-])([a-z][a-z_]*)=(?!=)")
 
 
 def test_what_messages_name_is_an_argument():
-    assert len(MESSAGES) > 400
+    assert len(messages()) > 400
     known = public_arguments() | {"level"}  # of an example of NAME=VALUE
-    named = {name: text for _, text in MESSAGES for name in ADVICE.findall(text)}
+    named = {name: text for _, text in messages() for name in ADVICE.findall(text)}
     assert {"time", "dims", "format"} <= named.keys()
     assert {name: text for name, text in named.items() if name not in known} == {}
 
@@ -69,7 +76,7 @@ def test_what_messages_name_is_an_argument():
 def test_messages_are_in_words_of_python_and_call_nothing(room):
     wrong = [
         (file, text)
-        for file, text in MESSAGES
+        for file, text in messages()
         if file.startswith(f"{room}/")
         and (
             re.search(r"(?<![\w-])--[a-z]", text)
@@ -102,7 +109,7 @@ def test_settings_of_reading_are_fields(name):
 
 
 def test_advice_for_readers_becomes_flags():
-    for file, text in MESSAGES:
+    for file, text in messages():
         flags = in_flags(text)
         for name in ADVICE.findall(text):
             if file.startswith("data/readers") and name in {*READING, "labels", "classes"}:

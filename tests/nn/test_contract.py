@@ -66,6 +66,8 @@ LAYOUTS = {
     "volume": ((4, 4, 4, 4), (1, 2, 2, 2)),
 }
 CHANNELS = 3
+# A class is there once its name has been asked for, be it by another test or not.
+assert all(hasattr(nn, name) for name in nn.__all__)
 FOUND = {name_of(kind): kind for kind in subclasses(BackboneConfig)}
 # Backbones by name: the class, and where not those of `tiny`, the settings.
 BACKBONES = {name: (kind, {}) for name, kind in FOUND.items()} | {
@@ -195,8 +197,8 @@ def test_gradient_reaches_every_parameter_and_one_batch_is_learnt(backbone, layo
     for path, leaf in nnx.to_flat_state(gradient):
         assert np.isfinite(leaf[...]).all(), path
         assert (leaf[...] != 0).any(), path
-    losses = [float(train_step(model, optimizer)[0]) for _ in range(120)]
-    assert min(losses) < 0.01 * first
+    # No step is made after the one that is good enough.
+    assert any(train_step(model, optimizer)[0] < 0.01 * first for _ in range(120))
 
 
 @pytest.mark.parametrize(("backbone", "layout"), pairs(quick="usual"))

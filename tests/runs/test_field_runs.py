@@ -1,6 +1,5 @@
 """Runs on other data and tasks than panels: a classification and a map, from config to report."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -103,9 +102,6 @@ def test_a_map_is_reported_beside_every_naive_forecast(tmp_path):
     got = report["test"]["original"]["season"]["mae"]["all"]
     assert got == pytest.approx(naive, rel=1e-5)
     assert "| season |" in text
-    kept = dataclasses.replace(config, train=dataclasses.replace(TRAIN, steps=6))
-    assert train(kept, workdir=tmp_path / "run", progress=False).report.startswith("# map")
-    assert read(tmp_path / "run")["step"] == 6
 
 
 def test_a_map_in_memory_is_drawn_by_the_numbers_of_its_rows(tmp_path):

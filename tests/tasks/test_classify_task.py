@@ -67,11 +67,10 @@ def test_one_batch_is_learnt_and_every_parameter_takes_part(name, reduce):
     for path, leaf in nnx.to_flat_state(gradient):
         assert np.isfinite(leaf[...]).all(), path
         assert (leaf[...] != 0).any(), path
-    for _ in range(150):
-        train_step(model, optimizer, batch)
-    loss, metrics, _ = train_step(model, optimizer, batch)
-    assert loss < 0.02 * first
-    assert metrics["accuracy"] == 1
+    steps = (train_step(model, optimizer, batch)[:2] for _ in range(151))
+    accuracies = (metrics["accuracy"] for loss, metrics in steps if loss < 0.02 * first)
+    # Of the first step that is good enough, after which none is made.
+    assert next(accuracies, None) == 1
 
 
 def test_loss_and_accuracy_are_those_of_the_predicted_probabilities():

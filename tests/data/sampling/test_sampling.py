@@ -34,7 +34,7 @@ def indices(batches: Iterator[Batch], count: int) -> np.ndarray:
 
 
 sizes = st.integers(1, 12)
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=10, deadline=None)
 
 
 @few
