@@ -59,30 +59,62 @@ def _transposable(
     copy: Callable[..., jax.Array], linear: Callable[..., jax.Array], *args: jax.Array
 ) -> jax.Array:
     """`copy(*args)`, which transposes with respect to the first as `linear` does."""
-    (out,) = _copy.bind(*args, program=jax.make_jaxpr(copy)(*args), linear=linear)
+    return _bound(copy, linear, None, *args)
+
+
+def copy_by_kernel(
+    kernel: Callable[[jax.Array], jax.Array], copy: Callable[[jax.Array], jax.Array], x: jax.Array
+) -> jax.Array:
+    """`copy(x)`, on a TPU by a kernel where a program is compiled for one device.
+
+    No compiler splits a kernel over devices, and JAX exports none for several platforms at once,
+    nor from 0.12 on for a TPU that it is not told.
+    """
+    return _bound(copy, copy, kernel, x)
+
+
+def _bound(
+    copy: Callable[..., jax.Array],
+    linear: Callable[..., jax.Array],
+    kernel: Callable[..., jax.Array] | None,
+    *args: jax.Array,
+) -> jax.Array:
+    program = jax.make_jaxpr(copy)(*args)
+    (out,) = _copy.bind(*args, program=program, linear=linear, kernel=kernel)
     return out
 
 
-def _run(*args: Any, program: ClosedJaxpr, linear: Callable[..., jax.Array]) -> list[Any]:
-    del linear
+def _run(*args: Any, program: ClosedJaxpr, **_: Any) -> list[Any]:
     return jaxpr_as_fun(program)(*args)
 
 
+def _lowered_for_tpu(ctx: mlir.LoweringRuleContext, *args: Any, kernel: Any, **rest: Any) -> Any:
+    module = ctx.module_context
+    context = module.axis_context
+    # In `jax.shard_map` the program of a device is at hand, if all axes of the mesh are its own.
+    names = set(getattr(getattr(context, "mesh", None), "axis_names", ()))
+    alone = getattr(context, "num_devices", None) == 1
+    alone |= bool(names) and names == set(getattr(context, "manual_axes", ()))
+    if kernel is None or not alone or module.lowering_parameters.for_export:
+        return mlir.lower_fun(_run, multiple_results=True)(ctx, *args, **rest)
+    return mlir.lower_fun(kernel, multiple_results=False)(ctx, *args)
+
+
 def _batched(
-    args: Any, dims: Any, *, program: ClosedJaxpr, linear: Callable[..., jax.Array]
+    args: Any, dims: Any, *, program: ClosedJaxpr, linear: Callable[..., jax.Array], kernel: Any
 ) -> tuple[list[Any], tuple[int]]:
     def many(fn: Callable[..., Any]) -> Callable[..., Any]:
         return jax.vmap(fn, in_axes=tuple(dims))
 
     # The tangent's batch axis is where that of `x` was.
     copy = many(lambda *args: jaxpr_as_fun(program)(*args)[0])
-    return [_transposable(copy, many(linear), *args)], (0,)
+    kernel = kernel and many(kernel)
+    return [_bound(copy, many(linear), kernel, *args)], (0,)
 
 
 def _transposed(
-    cotangents: Any, x: Any, *traced: Any, program: ClosedJaxpr, linear: Callable[..., jax.Array]
+    cotangents: Any, x: Any, *traced: Any, linear: Callable[..., jax.Array], **_: Any
 ) -> list[Any]:
-    del program
     none = [None] * len(traced)
     if isinstance(cotangents[0], ad.Zero):
         return [ad.Zero(x.aval), *none]
@@ -90,7 +122,8 @@ def _transposed(
 
 
 _copy.def_impl(_run)
-_copy.def_abstract_eval(lambda *_, program, linear: program.out_avals)
+_copy.def_abstract_eval(lambda *_, program, **__: program.out_avals)
 mlir.register_lowering(_copy, mlir.lower_fun(_run, multiple_results=True))
+mlir.register_lowering(_copy, _lowered_for_tpu, platform="tpu")
 batching.primitive_batchers[_copy] = _batched
 ad.primitive_transposes[_copy] = _transposed
