@@ -67,11 +67,6 @@ def pytest_report_header(config):
     return f"about {minutes} minutes on two idle cores" if minutes and everything else []
 
 
-def pytest_collection_finish():
-    # What was imported is looked through by no collection any more.
-    gc.freeze()
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     room = item.path.relative_to(Path(__file__).parent).parts[0]
