@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         TransformerOptions,
         sinusoidal_positions,
     )
+    from stpatch_jax.nn.blocks import Block, run_block
     from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
     from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
     from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
@@ -57,6 +58,7 @@ __all__ = [
     "SCNN",
     "Backbone",
     "BackboneConfig",
+    "Block",
     "ClassificationHead",
     "Conv3DBackbone",
     "Conv3DConfig",
@@ -99,6 +101,7 @@ __all__ = [
     "convolve",
     "pack_clips",
     "pool",
+    "run_block",
     "scan_time",
     "sinusoidal_positions",
 ]

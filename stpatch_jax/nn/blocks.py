@@ -15,12 +15,14 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from stpatch_jax.nn.layers import LayerOptions
+
 Remat = Literal["none", "dots", "block"]
 """What the backward pass recomputes: nothing, what lies between products, or whole blocks."""
 
 
 class Block(nnx.Module):
-    """Base of what a network stacks: it is called by `run_block`.
+    """Base of what a network stacks, such as a `TransformerBlock`; `run_block` calls it.
 
     Its `options`, `LayerOptions`, say how it computes; its kernels are gathered in their `dtype`.
     """
@@ -69,22 +71,40 @@ def kept_by_products(primitive: Any, *_: Any, **params: Any) -> bool:
 
 
 def run_block(block: Block, x: jax.Array, **seen: Any) -> jax.Array:
-    """Returns `block(x, **seen)`, as the training step around it wants it computed.
+    """Calls a block as the training step around it wants: with `train.remat`, computed again.
 
-    Where weights are split, those of the block are gathered here, in the forward pass and again in
-    the backward pass, so that no other block's need be whole meanwhile; gradients are reduced onto
-    the shares.
+    Where weights are split as well, those of the block are gathered here, in the forward pass and
+    again in the backward pass, so that no other block's need be whole meanwhile; gradients are
+    reduced onto the shares.
+
+    Args:
+        block: The block.
+        x: What the block maps, such as [batch, tokens, features].
+        **seen: What it is called with besides: arrays, or None.
+
+    Returns:
+        `block(x, **seen)`, in its shape and dtype.
+
+    Examples:
+        >>> class Doubled(Block):
+        ...     options = LayerOptions()
+        ...
+        ...     def __call__(self, x):
+        ...         return x + x
+        >>> run_block(Doubled(), jax.numpy.ones(2)).tolist()
+        [2.0, 2.0]
     """
     how = _HOW.get()
     if how is None:
         return block(x, **seen)
 
-    dtype = vars(block)["options"].dtype
+    known: Any = block
+    options: LayerOptions = known.options
 
     def run(block: Block, x: jax.Array, seen: dict[str, Any]) -> jax.Array:
         weights = nnx.as_pure(nnx.state(block, nnx.Param))
         if how.split is not None:
-            nnx.update(block, _gathered(nnx.state(block, nnx.Param), dtype, how))
+            nnx.update(block, _gathered(nnx.state(block, nnx.Param), options.dtype, how))
         y = block(x, **seen)
         nnx.update(block, weights)
         return y
