@@ -98,6 +98,7 @@ def test_names_appear_after_what_is_in_them_is_on_disk(tmp_path, monkeypatch):
 WRITERS = {"write_text", "write_bytes", "savefig", "to_csv", "to_netcdf", "to_parquet", "saving"}
 OTHERWISE = {
     "data/catalog.py": "open",  # pooch gives it a temporary name
+    "plotting/style.py": "savefig",  # hands on the name that it is given
     "runs/predicting/masks.py": "write_bytes",  # `Predictor.write` gives it a temporary name
     "training/log.py": "open",  # a log grows by lines; its cut is replaced
 }

@@ -93,7 +93,8 @@ def test_roc_auc_refuses_what_does_not_fit():
 
 
 @hypothesis.given(
-    logits=hnp.arrays(np.float64, (6, 3), elements=st.floats(-20, 20)),
+    # Apart by less than 36, below which scikit-learn takes probabilities for one and the same.
+    logits=hnp.arrays(np.float64, (6, 3), elements=st.floats(-17, 17)),
     token=hnp.arrays(np.int64, 6, elements=st.integers(0, 2)),
 )
 def test_token_entropy_equals_scikit_learn(logits, token):
