@@ -33,15 +33,15 @@ def _silence_orbax() -> Callable[[], object]:
     def not_from_orbax(record: logging.LogRecord) -> bool:
         return "orbax" not in Path(record.pathname).parts
 
-    def end() -> None:
-        # Where one part of a save fails, threads still write the others, and log how these end.
-        for thread in threading.enumerate():
-            if type(thread).__module__.partition(".")[0] == "orbax":
-                threading.Thread.join(thread)  # Orbax's own raises what the thread did.
-        logger.removeFilter(not_from_orbax)
-
     logger.addFilter(not_from_orbax)
-    return end
+    return lambda: logger.removeFilter(not_from_orbax)
+
+
+def _await_orbax() -> None:
+    """Where one part of a save fails, threads still write the others, and log how these end."""
+    for thread in threading.enumerate():
+        if type(thread).__module__.partition(".")[0] == "orbax":
+            threading.Thread.join(thread)  # Orbax's own raises what the thread did.
 
 
 class Checkpoints:
@@ -194,6 +194,7 @@ class Checkpoints:
                 with writing(self.directory):
                     self._orbax.close()
             finally:
+                _await_orbax()
                 self._let_orbax_log()
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:

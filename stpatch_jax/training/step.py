@@ -228,6 +228,22 @@ class TrainStep:
         return jax.jit(pure, donate_argnums=0)
 
 
+def _checked(answer: Any) -> tuple[jax.Array, Metrics]:
+    """What a loss gave, refused where it is no pair of a loss and metrics that are scalars."""
+    require(
+        isinstance(answer, tuple) and len(answer) == 2,
+        f"a loss must give the pair (loss, metrics), got {type(answer).__name__}; return "
+        "loss, {} where nothing else is measured",
+    )
+    for name, value in {"loss": answer[0], **answer[1]}.items():
+        require(
+            jnp.size(value) == 1,
+            f"loss and metrics must be scalars, got {name} of shape {jnp.shape(value)}; take "
+            "its mean over the batch",
+        )
+    return answer
+
+
 def make_train_step(
     loss_fn: LossFunction,
     mesh: Mesh,
@@ -264,19 +280,7 @@ def make_train_step(
     """
 
     def pair(model: nnx.Module, batch: Batch) -> tuple[jax.Array, Metrics]:
-        answer = loss_fn(model, batch)
-        require(
-            isinstance(answer, tuple) and len(answer) == 2,
-            f"a loss must give the pair (loss, metrics), got {type(answer).__name__}; return "
-            "loss, {} where nothing else is measured",
-        )
-        for name, value in {"loss": answer[0], **answer[1]}.items():
-            require(
-                jnp.size(value) == 1,
-                f"loss and metrics must be scalars, got {name} of shape {jnp.shape(value)}; take "
-                "its mean over the batch",
-            )
-        return answer
+        return _checked(loss_fn(model, batch))
 
     def gradient(model: nnx.Module, batch: Batch) -> tuple[Any, nnx.State]:
         stacked = stacks_blocks(model)
