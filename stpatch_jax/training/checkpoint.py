@@ -1,8 +1,10 @@
 """Checkpoints: Orbax behind one small file, which takes neither half nor foreign arrays."""
 
 import contextlib
+import functools
 import logging
 import math
+import sys
 import threading
 import types
 import weakref
@@ -35,6 +37,22 @@ def _silence_orbax() -> Callable[[], object]:
 
     logger.addFilter(not_from_orbax)
     return lambda: logger.removeFilter(not_from_orbax)
+
+
+@functools.cache
+def _drop_ended_loops() -> None:
+    """Drops, from now on, what TensorStore prints of writes that outlive the save they are of.
+
+    Where one part of a save fails, Orbax ends its event loop, and the writes of the others tell it
+    in vain that they have ended, at any time until the process does.
+    """
+    printed = sys.unraisablehook
+
+    def unraisable(told: Any) -> None:
+        if str(told.exc_value) != "Event loop is closed":
+            printed(told)
+
+    sys.unraisablehook = unraisable
 
 
 def _await_orbax() -> None:
@@ -82,6 +100,7 @@ class Checkpoints:
         # Called by `close`, or where the object is dropped without it; the first of all, for Orbax
         # tells what it finds half removed.
         self._let_orbax_log = weakref.finalize(self, _silence_orbax())
+        _drop_ended_loops()
         context = ocp.Context()
         # Made in the background, a directory that cannot be made shows after minutes of waiting.
         context.async_options.create_directories_asynchronously = False
