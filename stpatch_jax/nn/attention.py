@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_size, require
-from stpatch_jax.nn.blocks import Block, run_block
+from stpatch_jax.nn.blocks import Block, run_blocks, stack_blocks
 from stpatch_jax.nn.fused_attention import Seen, attend, attention_weights
 from stpatch_jax.nn.layers import FLOAT32, LayerOptions
 
@@ -184,11 +184,15 @@ class TransformerBlock(Block):
 
 
 class TransformerEncoder(nnx.Module):
-    """Positions, `depth` blocks of the same settings, and a last normalisation."""
+    """Positions, `depth` blocks of the same settings, scanned or not, and a last normalisation."""
 
-    def __init__(self, depth: int, options: TransformerOptions, *, rngs: nnx.Rngs):
+    def __init__(
+        self, depth: int, options: TransformerOptions, *, scan: bool = False, rngs: nnx.Rngs
+    ):
         self.dtype = options.dtype
-        self.blocks = nnx.List(TransformerBlock(options, rngs=rngs) for _ in range(depth))
+        self.blocks = stack_blocks(
+            lambda rngs: TransformerBlock(options, rngs=rngs), depth, scan=scan, rngs=rngs
+        )
         self.norm = _norm(options, rngs)
         self.dropout = nnx.Dropout(options.dropout, rngs=rngs)
 
@@ -210,8 +214,7 @@ class TransformerEncoder(nnx.Module):
         """
         x = x.astype(self.dtype)
         x = self.dropout(x + sinusoidal_positions(positions, x.shape[-1]).astype(self.dtype))
-        for block in self.blocks:
-            x = run_block(block, x, segment_ids=segment_ids, times=times)
+        x = run_blocks(self.blocks, x, segment_ids=segment_ids, times=times)
         x = self.norm(x).astype(self.dtype)
         if segment_ids is None:
             return x

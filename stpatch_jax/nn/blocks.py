@@ -70,6 +70,84 @@ def kept_by_products(primitive: Any, *_: Any, **params: Any) -> bool:
     return primitive.name == "conv_general_dilated"
 
 
+STACKED = "stacked"
+"""Metadata of an array whose first axis is the block: none of it is split, or counts as an axis."""
+
+
+def stack_blocks(
+    create: Callable[[nnx.Rngs], Block], depth: int, *, scan: bool, rngs: nnx.Rngs
+) -> nnx.List[Block] | Block:
+    """Makes what `run_blocks` runs: a list of blocks or, to be scanned, one with all their arrays.
+
+    Args:
+        create: Makes a block; all are of the same settings.
+        depth: How many blocks there are.
+        scan: Whether all are one module, in whose arrays the block is the first axis. A program
+            then does not grow with `depth`.
+        rngs: Keys, from which each block draws its own.
+
+    Returns:
+        Blocks for `run_blocks`.
+
+    Examples:
+        >>> class Scaled(Block):
+        ...     options = LayerOptions()
+        ...
+        ...     def __init__(self, rngs):
+        ...         self.by = nnx.Param(2 * jax.numpy.ones(()))
+        ...
+        ...     def __call__(self, x):
+        ...         return self.by * x
+        >>> blocks = stack_blocks(Scaled, 3, scan=True, rngs=nnx.Rngs(0))
+        >>> blocks.by.shape, run_blocks(blocks, jax.numpy.ones(2)).tolist()
+        ((3,), [8.0, 8.0])
+    """
+    if not scan:
+        return nnx.List(create(rngs) for _ in range(depth))
+    block = nnx.split_rngs(splits=depth)(nnx.vmap(create))(rngs)
+    for variable in jax.tree.leaves(nnx.state(block), is_leaf=_is_variable):
+        variable.set_metadata(STACKED, True)
+    return block
+
+
+def run_blocks(blocks: nnx.List[Block] | Block, x: jax.Array, **seen: Any) -> jax.Array:
+    """Calls the blocks of `stack_blocks` one after the other, each as `run_block` does.
+
+    Args:
+        blocks: A list of blocks, or one with all their arrays.
+        x: What the first maps, such as [batch, tokens, features]; all give its shape and dtype.
+        **seen: What each is called with besides: arrays, or None.
+
+    Returns:
+        What the last gives.
+    """
+    if not isinstance(blocks, Block):
+        for block in blocks:
+            x = run_block(block, x, **seen)
+        return x
+    graphdef, weights, rest = nnx.split(blocks, nnx.Param, ...)
+    shares = jax.tree.map(_of_one, _shares(blocks))
+
+    def one(x: jax.Array, own: tuple[Any, Any]) -> tuple[jax.Array, Any]:
+        block = nnx.merge(graphdef, *own)
+        x = _run(block, x, seen, shares, scanned=True)
+        return x, nnx.as_pure(nnx.state(block, nnx.Not(nnx.Param)))
+
+    x, after = jax.lax.scan(one, x, (nnx.as_pure(weights), nnx.as_pure(rest)))
+    nnx.update(blocks, after)
+    return x
+
+
+def unrolled(blocks: nnx.List[Block] | Block) -> nnx.List[Block]:
+    """The blocks one by one, with arrays of their own where they were stacked."""
+    if not isinstance(blocks, Block):
+        return blocks
+    graphdef, state = nnx.split(blocks)
+    depth = len(jax.tree.leaves(state)[0])
+    one_by_one = (jax.tree.map(lambda x, at=at: x[at], state) for at in range(depth))
+    return nnx.List(nnx.merge(graphdef, own) for own in one_by_one)
+
+
 def run_block(block: Block, x: jax.Array, **seen: Any) -> jax.Array:
     """Calls a block as the training step around it wants: with `train.remat`, computed again.
 
@@ -94,6 +172,10 @@ def run_block(block: Block, x: jax.Array, **seen: Any) -> jax.Array:
         >>> run_block(Doubled(), jax.numpy.ones(2)).tolist()
         [2.0, 2.0]
     """
+    return _run(block, x, seen, _shares(block), scanned=False)
+
+
+def _run(block: Block, x: jax.Array, seen: dict[str, Any], shares: Any, *, scanned: bool) -> Any:
     how = _HOW.get()
     if how is None:
         return block(x, **seen)
@@ -103,20 +185,37 @@ def run_block(block: Block, x: jax.Array, **seen: Any) -> jax.Array:
 
     def run(block: Block, x: jax.Array, seen: dict[str, Any]) -> jax.Array:
         weights = nnx.as_pure(nnx.state(block, nnx.Param))
-        if how.split is not None:
-            nnx.update(block, _gathered(nnx.state(block, nnx.Param), options.dtype, how))
+        if shares is not None:
+            nnx.update(block, _gathered(weights, shares, options.dtype, how.mesh))
         y = block(x, **seen)
         nnx.update(block, weights)
         return y
 
     policy = kept_by_products if how.remat == "dots" else None
-    return nnx.remat(run, policy=policy)(block, x, seen)
+    # Between the rounds of a loop nothing is found to be equal.
+    return nnx.remat(run, policy=policy, prevent_cse=not scanned)(block, x, seen)
 
 
-def _gathered(weights: nnx.State, dtype: str, how: _How) -> Any:
+def _shares(block: Block) -> Any:
+    """Where the parameters of a block lie, None where they are whole."""
+    how = _HOW.get()
+    if how is None or how.split is None:
+        return None
+    return nnx.as_pure(how.split(nnx.state(block, nnx.Param)))
+
+
+def _of_one(share: NamedSharding) -> NamedSharding:
+    """How one of the blocks lies whose stacked arrays lie so."""
+    return NamedSharding(share.mesh, PartitionSpec(*share.spec[1:]))
+
+
+def _is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _gathered(weights: Any, shares: Any, dtype: str, mesh: Mesh) -> Any:
     """The weights whole on every device, kernels in the dtype that computes."""
-    assert how.split is not None
-    whole = NamedSharding(how.mesh, PartitionSpec())
+    whole = NamedSharding(mesh, PartitionSpec())
 
     def gather(value: jax.Array, share: NamedSharding) -> jax.Array:
         # Only kernels are cast by those that use them; scales of norms are float32 throughout.
@@ -135,4 +234,4 @@ def _gathered(weights: nnx.State, dtype: str, how: _How) -> Any:
         by_shares.defvjp(forward, backward)
         return by_shares(value)
 
-    return jax.tree.map(gather, nnx.as_pure(weights), nnx.as_pure(how.split(weights)))
+    return jax.tree.map(gather, weights, shares)

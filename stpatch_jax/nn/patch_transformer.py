@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_choice, check_range, require
 from stpatch_jax.nn.attention import TransformerEncoder, TransformerOptions
+from stpatch_jax.nn.blocks import unrolled
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape, TubeletEmbedding
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
@@ -54,10 +55,10 @@ class PatchTransformer(Backbone):
         axes = {"joint": (1,), "factorised": (2, 1), "factorised_encoder": (2,), "time": (1,)}
         width = {name: getattr(config, name) for name in ("features", "heads", "hidden", "causal")}
         options = TransformerOptions(axes=axes[config.attention], **width, **config.common)
-        self.encoder = TransformerEncoder(config.depth, options, rngs=rngs)
-        in_time = dataclasses.replace(options, axes=(1,))
+        self.encoder = TransformerEncoder(config.depth, options, scan=config.scan, rngs=rngs)
+        in_time, depth = dataclasses.replace(options, axes=(1,)), config.temporal_depth
         self.temporal_encoder = (
-            TransformerEncoder(config.temporal_depth, in_time, rngs=rngs) if pooled else None
+            TransformerEncoder(depth, in_time, scan=config.scan, rngs=rngs) if pooled else None
         )
 
     def grid_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -117,7 +118,11 @@ class PatchTransformer(Backbone):
             What each goes along ("joint", "space", "time" or "pooled"), and its weights [rows,
             heads, tokens, tokens], query before key.
         """
-        graphdef, state = nnx.split(nnx.view(self, deterministic=True, raise_if_not_found=False))
+        model = nnx.clone(nnx.view(self, deterministic=True, raise_if_not_found=False))
+        encoders = {name: getattr(model, name) for name in ("encoder", "temporal_encoder")}
+        for encoder in filter(None, encoders.values()):
+            encoder.blocks = unrolled(encoder.blocks)
+        graphdef, state = nnx.split(model)
 
         @jax.jit
         def forward(state: nnx.State, x: jax.Array) -> nnx.State:
@@ -127,8 +132,7 @@ class PatchTransformer(Backbone):
         sown = forward(state, x)
         along = {1: "joint" if self.config.attention == "joint" else "time", 2: "space"}
         weights = []
-        for name in ("encoder", "temporal_encoder"):
-            encoder = getattr(self, name)
+        for name, encoder in encoders.items():
             for at, block in enumerate(encoder.blocks if encoder else ()):
                 for number, axis in enumerate(block.options.axes):
                     own = sown[name]["blocks"][at]["attentions"][number]["weights"].get_value()[0]
@@ -225,6 +229,9 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
         temporal_depth: Number of blocks of the second stage of "factorised_encoder"; not used
             otherwise.
         causal: Whether a token looks at none of a later time.
+        scan: Whether the blocks are one, run in a loop over stacked weights: a program does not
+            grow with `depth`. Unrolled, as few blocks run faster, each has arrays of its own;
+            checkpoints of these load here.
     """
 
     tiny_fields: ClassVar[Fields] = {"features": 16, "depth": 2, "heads": 2, "mlp_ratio": 2.0}
@@ -239,6 +246,7 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
     attention: AttentionKind = "joint"
     temporal_depth: int = 4
     causal: bool = False
+    scan: bool = dataclasses.field(default=False, metadata={"added": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()

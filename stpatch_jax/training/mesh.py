@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.errors import require
+from stpatch_jax.nn.blocks import STACKED
 from stpatch_jax.training.config import MeshConfig
 
 Batch = Mapping[str, Any]
@@ -56,17 +57,19 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     parameters of a backbone, and the moments of the optimiser inherit it) lies as that says. Of the
     others, those of `SMALLEST_SPLIT` elements or more are split over `fsdp` along their longest
     axis that its size divides, the last of them if there are several. Whatever is left, and any
-    axis that its share of the mesh does not divide, lies whole on every device. The state is one of
-    `nnx.state`, concrete, traced or of shapes; a `NamedSharding` takes the place of each array.
+    axis that its share of the mesh does not divide, lies whole on every device. Stacked blocks lie
+    as one of them would. The state is one of `nnx.state`, concrete, traced or of shapes; a
+    `NamedSharding` takes the place of each array.
 
     Raises:
         InputError: If an annotation names an axis that the mesh does not have.
     """
 
     def place(variable: nnx.Variable) -> nnx.Variable:
-        shape, annotation = variable.shape, variable.get_metadata("out_sharding", None)
+        stacked = variable.get_metadata(STACKED, False)
+        shape, annotation = variable.shape[stacked:], variable.get_metadata("out_sharding", None)
         spec = _split_longest(shape, mesh) if annotation is None else _fit(annotation, shape, mesh)
-        return variable.replace(NamedSharding(mesh, spec))
+        return variable.replace(NamedSharding(mesh, PartitionSpec(*[None] * stacked, *spec)))
 
     return jax.tree.map(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 

@@ -1,9 +1,13 @@
 """Optimisers by name: clip, weight decay, rule and learning rate as one optax transformation."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
+from stpatch_jax.nn.blocks import STACKED
 from stpatch_jax.training.config import OptimizerConfig
 
 
@@ -32,24 +36,37 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 
 def decays(params: optax.Params) -> optax.Params:
     """Returns, leaf by leaf, whether weight decay applies: biases and norm scales are spared."""
-    return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)
+
+    def decays(leaf: Any) -> bool:
+        stacked = isinstance(leaf, nnx.Variable) and leaf.get_metadata(STACKED, False)
+        return jnp.ndim(leaf) - stacked >= 2
+
+    return jax.tree.map(decays, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps: int, *, decayed: Any = decays
+) -> optax.GradientTransformation:
     """Builds the optimiser that `config` names, for a run of `steps` updates.
 
     The gradient is clipped by its global norm, then (for `adam` and `sgd`) the L2 term
     `weight_decay * weight` is added to it, then the rule applies; `adamw` instead takes
     `learning_rate * weight_decay * weight` off the weight beside the rule
     (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019).
+
+    Args:
+        config: The rule.
+        steps: Updates of the run.
+        decayed: What weight decay applies to, as `optax.masked` takes it; a network with stacked
+            blocks, whose arrays do not say it by their axes, gives `decays` of its parameters.
     """
     rate = learning_rate_schedule(config, steps)
     clip = optax.identity()
     if config.clip_norm is not None:
         clip = optax.clip_by_global_norm(config.clip_norm)
     if config.name == "adamw":
-        rule = optax.adamw(rate, weight_decay=config.weight_decay, mask=decays)
+        rule = optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed)
         return optax.chain(clip, rule)
     momentum = config.momentum
     rule = optax.adam(rate) if config.name == "adam" else optax.sgd(rate, momentum=momentum)
-    return optax.chain(clip, optax.add_decayed_weights(config.weight_decay, decays), rule)
+    return optax.chain(clip, optax.add_decayed_weights(config.weight_decay, decayed), rule)

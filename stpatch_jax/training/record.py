@@ -5,7 +5,7 @@ import dataclasses
 import errno
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorstore as ts
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import v1 as ocp
 
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.files import errno_of, from_json, refusal, to_json
+from stpatch_jax.nn.blocks import STACKED
 
 
 @jax.jit
@@ -183,11 +186,15 @@ def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
 def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -> Any:
     """Restores the arrays `name` of a checkpoint onto the devices of `abstract`, and checks them.
 
+    Arrays of blocks that `abstract` wants stacked may have been saved one by one.
+
     Raises:
         InputError: If they are damaged, others than those of `abstract` or do not fit into memory.
     """
     record = read_record(path, advice=advice)
-    saved, wanted = record["structure"], structure(abstract)
+    saved = record["structure"]
+    abstract, stacked = _as_saved(abstract, saved)
+    wanted = structure(abstract)
     for leaf in sorted(saved.keys() | wanted.keys()):
         version, now = record["version"], stpatch_jax.__version__
         another = "" if version == now else f" by version {version} (this is {now})"
@@ -213,7 +220,52 @@ def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -
         ) from error
     if int(fingerprint(loaded)) != record["fingerprint"]:
         raise _damaged(path, "other arrays than were saved", advice)
-    return loaded
+    return stacked(loaded)
+
+
+def _as_saved(abstract: Any, saved: Mapping[str, str]) -> tuple[Any, Callable[[Any], Any]]:
+    """The arrays as they were saved where those of blocks were not stacked, and what stacks them.
+
+    An array at a path that was not saved is one whose parts were, if these stood at that path with
+    a number in it.
+    """
+    if not isinstance(abstract, nnx.State) or structure(abstract).keys() <= saved.keys():
+        return abstract, lambda loaded: loaded
+    parts: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    flat: dict[tuple[Any, ...], Any] = {}
+    for path, leaf in nnx.to_flat_state(abstract):
+        found = {path: leaf}
+        for at in range(len(path)) if leaf.get_metadata(STACKED, False) else ():
+            split = {
+                (*path[:at], number, *path[at:]): leaf.replace(_part(leaf.get_value()))
+                for number in range(leaf.shape[0])
+            }
+            if structure(nnx.from_flat_state(split)).keys() <= saved.keys():
+                found = split
+        parts[path] = list(found)
+        flat |= found
+
+    def stacked(loaded: nnx.State) -> nnx.State:
+        values = dict(nnx.to_flat_state(loaded))
+
+        def whole(path: tuple[Any, ...], wanted: Any) -> Any:
+            if parts[path] == [path]:
+                return values[path]
+            found = jnp.stack([values[part].get_value() for part in parts[path]])
+            return wanted.replace(jax.device_put(found, wanted.get_value().sharding))
+
+        pairs = nnx.to_flat_state(abstract)
+        return nnx.from_flat_state({path: whole(path, wanted) for path, wanted in pairs})
+
+    return nnx.from_flat_state(flat), stacked
+
+
+def _part(whole: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """One block of stacked ones, on the same devices."""
+    share = whole.sharding
+    if isinstance(share, NamedSharding):
+        share = NamedSharding(share.mesh, PartitionSpec(*share.spec[1:]))
+    return jax.ShapeDtypeStruct(whole.shape[1:], whole.dtype, sharding=share)
 
 
 def load_bytes(path: Path, name: str, layout: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from stpatch_jax.nn.blocks import Block, Remat, blockwise, kept_by_products, sta
 from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.mesh import Batch, state_sharding
-from stpatch_jax.training.optimizers import make_optimizer
+from stpatch_jax.training.optimizers import decays, make_optimizer
 
 CreateModel = Callable[[nnx.Rngs], nnx.Module]
 LossFunction = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
@@ -99,7 +99,8 @@ def _move_average(state: TrainState, ema: float) -> None:
 def _new_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> TrainState:
     params_key, dropout_key = jax.random.split(jax.random.key(config.seed))
     model = create_model(nnx.Rngs(params_key, dropout=dropout_key))
-    tx = make_optimizer(config.optimizer, config.steps)
+    decayed = decays(nnx.state(model, nnx.Param))
+    tx = make_optimizer(config.optimizer, config.steps, decayed=decayed)
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     state = TrainState(model, optimizer, averaged=config.ema is not None)
     _pin(state, mesh)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -17,7 +18,9 @@ from stpatch_jax.errors import InputError
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import PatchTransformerConfig
 from stpatch_jax.nn.blocks import Remat
+from stpatch_jax.nn.blocks import unrolled as one_by_one
 from stpatch_jax.training import (
+    Checkpoints,
     OptimizerConfig,
     create_state,
     make_mesh,
@@ -70,6 +73,29 @@ def test_whatever_is_recomputed_or_gathered_trains_alike(remat: Remat, fsdp: int
     np.testing.assert_allclose(others, losses, rtol=1e-5)
     for one, other in zip(weights, same, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("remat", "fsdp"), [("none", 1), ("dots", 4), ("block", 4)])
+def test_scanned_blocks_train_as_unrolled_ones(remat: Remat, fsdp: int, tmp_path: Path) -> None:
+    """The unrolled state, saved and loaded into the scanned, goes on like it."""
+    unrolled, step, batch = compiled(remat, fsdp)
+    scanned, other_step, _ = compiled(remat, fsdp, scan=True)
+    step(unrolled, batch)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, nnx.state(unrolled), {})
+        checkpoints.wait()
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+            nnx.state(scanned),
+        )
+        nnx.update(scanned, checkpoints.restore(1, abstract)[0])
+    losses = [float(step(unrolled, batch)["loss"]) for _ in range(2)]
+    others = [float(other_step(scanned, batch)["loss"]) for _ in range(2)]
+    np.testing.assert_allclose(others, losses, rtol=1e-5)
+    one = arrays(nnx.state(unrolled.model.encoder.blocks, nnx.Param))
+    two = arrays(nnx.state(one_by_one(scanned.model.encoder.blocks), nnx.Param))
+    for value, same in zip(one, two, strict=True):
+        np.testing.assert_allclose(same, value, rtol=1e-4, atol=1e-6)
 
 
 def test_weights_of_blocks_are_gathered_twice_and_in_the_dtype_that_computes() -> None:
