@@ -41,9 +41,10 @@ class _Train:
 
     Attributes:
         config: The configuration.
-        model: Another backbone than the recipe's, NAME or NAME:SIZE of size tiny, base or large,
-            such as patch_transformer or unet:large; the other flags `--model.*` are then its own,
-            and its windows those that suit the data. `model:NAME` is the same.
+        model: Another backbone than the recipe's, NAME or NAME:SIZE of size tiny, base, large or
+            one that was published, such as unet:large or patch_transformer:vit_l; the other flags
+            `--model.*` are then its own, and its windows those that suit the data unless they were
+            published too. `model:NAME` is the same.
         workdir: The run directory, by default runs/RECIPE. The same command on the same directory
             resumes; on a finished run it prints the report.
         coordinator: Where several processes are one run: HOST:PORT of process 0, or auto where JAX

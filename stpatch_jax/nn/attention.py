@@ -6,6 +6,7 @@ Logits and softmax are float32 whatever `dtype` computes the rest; so is layer n
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -190,7 +191,7 @@ class TransformerEncoder(nnx.Module):
         self, depth: int, options: TransformerOptions, *, scan: bool = False, rngs: nnx.Rngs
     ):
         self.dtype = options.dtype
-        self.blocks = stack_blocks(
+        self.blocks: Any = stack_blocks(
             lambda rngs: TransformerBlock(options, rngs=rngs), depth, scan=scan, rngs=rngs
         )
         self.norm = _norm(options, rngs)

@@ -71,7 +71,7 @@ def kept_by_products(primitive: Any, *_: Any, **params: Any) -> bool:
 
 
 STACKED = "stacked"
-"""Metadata of an array whose first axis is the block: none of it is split, or counts as an axis."""
+"""Metadata of an array whose first axis is the block: the length of its path inside of one."""
 
 
 def stack_blocks(
@@ -105,9 +105,30 @@ def stack_blocks(
     if not scan:
         return nnx.List(create(rngs) for _ in range(depth))
     block = nnx.split_rngs(splits=depth)(nnx.vmap(create))(rngs)
-    for variable in jax.tree.leaves(nnx.state(block), is_leaf=_is_variable):
-        variable.set_metadata(STACKED, True)
+    for path, variable in nnx.to_flat_state(nnx.state(block)):
+        variable.set_metadata(STACKED, len(path))
     return block
+
+
+def is_stacked(leaf: Any) -> bool:
+    """Whether the first axis of an array is the block, which nothing splits or counts as an axis.
+
+    That of a Variable is told; of a bare array nothing is known.
+    """
+    return isinstance(leaf, nnx.Variable) and bool(leaf.get_metadata(STACKED, 0))
+
+
+def paths_unrolled(path: tuple[Any, ...], variable: nnx.Variable) -> list[tuple[Any, ...]]:
+    """Where the parts of an array would stand in a state with a list of blocks, if it is stacked.
+
+    >>> one = nnx.Param(jax.numpy.zeros((2, 3)), **{STACKED: 2})
+    >>> paths_unrolled(("blocks", "norm", "scale"), one)
+    [('blocks', 0, 'norm', 'scale'), ('blocks', 1, 'norm', 'scale')]
+    """
+    if not is_stacked(variable):
+        return [path]
+    at = len(path) - variable.get_metadata(STACKED)
+    return [(*path[:at], number, *path[at:]) for number in range(variable.shape[0])]
 
 
 def run_blocks(blocks: nnx.List[Block] | Block, x: jax.Array, **seen: Any) -> jax.Array:
@@ -207,10 +228,6 @@ def _shares(block: Block) -> Any:
 def _of_one(share: NamedSharding) -> NamedSharding:
     """How one of the blocks lies whose stacked arrays lie so."""
     return NamedSharding(share.mesh, PartitionSpec(*share.spec[1:]))
-
-
-def _is_variable(leaf: Any) -> bool:
-    return isinstance(leaf, nnx.Variable)
 
 
 def _gathered(weights: Any, shares: Any, dtype: str, mesh: Mesh) -> Any:

@@ -37,19 +37,26 @@ def windowed_backbones() -> dict[str, type[BackboneConfig]]:
 
 
 def backbone_by_name(named: str) -> BackboneConfig:
-    """The settings of a backbone by its name and size, NAME or NAME:SIZE, with open windows.
+    """The settings of a backbone by its name and size, NAME or NAME:SIZE.
+
+    Windows are open but of a published size, such as `patch_transformer:vit_l`, which has its own.
 
     Raises:
         InputError: There is no such backbone, or size; the message lists those there are.
 
     >>> backbone_by_name("patch_transformer:tiny").features
     16
+    >>> backbone_by_name("patch_transformer:vit_l").spec.window
+    (2, 16, 16)
     """
     name, _, size = named.partition(":")
     backbones = windowed_backbones()
     check_choice("the model", name, sorted(backbones))
-    check_choice("the size of a model", size or "base", SIZES)
-    return getattr(backbones[name], size or "base")(OPEN)
+    kind = backbones[name]
+    check_choice("the size of a model", size or "base", (*SIZES, *kind.published))
+    if size in kind.published:
+        return kind(**kind.published[size])
+    return getattr(kind, size or "base")(OPEN)
 
 
 def _subclasses(kind: type[BackboneConfig]) -> Iterator[type[BackboneConfig]]:

@@ -152,6 +152,8 @@ class BackboneConfig(LayerOptions, Generic[Network]):
     tiny_fields: ClassVar[Fields] = {}
     base_fields: ClassVar[Fields] = {}
     large_fields: ClassVar[Fields] = {}
+    # Sizes that were published, windows included, by the names they have there.
+    published: ClassVar[Mapping[str, Fields]] = {}
     # Whether a cell of the feature map knows of earlier ones; if not, its window must.
     looks_along_time: ClassVar[bool] = False
     dropout: float = 0.0

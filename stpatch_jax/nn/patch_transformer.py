@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import jax
@@ -17,6 +17,8 @@ from stpatch_jax.nn.attention import TransformerEncoder, TransformerOptions
 from stpatch_jax.nn.blocks import unrolled
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape, TubeletEmbedding
 from stpatch_jax.patches.windows import OPEN, WindowSpec
+
+_VIDEO = {"spec": WindowSpec((2, 16, 16)), "scan": True}
 
 AttentionKind = Literal["joint", "factorised", "factorised_encoder", "time"]
 
@@ -237,6 +239,18 @@ class PatchTransformerConfig(BackboneConfig[PatchTransformer]):
     tiny_fields: ClassVar[Fields] = {"features": 16, "depth": 2, "heads": 2, "mlp_ratio": 2.0}
     # ViT-B.
     large_fields: ClassVar[Fields] = {"features": 768, "depth": 12, "heads": 12}
+    # Those of video are of V-JEPA 2 (Assran et al., 2025, table 4) and VideoMAE V2 (Wang et al.,
+    # 2023), g with heads of 64 as in the former; `weather` is a decoder's of 1.3 billion weights
+    # (Brown et al., 2020, GPT-3 XL) on maps of two times.
+    published: ClassVar[Mapping[str, Fields]] = {
+        "vit_l": {**_VIDEO, "features": 1024, "depth": 24, "heads": 16},
+        "vit_h": {**_VIDEO, "features": 1280, "depth": 32, "heads": 16},
+        "vit_g": {**_VIDEO, "features": 1408, "depth": 40, "heads": 22, "mlp_ratio": 48 / 11},
+        "weather": {
+            **{"spec": WindowSpec((2, 8, 8), padding=("VALID", "SAME", "SAME")), "scan": True},
+            **{"features": 2048, "depth": 25, "heads": 16},
+        },
+    }
     looks_along_time: ClassVar[bool] = True
     spec: WindowSpec = OPEN
     features: int = 256

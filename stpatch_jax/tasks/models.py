@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import require
+from stpatch_jax.nn.blocks import is_stacked, paths_unrolled
 from stpatch_jax.nn.layers import Backbone
 
 
@@ -48,8 +49,9 @@ def members_of(model: Any) -> Sequence[Any]:
 def transfer_backbone(pretrained: nnx.Module, model: nnx.Module) -> None:
     """Copies the backbone of a trained model into another task's model, in place.
 
-    Both are models that a task built, with the same backbone config; heads and PRNG keys stay as
-    they are. The copies have the dtypes of `model` and share no memory with `pretrained`.
+    Both are models that a task built, with the same backbone config, but that the blocks of one
+    may be scanned and not those of the other; heads and PRNG keys stay as they are. The copies
+    have the dtypes of `model` and share no memory with `pretrained`.
 
     Args:
         pretrained: The model to copy from, such as one of `Reconstruct`; of several members, the
@@ -60,12 +62,12 @@ def transfer_backbone(pretrained: nnx.Module, model: nnx.Module) -> None:
         InputError: Naming the first parameter that does not fit, or a model has no `backbone`;
             nothing was copied then.
     """
-    source = _backbone_state(pretrained)
-    targets = [_backbone_state(member) for member in members_of(model)]
-    for name in (*targets[0], *source):
+    source = _values(pretrained)
+    members = members_of(model)
+    target = _values(members[0])
+    for name in (*target, *source):
         trained, other = (
-            str(state[name].shape) if name in state else "no shape"
-            for state in (source, targets[0])
+            str(values[name].shape) if name in values else "no shape" for values in (source, target)
         )
         require(
             trained == other,
@@ -73,16 +75,30 @@ def transfer_backbone(pretrained: nnx.Module, model: nnx.Module) -> None:
             f"model and {other} in the other; build both with one backbone config and as many "
             "channels",
         )
-    for target in targets:
-        for name, variable in target.items():
-            variable[...] = jnp.array(source[name][...], variable.dtype)
+    for member in members:
+        for names, variable in _variables(member):
+            values = [source[name] for name in names]
+            value = jnp.stack(values) if is_stacked(variable) else values[0]
+            variable[...] = jnp.array(value, variable.dtype)
 
 
-def _backbone_state(model: Any) -> dict[str, nnx.Variable]:
-    """The variables of a backbone but PRNG keys, by their dotted names."""
+def _values(model: Any) -> dict[str, jax.Array]:
+    """The arrays of a backbone but PRNG keys by their names, those of stacked blocks singly."""
+    found = {}
+    for names, variable in _variables(model):
+        value = variable.get_value()
+        found |= dict(zip(names, value if is_stacked(variable) else [value], strict=True))
+    return found
+
+
+def _variables(model: Any) -> list[tuple[list[str], nnx.Variable]]:
+    """The variables of a backbone but PRNG keys, each with the dotted names of what it holds."""
     require(
         hasattr(model, "backbone"),
         f"both models must have a backbone, got {type(model).__name__} without; name it backbone",
     )
-    state = nnx.state(model.backbone, nnx.Not(nnx.RngState))
-    return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}
+    state = nnx.to_flat_state(nnx.state(model.backbone, nnx.Not(nnx.RngState)))
+    return [
+        ([".".join(map(str, one)) for one in paths_unrolled(path, variable)], variable)
+        for path, variable in state
+    ]

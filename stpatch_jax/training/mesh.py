@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.errors import require
-from stpatch_jax.nn.blocks import STACKED
+from stpatch_jax.nn.blocks import is_stacked
 from stpatch_jax.training.config import MeshConfig
 
 Batch = Mapping[str, Any]
@@ -66,7 +66,7 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     """
 
     def place(variable: nnx.Variable) -> nnx.Variable:
-        stacked = variable.get_metadata(STACKED, False)
+        stacked = is_stacked(variable)
         shape, annotation = variable.shape[stacked:], variable.get_metadata("out_sharding", None)
         spec = _split_longest(shape, mesh) if annotation is None else _fit(annotation, shape, mesh)
         return variable.replace(NamedSharding(mesh, PartitionSpec(*[None] * stacked, *spec)))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from stpatch_jax.nn.blocks import STACKED
+from stpatch_jax.nn.blocks import is_stacked
 from stpatch_jax.training.config import OptimizerConfig
 
 
@@ -38,8 +38,7 @@ def decays(params: optax.Params) -> optax.Params:
     """Returns, leaf by leaf, whether weight decay applies: biases and norm scales are spared."""
 
     def decays(leaf: Any) -> bool:
-        stacked = isinstance(leaf, nnx.Variable) and leaf.get_metadata(STACKED, False)
-        return jnp.ndim(leaf) - stacked >= 2
+        return jnp.ndim(leaf) - is_stacked(leaf) >= 2
 
     return jax.tree.map(decays, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 

@@ -20,7 +20,7 @@ from orbax.checkpoint import v1 as ocp
 import stpatch_jax
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.files import errno_of, from_json, refusal, to_json
-from stpatch_jax.nn.blocks import STACKED
+from stpatch_jax.nn.blocks import is_stacked, paths_unrolled
 
 
 @jax.jit
@@ -224,48 +224,36 @@ def load_arrays(path: Path, name: str, abstract: Any, *, advice: Advice = RUN) -
 
 
 def _as_saved(abstract: Any, saved: Mapping[str, str]) -> tuple[Any, Callable[[Any], Any]]:
-    """The arrays as they were saved where those of blocks were not stacked, and what stacks them.
-
-    An array at a path that was not saved is one whose parts were, if these stood at that path with
-    a number in it.
-    """
+    """The arrays as saved, where those of blocks were not stacked, and what stacks them."""
     if not isinstance(abstract, nnx.State) or structure(abstract).keys() <= saved.keys():
         return abstract, lambda loaded: loaded
-    parts: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    flat: dict[tuple[Any, ...], Any] = {}
-    for path, leaf in nnx.to_flat_state(abstract):
-        found = {path: leaf}
-        for at in range(len(path)) if leaf.get_metadata(STACKED, False) else ():
-            split = {
-                (*path[:at], number, *path[at:]): leaf.replace(_part(leaf.get_value()))
-                for number in range(leaf.shape[0])
-            }
-            if structure(nnx.from_flat_state(split)).keys() <= saved.keys():
-                found = split
-        parts[path] = list(found)
-        flat |= found
+    wanted = dict(nnx.to_flat_state(abstract))
+    paths = {path: paths_unrolled(path, leaf) for path, leaf in wanted.items()}
+    unrolled = {
+        part: _part(wanted[path]) if is_stacked(wanted[path]) else wanted[path]
+        for path, parts in paths.items()
+        for part in parts
+    }
 
     def stacked(loaded: nnx.State) -> nnx.State:
-        values = dict(nnx.to_flat_state(loaded))
+        found = dict(nnx.to_flat_state(loaded))
 
-        def whole(path: tuple[Any, ...], wanted: Any) -> Any:
-            if parts[path] == [path]:
-                return values[path]
-            found = jnp.stack([values[part].get_value() for part in parts[path]])
-            return wanted.replace(jax.device_put(found, wanted.get_value().sharding))
+        def whole(path: tuple[Any, ...]) -> Any:
+            if not is_stacked(wanted[path]):
+                return found[path]
+            stack = jnp.stack([found[part].get_value() for part in paths[path]])
+            return wanted[path].replace(jax.device_put(stack, wanted[path].get_value().sharding))
 
-        pairs = nnx.to_flat_state(abstract)
-        return nnx.from_flat_state({path: whole(path, wanted) for path, wanted in pairs})
+        return nnx.from_flat_state({path: whole(path) for path in wanted})
 
-    return nnx.from_flat_state(flat), stacked
+    return nnx.from_flat_state(unrolled), stacked
 
 
-def _part(whole: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+def _part(stacked: nnx.Variable) -> nnx.Variable:
     """One block of stacked ones, on the same devices."""
-    share = whole.sharding
-    if isinstance(share, NamedSharding):
-        share = NamedSharding(share.mesh, PartitionSpec(*share.spec[1:]))
-    return jax.ShapeDtypeStruct(whole.shape[1:], whole.dtype, sharding=share)
+    whole: Any = stacked.get_value()
+    share = NamedSharding(whole.sharding.mesh, PartitionSpec(*whole.sharding.spec[1:]))
+    return stacked.replace(jax.ShapeDtypeStruct(whole.shape[1:], whole.dtype, sharding=share))
 
 
 def load_bytes(path: Path, name: str, layout: Mapping[str, Any]) -> Any:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,9 @@ from stpatch_jax import WindowSpec
 from stpatch_jax.errors import InputError
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import PatchTransformerConfig
-from stpatch_jax.nn.blocks import Remat
+from stpatch_jax.nn.blocks import Remat, paths_unrolled
 from stpatch_jax.nn.blocks import unrolled as one_by_one
+from stpatch_jax.tasks.models import BackboneWithHead, transfer_backbone
 from stpatch_jax.training import (
     Checkpoints,
     OptimizerConfig,
@@ -27,23 +29,20 @@ from stpatch_jax.training import (
     make_train_step,
     shard_local_batch,
 )
+from stpatch_jax.training.optimizers import decays
 
 SGD = dataclasses.replace(CONFIG, optimizer=OptimizerConfig("sgd", learning_rate=0.05))
 FIELDS = {"x": np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype(np.float32)}
 DEPTH = 2
 
 
-def network(rngs: nnx.Rngs, *, dropout: float = 0.25, **more: Any) -> nnx.Module:
-    config = PatchTransformerConfig(
-        WindowSpec((2, 2)),
-        features=32,
-        depth=DEPTH,
-        heads=2,
-        mlp_ratio=4.0,
-        dropout=dropout,
-        **more,
-    )
-    return config.build(1, rngs=rngs)
+def network(rngs: nnx.Rngs, *, dropout: float = 0.25, **more: Any) -> Any:
+    settings = {"features": 32, "depth": DEPTH, "heads": 2, "dropout": dropout, **more}
+    return PatchTransformerConfig(WindowSpec((2, 2)), **settings).build(1, rngs=rngs)
+
+
+def scanned_at(state: nnx.State, path: tuple[Any, ...]) -> nnx.Variable:
+    return dict(nnx.to_flat_state(state))[path]
 
 
 def energy(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -75,7 +74,10 @@ def test_whatever_is_recomputed_or_gathered_trains_alike(remat: Remat, fsdp: int
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("remat", "fsdp"), [("none", 1), ("dots", 4), ("block", 4)])
+@pytest.mark.parametrize(
+    ("remat", "fsdp"),
+    [("none", 1), pytest.param("dots", 4, marks=pytest.mark.slow), ("block", 4)],
+)
 def test_scanned_blocks_train_as_unrolled_ones(remat: Remat, fsdp: int, tmp_path: Path) -> None:
     """The unrolled state, saved and loaded into the scanned, goes on like it."""
     unrolled, step, batch = compiled(remat, fsdp)
@@ -96,6 +98,36 @@ def test_scanned_blocks_train_as_unrolled_ones(remat: Remat, fsdp: int, tmp_path
     two = arrays(nnx.state(one_by_one(scanned.model.encoder.blocks), nnx.Param))
     for value, same in zip(one, two, strict=True):
         np.testing.assert_allclose(same, value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_scanned_program_does_not_grow_with_depth() -> None:
+    sizes = []
+    for depth in (12, 48):
+        state, step, batch = compiled("block", 4, scan=True, depth=depth)
+        sizes.append(len(step.lower(state, batch).as_text()))
+    assert sizes[1] < 1.2 * sizes[0]
+
+
+def test_weight_decay_spares_biases_and_scales_of_stacked_blocks() -> None:
+    unrolled, scanned = (
+        nnx.state(nnx.eval_shape(lambda scan=scan: network(nnx.Rngs(0), scan=scan)), nnx.Param)
+        for scan in (False, True)
+    )
+    one, all_ = (dict(nnx.to_flat_state(cast(Any, decays(state)))) for state in (unrolled, scanned))
+    for path, decayed in all_.items():
+        assert {one[at] for at in paths_unrolled(path, scanned_at(scanned, path))} == {decayed}
+
+
+def test_a_backbone_is_handed_on_whether_scanned_or_not() -> None:
+    def model(seed: int, scan: bool) -> BackboneWithHead:
+        build = nnx.jit(lambda: network(nnx.Rngs(seed), scan=scan))
+        return BackboneWithHead(build(), jnp.mean)
+
+    models = [model(seed, scan) for seed, scan in enumerate((False, True, False))]
+    for before, after in itertools.pairwise(models):
+        transfer_backbone(before, after)
+    first, _, last = (arrays(nnx.state(model, nnx.Param)) for model in models)
+    jax.tree.map(np.testing.assert_array_equal, first, last)
 
 
 def test_weights_of_blocks_are_gathered_twice_and_in_the_dtype_that_computes() -> None:
