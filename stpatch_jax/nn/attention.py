@@ -6,18 +6,21 @@ Logits and softmax are float32 whatever `dtype` computes the rest; so is layer n
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.nn.blocks import Block, run_blocks, stack_blocks
 from stpatch_jax.nn.fused_attention import Seen, attend, attention_weights
 from stpatch_jax.nn.layers import FLOAT32, LayerOptions
+from stpatch_jax.nn.mesh_axes import MODEL, SEQUENCE, extent, over_heads, split, split_tokens
 
 
 def sinusoidal_positions(positions: ArrayLike, features: int) -> jax.Array:
@@ -79,8 +82,9 @@ class SelfAttention(nnx.Module):
             f"features={heads * max(1, features // heads)}",
         )
         self.heads = heads
-        self.qkv = options.linear(features, 3 * features, rngs=rngs)
-        self.out = options.linear(features, features, rngs=rngs)
+        # Split over heads, its columns would not lie behind each other.
+        self.qkv = options.linear(features, 3 * features, over_model=-2, rngs=rngs)
+        self.out = options.linear(features, features, over_model=-2, rngs=rngs)
 
     def __call__(
         self,
@@ -90,30 +94,52 @@ class SelfAttention(nnx.Module):
         segment_ids: jax.Array | None = None,
         times: jax.Array | None = None,
         causal: bool = False,
+        along_sequence: bool = True,
     ) -> jax.Array:
         """Lets every token look at those that it may see; gives the shape of `x`.
 
         Args:
-            x: [batch, tokens, features].
+            x: [batch, *rows, tokens, features]; each row is one of its own.
             mask: Bool [batch or 1, tokens, tokens], query before key: what is seen at most.
-            segment_ids: [batch, tokens] integers, see `attention_mask`.
+            segment_ids: [batch, *rows, tokens] integers, see `attention_mask`.
             times: [batch or 1, tokens], see `attention_mask`.
             causal: Whether a token sees those before it in the row and itself only.
+            along_sequence: Whether `tokens` is what lies split over a mesh axis `sequence`; the
+                first axis of rows is, if not.
 
         Returns:
-            [batch, tokens, features]; 0 for a token that may look at none.
+            [batch, *rows, tokens, features]; 0 for a token that may look at none.
         """
-        batch, tokens, features = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, features // self.heads)
+        qkv = self._project(x)
         seen = Seen(mask, segment_ids, times)
-        y = attend(qkv, seen=seen, causal=causal)
+        run = functools.partial(_attend_rows, causal=causal)
+        if extent(MODEL, SEQUENCE) > 1:
+            run = functools.partial(over_heads, run, along_sequence=along_sequence)
+        y = run(qkv, seen)
         # Only `nnx.capture` sets it; nobody else pays for the weights.
         if hasattr(self, "__captures__"):
-            weights = attention_weights(qkv, seen, causal=causal)
+            weights = attention_weights(*_in_one_row(qkv, seen), causal=causal)
             self.sow(nnx.Intermediate, "weights", weights)
-        y = self.out(y.reshape(batch, tokens, features))
+        rows = x.ndim - 3
+        places = [*[None] * rows, SEQUENCE] if along_sequence else [SEQUENCE, *[None] * rows]
+        y = self.out(split(y.reshape(x.shape), *places, MODEL))
         sees = seen.any(causal=causal)
         return y if sees is None else jnp.where(sees[..., None], y, jnp.zeros((), y.dtype))
+
+    def _project(self, x: jax.Array) -> jax.Array:
+        """Queries, keys and values [batch, *rows, tokens, 3, heads, width]."""
+        layer, features = self.qkv, x.shape[-1]
+        shape = 3, self.heads, features // self.heads
+        if extent(MODEL) == 1:
+            return layer(x).reshape(*x.shape[:-1], *shape)
+        # Of the weights each device gets the columns of its heads; of the rest nothing moves.
+        dtype = layer.dtype or x.dtype
+        kernel = layer.kernel[...].astype(dtype).reshape(features, *shape)
+        kernel = jax.lax.with_sharding_constraint(kernel, PartitionSpec(None, None, MODEL))
+        y = jnp.einsum("...f,fchw->...chw", x.astype(dtype), kernel)
+        assert layer.bias is not None
+        bias = layer.bias[...].astype(dtype).reshape((1,) * (x.ndim - 1) + shape)
+        return y + bias
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +170,8 @@ class TransformerBlock(Block):
     `x = x + attention(norm(x))` per axis, then `x = x + mlp(norm(x))`.
     """
 
+    shared_over: ClassVar[tuple[str, ...]] = (SEQUENCE, MODEL)
+
     def __init__(self, options: TransformerOptions, *, rngs: nnx.Rngs):
         features = options.features
         self.options = options
@@ -151,8 +179,8 @@ class TransformerBlock(Block):
             SelfAttention(features, options.heads, options=options, rngs=rngs) for _ in options.axes
         )
         self.norms = nnx.List(_norm(options, rngs) for _ in (*options.axes, "mlp"))
-        self.expand = options.linear(features, options.hidden, rngs=rngs)
-        self.contract = options.linear(options.hidden, features, rngs=rngs)
+        self.expand = options.linear(features, options.hidden, over_model=-1, rngs=rngs)
+        self.contract = options.linear(options.hidden, features, over_model=-2, rngs=rngs)
         self.dropout = nnx.Dropout(options.dropout, rngs=rngs)
 
     def __call__(
@@ -168,20 +196,22 @@ class TransformerBlock(Block):
         """
         causal = self.options.causal
         for position, axis in enumerate(self.options.axes):
-            # The other token axes are folded into the batch.
             y = jnp.moveaxis(self.norms[position](x).astype(self.options.dtype), axis, -2)
-            rows, segments = y.reshape(-1, *y.shape[-2:]), segment_ids
-            if segments is not None:
-                segments = jnp.moveaxis(segments, axis, -1).reshape(rows.shape[:2])
+            segments = None if segment_ids is None else jnp.moveaxis(segment_ids, axis, -1)
             # Rows in the order of time need no times: kernels have a causal form.
             in_order = causal and axis == 1 and times is None
-            rows = self.attentions[position](
-                rows, segment_ids=segments, times=times if causal else None, causal=in_order
+            y = self.attentions[position](
+                y,
+                segment_ids=segments,
+                times=times if causal else None,
+                causal=in_order,
+                along_sequence=axis == 1,
             )
-            x = x + self.dropout(jnp.moveaxis(rows.reshape(y.shape), -2, axis))
+            x = split_tokens(x + self.dropout(jnp.moveaxis(y, -2, axis)))
         y = self.norms[-1](x).astype(self.options.dtype)
-        y = self.dropout(_gelu(self.expand(y)))
-        return x + self.dropout(self.contract(y))
+        y = split(self.expand(y), SEQUENCE, *[None] * (x.ndim - 3), MODEL)
+        y = self.dropout(_gelu(y))
+        return split_tokens(x + self.dropout(self.contract(y)))
 
 
 class TransformerEncoder(nnx.Module):
@@ -214,12 +244,28 @@ class TransformerEncoder(nnx.Module):
             times: See `TransformerBlock`.
         """
         x = x.astype(self.dtype)
-        x = self.dropout(x + sinusoidal_positions(positions, x.shape[-1]).astype(self.dtype))
+        x = x + sinusoidal_positions(positions, x.shape[-1]).astype(self.dtype)
+        x = self.dropout(split_tokens(x))
         x = run_blocks(self.blocks, x, segment_ids=segment_ids, times=times)
         x = self.norm(x).astype(self.dtype)
         if segment_ids is None:
             return x
         return jnp.where(segment_ids[..., None] != 0, x, jnp.zeros((), x.dtype))
+
+
+def _in_one_row(qkv: jax.Array, seen: Seen) -> tuple[jax.Array, Seen]:
+    """All rows in the batch, [batch * rows, tokens, ...]."""
+    ids = seen.segment_ids
+    if ids is not None:
+        seen = seen._replace(segment_ids=ids.reshape(-1, ids.shape[-1]))
+    return qkv.reshape(-1, *qkv.shape[-4:]), seen
+
+
+def _attend_rows(qkv: jax.Array, seen: Seen, *, causal: bool) -> jax.Array:
+    """`attend` for [batch, *rows, tokens, 3, heads, width]."""
+    rows, seen = _in_one_row(qkv, seen)
+    y = attend(rows, seen=seen, causal=causal)
+    return y.reshape(*qkv.shape[:-3], *qkv.shape[-2:])
 
 
 def _gelu(x: jax.Array) -> jax.Array:

@@ -9,13 +9,14 @@ import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from stpatch_jax.nn.layers import LayerOptions
+from stpatch_jax.nn.mesh_axes import gathered_sharding
 
 Remat = Literal["none", "dots", "block"]
 """What the backward pass recomputes: nothing, what lies between products, or whole blocks."""
@@ -25,13 +26,18 @@ class Block(nnx.Module):
     """Base of what a network stacks, such as a `TransformerBlock`; `run_block` calls it.
 
     Its `options`, `LayerOptions`, say how it computes; its kernels are gathered in their `dtype`.
+
+    Attributes:
+        shared_over: Axes of a mesh, `sequence` or `model`, over which devices can share its work on
+            an example.
     """
+
+    shared_over: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class _How:
     remat: Remat
-    mesh: Mesh
     split: Callable[[nnx.State], Any] | None
 
 
@@ -39,25 +45,24 @@ _HOW: contextvars.ContextVar[_How | None] = contextvars.ContextVar("blocks", def
 
 
 @contextlib.contextmanager
-def blockwise(remat: Remat, mesh: Mesh, split: Callable[[nnx.State], Any] | None) -> Iterator[None]:
+def blockwise(remat: Remat, split: Callable[[nnx.State], Any] | None) -> Iterator[None]:
     """Lets `run_block` recompute blocks, and gather their weights as each of them runs.
 
     Args:
         remat: What is recomputed, not `none`.
-        mesh: The mesh on which weights are whole.
         split: Where the parameters of a block lie otherwise, a `NamedSharding` in place of each;
             None where they are whole already.
     """
-    token = _HOW.set(_How(remat, mesh, split))
+    token = _HOW.set(_How(remat, split))
     try:
         yield
     finally:
         _HOW.reset(token)
 
 
-def stacks_blocks(network: nnx.Module) -> bool:
-    """Whether there are blocks in a network."""
-    return any(isinstance(part, Block) for _, part in nnx.iter_modules(network))
+def blocks_of(network: nnx.Module) -> list[tuple[Any, Block]]:
+    """The blocks in a network and their paths."""
+    return [(path, part) for path, part in nnx.iter_modules(network) if isinstance(part, Block)]
 
 
 def kept_by_products(primitive: Any, *_: Any, **params: Any) -> bool:
@@ -207,7 +212,7 @@ def _run(block: Block, x: jax.Array, seen: dict[str, Any], shares: Any, *, scann
     def run(block: Block, x: jax.Array, seen: dict[str, Any]) -> jax.Array:
         weights = nnx.as_pure(nnx.state(block, nnx.Param))
         if shares is not None:
-            nnx.update(block, _gathered(weights, shares, options.dtype, how.mesh))
+            nnx.update(block, _gathered(weights, shares, options.dtype))
         y = block(x, **seen)
         nnx.update(block, weights)
         return y
@@ -230,16 +235,15 @@ def _of_one(share: NamedSharding) -> NamedSharding:
     return NamedSharding(share.mesh, PartitionSpec(*share.spec[1:]))
 
 
-def _gathered(weights: Any, shares: Any, dtype: str, mesh: Mesh) -> Any:
-    """The weights whole on every device, kernels in the dtype that computes."""
-    whole = NamedSharding(mesh, PartitionSpec())
+def _gathered(weights: Any, shares: Any, dtype: str) -> Any:
+    """The weights whole but over `model`, kernels in the dtype that computes."""
 
     def gather(value: jax.Array, share: NamedSharding) -> jax.Array:
         # Only kernels are cast by those that use them; scales of norms are float32 throughout.
         to = dtype if value.ndim > 1 else value.dtype
 
         def gathered(value: jax.Array) -> jax.Array:
-            return jax.lax.with_sharding_constraint(value.astype(to), whole)
+            return jax.lax.with_sharding_constraint(value.astype(to), gathered_sharding(share))
 
         def forward(value: jax.Array) -> tuple[jax.Array, None]:
             return gathered(value), None

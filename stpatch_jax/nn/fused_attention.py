@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
+from stpatch_jax.nn.mesh_axes import batch_axes
+
 # Tokens from which weights are kept out of memory: with fewer they are small.
 _MANY = 256
 # And by blocks on a GPU, which take 1.4 to 1.6 times as long as the library there (H200).
@@ -85,10 +87,10 @@ def attend(qkv: jax.Array, *, seen: Seen = _ALL, causal: bool = False) -> jax.Ar
     Up to 255 tokens, and on a CPU, it is `jax.nn.dot_product_attention`. Of more, the weights,
     tokens times tokens for each head, never stand in memory, nor for the gradient: a TPU runs a
     kernel that reads and writes what a dense layer makes as it lies (several of them under
-    `jax.set_mesh`, whose axes but `space` share the batch), a CUDA GPU cuDNN's where that is at
-    hand; elsewhere, and for a mask, queries come in blocks whose weights are computed anew (on
-    GPUs from 1,024 tokens on). Exported for a TPU from elsewhere, JAX from 0.12 on wants to know
-    which (`jax.sharding.use_abstract_mesh`), as it says.
+    `jax.set_mesh`, whose axes but `space`, `sequence` and `model` share the batch), a CUDA GPU
+    cuDNN's where that is at hand; elsewhere, and for a mask, queries come in blocks whose weights
+    are computed anew (on GPUs from 1,024 tokens on). Exported for a TPU from elsewhere, JAX from
+    0.12 on wants to know which (`jax.sharding.use_abstract_mesh`), as it says.
 
     Args:
         qkv: [batch, tokens, 3, heads, width], queries, keys and values.
@@ -222,7 +224,7 @@ def _on_tpu(qkv: jax.Array, seen: Seen, *, causal: bool) -> jax.Array:
 
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size > 1 and AxisType.Manual not in mesh.axis_types:
-        names = tuple(name for name in mesh.axis_names if name != "space")
+        names = batch_axes()
         shares = math.prod(mesh.shape[name] for name in names)
         spec = PartitionSpec(names if batch % shares == 0 else None)
         run = jax.shard_map(run, in_specs=spec, out_specs=spec, check_vma=False)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_range, check_size, require
+from stpatch_jax.nn.mesh_axes import OVER_MODEL
 from stpatch_jax.nn.sharding import UNANNOTATED, ShardConfig
 from stpatch_jax.nn.windows import (
     Shape,
@@ -97,11 +98,24 @@ class LayerOptions:
         return LayerOptions(**self.dtypes)
 
     def linear(
-        self, in_features: int, out_features: int, *, rngs: nnx.Rngs, **more: Any
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        over_model: int | None = None,
+        rngs: nnx.Rngs,
+        **more: Any,
     ) -> nnx.Linear:
-        """A dense layer; `more` are further options of `nnx.Linear`."""
+        """A dense layer; `more` are further options of `nnx.Linear`.
+
+        Of its kernel the axis `over_model`, -2 (in) or -1 (out), may lie split over the mesh axis
+        `model`.
+        """
         options = {**self.dtypes, **self.shard.linear(), **more}
-        return nnx.Linear(in_features, out_features, rngs=rngs, **options)
+        layer = nnx.Linear(in_features, out_features, rngs=rngs, **options)
+        if over_model is not None:
+            layer.kernel.set_metadata(OVER_MODEL, over_model)
+        return layer
 
     def kernel(self, values: jax.Array) -> nnx.Param[jax.Array]:
         """The parameter of a kernel [*extents, in, out]."""

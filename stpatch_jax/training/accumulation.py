@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from stpatch_jax.training.mesh import Batch, batch_sharding
+from stpatch_jax.training.mesh import Batch, batch_sharding, sharing
 
 SCALES = ("weight", "divisor")
 """The metrics of a loss that only say how much a part of a batch counts, see `accumulated`."""
@@ -65,7 +65,7 @@ def accumulated(gradient: Gradient, parts: int, mesh: Mesh) -> Gradient:
 
 def cut(batch: Batch, parts: int, mesh: Mesh) -> dict[str, jax.Array]:
     """Cuts arrays `(batch, ...)` to `(parts, batch / parts, ...)`, each device its own examples."""
-    shares = mesh.size // mesh.shape.get("space", 1)
+    shares = mesh.size // sharing(mesh)
 
     def cut_one(array: jax.Array) -> jax.Array:
         size, *rest = array.shape

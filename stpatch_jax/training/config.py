@@ -71,6 +71,9 @@ class MeshConfig:
         fsdp: Devices that share one copy of the weights and of the optimiser's moments (fully
             sharded data parallel); each works on its own examples all the same.
         space: Devices that share one example: its first space axis is split over them.
+        sequence: Devices that share the tokens of a transformer, the first axis of which is split
+            over them; each attends for some of the heads.
+        model: Devices that share the heads and hidden layers of a transformer, weights included.
 
     Raises:
         InputError: A setting is out of range.
@@ -79,6 +82,8 @@ class MeshConfig:
     data: int = -1
     fsdp: int = 1
     space: int = 1
+    sequence: int = dataclasses.field(default=1, metadata={"added": True})
+    model: int = dataclasses.field(default=1, metadata={"added": True})
 
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)
@@ -94,10 +99,10 @@ class MeshConfig:
         """Returns the nearest mesh that so many devices can form, by shrinking the axes.
 
         >>> MeshConfig(fsdp=4, space=2).fitted(6)
-        MeshConfig(data=-1, fsdp=2, space=1)
+        MeshConfig(data=-1, fsdp=2, space=1, sequence=1, model=1)
         """
         sizes = dataclasses.asdict(self)
-        for name in ("fsdp", "space", "data"):
+        for name in ("fsdp", "space", "sequence", "model", "data"):
             if sizes[name] != -1:
                 sizes[name] = math.gcd(sizes[name], devices)
                 devices //= sizes[name]

@@ -1,6 +1,7 @@
 """The device mesh, and what lies on it how: batches over `data`, state over `fsdp`, fields too."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stpatch_jax.errors import require
 from stpatch_jax.nn.blocks import is_stacked
+from stpatch_jax.nn.mesh_axes import MODEL, OVER_MODEL, SHARED
 from stpatch_jax.training.config import MeshConfig
 
 Batch = Mapping[str, Any]
@@ -21,20 +23,23 @@ SMALLEST_SPLIT = 1024
 """Elements of the smallest array that `state_sharding` splits without having been asked to."""
 
 
-def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
-    """Returns a mesh over all devices of all processes, with the axes `data`, `fsdp` and `space`.
+def make_mesh(
+    *, data: int = -1, fsdp: int = 1, space: int = 1, sequence: int = 1, model: int = 1
+) -> Mesh:
+    """Returns a mesh over all devices of all processes, with the axes of `MeshConfig`.
 
-    The axis types are Auto: the compiler places the collectives. `space` is the innermost axis, so
-    the devices that share an example are neighbours.
+    The axis types are Auto: the compiler places the collectives. The devices that share an example,
+    along `space`, `sequence` and `model`, are neighbours.
 
-    The arguments are the sizes of the axes, as in `MeshConfig`; `space` must divide the devices of
-    one process, which loads whole examples.
+    The arguments are the sizes of the axes, as in `MeshConfig`; the product of the last three must
+    divide the devices of one process, which loads whole examples.
 
     Raises:
         InputError: If the sizes do not multiply to the number of devices.
     """
     devices = jax.device_count()
-    sizes = dataclasses.asdict(MeshConfig(data=data, fsdp=fsdp, space=space))
+    asked = MeshConfig(data=data, fsdp=fsdp, space=space, sequence=sequence, model=model)
+    sizes = dataclasses.asdict(asked)
     fixed = math.prod(size for size in sizes.values() if size != -1)
     require(
         devices % fixed == 0 and (fixed == devices or -1 in sizes.values()),
@@ -42,12 +47,19 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
         f"to -1 and the others to divisors of {devices}",
     )
     shape = tuple(devices // fixed if size == -1 else size for size in sizes.values())
+    mesh = jax.make_mesh(shape, tuple(sizes), axis_types=(AxisType.Auto,) * len(shape))
+    shared = " times ".join(f"train.mesh.{name}" for name in SHARED if mesh.shape[name] > 1)
     require(
-        jax.local_device_count() % shape[2] == 0,
-        f"train.mesh.space must divide the devices of one process, {jax.local_device_count()}, got "
-        f"{shape[2]}; use a divisor",
+        jax.local_device_count() % sharing(mesh) == 0,
+        f"{shared} must divide the devices of one process, {jax.local_device_count()}, got "
+        f"{sharing(mesh)}; use a divisor",
     )
-    return jax.make_mesh(shape, tuple(sizes), axis_types=(AxisType.Auto,) * 3)
+    return mesh
+
+
+def sharing(mesh: Mesh) -> int:
+    """How many devices share each example."""
+    return math.prod(mesh.shape.get(name, 1) for name in SHARED)
 
 
 def state_sharding(state: Any, mesh: Mesh) -> Any:
@@ -56,7 +68,8 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     An array whose Variable has the metadata `out_sharding` (`ShardConfig` gives it to the
     parameters of a backbone, and the moments of the optimiser inherit it) lies as that says. Of the
     others, those of `SMALLEST_SPLIT` elements or more are split over `fsdp` along their longest
-    axis that its size divides, the last of them if there are several. Whatever is left, and any
+    axis that its size divides, the last of them if there are several; the kernels of heads and
+    hidden layers of a transformer over `model` besides, along another. Whatever is left, and any
     axis that its share of the mesh does not divide, lies whole on every device. Stacked blocks lie
     as one of them would. The state is one of `nnx.state`, concrete, traced or of shapes; a
     `NamedSharding` takes the place of each array.
@@ -68,7 +81,12 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     def place(variable: nnx.Variable) -> nnx.Variable:
         stacked = is_stacked(variable)
         shape, annotation = variable.shape[stacked:], variable.get_metadata("out_sharding", None)
-        spec = _split_longest(shape, mesh) if annotation is None else _fit(annotation, shape, mesh)
+        spec = _over_model(variable.get_metadata(OVER_MODEL, None), shape, mesh)
+        if annotation is None:
+            spec = _split_longest(shape, mesh, spec)
+        else:
+            both = itertools.zip_longest(spec, _fit(annotation, shape, mesh))
+            spec = PartitionSpec(*(one or other for one, other in both))
         return variable.replace(NamedSharding(mesh, PartitionSpec(*[None] * stacked, *spec)))
 
     return jax.tree.map(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
@@ -84,13 +102,24 @@ def replicate(model: nnx.Module, mesh: Mesh) -> nnx.Module:
     return nnx.merge(graphdef, jax.device_put(state, NamedSharding(mesh, PartitionSpec())))
 
 
-def _split_longest(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    size = mesh.shape.get("fsdp", 1)
-    divided = [axis for axis, n in enumerate(shape) if n % size == 0]
-    if size == 1 or not divided or math.prod(shape) < SMALLEST_SPLIT:
+def _over_model(axis: int | None, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """An axis over `model`, where there are several devices along it and it divides."""
+    size = mesh.shape.get(MODEL, 1)
+    if axis is None or size == 1 or shape[axis] % size:
         return PartitionSpec()
+    return PartitionSpec(*[None] * (len(shape) + axis), MODEL)
+
+
+def _split_longest(shape: tuple[int, ...], mesh: Mesh, spec: PartitionSpec) -> PartitionSpec:
+    """The spec with the longest of the axes that it leaves whole split over `fsdp`."""
+    entries = [*spec, *[None] * (len(shape) - len(spec))]
+    size = mesh.shape.get("fsdp", 1)
+    divided = [at for at, n in enumerate(shape) if n % size == 0 and entries[at] is None]
+    if size == 1 or not divided or math.prod(shape) < SMALLEST_SPLIT:
+        return spec
     axis = max(divided, key=lambda axis: (shape[axis], axis))
-    return PartitionSpec(*[None] * axis, "fsdp")
+    entries[axis] = "fsdp"
+    return PartitionSpec(*entries[: max(axis + 1, len(spec))])
 
 
 def _fit(annotation: Any, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
@@ -118,7 +147,7 @@ def batch_sharding(mesh: Mesh, *, shape: Sequence[int] = ()) -> NamedSharding:
     `space`, arrays `(batch, time, *space, channel)` of four axes or more are split over it along
     their first space axis, if it divides that. Without a shape it is the rule of the first axis.
     """
-    batch = tuple(name for name in mesh.axis_names if name != "space")
+    batch = tuple(name for name in mesh.axis_names if name not in SHARED)
     spatial = len(shape) >= 4 and mesh.shape.get("space", 1) > 1
     if spatial and shape[2] % mesh.shape["space"] == 0:
         return NamedSharding(mesh, PartitionSpec(batch, None, "space"))
@@ -132,7 +161,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> Non
         InputError: If `batch_size` is not a multiple of the devices along `data` and `fsdp`, times
             the number of parts.
     """
-    shares = mesh.size // mesh.shape.get("space", 1)
+    shares = mesh.size // sharing(mesh)
     unit = shares * accumulate
     below = batch_size // unit * unit
     parts = f" in {accumulate} parts" if accumulate > 1 else ""

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from stpatch_jax.errors import require
 from stpatch_jax.flops import compiled_bytes, count_flops
-from stpatch_jax.nn.blocks import Block, Remat, blockwise, kept_by_products, stacks_blocks
+from stpatch_jax.nn.blocks import Remat, blocks_of, blockwise, kept_by_products
+from stpatch_jax.nn.mesh_axes import MODEL, SEQUENCE, gathered_sharding
 from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.mesh import Batch, state_sharding
@@ -127,18 +128,17 @@ def _with_whole_weights(
     # Left to itself the compiler moves activations where a weight is split, and in a recurrence it
     # does so at every time step; here each weight is gathered once and each gradient reduced once.
     weights = nnx.as_pure(nnx.state(model, nnx.Param))
-    whole = NamedSharding(mesh, PartitionSpec())
-    one_by_one = remat != "none" and stacks_blocks(model)
-    parts = nnx.iter_modules(model) if one_by_one else ()
-    stacked = {path for path, part in parts if isinstance(part, Block)}
+    stacked = {path for path, _ in blocks_of(model)} if remat != "none" else set()
 
     def is_outside(path: tuple[Any, ...], _: Any) -> bool:
         return not any(path[:length] in stacked for length in range(len(path)))
 
-    once = nnx.as_pure(nnx.state(model, nnx.All(nnx.Param, is_outside)))
-    nnx.update(model, jax.lax.with_sharding_constraint(once, whole))
-    split = functools.partial(state_sharding, mesh=mesh) if mesh.shape.get("fsdp", 1) > 1 else None
-    with blockwise(remat, mesh, split) if one_by_one else contextlib.nullcontext():
+    once = nnx.state(model, nnx.All(nnx.Param, is_outside))
+    whole = jax.tree.map(gathered_sharding, nnx.as_pure(state_sharding(once, mesh)))
+    nnx.update(model, jax.lax.with_sharding_constraint(nnx.as_pure(once), whole))
+    is_split = any(mesh.shape.get(name, 1) > 1 for name in ("fsdp", MODEL))
+    split = functools.partial(state_sharding, mesh=mesh) if is_split else None
+    with blockwise(remat, split) if stacked else contextlib.nullcontext():
         value, grads = gradient(model)
     nnx.update(model, weights)
     return value, jax.lax.with_sharding_constraint(grads, state_sharding(grads, mesh))
@@ -245,6 +245,23 @@ def _checked(answer: Any) -> tuple[jax.Array, Metrics]:
     return answer
 
 
+def _check_blocks(model: nnx.Module, mesh: Mesh, remat: Remat) -> None:
+    """Refuses settings that ask of a network what only some blocks can do."""
+    blocks = blocks_of(model)
+    require(
+        bool(blocks) or remat != "block",
+        f"train.remat must be none or dots for {type(model).__name__}, which stacks no blocks, "
+        "got block; use dots",
+    )
+    for axis in (SEQUENCE, MODEL):
+        shared = any(axis in block.shared_over for _, block in blocks)
+        require(
+            shared or mesh.shape.get(axis, 1) == 1,
+            f"train.mesh.{axis} must be 1 for a network without transformer blocks, got "
+            f"{mesh.shape.get(axis)}; use train.mesh.fsdp, or space for large fields",
+        )
+
+
 def make_train_step(
     loss_fn: LossFunction,
     mesh: Mesh,
@@ -284,13 +301,8 @@ def make_train_step(
         return _checked(loss_fn(model, batch))
 
     def gradient(model: nnx.Module, batch: Batch) -> tuple[Any, nnx.State]:
-        stacked = stacks_blocks(model)
-        require(
-            stacked or remat != "block",
-            f"train.remat must be none or dots for {type(model).__name__}, which stacks no blocks, "
-            "got block; use dots",
-        )
-        whole = remat == "dots" and not stacked
+        _check_blocks(model, mesh, remat)
+        whole = remat == "dots" and not blocks_of(model)
         loss = nnx.remat(pair, policy=kept_by_products) if whole else pair
         return nnx.value_and_grad(loss, has_aux=True)(model, batch)
 

@@ -11,7 +11,7 @@ from stpatch_jax import chips
 from stpatch_jax.data import Data
 from stpatch_jax.errors import InputError, require
 from stpatch_jax.files import replaced, to_json, usable
-from stpatch_jax.nn.blocks import stacks_blocks
+from stpatch_jax.nn.blocks import blocks_of
 from stpatch_jax.runs.config import InMemory, RunConfig, resolved
 from stpatch_jax.runs.pages import write_told
 from stpatch_jax.runs.planning.programs import Cost, evaluate_cost, train_cost
@@ -175,7 +175,7 @@ def _changes(run: Run, cost: Cost, on: chips.Topology) -> list[dict[str, Any]]:
     # It does not pay on a CPU, which has no arithmetic of its own for it.
     if vars(config.model).get("dtype") == "float32" and on.chip.platform != "cpu":
         found.append({"model.dtype": "bfloat16"})
-    savers = ("dots", "block") if stacks_blocks(run.abstract) else ("dots",)
+    savers = ("dots", "block") if blocks_of(run.abstract) else ("dots",)
     rematted = ("none",) if cost.fits else savers
     found += [{"train.remat": remat} for remat in rematted if remat != train.remat]
     if train.mesh.fsdp == 1 and shares > 1:
