@@ -63,9 +63,12 @@ def make_optimizer(
     clip = optax.identity()
     if config.clip_norm is not None:
         clip = optax.clip_by_global_norm(config.clip_norm)
+    kept = None if config.moment_dtype == "float32" else config.moment_dtype
     if config.name == "adamw":
-        rule = optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed)
-        return optax.chain(clip, rule)
-    momentum = config.momentum
-    rule = optax.adam(rate) if config.name == "adam" else optax.sgd(rate, momentum=momentum)
+        decay = {"weight_decay": config.weight_decay, "mask": decayed}
+        return optax.chain(clip, optax.adamw(rate, mu_dtype=kept, **decay))
+    if config.name == "adam":
+        rule = optax.adam(rate, mu_dtype=kept)
+    else:
+        rule = optax.sgd(rate, momentum=config.momentum, accumulator_dtype=kept)
     return optax.chain(clip, optax.add_decayed_weights(config.weight_decay, decayed), rule)

@@ -67,7 +67,8 @@ def plan(
         config: What is to be trained.
         on: The topology, such as "v5e:16x16", see `chips.topology`.
         fit: Whether to search the largest batch that fits, over the fewest devices that need share
-            one copy of the weights; batch and mesh of the configuration do not count then.
+            one copy of the weights, and what to recompute for it unless arithmetic binds already;
+            batch and mesh of the configuration do not count then.
         changes: Whether to try, one by one, the settings that may help.
         data: A data set or data in memory, as in `train`.
         workdir: Where `plan.json`, `plan.md` and `plan.html` are written; without it nowhere.
@@ -170,13 +171,12 @@ def _changes(run: Run, cost: Cost, on: chips.Topology) -> list[dict[str, Any]]:
     """Single settings that may help: to fit what does not, else to be faster."""
     config = run.config
     train, devices = config.train, len(on.devices)
-    shares = devices // train.mesh.space
+    shares = devices // train.mesh.sharing
     found: list[dict[str, Any]] = []
     # It does not pay on a CPU, which has no arithmetic of its own for it.
     if vars(config.model).get("dtype") == "float32" and on.chip.platform != "cpu":
         found.append({"model.dtype": "bfloat16"})
-    savers = ("dots", "block") if blocks_of(run.abstract) else ("dots",)
-    rematted = ("none",) if cost.fits else savers
+    rematted = ("none",) if cost.fits else _savers(run)
     found += [{"train.remat": remat} for remat in rematted if remat != train.remat]
     if train.mesh.fsdp == 1 and shares > 1:
         fsdp = math.gcd(shares, _FSDP_STEP)
@@ -188,13 +188,33 @@ def _changes(run: Run, cost: Cost, on: chips.Topology) -> list[dict[str, Any]]:
     return found
 
 
+def _savers(run: Run) -> tuple[str, ...]:
+    """What `train.remat` can be to save memory."""
+    return ("dots", "block") if blocks_of(run.abstract) else ("dots",)
+
+
 def _fitted(trials: _Trials) -> dict[str, Any]:
-    """Batch and mesh of most examples a second among those that fit."""
-    devices, space = len(trials.on.devices), trials.config.train.mesh.space
-    shares = devices // space
+    """Batch, mesh and, unless arithmetic binds, `remat` of most examples a second that fit."""
+    best = _fitted_with({}, trials)
+    cost = trials.cost(best)
+    if cost.fits and cost.binds == "arithmetic":
+        return best
+    savers = [name for name in _savers(trials.run) if name != trials.config.train.remat]
+    found = [best, *(_fitted_with({"train.remat": name}, trials) for name in savers)]
+
+    def speed(settings: dict[str, Any]) -> tuple[bool, float]:
+        cost = trials.cost(settings)
+        return cost.fits, cost.examples_per_second or 0
+
+    return max(found, key=speed)
+
+
+def _fitted_with(remat: dict[str, Any], trials: _Trials) -> dict[str, Any]:
+    """The largest batch that fits, over the fewest devices that share one copy of the weights."""
+    shares = len(trials.on.devices) // trials.config.train.mesh.sharing
     mesh: dict[str, Any] = {}
     for size in dict.fromkeys(math.gcd(shares, _FSDP_STEP**power) for power in range(5)):
-        mesh = {"train.mesh.data": -1, "train.mesh.fsdp": size}
+        mesh = {**remat, "train.mesh.data": -1, "train.mesh.fsdp": size}
 
         def settings(each: int, mesh: dict[str, Any] = mesh) -> dict[str, Any]:
             return {**mesh, "train.batch_size": each * shares * trials.config.train.accumulate}
