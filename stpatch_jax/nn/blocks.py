@@ -49,7 +49,7 @@ def blockwise(remat: Remat, split: Callable[[nnx.State], Any] | None) -> Iterato
     """Lets `run_block` recompute blocks, and gather their weights as each of them runs.
 
     Args:
-        remat: What is recomputed, not `none`.
+        remat: What is recomputed.
         split: Where the parameters of a block lie otherwise, a `NamedSharding` in place of each;
             None where they are whole already.
     """
@@ -217,6 +217,8 @@ def _run(block: Block, x: jax.Array, seen: dict[str, Any], shares: Any, *, scann
         nnx.update(block, weights)
         return y
 
+    if how.remat == "none":
+        return run(block, x, seen)
     policy = kept_by_products if how.remat == "dots" else None
     # Between the rounds of a loop nothing is found to be equal.
     return nnx.remat(run, policy=policy, prevent_cse=not scanned)(block, x, seen)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stpatch_jax.training.mesh import (
         batch_sharding,
         make_mesh,
-        replicate,
         shard_global_batch,
         shard_local_batch,
         state_sharding,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from stpatch_jax.training.prefetch import prefetch_to_mesh
     from stpatch_jax.training.record import fingerprint
     from stpatch_jax.training.step import TrainState, create_state, make_train_step
+    from stpatch_jax.training.weights import replicate
 
 __all__ = ["Callback", "Checkpoints", "Disagreement", "FitResult", "MeshConfig", "OptimizerConfig"]
 __all__ += ["TrainConfig", "TrainState"]

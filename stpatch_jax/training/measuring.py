@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 from stpatch_jax.data.sampling.batches import Source, sequential_batches
 from stpatch_jax.errors import require
 from stpatch_jax.training.accumulation import SCALES
-from stpatch_jax.training.mesh import replicate
 from stpatch_jax.training.prefetch import prefetch_to_mesh
 from stpatch_jax.training.step import LossFunction
+from stpatch_jax.training.weights import spread, whole_weights
 
 
 class Measure:
@@ -33,7 +33,7 @@ class Measure:
     def __call__(self, model: nnx.Module) -> dict[str, float]:
         """Goes through the source, each process through its part of every batch."""
         still = {"deterministic": True, "use_running_average": True}
-        model = replicate(nnx.view(model, **still, raise_if_not_found=False), self._mesh)
+        model = spread(nnx.view(model, **still, raise_if_not_found=False), self._mesh)
         own = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         batches = sequential_batches(self._source, batch_size=self._size, **own)
         total: Any = None
@@ -53,8 +53,10 @@ class Measure:
             loss, metrics = self._loss(model, {name: x[None] for name, x in example.items()})
             return weighed({"loss": loss, **metrics})
 
+        with whole_weights(model, self._mesh):
+            measured = jax.vmap(one)(batch)
         # What fills up a batch may be measured to anything.
-        return jax.tree.map(lambda x: jnp.sum(jnp.where(real, x, 0)), jax.vmap(one)(batch))
+        return jax.tree.map(lambda x: jnp.sum(jnp.where(real, x, 0)), measured)
 
 
 def weighed(metrics: Mapping[str, Any]) -> dict[str, dict[str, jax.Array]]:

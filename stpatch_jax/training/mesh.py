@@ -92,16 +92,6 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
-def replicate(model: nnx.Module, mesh: Mesh) -> nnx.Module:
-    """Returns a model of its own with all its arrays whole on every device.
-
-    Where weights are split, a forward pass left to the compiler may move activations instead, in a
-    recurrence at every time step. Arrays that are whole already are shared, not copied.
-    """
-    graphdef, state = nnx.split(model)
-    return nnx.merge(graphdef, jax.device_put(state, NamedSharding(mesh, PartitionSpec())))
-
-
 def _over_model(axis: int | None, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     """An axis over `model`, where there are several devices along it and it divides."""
     size = mesh.shape.get(MODEL, 1)

@@ -1,6 +1,5 @@
 """The state of a training run, and the compiled step that updates it in place."""
 
-import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +13,13 @@ from jax.sharding import Mesh
 
 from stpatch_jax.errors import require
 from stpatch_jax.flops import compiled_bytes, count_flops
-from stpatch_jax.nn.blocks import Remat, blocks_of, blockwise, kept_by_products
-from stpatch_jax.nn.mesh_axes import MODEL, SEQUENCE, gathered_sharding
+from stpatch_jax.nn.blocks import Remat, blocks_of, kept_by_products
+from stpatch_jax.nn.mesh_axes import MODEL, SEQUENCE
 from stpatch_jax.training.accumulation import SCALES, accumulated
 from stpatch_jax.training.config import TrainConfig
 from stpatch_jax.training.mesh import Batch, state_sharding
 from stpatch_jax.training.optimizers import decays, make_optimizer
+from stpatch_jax.training.weights import whole_weights
 
 CreateModel = Callable[[nnx.Rngs], nnx.Module]
 LossFunction = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
@@ -112,36 +112,6 @@ def _pin(state: TrainState, mesh: Mesh) -> None:
     """Keeps the compiler from choosing another layout for the state: it must match on re-entry."""
     values = nnx.state(state)
     nnx.update(state, jax.lax.with_sharding_constraint(values, state_sharding(values, mesh)))
-
-
-def _with_whole_weights(
-    gradient: Callable[[nnx.Module], tuple[Any, nnx.State]],
-    model: nnx.Module,
-    mesh: Mesh,
-    remat: Remat,
-) -> tuple[Any, nnx.State]:
-    """Takes the gradient on gathered weights and leaves both split as the weights were.
-
-    Those of blocks that are recomputed are gathered as each of them runs. Without recomputation the
-    backward pass needs what was gathered, so that nothing would be freed between.
-    """
-    # Left to itself the compiler moves activations where a weight is split, and in a recurrence it
-    # does so at every time step; here each weight is gathered once and each gradient reduced once.
-    weights = nnx.as_pure(nnx.state(model, nnx.Param))
-    stacked = {path for path, _ in blocks_of(model)} if remat != "none" else set()
-
-    def is_outside(path: tuple[Any, ...], _: Any) -> bool:
-        return not any(path[:length] in stacked for length in range(len(path)))
-
-    once = nnx.state(model, nnx.All(nnx.Param, is_outside))
-    whole = jax.tree.map(gathered_sharding, nnx.as_pure(state_sharding(once, mesh)))
-    nnx.update(model, jax.lax.with_sharding_constraint(nnx.as_pure(once), whole))
-    is_split = any(mesh.shape.get(name, 1) > 1 for name in ("fsdp", MODEL))
-    split = functools.partial(state_sharding, mesh=mesh) if is_split else None
-    with blockwise(remat, split) if stacked else contextlib.nullcontext():
-        value, grads = gradient(model)
-    nnx.update(model, weights)
-    return value, jax.lax.with_sharding_constraint(grads, state_sharding(grads, mesh))
 
 
 def create_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> TrainState:
@@ -311,9 +281,11 @@ def make_train_step(
     def update(state: TrainState, batch: Batch) -> Metrics:
         stays = nnx.Not(nnx.RngState)
         before = nnx.as_pure(nnx.state(state, stays))
-        (loss, metrics), grads = _with_whole_weights(
-            lambda model: in_parts(model, batch), state.model, mesh, remat
-        )
+        # Without recomputation a backward pass keeps what is gathered.
+        with whole_weights(state.model, mesh, remat=remat, by_block=remat != "none"):
+            (loss, metrics), grads = in_parts(state.model, batch)
+        # Each gradient is reduced once, onto the shares.
+        grads = jax.lax.with_sharding_constraint(grads, state_sharding(grads, mesh))
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         state.optimizer.update(state.model, grads)

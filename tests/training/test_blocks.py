@@ -27,13 +27,16 @@ from stpatch_jax.training import (
     create_state,
     make_mesh,
     make_train_step,
+    replicate,
     shard_local_batch,
 )
 from stpatch_jax.training.optimizers import decays
+from stpatch_jax.training.weights import whole_weights
 
 SGD = dataclasses.replace(CONFIG, optimizer=OptimizerConfig("sgd", learning_rate=0.05))
 FIELDS = {"x": np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype(np.float32)}
 DEPTH = 2
+WHOLE = r"sharding_constraint.*?<@?mesh, \[\{\}, \{\}\]> : tensor<32x128x(\w+)>"
 
 
 def network(rngs: nnx.Rngs, *, dropout: float = 0.25, **more: Any) -> Any:
@@ -134,8 +137,25 @@ def test_weights_of_blocks_are_gathered_twice_and_in_the_dtype_that_computes() -
     """Read from the program: once forward and once backward, unlike all others."""
     state, step, batch = compiled("dots", 4, dtype="bfloat16")
     text = step.lower(state, batch).as_text()
-    whole = r"sharding_constraint.*?<@?mesh, \[\{\}, \{\}\]> : tensor<32x128x(\w+)>"
-    assert re.findall(whole, text) == ["bf16"] * 2 * DEPTH
+    assert re.findall(WHOLE, text) == ["bf16"] * 2 * DEPTH
+
+
+def test_answers_gather_the_weights_of_one_block_after_the_other() -> None:
+    mesh = make_mesh(fsdp=4)
+    state, _, batch = compiled("none", 4, dtype="bfloat16")
+    graphdef, values = nnx.split(nnx.view(state.model, deterministic=True))
+
+    @jax.jit
+    def answer(values: nnx.State, x: jax.Array) -> jax.Array:
+        model: Any = nnx.merge(graphdef, values)
+        with whole_weights(model, mesh):
+            return model(x)
+
+    assert re.findall(WHOLE, answer.lower(values, batch["x"]).as_text()) == ["bf16"] * DEPTH
+    wanted: Any = replicate(nnx.merge(graphdef, values), mesh)
+    np.testing.assert_array_equal(
+        np.float32(answer(values, batch["x"])), np.float32(nnx.jit(wanted)(batch["x"]))
+    )
 
 
 def test_what_is_computed_again_is_counted() -> None:

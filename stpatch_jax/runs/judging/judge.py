@@ -25,8 +25,9 @@ from stpatch_jax.runs.judging.question import Asked, Question, mean_answer
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Task
-from stpatch_jax.training import batch_sharding, prefetch_to_mesh, replicate
+from stpatch_jax.training import batch_sharding, prefetch_to_mesh
 from stpatch_jax.training.distributed import of_every_process
+from stpatch_jax.training.weights import spread, whole_weights
 
 Tree = Any
 """A tree of dicts whose leaves are NumPy arrays."""
@@ -183,7 +184,7 @@ class Judge(abc.ABC):
         """
         # A model need not have dropout to be told to leave it out.
         model = nnx.view(model, deterministic=True, raise_if_not_found=False)
-        model = replicate(model, self.mesh)
+        model = spread(model, self.mesh)
         waiting: deque[Batch] = deque()
         ahead: deque[tuple[Batch, Tree]] = deque()
         for placed in prefetch_to_mesh(self._inputs(split, waiting), self.mesh):
@@ -205,8 +206,9 @@ class Judge(abc.ABC):
 
     def placed_outputs(self, model: Any, batch: Mapping[str, Any]) -> Tree:
         """The outputs split along the batch alone: each process finds its own on its devices."""
-        sharding = batch_sharding(self.mesh)
-        return jax.lax.with_sharding_constraint(self.outputs(model, batch), sharding)
+        with whole_weights(model, self.mesh):
+            outputs = self.outputs(model, batch)
+        return jax.lax.with_sharding_constraint(outputs, batch_sharding(self.mesh))
 
 
 judges: Registry[type[Judge]] = Registry("judge")

@@ -9,14 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
 
 from stpatch_jax import chips
 from stpatch_jax.errors import InputError
 from stpatch_jax.flops import count_flops
 from stpatch_jax.runs.run import Run
 from stpatch_jax.training import batch_sharding, make_train_step
-from stpatch_jax.training.mesh import check_batch_size
+from stpatch_jax.training.mesh import check_batch_size, state_sharding
 from stpatch_jax.training.step import abstract_state
 
 # What the compilers of TPUs say of a program too large for the chip.
@@ -126,8 +125,10 @@ def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
     batch = known if judge.inputs is None else {name: batch[name] for name in judge.inputs}
     model: Any = nnx.view(run.abstract, deterministic=True, raise_if_not_found=False)
     graphdef, values = nnx.split(model)
-    whole = NamedSharding(run.mesh, PartitionSpec())
-    values = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), values)
+    lies = state_sharding(values, run.mesh)
+    values = jax.tree.map(
+        lambda x, share: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=share), values, lies
+    )
 
     def outputs(values: Any, batch: Any) -> Any:
         return judge.placed_outputs(nnx.merge(graphdef, values), batch)
