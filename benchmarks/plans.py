@@ -20,33 +20,57 @@ from benchmarks.timing import RESULTS
 PAGE = Path(__file__).parents[1] / "docs" / "cluster.md"
 BEGIN, END = "<!-- plans -->\n", "<!-- /plans -->\n"
 CHIPS = ("v5e:16x16", "v5p:16x16x16")
+# A slice, two of them, and 32 hosts of 8 GPUs.
+PODS = ("v5e:16x16", "2*v5e:16x16", "h100:8x32")
 # A step that `benchmarks.device` has measured.
 MEASURED = ("ViT-B video", "h200:1")
-# Examples a chip.
-CASES: dict[str, int] = {"stocks": 256, "weather": 64, "video-prediction": 8, "ViT-B video": 8}
-SHARED: dict[str, int] = {"ViT-B video, shared": 8, "ViT-L video, shared": 4}
-# A state that 16 chips share, and blocks that are recomputed.
-BY_BLOCK = {"train.mesh.fsdp": 16, "train.remat": "block"}
-VIT_L = {"model.features": 1024, "model.depth": 24, "model.heads": 16}
-VIDEO: dict[str, dict[str, Any]] = {
-    "ViT-B video": {},
-    "ViT-B video, shared": BY_BLOCK,
-    "ViT-L video, shared": {**VIT_L, **BY_BLOCK},
+# A state that so many devices share, and blocks that are recomputed.
+SHARED = {"train.remat": "block", "train.mesh.fsdp": 16}
+SEVEN = {"features": 4096, "depth": 35, "heads": 32, "mlp_ratio": 4.0}
+# Examples a device and settings.
+CASES: dict[str, tuple[int, dict[str, Any]]] = {
+    "stocks": (256, {}),
+    "weather": (64, {}),
+    "video-prediction": (8, {}),
+    "ViT-B video": (8, {"model": "patch_transformer:large", "model.spec.window": (2, 16, 16)}),
+    "ViT-L video": (4, {"model": "patch_transformer:vit_l", **SHARED}),
+    "ViT-H video": (4, {"model": "patch_transformer:vit_h", **SHARED}),
+    "ViT-g video": (4, {"model": "patch_transformer:vit_g", **SHARED}),
+    "7 B video": (
+        1,
+        {
+            "model": "patch_transformer:vit_g",
+            **{f"model.{name}": value for name, value in SEVEN.items()},
+            **SHARED,
+            "train.mesh.fsdp": 256,
+        },
+    ),
+    "1.3 B weather": (1, {"model": "patch_transformer:weather", **SHARED, "train.mesh.fsdp": 256}),
 }
+PAIRS = [(name, on) for name in list(CASES)[:4] for on in CHIPS]
+PAIRS += [(name, on) for name in ("ViT-L video", "ViT-g video") for on in PODS]
+PAIRS += [(name, CHIPS[0]) for name in ("ViT-H video", "7 B video", "1.3 B weather")]
 
 
 def planned(name: str, on: str, devices: int) -> dict[str, Any]:
     """The plan of a case as values."""
-    settings: dict[str, Any] = {"batch_size": (CASES | SHARED)[name] * devices, "changes": False}
-    if name not in VIDEO:
-        return dict(st.plan(name, on=on, **{"model.dtype": "bfloat16"}, **settings).values)
-    settings |= {"model": "patch_transformer:large", "model.spec.window": (2, 16, 16)}
-    settings |= VIDEO[name]
-    clips = np.zeros((24, 16, 224, 224, 3), np.uint8)
-    data = clips, np.arange(24) % 3
-    return dict(
-        st.plan("classify", data=data, on=on, **{"model.dtype": "bfloat16"}, **settings).values
-    )
+    each, settings = CASES[name]
+    settings = {
+        "batch_size": each * devices,
+        "changes": False,
+        "model.dtype": "bfloat16",
+        **settings,
+    }
+    data: Any = None
+    if name.endswith(" video"):
+        recipe, data = "classify", (np.zeros((24, 16, 224, 224, 3), np.uint8), np.arange(24) % 3)
+    elif name == "1.3 B weather":
+        recipe, data = "forecast", np.zeros((12, 721, 1440, 69), np.float16)
+        data[:] = np.arange(69)
+        settings |= {"data.context": 2, "data.horizon": 1}
+    else:
+        recipe = name
+    return dict(st.plan(recipe, on=on, data=data, **settings).values)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -61,7 +85,7 @@ def table(found: dict[str, Any]) -> str:
         times = " | ".join(f"{1e3 * cost['seconds'][of]:.3g}" for of in cost["seconds"])
         memory = f"{cost['memory']['total'] / 2**30:.2g} of {cost['capacity'] / 2**30:.3g}"
         lines.append(
-            f"| {name}, {(CASES | SHARED)[name]} a chip | {values['on']} | {values['parameters']:,}"
+            f"| {name}, {CASES[name][0]} a chip | {values['on']} | {values['parameters']:,}"
             f" | {memory} | {times} | {cost['binds']} | {100 * cost['utilization']:.0f} |"
             f" {cost['examples_per_second']:,.0f} |"
         )
@@ -71,9 +95,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     """Plans what is named, or all, and writes results and table after each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    pairs = [(name, on) for name in CASES for on in CHIPS]
-    pairs += [(name, CHIPS[0]) for name in SHARED]
-    cases = {f"{name} on {on}": (name, on) for name, on in [*pairs, MEASURED]}
+    cases = {f"{name} on {on}": (name, on) for name, on in [*PAIRS, MEASURED]}
     add_names(parser, list(cases))
     asked = parser.parse_args().names
     jax.config.update("jax_platforms", "cpu")

@@ -13,13 +13,28 @@ from typing import Any, ClassVar, Literal
 
 import jax
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from stpatch_jax.nn.layers import LayerOptions
 from stpatch_jax.nn.mesh_axes import gathered_sharding
 
-Remat = Literal["none", "dots", "block"]
-"""What the backward pass recomputes: nothing, what lies between products, or whole blocks."""
+Remat = Literal["none", "dots", "block", "offload"]
+"""What the backward pass recomputes: nothing, what lies between products, or whole blocks.
+
+With the last their inputs wait in the memory of the host.
+"""
+
+_INPUT = "input of a block"
+_POLICIES = {
+    "block": None,
+    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=[_INPUT],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
+}
 
 
 class Block(nnx.Module):
@@ -213,13 +228,13 @@ def _run(block: Block, x: jax.Array, seen: dict[str, Any], shares: Any, *, scann
         weights = nnx.as_pure(nnx.state(block, nnx.Param))
         if shares is not None:
             nnx.update(block, _gathered(weights, shares, options.dtype))
-        y = block(x, **seen)
+        y = block(checkpoint_name(x, _INPUT), **seen)
         nnx.update(block, weights)
         return y
 
     if how.remat == "none":
         return run(block, x, seen)
-    policy = kept_by_products if how.remat == "dots" else None
+    policy = _POLICIES.get(how.remat, kept_by_products)
     # Between the rounds of a loop nothing is found to be equal.
     return nnx.remat(run, policy=policy, prevent_cse=not scanned)(block, x, seen)
 

@@ -138,7 +138,8 @@ class TrainConfig:
             gradients are summed in float32. Batch statistics are those of a part.
         remat: What the backward pass recomputes instead of keeping it, for less memory and more
             time: `none`, `dots` what lies between matrix products and convolutions, `block` all but
-            the inputs of the blocks of a stack, such as those of a transformer.
+            the inputs of the blocks of a stack, such as those of a transformer; with `offload`
+            these wait in the memory of the host.
         seed: Initial weights, dropout and the order of the data all derive from it.
         checkpoint_every: Steps between checkpoints; the last step is always saved. A kill costs at
             most so many steps and a quarter more, within which a save must be committed.

@@ -219,9 +219,9 @@ def _check_blocks(model: nnx.Module, mesh: Mesh, remat: Remat) -> None:
     """Refuses settings that ask of a network what only some blocks can do."""
     blocks = blocks_of(model)
     require(
-        bool(blocks) or remat != "block",
+        bool(blocks) or remat in ("none", "dots"),
         f"train.remat must be none or dots for {type(model).__name__}, which stacks no blocks, "
-        "got block; use dots",
+        f"got {remat}; use dots",
     )
     for axis in (SEQUENCE, MODEL):
         shared = any(axis in block.shared_over for _, block in blocks)

@@ -87,7 +87,8 @@ def test_mesh_config_checks_itself() -> None:
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 6, 8, 12])
 @pytest.mark.parametrize(
-    "mesh", [MeshConfig(), MeshConfig(fsdp=4, space=2), MeshConfig(2, 2, 2), MeshConfig(3, -1, 2)]
+    "mesh",
+    [MeshConfig(), MeshConfig(fsdp=4, space=2), MeshConfig(2, 2, 2), MeshConfig(3, -1, 2, 2, 4)],
 )
 def test_a_mesh_is_fitted_to_any_number_of_devices(mesh: MeshConfig, devices: int) -> None:
     sizes = dataclasses.asdict(mesh.fitted(devices))
