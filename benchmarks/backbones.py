@@ -29,7 +29,7 @@ from benchmarks.timing import Answer, Call, compiled, interleaved, print_case, w
 from benchmarks.weak_scaling import parameters
 from stpatch_jax.flops import compiled_bytes
 from stpatch_jax.nn.blocks import Remat
-from stpatch_jax.nn.layers import DTypeName
+from stpatch_jax.nn.options import DTypeName
 from stpatch_jax.training import (
     OptimizerConfig,
     TrainConfig,

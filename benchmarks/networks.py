@@ -19,7 +19,7 @@ from stpatch_jax.nn import (
     SCNNConfig,
     SpaceTimeRNNConfig,
 )
-from stpatch_jax.nn.layers import DTypeName
+from stpatch_jax.nn.options import DTypeName
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.tasks import Batch, Classify, ClassifyConfig
 

@@ -31,7 +31,7 @@ from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import PatchTransformerConfig
 from stpatch_jax.nn.attention import SelfAttention
 from stpatch_jax.nn.blocks import Remat
-from stpatch_jax.nn.layers import LayerOptions
+from stpatch_jax.nn.options import LayerOptions
 
 # --- a video transformer
 

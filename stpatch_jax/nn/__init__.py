@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         TransformerOptions,
         sinusoidal_positions,
     )
-    from stpatch_jax.nn.blocks import Block, run_block
+    from stpatch_jax.nn.blocks import Block, run_blocks, stack_blocks
     from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
     from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
     from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
         Backbone,
         BackboneConfig,
         Convolution,
-        LayerOptions,
         TubeletEmbedding,
         convolve,
         pool,
     )
     from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
+    from stpatch_jax.nn.options import LayerOptions
     from stpatch_jax.nn.own import OwnBackbone
     from stpatch_jax.nn.packing import PackedClips, pack_clips
     from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
@@ -101,9 +101,10 @@ __all__ = [
     "convolve",
     "pack_clips",
     "pool",
-    "run_block",
+    "run_blocks",
     "scan_time",
     "sinusoidal_positions",
+    "stack_blocks",
 ]
 
 __getattr__, __dir__ = on_demand(__name__)

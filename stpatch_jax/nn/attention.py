@@ -19,8 +19,8 @@ from jax.typing import ArrayLike
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.nn.blocks import Block, run_blocks, stack_blocks
 from stpatch_jax.nn.fused_attention import Seen, attend, attention_weights
-from stpatch_jax.nn.layers import FLOAT32, LayerOptions
 from stpatch_jax.nn.mesh_axes import MODEL, SEQUENCE, extent, over_heads, split, split_tokens
+from stpatch_jax.nn.options import FLOAT32, LayerOptions
 
 
 def sinusoidal_positions(positions: ArrayLike, features: int) -> jax.Array:

@@ -16,8 +16,8 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
-from stpatch_jax.nn.layers import LayerOptions
 from stpatch_jax.nn.mesh_axes import gathered_sharding
+from stpatch_jax.nn.options import LayerOptions
 
 Remat = Literal["none", "dots", "block", "offload"]
 """What the backward pass recomputes: nothing, what lies between products, or whole blocks.
@@ -38,7 +38,7 @@ _POLICIES = {
 
 
 class Block(nnx.Module):
-    """Base of what a network stacks, such as a `TransformerBlock`; `run_block` calls it.
+    """Base of what a network stacks, such as a `TransformerBlock`; `run_blocks` calls it.
 
     Its `options`, `LayerOptions`, say how it computes; its kernels are gathered in their `dtype`.
 
@@ -61,7 +61,7 @@ _HOW: contextvars.ContextVar[_How | None] = contextvars.ContextVar("blocks", def
 
 @contextlib.contextmanager
 def blockwise(remat: Remat, split: Callable[[nnx.State], Any] | None) -> Iterator[None]:
-    """Lets `run_block` recompute blocks, and gather their weights as each of them runs.
+    """Lets `run_blocks` recompute blocks, and gather their weights as each of them runs.
 
     Args:
         remat: What is recomputed.
@@ -152,19 +152,32 @@ def paths_unrolled(path: tuple[Any, ...], variable: nnx.Variable) -> list[tuple[
 
 
 def run_blocks(blocks: nnx.List[Block] | Block, x: jax.Array, **seen: Any) -> jax.Array:
-    """Calls the blocks of `stack_blocks` one after the other, each as `run_block` does.
+    """Calls blocks one after the other as the training step around them wants.
+
+    With `train.remat` they are computed again. Where weights are split, those of a block are
+    gathered as it runs, in the forward pass and again in a backward pass that recomputes it, so
+    that no other block's need be whole meanwhile; gradients are reduced onto the shares.
 
     Args:
-        blocks: A list of blocks, or one with all their arrays.
+        blocks: A list of blocks, or one of `stack_blocks` with all their arrays.
         x: What the first maps, such as [batch, tokens, features]; all give its shape and dtype.
         **seen: What each is called with besides: arrays, or None.
 
     Returns:
         What the last gives.
+
+    Examples:
+        >>> class Doubled(Block):
+        ...     options = LayerOptions()
+        ...
+        ...     def __call__(self, x):
+        ...         return x + x
+        >>> run_blocks(nnx.List([Doubled(), Doubled()]), jax.numpy.ones(2)).tolist()
+        [4.0, 4.0]
     """
     if not isinstance(blocks, Block):
         for block in blocks:
-            x = run_block(block, x, **seen)
+            x = _run(block, x, seen, _shares(block), scanned=False)
         return x
     graphdef, weights, rest = nnx.split(blocks, nnx.Param, ...)
     shares = jax.tree.map(_of_one, _shares(blocks))
@@ -187,33 +200,6 @@ def unrolled(blocks: nnx.List[Block] | Block) -> nnx.List[Block]:
     depth = len(jax.tree.leaves(state)[0])
     one_by_one = (jax.tree.map(lambda x, at=at: x[at], state) for at in range(depth))
     return nnx.List(nnx.merge(graphdef, own) for own in one_by_one)
-
-
-def run_block(block: Block, x: jax.Array, **seen: Any) -> jax.Array:
-    """Calls a block as the training step around it wants: with `train.remat`, computed again.
-
-    Where weights are split as well, those of the block are gathered here, in the forward pass and
-    again in the backward pass, so that no other block's need be whole meanwhile; gradients are
-    reduced onto the shares.
-
-    Args:
-        block: The block.
-        x: What the block maps, such as [batch, tokens, features].
-        **seen: What it is called with besides: arrays, or None.
-
-    Returns:
-        `block(x, **seen)`, in its shape and dtype.
-
-    Examples:
-        >>> class Doubled(Block):
-        ...     options = LayerOptions()
-        ...
-        ...     def __call__(self, x):
-        ...         return x + x
-        >>> run_block(Doubled(), jax.numpy.ones(2)).tolist()
-        [2.0, 2.0]
-    """
-    return _run(block, x, seen, _shares(block), scanned=False)
 
 
 def _run(block: Block, x: jax.Array, seen: dict[str, Any], shares: Any, *, scanned: bool) -> Any:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import InputError, require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, LayerOptions
+from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.nn.options import LayerOptions
 from stpatch_jax.patches.windows import WindowSpec
 
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_size, require
-from stpatch_jax.nn.layers import FLOAT32, LayerOptions, check_sizes
+from stpatch_jax.nn.layers import check_sizes
+from stpatch_jax.nn.options import FLOAT32, LayerOptions
 
 ClassificationReduce = Literal["flatten", "mean"]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_size, require
-from stpatch_jax.nn.layers import FLOAT32, LayerOptions
+from stpatch_jax.nn.options import FLOAT32, LayerOptions
 from stpatch_jax.patches.blends import BLEND_NAMES, BlendName
 from stpatch_jax.patches.folding import cover_count, fold_patches
 from stpatch_jax.patches.windows import WindowSpec

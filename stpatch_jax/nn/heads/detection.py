@@ -14,7 +14,8 @@ from flax import nnx
 
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.losses import box_iou
-from stpatch_jax.nn.layers import FLOAT32, LayerOptions, check_sizes
+from stpatch_jax.nn.layers import check_sizes
+from stpatch_jax.nn.options import FLOAT32, LayerOptions
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 
 # Chance of an object that an untrained head gives a window: the first steps are not spent on

@@ -12,7 +12,7 @@ from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_size, require
 from stpatch_jax.nn.heads.dense import DenseHead
-from stpatch_jax.nn.layers import FLOAT32, LayerOptions
+from stpatch_jax.nn.options import FLOAT32, LayerOptions
 from stpatch_jax.patches.windows import WindowSpec
 
 ForecastTime = Literal["last", "flatten"]
