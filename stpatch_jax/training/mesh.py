@@ -20,7 +20,10 @@ Batch = Mapping[str, Any]
 """Arrays by name, each `(batch, ...)`: NumPy on the host, `jax.Array` inside the step."""
 
 SMALLEST_SPLIT = 1024
-"""Elements of the smallest array that `state_sharding` splits without having been asked to."""
+"""Elements of the smallest array that `state_sharding` splits without having been asked to.
+
+Biases and scales of norms, which hold next to nothing, would each cost a collective of their own.
+"""
 
 
 def make_mesh(
@@ -66,13 +69,13 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     """Returns where the arrays of a model or optimiser lie, by one rule for each.
 
     An array whose Variable has the metadata `out_sharding` (`ShardConfig` gives it to the
-    parameters of a backbone, and the moments of the optimiser inherit it) lies as that says. Of the
-    others, those of `SMALLEST_SPLIT` elements or more are split over `fsdp` along their longest
-    axis that its size divides, the last of them if there are several; the kernels of heads and
-    hidden layers of a transformer over `model` besides, along another. Whatever is left, and any
-    axis that its share of the mesh does not divide, lies whole on every device. Stacked blocks lie
-    as one of them would. The state is one of `nnx.state`, concrete, traced or of shapes; a
-    `NamedSharding` takes the place of each array.
+    parameters of a backbone, and the moments of the optimiser inherit it) lies as that says. Of
+    the others, those of two axes or more and `SMALLEST_SPLIT` elements are split over `fsdp`
+    along their longest axis that its size divides, the last of them if there are several; the
+    kernels of heads and hidden layers of a transformer over `model` besides, along another.
+    Whatever is left, and any axis that its share of the mesh does not divide, lies whole on
+    every device. Stacked blocks lie as one of them would. The state is one of `nnx.state`,
+    concrete, traced or of shapes; a `NamedSharding` takes the place of each array.
 
     Raises:
         InputError: If an annotation names an axis that the mesh does not have.
@@ -105,7 +108,7 @@ def _split_longest(shape: tuple[int, ...], mesh: Mesh, spec: PartitionSpec) -> P
     entries = [*spec, *[None] * (len(shape) - len(spec))]
     size = mesh.shape.get("fsdp", 1)
     divided = [at for at, n in enumerate(shape) if n % size == 0 and entries[at] is None]
-    if size == 1 or not divided or math.prod(shape) < SMALLEST_SPLIT:
+    if size == 1 or not divided or len(shape) < 2 or math.prod(shape) < SMALLEST_SPLIT:
         return spec
     axis = max(divided, key=lambda axis: (shape[axis], axis))
     entries[axis] = "fsdp"
