@@ -120,9 +120,7 @@ class SelfAttention(nnx.Module):
         if hasattr(self, "__captures__"):
             weights = attention_weights(*_in_one_row(qkv, seen), causal=causal)
             self.sow(nnx.Intermediate, "weights", weights)
-        rows = x.ndim - 3
-        places = [*[None] * rows, SEQUENCE] if along_sequence else [SEQUENCE, *[None] * rows]
-        y = self.out(split(y.reshape(x.shape), *places, MODEL))
+        y = self.out(y.reshape(x.shape))
         sees = seen.any(causal=causal)
         return y if sees is None else jnp.where(sees[..., None], y, jnp.zeros((), y.dtype))
 

@@ -109,4 +109,6 @@ def over_heads(
         out_specs=PartitionSpec(batch, *others, None, tuple(names)),
         check_vma=False,
     )
-    return run(qkv, seen)
+    # Told on both sides, or the compiler gathers tokens instead of exchanging them for heads.
+    places = [*[None] * rows, SEQUENCE] if along_sequence else [SEQUENCE, *[None] * rows]
+    return split(run(split(qkv, *places, None, MODEL), seen), *places, MODEL)
