@@ -66,25 +66,24 @@ def _receive(where: str, bound: str, count: int, timeout: float) -> None:
                     [*came.values()],
                 )
             peer = stack.enter_context(accepted)
-            said = _answer(peer, _PATIENCE)[0]
-            index, its_count = said.get("index"), said.get("count")
-            if not isinstance(index, int) or not isinstance(its_count, int):
+            if (greeting := _greeting(peer, _PATIENCE)) is None:
                 continue  # Not one of ours.
-            if not 0 < index < its_count:
-                continue
-            everyone = [*came.values(), peer]
+            index, its_count = greeting
+            refusal = ""
             if its_count != count:
-                _refuse(
+                refusal = (
                     f"process_count= must be the same in all processes, got {count} in process 0 "
-                    f"and {its_count} in process {index}; give one number to all",
-                    everyone,
+                    f"and {its_count} in process {index}; give one number to all"
                 )
-            if index in _there(came):
-                _refuse(
+            elif index in _there(came):
+                refusal = (
                     f"process_index= must be another in every process, got two of {index}; number "
-                    f"them from 0 to {count - 1}",
-                    everyone,
+                    f"them from 0 to {count - 1}"
                 )
+            if refusal:
+                everyone = [*came.values(), peer]
+                others = max(count, its_count) - 1
+                _refuse(refusal, [*everyone, *_coming(server, others - len(everyone), stack)])
             came[index] = peer
         _tell("", [*came.values()])
 
@@ -100,6 +99,26 @@ def _listening(bound: str) -> socket.socket:
             f"the coordinator must be a free port at an address of process 0, got {bound} "
             f"({reason}); choose another port or give its address, and start one process 0"
         ) from error
+
+
+def _greeting(peer: socket.socket, timeout: float) -> tuple[int, int] | None:
+    """Index and count of a process of ours."""
+    said = _answer(peer, timeout)[0]
+    index, count = said.get("index"), said.get("count")
+    if isinstance(index, int) and isinstance(count, int) and 0 < index < count:
+        return index, count
+    return None
+
+
+def _coming(server: socket.socket, most: int, stack: contextlib.ExitStack) -> list[socket.socket]:
+    """Those who come a little later: they, too, are to be told why nobody else does."""
+    end, came = time.monotonic() + _PATIENCE, []
+    while len(came) < most and (left := end - time.monotonic()) > 0:
+        server.settimeout(left)
+        with contextlib.suppress(TimeoutError):
+            peer = stack.enter_context(server.accept()[0])
+            came += [peer] if _greeting(peer, left) else []
+    return came
 
 
 def _refuse(message: str, peers: list[socket.socket]) -> NoReturn:
