@@ -97,7 +97,7 @@ class Run:
     ):
         versions = {f"version of {of.__name__}": of.__version__ for of in (stpatch_jax, jax)}
         require_alike(versions | to_values(config))
-        self.data = _loaded(config, data)
+        self._load(config, data)
         for split in SPLITS:
             check_source(self.data.source(split), what=f"the {split} split")
         source = self.data.source("train")
@@ -132,6 +132,19 @@ class Run:
         judge = judges.of(self.task, self.data)
         self.judge = judge(self.task, self.data, self.mesh, batch_size=size)
         self._validated: Judged | None = None
+
+    def _load(self, config: RunConfig, given: Data | InMemory | None) -> None:
+        """Takes the data, which all processes must see alike."""
+        if jax.process_count() == 1:
+            self.data = data_of(config, given)
+            return
+        try:
+            self.data = data_of(config, given)
+            seen = {f"{split} split of the data": name for split, name in self.digests.items()}
+        except InputError as error:
+            require_alike({"data": str(error)})
+            raise Disagreement(str(error)) from error
+        require_alike(seen)
 
     def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Builds the network for the shapes of the data."""
@@ -448,19 +461,6 @@ def evaluate(workdir: str | Path, *, data: Data | InMemory | None = None) -> str
     run.require_data_of(trained.directory)
     with held(trained.directory.path):
         return run.report_anew(trained.directory, step=trained.step)
-
-
-def _loaded(config: RunConfig, given: Data | InMemory | None) -> Data:
-    if jax.process_count() == 1:
-        return data_of(config, given)
-    try:
-        data = data_of(config, given)
-        seen = {f"{split} split of the data": name for split, name in digests_of(data).items()}
-    except InputError as error:
-        require_alike({"data": str(error)})
-        raise Disagreement(str(error)) from error
-    require_alike(seen)
-    return data
 
 
 def _patches(model: nnx.Module, field: tuple[int, ...]) -> int | None:
