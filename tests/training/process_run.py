@@ -31,7 +31,7 @@ TIMEOUT_S = 10
 MEAN = np.arange(3) / 7
 """What was fitted to the data; goes into every checkpoint."""
 CONFIG = TrainConfig(
-    batch_size=12,  # of 2, 3 and 4 devices
+    batch_size=12,  # of 2 and of 4 devices
     seed=5,
     checkpoint_every=5,
     evaluate_every=10**6,
