@@ -60,52 +60,47 @@ def compiled(remat: Remat, fsdp: int, **more: Any) -> tuple[Any, Any, Any]:
     return state, step, shard_local_batch(FIELDS, mesh)
 
 
-@functools.cache
-def trained(remat: Remat, fsdp: int) -> tuple[list[float], list[np.ndarray]]:
-    """Losses of three steps, dropout included, and the weights after them."""
-    state, step, batch = compiled(remat, fsdp)
-    losses = [float(step(state, batch)["loss"]) for _ in range(3)]
-    return losses, arrays(nnx.state(state.model, nnx.Param))
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float], list[np.ndarray]]:
+    """A checkpoint of unrolled blocks, the two losses after it, dropout included, and weights."""
+    state, step, batch = compiled("none", 1)
+    step(state, batch)
+    path = tmp_path_factory.mktemp("checkpoints")
+    with Checkpoints(path, keep=1) as checkpoints:
+        checkpoints.save(1, nnx.state(state), {})
+    losses = [float(step(state, batch)["loss"]) for _ in range(2)]
+    return path, losses, arrays(nnx.state(state.model.encoder.blocks, nnx.Param))
 
 
-@pytest.mark.parametrize(("remat", "fsdp"), [("dots", 4), ("block", 4), ("block", 1)])
-def test_whatever_is_recomputed_or_gathered_trains_alike(remat: Remat, fsdp: int) -> None:
-    losses, weights = trained("none", 1)
-    others, same = trained(remat, fsdp)
-    np.testing.assert_allclose(others, losses, rtol=1e-5)
-    for one, other in zip(weights, same, strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("remat", "fsdp"),
+    ("remat", "fsdp", "scan"),
     [
-        ("none", 1),
-        pytest.param("dots", 4, marks=pytest.mark.slow),
-        ("block", 4),
-        pytest.param("offload", 4, marks=pytest.mark.slow),
+        ("block", 4, False),
+        pytest.param("dots", 4, False, marks=SLOW),
+        ("none", 1, True),
+        ("block", 4, True),
+        pytest.param("dots", 4, True, marks=SLOW),
+        pytest.param("offload", 4, True, marks=SLOW),
     ],
 )
-def test_scanned_blocks_train_as_unrolled_ones(remat: Remat, fsdp: int, tmp_path: Path) -> None:
-    """The unrolled state, saved and loaded into the scanned, goes on like it."""
-    unrolled, step, batch = compiled(remat, fsdp)
-    scanned, other_step, _ = compiled(remat, fsdp, scan=True)
-    step(unrolled, batch)
-    with Checkpoints(tmp_path, keep=1) as checkpoints:
-        checkpoints.save(1, nnx.state(unrolled), {})
-        checkpoints.wait()
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-            nnx.state(scanned),
-        )
-        nnx.update(scanned, checkpoints.restore(1, abstract)[0])
-    losses = [float(step(unrolled, batch)["loss"]) for _ in range(2)]
-    others = [float(other_step(scanned, batch)["loss"]) for _ in range(2)]
+def test_whatever_is_recomputed_gathered_or_scanned_goes_on_alike(
+    before: Any, remat: Remat, fsdp: int, scan: bool
+) -> None:
+    path, losses, weights = before
+    state, step, batch = compiled(remat, fsdp, scan=scan)
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), nnx.state(state)
+    )
+    with Checkpoints(path) as checkpoints:
+        nnx.update(state, checkpoints.restore(1, abstract)[0])
+    others = [float(step(state, batch)["loss"]) for _ in range(2)]
     np.testing.assert_allclose(others, losses, rtol=1e-5)
-    one = arrays(nnx.state(unrolled.model.encoder.blocks, nnx.Param))
-    two = arrays(nnx.state(one_by_one(scanned.model.encoder.blocks), nnx.Param))
-    for value, same in zip(one, two, strict=True):
-        np.testing.assert_allclose(same, value, rtol=1e-4, atol=1e-6)
+    same = arrays(nnx.state(one_by_one(state.model.encoder.blocks), nnx.Param))
+    for one, other in zip(weights, same, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
 
 
 def test_a_scanned_program_does_not_grow_with_depth() -> None:
