@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stpatch_jax.nn.conv3d import Conv3DBackbone, Conv3DConfig
     from stpatch_jax.nn.conv_recurrent import ConvRecurrentBackbone, ConvRecurrentConfig
     from stpatch_jax.nn.embedding import TokenEmbedding, TokenEmbeddingConfig
+    from stpatch_jax.nn.fixed import Fixed
     from stpatch_jax.nn.flat_patches import FlatPatches, FlatPatchesConfig
     from stpatch_jax.nn.fused_attention import Seen, attend, attention_mask
     from stpatch_jax.nn.heads import (
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
         DetectionHead,
         ForecastHead,
         NextTokenHead,
+        RidgeHead,
     )
+    from stpatch_jax.nn.inception import Inception, InceptionConfig
     from stpatch_jax.nn.layers import (
         Backbone,
         BackboneConfig,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from stpatch_jax.nn.packing import PackedClips, pack_clips
     from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
     from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
+    from stpatch_jax.nn.random_kernels import RandomKernels, RandomKernelsConfig
     from stpatch_jax.nn.recurrent import (
         ConvGRUCell,
         ConvLSTMCell,
@@ -69,9 +73,12 @@ __all__ = [
     "Convolution",
     "DenseHead",
     "DetectionHead",
+    "Fixed",
     "FlatPatches",
     "FlatPatchesConfig",
     "ForecastHead",
+    "Inception",
+    "InceptionConfig",
     "LayerOptions",
     "NeighborhoodConfig",
     "NeighborhoodOperator",
@@ -82,6 +89,9 @@ __all__ = [
     "PatchCNNConfig",
     "PatchTransformer",
     "PatchTransformerConfig",
+    "RandomKernels",
+    "RandomKernelsConfig",
+    "RidgeHead",
     "SCNNConfig",
     "Seen",
     "SelfAttention",

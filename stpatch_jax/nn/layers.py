@@ -100,6 +100,8 @@ class BackboneConfig(LayerOptions, Generic[Network]):
     published: ClassVar[Mapping[str, Fields]] = {}
     # Whether a cell of the feature map knows of earlier ones; if not, its window must.
     looks_along_time: ClassVar[bool] = False
+    # Whether nothing in it is learnt by steps, but fitted at once by its `fit`.
+    fixed: ClassVar[bool] = False
     dropout: float = 0.0
 
     def __init_subclass__(cls, **options: Any) -> None:

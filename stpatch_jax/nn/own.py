@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,7 @@ class OwnBackbone(LayerOptions):
         dropout: As in `BackboneConfig`, of the head.
     """
 
+    fixed: ClassVar[bool] = False
     network: Callable[..., nnx.Module]
     dropout: float = 0.0
 

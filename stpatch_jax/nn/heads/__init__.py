@@ -14,6 +14,7 @@ from stpatch_jax.nn.heads.detection import (
     non_maximum_suppression,
 )
 from stpatch_jax.nn.heads.forecast import ForecastHead, ForecastTime
+from stpatch_jax.nn.heads.ridge import Ridge, RidgeHead, fit_ridge
 
 __all__ = [
     "ClassificationHead",
@@ -26,5 +27,8 @@ __all__ = [
     "ForecastHead",
     "ForecastTime",
     "NextTokenHead",
+    "Ridge",
+    "RidgeHead",
+    "fit_ridge",
     "non_maximum_suppression",
 ]
