@@ -200,7 +200,7 @@ def _of_recipe(
     if model is not None:
         from stpatch_jax.nn.costs import backbone_by_name
 
-        config = dataclasses.replace(config, model=backbone_by_name(model))
+        config = config.of_model(backbone_by_name(model))
     default = kind(config, model)
     description = inspect.getdoc(build) or ""
     if any(word in HELP for word in flags):

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -66,6 +66,11 @@ class RunConfig:
     task: TaskConfig
     train: TrainConfig
     start_from: str | None = None
+
+    def of_model(self, model: BackboneConfig) -> Self:
+        """The configuration with another backbone that was asked for: no other takes its place."""
+        rival = self.task.rival()
+        return dataclasses.replace(self, model=model, task=rival[1] if rival else self.task)
 
 
 InMemory = xr.DataArray | xr.Dataset | pd.DataFrame | pd.Series | np.ndarray | list | tuple

@@ -21,7 +21,14 @@ from stpatch_jax.data import Data
 from stpatch_jax.errors import InputError, require_members
 from stpatch_jax.files import usable
 from stpatch_jax.flops import gradient_flops
-from stpatch_jax.nn import Backbone
+from stpatch_jax.nn import Backbone, Fixed
+from stpatch_jax.runs.choosing import (
+    chosen_before,
+    chosen_by_folds,
+    fitted_at_once,
+    fitted_start,
+    is_fixed,
+)
 from stpatch_jax.runs.config import (
     InMemory,
     RunConfig,
@@ -42,6 +49,7 @@ from stpatch_jax.runs.trained import (
     DIGESTS,
     SPLITS,
     TrainedRun,
+    chosen_of,
     digests_of,
     load_run,
     require_same_data,
@@ -114,6 +122,9 @@ class Run:
         )
         self.chosen = {**self.chosen, **chosen}
         config = dataclasses.replace(config, data=settled, model=model, train=settings)
+        config, told = chosen_by_folds(config, self.task, self.data, self.shapes)
+        if told:
+            self.task = config.task.create(facts=self.task.facts)
         self.config, size = config, settings.examples
         self.mesh = mesh or make_mesh(**dataclasses.asdict(settings.mesh))
         # What cannot be written is refused before anything is.
@@ -127,7 +138,10 @@ class Run:
             # Tokens have no channel.
             check_windows(config, self.data, shape[:-1] or shape)
             raise InputError(in_settings(str(error), config)) from error
-        self.parameters = sum(x.size for x in jax.tree.leaves(nnx.state(self.abstract, nnx.Param)))
+        self.config, once = fitted_at_once(config, self.abstract)
+        self.chosen |= told | once
+        kept = nnx.state(self.abstract, nnx.Any(nnx.Param, Fixed))
+        self.parameters = sum(x.size for x in jax.tree.leaves(kept))
         self.patches = _patches(self.abstract, self.shapes[self.task.inputs[0]])
         judge = judges.of(self.task, self.data)
         self.judge = judge(self.task, self.data, self.mesh, batch_size=size)
@@ -152,11 +166,16 @@ class Run:
 
     @functools.cached_property
     def create_start(self) -> Callable[[nnx.Rngs], nnx.Module]:
-        """What builds the network that training starts from: random, or with a trained backbone.
+        """What builds the network that training starts from.
+
+        It is random, or has a trained backbone; what is fitted at once is fitted.
 
         Raises:
             InputError: `start_from` names no run; called, it raises where the backbone is another.
         """
+        if is_fixed(self.abstract):
+            source, seed = self.data.source("train"), self.config.train.seed
+            return fitted_start(self.create_model, source, seed=seed)
         if self.config.start_from is None:
             return self.create_model
         pretrained: Any = load_run(self.config.start_from).model
@@ -203,6 +222,8 @@ class Run:
         if directory.config_file.exists():
             directory.require_same(to_values(self.config))
             self.require_data_of(directory)
+            # The configuration of a run leaves nothing open any more.
+            self.chosen = {**chosen_of(directory), **self.chosen}
         first_process_first(lambda: directory.claim(to_values(self.config)))
 
     def require_data_of(self, directory: RunDirectory) -> None:
@@ -404,7 +425,7 @@ def train(
         if shown and not workdir:
             told = f"the run lies in {directory.path} while it is in use; give workdir= to keep it"
             print(told, file=sys.stderr)
-        run = Run(config, data=data)
+        run = Run(chosen_before(config, directory), data=data)
         text = run.finished(directory)
         if text is None:
             with held(directory.path):

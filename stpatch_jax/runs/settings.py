@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stpatch_jax.errors import InputError, listed, require
+from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.nn.costs import backbone_by_name
 from stpatch_jax.patches import WindowSpec
 from stpatch_jax.runs.config import RunConfig, resolved
@@ -26,9 +27,13 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     Raises:
         InputError: A name is that of no setting or of several, or a value does not fit it.
     """
-    tree = to_values(resolved(config))
+    config = resolved(config)
     if isinstance(model := settings.get("model"), str):
-        settings = {**settings, "model": backbone_by_name(model)}
+        model = backbone_by_name(model)
+    if isinstance(model, BackboneConfig):
+        config = config.of_model(model)
+        settings = {name: value for name, value in settings.items() if name != "model"}
+    tree = to_values(config)
     for name, value in sorted(settings.items(), key=_rank):
         *path, last = _found(name, list(_names(tree))).split(".")
         branch = tree

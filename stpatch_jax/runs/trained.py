@@ -318,6 +318,12 @@ def require_same_data(run: RunDirectory, data: Data, digests: Mapping[str, str])
         )
 
 
+def chosen_of(run: RunDirectory) -> dict[str, str]:
+    """How the settings of a run were chosen, as its latest checkpoint says, if there is one."""
+    latest = _latest(run)
+    return latest[1].get("chosen", {}) if latest else {}
+
+
 def _like(given: Any, answer: Any, *, alone: bool) -> Any:
     """Forecasts of an array as an array, whatever else as it is."""
     if isinstance(given, np.ndarray) and isinstance(answer, xr.Dataset):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax import losses
-from stpatch_jax.errors import check_range, check_size
+from stpatch_jax.errors import check_choice, check_range, check_size
 from stpatch_jax.metrics import Confusion
-from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce
+from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce, RidgeHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, check_sizes
-from stpatch_jax.tasks.models import BackboneWithHead, members_of
+from stpatch_jax.nn.random_kernels import RandomKernelsConfig
+from stpatch_jax.tasks.models import BackboneWithHead, FixedClassifier, members_of
 from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskConfig, check_ids
 from stpatch_jax.tasks.weighing import (
     ClassWeights,
@@ -39,6 +40,8 @@ class ClassifyConfig(TaskConfig):
             `Ensemble`, for data so few that initial weights decide.
         class_weights: One weight per class; "balanced" for `n / (classes * count)`, under which all
             classes weigh the same in sum; None for 1.
+        compare: "random_kernels" are compared with the network on folds of the training examples
+            of series, and take its place where it is not surely better; None compares nothing.
     """
 
     hidden: tuple[int, ...] = (64,)
@@ -46,6 +49,9 @@ class ClassifyConfig(TaskConfig):
     label_smoothing: float = 0.0
     members: int = 1
     class_weights: ClassWeights = None
+    compare: Literal["random_kernels"] | None = dataclasses.field(
+        default=None, metadata={"added": True}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,6 +59,13 @@ class ClassifyConfig(TaskConfig):
         check_size("members", self.members)
         check_sizes("hidden", self.hidden, least=0)
         check_class_weights(self.class_weights, ())
+        check_choice("compare", self.compare, ("random_kernels", None))
+
+    def rival(self) -> tuple[BackboneConfig, Self] | None:
+        """Random dilated kernels, where they are to be compared, as in `TaskConfig.rival`."""
+        if self.compare is None:
+            return None
+        return RandomKernelsConfig(), dataclasses.replace(self, compare=None)
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Classify:
         """The task of these settings, as in `TaskConfig.create`."""
@@ -77,11 +90,16 @@ class Classify(WeighedClasses):
     def network(
         self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
     ) -> BackboneWithHead:
-        """Puts a `ClassificationHead` on a backbone."""
+        """Puts a `ClassificationHead` on a backbone, or a `RidgeHead` where that is `fixed`."""
+        grid, classes = body.grid_shape(shapes["field"][1:-1]), len(self.class_counts)
+        if backbone.fixed:
+            weights = weight_of_each(self.config.class_weights, self.class_counts)
+            ridge = RidgeHead(grid, body.out_features, classes=classes)
+            return FixedClassifier(body, ridge, class_weights=weights)
         head = ClassificationHead(
-            body.grid_shape(shapes["field"][1:-1]),
+            grid,
             body.out_features,
-            classes=len(self.class_counts),
+            classes=classes,
             hidden=self.config.hidden,
             reduce=self.config.reduce,
             dropout=backbone.dropout,

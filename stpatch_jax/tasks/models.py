@@ -5,11 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from stpatch_jax.data import Source
 from stpatch_jax.errors import require
 from stpatch_jax.nn.blocks import is_stacked, paths_unrolled
+from stpatch_jax.nn.heads import RidgeHead
 from stpatch_jax.nn.layers import Backbone
+
+_BATCH = 64
 
 
 class BackboneWithHead(nnx.Module):
@@ -22,6 +27,59 @@ class BackboneWithHead(nnx.Module):
     def __call__(self, x: jax.Array) -> Any:
         """Maps [batch, time, *space, channel] to the head's output."""
         return self.head(self.backbone(x))
+
+
+@nnx.jit
+def _run(backbone: Backbone, x: jax.Array) -> jax.Array:
+    return backbone(x)
+
+
+class FixedClassifier(BackboneWithHead):
+    """A backbone of which nothing is learnt and a `RidgeHead`: both are fitted at once.
+
+    Args:
+        backbone: The backbone, whose config is `fixed`.
+        head: The head.
+        class_weights: Weight of each class; None for 1.
+    """
+
+    backbone: Any
+    head: RidgeHead
+
+    def __init__(
+        self, backbone: Backbone, head: RidgeHead, *, class_weights: Sequence[float] | None
+    ):
+        super().__init__(backbone, head)
+        self.class_weights = None if class_weights is None else tuple(class_weights)
+
+    def fit(self, source: Source, *, seed: int) -> np.ndarray:
+        """Fits it to all examples of a source, which hold `field` and `label`.
+
+        What is random in it follows from the seed.
+
+        Returns:
+            Probabilities of each example by what the others tell, see `RidgeHead.fit`,
+            [example, classes].
+        """
+        examples = [source[number] for number in range(len(source))]
+        fields, labels = (np.stack([of[name] for of in examples]) for name in ("field", "label"))
+        self.backbone.fit(fields, seed=seed)
+        weights = self.weights_of(labels)
+        logits = self.head.fit(self.features(fields), labels, weights=weights)
+        return np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1))
+
+    def weights_of(self, labels: np.ndarray) -> np.ndarray | None:
+        """The weight of each example of classes [example]; None for 1."""
+        return None if self.class_weights is None else np.take(self.class_weights, labels)
+
+    def features(self, fields: np.ndarray) -> np.ndarray:
+        """The features of fields [example, ...], computed in batches of one shape."""
+        size = min(len(fields), _BATCH)
+        backbone, parts = nnx.view(self.backbone, deterministic=True), []
+        for start in range(0, len(fields), size):
+            rows = np.arange(start, start + size) % len(fields)
+            parts.append(jax.device_get(_run(backbone, jnp.asarray(fields[rows]))))
+        return np.concatenate(parts)[: len(fields)]
 
 
 class Ensemble(nnx.Module):

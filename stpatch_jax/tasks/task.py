@@ -209,6 +209,13 @@ class TaskConfig(abc.ABC):
         """Names of the facts that validation tells of a trained network, as metrics."""
         return ()
 
+    def rival(self) -> tuple[BackboneConfig, Self] | None:
+        """A backbone to be compared with that of a run, and the settings once that is done.
+
+        None where nothing is compared.
+        """
+        return None
+
     @abc.abstractmethod
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Task:
         """Returns the task of these settings.

@@ -33,6 +33,7 @@ from stpatch_jax.errors import InputError, check_seed, check_size, listed, requi
 _SPLITS = ("train", "validation", "test")
 _LONGEST_WINDOW, _SMOOTHING, _MOST_WORDS = 3, 0.5, 256
 _FRAMES, _MOST_SIDE = 8, 64
+_VALIDATED = 0.2
 # A column of numbers with more different ones than this, and few items of each, is no class.
 _MANY, _FEW = 50, 4
 # So many files tell how large they are.
@@ -60,7 +61,9 @@ class ItemConfig(DataConfig):
         size: Height and width of clips and images in files, in pixels; they are resized.
         length: Number of words of a text that are seen.
         augmentation: How training items are changed each time they are trained on.
-        validation_share: Share of the items to validate on, in (0, 1), where they have no splits.
+        validation_share: Share of the items to validate on, in [0, 1), where they have no splits;
+            0 trains on all that are not tested on, and validates on the same. "auto" is 0 for
+            series, whose classifiers are compared on folds, and a fifth for all others.
         test_share: Share of the items to test on, in (0, 1), where they have no splits.
         encoding: How the characters of a text are stored, UTF-8 by default.
         seed: Decides which items are validated and tested on.
@@ -75,7 +78,7 @@ class ItemConfig(DataConfig):
     size: int | Auto = "auto"
     length: int | Auto = "auto"
     augmentation: Augmentation = NO_AUGMENTATION
-    validation_share: float = 0.2
+    validation_share: float | Auto = 0.2
     test_share: float = 0.2
     encoding: str | None = None
     seed: int = 0
@@ -90,7 +93,10 @@ class ItemConfig(DataConfig):
         for name in ("frames", "size", "length"):
             if (value := getattr(self, name)) != "auto":
                 check_size(f"data.{name}", value)
-        check_shares(validation_share=self.validation_share, test_share=self.test_share)
+        shares = {"test_share": self.test_share}
+        if self.validation_share not in ("auto", 0):
+            shares = {"validation_share": self.validation_share, **shares}
+        check_shares(**shares)
         check_seed("data.seed", self.seed)
 
     @property
@@ -201,6 +207,9 @@ class ItemConfig(DataConfig):
         if found.files:
             return self._clips(found)
         found = found.labelled()
+        chosen: dict[str, Any] = {"layout": (found.layout, "by what was read")}
+        if validation_share is None:
+            validation_share, chosen["validation_share"] = self._share(found.layout)
         splits = np.asarray(found.splits or ["train"] * len(found))
         answers, names = self._answers(found, splits == "train")
         kinds = self._kinds(answers)
@@ -209,7 +218,6 @@ class ItemConfig(DataConfig):
             random, own = np.random.default_rng(self.seed), kinds[rows["train"]]
             rows["train"] = rows["train"][drawn_share(own, names, train_share, random=random)]
         notes = [*found.notes, *notes]
-        chosen: dict[str, Any] = {"layout": (found.layout, "by what was read")}
         # Items of a file of one split have the same numbers whatever lies beside it.
         groups = np.zeros(len(found), np.int64)
         for split in set(splits):
@@ -243,10 +251,9 @@ class ItemConfig(DataConfig):
         return dataclasses.replace(data, **more)
 
     def _split(
-        self, found: Found, kinds: np.ndarray, names: Sequence[str], validation: float | None
+        self, found: Found, kinds: np.ndarray, names: Sequence[str], validation: float
     ) -> tuple[dict[str, np.ndarray], list[str]]:
         """Numbers of the items of each split, and what is told of it."""
-        validation = self.validation_share if validation is None else validation
         shares: Any = {"validation": validation, "test": self.test_share}
         classes = [str(name) for name in names] if kinds.any() else ["all"]
         drawn = [name for name, share in shares.items() if share and name not in found.splits]
@@ -260,6 +267,15 @@ class ItemConfig(DataConfig):
         rows = class_splits(kinds, classes, **shares, seed=self.seed, told=found.splits)
         by_class = ", the same share of each class" if len(classes) > 1 else ""
         return rows, [f"{told}{by_class}."] if drawn else []
+
+    def _share(self, layout: str) -> tuple[float, tuple[float, str]]:
+        """The share to validate on, and how it was chosen."""
+        share, why = self.validation_share, "as told"
+        if share == "auto" and layout == "series":
+            share, why = 0.0, "all that are not tested on are trained on, and validated on again"
+        elif share == "auto":
+            share, why = _VALIDATED, "a fifth"
+        return share, (share, why)
 
     def _length(self, lines: Sequence[Words]) -> tuple[int, str]:
         if self.length != "auto":
@@ -277,6 +293,7 @@ class ItemConfig(DataConfig):
         still = found.layout == "images"
         frames = (1, "pictures do not move") if still else (_FRAMES, "evenly spread over a clip")
         chosen = {"layout": (found.layout, "by the kind of files"), "frames": frames}
+        chosen["validation_share"] = self._share(found.layout)[1]
         if self.size == "auto":
             sides = []
             for at in range(min(len(found.files), _SAMPLE)):
@@ -295,7 +312,7 @@ class ItemConfig(DataConfig):
             size=told.get("size", self.size),
             zoom=1.0,
             augmentation=self.augmentation,
-            validation_share=self.validation_share,
+            validation_share=self._share(found.layout)[0],
             test_share=self.test_share,
             seed=self.seed,
         )
