@@ -60,6 +60,7 @@ QUESTIONS = (
     "segmentation",
     "device",
     "published",
+    "short_series",
     "speed",
     "best",
 )
@@ -299,6 +300,30 @@ def _published(rows: Sequence[Results]) -> str:
     return "\n".join([*lines, "", *(f"- `{name}`: {who}" for name, who in authors.items())])
 
 
+def _short_series(results: Results) -> str:
+    """Mean accuracies by set, and what ours are above each peer's."""
+    rows, peers = results["rows"], list(results["difference"])
+    names = ["set", "series", "ours", *peers, "nearest neighbour"]
+    lines = [_row(names), "|---|---:|" + "---:|" * (len(names) - 2)]
+
+    def mean(of: str, name: str | None, value: str = "accuracy") -> str:
+        chosen = [row[of][value] for row in rows if name in (None, row["set"])]
+        return f"{sum(chosen) / len(chosen):.3f}"
+
+    counts = {row["set"]: str(row["examples"]) for row in rows}
+    for name, count in [*counts.items(), (None, "")]:
+        cells = [mean(of, name) for of in ("ours", *peers)]
+        neighbor = mean("ours", name, "nearest_neighbor")
+        lines.append(_row([name or "mean", count, *cells, neighbor]))
+    seconds = [f"{float(mean(of, None, 'seconds')):.0f}" for of in ("ours", *peers)]
+    lines += [_row(["seconds", "", *seconds, ""]), ""]
+    for peer, of in results["difference"].items():
+        low, high = (f"{100 * end:.1f}" for end in of["interval"])
+        told = f"{100 * of['mean']:+.1f} points of accuracy ({low} to {high})"
+        lines.append(f"- beside {peer}: {told}")
+    return "\n".join(lines)
+
+
 def _extent(sizes: Sequence[int | None]) -> str:
     return "x".join("all" if size is None else str(size) for size in sizes)
 
@@ -423,6 +448,9 @@ def blocks(question: str, folder: Path = RESULTS) -> str:
         return _speed(folder) + "\n"
     if question == "compiled":
         return _compiled(json.loads((folder / "compiled.json").read_text(encoding="utf-8"))) + "\n"
+    if question == "short_series":
+        path = folder / "short_series.json"
+        return _short_series(json.loads(path.read_text(encoding="utf-8"))) + "\n"
     if question in ("published", "best"):
         path = folder / "published.json"
         rows = json.loads(path.read_text(encoding="utf-8"))
