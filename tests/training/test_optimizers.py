@@ -62,7 +62,7 @@ def test_update_equals_the_formula(name: Any, kept: Any) -> None:
         updates, state = tx.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
     # A sum of a few numbers that each keep 8 bits.
-    close = {"rtol": 2e-5} if kept == "float32" else {"rtol": 2e-2, "atol": 1e-2}
+    close: Any = {"rtol": 2e-5} if kept == "float32" else {"rtol": 2e-2, "atol": 1e-2}
     for key, expected in by_numpy(name).items():
         np.testing.assert_allclose(params[key], expected, err_msg=key, **close)
     kernels = [x.dtype.name for x in jax.tree.leaves(state) if jnp.shape(x) == (3, 2)]
