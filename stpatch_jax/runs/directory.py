@@ -101,6 +101,9 @@ class RunDirectory:
         train = values.get("train")
         if isinstance(train, dict) and isinstance(train.get("remat"), bool):
             train["remat"] = "dots" if train["remat"] else "none"
+        # And nothing of a transformer was shared.
+        if isinstance(train, dict) and isinstance(mesh := train.get("mesh"), dict):
+            train["mesh"] = {**mesh, **{k: mesh.get(k, 1) for k in ("sequence", "model")}}
         return values
 
     def has_unfinished(self) -> bool:

@@ -208,7 +208,7 @@ def difference(before: Any, now: Any, *, where: str = "") -> tuple[str, Any, Any
                 return changed
         return None
     # An entry of another version that is not there is as one that holds nothing.
-    same = before == now or (before in (None, []) and now in (None, []))
+    same = before == now or all(one is None or one is False or one == [] for one in (before, now))
     return None if same else (where, before, now)
 
 

@@ -34,9 +34,8 @@ class OptimizerConfig:
         schedule: After the warm-up, `constant`, or `cosine` down to zero at the last step. A cosine
             depends on `TrainConfig.steps`, so a run that is later made longer follows the longer
             curve from there on.
-        moment_dtype: How the mean of past gradients is kept, a quarter of what a step holds between
-            updates in `float32` and an eighth in `bfloat16`. The mean of their squares stays as
-            the weights are: a thousandth of it is less than bfloat16 can add.
+        moment_dtype: `bfloat16` halves the mean of past gradients, None keeps it as the weights
+            are. So stays the mean of their squares: a thousandth of it is less than bfloat16 adds.
 
     Raises:
         InputError: A setting is out of range.
@@ -49,8 +48,8 @@ class OptimizerConfig:
     clip_norm: float | None = 1.0
     warmup_steps: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
-    moment_dtype: Literal["float32", "bfloat16"] = dataclasses.field(
-        default="float32", metadata={"added": True}
+    moment_dtype: Literal["bfloat16"] | None = dataclasses.field(
+        default=None, metadata={"added": True}
     )
 
     def __post_init__(self) -> None:
@@ -63,7 +62,7 @@ class OptimizerConfig:
             check_range(flag + "clip_norm", self.clip_norm, 0, math.inf, bounds="(]")
         check_size(flag + "warmup_steps", self.warmup_steps, least=0)
         check_choice(flag + "schedule", self.schedule, ("constant", "cosine"))
-        check_choice(flag + "moment_dtype", self.moment_dtype, ("float32", "bfloat16"))
+        check_choice(flag + "moment_dtype", self.moment_dtype, ("bfloat16", None))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,7 @@ def make_optimizer(
     clip = optax.identity()
     if config.clip_norm is not None:
         clip = optax.clip_by_global_norm(config.clip_norm)
-    kept = None if config.moment_dtype == "float32" else config.moment_dtype
+    kept = config.moment_dtype
     if config.name == "adamw":
         decay = {"weight_decay": config.weight_decay, "mask": decayed}
         return optax.chain(clip, optax.adamw(rate, mu_dtype=kept, **decay))
