@@ -76,9 +76,9 @@ def configured(experiment: Experiment, horizon: int | None, seed: int) -> RunCon
     return dataclasses.replace(config, data=data, train=train)
 
 
-def scored(config: RunConfig, folder: Path, experiment: Experiment) -> Scored:
-    """Trains a run, or goes on with it, and scores it on the test split."""
-    run, directory = Run(config), RunDirectory(folder)
+def scored(config: RunConfig, folder: Path, experiment: Experiment, data: Any = None) -> Scored:
+    """Trains a run, or goes on with it, and scores it on the test split, of data in memory too."""
+    run, directory = Run(config, data=data), RunDirectory(folder)
     run.claim(directory)
     return scores_of(run.judge, run.judge(run.fit(directory).model, "test"), experiment)
 
