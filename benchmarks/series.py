@@ -15,6 +15,7 @@ ours over it.
 
 import argparse
 import dataclasses
+import importlib
 import json
 import sys
 import tempfile
@@ -27,6 +28,7 @@ import numpy as np
 
 from benchmarks.experiments import Experiment
 from benchmarks.published import Row, merged, scored, scored_row
+from benchmarks.scores import Score
 from benchmarks.timing import RESULTS
 from stpatch_jax.files import replaced
 from stpatch_jax.recipes import recipe
@@ -68,17 +70,14 @@ class Series:
 
 
 def _statsmodels(name: str) -> Any:
-    import importlib
-
     return importlib.import_module(f"statsmodels.datasets.{name}").load_pandas().data
 
 
 def _sktime(name: str, **options: Any) -> Any:
     """A set of sktime as a table with dates in the place of periods."""
     import pandas as pd
-    import sktime.datasets
 
-    loaded = getattr(sktime.datasets, f"load_{name}")(**options)
+    loaded = getattr(importlib.import_module("sktime.datasets"), f"load_{name}")(**options)
     parts = loaded if isinstance(loaded, tuple) else (loaded,)
     table = pd.concat([part.to_frame() if part.ndim == 1 else part for part in parts], axis=1)
     if hasattr(table.index, "to_timestamp"):
@@ -150,12 +149,12 @@ def theta(season: int) -> Forecaster:
         Assimakopoulos and Nikolopoulos, "The theta model: a decomposition approach to forecasting",
         International Journal of Forecasting 16 (2000).
     """
-    from statsmodels.tsa.forecasting.theta import ThetaModel
+    model = importlib.import_module("statsmodels.tsa.forecasting.theta").ThetaModel
 
     def forecast(past: np.ndarray, horizon: int) -> np.ndarray:
         told = {"period": max(2, season), "deseasonalize": season > 1, "method": "additive"}
         with warnings.catch_warnings(action="ignore"):
-            return np.asarray(ThetaModel(past, **told).fit().forecast(horizon))
+            return np.asarray(model(past, **told).fit().forecast(horizon))
 
     return forecast
 
@@ -202,7 +201,7 @@ def row_of(of: Series, seeds: int, workdir: Path) -> Row:
         scored(configured(of, seed), workdir / f"{of.name}-seed{seed}", experiment, table)
         for seed in range(seeds)
     ]
-    maes = [scores["mae"] for scores, _ in results]
+    maes: list[Mapping[str, Score]] = [scores["mae"] for scores, _ in results]
     row = scored_row(experiment, of.horizon, "mae", maes, results[0][1])
     data = configured(of, 0).data.of(table)
     peers = {"seasonal_naive": seasonal_naive(of.season), "theta": theta(of.season)}

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from stpatch_jax.data.fields.alerts import AlertConfig
     from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig, hampel_filter
     from stpatch_jax.data.fields.climatology import Climatology, interpolate
+    from stpatch_jax.data.fields.combining import Combination
     from stpatch_jax.data.fields.forcings import calendar_features
     from stpatch_jax.data.fields.parts import FieldParts, FieldPartsConfig
     from stpatch_jax.data.fields.problem import FieldConfig, FieldData
@@ -78,9 +79,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CATALOG", "EVERYTHING", "Affine", "AlertConfig", "Augmentation", "AugmentedSource", "Batch",
     "BlockShuffle", "BoxedConfig", "BoxedFields", "CatalogEntry", "Characters", "CharactersConfig",
-    "Cleaner", "CleaningConfig", "Climatology", "Data", "DataConfig", "Evidence", "FieldConfig",
-    "FieldData", "FieldIdentity", "FieldParts", "FieldPartsConfig", "FieldWindows", "FileConfig",
-    "ForecastData", "InputAxes", "ItemConfig", "LabelledClips", "LabelledClipsConfig",
+    "Cleaner", "CleaningConfig", "Climatology", "Combination", "Data", "DataConfig", "Evidence",
+    "FieldConfig", "FieldData", "FieldIdentity", "FieldParts", "FieldPartsConfig", "FieldWindows",
+    "FileConfig", "ForecastData", "InputAxes", "ItemConfig", "LabelledClips", "LabelledClipsConfig",
     "LabelledConfig", "LabelledData", "LabelledFields", "LabelledItems", "LabelledSeriesConfig",
     "LabelledSplit", "LabelledVolumesConfig", "Log", "Log1p", "MadeExamples", "MeasuredConfig",
     "MeasuredData", "MeasuredFields", "NamedWindows", "ObjectData", "PanelConfig", "PanelData",

@@ -21,7 +21,9 @@ def forecast() -> RunConfig:
     origins before the test span and, of the trained network, the validation split.
     """
     return RunConfig(
-        data=data.FieldConfig(context="auto", horizon="auto", season="auto", climatology="auto"),
+        data=data.FieldConfig(
+            context="auto", horizon="auto", season="auto", climatology="auto", combination=True
+        ),
         model=nn.FlatPatchesConfig(),
         task=tasks.ForecastConfig(
             loss="mse",

@@ -23,7 +23,7 @@ from stpatch_jax.tasks.models import BackboneWithHead, members_of
 from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskBase, TaskConfig, real_entries
 
 if TYPE_CHECKING:
-    from stpatch_jax.data import RuleWeight
+    from stpatch_jax.data import Combination, RuleWeight
 
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
@@ -44,6 +44,8 @@ _RULES = (
     *("persistence", "drift", "season", "climatology"),
     *("anomaly_persistence", "running_mean"),
 )
+# What the data make of these.
+_COMBINATION = "combination"
 _SEASON = re.compile(r"season_\d+")
 # Weights that the data tell.
 _TOLD = ("auto", "validation")
@@ -86,9 +88,11 @@ class ForecastConfig(TaskConfig):
             is forecast, `p + w (model - p)`; the model is trained without it. Quantiles are moved
             as far as their point forecast is, and stay as far apart. "auto": the weight that
             the data tell (see `stpatch_jax.data.rolling_weight`).
-        weighed_against: Which naive forecast p is, as `Forecast.baselines` names them; "auto": the
-            one that with its weight has the least error (see `stpatch_jax.data.rolling_rules`),
-            which asks for a model_weight of "auto".
+        weighed_against: Which naive forecast p is, as `Forecast.baselines` names them, or
+            "combination", which the data make of these and of linear maps (see
+            `FieldConfig.combination`); "auto": the combination, where there is one, else the rule
+            that with its weight has the least error (see `stpatch_jax.data.rolling_rules`), which
+            asks for a model_weight of "auto" or "validation".
 
     References:
         Kim et al., "Reversible instance normalization for accurate time-series forecasting against
@@ -117,9 +121,9 @@ class ForecastConfig(TaskConfig):
         check_range("l1", self.l1, 0, math.inf, bounds="[)")
         check_size("rollout_step", self.rollout_step)
         require(
-            _is_rule(self.weighed_against) or self.weighed_against == "auto",
-            f"weighed_against must be one of {', '.join(_RULES)}, season_24 of several seasons or "
-            f"auto, got {self.weighed_against!r}; name a rule",
+            _is_rule(self.weighed_against) or self.weighed_against in ("auto", _COMBINATION),
+            f"weighed_against must be one of {', '.join(_RULES)}, season_24 of several seasons, "
+            f"combination or auto, got {self.weighed_against!r}; name a rule",
         )
         require(
             self.weighed_against != "auto" or self.model_weight in _TOLD,
@@ -152,7 +156,7 @@ class ForecastConfig(TaskConfig):
 
 
 class TellsTargets(Protocol):
-    """What `Forecast` asks of its data to `normalize` a context.
+    """What `Forecast` asks of its data to `normalize` a context, or to map it.
 
     `target_numbers` are the channels of the context that are targets; None for all, in their order.
     """
@@ -174,6 +178,15 @@ class WeighsRules(Protocol):
     def rule_weights(self) -> Mapping[str, RuleWeight]:
         """How far a forecast may leave each rule."""
         ...
+
+
+class CombinesRules(Protocol):
+    """What `Forecast` asks of its data to weigh a network against their `combination`.
+
+    Its `linear` maps the context, [context, horizon].
+    """
+
+    combination: Combination | None
 
 
 class ForecastModel(BackboneWithHead):
@@ -205,6 +218,8 @@ class Forecast(TaskBase):
         weighed_against: The rule that the data tell, in the same way.
         target_channels: Which channels of the context the targets are, for `normalize`; None if
             they are all of them, in their order.
+        combination_map: What a combination adds to the batch's `combination` for each value of the
+            context, [context, horizon].
     """
 
     config: ForecastConfig
@@ -216,11 +231,14 @@ class Forecast(TaskBase):
         model_weight: float | None = None,
         weighed_against: str | None = None,
         target_channels: Sequence[int] | None = None,
+        combination_map: Sequence[Sequence[float]] = (),
     ):
+        facts_map = tuple(map(tuple, combination_map))
         channels = None if target_channels is None else tuple(target_channels)
         facts: dict[str, Any] = {"model_weight": model_weight, "weighed_against": weighed_against}
-        super().__init__(config, **facts, target_channels=channels)
+        super().__init__(config, **facts, target_channels=channels, combination_map=facts_map)
         self.target_channels = channels
+        self._map = np.array(combination_map, np.float32)
         needed = (config.residual, weighed_against or config.weighed_against)
         given = ("persistence", "none", "auto")
         rules = dict.fromkeys(rule for rule in needed if rule not in given)
@@ -242,12 +260,19 @@ class Forecast(TaskBase):
             require_members(data, WeighsRules, what=what)
             found, auto = data.rule_weights(), weight == "auto"
             errors = {name: of.error if auto else of.alone for name, of in found.items()}
-            rule = min(errors, key=errors.__getitem__) if against == "auto" else against
+            least = _COMBINATION if _COMBINATION in found else min(errors, key=errors.__getitem__)
+            rule = least if against == "auto" else against
             check_choice("weighed_against", rule, tuple(found))
             own = found[rule].weight if auto or found[rule].sure else 0.0
             facts |= {"model_weight": own, "weighed_against": rule}
-        if self.config.normalize != "none":
-            require_members(data, TellsTargets, what="the data of a Forecast that normalizes")
+        combines = facts.get("weighed_against") == _COMBINATION
+        if combines:
+            require_members(data, CombinesRules, what="the data of a Forecast that combines rules")
+            facts["combination_map"] = data.combination.linear.tolist()
+        if self.config.normalize != "none" or combines:
+            require_members(
+                data, TellsTargets, what="the data of a Forecast that normalizes or combines"
+            )
             facts["target_channels"] = data.target_numbers
         return type(self)(self.config, **facts) if facts else self
 
@@ -360,10 +385,19 @@ class Forecast(TaskBase):
         """A forecast of the network drawn to the naive one, as far as a weight says."""
         if weight == 1:
             return forecast
-        naive = batch[self.weighed_against].astype(np.float32)
+        naive = self.naive(batch)
         if self.config.quantiles:
             return forecast + ((1 - weight) * (naive - self.point(forecast)))[..., None]
         return naive + weight * (forecast - naive)
+
+    def naive(self, batch: Batch) -> Any:
+        """What the network's forecast is drawn to, see `ForecastConfig.weighed_against`."""
+        naive = batch[self.weighed_against].astype(np.float32)
+        if self.weighed_against != _COMBINATION:
+            return naive
+        channels = slice(None) if self.target_channels is None else np.array(self.target_channels)
+        context = batch["context"][..., channels].astype(np.float32)
+        return naive + jnp.einsum("bt...,th->bh...", context, self._map, precision="highest")
 
     def _members(self, model: nnx.Module, batch: Batch) -> list[jax.Array]:
         anchored = _ANCHORED[self.config.normalize]

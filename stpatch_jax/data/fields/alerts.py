@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
 from stpatch_jax.data.units import Conversion, conversion, told
 from stpatch_jax.errors import check_choice, check_range, listed, require
 from stpatch_jax.metrics import exceedance_probability
@@ -132,3 +133,17 @@ class AlertConfig:
 
 def _into(unit: str, other: str) -> Conversion | None:
     return conversion(unit, other) if told(other) else None
+
+
+def field_thresholds(
+    config: AlertConfig, reader: SlabReader, rows: range, *, levels: np.ndarray, block_bytes: int
+) -> np.ndarray:
+    """The thresholds [*space, channel] of a field from its training rows, see `thresholds`.
+
+    Blocks of cells of about `block_bytes` are read at a time.
+    """
+    fitted = np.empty(reader.field.shape[1:])
+    for cells in cell_blocks(reader, rows, block_bytes=block_bytes):
+        part = reader.read(slice(0, rows.stop), *cells)
+        fitted[cells] = config.thresholds(part, levels=levels)
+    return fitted

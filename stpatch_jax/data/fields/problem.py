@@ -1,6 +1,5 @@
 """Forecast problems on fields of any kind: series, panels, maps, grids."""
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,25 +9,28 @@ from typing import Any, Self, get_args
 import numpy as np
 import xarray as xr
 
-from stpatch_jax.data.fields.alerts import AlertConfig
+from stpatch_jax.data.fields.alerts import AlertConfig, field_thresholds
 from stpatch_jax.data.fields.choosing import AUTO, Auto, settled
 from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
 from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase
+from stpatch_jax.data.fields.combining import Combination
 from stpatch_jax.data.fields.contents import field_content, field_report
 from stpatch_jax.data.fields.covariates import with_coming
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.in_memory import as_field, given_field
 from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
 from stpatch_jax.data.fields.rolling import RuleWeight, field_rule_weights, field_weight
-from stpatch_jax.data.fields.rows import split_spans, used_rows
+from stpatch_jax.data.fields.rows import require_cells, split_spans, used_rows
 from stpatch_jax.data.fields.rules import (
+    COMBINATION,
     RuledWindows,
     SeasonalConfig,
+    check_climatology,
     check_season,
     field_increment,
 )
 from stpatch_jax.data.fields.series import series_names, with_known_series
-from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, time_blocks
+from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.file_config import FileConfig
 from stpatch_jax.data.identity import FieldIdentity
@@ -106,6 +108,8 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
             advance, becomes input channels: its departure from its mean over all phases.
         space_means: Whether the mean of each input channel over space becomes one more channel.
         alert: Events whose forecasts are scored as alerts.
+        combination: Whether examples have the forecast `combination`, see `Combination`. That of
+            the test split is made of all rows before it, that of the others of the training rows.
     """
 
     rolling = True
@@ -130,6 +134,7 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
     climatology_channel: bool = False
     space_means: bool = False
     alert: AlertConfig = field(default_factory=AlertConfig)
+    combination: bool = field(default=False, metadata=_ADDED)
 
     def __post_init__(self) -> None:
         for name in ("context", "horizon", "stride"):
@@ -142,18 +147,15 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
         check_shares(train_share=self.train_share, test_share=self.test_share)
         check_split_at(self.split_at)
         check_apart(**{name: getattr(self, name) for name in _ROLES})
-        for name in ("anomalies", "climatology_channel"):
-            require(
-                self.climatology is not None or not getattr(self, name),
-                f"data.climatology must be a phase for data.{name}, got none; give "
-                "data.climatology hour, for example",
-            )
+        check_climatology(self)
 
     def settled(self, data: "FieldData") -> tuple[Self, dict[str, str]]:
         """See `DataConfig.settled`."""
         chosen = data.chosen or {}
         names = [name.removeprefix("data.") for name in chosen]
         own = replace(self, **{name: getattr(data.config, name) for name in names})
+        if data.combination:
+            chosen = chosen | {"data.combination": data.combination.told}
         return own, super().settled(data)[1] | chosen
 
     def load(self) -> "FieldData":
@@ -235,14 +237,7 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
         means = None if self.climatology is None else Climatology.from_dict(state["means"])
         placed = self.cleaning.per == "cell" or self.cleaning.missing == "climatology"
         tiled = means is None and not placed
-        cells, own = field.shape[1:-1], identity.shape
-        larger = len(cells) == len(own) and all(map(operator.ge, cells, own)) and cells != own
-        require(
-            tiled or not larger or any(axis.named for axis in identity.axes),
-            f"{path} must have the cells of the run, {own}, as something of it was fitted cell by "
-            f"cell, got {cells} along {listed(field.dims[1:-1])}; train a run with "
-            "data.cleaning.per channel and no climatology, whose model can be tiled",
-        )
+        require_cells(field.shape[1:-1], identity, dims=field.dims[1:-1], tiled=tiled, name=path)
         field, _ = identity.match(field, name=path, tiled=tiled)
         field, roles = spaced(field, self.gaps, name=path), self.roles(field)
         coming, static, horizon = None, None, int(self.horizon)
@@ -257,6 +252,7 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
         past = max(int(self.context), *self.seasons.values(), 0)
         require_rows(TimeAxis.of(field.time.values), past, name=path)
         increment, thresholds = state.get("increment"), state.get("thresholds")
+        combination = Combination.of_state(state[COMBINATION]) if self.combination else None
         if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
             cleaner, increment, thresholds = replace(cleaner, known=None), None, None
@@ -264,6 +260,7 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
         ahead = horizon if coming is None else len(coming)
         splits = {EVERYTHING: range(past, max(past, len(field) + ahead))}
         fitted: dict[str, Any] = {"fitted_means": means, "static_cleaner": static}
+        fitted["fitted_combination"] = combination
         told = {"fitted_increment": increment, "fitted_thresholds": thresholds}
         return FieldData(self, field, cleaner, splits, report, coming=coming, **fitted, **told)
 
@@ -280,6 +277,7 @@ class FieldData(WindowProblem):
         fitted_means: The climatology in scaled units where it was fitted before, to another field.
         fitted_increment: The `increment` in that case.
         fitted_thresholds: The `alert_thresholds` in that case, where they are quantiles.
+        fitted_combination: The `combination` in that case.
         known_segments: The rows between gaps; None for those that the times tell.
         coming: Known covariates of the horizon behind the field (row, *space, known channel).
         static_cleaner: Scaling of the static fields, where there are any.
@@ -297,6 +295,7 @@ class FieldData(WindowProblem):
     fitted_means: Climatology | None = None
     fitted_increment: np.ndarray | None = None
     fitted_thresholds: np.ndarray | None = None
+    fitted_combination: Combination | None = None
     known_segments: tuple[range, ...] | None = None
     coming: xr.DataArray | None = None
     static_cleaner: Cleaner | None = None
@@ -450,7 +449,7 @@ class FieldData(WindowProblem):
             mask_channel=self.config.mask_channel,
             training=training,
         )
-        return RuledWindows(self, windows)
+        return RuledWindows(self, windows, Combination.beside(self, split))
 
     def in_units(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Scaled predictions [n, horizon, *space, channel] in the units of the field, float64.
@@ -471,8 +470,18 @@ class FieldData(WindowProblem):
         return field_weight(self)
 
     def rule_weights(self) -> dict[str, RuleWeight]:
-        """The same of every rule, see `rolling_rules`."""
+        """The same of every rule, see `rolling_rules`, and of the `combination`."""
         return field_rule_weights(self)
+
+    @cached_property
+    def combination(self) -> Combination | None:
+        """What `combination` is made of, of all rows before the test span."""
+        return self.fitted_combination or Combination.of_field(self, "validation")
+
+    @cached_property
+    def early_combination(self) -> Combination | None:
+        """The same of the training rows alone."""
+        return Combination.of_field(self, "train")
 
     def alert_thresholds(self) -> np.ndarray:
         """The threshold of each series [*space, channel], see `AlertConfig.thresholds`."""
@@ -503,12 +512,9 @@ class FieldData(WindowProblem):
     def _thresholds(self) -> np.ndarray:
         if self.fitted_thresholds is not None:
             return self.fitted_thresholds
-        rows = range(self.splits["train"].stop)
-        fitted, levels = np.empty(self.targets.shape[1:]), self.alert_levels()
-        for cells in cell_blocks(self._reader, rows, block_bytes=self.block_bytes):
-            part = self._reader.read(slice(0, rows.stop), *cells)
-            fitted[cells] = self.config.alert.thresholds(part, levels=levels)
-        return fitted
+        rows, levels = range(self.splits["train"].stop), self.alert_levels()
+        told: dict[str, Any] = {"levels": levels, "block_bytes": self.block_bytes}
+        return field_thresholds(self.config.alert, self._reader, rows, **told)
 
     def _events(self, values: np.ndarray) -> np.ndarray:
         events = self.config.alert.happened(values, self._thresholds)
@@ -540,6 +546,8 @@ class FieldData(WindowProblem):
             state["static"] |= {"units": self.roles.static_units(self.field)}
         if self.increment is not None:
             state["increment"] = self.increment
+        if self.combination:
+            state[COMBINATION] = self.combination.to_dict()
         if self.config.alert.event != "none" and self.config.alert.quantile:
             state["thresholds"] = self._thresholds
         return state | ({"means": self.means.to_dict()} if self.means else {})

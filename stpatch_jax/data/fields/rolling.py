@@ -9,7 +9,7 @@ import numpy as np
 
 from stpatch_jax.data.fields.choosing import some_series
 from stpatch_jax.data.fields.climatology import phase_numbers
-from stpatch_jax.data.fields.rules import path_increment
+from stpatch_jax.data.fields.rules import COMBINATION, path_increment
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
 from stpatch_jax.data.times import TimeAxis
 from stpatch_jax.errors import require
@@ -138,36 +138,103 @@ def rolling_rules(
     >>> min(found, key=lambda rule: found[rule][1])
     'season'
     """
-    past, rows = max(context, *seasons.values(), 0), len(values)
-    length, step = past + horizon, _step(rows)
-    if rows < length:
-        return _NOTHING
-    few = _MOST_NUMBERS // (step * length), _MOST_PRODUCTS // (rows * context * (context + horizon))
-    series = np.asarray(values, np.float64).reshape(rows, -1)[:, : max(1, min(_MOST_SERIES, *few))]
-    windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
+    step = _step(len(values))
     sums: dict[str, list[np.ndarray]] = {}
-    products, fitted, count = np.zeros((context, context + horizon)), 0, 0
-    for origin in range(max(round(_FIRST_SHARE * rows), past), rows - horizon + 1, step):
-        ready = max(fitted, origin - length + 1)
-        for at in range(fitted, ready, step):
-            known = _complete(windows[at : min(at + step, ready), :, past - context :])
-            products += known[:, :context].T @ known
-        fitted = ready
-        ahead = windows[origin - past : origin - past + step]
-        whole = np.isfinite(ahead).all(axis=-1)
-        if (weights := _linear_map(products)) is None or not whole.any():
+    count = 0
+    told: dict[str, Any] = {"context": context, "horizon": horizon, "seasons": seasons}
+    for origin in rolling_origins(values, phases=phases, **told):
+        if (weights := _linear_map(origin.products)) is None:
             continue
-        model, target = ahead[..., past - context : past] @ weights, ahead[..., past:]
-        count += int(whole.sum()) * horizon
-        forecasts = _rules(series[:origin], ahead, past, context, seasons)
-        if phases is not None:
-            forecasts |= _by_phase(series[:origin], phases, ahead, past)
-        for name, forecast in forecasts.items():
-            left, missed = (model - forecast)[whole], (target - forecast)[whole]
+        model = origin.context @ weights
+        whole = np.broadcast_to(origin.whole[..., None], model.shape)
+        count += int(np.count_nonzero(whole))
+        for name, forecast in origin.rules.items():
+            left, missed = (model - forecast)[whole], (origin.target - forecast)[whole]
             found = [np.sum(missed * left), np.sum(left * left), np.sum(missed * missed)]
             sums.setdefault(name, []).append(np.array(found))
     block = 1 + -(-horizon // step)  # Of origins whose windows share targets.
     return {name: _weighed(np.stack(of), count, block) for name, of in sums.items()} or _NOTHING
+
+
+class Origin(NamedTuple):
+    """What is known at a rolling origin, and the windows from there up to the next.
+
+    Attributes:
+        row: Its row.
+        products: Of the windows before it, see `window_products`.
+        context: What a map sees of the windows from there on [window, series, context].
+        target: What comes then [window, series, horizon].
+        whole: Whether nothing is missing in them [window, series].
+        rules: What the naive rules say [window, series, horizon or 1], by name.
+    """
+
+    row: int
+    products: np.ndarray
+    context: np.ndarray
+    target: np.ndarray
+    whole: np.ndarray
+    rules: dict[str, np.ndarray]
+
+
+def rolling_origins(
+    values: np.ndarray,
+    *,
+    context: int,
+    horizon: int,
+    seasons: Mapping[str, int],
+    phases: np.ndarray | None = None,
+) -> Iterator[Origin]:
+    """The some thirty origins of `rolling_rules` with a whole window behind them, in their order.
+
+    The arguments are those of `rolling_rules`.
+    """
+    past, rows = max(context, *seasons.values(), 0), len(values)
+    length, step = past + horizon, _step(rows)
+    if rows < length:
+        return
+    series = some_columns(values, context=context, horizon=horizon, past=past)
+    windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
+    products, fitted = np.zeros((context, context + horizon)), 0
+    for origin in range(max(round(_FIRST_SHARE * rows), past), rows - horizon + 1, step):
+        ready = max(fitted, origin - length + 1)
+        products = products + _products(windows[fitted:ready, :, past - context :], context, step)
+        fitted = ready
+        ahead = windows[origin - past : origin - past + step]
+        whole = np.asarray(np.isfinite(ahead).all(axis=-1))
+        if not whole.any():
+            continue
+        rules = _rules(series[:origin], ahead, past, context, seasons)
+        if phases is not None:
+            rules |= _by_phase(series[:origin], phases, ahead, past)
+        seen, target = ahead[..., past - context : past], ahead[..., past:]
+        yield Origin(origin, products, seen, target, whole, rules)
+
+
+def some_columns(values: np.ndarray, *, context: int, horizon: int, past: int) -> np.ndarray:
+    """The first series [row, series] of some, so many that arithmetic stays within bounds."""
+    rows = len(values)
+    few = (
+        _MOST_NUMBERS // (_step(rows) * (past + horizon)),
+        _MOST_PRODUCTS // (rows * context * (context + horizon)),
+    )
+    return np.asarray(values, np.float64).reshape(rows, -1)[:, : max(1, min(_MOST_SERIES, *few))]
+
+
+def window_products(series: np.ndarray, *, context: int, horizon: int) -> np.ndarray:
+    """Sums over all whole windows of series [row, series] of products of their values.
+
+    They are of those of the context with all of the window, [context, context + horizon].
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(series, context + horizon, axis=0)
+    return _products(windows, context, _step(len(series)))
+
+
+def _products(windows: np.ndarray, context: int, step: int) -> np.ndarray:
+    sums = np.zeros((context, windows.shape[-1]))
+    for at in range(0, len(windows), step):
+        known = _complete(windows[at : at + step])
+        sums += known[:, :context].T @ known
+    return sums
 
 
 def _weighed(sums: np.ndarray, count: int, block: int) -> RuleWeight:
@@ -229,21 +296,37 @@ def field_weight(data: Any) -> float:
 
 
 def field_rule_weights(data: Any) -> dict[str, RuleWeight]:
-    """The `rolling_rules` of some series of `FieldData`, from the rows before its test span."""
-    rows, channels = range(data.splits["validation"].stop), range(data.targets.shape[-1])
+    """The `rolling_rules` of some series of `FieldData`, from the rows before its test span.
+
+    Of a `combination`, which has linear maps, another one adds nothing.
+    """
+    found = rule_weights(data, scaled_series(data, range(data.splits["validation"].stop)))
+    combined = {COMBINATION: RuleWeight(0.0, 0.0, 0.0, False)} if data.config.combination else {}
+    return found | combined
+
+
+def scaled_series(data: Any, rows: range) -> np.ndarray:
+    """Some rows of some series of `FieldData`, scaled [row, series], see `some_series`."""
+    channels = range(data.targets.shape[-1])
     scaled = partial(data.target_cleaner.scaled, channels=channels, clip=False)
-    return rule_weights(data, some_series(data.targets, rows, of=scaled))
+    return some_series(data.targets, rows, of=scaled)
 
 
 def rule_weights(data: Any, values: np.ndarray) -> dict[str, RuleWeight]:
     """The `rolling_rules` of rows [row, *series] of data from their first one on, scaled."""
+    values, told = asked_of(data, values)
+    return rolling_rules(values, **told)
+
+
+def asked_of(data: Any, values: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """First rows of data [row, *series] with NaN at gaps, and what `rolling_rules` asks of them."""
     rows, phases, phase = range(len(values)), None, data.config.climatology
     edges = _edges(data, rows)
     if phase is not None:
         phases = np.insert(phase_numbers(data.times[: rows.stop], phase=phase), edges, 0)
     values = np.insert(values, edges, np.nan, axis=0)
     told: dict[str, Any] = {"seasons": data.config.seasons, "phases": phases}
-    return rolling_rules(values, context=data.context, horizon=data.horizon, **told)
+    return values, told | {"context": data.context, "horizon": data.horizon}
 
 
 def _edges(data: Any, rows: range) -> list[int]:

@@ -1,16 +1,19 @@
 """Rows of a field: which are used, and which belong to each split."""
 
+import operator
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import xarray as xr
 
 from stpatch_jax.data.fields.choosing import AUTO
+from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.protocols import CATALOG_PREFIX
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.sampling.spacing import check_phase, season_note, spaced
 from stpatch_jax.data.sampling.splits import spans_at
 from stpatch_jax.data.times import TimeAxis, time_text
-from stpatch_jax.errors import warn
+from stpatch_jax.errors import listed, require, warn
 
 
 def used_rows(field: xr.DataArray, config: Any) -> xr.DataArray:
@@ -45,3 +48,26 @@ def split_spans(field: xr.DataArray, config: Any) -> tuple[xr.DataArray, dict[st
     train = int(rows * config.train_share)
     test = rows - int(rows * config.test_share)
     return field, {"train": (0, train), "validation": (train, test), "test": (test, rows)}
+
+
+def require_cells(
+    cells: Sequence[int],
+    identity: FieldIdentity,
+    *,
+    dims: Sequence[Hashable],
+    tiled: bool,
+    name: str,
+) -> None:
+    """Refuses a field with more cells than that of a run, where no model can be `tiled` over them.
+
+    Raises:
+        InputError: It has.
+    """
+    cells, own = tuple(cells), identity.shape
+    larger = len(cells) == len(own) and all(map(operator.ge, cells, own)) and cells != own
+    require(
+        tiled or not larger or any(axis.named for axis in identity.axes),
+        f"{name} must have the cells of the run, {own}, as something of it was fitted cell by "
+        f"cell, got {cells} along {listed(dims)}; train a run with data.cleaning.per channel and "
+        "no climatology, whose model can be tiled",
+    )

@@ -13,7 +13,7 @@ from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.errors import check_size, require
 
-SEASON = "season"
+SEASON, COMBINATION = "season", "combination"
 _END_BYTES = 2**22
 
 
@@ -42,6 +42,10 @@ class SeasonalConfig:
     def for_inputs(self, inputs: Sequence[str]) -> Any:
         """Without the naive forecasts that a model does not read: a file needs less for it."""
         config: Any = self
+        if COMBINATION in inputs:
+            return config
+        if getattr(config, COMBINATION, False):
+            config = replace(config, combination=False)
         if SEASON not in inputs:
             seasons = tuple(rows for name, rows in self.seasons.items() if name in inputs)
             config = replace(config, season=seasons)
@@ -64,6 +68,25 @@ def check_season(season: Any) -> None:
         check_size("data.season", season, least=0)
     for rows in season_rules(season).values():
         check_size("data.season", rows)
+
+
+def check_climatology(config: Any) -> None:
+    """Refuses what needs a climatology without one, and what contexts of departures do not suit.
+
+    Raises:
+        InputError: Saying what.
+    """
+    for name in ("anomalies", "climatology_channel"):
+        require(
+            config.climatology is not None or not getattr(config, name),
+            f"data.climatology must be a phase for data.{name}, got none; give data.climatology "
+            "hour, for example",
+        )
+    require(
+        not (config.combination and config.anomalies),
+        "data.combination must be off with data.anomalies, whose contexts hold departures, got it "
+        "on; leave one out",
+    )
 
 
 def path_increment(path: np.ndarray) -> np.ndarray:
@@ -140,10 +163,17 @@ def last_season(data: Any, row: int, season: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class RuledWindows:
-    """The windows of `FieldData` with the naive forecasts that fit, and what its config adds."""
+    """The windows of `FieldData` with the naive forecasts that fit, and what its config adds.
+
+    Attributes:
+        data: The data.
+        windows: Their windows.
+        combination: The `Combination` that they bring, or None.
+    """
 
     data: Any
     windows: FieldWindows
+    combination: Any = None
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -161,4 +191,6 @@ class RuledWindows:
             times = data.timeline[row - data.context : row + data.horizon]
             choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
             example = with_climatology(example, data.means, times, **choice)
+        if self.combination:
+            example = self.combination.added(example, past)
         return with_space_means(example) if config.space_means else example

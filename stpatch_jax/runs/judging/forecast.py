@@ -418,10 +418,10 @@ def _weight_lines(report: Mapping[str, Any]) -> list[str]:
     if (before := report.get("weight_before")) is not None:
         interval = report["weight_interval"]
         seen = "has too few windows" if interval is None else "puts it from {:.3g} to {:.3g}"
-        told = (
-            f" Rolling origins before the test span gave a linear map {before:.3g}; of the trained "
-            f"network the validation split {seen.format(*interval or ())}."
-        )
+        seen = f"of the trained network the validation split {seen.format(*interval or ())}."
+        told = f" Rolling origins before the test span gave a linear map {before:.3g}; {seen}"
+        if "data.combination" in report["chosen"]:
+            rule, told = "a combination of rules and linear maps", f" O{seen[1:]}"
     own = f"The forecast is {weight:.3g} of the model's and {1 - weight:.3g} of {rule}."
     return [own + told, ""]
 

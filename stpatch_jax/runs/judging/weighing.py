@@ -74,7 +74,7 @@ class WeightJudge(DefaultJudge):
 
     def rows(self, batch: Batch, answers: Tree) -> Tree:
         """See the class; a window of which the network makes no number says nothing."""
-        rule, mask = batch[self.task.weighed_against], batch["target_mask"]
+        rule, mask = np.asarray(self.task.naive(batch)), batch["target_mask"]
         left = np.nan_to_num(np.where(mask, self.task.point(answers) - rule, 0.0), posinf=0.0)
         missed = np.where(mask, batch["target"] - rule, 0.0)
         axes = tuple(range(1, mask.ndim))

@@ -274,8 +274,9 @@ class FieldPredictor(Predictor):
         if field.shape[1:-1] == own:
             whole = (None,) * len(own)
             return WindowSpec((self._past, *whole), stride=(every, *whole))
+        combined = self.data.combination.rules if self.data.combination else ()
         require(
-            "drift" not in self.task.inputs,
+            "drift" not in (*self.task.inputs, *combined),
             f"{self.request.source} must have the cells of the run, {own}, as its forecasts are "
             f"drawn towards the drift of each of them, got {field.shape[1:-1]}; train a run with "
             "another task.weighed_against",
@@ -311,6 +312,7 @@ class FieldPredictor(Predictor):
             splits = {EVERYTHING: range(self._past, len(field))}
             known = {"fitted_means": data.means, "known_segments": (range(len(field)),)}
             known |= {"static_cleaner": data.static_cleaner, "fitted_increment": data.increment}
+            known["fitted_combination"] = data.combination
             part = FieldData(data.config, field, data.cleaner, splits, {}, **known)
             examples = part.source(EVERYTHING)
             inputs = [self._joined(examples[at]) for at in range(0, len(examples), every)]

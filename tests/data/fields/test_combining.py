@@ -1,0 +1,174 @@
+"""What rules and linear maps are combined to: fits, weights, what is looked at, what it wins."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from sklearn.linear_model import Ridge
+
+from stpatch_jax.data import Combination, FieldConfig
+from stpatch_jax.data.fields.combining import _views, _weights
+from stpatch_jax.data.fields.rolling import window_products
+from stpatch_jax.errors import InputError
+from stpatch_jax.runs.values import without_arrays
+from stpatch_jax.tasks import Forecast, ForecastConfig
+
+CONTEXT, HORIZON, SEASON = 24, 12, 12
+
+
+def monthly(values):
+    times = np.datetime64("1960-01", "M") + np.arange(len(values))
+    coords = {"time": times.astype("M8[ns]"), "channel": ["sales"]}
+    return xr.DataArray(
+        values.reshape(len(values), -1)[..., None], coords, ("time", "shop", "channel")
+    )
+
+
+def autoregressive(noise, *weights):
+    values = np.zeros_like(noise)
+    for row in range(len(noise)):
+        past = [w * values[row - lag] for lag, w in enumerate(weights, 1) if lag <= row]
+        values[row] = sum(past) + noise[row]
+    return values
+
+
+def kinds(seed, rows=180):
+    """Ten kinds of series [row, series], of two each."""
+    random = np.random.default_rng(seed)
+    noise, at = random.normal(size=(rows, 2)), np.arange(rows)[:, None]
+    season = np.tile(random.normal(size=(SEASON, 2)), (rows // SEASON, 1))
+    return {
+        "noise": noise,
+        "trend": 0.05 * at + noise,
+        "season": 2 * season + noise,
+        "both": 0.03 * at + 2 * season + autoregressive(noise, 0.6),
+        "walk": noise.cumsum(axis=0),
+        "levels": np.repeat(4 * random.normal(size=(6, 2)), rows // 6, axis=0) + noise,
+        "wild": autoregressive(noise * np.exp(noise[::-1].cumsum(axis=0) / 12), 0.7),
+        "counts": random.poisson(np.exp(0.5 * season)).astype(float),
+        "growing": np.exp(0.008 * at + 0.25 * season + 0.05 * noise),
+        "cycle": autoregressive(noise, 1.5, -0.8),
+    }
+
+
+def problem(values, **settings):
+    told = {"context": CONTEXT, "horizon": HORIZON, "season": SEASON, "combination": True}
+    return FieldConfig(**(told | settings)).of(monthly(values))
+
+
+def shares(values):
+    """The error of the combination as a share of that of each rule, over the test split."""
+    data = problem(values)
+    task = ForecastConfig(model_weight="validation", weighed_against="auto").create().fitted(data)
+    source = data.source("test")
+    every = [source[at] for at in range(0, len(source), 3)]
+    batch = {name: np.stack([of[name] for of in every]) for name in every[0]}
+    lost = {
+        name: np.abs(of - batch["target"]).mean()
+        for name, of in {"own": task.naive(batch), **task.baselines(batch)}.items()
+    }
+    own = lost.pop("own")
+    return {name: float(own / of) for name, of in lost.items()}
+
+
+def test_it_wins_on_kinds_that_go_on_and_hardly_loses_on_those_that_do_not():
+    # Of the rules the best one in hindsight, which two ends of a walk or of a level decide.
+    best = {name: max(shares(values).values()) for name, values in kinds(0).items()}
+    assert np.exp(np.mean(np.log([*best.values()]))) < 0.9
+    assert max(best.values()) < 1.05, best
+    for name in ("trend", "both", "growing", "cycle"):
+        assert best[name] < 0.93, (name, best[name])
+
+
+def test_nothing_is_asked_of_what_comes_after():
+    values = kinds(0)["both"]
+    first = problem(values)
+    for split, name in (("test", "combination"), ("validation", "early_combination")):
+        other = values.copy()
+        other[first.splits[split].start :] = 77.0
+        own, changed = (getattr(data, name) for data in (first, problem(other)))
+        assert own.told == changed.told
+        np.testing.assert_array_equal(own.linear, changed.linear)
+        assert own.rules == changed.rules
+    assert not np.array_equal(first.combination.linear, first.early_combination.linear)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_task_forecasts_the_combination_of_the_split(split):
+    data = problem(kinds(0)["both"])
+    task = ForecastConfig(model_weight="validation", weighed_against="auto").create().fitted(data)
+    assert task.weighed_against == "combination"
+    assert task.model_weight == 0
+    facts = json.loads(json.dumps(task.facts))
+    again = Forecast(task.config, **facts)
+    assert task.inputs == again.inputs == ("context", "persistence", "combination")
+    example = data.source(split)[2]
+    own = data.combination if split == "test" else data.early_combination
+    expected = np.einsum("tsc,th->hsc", example["context"], own.linear)
+    expected += sum(weight * example[rule] for rule, weight in own.rules.items())
+    batch = {name: values[None] for name, values in example.items()}
+    for of in (task, again):
+        np.testing.assert_allclose(of.naive(batch)[0], expected, atol=1e-5)
+
+
+def test_it_comes_back_from_a_checkpoint():
+    values = kinds(0)["both"]
+    data = problem(values)
+    told, arrays = without_arrays(data.state())
+    state = json.loads(json.dumps(told)) | {"combination": told["combination"]}
+    for name, array in arrays.items():
+        state[name] = state.get(name, {}) | array if isinstance(array, dict) else array
+    restored = data.config.restore_values(monthly(values), state)
+    row = data.splits["test"].start
+    [found] = [of for of in restored.source("all") if of["index"] == row]
+    np.testing.assert_allclose(found["combination"], data.source("test")[0]["combination"])
+    assert restored.combination.rules == data.combination.rules
+    assert not data.config.for_inputs(["context"]).combination
+    assert data.config.for_inputs(["context", "combination"]) == data.config
+
+
+def test_maps_are_ridge_regressions_of_what_they_see():
+    values, context, horizon = kinds(1)["both"], 8, 3
+    windows = np.lib.stride_tricks.sliding_window_view(values, context + horizon, axis=0)
+    windows = windows.reshape(-1, context + horizon)
+    x, y = windows[:, :context], windows[:, context:]
+    products = window_products(values, context=context, horizon=horizon)
+    for view in _views(context, horizon, [4]):
+        seen = x @ view.seen
+        alpha = 0.1 * np.trace(seen.T @ seen) / seen.shape[1]
+        model = Ridge(alpha=alpha, fit_intercept=False).fit(seen, y - x @ view.base)
+        expected = x @ view.base + model.predict(seen)
+        np.testing.assert_allclose(x @ view.fitted(products, 0.1), expected, atol=1e-8)
+
+
+def test_weights_are_those_of_the_least_absolute_error():
+    random = np.random.default_rng(0)
+    targets = random.normal(size=(400, 3))
+    made = {name: targets + random.normal(size=targets.shape) for name in ("a", "b")}
+    found = _weights(made | {"c": targets + 9.0}, targets, np.ones(400))
+    assert found.keys() == {"a", "b"}
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["a"] == pytest.approx(0.5, abs=0.1)
+    assert _weights(made | {"c": targets}, targets, np.ones(400)) == {"c": 1.0}
+
+
+def test_of_too_few_rows_it_is_persistence():
+    found = Combination.of(np.zeros((20, 1)), context=12, horizon=12, seasons={})
+    assert found.rules == {"persistence": 1.0}
+    assert not found.linear.any()
+
+
+def test_what_it_does_not_suit_is_told():
+    with pytest.raises(InputError, match=r"data\.combination must be off with data\.anomalies"):
+        problem(kinds(0)["both"], anomalies=True, climatology="day_of_year")
+    data = problem(kinds(0)["both"], combination=False)
+    with pytest.raises(InputError, match="weighed_against must be 'persistence'"):
+        ForecastConfig(model_weight="auto", weighed_against="combination").create().fitted(data)
+
+
+def test_the_choice_stands_in_the_report():
+    data = problem(kinds(0)["both"])
+    chosen = data.config.settled(data)[1]["data.combination"]
+    assert chosen == data.combination.told
+    assert "a linear map of" in chosen
