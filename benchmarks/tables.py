@@ -3,13 +3,14 @@
     python -m benchmarks.tables [--check]
 
 Every block of a page from `<!-- table: QUESTION -->` to `<!-- end -->` holds, per device, the
-table of `benchmarks/results/QUESTION-DEVICE.json`; those of `published` and `compiled`, whose
-figures do not depend on the device, come from one file each. The README has a few rows of each:
-`speed` and `best`.
+table of `benchmarks/results/QUESTION-DEVICE.json`; those of `published`, `series` and
+`compiled`, whose figures do not depend on the device, come from one file each. The README has a few
+rows of each: `speed` and `best`.
 """
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,7 @@ QUESTIONS = (
     "device",
     "published",
     "short_series",
+    "series",
     "speed",
     "best",
 )
@@ -324,6 +326,35 @@ def _short_series(results: Results) -> str:
     return "\n".join(lines)
 
 
+def _series(results: Results) -> str:
+    """Every set of the frozen list: ours, the rules' best, and the peers."""
+    rows = {row["dataset"]: row for row in results["rows"]}
+    names = ["set", "rows x series", "step", "horizon", "ours", "95 % interval", "best rule"]
+    names += ["ours / rule", "seasonal naive", "Theta", "test opened"]
+    lines = [_row(names), "|---|---:|---|---:|---:|---|---:|---:|---:|---:|---:|"]
+    for of in results["sets"]:
+        row = rows[of["name"]]
+        low, high = row["interval"]
+        best, peers = row["best_rule"], row["peers"]
+        cells = [of["name"], f"{of['rows']} x {len(of['columns'])}", of["step"]]
+        cells += [str(of["horizon"]), f"{row['value']:.3f}", f"{low:.3f} to {high:.3f}"]
+        cells += [f"{best} {row['naive'][best]:.3f}", f"{row['ratio']:.3f}"]
+        cells += [f"{peers[peer]:.3f}" for peer in ("seasonal_naive", "theta")]
+        lines.append(_row([*cells, str(row["test_openings"])]))
+    ratios = [row["ratio"] for row in rows.values()]
+    won, lost = sum(ratio < 1 for ratio in ratios), sum(ratio > 1.01 for ratio in ratios)
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    theta = sum(row["value"] < row["peers"]["theta"] for row in rows.values())
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"- better than the best rule on {won} of {len(ratios)}, more than 1 % worse on {lost};"
+            f" the geometric mean of the ratios is {mean:.3f}; better than Theta on {theta}",
+        ]
+    )
+
+
 def _extent(sizes: Sequence[int | None]) -> str:
     return "x".join("all" if size is None else str(size) for size in sizes)
 
@@ -448,9 +479,9 @@ def blocks(question: str, folder: Path = RESULTS) -> str:
         return _speed(folder) + "\n"
     if question == "compiled":
         return _compiled(json.loads((folder / "compiled.json").read_text(encoding="utf-8"))) + "\n"
-    if question == "short_series":
-        path = folder / "short_series.json"
-        return _short_series(json.loads(path.read_text(encoding="utf-8"))) + "\n"
+    if question in (tables := {"series": _series, "short_series": _short_series}):
+        path = folder / f"{question}.json"
+        return tables[question](json.loads(path.read_text(encoding="utf-8"))) + "\n"
     if question in ("published", "best"):
         path = folder / "published.json"
         rows = json.loads(path.read_text(encoding="utf-8"))

@@ -16,9 +16,10 @@ def forecast() -> RunConfig:
     report says what was chosen and why. `--data.horizon 24` is how far to forecast, and
     `--data.variables` what of the file; `--model NAME` takes another network.
 
-    The past of each window is one patch, and two linear maps of it are averaged: one sees its level
-    and the other does not. How far their forecast may leave that of the best rule tell rolling
-    origins before the test span and, of the trained network, the validation split.
+    What is forecast is a combination of the naive rules and of linear maps, as rolling origins
+    before the test span would have had it, and of a trained network as much as the validation split
+    is sure of. The network averages two linear maps of the past of each window, which is one patch:
+    one sees its level and the other does not.
     """
     return RunConfig(
         data=data.FieldConfig(

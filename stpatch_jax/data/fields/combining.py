@@ -180,7 +180,7 @@ class Combination:
         """Adds `combination` [horizon, *space, channel] of a context [context, *space, channel]."""
         total = np.zeros(example["target"].shape, np.float32)
         if self.linear.any():
-            total += np.einsum("t...,th->h...", context, self.linear)
+            total += np.tensordot(self.linear, context, (0, 0))
         for name, weight in self.rules.items():
             total += np.float32(weight) * example[name]
         return example | {COMBINATION: total}

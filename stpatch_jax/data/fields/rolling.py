@@ -298,10 +298,13 @@ def field_weight(data: Any) -> float:
 def field_rule_weights(data: Any) -> dict[str, RuleWeight]:
     """The `rolling_rules` of some series of `FieldData`, from the rows before its test span.
 
-    Of a `combination`, which has linear maps, another one adds nothing.
+    A `combination` has linear maps of the targets already, so that another one adds nothing; of
+    what other channels tell it knows nothing.
     """
     found = rule_weights(data, scaled_series(data, range(data.splits["validation"].stop)))
-    combined = {COMBINATION: RuleWeight(0.0, 0.0, 0.0, False)} if data.config.combination else {}
+    more = data.target_numbers is not None
+    combined = {COMBINATION: RuleWeight(float(more), 0.0, 0.0, more)}
+    combined = combined if data.config.combination else {}
     return found | combined
 
 

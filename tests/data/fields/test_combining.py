@@ -1,6 +1,7 @@
 """What rules and linear maps are combined to: fits, weights, what is looked at, what it wins."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.linear_model import Ridge
 
 from stpatch_jax.data import Combination, FieldConfig
 from stpatch_jax.data.fields.combining import _views, _weights
-from stpatch_jax.data.fields.rolling import window_products
+from stpatch_jax.data.fields.rolling import rolling_origins, window_products
 from stpatch_jax.errors import InputError
 from stpatch_jax.runs.values import without_arrays
 from stpatch_jax.tasks import Forecast, ForecastConfig
@@ -33,7 +34,7 @@ def autoregressive(noise, *weights):
     return values
 
 
-def kinds(seed, rows=180):
+def kinds(seed, rows=480):
     """Ten kinds of series [row, series], of two each."""
     random = np.random.default_rng(seed)
     noise, at = random.normal(size=(rows, 2)), np.arange(rows)[:, None]
@@ -57,46 +58,58 @@ def problem(values, **settings):
     return FieldConfig(**(told | settings)).of(monthly(values))
 
 
-def shares(values):
-    """The error of the combination as a share of that of each rule, over the test split."""
-    data = problem(values)
-    task = ForecastConfig(model_weight="validation", weighed_against="auto").create().fitted(data)
-    source = data.source("test")
-    every = [source[at] for at in range(0, len(source), 3)]
-    batch = {name: np.stack([of[name] for of in every]) for name in every[0]}
-    lost = {
-        name: np.abs(of - batch["target"]).mean()
-        for name, of in {"own": task.naive(batch), **task.baselines(batch)}.items()
-    }
+def combined(data, name="combination") -> Combination:
+    """What a problem combines."""
+    found = getattr(data, name)
+    assert found is not None
+    return found
+
+
+def share_of_best(values):
+    """The error over the last fifth as a share of that of the rule that is best there."""
+    known = len(values) - len(values) // 5
+    told: Any = {"context": CONTEXT, "horizon": HORIZON, "seasons": {"season": SEASON}}
+    phases = np.arange(len(values)) % SEASON
+    found = Combination.of(values[:known], phases=phases[:known], **told)
+    lost = {}
+    for origin in rolling_origins(values, phases=phases, **told):
+        if origin.row < known:
+            continue
+        own = origin.context @ found.linear
+        own = own + sum(weight * origin.rules[name] for name, weight in found.rules.items())
+        for name, forecast in (origin.rules | {"own": own}).items():
+            lost[name] = lost.get(name, 0) + np.abs(forecast - origin.target).sum()
     own = lost.pop("own")
-    return {name: float(own / of) for name, of in lost.items()}
+    return own / min(lost.values())
 
 
 def test_it_wins_on_kinds_that_go_on_and_hardly_loses_on_those_that_do_not():
-    # Of the rules the best one in hindsight, which two ends of a walk or of a level decide.
-    best = {name: max(shares(values).values()) for name, values in kinds(0).items()}
-    assert np.exp(np.mean(np.log([*best.values()]))) < 0.9
-    assert max(best.values()) < 1.05, best
+    every = [kinds(seed) for seed in range(2)]
+    shares = {name: [share_of_best(of[name]) for of in every] for name in every[0]}
+    means = {name: np.exp(np.mean(np.log(of))) for name, of in shares.items()}
+    assert np.exp(np.mean(np.log([*means.values()]))) < 0.88, means
+    # The best rule in hindsight: where a walk or a level ends nobody knows before.
+    assert max(means.values()) < 1.06, means
     for name in ("trend", "both", "growing", "cycle"):
-        assert best[name] < 0.93, (name, best[name])
+        assert means[name] < 0.93, means
 
 
 def test_nothing_is_asked_of_what_comes_after():
-    values = kinds(0)["both"]
+    values = kinds(0, rows=240)["both"]
     first = problem(values)
     for split, name in (("test", "combination"), ("validation", "early_combination")):
         other = values.copy()
         other[first.splits[split].start :] = 77.0
-        own, changed = (getattr(data, name) for data in (first, problem(other)))
+        own, changed = (combined(data, name) for data in (first, problem(other)))
         assert own.told == changed.told
         np.testing.assert_array_equal(own.linear, changed.linear)
         assert own.rules == changed.rules
-    assert not np.array_equal(first.combination.linear, first.early_combination.linear)
+    assert not np.array_equal(combined(first).linear, combined(first, "early_combination").linear)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_task_forecasts_the_combination_of_the_split(split):
-    data = problem(kinds(0)["both"])
+    data = problem(kinds(0, rows=240)["both"])
     task = ForecastConfig(model_weight="validation", weighed_against="auto").create().fitted(data)
     assert task.weighed_against == "combination"
     assert task.model_weight == 0
@@ -104,7 +117,7 @@ def test_a_task_forecasts_the_combination_of_the_split(split):
     again = Forecast(task.config, **facts)
     assert task.inputs == again.inputs == ("context", "persistence", "combination")
     example = data.source(split)[2]
-    own = data.combination if split == "test" else data.early_combination
+    own = combined(data, "combination" if split == "test" else "early_combination")
     expected = np.einsum("tsc,th->hsc", example["context"], own.linear)
     expected += sum(weight * example[rule] for rule, weight in own.rules.items())
     batch = {name: values[None] for name, values in example.items()}
@@ -113,7 +126,7 @@ def test_a_task_forecasts_the_combination_of_the_split(split):
 
 
 def test_it_comes_back_from_a_checkpoint():
-    values = kinds(0)["both"]
+    values = kinds(0, rows=240)["both"]
     data = problem(values)
     told, arrays = without_arrays(data.state())
     state = json.loads(json.dumps(told)) | {"combination": told["combination"]}
@@ -123,13 +136,13 @@ def test_it_comes_back_from_a_checkpoint():
     row = data.splits["test"].start
     [found] = [of for of in restored.source("all") if of["index"] == row]
     np.testing.assert_allclose(found["combination"], data.source("test")[0]["combination"])
-    assert restored.combination.rules == data.combination.rules
+    assert combined(restored).rules == combined(data).rules
     assert not data.config.for_inputs(["context"]).combination
     assert data.config.for_inputs(["context", "combination"]) == data.config
 
 
 def test_maps_are_ridge_regressions_of_what_they_see():
-    values, context, horizon = kinds(1)["both"], 8, 3
+    values, context, horizon = kinds(1, rows=240)["both"], 8, 3
     windows = np.lib.stride_tricks.sliding_window_view(values, context + horizon, axis=0)
     windows = windows.reshape(-1, context + horizon)
     x, y = windows[:, :context], windows[:, context:]
@@ -161,14 +174,22 @@ def test_of_too_few_rows_it_is_persistence():
 
 def test_what_it_does_not_suit_is_told():
     with pytest.raises(InputError, match=r"data\.combination must be off with data\.anomalies"):
-        problem(kinds(0)["both"], anomalies=True, climatology="day_of_year")
-    data = problem(kinds(0)["both"], combination=False)
+        problem(kinds(0, rows=240)["both"], anomalies=True, climatology="day_of_year")
+    data = problem(kinds(0, rows=240)["both"], combination=False)
     with pytest.raises(InputError, match="weighed_against must be 'persistence'"):
         ForecastConfig(model_weight="auto", weighed_against="combination").create().fitted(data)
 
 
+def test_a_network_that_sees_more_is_left_to_validation():
+    values = kinds(0, rows=240)["both"]
+    config = ForecastConfig(model_weight="validation", weighed_against="auto")
+    assert config.create().fitted(problem(values)).model_weight == 0
+    # The mean over the shops is what no map of one of them knows.
+    assert config.create().fitted(problem(values, space_means=True)).model_weight == 1
+
+
 def test_the_choice_stands_in_the_report():
-    data = problem(kinds(0)["both"])
+    data = problem(kinds(0, rows=240)["both"])
     chosen = data.config.settled(data)[1]["data.combination"]
-    assert chosen == data.combination.told
+    assert chosen == combined(data).told
     assert "a linear map of" in chosen
