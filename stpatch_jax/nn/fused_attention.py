@@ -16,8 +16,9 @@ from stpatch_jax.nn.mesh_axes import batch_axes
 _MANY = 256
 # And by blocks on a GPU, which take 1.4 to 1.6 times as long as the library there (H200).
 _MANY_ON_GPU = 1024
-# Tokens whose keys, values and gradients fit into the memory beside a TPU's cores.
-_MOST_ON_TPU = 2**13
+# Tokens whose keys, values and gradients fit into the memory beside a TPU's cores; and queries at a
+# time of so many, and of half of them.
+_MOST_ON_TPU, _FEWEST, _FEW = 2**14, 48, 128
 # Logits of a block of queries there: 2 MiB, and several times that in what is made of them.
 _LOGITS = 2**19
 # Numbers that a TPU holds side by side.
@@ -194,7 +195,9 @@ def _by_blocks(qkv: jax.Array, seen: Seen, *, causal: bool) -> jax.Array:
 
 def _block_size(tokens: int, most: int) -> int:
     """Queries at a time: up to so many, what pads least, the most of that."""
-    return min(range(most, _LANES - 1, -16), key=lambda block: -(-tokens // block) * block)
+    return min(
+        range(most, min(most, _LANES) - 1, -16), key=lambda block: -(-tokens // block) * block
+    )
 
 
 def _fits_tpu(qkv: jax.Array) -> bool:
@@ -216,7 +219,8 @@ def _on_tpu(qkv: jax.Array, seen: Seen, *, causal: bool) -> jax.Array:
         given = (zeros if one is None else one.astype(jnp.int32) for one in (segment_ids, times))
         ids = jnp.stack([jnp.broadcast_to(one, (batch, tokens)) for one in given], -1)
 
-    most = max(_LANES, min(4 * _LANES, _LOGITS // tokens // 16 * 16))
+    fewest = _FEW if tokens <= _MOST_ON_TPU // 2 else _FEWEST
+    most = max(fewest, min(4 * _LANES, _LOGITS // tokens // 16 * 16))
     blocks = Blocks(_block_size(tokens, most), max(_LANES, width))
 
     def run(qkv: jax.Array, ids: jax.Array | None) -> jax.Array:

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from stpatch_jax import chips
-from stpatch_jax.nn import TransformerEncoder, TransformerOptions
+from stpatch_jax.nn import TransformerEncoder, TransformerOptions, attend
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,3 +46,15 @@ def test_blocks_of_a_transformer_stay_within_their_bytes(chip, moved, kept):
     measured = chips.measure(program)
     assert measured.bytes_moved <= moved * GB
     assert measured.temporaries <= kept * GB
+
+
+@pytest.mark.parametrize("chip", ["v5e:2x2", "v5p:2x2x1"])
+def test_maps_of_many_tokens_fit_beside_the_cores(chip):
+    """721 x 1440 cells in windows of 8 x 8, heads of 128: no pair of tokens stands in memory."""
+
+    def loss(qkv):
+        return attend(qkv).astype(jnp.float32).sum()
+
+    qkv = jax.ShapeDtypeStruct((1, 91 * 180, 3, 2, 128), jnp.bfloat16)
+    measured = chips.measure(chips.compile(jax.grad(loss), qkv, on=chip))
+    assert measured.temporaries <= 0.2 * GB
