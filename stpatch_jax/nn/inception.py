@@ -101,6 +101,7 @@ class InceptionConfig(BackboneConfig[Inception]):
     """
 
     tiny_fields: ClassVar[Fields] = {"features": 4, "kernel_sizes": (5, 3), "depth": 3}
+    large_fields: ClassVar[Fields] = {"features": 64, "depth": 9}
     spec: WindowSpec = OPEN
     features: int = 32
     kernel_sizes: tuple[int, ...] = (39, 19, 9)

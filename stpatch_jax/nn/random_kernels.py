@@ -136,6 +136,7 @@ class RandomKernelsConfig(BackboneConfig[RandomKernels]):
     """
 
     tiny_fields: ClassVar[Fields] = {"biases": 2}
+    large_fields: ClassVar[Fields] = {"biases": 60}
     fixed: ClassVar[bool] = True
     spec: WindowSpec = OPEN
     biases: int = 30

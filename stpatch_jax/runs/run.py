@@ -250,7 +250,7 @@ class Run:
             validate=self.validate,
             progress=progress,
             patches=self.patches,
-            flops=self.flops,
+            flops=lambda: self.flops,
             on_step=on_step,
             on_evaluate=on_evaluate,
         )

@@ -126,7 +126,7 @@ def train_loop(
     validate: Validate | None = None,
     progress: bool = True,
     patches: int | None = None,
-    flops: int | None = None,
+    flops: Callable[[], int] | None = None,
     on_step: Callback | None = None,
     on_evaluate: Callback | None = None,
 ) -> FitResult:
@@ -166,7 +166,7 @@ def train_loop(
             state does not reach the training; arrays of the model are only valid until it returns.
         progress: Whether to show a bar on stderr.
         patches: Patches of an example, where known, for `patches_per_second`.
-        flops: Arithmetic of the gradient of the loss on an example, counted where it is not known.
+        flops: Gives the arithmetic of the gradient of the loss on an example, counted without it.
         on_step: Called as `on_step(step, metrics)`, see `stpatch_jax.training.callbacks`.
         on_evaluate: Called as `on_evaluate(step, validation)`, likewise.
 
@@ -227,9 +227,9 @@ def train_loop(
     early = patience.over(end)
     if early or end == config.steps:
         require_updated(state, workdir)
-    if flops is None and run.shapes:
-        flops = gradient_flops(loss_fn, state.model, run.shapes)
-    cost = {"examples": config.examples, "patches": patches, "flops": flops, "memory": run.memory}
+    count = flops or functools.partial(gradient_flops, loss_fn, state.model, run.shapes)
+    cost: Any = {"flops": count() if run.shapes else None, "memory": run.memory}
+    cost |= {"examples": config.examples, "patches": patches}
     machine = machine_metrics(mesh, phase.seconds, end - start, **cost)
     interrupted = end < config.steps and not early
     return FitResult(state, end, interrupted, early, validation, best, machine)
