@@ -25,9 +25,11 @@ from stpatch_jax.nn import (
     Conv3DConfig,
     ConvRecurrentConfig,
     FlatPatchesConfig,
+    InceptionConfig,
     NeighborhoodConfig,
     PatchCNNConfig,
     PatchTransformerConfig,
+    RandomKernelsConfig,
     SCNNConfig,
     SpaceTimeRNNConfig,
     TokenEmbeddingConfig,
@@ -88,6 +90,8 @@ FAMILIES = {
         )
     ),
     "patch_transformer": Case(TRANSFORMER),
+    "inception": Case(InceptionConfig(WINDOW, features=4, kernel_sizes=(3,), depth=1, dropout=0.5)),
+    "random_kernels": Case(RandomKernelsConfig(WINDOW, biases=1, dropout=0.5)),
     "flat_patches": Case(FlatPatchesConfig(WINDOW, dropout=0.5)),
     "unet": Case(UNetConfig(WINDOW, features=(8, 8), dropout=0.5)),
     "token_embedding": Case(
@@ -101,9 +105,10 @@ SETTINGS = {
     "accumulate": Case(settings={"accumulate": 2}),
     "ema_remat": Case(settings={"ema": 0.9, "remat": "dots"}),
     "all_of_it": Case(
-        TRANSFORMER,
+        replace(TRANSFORMER, depth=2, scan=True),
         {
             "accumulate": 2,
+            "remat": "block",
             "ema": 0.9,
             "on_nonfinite": "skip",
             "keep_best": "min:loss",

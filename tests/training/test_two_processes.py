@@ -124,9 +124,10 @@ def test_the_port_of_a_run_listens_on_its_address_and_refuses_strangers(
     strays = [start(f"stray{i}", *command, i) for i in range(2)]
     for stray, sentence in zip(strays, said, strict=True):
         assert stray.popen.wait(timeout=120) == 2
-        told = stray.err.read_text()
+        # What an old version of a library warns of as it is imported stands before it.
+        lines = stray.err.read_text().splitlines()
+        (told,) = (line for line in lines if not line.startswith("WARNING:absl:"))
         assert sentence in told
-        assert told.count("\n") == 1
     assert not other.exists()
     step = len(metrics(tmp_path / "run")["step"])
     wait_for_step(tmp_path / "run", step + 2, *both)
