@@ -83,7 +83,7 @@ def test_no_device_sees_all_tokens_of_all_heads() -> None:
     assert {math.prod(map(int, shape.split(","))) for shape in pairs} == {4 * 16 * 16}
     assert "all-to-all(" in text
     gathered = re.findall(r"f32\[([\d,]*)\]\S* all-gather\(", text)
-    assert not [shape for shape in gathered if math.prod(map(int, shape.split(","))) >= 4 * 16 * 32]
+    assert not [shape for shape in gathered if shape.startswith("4,16")]
 
 
 def test_what_cannot_be_shared_is_told() -> None:
