@@ -28,7 +28,10 @@ def test_every_kind_stands_there_in_the_format_of_today():
     assert {f"format-{FORMAT}-{name}" for name in KINDS} <= set(RUNS)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[pytest.mark.slow] * x.endswith("transformer")) for x in RUNS],
+)
 def test_a_run_of_an_earlier_version_loads_predicts_and_resumes(tmp_path, name):
     config, make = KINDS[name.rpartition("-")[2]]
     run, values = Path(shutil.copytree(FORMATS / name, tmp_path / "run")), make()

@@ -154,6 +154,7 @@ def test_evaluate_computes_the_same_figures_anew(trained, tmp_path, capsys):
     assert without_machine(copy) == without_machine(run)
 
 
+@pytest.mark.slow  # quick for the training loop
 def test_steps_may_grow_and_the_longer_run_equals_one_that_never_stopped(trained, tmp_path):
     run, table = trained
     copy = Path(shutil.copytree(run, tmp_path / "copy"))

@@ -28,6 +28,7 @@ def abstract() -> Any:
     )
 
 
+@pytest.mark.slow
 def test_saves_leave_neither_threads_nor_descriptors(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
