@@ -48,13 +48,15 @@ def test_blocks_of_a_transformer_stay_within_their_bytes(chip, moved, kept):
     assert measured.temporaries <= kept * GB
 
 
-@pytest.mark.parametrize("chip", ["v5e:2x2", "v5p:2x2x1"])
-def test_maps_of_many_tokens_fit_beside_the_cores(chip):
-    """721 x 1440 cells in windows of 8 x 8, heads of 128: no pair of tokens stands in memory."""
+def test_maps_of_many_tokens_fit_beside_the_cores():
+    """721 x 1440 cells in windows of 8 x 8, heads of 128: no pair of tokens stands in memory.
+
+    On a v5p, whose memory beside the cores is the smallest.
+    """
 
     def loss(qkv):
         return attend(qkv).astype(jnp.float32).sum()
 
     qkv = jax.ShapeDtypeStruct((1, 91 * 180, 3, 2, 128), jnp.bfloat16)
-    measured = chips.measure(chips.compile(jax.grad(loss), qkv, on=chip))
+    measured = chips.measure(chips.compile(jax.grad(loss), qkv, on="v5p:2x2x1"))
     assert measured.temporaries <= 0.2 * GB
