@@ -64,7 +64,7 @@ def test_every_mesh_trains_alike_and_checkpoints_move_between_them(tmp_path: Pat
     losses, states = [], []
     for fsdp in (1, 2, 4):
         mesh = make_mesh(fsdp=fsdp)
-        assert mesh.shape["data"] == 8 // fsdp
+        assert [mesh.shape[name] for name in ("data", "fsdp", "space")] == [8 // fsdp, fsdp, 1]
         state = create_state(Series, SGD, mesh)
         placed = nnx.state(state)
         step = make_train_step(squared_error, mesh)

@@ -12,7 +12,7 @@ from stpatch_jax.training.mesh import check_batch_size
 
 def test_mesh_spans_all_devices_with_auto_axes() -> None:
     mesh = make_mesh()
-    assert list(mesh.shape) == ["data", "fsdp", "space", "sequence", "model"]
+    assert dict(mesh.shape) == {"data": 8, "fsdp": 1, "space": 1, "sequence": 1, "model": 1}
     assert mesh.axis_types == (AxisType.Auto,) * 5
     assert list(mesh.devices.flat) == jax.devices()
 
@@ -55,7 +55,7 @@ def test_a_batch_that_does_not_split_is_an_input_error() -> None:
 
 def test_a_field_is_split_in_space_where_it_divides() -> None:
     mesh = make_mesh(fsdp=2, space=2)
-    assert [mesh.shape[name] for name in ("data", "fsdp", "space")] == [2, 2, 2]
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "space": 2, "sequence": 1, "model": 1}
     batch = {
         "field": np.arange(4 * 3 * 6 * 2.0, dtype=np.float32).reshape(4, 3, 6, 2),
         "odd": np.zeros((4, 3, 5, 2)),
