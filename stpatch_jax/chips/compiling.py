@@ -1,10 +1,13 @@
 """A program compiled for devices that are not here."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from stpatch_jax.chips.hardware import CUDNN
 from stpatch_jax.chips.topologies import topology
 from stpatch_jax.errors import InputError, shortened
 
@@ -41,8 +44,30 @@ def compile(function: Any, *arguments: Any, on: str | Mesh) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=kept or whole)
 
     jitted = function if hasattr(function, "lower") else jax.jit(function)
-    lowered = jitted.lower(*jax.tree.map(described, arguments))
+    with libraries_of(device):
+        lowered = jitted.lower(*jax.tree.map(described, arguments))
     return finish(lowered, device)
+
+
+@contextlib.contextmanager
+def libraries_of(device: Any) -> Iterator[None]:
+    """What is lowered in here may call the libraries that come with a device, cuDNN of a GPU.
+
+    JAX asks the process for cuDNN, and not the device that it lowers for; XLA's compiler, which
+    is told the version, has no need of it.
+    """
+    if device.platform != "gpu":
+        yield
+        return
+    from jax._src.cudnn import fused_attention_stablehlo as attention
+
+    major, minor = CUDNN
+    asked: Any = attention.check_cudnn_version
+    attention.check_cudnn_version = lambda: 10_000 * major + 100 * minor
+    try:
+        yield
+    finally:
+        attention.check_cudnn_version = asked
 
 
 def finish(lowered: Any, device: Any) -> Any:

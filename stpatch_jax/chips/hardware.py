@@ -71,12 +71,16 @@ CHIPS: Mapping[str, Chip] = {
 }
 
 
+CUDNN = 9, 7
+"""The version of cuDNN that programs for GPUs are compiled for."""
+
+
 def gpu_target(chip: Chip) -> str:
     """What XLA's compiler for GPUs must know of a chip, XLA's target configuration as text.
 
     The values of an H100 SXM are those of
     https://github.com/openxla/xla/blob/main/xla/tools/hlo_opt/gpu_specs/h100_sxm.txtpb, with CUDA
-    13 and cuDNN 9.7; an H200 is the same chip with another memory.
+    13 and `CUDNN`; an H200 is the same chip with another memory.
     """
     return f"""
     gpu_device_info {{
@@ -90,5 +94,5 @@ def gpu_target(chip: Chip) -> str:
       memory_bandwidth: {int(chip.bandwidth or 0)} device_memory_size: {chip.memory}
     }}
     platform_name: "CUDA" device_description_str: "NVIDIA {chip.name.upper()}"
-    dnn_version_info {{ major: 9 minor: 7 }} runtime_version {{ major: 13 }}
+    dnn_version_info {{ major: {CUDNN[0]} minor: {CUDNN[1]} }} runtime_version {{ major: 13 }}
     """

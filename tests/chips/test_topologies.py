@@ -1,5 +1,6 @@
 """Described devices: their names, meshes over them, what is refused, what JAX still needs."""
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -112,6 +113,22 @@ def test_a_product_that_only_a_gpu_could_tune_is_the_librarys():
         lambda x, w: x.transpose(0, 2, 1).reshape(36, 8) @ w, x, weights, on="h100:1"
     )
     assert "cublas" in product.as_text()
+
+
+@pytest.mark.slow
+@pytest.mark.chips
+@compilers
+@pytest.mark.skipif(jax.__version__ != "0.10.2", reason="said of jax 0.10.2 alone")
+def test_jax_still_asks_the_process_for_cudnn():
+    # Once it asks the device that it lowers for, `libraries_of` may go.
+    lowered = jax.jit(functools.partial(jax.nn.dot_product_attention, implementation="cudnn"))
+    x = jax.ShapeDtypeStruct((2, 512, 2, 64), "bfloat16")
+    device = chips.topology("h100:1").devices[0]
+    x = x.update(sharding=jax.sharding.SingleDeviceSharding(device))
+    with pytest.raises(RuntimeError, match="cuDNN"):
+        lowered.lower(x, x, x)
+    with chips.libraries_of(device):
+        assert "cudnn" in lowered.lower(x, x, x).as_text()
 
 
 @pytest.mark.slow

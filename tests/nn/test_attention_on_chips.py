@@ -38,7 +38,7 @@ def gradient(depth, **segments):
 
 
 @pytest.mark.parametrize(
-    ("chip", "moved", "kept"), [("v5e:2x2", 2.5, 0.4), ("h100:1", 36, 1.1)], ids=["v5e", "h100"]
+    ("chip", "moved", "kept"), [("v5e:2x2", 2.5, 0.4), ("h100:1", 5.2, 0.8)], ids=["v5e", "h100"]
 )
 def test_blocks_of_a_transformer_stay_within_their_bytes(chip, moved, kept):
     """In GB of two blocks; on a v5e they were above 20 and 3 with weights in memory."""
@@ -60,3 +60,19 @@ def test_maps_of_many_tokens_fit_beside_the_cores():
     qkv = jax.ShapeDtypeStruct((1, 91 * 180, 3, 2, 128), jnp.bfloat16)
     measured = chips.measure(chips.compile(jax.grad(loss), qkv, on="v5p:2x2x1"))
     assert measured.temporaries <= 0.2 * GB
+
+
+def test_attention_of_many_tokens_on_a_gpu_is_cudnns():
+    qkv = jax.ShapeDtypeStruct((2, 512, 3, 2, 64), jnp.bfloat16)
+
+    def loss(qkv):
+        return attend(qkv).astype(jnp.float32).sum()
+
+    measured = chips.measure(chips.compile(jax.grad(loss), qkv, on="h100:1"))
+    calls = {k.name: k for k in measured.kernels if k.kind == "custom-call"}
+    assert len(calls) == 2
+    (forward,), (backward,) = ([k for n, k in calls.items() if d in n] for d in ("fwd", "bwd"))
+    part, rows = 2 * 512 * 2 * 64 * 2, 2 * 2 * 512 * 4
+    # Queries, keys, values and what comes of them; and of each query what its softmax divides by.
+    assert forward.bytes == 4 * part + rows
+    assert backward.bytes == 8 * part + rows

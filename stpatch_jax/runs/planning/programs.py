@@ -102,7 +102,7 @@ def train_cost(run: Run, on: chips.Topology) -> Cost:
     step = make_train_step(
         run.task.loss, mesh, accumulate=train.accumulate, remat=train.remat, ema=train.ema
     )
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), chips.libraries_of(on.devices[0]):
         lowered = step.lower(state, batch)
         computed = step.flops(state, batch)
     model = _bytes(nnx.state(state.model))
@@ -133,7 +133,7 @@ def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
     def outputs(values: Any, batch: Any) -> Any:
         return judge.placed_outputs(nnx.merge(graphdef, values), batch)
 
-    with jax.set_mesh(run.mesh):
+    with jax.set_mesh(run.mesh), chips.libraries_of(on.devices[0]):
         flops = count_flops(outputs, values, batch)
         lowered = jax.jit(outputs).lower(values, batch)
     held = {"weights": _bytes(values), "optimizer": 0, "inputs": _bytes(batch)}

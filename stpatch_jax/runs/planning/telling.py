@@ -55,8 +55,7 @@ def _bound(cost: Mapping[str, Any]) -> str:
 
 def _of_platform(values: Mapping[str, Any]) -> list[str]:
     if values["platform"] == "gpu":
-        text = "- compiled without cuDNN, whose attention of 256 tokens and more moves less and is"
-        return [f"{text} faster than what is told here"]
+        return ["- without the room that cuDNN takes to work in, which it alone knows"]
     if values["platform"] == "tpu":
         return []
     told = ["- no time is told: the peaks of a CPU are not known"]
