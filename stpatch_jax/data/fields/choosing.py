@@ -28,6 +28,8 @@ _BLOCK_BYTES = 2**26
 _SEASON_SHARE = 4
 # A context is no longer than this, nor than a quarter of the training rows.
 _LONGEST_CONTEXT, _CONTEXT_SHARE = 512, 4
+# Of many rows it is this long at least, a week of hours and a day: they tell what is far back.
+_LONG_CONTEXT, _LONG_SHARE, _LONG_NUMBERS = 192, 20, 2**16
 _LONGEST_HORIZON, _HORIZON_SHARE = 24, 10
 
 
@@ -161,7 +163,13 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
         wanted = 2 * season if season else 4 * own.horizon
         own = dataclasses.replace(own, context=min(wanted, most))
         why = f"two seasons of {season} rows" if season else "four horizons"
-        if wanted > most:
+        long = min(_LONG_CONTEXT, longest // _LONG_SHARE, _LONG_NUMBERS // int(field[0].size))
+        if long > own.context:
+            own = dataclasses.replace(own, context=long)
+            why = (
+                "many rows tell what is far back, a twentieth of the training rows and 192 at most"
+            )
+        elif wanted > most:
             why = "at most a quarter of the training rows, and 512"
         chosen["data.context"] = f"{own.context}: {why}"
     return own, chosen

@@ -38,17 +38,19 @@ class View(NamedTuple):
     seen: np.ndarray
     base: np.ndarray
 
-    def fitted(self, products: np.ndarray, penalty: float) -> np.ndarray:
-        """Base and ridge regression as one map [context, horizon], see `window_products`."""
+    def fitted(self, products: np.ndarray, penalties: Sequence[float]) -> list[np.ndarray]:
+        """Base and ridge regression as maps [context, horizon], see `window_products`."""
         context = len(products)
         gram, cross = products[:, :context], products[:, context:]
         own = self.seen.T @ gram @ self.seen
         if not (trace := np.trace(own)) > 0:
-            return self.base
-        own += penalty * trace / len(own) * np.eye(len(own))
-        return self.base + self.seen @ np.linalg.solve(
-            own, self.seen.T @ (cross - gram @ self.base)
-        )
+            return [self.base for _ in penalties]
+        left = self.seen.T @ (cross - gram @ self.base)
+        size = trace / len(own) * np.eye(len(own))
+        return [
+            self.base + self.seen @ np.linalg.solve(own + penalty * size, left)
+            for penalty in penalties
+        ]
 
 
 def _views(context: int, horizon: int, seasons: Sequence[int]) -> list[View]:
@@ -141,7 +143,8 @@ class Combination:
             if isinstance(name, str):
                 rules[name], what = weight, name
             else:
-                linear += weight * views[name[0]].fitted(products, name[1])
+                (fitted,) = views[name[0]].fitted(products, name[1:])
+                linear += weight * fitted
                 what = f"a linear map of {views[name[0]].name}"
             parts.append(f"{weight:.2f} {what}")
         text = f"{', '.join(parts)}: they lost least at rolling origins before the test span"
@@ -203,8 +206,9 @@ def _past_forecasts(
             for name, of in origin.rules.items()
         }
         for at, view in enumerate(views):
-            for penalty in _PENALTIES:
-                forecasts[at, penalty] = seen @ view.fitted(origin.products, penalty)
+            maps = view.fitted(origin.products, _PENALTIES)
+            for penalty, of in zip(_PENALTIES, maps, strict=True):
+                forecasts[at, penalty] = seen @ of
         yield origin.row, target[few], forecasts
 
 

@@ -88,6 +88,18 @@ def test_open_settings_are_chosen_and_told():
     assert rules <= data.source("test")[0].keys()
 
 
+@pytest.mark.parametrize(
+    ("rows", "series", "context"),
+    [(700, 1, 48), (2000, 1, 70), (6000, 1, 192), (6000, 500, 131)],
+)
+def test_many_rows_of_not_too_many_series_are_seen_far_back(rows, series, context):
+    times = np.datetime64("2024-01-01", "h") + np.arange(rows)
+    values = np.tile(wave(24, rows)[:, None] + 0.3 * noise(0, rows)[:, :1], series)
+    data = OPEN.of(field_of(values, times))
+    assert data.config.context == context
+    assert data.chosen["data.context"].startswith(f"{context}: ")
+
+
 @given(st.integers(0, 2**32))
 def test_only_training_rows_choose(seed):
     values = wave(24)[:, None] + 0.3 * noise(0)

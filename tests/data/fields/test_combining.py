@@ -152,7 +152,8 @@ def test_maps_are_ridge_regressions_of_what_they_see():
         alpha = 0.1 * np.trace(seen.T @ seen) / seen.shape[1]
         model = Ridge(alpha=alpha, fit_intercept=False).fit(seen, y - x @ view.base)
         expected = x @ view.base + model.predict(seen)
-        np.testing.assert_allclose(x @ view.fitted(products, 0.1), expected, atol=1e-8)
+        (found,) = view.fitted(products, [0.1])
+        np.testing.assert_allclose(x @ found, expected, atol=1e-8)
 
 
 def test_weights_are_those_of_the_least_absolute_error():
