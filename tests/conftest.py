@@ -27,7 +27,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 # Compiling makes examples slow and uneven. The normal run always draws the same few; a `--many`
 # run draws new ones and prints how to repeat a failure.
-for profile, count in {"normal": 16, "many": 200}.items():
+for profile, count in {"normal": 12, "many": 200}.items():
     hypothesis.settings.register_profile(
         profile,
         max_examples=count,

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
 
 @hypothesis.given(case=cases(dtypes=("int32",), paddings=("VALID",), footprints=False))
-@examples(15, 1_000)
+@examples(12, 1_000)
 def test_reference_reads_the_cells_of_the_formula(case):
     x, first = case.numbers(), len(case.batch)
     patches = reference_extract_patches(x, case.spec)

@@ -19,6 +19,7 @@ from stpatch_jax.training import batch_sharding, make_mesh, state_sharding
 # Left out are the parts of the chain, what has no weights, and cells that differ by a function.
 LEFT_OUT = {"PatchCNN", "SCNN", "SpaceTimeRNN", "gru", "conv_gru", "FlatPatches", "Mixing"}
 FAMILIES = sorted(BACKBONES.keys() - LEFT_OUT)
+QUICK = {"PatchTransformer", "TokenEmbedding", "conv_lstm"}
 
 
 def annotations(model: nnx.Module) -> dict[str, PartitionSpec | None]:
@@ -28,7 +29,10 @@ def annotations(model: nnx.Module) -> dict[str, PartitionSpec | None]:
     }
 
 
-@pytest.mark.parametrize("backbone", FAMILIES)
+@pytest.mark.parametrize(
+    "backbone",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in FAMILIES],
+)
 def test_split_parameters_give_the_same_output_and_gradient(backbone):
     layout = usual(backbone)
     model = build(backbone, layout, shard=ShardConfig.fsdp())

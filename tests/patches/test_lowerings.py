@@ -96,18 +96,21 @@ def _batch_programs():
                 pytest.param(
                     lambda x, s=spec, lo=lowering: extract_patches(x, s, lowering=lo),
                     id=f"{name}-{lowering}",
+                    marks=[pytest.mark.slow] * (name == "overlapping"),
                 )
             )
     for name, spec in SPECS.items():
         yield pytest.param(
             lambda x, s=spec: jax.grad(lambda x: (extract_patches(x, s) ** 3).sum())(x),
             id=f"{name}-gradient",
+            marks=[pytest.mark.slow] * (name == "tiled"),
         )
         yield pytest.param(
             lambda x, s=spec: fold_patches(
                 jnp.tanh(extract_patches(x, s)), s, x.shape[1:-1], blend="hann"
             ),
             id=f"{name}-fold",
+            marks=[pytest.mark.slow] * (name == "tiled"),
         )
 
 
@@ -124,7 +127,7 @@ def test_batch_sharded_programs_hold_no_collective(function):
 
 
 @hypothesis.given(case=cases(), lowering=st.sampled_from(("auto", "blocks", "gather", "conv")))
-@examples(15, 1_000)
+@examples(12, 1_000)
 def test_sharded_over_the_batch_equals_unsharded(case, lowering):
     x = random_bytes((8, *case.batch, *case.shape, case.channels), case.dtype, case.seed)
     patches = extract_patches(jax.device_put(x, OVER_BATCH), case.spec, lowering=lowering)
@@ -135,7 +138,11 @@ def test_sharded_over_the_batch_equals_unsharded(case, lowering):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("tiled", "Auto"), ("overlapping", "Auto"), ("padded", "Explicit")],
+    [
+        ("tiled", "Auto"),
+        pytest.param("overlapping", "Auto", marks=pytest.mark.slow),
+        pytest.param("padded", "Explicit", marks=pytest.mark.slow),
+    ],
 )
 def test_runs_inside_shard_map_and_on_explicit_axes(name, kind):
     spec = SPECS[name]

@@ -104,6 +104,7 @@ def test_a_map_is_reported_beside_every_naive_forecast(tmp_path):
     assert "| season |" in text
 
 
+@pytest.mark.slow
 def test_a_map_in_memory_is_drawn_by_the_numbers_of_its_rows(tmp_path):
     config = RunConfig(
         recipe="map",

@@ -212,6 +212,7 @@ def examples(run):
     return st.load_run(run).data().source("test")
 
 
+@pytest.mark.slow
 def test_evaluation_and_data_in_memory_say_the_same(run, path, tmp_path):
     report = report_of(run)
     evaluate(run)
@@ -228,6 +229,7 @@ def test_evaluation_and_data_in_memory_say_the_same(run, path, tmp_path):
         evaluate(tmp_path / "data", data=walks(1))
 
 
+@pytest.mark.slow
 def test_a_search_tries_settings_of_ones_own(path, tmp_path):
     config = dataclasses.replace(
         CONFIG,

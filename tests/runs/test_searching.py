@@ -168,6 +168,7 @@ def test_trials_that_are_there_must_be_of_the_same_data(
     assert (folder / "search.md").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_best_trial_is_evaluated_on_other_devices(searched, tmp_path, capsys) -> None:
     """The trials were trained with fsdp = 2; here the devices are too few for what it says."""
     folder, rows = searched

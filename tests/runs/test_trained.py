@@ -67,6 +67,7 @@ def backbone(model):
     return jax.tree.leaves(nnx.state(model.backbone, nnx.Param))
 
 
+@pytest.mark.slow
 def test_hidden_patches_are_reported_beside_the_naive_rules(pretrained):
     report = json.loads((pretrained / "report.json").read_text())
     assert report["task"] == "Reconstruct"

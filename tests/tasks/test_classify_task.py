@@ -51,7 +51,7 @@ def build(name="video", **fields):
 
 @pytest.mark.parametrize(
     ("name", "reduce"),
-    [("video", "mean"), ("panel", "flatten"), ("text", "mean")],
+    [("video", "mean"), pytest.param("panel", "flatten", marks=pytest.mark.slow), ("text", "mean")],
 )
 def test_one_batch_is_learnt_and_every_parameter_takes_part(name, reduce):
     task, model, batch = build(name, reduce=reduce)

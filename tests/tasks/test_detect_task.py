@@ -77,7 +77,7 @@ PATCHES = PatchCNNConfig(
 BACKBONES = {"patches": PATCHES, "tubelets": Conv3DConfig(2, features=(16, 32))}
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", ["patches", pytest.param("tubelets", marks=pytest.mark.slow)])
 def test_one_batch_is_learnt_to_the_box(name):
     batch = make_batch()
     task = task_of(batch)
@@ -240,6 +240,7 @@ def test_mean_box_is_counted_from_the_training_objects():
     assert found.mean() == pytest.approx(51 / 101 / 2)
 
 
+@pytest.mark.slow
 # Without optimisations XLA of jaxlib 0.10 gets the gradient of pooling wrong.
 @pytest.mark.optimised
 def test_a_batch_over_eight_devices_gives_the_same_loss_and_gradient():

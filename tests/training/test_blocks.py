@@ -82,7 +82,7 @@ SLOW = pytest.mark.slow
         pytest.param("block", 4, False, marks=SLOW),
         pytest.param("dots", 4, False, marks=SLOW),
         pytest.param("none", 1, True, marks=SLOW),
-        ("block", 4, True),
+        pytest.param("block", 4, True, marks=SLOW),
         pytest.param("dots", 4, True, marks=SLOW),
         pytest.param("offload", 4, True, marks=SLOW),
     ],

@@ -23,6 +23,7 @@ from stpatch_jax.training import (
     make_train_step,
     shard_local_batch,
 )
+from stpatch_jax.training.step import abstract_state
 
 FIELDS = {"x": np.random.default_rng(0).normal(size=(8, 8, 8, 8, 1)).astype(np.float32)}
 
@@ -30,10 +31,8 @@ SGD = dataclasses.replace(CONFIG, optimizer=OptimizerConfig("sgd", 0.05))
 SLOW = pytest.mark.slow
 
 
-@functools.cache
-def trained(attention: Any, remat: Any, **mesh: int) -> tuple[Any, Any, Any]:
-    """Losses of two steps and the weights after them, on 8 devices."""
-    config = PatchTransformerConfig(
+def config_of(attention: Any, **settings: Any) -> PatchTransformerConfig:
+    return PatchTransformerConfig(
         WindowSpec((2, 4, 4)),
         features=32,
         depth=2,
@@ -42,14 +41,29 @@ def trained(attention: Any, remat: Any, **mesh: int) -> tuple[Any, Any, Any]:
         temporal_depth=1,
         causal=attention != "joint",
         dropout=0.25,
-        scan=remat != "none",
+        **settings,
     )
+
+
+@functools.cache
+def trained(attention: Any, remat: Any, **mesh: int) -> tuple[Any, Any, Any]:
+    """Losses of two steps and the weights after them, on 8 devices."""
+    config = config_of(attention, scan=remat != "none")
     over = make_mesh(**mesh)
     state = create_state(lambda rngs: config.build(1, rngs=rngs), SGD, over)
     step = make_train_step(energy, over, remat=remat)
     batch = shard_local_batch(FIELDS, over)
     losses = [float(step(state, batch)["loss"]) for _ in range(2)]
     return losses, arrays(nnx.state(state.model, nnx.Param)), (step, state, batch)
+
+
+def traced(create_model: Any, x: np.ndarray, **mesh: int) -> None:
+    """Traces a step, of which nothing is compiled."""
+    over = make_mesh(**mesh)
+    graphdef, values = abstract_state(create_model, SGD, over)
+    make_train_step(energy, over).lower(
+        nnx.merge(graphdef, values), shard_local_batch({"x": x}, over)
+    )
 
 
 def energy(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -59,7 +73,7 @@ def energy(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
 @pytest.mark.parametrize(
     ("attention", "remat", "mesh"),
     [
-        ("joint", "none", {"sequence": 2, "model": 2}),
+        pytest.param("joint", "none", {"sequence": 2, "model": 2}, marks=SLOW),
         pytest.param("joint", "block", {"fsdp": 2, "sequence": 2, "model": 2}, marks=SLOW),
         pytest.param("factorised", "dots", {"fsdp": 2, "sequence": 2, "model": 2}, marks=SLOW),
         pytest.param("factorised_encoder", "block", {"sequence": 4}, marks=SLOW),
@@ -73,6 +87,7 @@ def test_sharing_examples_trains_alike(attention: str, remat: str, mesh: dict[st
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_device_sees_all_tokens_of_all_heads() -> None:
     """Read from the program: tokens are exchanged for heads, and logits are of a share of them."""
     _, _, (step, state, batch) = trained("joint", "none", sequence=2, model=2)
@@ -86,13 +101,14 @@ def test_no_device_sees_all_tokens_of_all_heads() -> None:
 
 
 def test_what_cannot_be_shared_is_told() -> None:
+    joint, factorised = (
+        functools.partial(config_of(attention).build, 1) for attention in ("joint", "factorised")
+    )
     with pytest.raises(
         InputError, match=r"train.mesh.model times .* must divide the 4 heads, got 8"
     ):
-        trained("joint", "none", sequence=4, model=2)
+        traced(lambda rngs: joint(rngs=rngs), FIELDS["x"], sequence=4, model=2)
     with pytest.raises(InputError, match=r"train.mesh.sequence must divide the 4 tokens .* got 8"):
-        trained("factorised", "none", sequence=8)
-    mesh = make_mesh(model=2)
-    state = create_state(SmallModel, SGD, mesh)
+        traced(lambda rngs: factorised(rngs=rngs), FIELDS["x"], sequence=8)
     with pytest.raises(InputError, match=r"train.mesh.model must be 1 for a network without"):
-        make_train_step(energy, mesh)(state, shard_local_batch({"x": FIELDS["x"][:, 0]}, mesh))
+        traced(SmallModel, FIELDS["x"][:, 0], model=2)

@@ -73,7 +73,9 @@ def report_of(folder):
 
 
 @pytest.mark.parametrize(
-    ("config", "data"), [(FIELD, series), (CLASSES, labelled)], ids=["field", "classes"]
+    ("config", "data"),
+    [(FIELD, series), pytest.param(CLASSES, labelled, marks=pytest.mark.slow)],
+    ids=["field", "classes"],
 )
 def test_answers_that_are_no_numbers_are_told(tmp_path, monkeypatch, config, data):
     whole = Judge.placed_outputs
@@ -112,7 +114,7 @@ def test_steps_that_were_left_out_are_told(tmp_path, monkeypatch):
     assert evaluate(tmp_path, data=series()) == text
 
 
-@pytest.mark.parametrize("mode", ["skip", "rollback"])
+@pytest.mark.parametrize("mode", ["skip", pytest.param("rollback", marks=pytest.mark.slow)])
 def test_a_run_that_left_out_every_step_is_none(tmp_path, monkeypatch, mode):
     two = dataclasses.replace(TRAIN, steps=2, on_nonfinite=mode)
     config = dataclasses.replace(FIELD, train=two)
