@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+HIGHER_IS_BETTER = ("accuracy", "auc", "csi", "map", "mcc", "ssim")
+"""The metrics of which more is better."""
+
 
 @dataclass(frozen=True)
 class Experiment:
-    """One recipe in a published protocol.
+    """One recipe in a published protocol, or on a file.
 
     Attributes:
         recipe: Name of the recipe.
         dataset: Name of the data set.
         name: Its name here, where a recipe has several; without one the recipe's.
         path: The data in the place of the recipe's own.
-        metrics: What is scored.
+        metrics: What is scored; none for all that its kind is scored by.
         shown: What else is scored and printed, but does not go to the file.
         horizons: Numbers of predicted time steps; None where the task has none.
         seeds: Number of runs with different seeds.

@@ -1,6 +1,8 @@
 """Our recipes in the published protocols, beside the published numbers and the naive rules.
 
     python -m benchmarks.published NAME [--horizons 96 192] [--seeds 3] [--results FOLDER]
+    python -m benchmarks.published RECIPE --data.path FILE
+    python -m benchmarks.published NAME --folds 6
 
 Trains the recipe for every horizon and seed and scores it on the whole test split. Rows go to
 `benchmarks/results/published.json` and replace older ones of the same recipe, data set, horizon and
@@ -9,12 +11,19 @@ standard deviation, `interval` a 95 % bootstrap interval of the mean, drawn by c
 one horizon (a twentieth of the test span, where that is shorter). `test_openings` counts how often
 the test split was scored for that row. Configurations are chosen on validation; `python -m
 benchmarks.tables` writes the table of docs/results.md from the file.
+
+With `--data.path` any recipe is scored on a file in that file's own split, by every metric of its
+kind; the row has the file's stem as its data set and nothing published. With `--folds` a model is
+trained anew before each of so many spans of the later half of the rows and scored on all of them,
+the test split included; rows, with what ours is ahead of the best rule, go to `walk_forward.json`.
+A mistake is one sentence, with exit code 2.
 """
 
 import argparse
 import dataclasses
 import functools
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -35,10 +44,14 @@ from benchmarks.scores import (
     forecast_scores,
     frame_scores,
     interval,
+    loss_scores,
     quantile_scores,
 )
 from benchmarks.timing import RESULTS, device
-from stpatch_jax.files import replaced
+from benchmarks.walking import compared, joined, walk
+from stpatch_jax.data.times import time_text
+from stpatch_jax.errors import InputError, check_choice, check_size, require
+from stpatch_jax.files import replaced, usable
 from stpatch_jax.recipes import recipe
 from stpatch_jax.recipes.customers import CustomersJudge
 from stpatch_jax.recipes.risk import RiskJudge
@@ -52,7 +65,7 @@ from stpatch_jax.runs.judging import (
     TextJudge,
 )
 
-FILE = "published.json"
+FILE, WALKED = "published.json", "walk_forward.json"
 ALERT_BLOCK = 24  # rows: a day of hours
 RISK_BLOCK = 20  # rows: calm and wild days come in weeks
 LEAST_BLOCKS = 20
@@ -76,17 +89,28 @@ def configured(experiment: Experiment, horizon: int | None, seed: int) -> RunCon
     return dataclasses.replace(config, data=data, train=train)
 
 
-def scored(config: RunConfig, folder: Path, experiment: Experiment, data: Any = None) -> Scored:
-    """Trains a run, or goes on with it, and scores it on the test split, of data in memory too."""
+def judged(config: RunConfig, folder: Path, data: Any = None) -> tuple[Any, Judged]:
+    """Trains a run, or goes on with it: its judge, and what that says of the test split."""
     run, directory = Run(config, data=data), RunDirectory(folder)
     run.claim(directory)
-    return scores_of(run.judge, run.judge(run.fit(directory).model, "test"), experiment)
+    return run.judge, run.judge(run.fit(directory).model, "test")
+
+
+def scored(config: RunConfig, folder: Path, experiment: Experiment, data: Any = None) -> Scored:
+    """Trains a run, or goes on with it, and scores it on the test split, of data in memory too."""
+    return scores_of(*judged(config, folder, data), experiment)
 
 
 @functools.singledispatch
 def scores_of(judge: Any, judged: Judged, experiment: Experiment) -> Scored:
     """The scores of a split by metric and rule, as its judge's kind is scored, and groups."""
-    raise NotImplementedError(f"no published metric is scored of a {type(judge).__name__}")
+    losses = judge.losses(judged)
+    if losses is None:
+        raise InputError(
+            f"{experiment.recipe} must be a recipe whose losses are compared with rules', got the "
+            f"judge {type(judge).__name__}; give its judge a method losses"
+        )
+    return loss_scores(losses), np.arange(len(losses.weight)) // losses.block
 
 
 @scores_of.register
@@ -139,10 +163,12 @@ def _(judge: FieldJudge, judged: Judged, experiment: Experiment) -> Scored:
 
 def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path) -> list[Row]:
     """Trains every seed at one horizon: one row a metric, also of those that are only shown."""
-    name = experiment.name
-    name = name if horizon is None else f"{name}-{horizon}"
     results = [
-        scored(configured(experiment, horizon, seed), workdir / f"{name}-seed{seed}", experiment)
+        scored(
+            configured(experiment, horizon, seed),
+            workdir / f"{_run_name(experiment, horizon)}-seed{seed}",
+            experiment,
+        )
         for seed in range(seeds)
     ]
     if experiment.folds:
@@ -150,7 +176,56 @@ def rows(experiment: Experiment, horizon: int | None, seeds: int, workdir: Path)
     groups = results[0][1]
     return [
         scored_row(experiment, horizon, metric, [scores[metric] for scores, _ in results], groups)
-        for metric in (*experiment.metrics, *experiment.shown)
+        for metric in _metrics(experiment, results[0])
+    ]
+
+
+def _run_name(experiment: Experiment, horizon: int | None) -> str:
+    return experiment.name if horizon is None else f"{experiment.name}-{horizon}"
+
+
+def _metrics(experiment: Experiment, result: Scored) -> tuple[str, ...]:
+    """What is told: of a file all that is defined there."""
+    if experiment.metrics:
+        return *experiment.metrics, *experiment.shown
+    scores, every = result[0], np.arange(len(result[1]))
+    return tuple(
+        metric
+        for metric in scores
+        if not metric.endswith("_drop_last") and np.isfinite(scores[metric]["model"](every))
+    )
+
+
+def walk_rows(
+    experiment: Experiment, horizon: int | None, seeds: int, folds: int, workdir: Path, looks: int
+) -> list[Row]:
+    """Trains every seed before every span: one row a metric over all spans.
+
+    `looks` says how often the test split was scored before.
+    """
+    walked, results = walk(configured(experiment, horizon, 0), folds), []
+    for seed in range(seeds):
+        spans = []
+        for number, (config, data) in enumerate(walked.parts, 1):
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+            folder = f"{_run_name(experiment, horizon)}-fold{number}-seed{seed}"
+            spans.append(judged(config, workdir / folder, data))
+        judge, whole = spans[-1][0], joined([span for _, span in spans])
+        results.append((scores_of(judge, whole, experiment)[0], whole.rows))
+    scores, told = results[0]
+    days = told.get("group", told.get("index"))
+    times = [time_text(walked.times[day]) for day in (days.min(), days.max())]
+    level = vars(walked.parts[0][0].data).get("level", 0.0)
+    return [
+        {
+            **{"recipe": experiment.recipe, "dataset": experiment.dataset, "horizon": horizon},
+            **{"metric": metric, "folds": folds, "seeds": seeds, "rows": len(np.unique(days))},
+            **dict(zip(("first", "last"), times, strict=True)),
+            **compared(metric, [scores[metric] for scores, _ in results], days, level=level),
+            **{"test_openings": looks + 1, "device": device(), "commit": _commit()},
+        }
+        for metric in _metrics(experiment, (scores, days))
+        if not metric.endswith("_drop_last")
     ]
 
 
@@ -200,9 +275,11 @@ def scored_row(
         "interval": interval(mean, groups),
         "seeds": len(values),
         "naive": {
-            name: float(np.mean([scores[name](every) for scores in seeds]))
+            name: value
             for name in seeds[0]
             if name != "model"
+            # Of a file not every rule has every metric.
+            and np.isfinite(value := float(np.mean([scores[name](every) for scores in seeds])))
         },
         "published": experiment.published.get(horizon, {}).get(metric),
         "published_by": experiment.published_by,
@@ -241,41 +318,134 @@ def merged(before: list[Row], now: list[Row]) -> list[Row]:
     return list(rows.values())
 
 
-def write(folder: Path, now: list[Row]) -> Path:
-    """Merges rows into the file of a folder, in one rename."""
-    path = folder / FILE
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+def write(folder: Path, now: list[Row], *, name: str = FILE) -> Path:
+    """Merges rows into a file of a folder, in one rename."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
     with replaced(path) as part:
         part.write_text(
-            json.dumps(merged(before, now), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+            json.dumps(merged(_written(path), now), indent=1, allow_nan=False) + "\n",
+            encoding="utf-8",
         )
     return path
 
 
-def main() -> None:
+def _written(path: Path) -> list[Row]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def experiment_of(name: str, path: str | None) -> Experiment:
+    """The protocol of a name; with a path, a recipe on that file.
+
+    Raises:
+        InputError: There is none, the recipe reads no file, or the rows would be a protocol's.
+    """
+    if path is None:
+        own = "the protocol (a recipe without one needs --data.path)"
+        check_choice(own, name, sorted(EXPERIMENTS))
+        return EXPERIMENTS[name]
+    config = recipe(EXPERIMENTS[name].recipe if name in EXPERIMENTS else name)
+    require(
+        "path" in _settings(config),
+        f"--data.path must be given to a recipe that reads files, got {name}; leave it out",
+    )
+    stem, own = Path(path).stem, config.recipe or name
+    require(
+        (own, stem) not in {(of.recipe, of.dataset) for of in EXPERIMENTS.values()},
+        f"--data.path must not be called as the data set of {own}'s protocol, got {stem}; give "
+        "the file another name",
+    )
+    return Experiment(own, stem, (), name=f"{own}-{stem}", path=path)
+
+
+def _settings(config: RunConfig) -> set[str]:
+    return {of.name for of in dataclasses.fields(config.data)}
+
+
+def horizons_of(experiment: Experiment, given: list[int] | None) -> tuple[int | None, ...]:
+    """The horizons that are scored; of a file each was tried, and what it left open is settled.
+
+    Raises:
+        InputError: The recipe has none, or the file cannot be used.
+    """
+    require(
+        given is None or "horizon" in _settings(recipe(experiment.recipe)),
+        "--horizons must be given to a recipe with data.horizon, got "
+        f"{experiment.recipe}; leave it out",
+    )
+    chosen = tuple(given or experiment.horizons)
+    if experiment.metrics:
+        return chosen
+    settled = (Run(configured(experiment, horizon, 0)).config.data for horizon in chosen)
+    return tuple(vars(data).get("horizon") for data in settled)
+
+
+def _looks(experiment: Experiment, folder: Path) -> int:
+    """How often the test split was scored before, at any horizon: the span is the same."""
+    own = (experiment.recipe, experiment.dataset)
+    rows = (row for row in _written(folder / FILE) if (row["recipe"], row["dataset"]) == own)
+    return max((row["test_openings"] for row in rows), default=experiment.openings - 1)
+
+
+def _told(row: Row) -> str:
+    """A row in a line."""
+    ends = "[{:.4g}, {:.4g}]".format(*row["interval"])
+    told = f"{row['recipe']} {row['horizon'] or ''} {row['metric']}: {row['value']:.4g} {ends}, "
+    if "rules" not in row:
+        naive = ", ".join(f"{name} {value:.4g}" for name, value in row["naive"].items())
+        return f"{told}naive {naive}, published {row['published']}"
+    rules = ", ".join(f"{name} {of['value']:.4g}" for name, of in row["rules"].items())
+    ahead = row["ahead"]
+    ends = "[{:.4g}, {:.4g}]".format(*ahead["interval"])
+    return f"{told}rules {rules}, ahead of {ahead['of']} by {ahead['value']:.4g} {ends}"
+
+
+def _score(given: argparse.Namespace) -> None:
     """Trains, scores, prints and writes, a horizon at a time."""
+    experiment = experiment_of(given.name, given.path)
+    for name in ("seeds", "folds"):
+        if (value := getattr(given, name)) is not None:
+            check_size(f"--{name}", value)
+    seeds = given.seeds or experiment.seeds
+    flags = {"--data.path": given.path, "--folds": given.folds, "--seeds": given.seeds}
+    words = [str(word) for flag in flags.items() if flag[1] for word in flag]
+    file = WALKED if given.folds else FILE
+    with tempfile.TemporaryDirectory() as scratch:
+        workdir = given.workdir or Path(scratch)
+        for horizon in horizons_of(experiment, given.horizons):
+            if given.folds:
+                looks = _looks(experiment, given.results)
+                now = walk_rows(experiment, horizon, seeds, given.folds, workdir, looks)
+            else:
+                now = rows(experiment, horizon, seeds, workdir)
+            command = shlex.join(["python", "-m", "benchmarks.published", given.name, *words])
+            now = [{**row, "command": command} for row in now]
+            for row in now:
+                print(_told(row), flush=True)
+            shown = () if given.folds else experiment.shown
+            told = [row for row in now if row["metric"] not in shown]
+            print(write(given.results, told, name=file), file=sys.stderr)
+
+
+def main() -> None:
+    """Scores what is asked for; a mistake is one sentence and exit code 2."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("name", choices=sorted(EXPERIMENTS), help="the recipe")
+    parser.add_argument(
+        "name", help=f"a protocol, of {', '.join(sorted(EXPERIMENTS))}; or a recipe"
+    )
+    parser.add_argument("--data.path", dest="path", help="a file for the recipe, in its own split")
+    parser.add_argument("--folds", type=int, help="walk forward over so many spans")
     parser.add_argument("--horizons", type=int, nargs="+", help="only these horizons")
     parser.add_argument("--seeds", type=int, help="number of seeds instead of the protocol's")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--workdir", type=Path, help="keeps the runs here, to go on after a break")
     given = parser.parse_args()
-    experiment = EXPERIMENTS[given.name]
-    seeds = given.seeds or experiment.seeds
-    with tempfile.TemporaryDirectory() as scratch:
-        for horizon in given.horizons or experiment.horizons:
-            now = rows(experiment, horizon, seeds, given.workdir or Path(scratch))
-            for row in now:
-                naive = ", ".join(f"{name} {value:.4g}" for name, value in row["naive"].items())
-                print(
-                    f"{row['recipe']} {row['horizon'] or ''} {row['metric']}: {row['value']:.4g} "
-                    f"[{row['interval'][0]:.4g}, {row['interval'][1]:.4g}], naive {naive}, "
-                    f"published {row['published']}",
-                    flush=True,
-                )
-            told = [row for row in now if row["metric"] in experiment.metrics]
-            print(write(given.results, told), file=sys.stderr)
+    try:
+        with usable():
+            _score(given)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

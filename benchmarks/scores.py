@@ -1,7 +1,7 @@
 """Scores of a whole test set, and how sure they are: 95 % bootstrap intervals by group."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from sklearn.metrics import matthews_corrcoef
 
 from stpatch_jax.metrics import roc_auc
 from stpatch_jax.recipes.risk.judging import WITHOUT_LEVEL, Tails
+from stpatch_jax.runs.judging import Losses
 from stpatch_jax.runs.judging.detection import total
 
 RESAMPLES = 1000
@@ -20,23 +21,29 @@ Rows = Mapping[str, Any]
 """What a judge keeps of each example, see `Judged.rows` and the judge."""
 
 
-def interval(score: Score, groups: np.ndarray, *, seed: int = 0) -> list[float]:
-    """The 95 % percentile interval of a score when whole groups are drawn with replacement.
+def draws(groups: np.ndarray, *, block: int = 1) -> Iterator[np.ndarray]:
+    """The examples in each of 1000 draws of as many groups, with replacement.
 
     Args:
-        score: The score over given examples.
         groups: Number of the group of each example [example]: its case, day or block of time.
-        seed: Of the draws.
+        block: How many neighbouring groups are drawn together, round the end.
+    """
+    random = np.random.default_rng(0)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    count = len(members)
+    for _ in range(RESAMPLES):
+        starts = random.integers(count, size=-(-count // block))
+        drawn = (starts[:, None] + np.arange(block)).ravel()[:count] % count
+        yield np.concatenate([members[at] for at in drawn])
+
+
+def interval(score: Score, groups: np.ndarray) -> list[float]:
+    """The 95 % percentile interval of a score when whole groups are drawn with replacement.
 
     References:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    random = np.random.default_rng(seed)
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    drawn = []
-    for _ in range(RESAMPLES):
-        chosen = random.integers(len(members), size=len(members))
-        drawn.append(score(np.concatenate([members[at] for at in chosen])))
+    drawn = [score(chosen) for chosen in draws(groups)]
     return np.nanquantile(drawn, (0.025, 0.975)).tolist()
 
 
@@ -181,3 +188,12 @@ def quantile_scores(tails: Tails) -> Scores:
         "coverage": {name: score(tails.breaches(name)) for name in names},
         "pinball": {name: score(tails.losses(name)) for name in names},
     }
+
+
+def loss_scores(losses: Losses) -> Scores:
+    """What a report's verdict compares, by its own name."""
+
+    def score(values: np.ndarray) -> Score:
+        return lambda chosen: float(values[chosen].sum() / max(losses.weight[chosen].sum(), 1))
+
+    return {losses.name: {name: score(values) for name, values in losses.of.items()}}

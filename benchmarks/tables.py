@@ -3,9 +3,9 @@
     python -m benchmarks.tables [--check]
 
 Every block of a page from `<!-- table: QUESTION -->` to `<!-- end -->` holds, per device, the
-table of `benchmarks/results/QUESTION-DEVICE.json`; those of `published`, `series` and
-`compiled`, whose figures do not depend on the device, come from one file each. The README has a few
-rows of each: `speed` and `best`.
+table of `benchmarks/results/QUESTION-DEVICE.json`; those of `published`, `walk_forward`, `series`
+and `compiled`, whose figures do not depend on the device, come from one file each. The README has a
+few rows of each: `speed` and `best`.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.device import table as of_device
+from benchmarks.experiments import HIGHER_IS_BETTER
 from benchmarks.timing import RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +62,7 @@ QUESTIONS = (
     "segmentation",
     "device",
     "published",
+    "walk_forward",
     "short_series",
     "series",
     "speed",
@@ -79,7 +81,6 @@ BEST = (
     ("traffic", 1, "rmse_scaled"),
     ("weather", "6-24", "rmse"),
 )
-HIGHER_IS_BETTER = ("accuracy", "auc", "mcc")
 DTYPE = "float32"
 
 
@@ -302,6 +303,29 @@ def _published(rows: Sequence[Results]) -> str:
     return "\n".join([*lines, "", *(f"- `{name}`: {who}" for name, who in authors.items())])
 
 
+def _walk_forward(rows: Sequence[Results]) -> str:
+    """Every row of a walk: ours, the rules, and whether ours is surely ahead of the best."""
+    names = ["recipe", "data", "horizon", "metric", "walk", "ours", "rules", "best rule"]
+    names += ["ahead of it by", "ahead?", "seeds", "test opened"]
+    lines = [_row(names), "|---|---|---:|---|---|---|---|---|---|---|---:|---:|"]
+
+    def cell(of: Results) -> str:
+        low, high = of["interval"]
+        return f"{of['value']:.4g} ({low:.3g} to {high:.3g})"
+
+    for row in sorted(rows, key=lambda row: (row["recipe"], row["dataset"], row["horizon"] or 0)):
+        ahead = row["ahead"]
+        low, high = ahead["interval"]
+        sure = "yes" if low > 0 else "no, behind" if high < 0 else "not sure"
+        span = f"{row['folds']} spans, {row['first'][:10]} to {row['last'][:10]}"
+        cells = [f"`{row['recipe']}`", row["dataset"], str(row["horizon"] or ""), row["metric"]]
+        cells += [span, cell(row)]
+        cells.append(", ".join(f"{name} {cell(of)}" for name, of in row["rules"].items()))
+        cells += [ahead["of"], cell(ahead), sure, str(row["seeds"]), str(row["test_openings"])]
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
 def _short_series(results: Results) -> str:
     """Mean accuracies by set, and what ours are above each peer's."""
     rows, peers = results["rows"], list(results["difference"])
@@ -479,9 +503,10 @@ def blocks(question: str, folder: Path = RESULTS) -> str:
         return _speed(folder) + "\n"
     if question == "compiled":
         return _compiled(json.loads((folder / "compiled.json").read_text(encoding="utf-8"))) + "\n"
-    if question in (tables := {"series": _series, "short_series": _short_series}):
+    one = {"series": _series, "short_series": _short_series, "walk_forward": _walk_forward}
+    if question in one:
         path = folder / f"{question}.json"
-        return tables[question](json.loads(path.read_text(encoding="utf-8"))) + "\n"
+        return one[question](json.loads(path.read_text(encoding="utf-8"))) + "\n"
     if question in ("published", "best"):
         path = folder / "published.json"
         rows = json.loads(path.read_text(encoding="utf-8"))
