@@ -68,14 +68,14 @@ def measured(name: str, config: RunConfig, folder: Path, metric: str) -> Mapping
     """Trains a run, or goes on with it: scores and groups by split, and what it costs."""
     run, directory = Run(config), RunDirectory(folder)
     run.claim(directory)
-    begun = time.perf_counter()
+    begun = time.process_time()
     model = run.fit(directory).model
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     found: dict[str, Any] = {
         "cost": {
             "parameters": run.parameters,
             "flops_per_example": run.flops,
-            "seconds": round(seconds, 1),
+            "cpu_seconds": round(seconds, 1),
         }
     }
     # Alerts are scored on the test split alone.

@@ -3,9 +3,9 @@
     python -m benchmarks.tables [--check]
 
 Every block of a page from `<!-- table: QUESTION -->` to `<!-- end -->` holds, per device, the
-table of `benchmarks/results/QUESTION-DEVICE.json`; those of `published`, `walk_forward`, `series`
-and `compiled`, whose figures do not depend on the device, come from one file each. The README has a
-few rows of each: `speed` and `best`.
+table of `benchmarks/results/QUESTION-DEVICE.json`; those of `published`, `compiled` and `ONE`,
+whose figures do not depend on the device, come from one file each. The README has a few rows of
+each: `speed` and `best`.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ QUESTIONS = (
     "published",
     "walk_forward",
     "short_series",
+    "linear",
     "series",
     "speed",
     "best",
@@ -350,6 +351,23 @@ def _short_series(results: Results) -> str:
     return "\n".join(lines)
 
 
+def _linear(results: Results) -> str:
+    """Recipes beside their linear forms, on both splits, and what both cost."""
+    names = ["recipe", "metric", "validation", "linear", "test", "linear", "ahead on test"]
+    names += ["arithmetic / linear", "CPU time / linear"]
+    lines = [_row(names), "|---|---|" + "---:|" * (len(names) - 2)]
+    for row in results["rows"]:
+        cells = [f"`{row['recipe']}`", row["metric"]]
+        for split in ("validation", "test"):
+            cells += [_short(row[split][form]) for form in ("network", "linear")]
+        cells.append(" to ".join(map(_short, row["test"]["gain"])))
+        cost = row["cost"]
+        for name in ("flops_per_example", "cpu_seconds"):
+            cells.append(_short(cost["network"][name] / cost["linear"][name]))
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
 def _series(results: Results) -> str:
     """Every set of the frozen list: ours, the rules' best, and the peers."""
     rows = {row["dataset"]: row for row in results["rows"]}
@@ -497,16 +515,24 @@ def _best(rows: Sequence[Results]) -> str:
     return "\n".join(lines)
 
 
+# Those of one file, whatever the device.
+ONE: dict[str, Callable[[Any], str]] = {
+    "linear": _linear,
+    "series": _series,
+    "short_series": _short_series,
+    "walk_forward": _walk_forward,
+}
+
+
 def blocks(question: str, folder: Path = RESULTS) -> str:
     """The tables of a question, one per device; of the published protocols one table."""
     if question == "speed":
         return _speed(folder) + "\n"
     if question == "compiled":
         return _compiled(json.loads((folder / "compiled.json").read_text(encoding="utf-8"))) + "\n"
-    one = {"series": _series, "short_series": _short_series, "walk_forward": _walk_forward}
-    if question in one:
+    if question in ONE:
         path = folder / f"{question}.json"
-        return one[question](json.loads(path.read_text(encoding="utf-8"))) + "\n"
+        return ONE[question](json.loads(path.read_text(encoding="utf-8"))) + "\n"
     if question in ("published", "best"):
         path = folder / "published.json"
         rows = json.loads(path.read_text(encoding="utf-8"))
