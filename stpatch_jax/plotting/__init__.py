@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from stpatch_jax.plotting.maps import map_panel
     from stpatch_jax.plotting.masks import class_handles, class_map, grey_picture
-    from stpatch_jax.plotting.style import MODEL, NAIVE, TRUTH, new_figure
+    from stpatch_jax.plotting.style import MODEL, NAIVE, TRUTH, colour_limits, new_figure
     from stpatch_jax.plotting.text import attribution_over_text, text_rows
     from stpatch_jax.plotting.training import agreement, confusion_matrix, learning_curve
     from stpatch_jax.plotting.windows import cover_map, patch_grid
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MODEL", "NAIVE", "TRUTH", "agreement", "animate", "attribution_below_series",
     "attribution_over_frame", "attribution_over_text", "class_handles", "class_map",
-    "confusion_matrix", "cover_map", "deletion_curves", "detection_boxes", "error_by_lead_time",
-    "forecast_against_truth", "grey_picture", "importance_bars", "learning_curve", "map_panel",
-    "new_figure", "patch_grid", "quantile_bands", "returns_and_quantiles", "text_rows",
+    "colour_limits", "confusion_matrix", "cover_map", "deletion_curves", "detection_boxes",
+    "error_by_lead_time", "forecast_against_truth", "grey_picture", "importance_bars",
+    "learning_curve", "map_panel", "new_figure", "patch_grid", "quantile_bands",
+    "returns_and_quantiles", "text_rows",
 ]  # fmt: skip
 
 __getattr__, __dir__ = on_demand(__name__)

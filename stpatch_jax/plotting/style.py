@@ -97,7 +97,12 @@ def colour_map(name: str) -> Colormap:
 def colour_limits(values: np.ndarray, *, diverging: bool = False) -> tuple[float, float]:
     """Values at the ends of the colours, which a few outliers cannot stretch.
 
-    Those of the first and of the last hundredth, or with 0 in the middle.
+    Those of the first and of the last hundredth of what is finite, or with 0 in the middle; 0 and 1
+    where nothing is.
+
+    Args:
+        values: Values of any shape [...].
+        diverging: Whether 0 is in the middle.
 
     >>> colour_limits(np.array([-1.0, 3.0, np.nan]), diverging=True)
     (-3.0, 3.0)

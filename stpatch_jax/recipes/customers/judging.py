@@ -1,11 +1,12 @@
 """What customers will buy, beside what they bought before and what they really bought."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
@@ -21,6 +22,9 @@ from stpatch_jax.runs.judging import (
     markdown_table,
 )
 from stpatch_jax.tasks import Forecast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TARGETS = ("purchases", "spending")
 _TIMES = ("before", "forecast", "real")

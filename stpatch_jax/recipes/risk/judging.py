@@ -1,13 +1,14 @@
 """A low quantile of returns over a whole split: its level kept online, beside naive rules."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
@@ -24,6 +25,9 @@ from stpatch_jax.runs.judging import (
     markdown_table,
 )
 from stpatch_jax.tasks import Forecast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_ROWS = 250
 WITHOUT_LEVEL = "model_without_level"

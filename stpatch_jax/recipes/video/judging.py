@@ -1,13 +1,14 @@
 """Forecast frames of a whole split of clips, judged as images beside persistence."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
@@ -24,6 +25,9 @@ from stpatch_jax.runs.judging import (
     markdown_table,
 )
 from stpatch_jax.tasks import Forecast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FRAME_METRICS = ("mse", "mae", "ssim")
 _SHOWN = 3

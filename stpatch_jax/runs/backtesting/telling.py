@@ -1,12 +1,13 @@
 """What a backtest tells: its figures, the verdict, a report, a table, and a plot."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 import stpatch_jax
@@ -22,6 +23,9 @@ from stpatch_jax.runs.judging.undefined import without_undefined
 from stpatch_jax.runs.judging.verdict import gain_text
 from stpatch_jax.runs.pages import write_told
 from stpatch_jax.runs.values import plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLOT = "folds"
 _HEADS = {"mase": "MASE", "mae": "MAE", "rmse": "RMSE", "smape": "sMAPE", "wql": "WQL"}

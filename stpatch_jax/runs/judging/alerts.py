@@ -1,27 +1,30 @@
 """Forecasts of fields: maps, and alerts of events such as frost, from past forecasts."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 import xarray as xr
 from flax import nnx
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, FieldData
 from stpatch_jax.data.fields.describing import told
 from stpatch_jax.metrics import EventCounts, brier_score
-from stpatch_jax.plotting.style import colour_limits
 from stpatch_jax.runs.judging.forecast import ForecastJudge, Values
 from stpatch_jax.runs.judging.globe import area_errors, area_lines, area_report, area_weights
 from stpatch_jax.runs.judging.judge import Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.probabilities import PastForecasts
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.tasks import Forecast
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MOST_LEADS = 3
 _MOST_MAPS = 8
@@ -291,8 +294,8 @@ class FieldJudge(ForecastJudge):
         names = list(self.data.series)
         for number, (lead, channel) in enumerate(zip(shown["lead"], shown["channel"], strict=True)):
             name, alike = names[channel], shown["channel"] == channel
-            limits = colour_limits(np.stack([real[alike], forecast[alike]]))
-            spread = colour_limits(forecast[alike] - real[alike], diverging=True)
+            limits = plotting.colour_limits(np.stack([real[alike], forecast[alike]]))
+            spread = plotting.colour_limits(forecast[alike] - real[alike], diverging=True)
             place: dict[str, Any] = {"like": like, "unit": self.units[name]}
             first = f"{name}: " if len(names) > 1 else ""
             axes = figure.axes[3 * number : 3 * number + 3]

@@ -1,13 +1,14 @@
 """Classes of whole fields: accuracy and what else a report says of them, beside the rules."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, LabelledData
@@ -18,6 +19,9 @@ from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.runs.judging.verdict import Losses, losses_of
 from stpatch_jax.tasks import Classify
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _METRICS = {"accuracy": "accuracy", "mcc": "MCC", "macro_f1": "macro F1", "auc": "AUC"}
 _OF_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1"}

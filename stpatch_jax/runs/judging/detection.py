@@ -1,13 +1,14 @@
 """Objects in every frame: average precision and what else a report says, beside the rules."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ObjectData
@@ -18,6 +19,9 @@ from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Detect
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN = 3
 _MOST_FRAMES = 4

@@ -1,14 +1,15 @@
 """Forecasts of a table or field: errors by lead time beside the naive rules, and their pictures."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, ForecastData
@@ -30,6 +31,9 @@ from stpatch_jax.runs.judging.tables import markdown_table
 from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.runs.judging.weighing import NetworkWeight, WeightJudge
 from stpatch_jax.tasks import Forecast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_SERIES = 9
 _MOST_ROWS = 100

@@ -4,20 +4,21 @@ A judge goes through a split in batches, each process through its share of every
 nothing of the split but sums, a few numbers an example, and what a plot shows.
 """
 
+from __future__ import annotations
+
 import abc
 import dataclasses
 import functools
 import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from matplotlib.figure import Figure
 
 from stpatch_jax.data import Batch, Data, sequential_batches
 from stpatch_jax.errors import require, require_members
@@ -28,6 +29,9 @@ from stpatch_jax.tasks import Task
 from stpatch_jax.training import batch_sharding, prefetch_to_mesh
 from stpatch_jax.training.distributed import of_every_process
 from stpatch_jax.training.weights import spread, whole_weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Tree = Any
 """A tree of dicts whose leaves are NumPy arrays."""

@@ -1,24 +1,27 @@
 """Hidden patches, always the same ones: errors of what is made of them, beside the rules."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch
 from stpatch_jax.metrics import LeadTimeErrors
 from stpatch_jax.patches.windows import WindowSpec
-from stpatch_jax.plotting.style import colour_limits
 from stpatch_jax.runs.judging.judge import Judge, Judged, Shows, Tree, judges
 from stpatch_jax.runs.judging.question import Asked, Question, on_axes
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Reconstruct
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _METRICS = ("rmse", "mse", "mae")
 _UNMASKED = ("a model that is shown its whole input", "one with hidden parts")
@@ -128,7 +131,7 @@ class ReconstructionJudge(Judge):
             figure.legend(loc="outside upper center", ncols=2, frameon=False)
             return {"reconstruction": figure}
         figure = plotting.new_figure(1, len(slices), size=(10.5, 3.4))
-        limits = colour_limits(field.values)
+        limits = plotting.colour_limits(field.values)
         for ax, (name, values) in zip(list(figure.axes), slices.items(), strict=True):
             last = name == "reconstruction"
             plotting.map_panel(values, ax=ax, title=name, limits=limits, colorbar=last)

@@ -1,11 +1,12 @@
 """Numbers of whole fields: their errors in their own units, beside the rules."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, MeasuredData
@@ -14,6 +15,9 @@ from stpatch_jax.runs.judging.neighbors import nearest_neighbors, neighbors_line
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.runs.judging.verdict import Losses, losses_of
 from stpatch_jax.tasks import Regress
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _METRICS = {"mae": "MAE", "rmse": "RMSE", "r2": "R2"}
 _COLUMNS, _MOST_PLOTS = 3, 6

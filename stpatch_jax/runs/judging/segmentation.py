@@ -1,14 +1,15 @@
 """Classes of cells: Dice and intersection over union by class and rule, and maps of them."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from matplotlib.figure import Figure
 
 from stpatch_jax import plotting
 from stpatch_jax.data import Batch, LabelledData
@@ -21,6 +22,9 @@ from stpatch_jax.runs.judging.question import Asked, Question, log_odds
 from stpatch_jax.runs.judging.tables import metric_table
 from stpatch_jax.runs.judging.verdict import Losses
 from stpatch_jax.tasks import Segment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN = 4
 _MOST_NAMED = 20
