@@ -23,7 +23,7 @@ from stpatch_jax.data.labelled.fields import (
     drawn_share,
 )
 from stpatch_jax.data.labelled.found import Found, Layout, Names, given_arrays, of_frame, read_found
-from stpatch_jax.data.labelled.texts import Evidence, Words, evidence_fields
+from stpatch_jax.data.labelled.texts import Evidence, Words, check_pieces, evidence_fields
 from stpatch_jax.data.protocols import Data, DataConfig
 from stpatch_jax.data.readers.labels import numbered
 from stpatch_jax.data.readers.text import words_of
@@ -67,6 +67,8 @@ class ItemConfig(DataConfig):
         test_share: Share of the items to test on, in (0, 1), where they have no splits.
         encoding: How the characters of a text are stored, UTF-8 by default.
         seed: Decides which items are validated and tested on.
+        pieces: Of texts numbers of letters of the pieces of words that are evidence beside windows
+            of words; with some, all are weighed together, see `LabelledTextConfig`.
     """
 
     layout: Layout = "auto"
@@ -82,13 +84,14 @@ class ItemConfig(DataConfig):
     test_share: float = 0.2
     encoding: str | None = None
     seed: int = 0
+    pieces: tuple[int, ...] = dataclasses.field(default=(), metadata={"added": True})
 
     reading: ClassVar[tuple[str, ...]] = ("inputs", "text", "encoding", "most_bytes")
     called: ClassVar[str] = "inputs"
     """What messages call the setting of `inputs`."""
 
     def __post_init__(self) -> None:
-        for name in ("inputs", "labels"):
+        for name in ("inputs", "labels", "pieces"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("frames", "size", "length"):
             if (value := getattr(self, name)) != "auto":
@@ -98,6 +101,7 @@ class ItemConfig(DataConfig):
             shares = {"validation_share": self.validation_share, **shares}
         check_shares(**shares)
         check_seed("data.seed", self.seed)
+        check_pieces(self.pieces)
 
     @property
     def _names(self) -> Names:
@@ -231,7 +235,8 @@ class ItemConfig(DataConfig):
             lines = [words_of(text) for text in found.values]
             length, why = self._length([lines[at] for at in rows["train"]])
             chosen["length"] = length, why
-            options = {"longest": _LONGEST_WINDOW, "smoothing": _SMOOTHING, "seed": self.seed}
+            options: Any = {"longest": _LONGEST_WINDOW, "smoothing": _SMOOTHING}
+            options |= {"seed": self.seed, "pieces": self.pieces}
             marks = self._marks(answers, np.isin(np.arange(len(found)), rows["train"]))
             fields, known = evidence_fields(lines, marks, rows, length=length, **options)
             more = {

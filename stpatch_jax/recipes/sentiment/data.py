@@ -19,7 +19,7 @@ from stpatch_jax.data import (
     read_labelled_table,
 )
 from stpatch_jax.data.labelled.fields import drawn_share
-from stpatch_jax.data.labelled.texts import evidence_fields
+from stpatch_jax.data.labelled.texts import check_pieces, evidence_fields
 from stpatch_jax.data.protocols import stored_encoding
 from stpatch_jax.data.readers import TEXT_TABLES, read_texts, text_pair, words_of
 from stpatch_jax.errors import check_range, check_seed, check_size, listed, require
@@ -54,6 +54,9 @@ class LabelledTextConfig(DataConfig):
         label: Column of the labels of a table.
         classes: The labels of a table that are classes, in their order; those found by default.
         seed: Decides the folds and which lines are validated on.
+        pieces: Numbers of letters of the pieces of words that are evidence too, in a channel of
+            their own, at their word. With some, a ridge logistic regression weighs the ratios of
+            all windows and pieces of a line together; without, evidence is the ratios themselves.
 
     References:
         Wang and Manning, "Baselines and bigrams: simple, good sentiment and topic classification",
@@ -71,6 +74,7 @@ class LabelledTextConfig(DataConfig):
     label: str | None = None
     classes: tuple[str, ...] = ()
     seed: int = 0
+    pieces: tuple[int, ...] = dataclasses.field(default=(), metadata={"added": True})
 
     reading: ClassVar[tuple[str, ...]] = ("encoding", "text", "label", "classes", "most_bytes")
 
@@ -83,6 +87,8 @@ class LabelledTextConfig(DataConfig):
         check_range("data.smoothing", self.smoothing, 0, math.inf, bounds="()")
         check_size("data.longest_window", self.longest_window)
         check_size("data.length", self.length, least=self.longest_window)
+        object.__setattr__(self, "pieces", tuple(self.pieces))
+        check_pieces(self.pieces)
 
     def load(self) -> LabelledFields:
         """Reads both files and counts the windows of the training lines.
@@ -118,6 +124,7 @@ class LabelledTextConfig(DataConfig):
             longest=self.longest_window,
             smoothing=self.smoothing,
             seed=self.seed,
+            pieces=self.pieces,
         )
         splits = {
             name: LabelledSplit(fields[name], items.labels[rows], rows)
@@ -128,6 +135,7 @@ class LabelledTextConfig(DataConfig):
         data.report.update(windows=len(known.numbers), lines_cut=longer, fold=self.fold)
         read = {name: [lines[row] for row in rows] for name, rows in parts.items()}
         channels = tuple(f"{n + 1} word{'s' * (n > 0)}" for n in range(self.longest_window))
+        channels += ("pieces",) * bool(self.pieces)
         return dataclasses.replace(data, words=read, channels=channels, fitted=known.state())
 
     def restore(self, path: str, state: Mapping[str, Any]) -> UnlabelledFields:

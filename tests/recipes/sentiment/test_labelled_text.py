@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 
-from stpatch_jax.data import k_fold
+from stpatch_jax.data import LabelledConfig, k_fold
 from stpatch_jax.data.labelled.texts import Evidence, WindowCounts
 from stpatch_jax.errors import InputError
 from stpatch_jax.recipes import recipe
@@ -69,10 +70,51 @@ def test_ratios_are_those_of_scikit_learns_counts(lines, flips, smoothing):
             assert not evidence[len(line) :].any()
 
 
-def test_test_lines_change_nothing_that_is_trained_on(tmp_path):
+def parts_of(line, lengths):
+    """Windows of one word, and pieces of words as fastText cuts them."""
+    words = [f"<{word}>" for word in line]
+    pieces = [word[at : at + n] for word in words for n in lengths for at in range(len(word))]
+    return line, [piece for piece in pieces if len(piece) in lengths]
+
+
+def test_evidence_weighs_pieces_as_scikit_learns_logistic_regression_does():
+    random = np.random.default_rng(5)
+    drawn = [line.split() for line in lines(random, 60, "film")]
+    labels = np.array(["good" in line for line in drawn], int)
+    counts = WindowCounts(drawn, labels, 1, pieces=(3, 4))
+    kept = np.arange(50)
+    weighed = counts.weighed(smoothing=0.5, without=np.arange(50, 60))
+    features = []
+    for part, scale in enumerate((1.0, 0.4)):
+        analyzer: Any = lambda line, part=part: parts_of(line, (3, 4))[part]  # noqa: E731
+        vectorizer: Any = CountVectorizer(analyzer=analyzer, binary=True)
+        held = vectorizer.fit_transform(drawn).toarray()
+        p, q = (held[kept][labels[kept] == label].sum(axis=0) + 0.5 for label in (1, 0))
+        features.append(scale * held * np.log(p / p.sum() / (q / q.sum())))
+    held = np.concatenate(features, axis=1)
+    reference = LogisticRegression(C=1 / 3, tol=1e-8, max_iter=1000).fit(held[kept], labels[kept])
+    expected = reference.decision_function(held) - reference.intercept_
+    evidence = Evidence(counts.numbers, weighed, 1, (3, 4)).fields(drawn, length=8)
+    np.testing.assert_allclose(evidence.sum(axis=(1, 2)), expected, atol=0.02)
+    assert np.abs(expected).max() > 1
+
+
+def test_a_word_is_told_by_its_pieces_where_it_is_unheard_of():
+    drawn = [["wonderful"], ["dreadful"], ["wonders"], ["dreads"]]
+    counts = WindowCounts(drawn, np.array([1, 0, 1, 0]), 2, pieces=(4, 5))
+    known = Evidence(counts.numbers, counts.weighed(smoothing=0.5), 2, (4, 5))
+    praise, blame, neither = known.fields([["wonderfully"], ["dreaded"], ["zzzzzz"]], length=2)
+    assert praise[0, 2] > 0 > blame[0, 2]
+    assert not praise[:, :2].any()
+    assert not neither.any()
+
+
+@pytest.mark.parametrize("pieces", [(), (4, 5)])
+def test_test_lines_change_nothing_that_is_trained_on(pieces, tmp_path):
     random = np.random.default_rng(0)
     positive, negative = lines(random, 40, "good"), lines(random, 40, "bad")
-    config = LabelledTextConfig(write(tmp_path, positive, negative), fold=3)
+    options: Any = {"fold": 3, "pieces": pieces}
+    config = LabelledTextConfig(write(tmp_path, positive, negative), **options)
     before = config.load()
     labels = np.repeat([0, 1], 40)
     test = k_fold(labels, 10, seed=0)[3][1]
@@ -80,19 +122,21 @@ def test_test_lines_change_nothing_that_is_trained_on(tmp_path):
     everything = [*negative, *positive]
     for at in test:
         everything[at] = "quite other words good good"
-    config_after = LabelledTextConfig(write(tmp_path, everything[40:], everything[:40]), fold=3)
-    after = config_after.load()
+    after = LabelledTextConfig(write(tmp_path, everything[40:], everything[:40]), **options).load()
     for split in ("train", "validation"):
         np.testing.assert_array_equal(after.splits[split].fields, before.splits[split].fields)
     assert after.digest("train") == before.digest("train")
     assert after.report["windows"] == before.report["windows"]
+    for name, fitted in before.state().items():
+        np.testing.assert_array_equal(after.state()[name], fitted)
     assert (after.splits["test"].fields != before.splits["test"].fields).any()
 
 
-def test_a_line_is_no_evidence_for_itself(tmp_path):
+@pytest.mark.parametrize("pieces", [(), (5,)])
+def test_a_line_is_no_evidence_for_itself(pieces, tmp_path):
     # Each word occurs once only: all that training lines know of theirs is that they are alone.
-    positive, negative = ([f"{label}{at}" for at in range(30)] for label in "pn")
-    found = LabelledTextConfig(write(tmp_path, positive, negative)).load()
+    positive, negative = ([f"{label}{at:02}" for at in range(30)] for label in "pn")
+    found = LabelledTextConfig(write(tmp_path, positive, negative), pieces=pieces).load()
     assert not found.splits["train"].fields.any()
     counts = {name: len(split.labels) for name, split in found.splits.items()}
     assert counts == {"train": 48, "validation": 6, "test": 6}
@@ -119,6 +163,9 @@ def test_what_is_no_pair_or_no_fold_is_refused(tmp_path):
         LabelledTextConfig(smoothing=0.0)
     with pytest.raises(InputError, match=r"data\.longest_window must be a whole number >= 1"):
         LabelledTextConfig(longest_window=0)
+    for config in (LabelledTextConfig, LabelledConfig):
+        with pytest.raises(InputError, match=r"data\.pieces must be a whole number >= 1, got 0"):
+            config(pieces=(4, 0))
 
 
 def test_files_of_strangers_are_utf_8_and_a_table_holds_the_same(tmp_path):
@@ -153,11 +200,11 @@ def test_texts_of_three_classes_are_refused(tmp_path):
         LabelledTextConfig(str(tmp_path / "x.csv")).load()
 
 
-def trained(folder):
+def trained(folder, pieces=()):
     """Data of texts, and a function that restores others for a run on them."""
     random = np.random.default_rng(2)
     path = write(folder, lines(random, 30, "\u00c9cole good"), lines(random, 30, "na\u00efve bad"))
-    config = LabelledTextConfig(path, length=4)
+    config = LabelledTextConfig(path, length=4, pieces=pieces)
     data = config.load()
     return data, lambda file: config.restore(str(file), data.state())
 
@@ -186,6 +233,16 @@ def test_a_run_reads_texts_of_every_kind_as_it_read_its_own(name, encoding, tmp_
         *header,
         f"{sum(len(line) > 4 for line in data.words['test'])} texts were cut behind 4 words.",
     ]
+
+
+def test_a_run_knows_pieces_of_words_whatever_the_settings_say(tmp_path):
+    data, restore = trained(tmp_path, pieces=(3, 4))
+    assert data.words
+    (tmp_path / "new.txt").write_text("\n".join(" ".join(line) for line in data.words["test"]))
+    np.testing.assert_array_equal(restore(tmp_path / "new.txt").fields, data.splits["test"].fields)
+    found = LabelledTextConfig(length=4).restore(str(tmp_path / "new.txt"), data.state())
+    np.testing.assert_array_equal(found.fields, data.splits["test"].fields)
+    assert data.channels == ("1 word", "2 words", "3 words", "pieces")
 
 
 def test_what_texts_lack_is_told(tmp_path):
