@@ -15,6 +15,7 @@ from stpatch_jax.errors import check_size, require
 _PARTS = 10
 # Ridge of the logistic regression; and what a piece counts beside a window, as a word has several.
 _RIDGE, _OF_PIECE = 3.0, 0.4
+_DIGITS = 4
 Words = Sequence[str]
 
 
@@ -141,14 +142,15 @@ class WindowCounts:
 
         It sees of the same lines the ratios of all windows that they hold, and has a ridge, so that
         windows that tell the same share what they tell. A line's sum is then its log-odds but for a
-        constant.
+        constant. To four digits it is the same in whatever order what is seen is added up.
         """
         ratios, counted = self.ratios(smoothing=smoothing, without=without), self._but(without)
         ratios[self._of_channel[-1]] *= _OF_PIECE
         held = self._held[counted]
         for at, mark in enumerate(self._marks.T):
             ratios[:, at] *= _logistic_weights(held, ratios[:, at], mark[counted])
-        return ratios
+        # How many threads add up changes the last digits, and a run knows its data by all of them.
+        return np.round(ratios, _DIGITS)
 
 
 def _logistic_weights(held: Any, ratios: np.ndarray, mark: np.ndarray) -> np.ndarray:

@@ -99,6 +99,19 @@ def test_evidence_weighs_pieces_as_scikit_learns_logistic_regression_does():
     assert np.abs(expected).max() > 1
 
 
+def test_evidence_does_not_depend_on_the_order_of_sums():
+    random = np.random.default_rng(6)
+    drawn = [line.split() for line in lines(random, 60, "film")]
+    labels, order = np.array(["good" in line for line in drawn], int), random.permutation(60)
+    first, other = (
+        WindowCounts([drawn[at] for at in rows], labels[rows], 2, pieces=(3, 4))
+        for rows in (np.arange(60), order)
+    )
+    same = [other.numbers[window] for window in first.numbers]
+    expected = other.weighed(smoothing=0.5)[same]
+    np.testing.assert_array_equal(first.weighed(smoothing=0.5), expected)
+
+
 def test_a_word_is_told_by_its_pieces_where_it_is_unheard_of():
     drawn = [["wonderful"], ["dreadful"], ["wonders"], ["dreads"]]
     counts = WindowCounts(drawn, np.array([1, 0, 1, 0]), 2, pieces=(4, 5))
