@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.sparse import csr_array
-from scipy.special import expit
 
 from stpatch_jax.data.labelled.fields import k_fold
 from stpatch_jax.errors import check_size, require
@@ -97,6 +94,9 @@ class WindowCounts:
         *,
         pieces: tuple[int, ...] = (),
     ):
+        # SciPy takes long to import, and few data are texts.
+        from scipy.sparse import csr_array
+
         numbers: dict[str, int] = {}
         channels, held = [], []
         for line in lines:
@@ -155,12 +155,14 @@ class WindowCounts:
 
 def _logistic_weights(held: Any, ratios: np.ndarray, mark: np.ndarray) -> np.ndarray:
     """The weight of each window for a mark [line], of lines that hold windows [line, window]."""
+    from scipy.optimize import minimize
+
     signs, back = np.where(mark, 1.0, -1.0), held.T.tocsr()
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         own = weights[:-1]
         margins = signs * (held @ (ratios * own) + weights[-1])
-        slopes = -signs * expit(-margins)
+        slopes = -signs * np.exp(-np.logaddexp(0, margins))
         gradient = np.append(ratios * (back @ slopes) + _RIDGE * own, slopes.sum())
         return np.logaddexp(0, -margins).sum() + _RIDGE / 2 * own @ own, gradient
 
