@@ -167,6 +167,7 @@ def test_a_small_run_of_tiled_prediction_measures_and_writes(tmp_path):
     assert results["file"]["peak_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_a_part_of_the_device_measures_and_writes(tmp_path):
     # Parts are processes of their own, and this one is ended long before its last measurement.
     run = run_module(

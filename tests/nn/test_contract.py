@@ -100,6 +100,10 @@ def usual(backbone):
     return "panel" if "panel" in layouts(backbone) else "series"
 
 
+# Cells that differ from another by a function.
+LIKE_OTHERS = {"gru", "conv_gru"}
+
+
 def pairs(*, quick=None, without=()):
     """Every backbone on every layout, of which the quick suite meets some or the usual one."""
     rows = []
@@ -107,11 +111,15 @@ def pairs(*, quick=None, without=()):
         for layout in layouts(backbone) if kind not in without else ():
             soon = layout in QUICK.get(backbone, LAYOUTS)
             soon = soon if quick is None else layout == usual(backbone)
+            soon = soon and (quick is None or backbone not in LIKE_OTHERS)
             rows.append(pytest.param(backbone, layout, marks=() if soon else pytest.mark.slow))
     return rows
 
 
-each_backbone = pytest.mark.parametrize("backbone", BACKBONES)
+each_backbone = pytest.mark.parametrize(
+    "backbone",
+    [pytest.param(of, marks=[pytest.mark.slow] * (of in LIKE_OTHERS)) for of in BACKBONES],
+)
 each_pair = pytest.mark.parametrize(("backbone", "layout"), pairs())
 
 

@@ -110,7 +110,10 @@ def numpy_steps(cell, kind, x):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-@pytest.mark.parametrize(("extents", "space"), [((3,), (4,)), ((3, 5), (4, 6))])
+@pytest.mark.parametrize(
+    ("extents", "space"),
+    [((3,), (4,)), pytest.param((3, 5), (4, 6), marks=pytest.mark.slow)],
+)
 def test_convolutional_cells_equal_numpy(kind, extents, space, normal):
     cell = CELLS[kind](extents, 2, 3, rngs=nnx.Rngs(0))
     cell.bias[...] = normal(2, *cell.bias.shape)

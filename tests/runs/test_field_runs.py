@@ -67,6 +67,7 @@ def test_a_classification_reports_what_scikit_learn_says(tmp_path):
     assert evaluate(tmp_path / "run") == text
 
 
+@pytest.mark.slow
 def test_a_map_is_reported_beside_every_naive_forecast(tmp_path):
     hours = pd.date_range("2024-01-01", periods=200, freq="h")
     random = np.random.default_rng(0)

@@ -125,6 +125,7 @@ def test_weight_decay_spares_biases_and_scales_of_stacked_blocks() -> None:
         assert {one[at] for at in paths_unrolled(path, scanned_at(scanned, path))} == {decayed}
 
 
+@pytest.mark.slow
 def test_a_backbone_is_handed_on_whether_scanned_or_not() -> None:
     build = nnx.jit(lambda key, scan: network(nnx.Rngs(key), scan=scan), static_argnums=1)
     models = [
@@ -137,6 +138,7 @@ def test_a_backbone_is_handed_on_whether_scanned_or_not() -> None:
     jax.tree.map(np.testing.assert_array_equal, first, last)
 
 
+@pytest.mark.slow
 def test_weights_of_blocks_are_gathered_twice_and_in_the_dtype_that_computes() -> None:
     """Read from the program: once forward and once backward, unlike all others."""
     state, step, batch = compiled("dots", 4, dtype="bfloat16")

@@ -73,6 +73,7 @@ def test_sigterm_saves_and_the_resumed_run_is_bit_equal(
     assert contents(tmp_path)["metrics.jsonl"] == contents(workdir)["metrics.jsonl"]
 
 
+@pytest.mark.slow
 def test_steps_may_grow_bit_equal(tmp_path: Path) -> None:
     constant = dataclasses.replace(CONFIG.optimizer, schedule="constant")
     config = dataclasses.replace(CONFIG, optimizer=constant)

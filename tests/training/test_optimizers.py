@@ -47,8 +47,15 @@ def by_numpy(name: str) -> dict[str, np.ndarray]:
     return weights
 
 
-@pytest.mark.parametrize("kept", [None, "bfloat16"])
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("adamw", "bfloat16"),
+        ("sgd", None),
+        *(pytest.param(name, None, marks=pytest.mark.slow) for name in ("adamw", "adam")),
+        *(pytest.param(name, "bfloat16", marks=pytest.mark.slow) for name in ("adam", "sgd")),
+    ],
+)
 def test_update_equals_the_formula(name: Any, kept: Any) -> None:
     config = OptimizerConfig(
         name, learning_rate=RATE, momentum=MOMENTUM, weight_decay=DECAY, clip_norm=CLIP,

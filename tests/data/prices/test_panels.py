@@ -284,6 +284,7 @@ def test_the_default_problem_keeps_nine_names():
     assert 0.5 < batch["context"].std() < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_a_real_table_of_87_companies(data_dir, representation):
     path = str(data_dir / "finance" / "stocks_ohlcv_2012_2017.csv.gz")

@@ -102,7 +102,7 @@ def test_a_url_of_a_web_server(tmp_path):
     sample().to_zarr(tmp_path / "field.zarr", encoding=CHUNKS, consolidated=True)
     handler = partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         field = open_field(f"{url}/field.zarr")
         np.testing.assert_array_equal(field[3, ..., 0], sample()["a"][3])

@@ -28,6 +28,7 @@ def arrays(data, split, name):
     return np.stack([example[name] for example in data.source(split)])
 
 
+@pytest.mark.slow
 def test_a_run_tells_numbers_in_their_own_units(tmp_path):
     frame = pd.DataFrame(FIELDS, columns=[f"x{at}" for at in range(20)])
     frame = frame.assign(age=TARGETS[:, 0], mass=TARGETS[:, 1])

@@ -96,6 +96,7 @@ def run(tmp_path_factory):
     return folder, expected[..., 0], index
 
 
+@pytest.mark.slow
 def test_forecasts_by_regions_are_those_of_the_evaluation(run, tmp_path, capsys, monkeypatch):
     folder, expected, index = run
     monkeypatch.setattr(fields, "_SLAB_VALUES", 4000)
