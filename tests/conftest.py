@@ -62,7 +62,7 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
-    minutes = {"not slow": 8, "slow": 24}.get(config.option.markexpr)
+    minutes = {"not slow": 6, "slow": 26}.get(config.option.markexpr)
     everything = config.args_source is config.ArgsSource.TESTPATHS
     return f"about {minutes} minutes on two idle cores" if minutes and everything else []
 
