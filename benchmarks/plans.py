@@ -34,6 +34,12 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "video-prediction": (8, {}),
     "ViT-B video": (8, {"model": "patch_transformer:large", "model.spec.window": (2, 16, 16)}),
     "ViT-L video": (4, {"model": "patch_transformer:vit_l", **SHARED}),
+    # Many clips, whose inputs of blocks stay on the chip or wait on the host.
+    "ViT-L block video": (32, {"model": "patch_transformer:vit_l", **SHARED}),
+    "ViT-L offload video": (
+        32,
+        {"model": "patch_transformer:vit_l", **SHARED, "train.remat": "offload"},
+    ),
     "ViT-H video": (4, {"model": "patch_transformer:vit_h", **SHARED}),
     "ViT-g video": (4, {"model": "patch_transformer:vit_g", **SHARED}),
     "7 B video": (
@@ -49,7 +55,8 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
 }
 PAIRS = [(name, on) for name in list(CASES)[:4] for on in CHIPS]
 PAIRS += [(name, on) for name in ("ViT-L video", "ViT-g video") for on in PODS]
-PAIRS += [(name, CHIPS[0]) for name in ("ViT-H video", "7 B video", "1.3 B weather")]
+SLICE = ("ViT-L block video", "ViT-L offload video", "ViT-H video", "7 B video", "1.3 B weather")
+PAIRS += [(name, CHIPS[0]) for name in SLICE]
 
 
 def planned(name: str, on: str, devices: int) -> dict[str, Any]:
