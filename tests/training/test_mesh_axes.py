@@ -77,6 +77,7 @@ def energy(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         pytest.param("joint", "block", {"fsdp": 2, "sequence": 2, "model": 2}, marks=SLOW),
         pytest.param("factorised", "dots", {"fsdp": 2, "sequence": 2, "model": 2}, marks=SLOW),
         pytest.param("factorised_encoder", "block", {"sequence": 4}, marks=SLOW),
+        pytest.param("time", "block", {"sequence": 2, "model": 2}, marks=SLOW),
     ],
 )
 def test_sharing_examples_trains_alike(attention: str, remat: str, mesh: dict[str, int]) -> None:

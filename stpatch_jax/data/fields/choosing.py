@@ -166,9 +166,7 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
         long = min(_LONG_CONTEXT, longest // _LONG_SHARE, _LONG_NUMBERS // int(field[0].size))
         if long > own.context:
             own = dataclasses.replace(own, context=long)
-            why = (
-                "many rows tell what is far back, a twentieth of the training rows and 192 at most"
-            )
+            why = "a twentieth of the training rows, but at most 192 and 65,536 numbers an example"
         elif wanted > most:
             why = "at most a quarter of the training rows, and 512"
         chosen["data.context"] = f"{own.context}: {why}"

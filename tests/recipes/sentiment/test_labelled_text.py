@@ -85,10 +85,11 @@ def test_evidence_weighs_pieces_as_scikit_learns_logistic_regression_does():
     kept = np.arange(50)
     weighed = counts.weighed(smoothing=0.5, without=np.arange(50, 60))
     features = []
-    for part, scale in enumerate((1.0, 0.4)):
-        analyzer: Any = lambda line, part=part: parts_of(line, (3, 4))[part]  # noqa: E731
-        vectorizer: Any = CountVectorizer(analyzer=analyzer, binary=True)
-        held = vectorizer.fit_transform(drawn).toarray()
+    parts = zip(*(parts_of(line, (3, 4)) for line in drawn), strict=True)
+    for part, scale in zip(parts, (1.0, 0.4), strict=True):
+        given_so: Any = list
+        vectorizer: Any = CountVectorizer(analyzer=given_so, binary=True)
+        held = vectorizer.fit_transform(part).toarray()
         p, q = (held[kept][labels[kept] == label].sum(axis=0) + 0.5 for label in (1, 0))
         features.append(scale * held * np.log(p / p.sum() / (q / q.sum())))
     held = np.concatenate(features, axis=1)
