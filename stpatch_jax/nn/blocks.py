@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
 import jax
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import NamedSharding, PartitionSpec
 
-from stpatch_jax.nn.mesh_axes import gathered_sharding
+from stpatch_jax.nn.gathering import gathered, run_ahead, share_of_one
 from stpatch_jax.nn.options import LayerOptions
 
 Remat = Literal["none", "dots", "block", "offload"]
@@ -177,17 +177,27 @@ def run_blocks(blocks: nnx.List[Block] | Block, x: jax.Array, **seen: Any) -> ja
     """
     if not isinstance(blocks, Block):
         for block in blocks:
-            x = _run(block, x, seen, _shares(block), scanned=False)
+            x = _run(block, x, seen=seen, shares=_shares(block), scanned=False)
         return x
     graphdef, weights, rest = nnx.split(blocks, nnx.Param, ...)
-    shares = jax.tree.map(_of_one, _shares(blocks))
+    shares = jax.tree.map(share_of_one, _shares(blocks))
 
-    def one(x: jax.Array, own: tuple[Any, Any]) -> tuple[jax.Array, Any]:
-        block = nnx.merge(graphdef, *own)
-        x = _run(block, x, seen, shares, scanned=True)
-        return x, nnx.as_pure(nnx.state(block, nnx.Not(nnx.Param)))
+    def one(weights: Any, rest: Any, x: jax.Array, run: Any) -> tuple[jax.Array, Any]:
+        block = nnx.merge(graphdef, weights, rest)
+        return run(block, x), nnx.as_pure(nnx.state(block, nnx.Not(nnx.Param)))
 
-    x, after = jax.lax.scan(one, x, (nnx.as_pure(weights), nnx.as_pure(rest)))
+    own = (nnx.as_pure(weights), nnx.as_pure(rest))
+    known: Any = blocks
+    how = _HOW.get()
+    if shares is not None and how is not None and how.remat == "block":
+
+        def call(whole: Any, rest: Any, x: jax.Array, seen: dict[str, Any]) -> Any:
+            return one(whole, rest, x, lambda block, x: block(x, **seen))
+
+        x, after = run_ahead(call, own, x, seen, shares=shares, dtype=known.options.dtype)
+    else:
+        run = functools.partial(_run, seen=seen, shares=shares, scanned=True)
+        x, after = jax.lax.scan(lambda x, own: one(*own, x, run), x, own)
     nnx.update(blocks, after)
     return x
 
@@ -202,7 +212,7 @@ def unrolled(blocks: nnx.List[Block] | Block) -> nnx.List[Block]:
     return nnx.List(nnx.merge(graphdef, own) for own in one_by_one)
 
 
-def _run(block: Block, x: jax.Array, seen: dict[str, Any], shares: Any, *, scanned: bool) -> Any:
+def _run(block: Block, x: jax.Array, *, seen: dict[str, Any], shares: Any, scanned: bool) -> Any:
     how = _HOW.get()
     if how is None:
         return block(x, **seen)
@@ -213,7 +223,7 @@ def _run(block: Block, x: jax.Array, seen: dict[str, Any], shares: Any, *, scann
     def run(block: Block, x: jax.Array, seen: dict[str, Any]) -> jax.Array:
         weights = nnx.as_pure(nnx.state(block, nnx.Param))
         if shares is not None:
-            nnx.update(block, _gathered(weights, shares, options.dtype))
+            nnx.update(block, gathered(weights, shares, options.dtype))
         y = block(checkpoint_name(x, _INPUT), **seen)
         nnx.update(block, weights)
         return y
@@ -231,31 +241,3 @@ def _shares(block: Block) -> Any:
     if how is None or how.split is None:
         return None
     return nnx.as_pure(how.split(nnx.state(block, nnx.Param)))
-
-
-def _of_one(share: NamedSharding) -> NamedSharding:
-    """How one of the blocks lies whose stacked arrays lie so."""
-    return NamedSharding(share.mesh, PartitionSpec(*share.spec[1:]))
-
-
-def _gathered(weights: Any, shares: Any, dtype: str) -> Any:
-    """The weights whole but over `model`, kernels in the dtype that computes."""
-
-    def gather(value: jax.Array, share: NamedSharding) -> jax.Array:
-        # Only kernels are cast by those that use them; scales of norms are float32 throughout.
-        to = dtype if value.ndim > 1 else value.dtype
-
-        def gathered(value: jax.Array) -> jax.Array:
-            return jax.lax.with_sharding_constraint(value.astype(to), gathered_sharding(share))
-
-        def forward(value: jax.Array) -> tuple[jax.Array, None]:
-            return gathered(value), None
-
-        def backward(_: None, cotangent: jax.Array) -> tuple[jax.Array]:
-            return (jax.lax.with_sharding_constraint(cotangent, share).astype(value.dtype),)
-
-        by_shares = jax.custom_vjp(gathered)
-        by_shares.defvjp(forward, backward)
-        return by_shares(value)
-
-    return jax.tree.map(gather, weights, shares)

@@ -51,6 +51,11 @@ class ShardConfig:
         """Every kernel split along `out` over the mesh axis `fsdp`, biases whole."""
         return cls(kernel_io=PartitionSpec(None, "fsdp"), bias_o=PartitionSpec())
 
+    @classmethod
+    def whole(cls) -> ShardConfig:
+        """Every kernel and bias whole on each device, however many share weights elsewhere."""
+        return cls(kernel_io=PartitionSpec(), bias_o=PartitionSpec())
+
     def kernel(self, *, extents: int = 0) -> dict[str, Any]:
         """Returns the metadata of a kernel `(*extents, in, out)`, as keyword arguments of a Param.
 

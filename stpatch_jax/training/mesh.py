@@ -88,7 +88,9 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
         if annotation is None:
             spec = _split_longest(shape, mesh, spec)
         else:
-            both = itertools.zip_longest(spec, _fit(annotation, shape, mesh))
+            # An axis of the mesh splits one of the array: `model` the one that the layer asks for.
+            wanted = _fit(annotation, shape, mesh, taken={MODEL}.intersection(spec))
+            both = itertools.zip_longest(spec, wanted)
             spec = PartitionSpec(*(one or other for one, other in both))
         return variable.replace(NamedSharding(mesh, PartitionSpec(*[None] * stacked, *spec)))
 
@@ -115,8 +117,8 @@ def _split_longest(shape: tuple[int, ...], mesh: Mesh, spec: PartitionSpec) -> P
     return PartitionSpec(*entries[: max(axis + 1, len(spec))])
 
 
-def _fit(annotation: Any, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """The annotation without the axes that it cannot split."""
+def _fit(annotation: Any, shape: tuple[int, ...], mesh: Mesh, *, taken: set[str]) -> PartitionSpec:
+    """The annotation without the axes that it cannot split, or by what is taken."""
     entries: list[Any] = []
     for n, entry in zip(shape, annotation, strict=False):
         names = entry if isinstance(entry, tuple) else () if entry is None else (entry,)
@@ -127,7 +129,8 @@ def _fit(annotation: Any, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
                 f"{', '.join(mesh.axis_names)}, got {name!r}; name one of them in the ShardConfig",
             )
         size = math.prod(mesh.shape[name] for name in names)
-        entries.append(entry if size > 1 and n % size == 0 else None)
+        fits = size > 1 and n % size == 0 and not taken.intersection(names)
+        entries.append(entry if fits else None)
     while entries and entries[-1] is None:
         entries.pop()
     return PartitionSpec(*entries)

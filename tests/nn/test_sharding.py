@@ -61,6 +61,27 @@ def test_split_parameters_give_the_same_output_and_gradient(backbone):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4 * np.abs(one).max())
 
 
+def test_weights_that_are_to_stay_whole_do_so_beside_others_that_are_split():
+    config = dataclasses.replace(ConvRecurrentConfig.tiny((4, 1)), shard=ShardConfig.whole())
+    mesh = make_mesh(fsdp=8)
+    state = nnx.eval_shape(lambda: nnx.state(config.build(1, rngs=nnx.Rngs(0)), nnx.Param))
+    for leaf in jax.tree.leaves(state_sharding(state, mesh)):
+        assert leaf.is_fully_replicated
+
+
+def test_layers_that_are_split_over_model_keep_their_axis_where_another_is_asked_for():
+    shard = ShardConfig(kernel_io=PartitionSpec("fsdp", "model"))
+    layout = usual("PatchTransformer")
+    state = nnx.eval_shape(
+        lambda: nnx.state(build("PatchTransformer", layout, shard=shard), nnx.Param)
+    )
+    places = nnx.to_flat_state(state_sharding(state, make_mesh(fsdp=2, model=2)))
+    specs = {path[-3:]: tuple(place.get_value().spec) for path, place in places}
+    # Attention asks for `in`, a hidden layer for `out`.
+    assert specs[0, "qkv", "kernel"] == specs[0, "out", "kernel"] == ("model",)
+    assert specs[0, "expand", "kernel"] == ("fsdp", "model")
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_kernel_is_annotated_and_only_on_request(backbone):
     layout = usual(backbone)
