@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +191,7 @@ def train_loop(
         "out",
     )
     # What cannot be built or saved fails here, before anything is written.
-    abstract_state(create_model, config, mesh)
+    graphdef, abstract = abstract_state(create_model, config, mesh)
     to_bytes(arrays or {})
     workdir = Path(workdir).absolute()
     every = config.checkpoint_every if config.on_nonfinite == "rollback" else None
@@ -208,18 +210,24 @@ def train_loop(
     with watchdog, contextlib.closing(Stop(mesh)) as stop, jax.set_mesh(mesh), checkpoints:
         phase = _Phases(watchdog)
         start = _start(checkpoints, config, workdir, extras or {})
-        state = state_at(start)
         with (
             MetricsLog(workdir / "metrics.jsonl", start) as log,
             progress_bar(config.steps, start, shown=progress) as bar,
             contextlib.closing(Profile(workdir / "profile" if config.profile else None)) as profile,
             contextlib.closing(prefetch_to_mesh(batches(start), mesh)) as placed,
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="state") as beside,
         ):
-            save = functools.partial(checkpoints.save, extras=extras or {}, arrays=arrays)
+            made = beside.submit(state_at, start)
             callbacks, patience = (on_step, on_evaluate), Patience(config, checkpoints)
+            ended = start == config.steps or patience.over(start)
+            like = nnx.merge(graphdef, abstract)
+            ahead = placed if ended else _compiled_ahead(train_step, like, placed, phase)
+            # In the modules that the step was compiled for.
+            state = nnx.merge(graphdef, nnx.state(made.result()))
+            save = functools.partial(checkpoints.save, extras=extras or {}, arrays=arrays)
             shared = (state_at, checkpoints, save, validate, phase, stop, log, bar)
             run = _Run(config, state, *shared, callbacks, patience)
-            end = start if patience.over(start) else run.train(train_step, placed, start, profile)
+            end = start if ended else run.train(train_step, ahead, start, profile)
         with phase("save"):
             checkpoints.wait()
         best = checkpoints.best_step(config.keep_best) if config.keep_best else None
@@ -248,6 +256,16 @@ def _start(
         f"{config.steps}; raise it or choose another workdir=",
     )
     return start
+
+
+def _compiled_ahead(
+    train_step: TrainStep, like: TrainState, batches: Iterator[Batch], phase: "_Phases"
+) -> Iterator[Batch]:
+    """Compiles the step while the state is made elsewhere; the batches, none of them taken."""
+    with phase("compile"):
+        batch = next(batches)
+        train_step.lower(like, batch).compile()
+    return itertools.chain([batch], batches)
 
 
 class _Phases:
