@@ -209,8 +209,9 @@ def test_gradient_reaches_every_parameter_and_one_batch_is_learnt(backbone, layo
     assert any(train_step(model, optimizer)[0] < 0.01 * first for _ in range(120))
 
 
-@pytest.mark.parametrize(("backbone", "layout"), pairs(quick="usual"))
-def test_evaluation_is_deterministic_and_training_is_not(backbone, layout):
+@each_backbone
+def test_evaluation_is_deterministic_and_training_is_not(backbone):
+    layout = usual(backbone)
     model = build(backbone, layout, dropout=0.5)
     x = field(backbone, layout)
     evaluate = nnx.view(model, deterministic=True)
