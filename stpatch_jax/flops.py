@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.interpreters.partial_eval import dce_jaxpr
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
@@ -14,13 +15,17 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     Those are what the peak of a device is stated for. The body of a `scan` counts once a turn
     (XLA's own analysis counts it once), of a `cond` the dearest branch (of `platform_dependent` the
     default), of a `while` one turn, of `shard_map` once a device, of `pallas_call` what its
-    `cost_estimate` says or once a point of its grid. Nothing is computed; integers do not count.
+    `cost_estimate` says or once a point of its grid. What nobody reads does not count, as compilers
+    drop it, nor do integers. Nothing is computed.
 
     >>> x = jax.ShapeDtypeStruct((8, 4), "float32")
     >>> count_flops(lambda x: x.T @ x, x)
     256
+    >>> count_flops(lambda x: jax.vjp(lambda x: x @ x.T, x)[1](jax.numpy.ones((8, 8)))[0], x)
+    1024
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    return _of_jaxpr(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
 
 
 def gradient_flops(loss_fn: Callable[..., Any], model: nnx.Module, batch: Any) -> int:

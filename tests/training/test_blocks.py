@@ -173,6 +173,8 @@ def test_what_is_computed_again_is_counted() -> None:
     assert none == gradient_flops(energy, state.model, batch)
     # A forward pass is a third; `dots` computes again what attention made of pairs of tokens.
     assert none < dots < block <= none * 4 / 3
+    state, step, batch = compiled("block", 4, scan=True)
+    assert step.flops(state, batch) == block
 
 
 def test_networks_without_blocks_are_told_what_they_can_do() -> None:
