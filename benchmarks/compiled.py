@@ -38,6 +38,8 @@ def programs(case: Case, dtype: str) -> dict[str, Program]:
     rank, letters = len(case.window), "THWD"[: len(plain.window)]
     field = jax.ShapeDtypeStruct(case.shape, number)
     patches = jax.ShapeDtypeStruct(case.patches_shape, number)
+    values = math.prod((*case.window, case.shape[-1]))
+    flat = jax.ShapeDtypeStruct((*case.patches_shape[: -1 - rank], values), number)
     # One axis of batch, as networks have it.
     batch = (math.prod(case.shape[: -1 - rank]), *case.shape[-1 - rank :])
     fields = jax.ShapeDtypeStruct(batch, number)
@@ -50,18 +52,18 @@ def programs(case: Case, dtype: str) -> dict[str, Program]:
         y = lax.conv_general_dilated(x, kernel, plain.stride, "VALID", dimension_numbers=layout)
         return y.reshape(batch[0], *case.grid, FEATURES)
 
-    def gradient(weights: jax.Array) -> jax.Array:
-        zeros = jnp.zeros(field.shape, number)
-        return jax.vjp(lambda x: extract_patches(x, spec), zeros)[1](weights)[0]
-
     def tokens(x: jax.Array) -> jax.Array:
-        return extract_patches(x, spec).reshape(*case.patches_shape[: -1 - rank], -1)
+        return extract_patches(x, spec, flat=True)
+
+    def gradient(cut: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+        return lambda weights: jax.vjp(cut, jnp.zeros(field.shape, number))[1](weights)[0]
 
     return {
         "patches": (lambda x: extract_patches(x, spec), (field,)),
         "lax op": (lambda x: raw_patches(x.reshape(plain.shape), plain), (field,)),
         "tokens": (tokens, (field,)),
-        "gradient": (gradient, (patches,)),
+        "gradient": (gradient(lambda x: extract_patches(x, spec)), (patches,)),
+        "of tokens": (gradient(tokens), (flat,)),
         "fold": (lambda p: fold_patches(p, spec, case.field, reduce="sum"), (patches,)),
         "embedding": (lambda x, k: embed_patches(x, k, spec), (fields, kernel)),
         "convolution": (convolution, (fields, kernel)),

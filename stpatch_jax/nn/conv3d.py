@@ -51,8 +51,7 @@ class Conv3DBackbone(Backbone):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""
         self.check_input(x)
-        patches = extract_patches(x, self.windows)
-        x = patches.reshape(*patches.shape[: x.ndim - 1], -1)
+        x = extract_patches(x, self.windows, flat=True)
         for stage in self.stages:
             x = pool(jax.nn.relu(stage(x)), range(1, x.ndim - 1), reduce="max")
         return self.dropout(x)

@@ -38,8 +38,8 @@ class FlatPatches(Backbone):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, cells * channel]."""
         self.check_input(x)
-        patches = cut_patches(x.astype(self.config.dtype), self.spec, self.window)
-        return self.dropout(patches.reshape(*patches.shape[: x.ndim - 1], self.out_features))
+        x = x.astype(self.config.dtype)
+        return self.dropout(cut_patches(x, self.spec, self.window, flat=True))
 
 
 @dataclasses.dataclass(frozen=True)

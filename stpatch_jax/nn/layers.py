@@ -80,8 +80,7 @@ class BackboneConfig(LayerOptions, Generic[Network]):
         ...
         ...     def __call__(self, x):
         ...         self.check_input(x)
-        ...         patches = extract_patches(x, self.spec)
-        ...         return jax.nn.relu(self.mix(patches.reshape(*patches.shape[: x.ndim - 1], -1)))
+        ...         return jax.nn.relu(self.mix(extract_patches(x, self.spec, flat=True)))
         >>> @dataclasses.dataclass(frozen=True)
         ... class MixingConfig(BackboneConfig[Mixing]):
         ...     spec: WindowSpec
@@ -505,8 +504,7 @@ class TubeletEmbedding(nnx.Module):
         Raises:
             InputError: If a window does not fit, or is not the one that the kernel was made for.
         """
-        patches = cut_patches(x.astype(self.dtype), self.spec, self.window)
-        return patches.reshape(*patches.shape[: x.ndim - 1], self.values)
+        return cut_patches(x.astype(self.dtype), self.spec, self.window, flat=True)
 
     def project(self, values: jax.Array) -> jax.Array:
         """Maps what is inside windows, [..., prod(window) * channel], to tokens [..., features]."""

@@ -88,9 +88,8 @@ class UNet(Backbone):
 
     def _doubled(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Spreads the channels of [batch, nt, *coarse, cells * width] over the finer cells."""
-        window = self.halving.window_shape(shape[1:-1])
-        patches = x.reshape(*x.shape[:-1], *window, shape[-1])
-        return fold_patches(patches, self.halving, shape[1:-1], reduce="sum").astype(x.dtype)
+        y = fold_patches(x, self.halving, shape[1:-1], flat=True, reduce="sum")
+        return y.astype(x.dtype)
 
 
 class ResidualBlock(nnx.Module):

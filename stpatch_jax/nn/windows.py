@@ -84,23 +84,25 @@ def known_window(spec: WindowSpec, shape: Shape) -> tuple[int, ...]:
     return known
 
 
-def cut_patches(x: jax.Array, spec: WindowSpec, window: Sequence[int]) -> jax.Array:
+def cut_patches(
+    x: jax.Array, spec: WindowSpec, window: Sequence[int], *, flat: bool = False
+) -> jax.Array:
     """Cuts the patches of a network that was built for one extent of window, see `known_window`.
 
-    Maps [batch, time, *space, channel] to [batch, nt, *ns, *window, channel].
+    Maps [batch, time, *space, channel] to [batch, nt, *ns, *window, channel], or flat to
+    [batch, nt, *ns, window * channel].
 
     Raises:
         InputError: If an axis whose window is None has another length than then.
     """
-    patches = extract_patches(x, spec)
-    cells = patches.shape[x.ndim - 1 : -1]
+    cells = windows_of(x.shape, spec).window
     require(
         cells == tuple(window),
         f"the windows of an input must be those that the network was built for, {tuple(window)}, "
         f"got {cells} from shape {x.shape}; where a window is None, keep to the shape given to "
         "build",
     )
-    return patches
+    return extract_patches(x, spec, flat=flat)
 
 
 def embed_patches(x: jax.Array, kernel: jax.Array, spec: WindowSpec) -> jax.Array:
@@ -120,8 +122,7 @@ def embed_patches(x: jax.Array, kernel: jax.Array, spec: WindowSpec) -> jax.Arra
     """
 
     def by_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        patches = cut_patches(x, spec, kernel.shape[:-2])
-        values = patches.reshape(*patches.shape[: x.ndim - 1], -1)
+        values = cut_patches(x, spec, kernel.shape[:-2], flat=True)
         return values @ kernel.reshape(values.shape[-1], -1)
 
     windows = windows_of(x.shape, spec)

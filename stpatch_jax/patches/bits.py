@@ -10,6 +10,9 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+Linear = Callable[..., jax.Array]
+Kernels = tuple[Linear | None, Linear | None]
+
 
 def exact_copy(
     copy: Callable[..., jax.Array],
@@ -59,28 +62,27 @@ def _transposable(
     copy: Callable[..., jax.Array], linear: Callable[..., jax.Array], *args: jax.Array
 ) -> jax.Array:
     """`copy(*args)`, which transposes with respect to the first as `linear` does."""
-    return _bound(copy, linear, None, *args)
+    return _bound(copy, linear, (None, None), *args)
 
 
-def copy_by_kernel(
-    kernel: Callable[[jax.Array], jax.Array], copy: Callable[[jax.Array], jax.Array], x: jax.Array
-) -> jax.Array:
+def copy_by_kernel(kernels: Kernels, copy: Linear, linear: Linear, x: jax.Array) -> jax.Array:
     """`copy(x)`, on a TPU by a kernel where a program is compiled for one device.
 
-    No compiler splits a kernel over devices, and JAX exports none for several platforms at once,
-    nor from 0.12 on for a TPU that it is not told.
+    The first kernel copies; the second, if there is one, transposes `linear`, which is the same
+    copy in a form that has a transpose. No compiler splits a kernel over devices, and JAX exports
+    none for several platforms at once, nor from 0.12 on for a TPU that it is not told.
     """
-    return _bound(copy, copy, kernel, x)
+    return _bound(copy, linear, kernels, x)
 
 
 def _bound(
     copy: Callable[..., jax.Array],
     linear: Callable[..., jax.Array],
-    kernel: Callable[..., jax.Array] | None,
+    kernels: Kernels,
     *args: jax.Array,
 ) -> jax.Array:
     program = jax.make_jaxpr(copy)(*args)
-    (out,) = _copy.bind(*args, program=program, linear=linear, kernel=kernel)
+    (out,) = _copy.bind(*args, program=program, linear=linear, kernels=kernels)
     return out
 
 
@@ -88,37 +90,55 @@ def _run(*args: Any, program: ClosedJaxpr, **_: Any) -> list[Any]:
     return jaxpr_as_fun(program)(*args)
 
 
-def _lowered_for_tpu(ctx: mlir.LoweringRuleContext, *args: Any, kernel: Any, **rest: Any) -> Any:
+def _lowered_for_tpu(ctx: mlir.LoweringRuleContext, *args: Any, kernels: Any, **rest: Any) -> Any:
     module = ctx.module_context
     context = module.axis_context
     # In `jax.shard_map` the program of a device is at hand, if all axes of the mesh are its own.
     names = set(getattr(getattr(context, "mesh", None), "axis_names", ()))
     alone = getattr(context, "num_devices", None) == 1
     alone |= bool(names) and names == set(getattr(context, "manual_axes", ()))
-    if kernel is None or not alone or module.lowering_parameters.for_export:
+    if kernels[0] is None or not alone or module.lowering_parameters.for_export:
         return mlir.lower_fun(_run, multiple_results=True)(ctx, *args, **rest)
-    return mlir.lower_fun(kernel, multiple_results=False)(ctx, *args)
+    return mlir.lower_fun(kernels[0], multiple_results=False)(ctx, *args)
 
 
 def _batched(
-    args: Any, dims: Any, *, program: ClosedJaxpr, linear: Callable[..., jax.Array], kernel: Any
+    args: Any, dims: Any, *, program: ClosedJaxpr, linear: Linear, kernels: Kernels
 ) -> tuple[list[Any], tuple[int]]:
     def many(fn: Callable[..., Any]) -> Callable[..., Any]:
         return jax.vmap(fn, in_axes=tuple(dims))
 
     # The tangent's batch axis is where that of `x` was.
     copy = many(lambda *args: jaxpr_as_fun(program)(*args)[0])
-    kernel = kernel and many(kernel)
-    return [_bound(copy, many(linear), kernel, *args)], (0,)
+    kernel, back = kernels
+    kernels = kernel and many(kernel), back and jax.vmap(back, 0, dims[0])
+    return [_bound(copy, many(linear), kernels, *args)], (0,)
 
 
 def _transposed(
-    cotangents: Any, x: Any, *traced: Any, linear: Callable[..., jax.Array], **_: Any
+    cotangents: Any,
+    x: Any,
+    *traced: Any,
+    program: ClosedJaxpr,
+    linear: Linear,
+    kernels: Kernels,
 ) -> list[Any]:
     none = [None] * len(traced)
     if isinstance(cotangents[0], ad.Zero):
         return [ad.Zero(x.aval), *none]
-    return [*jax.linear_transpose(lambda x: linear(x, *traced), x.aval)(cotangents[0]), *none]
+
+    def back(y: jax.Array) -> jax.Array:
+        # Of whole numbers JAX gives `x` as what has no values.
+        return jax.linear_transpose(lambda x: linear(x, *traced), program.in_avals[0])(y)[0]
+
+    if kernels[1] is None:
+        return [back(cotangents[0]), *none]
+    return [_bound(back, back, (kernels[1], kernels[0]), cotangents[0])]
+
+
+def _pushed(primals: Any, tangents: Any, **rest: Any) -> tuple[list[Any], list[Any]]:
+    tangent = ad.instantiate_zeros(tangents[0])
+    return _copy.bind(*primals, **rest), _copy.bind(tangent, *primals[1:], **rest)
 
 
 _copy.def_impl(_run)
@@ -126,4 +146,5 @@ _copy.def_abstract_eval(lambda *_, program, **__: program.out_avals)
 mlir.register_lowering(_copy, mlir.lower_fun(_run, multiple_results=True))
 mlir.register_lowering(_copy, _lowered_for_tpu, platform="tpu")
 batching.primitive_batchers[_copy] = _batched
+ad.primitive_jvps[_copy] = _pushed
 ad.primitive_transposes[_copy] = _transposed

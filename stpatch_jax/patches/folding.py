@@ -1,6 +1,7 @@
 """Folding: put patches back, summed or blended where they overlap."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -24,6 +25,7 @@ def fold_patches(
     spec: Spec,
     shape: Sequence[int],
     *,
+    flat: bool = False,
     reduce: Reduce = "mean",
     blend: Blend = "uniform",
 ) -> jax.Array:
@@ -46,6 +48,8 @@ def fold_patches(
         patches: Patches `[*batch, nt, *ns, *window, channel]`, any dtype.
         spec: The `WindowSpec` (or bare window) they were cut with.
         shape: The field's `(time, *space)`, without batch and channel.
+        flat: Whether the patches are `[*batch, nt, *ns, window * channel]`, as those of
+            `extract_patches(..., flat=True)`.
         reduce: `sum` or `mean`.
         blend: What a window's samples count: `uniform`; `linear`, `hann`, `gaussian` or
             `("gaussian", width)`, which weigh its centre more than its rim; `crop`, which takes
@@ -76,24 +80,47 @@ def fold_patches(
     check_choice("reduce", reduce, get_args(Reduce))
     windows = WindowSpec.of(spec).resolve(shape)
     weighting = Weighting.of(blend, windows.window)
-    return _fold(as_field(patches), windows, reduce=reduce, weighting=weighting)
+    return _fold(as_field(patches), windows, flat=flat, reduce=reduce, weighting=weighting)
 
 
-@functools.partial(jax.jit, static_argnames=("windows", "reduce", "weighting"), inline=True)
+@functools.partial(jax.jit, static_argnames=("windows", "flat", "reduce", "weighting"), inline=True)
 def _fold(
-    patches: jax.Array, windows: Windows, *, reduce: Reduce, weighting: Weighting
+    patches: jax.Array, windows: Windows, *, flat: bool, reduce: Reduce, weighting: Weighting
 ) -> jax.Array:
+    if flat:
+        patches = _with_windows(patches, windows)
     require_fit(patches.shape, windows)
 
     def add(patches: jax.Array) -> jax.Array:
-        return transposed(lambda x: linear_extract(x, windows), patches, windows.shape)
+        return transposed(lambda x: linear_extract(x, windows, flat=flat), patches, windows.shape)
 
     def totals(dtype: jnp.dtype) -> list[np.ndarray]:
         divisors = (np.where(total > 0, total, 1) for total in weighting.totals(windows))
         return [total.astype(dtype) for total in divisors if (total != 1).any()]
 
+    if reduce == "sum" and weighting.name == "uniform":
+        # Rounded once, as the gradient of extraction is.
+        return add(patches.astype(folded_dtype(patches.dtype, exact=True)))
     factors = weighting.factors(windows)
     return blended(patches, weighting, factors, add, totals, reduce=reduce)
+
+
+def _with_windows(patches: jax.Array, windows: Windows) -> jax.Array:
+    """Flat patches with the axes of their windows apart."""
+    grid, samples = windows.grid, math.prod(windows.window)
+    if patches.shape[-1 - len(grid) : -1] != grid or patches.shape[-1] % samples:
+        raise InputError(
+            f"flat patches must have the axes (*batch, {', '.join(map(str, grid))}, a multiple of "
+            f"{samples}) for windows {windows.window} of a field of (time, *space) "
+            f"{windows.shape}, got {patches.shape}; give the spec and shape that the patches were "
+            "cut with"
+        )
+    channels = patches.shape[-1] // samples
+    # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
+    for cells in windows.window:
+        samples //= cells
+        patches = patches.reshape(*patches.shape[:-1], cells, samples * channels)
+    return patches
 
 
 def blended(

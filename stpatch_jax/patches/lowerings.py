@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from stpatch_jax.errors import InputError, check_choice
-from stpatch_jax.patches.bits import copy_by_kernel
+from stpatch_jax.patches.bits import accumulator, copy_by_kernel
 from stpatch_jax.patches.windows import AxisWindows
 
 Lowering = Literal["auto", "conv", "reshape", "blocks", "gather"]
@@ -29,87 +29,161 @@ Axes = tuple[AxisWindows, ...]
 _MAX_SLICES = 16
 # Entries of the largest table that becomes a constant of a compiled program (1 MiB).
 _MAX_CONSTANT = 1 << 18
-# Numbers that a TPU holds side by side; for its kernel, most copies of rows, which its compiler
-# takes 3 ms each for, and bytes of what is read and written at a time.
-_LANES, _MOST_COPIES, _ROOM = 128, 1 << 11, 1 << 25
+# Numbers that a TPU holds side by side; for its kernels, most copies of rows, which its compiler
+# takes 1 to 3 ms each for, and bytes of what lies beside the cores at a time.
+_LANES, _MOST_COPIES, _ROOM = 128, 2304, 3 << 24
 
 
-def choose(lowering: Lowering, axes: Axes) -> Callable[[jax.Array, Axes], jax.Array]:
+def choose(
+    lowering: Lowering, axes: Axes, dtype: jnp.dtype, *, flat: bool
+) -> Callable[[jax.Array], jax.Array]:
     """Returns the function of a lowering by name; `auto` picks by shape and platform.
 
     The platform is the one compiled for, whatever the process runs on.
+
+    Args:
+        lowering: The name.
+        axes: The windows.
+        dtype: Of the numbers, which may come as integers of their bits.
+        flat: Whether nobody reads the axes of a window apart.
     """
     check_choice("lowering", lowering, get_args(Lowering))
-    tiled = all(axis.stride == axis.window and axis.dilation == 1 for axis in axes)
-    if lowering == "auto" and not tiled:
-        return _by_platform
+    tiled = _is_tiled(axes)
     if lowering == "reshape" and not tiled:
         raise InputError(
             'lowering="reshape" must have stride = window and dilation 1 along every axis, got '
             f"{[(a.window, a.stride, a.dilation) for a in axes]} as (window, stride, dilation); "
             'use lowering="auto"'
         )
-    return {"conv": by_conv, "gather": by_gather}.get(lowering, by_blocks)
+    if lowering == "auto":
+        return functools.partial(_by_platform, axes=axes, dtype=dtype, flat=flat)
+    cut = {"conv": by_conv, "gather": by_gather}.get(lowering, by_blocks)
+    return functools.partial(cut, axes=axes)
 
 
-def _by_platform(x: jax.Array, axes: Axes) -> jax.Array:
+def _is_tiled(axes: Axes) -> bool:
+    return all(axis.stride == axis.window and axis.dilation == 1 for axis in axes)
+
+
+def _by_platform(x: jax.Array, axes: Axes, dtype: jnp.dtype, *, flat: bool) -> jax.Array:
     """One gather, which on CPU is the fastest and on GPU one kernel without temporaries.
 
-    A TPU's compiler takes up to half a minute for it, and 2 s for blocks. A kernel there moves
-    less, as tokens a third to a fifteenth of what blocks move, of the shapes that it takes.
+    Of windows side by side it is a reshape. A TPU's compiler takes up to half a minute for a
+    gather, and 2 s for blocks. A kernel there moves a third to a twentieth of what blocks move as
+    tokens, of the shapes that it takes.
     """
     blocks, gather = (functools.partial(cut, axes=axes) for cut in (by_blocks, by_gather))
 
     def copy(x: jax.Array) -> jax.Array:
         return lax.platform_dependent(x, tpu=blocks, default=gather)
 
-    if not _fits_tpu(x, axes):
-        return copy(x)
-    return copy_by_kernel(functools.partial(_on_tpu, axes=axes), copy, x)
+    tiled = _is_tiled(axes)
+    if not _fits_tpu(x, axes, flat=flat):
+        return blocks(x) if tiled else copy(x)
+    # As bits until here; a TPU copies to rename bfloat16, unless it is renamed back at once.
+    own = dtype if dtype == jnp.bfloat16 else x.dtype
+    kernel = functools.partial(_on_tpu, axes=axes, dtype=own)
+    back = functools.partial(_fold_on_tpu, axes=axes, cells=x.shape[-1 - len(axes) :], dtype=own)
+    kernels = kernel, back if x.dtype.itemsize == 4 else None
+    return copy_by_kernel(kernels, blocks if tiled else copy, blocks, x)
 
 
-def _along_three(x: jax.Array, axes: Axes) -> tuple[tuple[int, ...], Axes]:
-    """The same as `(batch, time, height, width, channel)`, axes of single cells in front merged."""
+def linear_copy(x: jax.Array, axes: Axes, dtype: jnp.dtype, *, flat: bool) -> jax.Array:
+    """Windows by blocks, as `dtype`, whose transpose adds them up in the accumulator of `x`.
+
+    On a TPU a kernel adds them up, of the shapes that it takes.
+    """
+
+    def blocks(x: jax.Array) -> jax.Array:
+        return by_blocks(x.astype(accumulator(x.dtype)), axes).astype(dtype)
+
+    if not (_fits_tpu(x, axes, flat=flat) and _is_moved(dtype)):
+        return blocks(x)
+
+    def kernel(x: jax.Array) -> jax.Array:
+        return _on_tpu(x, axes, x.dtype).astype(dtype)
+
+    cells = x.shape[-1 - len(axes) :]
+    back = functools.partial(_fold_on_tpu, axes=axes, cells=cells, dtype=x.dtype)
+    return copy_by_kernel((kernel, back), blocks, blocks, x)
+
+
+def _along_three(cells: tuple[int, ...], axes: Axes) -> tuple[Any, Any]:
+    """The same as (time, height, width, channel), axes in front that share no window left out.
+
+    An axis alone is the height, whose cells are rows of channels. Four axes stay four.
+    """
     spaced = [axis.window > 1 or axis.stride > 1 for axis in axes]
-    kept = axes[spaced.index(True) if any(spaced) else -1 :]
-    at = x.ndim - 1 - len(kept)
+    first = spaced.index(True) if any(spaced) else len(axes) - 1
+    kept, cells = axes[first:], cells[first:]
     one = AxisWindows(size=1, window=1, stride=1, dilation=1, lo=0, hi=0, mode="constant")
+    if len(kept) == 1:
+        return (1, cells[0], 1, cells[1]), (one, *kept, one)
     missing = 3 - len(kept)
-    return (math.prod(x.shape[:at]), *(1,) * missing, *x.shape[at:]), (one,) * missing + kept
+    return (*(1,) * missing, *cells), (one,) * missing + kept
 
 
-def _fits_tpu(x: jax.Array, axes: Axes) -> bool:
-    """Whether the kernel takes the shape and moves less than blocks."""
+def _fits_tpu(x: jax.Array, axes: Axes, *, flat: bool) -> bool:
+    """Whether the kernels take the shape and move less than blocks."""
     known = all(isinstance(extent, int) for extent in x.shape) and x.size > 0
     even = all(axis.dilation == 1 and not axis.back for axis in axes)
     explicit = jax.typeof(x).sharding.mesh.explicit_axes
-    if not known or not even or explicit or x.dtype.itemsize not in (2, 4):
+    if not known or not even or explicit or not _is_moved(x.dtype):
         return False
-    (_, *_, rows, cells, channels), three = _along_three(x, axes)
-    # By blocks rows that fill the lanes of a TPU are as good, and windows that leave most empty.
-    run = three[-1].window * channels
-    of_window = math.prod(axis.window for axis in three[:-1])
-    if len(three) > 3 or of_window == 1 or run >= _LANES or of_window * run < _LANES // 2:
+    # With axes of their own, windows side by side move less by blocks.
+    if _is_tiled(axes) and not flat:
         return False
-    # Rows of the windows of a time, and of the field, in whole tiles.
-    time, height, width = iter(three)
-    written = (of_window * run + _LANES) * width.count * (height.count + 7)
-    read = (time.window + time.stride) * (rows + 8 * height.stride) * (cells * channels + _LANES)
-    small = (written + read) * x.dtype.itemsize <= _ROOM
-    return small and of_window * width.count <= _MOST_COPIES
+    shape, three = _along_three(x.shape[-1 - len(axes) :], axes)
+    if len(three) > 3:
+        return False
+    (_, rows, cells, channels), (time, height, width) = shape, three
+    # By blocks channels that fill the lanes are as good, and windows that leave most empty.
+    values = math.prod(axis.window for axis in three) * channels
+    if channels >= _LANES or values < _LANES // 2:
+        return False
+    lanes, parts = (-(-cells * channels // _LANES) * part for part in (_LANES, 1))
+    # The rows of the windows of a time, of planes of the field and of rows made of them.
+    written = (values + _LANES) * width.count * (height.count + 7)
+    plane = (channels, rows + 7, cells + _LANES)
+    plane = (channels + 7, rows + _LANES) if cells == 1 else plane
+    read = time.stride * math.prod(plane)
+    held = (time.window + time.stride + 1) * (rows + _LANES) * lanes
+    small = 2 * (written + read) * x.dtype.itemsize + 4 * held <= _ROOM
+    copies = time.window * height.window * (width.count + parts) + 4 * time.window * channels
+    return small and copies <= _MOST_COPIES
 
 
-def _on_tpu(x: jax.Array, axes: Axes) -> jax.Array:
-    """By the kernel, which reads whole blocks of a stride."""
+def _is_moved(dtype: jnp.dtype) -> bool:
+    """Whether the kernels take numbers of a dtype."""
+    whole = jnp.issubdtype(dtype, jnp.integer) and dtype.itemsize in (2, 4)
+    return whole or dtype in (jnp.float32, jnp.bfloat16)
+
+
+def _on_tpu(x: jax.Array, axes: Axes, dtype: jnp.dtype) -> jax.Array:
+    """By the kernel that cuts, the numbers taken for `dtype` of as many bits."""
     # Pallas takes long to import and most processes never need it.
     from stpatch_jax.patches.tpu_windows import windows_on_tpu
 
-    shape, three = _along_three(x, axes)
-    cells = [(axis.count + (axis.window - 1) // axis.stride) * axis.stride for axis in three[:2]]
-    y = windows_on_tpu(_resize(x.reshape(shape), cells, 1), three, False)
-    batch = x.shape[: x.ndim - 1 - len(axes)]
+    at = x.ndim - 1 - len(axes)
+    cells, three = _along_three(x.shape[at:], axes)
+    y = windows_on_tpu(_as(x, dtype).reshape(-1, *cells), three, False)
     grid, window = ([getattr(axis, name) for axis in axes] for name in ("count", "window"))
-    return y.reshape(*batch, *grid, *window, x.shape[-1])
+    return _as(y.reshape(*x.shape[:at], *grid, *window, x.shape[-1]), x.dtype)
+
+
+def _fold_on_tpu(y: jax.Array, axes: Axes, cells: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """By the kernel that adds up, into fields (time, *space, channel) of `dtype`."""
+    from stpatch_jax.patches.tpu_windows import fold_on_tpu
+
+    batch = y.shape[: y.ndim - 1 - 2 * len(axes)]
+    shape, three = _along_three(cells, axes)
+    values = math.prod(axis.window for axis in axes) * cells[-1]
+    y = y.reshape(-1, *(axis.count for axis in three), values)
+    return fold_on_tpu(y, three, shape, dtype, False).reshape(*batch, *cells)
+
+
+def _as(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    return x if x.dtype == dtype else lax.bitcast_convert_type(x, dtype)
 
 
 def by_gather(x: jax.Array, axes: Axes) -> jax.Array:

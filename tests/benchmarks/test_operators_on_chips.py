@@ -73,23 +73,19 @@ def test_an_embedding_moves_no_more_than_the_strided_convolution(chip, case):
     assert ours["times_ideal"] <= 1.01 * theirs["times_ideal"]
 
 
-@pytest.mark.parametrize(("name", "bound"), [on_chip("patches", 6.5), on_chip("fold", 5)])
-def test_on_a_tpu_padding_costs_no_more_than_it_did(name, bound):
-    assert read(programs(CASES["space2"], "float32")[name], "v5e")["times_ideal"] < bound
-
-
 @pytest.mark.parametrize(
-    ("title", "dtype", "times"),
+    ("title", "dtype"),
     [
-        on_chip("half", "float32", 4.5),
-        on_chip("dense3", "float32", 3.5),
-        on_chip("space2", "float32", 5),
-        on_chip("grad", "float32", 4),
-        on_chip("volume", "float32", 3.5),
-        on_chip("image", "float32", 5),
-        on_chip("half", "bfloat16", 6.5),
+        on_chip("tubelet", "float32"),
+        on_chip("grad", "bfloat16"),
+        on_chip("space2", "float32"),
+        on_chip("series", "float32"),
+        on_chip("volume", "float32"),
+        on_chip("wide", "bfloat16"),
     ],
 )
-def test_on_a_tpu_tokens_are_written_once_and_turned_once(title, dtype, times):
-    """By blocks it was 15 to 50 times the ideal. bfloat16 becomes integers and bfloat16 again."""
-    assert read(programs(CASES[title], dtype)["tokens"], "v5e")["times_ideal"] < times
+def test_on_a_tpu_tokens_move_less_than_four_times_the_ideal(title, dtype):
+    """By blocks it was 4 to 50 times; other patches, whose last axes are padded, up to 14."""
+    both = programs(CASES[title], dtype)
+    for name, times in {"tokens": 4, "of tokens": 4, "patches": 5.5, "gradient": 5.5}.items():
+        assert read(both[name], "v5e")["times_ideal"] < times, name

@@ -258,7 +258,9 @@ def test_one_trace_per_shape(monkeypatch):
     traces = []
     choose = extract_patches.__globals__["choose"]
     monkeypatch.setitem(
-        extract_patches.__globals__, "choose", lambda *args: traces.append(args) or choose(*args)
+        extract_patches.__globals__,
+        "choose",
+        lambda *args, flat: traces.append(args) or choose(*args, flat=flat),
     )
     for spec in (WindowSpec((3, 2), fill_value=0.25), WindowSpec([3, 2], fill_value=0.25)):
         for _ in range(2):

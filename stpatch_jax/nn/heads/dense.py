@@ -77,17 +77,16 @@ class DenseHead(nnx.Module):
         )
 
     def patches(self, features: jax.Array) -> jax.Array:
-        """Maps [batch, *grid, features] to [batch, *grid, *window, channels], before the fold."""
+        """Maps [batch, *grid, features] to [batch, *grid, window * channels], before the fold."""
         require(
             features.shape[1:] == (*self.grid, self.in_features),
             f"the feature map must be (batch, *{self.grid}, {self.in_features}), got shape "
             f"{features.shape}; build the head with the backbone's spec and out_features and the "
             "field's shape",
         )
-        values = self.dense(features).astype(jnp.float32)
-        return values.reshape(*features.shape[:-1], *self.patch_shape)
+        return self.dense(features).astype(jnp.float32)
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """Maps [batch, *grid, features] to [batch, time, *space, channels] in float32."""
         patches = self.patches(features)
-        return fold_patches(patches, self.spec, self.shape, reduce="mean", blend=self.blend)
+        return fold_patches(patches, self.spec, self.shape, flat=True, blend=self.blend)

@@ -90,11 +90,11 @@ def _extract(x: jax.Array, spec: WindowSpec, *, names: Splits, mesh: AnyMesh) ->
     require_even(x.shape, windows.axes, names, mesh)
     local, shares = plan(windows, names, mesh)
     fill = extraction.fill_scalar(spec.fill_value, x.dtype)
-    cut = choose("auto", local.axes)
+    cut = choose("auto", local.axes, x.dtype, flat=False)
 
     def copy(x: jax.Array, fill: np.ndarray) -> jax.Array:
         near = extraction.padded(neighbourhood(x, shares, fill), local.axes, fill)
-        return extraction.masked(cut(near, local.axes), local.mask, fill)
+        return extraction.masked(cut(near), local.mask, fill)
 
     def linear(tangent: jax.Array) -> jax.Array:
         wide = tangent.astype(extraction.accumulator(tangent.dtype))

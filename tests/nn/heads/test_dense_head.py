@@ -51,13 +51,13 @@ def test_values_are_averaged_over_the_windows_of_a_cell(spec, shape, grid, blend
     y = randomise(dense, normal)(features)
     values = np.asarray(dense.patches(features))
     window = spec.window_shape(shape)
-    assert values.shape == (2, *grid, *window, channels)
     expected = np.asarray(features) @ np.asarray(dense.dense.kernel[...])
     expected += np.asarray(dense.dense.bias[...])
-    np.testing.assert_allclose(values.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
     # A prediction is made for every sample of a window, whatever its footprint.
     whole = spec.replace(footprint=None)
     weights = blend_weights(whole, shape, blend=blend)[..., None]
+    values = values.reshape(2, *grid, *window, channels)
     expected = reference_fold_patches(values * weights, whole, shape)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
     assert y.shape == (2, *shape, channels)
