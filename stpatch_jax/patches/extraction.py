@@ -95,7 +95,9 @@ def _extract(x: jax.Array, spec: WindowSpec, *, flat: bool, lowering: Lowering) 
     # One axis at a time: arrays on a mesh of explicit axes allow no other reshape.
     for _ in axes if flat else ():
         patches = patches.reshape(*patches.shape[:-2], -1)
-    return patches
+    # A TPU's compiler would take the axes apart again for a product with weights that have them.
+    whole = functools.partial(lax.platform_dependent, tpu=lax.optimization_barrier)
+    return whole(patches, default=lambda patches: patches) if flat else patches
 
 
 def linear_extract(x: jax.Array, windows: Windows, *, flat: bool = False) -> jax.Array:

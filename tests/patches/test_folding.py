@@ -322,3 +322,26 @@ def test_bad_input_is_one_sentence(name):
     with pytest.raises(InputError) as error:
         call()
     assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize("spec", [WindowSpec((2, 4, 4), stride=(1, 2, 3)), WindowSpec((2, 4, 4))])
+def test_flat_patches_are_the_same_numbers(spec):
+    x = np.random.default_rng(0).standard_normal((2, 5, 13, 9, 2), np.float32)
+    patches, flat = extract_patches(x, spec), extract_patches(x, spec, flat=True)
+    assert_same_bytes(flat, np.asarray(patches).reshape(*patches.shape[:4], -1))
+    for how in ({"reduce": "sum"}, {"blend": "hann"}):
+        expected = fold_patches(patches, spec, x.shape[1:-1], **how)
+        np.testing.assert_array_equal(
+            fold_patches(flat, spec, x.shape[1:-1], flat=True, **how), expected
+        )
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9), (3, 8), (8,)])
+def test_flat_patches_of_another_shape_are_refused(shape):
+    with pytest.raises(InputError) as error:
+        fold_patches(np.zeros(shape), WindowSpec((2, 4)), (4, 12), flat=True)
+    assert str(error.value) == (
+        "flat patches must have the axes (*batch, 2, 3, a multiple of 8) for windows (2, 4) of a "
+        f"field of (time, *space) (4, 12), got {shape}; give the spec and shape that the patches "
+        "were cut with"
+    )
