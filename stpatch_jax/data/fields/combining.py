@@ -9,6 +9,7 @@ import numpy as np
 from stpatch_jax.data.fields.rolling import (
     Origin,
     asked_of,
+    phase_means,
     rolling_origins,
     scaled_series,
     some_columns,
@@ -17,10 +18,10 @@ from stpatch_jax.data.fields.rolling import (
 from stpatch_jax.data.fields.rules import COMBINATION
 from stpatch_jax.data.sampling.batches import Batch
 
-# Penalties of maps, as shares of the mean square of what they see.
-_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-# An origin that lies this share of the rows back counts half.
-_HALF_LIFE = 0.3
+# Penalties of maps, as shares of the mean square of what they see, and parts of a context.
+_PENALTIES, _PARTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0), (1, 2, 4, 8)
+# What a map of rows less their mean is at a large penalty: one level of all of a context.
+_LEFT_OUT = "running_mean"
 # Targets whose forecasts are kept, and steps that find the weights; smaller weights are dropped.
 _MOST_TARGETS, _STEPS, _LEAST_WEIGHT = 2**15, 400, 0.05
 
@@ -32,11 +33,13 @@ class View(NamedTuple):
         name: What reports call it.
         seen: What it sees, a map of the context [context, n].
         base: What it adds to, likewise [context, horizon].
+        departs: Whether the context and what is forecast are departures from the climatology.
     """
 
     name: str
     seen: np.ndarray
     base: np.ndarray
+    departs: bool = False
 
     def fitted(self, products: np.ndarray, penalties: Sequence[float]) -> list[np.ndarray]:
         """Base and ridge regression as maps [context, horizon], see `window_products`."""
@@ -53,17 +56,18 @@ class View(NamedTuple):
         ]
 
 
-def _views(context: int, horizon: int, seasons: Sequence[int]) -> list[View]:
-    every, ends = np.eye(context), np.zeros((context, horizon))
-    last = ends.copy()
-    last[-1] = 1.0
-    views = []
-    for rows in sorted({context, max(1, context // 2), max(1, context // 4)}, reverse=True):
-        seen = every[:, -rows:]
-        views.append(View(f"{rows} rows", seen, ends))
-        if rows > 1:
-            seen = seen[:, :-1] - every[:, -1:]
-            views.append(View(f"{rows} rows less the last", seen, last))
+def _views(context: int, horizon: int, seasons: Sequence[int], *, phased: bool) -> list[View]:
+    """What maps may see: each goes along with a level that moved, whatever is fitted to it."""
+    every, views = np.eye(context), []
+    for rows in sorted({context // part for part in _PARTS} - {0, 1}, reverse=True):
+        mean, last = np.zeros((2, context, horizon))
+        mean[-rows:], last[-1] = 1 / rows, 1.0
+        less_mean = every[:, -rows:] - mean[:, :1]
+        views.append(View(f"{rows} rows less their mean", less_mean, mean))
+        views.append(View(f"{rows} rows less the last", every[:, -rows:-1] - every[:, -1:], last))
+        if phased:
+            name = f"{rows} rows less the climatology and their mean"
+            views.append(View(name, less_mean, mean, departs=True))
     for season in seasons:
         if 2 * season <= context:
             seen = every[:, -season:] - every[:, -2 * season : context - season]
@@ -79,11 +83,14 @@ class Combination:
     Attributes:
         linear: The map of the context of each series, [context, horizon], float32, in scaled units.
         rules: The weights of the rules, by their names.
+        departing: The part of the map that sees departures from the climatology: what it makes of
+            the climatology of the context is taken off.
         told: What it is made of, for reports.
     """
 
     linear: np.ndarray
     rules: Mapping[str, float]
+    departing: np.ndarray
     told: str = ""
 
     @classmethod
@@ -100,11 +107,13 @@ class Combination:
 
         At some thirty origins the maps are fitted to the windows before each, by ridge regression
         shared by all series, and forecast the windows up to the next, as the rules do. Maps see the
-        context, its latter half or quarter, as they stand or less their last value, or, of two
-        seasons in it, what changed from one to the other. Each has the penalty with which it lost
-        least; then maps and rules have weights, none below 0 and of sum 1, with which their sum
-        has the least absolute error, where late origins count more. The maps are fitted to all
-        rows in the end. Of too few rows it is persistence.
+        context, its latter half, quarter or eighth, less its mean or its last value, which they
+        forecast where they see nothing else; with phases so, too, of departures from the
+        climatology; or, of two seasons in it, what changed from one to the other. No map holds on
+        to a level of rows before the context: one that moved late would be missed for long. Each
+        has the penalty with which it lost least; then maps and rules, but for the running mean,
+        have weights, none below 0 and of sum 1, with which their sum has the least absolute error.
+        The maps are fitted to all rows in the end. Of too few rows it is persistence.
 
         Args:
             values: The known rows [row, *series], scaled, NaN where missing.
@@ -124,31 +133,36 @@ class Combination:
         >>> bool(abs(level - 1).max() < 0.1)
         True
         """
-        told: dict[str, Any] = {"context": context, "horizon": horizon, "seasons": seasons}
-        views = _views(context, horizon, [*seasons.values()])
-        past = [*_past_forecasts(rolling_origins(values, phases=phases, **told), views)]
-        if not past:
-            none = np.zeros((context, horizon), np.float32)
-            return cls(none, {"persistence": 1.0}, "persistence: too few rows for rolling origins")
-        rows, targets, made = zip(*past, strict=True)
-        ages = np.repeat(len(values) - np.array(rows), [*map(len, targets)])
-        counts = 0.5 ** (ages / (_HALF_LIFE * len(values)))
-        joined = {name: np.concatenate([of[name] for of in made]) for name in made[0]}
-        weights = _weights(joined, np.concatenate(targets), counts)
         size = {"context": context, "horizon": horizon}
-        series = some_columns(values, past=max(context, *seasons.values(), 0), **size)
-        products = window_products(series, **size)
-        linear, rules, parts = np.zeros((context, horizon)), {}, []
+        # Products of departures are made anew at each origin.
+        told = size | {"past": max(context, *seasons.values(), 0)}
+        series = some_columns(values, **told, times=1 if phases is None else 10)
+        views = _views(context, horizon, [*seasons.values()], phased=phases is not None)
+        origins = rolling_origins(series, **size, seasons=seasons, phases=phases)
+        past = [*_past_forecasts(origins, views)]
+        linear, departing = np.zeros((2, context, horizon), np.float32)
+        if not past:
+            text = "persistence: too few rows for rolling origins"
+            return cls(linear, {"persistence": 1.0}, departing, text)
+        targets, made = zip(*past, strict=True)
+        joined = {name: np.concatenate([of[name] for of in made]) for name in made[0]}
+        weights = _weights(joined, np.concatenate(targets))
+        products = _final_products(series, phases, **size)
+        rules, parts = {}, []
         for name, weight in sorted(weights.items(), key=lambda of: -of[1]):
             if isinstance(name, str):
-                rules[name], what = weight, name
+                rules[name], what = rules.get(name, 0.0) + weight, name
             else:
-                (fitted,) = views[name[0]].fitted(products, name[1:])
-                linear += weight * fitted
-                what = f"a linear map of {views[name[0]].name}"
+                view = views[name[0]]
+                (fitted,) = view.fitted(products[view.departs], name[1:])
+                linear += np.float32(weight * fitted)
+                if view.departs:
+                    departing += np.float32(weight * fitted)
+                    rules["climatology"] = rules.get("climatology", 0.0) + weight
+                what = f"a linear map of {view.name}"
             parts.append(f"{weight:.2f} {what}")
         text = f"{', '.join(parts)}: they lost least at rolling origins before the test span"
-        return cls(linear.astype(np.float32), rules, text)
+        return cls(linear, rules, departing, text)
 
     @classmethod
     def of_field(cls, data: Any, split: str) -> Self | None:
@@ -161,11 +175,12 @@ class Combination:
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Self:
         """Undoes `to_dict`."""
-        return cls(np.asarray(state["linear"], np.float32), dict(state["rules"]))
+        linear, departing = (np.asarray(state[of], np.float32) for of in ("linear", "departing"))
+        return cls(linear, dict(state["rules"]), departing)
 
     def to_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"linear": self.linear, "rules": dict(self.rules)}
+        return {"linear": self.linear, "departing": self.departing, "rules": dict(self.rules)}
 
     @classmethod
     def beside(cls, data: Any, split: str) -> Self | None:
@@ -179,24 +194,40 @@ class Combination:
         own = data.early_combination if split in ("train", "validation") else data.combination
         return replace(own, linear=own.linear - data.combination.linear)
 
-    def added(self, example: Batch, context: np.ndarray) -> Batch:
-        """Adds `combination` [horizon, *space, channel] of a context [context, *space, channel]."""
+    def added(self, example: Batch, context: np.ndarray, climate: np.ndarray | None) -> Batch:
+        """Adds `combination` [horizon, *space, channel] of a context [context, *space, channel].
+
+        The climatology of the context is shaped like it, None where there is none.
+        """
         total = np.zeros(example["target"].shape, np.float32)
         if self.linear.any():
             total += np.tensordot(self.linear, context, (0, 0))
+        if climate is not None and self.departing.any():
+            total -= np.tensordot(self.departing, climate.astype(np.float32), (0, 0))
         for name, weight in self.rules.items():
             total += np.float32(weight) * example[name]
         return example | {COMBINATION: total}
 
 
+def _final_products(
+    series: np.ndarray, phases: np.ndarray | None, **size: int
+) -> dict[bool, np.ndarray]:
+    """The `window_products` of all rows, and under True those of their departures."""
+    found = {False: window_products(series, **size)}
+    if phases is not None:
+        found[True] = window_products(series - phase_means(series, phases)[phases], **size)
+    return found
+
+
 def _past_forecasts(
     origins: Iterable[Origin], views: Sequence[View]
-) -> Iterator[tuple[int, np.ndarray, dict[Any, np.ndarray]]]:
-    """Of each origin its row, targets [window, lead] and forecasts of them.
+) -> Iterator[tuple[np.ndarray, dict[Any, np.ndarray]]]:
+    """Of each origin targets [window, lead] and forecasts of them.
 
     These are those of the rules by their names, and of a view by its number and a penalty.
     """
     for origin in origins:
+        context, horizon = origin.context.shape[-1], origin.target.shape[-1]
         target = origin.target[origin.whole]
         # Some thirty origins share the targets that are kept.
         few = slice(None, None, -(-30 * target.size // _MOST_TARGETS))
@@ -204,34 +235,36 @@ def _past_forecasts(
         forecasts: dict[Any, np.ndarray] = {
             name: np.broadcast_to(of, origin.target.shape)[origin.whole][few]
             for name, of in origin.rules.items()
+            if name != _LEFT_OUT
         }
+        kinds: dict[bool, Any] = {False: (origin.products, seen, 0.0)}
+        if origin.climate is not None and origin.departures is not None:
+            climate = origin.climate[origin.whole][few]
+            products = window_products(origin.departures, context=context, horizon=horizon)
+            kinds[True] = products, seen - climate[:, :context], climate[:, context:]
         for at, view in enumerate(views):
-            maps = view.fitted(origin.products, _PENALTIES)
+            products, inputs, ahead = kinds[view.departs]
+            maps = view.fitted(products, _PENALTIES)
             for penalty, of in zip(_PENALTIES, maps, strict=True):
-                forecasts[at, penalty] = seen @ of
-        yield origin.row, target[few], forecasts
+                forecasts[at, penalty] = ahead + inputs @ of
+        yield target[few], forecasts
 
 
-def _weights(
-    made: Mapping[Any, np.ndarray], targets: np.ndarray, counts: np.ndarray
-) -> dict[Any, float]:
+def _weights(made: Mapping[Any, np.ndarray], targets: np.ndarray) -> dict[Any, float]:
     """Weights of sum 1 of forecasts [window, lead], of maps with one penalty each."""
-    lost = {
-        name: float(np.average(np.abs(of - targets).mean(axis=1), weights=counts))
-        for name, of in made.items()
-    }
+    lost = {name: float(np.abs(of - targets).mean()) for name, of in made.items()}
     names: list[Any] = [name for name in made if isinstance(name, str)]
     views = dict.fromkeys(name[0] for name in made if not isinstance(name, str))
     names += [min(((view, of) for of in _PENALTIES), key=lost.__getitem__) for view in views]
     scale = min(lost[name] for name in names) or 1.0
-    each = np.repeat(counts / counts.sum() / targets.shape[1] / scale, targets.shape[1])
     errors = np.stack([(made[name] - targets).ravel() for name in names])
+    each = 1 / (targets.size * scale)
     log, total = np.zeros(len(names)), np.zeros(len(names))
     for step in range(_STEPS):
         weights = np.exp(log - log.max())
         weights /= weights.sum()
         total += weights * (2 * step >= _STEPS)
-        log -= 2.0 / np.sqrt(step + 1) * (errors @ (each * np.sign(weights @ errors)))
+        log -= 2.0 / np.sqrt(step + 1) * each * (errors @ np.sign(weights @ errors))
     total /= total.sum()
     total = np.where(total < _LEAST_WEIGHT, 0.0, total)
     total /= total.sum()

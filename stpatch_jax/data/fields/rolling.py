@@ -166,6 +166,9 @@ class Origin(NamedTuple):
         target: What comes then [window, series, horizon].
         whole: Whether nothing is missing in them [window, series].
         rules: What the naive rules say [window, series, horizon or 1], by name.
+        climate: The climatology of rows before, of context and target [window, series, time]; None
+            without phases.
+        departures: What these rows are from it [row, series].
     """
 
     row: int
@@ -174,6 +177,8 @@ class Origin(NamedTuple):
     target: np.ndarray
     whole: np.ndarray
     rules: dict[str, np.ndarray]
+    climate: np.ndarray | None = None
+    departures: np.ndarray | None = None
 
 
 def rolling_origins(
@@ -203,19 +208,30 @@ def rolling_origins(
         whole = np.asarray(np.isfinite(ahead).all(axis=-1))
         if not whole.any():
             continue
-        rules = _rules(series[:origin], ahead, past, context, seasons)
+        known, seen, target = series[:origin], ahead[..., past - context : past], ahead[..., past:]
+        rules = _rules(known, ahead, past, context, seasons)
+        climate, departures = None, None
         if phases is not None:
-            rules |= _by_phase(series[:origin], phases, ahead, past)
-        seen, target = ahead[..., past - context : past], ahead[..., past:]
-        yield Origin(origin, products, seen, target, whole, rules)
+            means = phase_means(known, phases)
+            rows_of = origin + np.arange(len(ahead))[:, None] + np.arange(-context, horizon)
+            climate = np.moveaxis(means[phases[rows_of]], -1, 1)
+            departures = known - means[phases[:origin]]
+            of, last = climate[..., context:], seen[..., -1:] - climate[..., context - 1 : context]
+            rules |= {"climatology": of, "anomaly_persistence": of + last}
+        yield Origin(origin, products, seen, target, whole, rules, climate, departures)
 
 
-def some_columns(values: np.ndarray, *, context: int, horizon: int, past: int) -> np.ndarray:
-    """The first series [row, series] of some, so many that arithmetic stays within bounds."""
+def some_columns(
+    values: np.ndarray, *, context: int, horizon: int, past: int, times: int = 1
+) -> np.ndarray:
+    """The first series [row, series] of some, so many that arithmetic stays within bounds.
+
+    Their products are made so many times.
+    """
     rows = len(values)
     few = (
         _MOST_NUMBERS // (_step(rows) * (past + horizon)),
-        _MOST_PRODUCTS // (rows * context * (context + horizon)),
+        _MOST_PRODUCTS // (times * rows * context * (context + horizon)),
     )
     return np.asarray(values, np.float64).reshape(rows, -1)[:, : max(1, min(_MOST_SERIES, *few))]
 
@@ -260,22 +276,17 @@ def _rules(
     }
 
 
-def _by_phase(
-    known: np.ndarray, phases: np.ndarray, ahead: np.ndarray, past: int
-) -> dict[str, np.ndarray]:
-    """The same of the rules by the means of known rows [row, series]; windows follow these."""
+def phase_means(known: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """The means of the first known rows [row, series] by phase [phase, series], see `Climatology`.
+
+    The number of the phase of each row, and of those to come, is in `phases`.
+    """
     there = np.isfinite(known)
-    size = int(phases.max()) + 1
-    sums, counts = np.zeros((2, size, known.shape[1]))
+    sums, counts = np.zeros((2, int(phases.max()) + 1, known.shape[1]))
     np.add.at(sums, phases[: len(known)], np.where(there, known, 0.0))
     np.add.at(counts, phases[: len(known)], there)
-    total = counts.sum(axis=0)
-    overall = sums.sum(axis=0) / np.maximum(total, 1)
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), overall)
-    rows = len(known) + np.arange(len(ahead))[:, None] + np.arange(-1, ahead.shape[-1] - past)
-    of = np.moveaxis(means[phases[rows]], -1, 1)  # [n, series, 1 + horizon]
-    departure = ahead[..., past - 1 : past] - of[..., :1]
-    return {"climatology": of[..., 1:], "anomaly_persistence": of[..., 1:] + departure}
+    overall = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), overall)
 
 
 def field_weight(data: Any) -> float:

@@ -187,10 +187,12 @@ class RuledWindows:
         example["running_mean"] = past.mean(axis=0, keepdims=True)
         if data.increment is not None:
             example = with_drift(example, data.increment)
+        climate = None
         if data.means is not None:
             times = data.timeline[row - data.context : row + data.horizon]
+            climate = data.means.at(times[: data.context])
             choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
             example = with_climatology(example, data.means, times, **choice)
         if self.combination:
-            example = self.combination.added(example, past)
+            example = self.combination.added(example, past, climate)
         return with_space_means(example) if config.space_means else example

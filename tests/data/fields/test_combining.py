@@ -65,8 +65,8 @@ def combined(data, name="combination") -> Combination:
     return found
 
 
-def share_of_best(values):
-    """The error over the last fifth as a share of that of the rule that is best there."""
+def shares(values):
+    """The error over the last fifth as a share of that of each rule."""
     known = len(values) - len(values) // 5
     told: Any = {"context": CONTEXT, "horizon": HORIZON, "seasons": {"season": SEASON}}
     phases = np.arange(len(values)) % SEASON
@@ -75,23 +75,35 @@ def share_of_best(values):
     for origin in rolling_origins(values, phases=phases, **told):
         if origin.row < known:
             continue
-        own = origin.context @ found.linear
+        assert origin.climate is not None
+        own = origin.context @ found.linear - origin.climate[..., :CONTEXT] @ found.departing
         own = own + sum(weight * origin.rules[name] for name, weight in found.rules.items())
         for name, forecast in (origin.rules | {"own": own}).items():
             lost[name] = lost.get(name, 0) + np.abs(forecast - origin.target).sum()
     own = lost.pop("own")
-    return own / min(lost.values())
+    return {name: own / of for name, of in lost.items()}
 
 
 def test_it_wins_on_kinds_that_go_on_and_hardly_loses_on_those_that_do_not():
     every = [kinds(seed) for seed in range(2)]
-    shares = {name: [share_of_best(of[name]) for of in every] for name in every[0]}
-    means = {name: np.exp(np.mean(np.log(of))) for name, of in shares.items()}
-    assert np.exp(np.mean(np.log([*means.values()]))) < 0.88, means
+    most = {name: [max(shares(of[name]).values()) for of in every] for name in every[0]}
+    means = {name: np.exp(np.mean(np.log(of))) for name, of in most.items()}
+    assert np.exp(np.mean(np.log([*means.values()]))) < 0.89, means
     # The best rule in hindsight: where a walk or a level ends nobody knows before.
-    assert max(means.values()) < 1.06, means
+    assert max(means.values()) < 1.03, means
     for name in ("trend", "both", "growing", "cycle"):
         assert means[name] < 0.93, means
+
+
+def test_a_level_that_moved_late_is_followed():
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        moved = 15.0 * (np.arange(480) >= 330)[:, None]  # Of 384 rows before the last fifth.
+        walk = 0.3 * random.normal(size=(480, 2)).cumsum(axis=0)
+        assert shares(walk + moved)["persistence"] < 1.02
+        seasons = np.tile(2 * random.normal(size=(SEASON, 2)), (480 // SEASON, 1))
+        found = shares(seasons + random.normal(size=(480, 2)) + moved)
+        assert max(found.values()) < 0.95, found
 
 
 def test_nothing_is_asked_of_what_comes_after():
@@ -147,7 +159,7 @@ def test_maps_are_ridge_regressions_of_what_they_see():
     windows = windows.reshape(-1, context + horizon)
     x, y = windows[:, :context], windows[:, context:]
     products = window_products(values, context=context, horizon=horizon)
-    for view in _views(context, horizon, [4]):
+    for view in _views(context, horizon, [4], phased=False):
         seen = x @ view.seen
         alpha = 0.1 * np.trace(seen.T @ seen) / seen.shape[1]
         model = Ridge(alpha=alpha, fit_intercept=False).fit(seen, y - x @ view.base)
@@ -160,11 +172,11 @@ def test_weights_are_those_of_the_least_absolute_error():
     random = np.random.default_rng(0)
     targets = random.normal(size=(400, 3))
     made = {name: targets + random.normal(size=targets.shape) for name in ("a", "b")}
-    found = _weights(made | {"c": targets + 9.0}, targets, np.ones(400))
+    found = _weights(made | {"c": targets + 9.0}, targets)
     assert found.keys() == {"a", "b"}
     assert sum(found.values()) == pytest.approx(1)
     assert found["a"] == pytest.approx(0.5, abs=0.1)
-    assert _weights(made | {"c": targets}, targets, np.ones(400)) == {"c": 1.0}
+    assert _weights(made | {"c": targets}, targets) == {"c": 1.0}
 
 
 def test_of_too_few_rows_it_is_persistence():
