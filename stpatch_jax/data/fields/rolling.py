@@ -241,6 +241,8 @@ def window_products(series: np.ndarray, *, context: int, horizon: int) -> np.nda
 
     They are of those of the context with all of the window, [context, context + horizon].
     """
+    if len(series) < context + horizon:
+        return np.zeros((context, context + horizon))
     windows = np.lib.stride_tricks.sliding_window_view(series, context + horizon, axis=0)
     return _products(windows, context, _step(len(series)))
 

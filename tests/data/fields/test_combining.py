@@ -185,6 +185,16 @@ def test_of_too_few_rows_it_is_persistence():
     assert not found.linear.any()
 
 
+def test_origins_before_which_no_window_is_whole_forecast_what_maps_add_to():
+    values = kinds(0, rows=84)["season"]
+    found = Combination.of(
+        values, context=CONTEXT, horizon=HORIZON, seasons={}, phases=np.arange(84) % SEASON
+    )
+    assert np.isfinite(found.linear).all()
+    level = found.linear.sum(axis=0) - found.departing.sum(axis=0) + sum(found.rules.values())
+    np.testing.assert_allclose(level, 1, atol=1e-5)
+
+
 def test_what_it_does_not_suit_is_told():
     with pytest.raises(InputError, match=r"data\.combination must be off with data\.anomalies"):
         problem(kinds(0, rows=240)["both"], anomalies=True, climatology="day_of_year")
