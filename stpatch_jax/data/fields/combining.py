@@ -20,6 +20,8 @@ from stpatch_jax.data.sampling.batches import Batch
 
 # Penalties of maps, as shares of the mean square of what they see, and parts of a context.
 _PENALTIES, _PARTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0), (1, 2, 4, 8)
+# Of a mean of fewer cycles a departure holds too much of itself to be told from it.
+_CYCLES = 8
 # What a map of rows less their mean is at a large penalty: one level of all of a context.
 _LEFT_OUT = "running_mean"
 # Targets whose forecasts are kept, and steps that find the weights; smaller weights are dropped.
@@ -108,9 +110,9 @@ class Combination:
         At some thirty origins the maps are fitted to the windows before each, by ridge regression
         shared by all series, and forecast the windows up to the next, as the rules do. Maps see the
         context, its latter half, quarter or eighth, less its mean or its last value, which they
-        forecast where they see nothing else; with phases so, too, of departures from the
-        climatology; or, of two seasons in it, what changed from one to the other. No map holds on
-        to a level of rows before the context: one that moved late would be missed for long. Each
+        forecast where they see nothing else; of eight cycles and more so, too, of departures from
+        the climatology; or, of two seasons in it, what changed from one to the other. No map holds
+        on to a level of rows before the context: one that moved late would be missed for long. Each
         has the penalty with which it lost least; then maps and rules, but for the running mean,
         have weights, none below 0 and of sum 1, with which their sum has the least absolute error.
         The maps are fitted to all rows in the end. Of too few rows it is persistence.
@@ -137,7 +139,8 @@ class Combination:
         # Products of departures are made anew at each origin.
         told = size | {"past": max(context, *seasons.values(), 0)}
         series = some_columns(values, **told, times=1 if phases is None else 10)
-        views = _views(context, horizon, [*seasons.values()], phased=phases is not None)
+        phased = phases is not None and _cycles(phases) >= _CYCLES
+        views = _views(context, horizon, [*seasons.values()], phased=phased)
         origins = rolling_origins(series, **size, seasons=seasons, phases=phases)
         past = [*_past_forecasts(origins, views)]
         linear, departing = np.zeros((2, context, horizon), np.float32)
@@ -147,7 +150,7 @@ class Combination:
         targets, made = zip(*past, strict=True)
         joined = {name: np.concatenate([of[name] for of in made]) for name in made[0]}
         weights = _weights(joined, np.concatenate(targets))
-        products = _final_products(series, phases, **size)
+        products = _final_products(series, phases if phased else None, **size)
         rules, parts = {}, []
         for name, weight in sorted(weights.items(), key=lambda of: -of[1]):
             if isinstance(name, str):
@@ -175,7 +178,8 @@ class Combination:
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Self:
         """Undoes `to_dict`."""
-        linear, departing = (np.asarray(state[of], np.float32) for of in ("linear", "departing"))
+        linear = np.asarray(state["linear"], np.float32)
+        departing = np.asarray(state.get("departing", np.zeros_like(linear)), np.float32)
         return cls(linear, dict(state["rules"]), departing)
 
     def to_dict(self) -> dict[str, Any]:
@@ -209,6 +213,11 @@ class Combination:
         return example | {COMBINATION: total}
 
 
+def _cycles(phases: np.ndarray) -> float:
+    """How often each phase comes about, in rows one after the other that may share it."""
+    return np.count_nonzero(np.diff(phases)) / len(np.unique(phases)) if len(phases) else 0.0
+
+
 def _final_products(
     series: np.ndarray, phases: np.ndarray | None, **size: int
 ) -> dict[bool, np.ndarray]:
@@ -238,7 +247,8 @@ def _past_forecasts(
             if name != _LEFT_OUT
         }
         kinds: dict[bool, Any] = {False: (origin.products, seen, 0.0)}
-        if origin.climate is not None and origin.departures is not None:
+        departs = any(view.departs for view in views)
+        if departs and origin.climate is not None and origin.departures is not None:
             climate = origin.climate[origin.whole][few]
             products = window_products(origin.departures, context=context, horizon=horizon)
             kinds[True] = products, seen - climate[:, :context], climate[:, context:]

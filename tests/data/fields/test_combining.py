@@ -106,6 +106,18 @@ def test_a_level_that_moved_late_is_followed():
         assert max(found.values()) < 0.95, found
 
 
+def test_departures_are_seen_where_their_means_are_of_many_cycles():
+    random = np.random.default_rng(0)
+    for cycles, seen in ((5, False), (40, True)):
+        phases = np.arange(SEASON * cycles) % SEASON
+        noise = random.normal(size=len(phases))
+        for row in range(1, len(noise)):
+            noise[row] += 0.8 * noise[row - 1]
+        values = (3 * np.sin(2 * np.pi * phases / SEASON) + noise)[:, None]
+        told = {"context": CONTEXT, "horizon": 4, "seasons": {}, "phases": phases}
+        assert Combination.of(values, **told).departing.any() == seen
+
+
 def test_nothing_is_asked_of_what_comes_after():
     values = kinds(0, rows=240)["both"]
     first = problem(values)
