@@ -41,7 +41,7 @@ SMALL = {
     "pretrain-movement": Small({"majority"}, {"confusion"}, {"train_from": "2015-06-01"}),
     "pretrain-stocks": Small({"visible_mean"}, {"reconstruction"}, {"train_from": "2015-06-01"}),
     "segment": Small({"majority", "cell"}, {"masks"}, {"crop": (16, 16, 16)}, {"features": (4,)}),
-    "sentiment": Small({"majority"}, {"confusion"}),
+    "sentiment": Small({"majority"}, {"confusion"}, {"pieces": (4,)}),
     "stock-movement": Small({"majority"}, {"confusion"}, {"train_from": "2015-06-01"}),
     "stocks": Small({"persistence"}, LINES, {"path": "catalog:stocks", "context": 8, "horizon": 2}),
     "traffic": Small({*SEASON, "climatology"}, {*LINES, "maps"}, {"most_rows": 700}),
