@@ -157,8 +157,8 @@ def medians_in_ms(seconds: list[tuple[float, float]]) -> list[float]:
 class ManyArrays(nnx.Module):
     """A chain of layers so narrow that a step is hardly more than the call of it."""
 
-    def __init__(self, rngs: nnx.Rngs):
-        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(30)])
+    def __init__(self, rngs: nnx.Rngs, *, depth: int):
+        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(depth)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Of the shape of `x`."""
@@ -167,8 +167,9 @@ class ManyArrays(nnx.Module):
         return x
 
 
-def dispatch(calls: int) -> Answer:
+def dispatch(calls: int, depth: int) -> Answer:
     """Median milliseconds that a call keeps its thread busy, in turn, each on its own state."""
+    create = functools.partial(ManyArrays, depth=depth)
     mesh, config = make_mesh(), TrainConfig(steps=1, batch_size=8)
     batch = shard_local_batch({"x": np.ones((8, 4), np.float32)}, mesh)
 
@@ -202,7 +203,7 @@ def dispatch(calls: int) -> Answer:
         "nnx.split and jax.jit": carried,
     }
     with jax.set_mesh(mesh):
-        states = {name: create_state(ManyArrays, config, mesh) for name in ways}
+        states = {name: create_state(create, config, mesh) for name in ways}
         arrays = len(jax.tree.leaves(nnx.state(states["TrainStep"])))
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         started = {name: way(states[name]) for name, way in ways.items()}
@@ -239,7 +240,7 @@ def main() -> None:
         answer["networks"][name] = measured
         print_case(name, measured["ms"])
         print(f"{name}: the loop costs {100 * measured['overhead']:.1f} % of a step")
-    answer["dispatch"] = dispatch(10 if given.small else 300)
+    answer["dispatch"] = dispatch(*((10, 3) if given.small else (300, 30)))
     print(f"one call, {answer['dispatch']['arrays']} arrays [ms]: {answer['dispatch']['ms']}")
     answer |= scaling(small=given.small, repeats=given.repeats)
     for step in answer["weak_scaling"]:
