@@ -191,7 +191,7 @@ def train_loop(
         "out",
     )
     # What cannot be built or saved fails here, before anything is written.
-    graphdef, abstract = abstract_state(create_model, config, mesh)
+    abstract = abstract_state(create_model, config, mesh)
     to_bytes(arrays or {})
     workdir = Path(workdir).absolute()
     every = config.checkpoint_every if config.on_nonfinite == "rollback" else None
@@ -215,15 +215,11 @@ def train_loop(
             progress_bar(config.steps, start, shown=progress) as bar,
             contextlib.closing(Profile(workdir / "profile" if config.profile else None)) as profile,
             contextlib.closing(prefetch_to_mesh(batches(start), mesh)) as placed,
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix="state") as beside,
         ):
-            made = beside.submit(state_at, start)
             callbacks, patience = (on_step, on_evaluate), Patience(config, checkpoints)
             ended = start == config.steps or patience.over(start)
-            like = nnx.merge(graphdef, abstract)
-            ahead = placed if ended else _compiled_ahead(train_step, like, placed, phase)
-            # In the modules that the step was compiled for.
-            state = nnx.merge(graphdef, nnx.state(made.result()))
+            make = functools.partial(state_at, start)
+            state, ahead = _begun(make, abstract, None if ended else train_step, placed, phase)
             save = functools.partial(checkpoints.save, extras=extras or {}, arrays=arrays)
             shared = (state_at, checkpoints, save, validate, phase, stop, log, bar)
             run = _Run(config, state, *shared, callbacks, patience)
@@ -258,14 +254,24 @@ def _start(
     return start
 
 
-def _compiled_ahead(
-    train_step: TrainStep, like: TrainState, batches: Iterator[Batch], phase: "_Phases"
-) -> Iterator[Batch]:
-    """Compiles the step while the state is made elsewhere; the batches, none of them taken."""
-    with phase("compile"):
-        batch = next(batches)
-        train_step.lower(like, batch).compile()
-    return itertools.chain([batch], batches)
+def _begun(
+    make: Callable[[], TrainState],
+    abstract: tuple[nnx.GraphDef[TrainState], nnx.State],
+    train_step: TrainStep | None,
+    batches: Iterator[Batch],
+    phase: "_Phases",
+) -> tuple[TrainState, Iterator[Batch]]:
+    """The state, made while the step that is to be taken compiles, and the batches, none taken."""
+    graphdef, shapes = abstract
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="state") as beside:
+        made = beside.submit(make)
+        if train_step:
+            with phase("compile"):
+                first = next(batches)
+                train_step.lower(nnx.merge(graphdef, shapes), first).compile()
+            batches = itertools.chain([first], batches)
+        # In the modules that the step was compiled for.
+        return nnx.merge(graphdef, nnx.state(made.result())), batches
 
 
 class _Phases:

@@ -74,18 +74,19 @@ def test_an_embedding_moves_no_more_than_the_strided_convolution(chip, case):
 
 
 @pytest.mark.parametrize(
-    ("title", "dtype"),
+    ("title", "dtype", "flat", "apart"),
     [
-        on_chip("tubelet", "float32"),
-        on_chip("grad", "bfloat16"),
-        on_chip("space2", "float32"),
-        on_chip("series", "float32"),
-        on_chip("volume", "float32"),
-        on_chip("wide", "bfloat16"),
+        on_chip("tubelet", "float32", 2.5, 3.5),
+        on_chip("grad", "bfloat16", 3.5, 5.2),
+        on_chip("space2", "float32", 4, 4),
+        on_chip("series", "float32", 2.5, 2.5),
+        on_chip("volume", "float32", 3, 3.8),
+        on_chip("wide", "bfloat16", 3.5, 3.5),
     ],
 )
-def test_on_a_tpu_tokens_move_less_than_four_times_the_ideal(title, dtype):
+def test_on_a_tpu_tokens_move_less_than_four_times_the_ideal(title, dtype, flat, apart):
     """By blocks it was 4 to 50 times; other patches, whose last axes are padded, up to 14."""
     both = programs(CASES[title], dtype)
-    for name, times in {"tokens": 4, "of tokens": 4, "patches": 5.5, "gradient": 5.5}.items():
-        assert read(both[name], "v5e")["times_ideal"] < times, name
+    for names, most in ((("tokens", "of tokens"), flat), (("patches", "gradient", "fold"), apart)):
+        for name in names:
+            assert read(both[name], "v5e")["times_ideal"] < most, name
