@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.nn.blocks import Block, run_blocks, stack_blocks
 from stpatch_jax.nn.fused_attention import Seen, attend, attention_weights
+from stpatch_jax.nn.layers import Dropout
 from stpatch_jax.nn.mesh_axes import MODEL, SEQUENCE, extent, over_heads, split, split_tokens
 from stpatch_jax.nn.options import FLOAT32, LayerOptions
 
@@ -179,7 +180,7 @@ class TransformerBlock(Block):
         self.norms = nnx.List(_norm(options, rngs) for _ in (*options.axes, "mlp"))
         self.expand = options.linear(features, options.hidden, over_model=-1, rngs=rngs)
         self.contract = options.linear(options.hidden, features, over_model=-2, rngs=rngs)
-        self.dropout = nnx.Dropout(options.dropout, rngs=rngs)
+        self.dropout = Dropout(options.dropout, rngs=rngs)
 
     def __call__(
         self, x: jax.Array, *, segment_ids: jax.Array | None = None, times: jax.Array | None = None
@@ -223,7 +224,7 @@ class TransformerEncoder(nnx.Module):
             lambda rngs: TransformerBlock(options, rngs=rngs), depth, scan=scan, rngs=rngs
         )
         self.norm = _norm(options, rngs)
-        self.dropout = nnx.Dropout(options.dropout, rngs=rngs)
+        self.dropout = Dropout(options.dropout, rngs=rngs)
 
     def __call__(
         self,

@@ -14,6 +14,7 @@ from stpatch_jax.nn.layers import (
     Backbone,
     BackboneConfig,
     Convolution,
+    Dropout,
     Fields,
     Shape,
     check_sizes,
@@ -46,7 +47,7 @@ class Conv3DBackbone(Backbone):
             stages.append(Convolution(extents, width, features, options=config, rngs=rngs))
             cells, width = tuple(-(-n // 2) for n in cells), features
         self.stages = nnx.List(stages)
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import check_range, check_size, require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Shape, Windows
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Dropout, Shape, Windows
 from stpatch_jax.nn.patch_cnn import PatchCNNConfig
 
 # Whole numbers up to here are exact in float32.
@@ -58,7 +58,7 @@ class TokenEmbedding(Backbone):
             self._table(config.buckets, rngs, embedding_init=zeros)
             for _ in range(config.longest_window - 1)
         )
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
         self.backbone = body
 
     def _table(self, rows: int, rngs: nnx.Rngs, **options: Any) -> nnx.Embed:

@@ -8,7 +8,7 @@ import math
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Dropout
 from stpatch_jax.nn.windows import Shape, cut_patches, known_window
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
@@ -33,7 +33,7 @@ class FlatPatches(Backbone):
         features = math.prod(self.window) * in_features
         super().__init__(config.spec, in_features, features, shape=shape)
         self.config = config
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, cells * channel]."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, Fields
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, Dropout, Fields
 from stpatch_jax.nn.windows import Shape, cut_patches, known_window
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
@@ -49,7 +49,7 @@ class Inception(Backbone):
                 into = width if at >= _RESIDUAL_EVERY else channels
                 shortcuts.append(Convolution((1,), into, width, options=config, rngs=rngs))
         self.blocks, self.shortcuts = nnx.List(blocks), nnx.List(shortcuts)
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features]."""

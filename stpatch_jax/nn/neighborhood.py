@@ -12,7 +12,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import MOST, check_choice, require
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape, Windows, check_sizes
+from stpatch_jax.nn.layers import (
+    Backbone,
+    BackboneConfig,
+    Dropout,
+    Fields,
+    Shape,
+    Windows,
+    check_sizes,
+)
 from stpatch_jax.patches.canonical import PADDING_MODES, PaddingMode
 from stpatch_jax.patches.windows import WindowSpec
 
@@ -44,7 +52,7 @@ class NeighborhoodOperator(Backbone):
         self.layers = nnx.List(
             config.linear(*width, rngs=rngs) for width in itertools.pairwise(widths)
         )
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, time - lags + 1, *space, features]."""

@@ -14,6 +14,7 @@ from stpatch_jax.nn.layers import (
     Backbone,
     BackboneConfig,
     Convolution,
+    Dropout,
     Fields,
     pool,
 )
@@ -51,7 +52,7 @@ class PatchCNN(Backbone):
         self.stages = nnx.List(stages)
         rest = math.prod(cells)
         self.readout = config.linear(rest * width, width, rngs=rngs) if rest > 1 else None
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[-1]]."""

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from stpatch_jax.nn.fixed import Fixed
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Dropout, Fields
 from stpatch_jax.nn.windows import Shape, cut_patches, embed_patches, known_window
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
@@ -65,7 +65,7 @@ class RandomKernels(Backbone):
         of_row = np.repeat(np.arange(2 * len(self.counts)), 2 * [*self.counts.values()])
         noise = jax.scipy.special.ndtri(jnp.asarray(_quantiles(rows), jnp.float32))
         self.biases = Fixed(noise * spread[of_row])
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features]."""

@@ -17,6 +17,7 @@ from stpatch_jax.nn.layers import (
     FLOAT32,
     Backbone,
     BackboneConfig,
+    Dropout,
     Fields,
     LayerOptions,
     Shape,
@@ -51,7 +52,7 @@ class SpaceTimeRNN(Backbone):
         self.cells = nnx.List(
             cell(extents, width, config.features, options=config, rngs=rngs) for width in widths
         )
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, time, *space, features]."""

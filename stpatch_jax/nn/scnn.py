@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, Fields, Shape
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Convolution, Dropout, Fields, Shape
 from stpatch_jax.patches.windows import WindowSpec
 
 
@@ -37,7 +37,7 @@ class SCNN(Backbone):
             Convolution(extents, *width, causal=config.causal, options=config, rngs=rngs)
             for extents, width in zip(layers, widths, strict=True)
         )
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, time, *space, channel + features]."""

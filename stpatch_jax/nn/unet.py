@@ -15,6 +15,7 @@ from stpatch_jax.nn.layers import (
     Backbone,
     BackboneConfig,
     Convolution,
+    Dropout,
     Fields,
     LayerOptions,
     TubeletEmbedding,
@@ -64,7 +65,7 @@ class UNet(Backbone):
         ]
         self.scales = nnx.List(map(nnx.List, blocks))
         self.norm = nnx.LayerNorm(config.features[0], rngs=rngs, **config.dtypes)
-        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+        self.dropout = Dropout(config.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features[0]]."""

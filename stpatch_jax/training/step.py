@@ -120,8 +120,18 @@ def create_state(create_model: CreateModel, config: TrainConfig, mesh: Mesh) -> 
     Everything is made inside one compiled function, so that no device ever holds more than its
     share. `create_model` gets the streams `default` and `dropout`, two keys split from the seed.
     """
+    graphdefs: list[nnx.GraphDef[TrainState]] = []
+
+    def values() -> nnx.State:
+        graphdef, state = nnx.split(_new_state(create_model, config, mesh))
+        graphdefs.append(graphdef)
+        return state
+
+    # It runs once, so that a faster program is not worth a longer compilation.
+    hasty = {"xla_backend_optimization_level": 1}
     with jax.set_mesh(mesh):
-        return nnx.jit(lambda: _new_state(create_model, config, mesh))()
+        state = jax.jit(values, compiler_options=hasty)()
+    return nnx.merge(graphdefs[0], state)
 
 
 def abstract_state(

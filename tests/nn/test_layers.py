@@ -132,6 +132,24 @@ def test_pool_gradient_sums_to_the_number_of_outputs(reduce, normal):
     np.testing.assert_allclose(gradient.sum(1), np.full((2, 3), 3.0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_dropout_is_that_of_flax_to_the_bit(normal, dtype):
+    x = jnp.asarray(normal(3, 2, 5, 7), dtype)
+
+    def of(dropout):
+        def zeroed(x):
+            return dropout(0.3, rngs=nnx.Rngs(0))(x)
+
+        return [zeroed(x), jax.jit(zeroed)(x), jax.grad(lambda x: jnp.sum(zeroed(x) ** 2))(x)]
+
+    for ours, theirs in zip(of(layers.Dropout), of(nnx.Dropout), strict=True):
+        assert ours.dtype == dtype
+        assert np.array_equal(ours, theirs)
+    still = layers.Dropout(0.3, deterministic=True, rngs=nnx.Rngs(0))
+    assert still(x) is x
+    assert layers.Dropout(0.0, rngs=nnx.Rngs(0))(x) is x
+
+
 def test_configs_are_frozen_hashable_and_json_able():
     for config in (SCNNConfig.tiny(2), SpaceTimeRNNConfig.base(1)):
         values = json.loads(json.dumps(to_values(config)))

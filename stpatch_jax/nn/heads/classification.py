@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_size, require
-from stpatch_jax.nn.layers import check_sizes
+from stpatch_jax.nn.layers import Dropout, check_sizes
 from stpatch_jax.nn.options import FLOAT32, LayerOptions
 
 ClassificationReduce = Literal["flatten", "mean"]
@@ -59,7 +59,7 @@ class FieldHead(nnx.Module):
         self.layers = nnx.List(
             options.linear(*width, rngs=rngs) for width in itertools.pairwise(widths)
         )
-        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+        self.dropout = Dropout(dropout, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """Maps [batch, nt, *ns, features] to [batch, outputs] in float32."""

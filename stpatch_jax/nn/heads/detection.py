@@ -14,7 +14,7 @@ from flax import nnx
 
 from stpatch_jax.errors import check_size, require
 from stpatch_jax.losses import box_iou
-from stpatch_jax.nn.layers import check_sizes
+from stpatch_jax.nn.layers import Dropout, check_sizes
 from stpatch_jax.nn.options import FLOAT32, LayerOptions
 from stpatch_jax.patches.windows import AxisWindows, WindowSpec
 
@@ -134,7 +134,7 @@ class DetectionHead(nnx.Module):
             "bias_init": _score_prior(self.offsets, values),
         }
         self.readout = options.linear(widths[-1], self.offsets * values, rngs=rngs, **inits)
-        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+        self.dropout = Dropout(dropout, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> DetectionMap:
         """Maps [batch, nt, *ns, features] to a `DetectionMap` of all frames."""
