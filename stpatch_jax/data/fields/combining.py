@@ -24,6 +24,8 @@ _PENALTIES, _PARTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0), (1, 2, 4, 8)
 _CYCLES = 8
 # What a map of rows less their mean is at a large penalty: one level of all of a context.
 _LEFT_OUT = "running_mean"
+# Below this share of the error of the best rule for which nothing is averaged, a gain may be luck.
+_SURE_GAIN, _AVERAGED = 0.1, ("climatology", "anomaly_persistence", _LEFT_OUT)
 # Targets whose forecasts are kept, and steps that find the weights; smaller weights are dropped.
 _MOST_TARGETS, _STEPS, _LEAST_WEIGHT = 2**15, 400, 0.05
 
@@ -115,7 +117,9 @@ class Combination:
         on to a level of rows before the context: one that moved late would be missed for long. Each
         has the penalty with which it lost least; then maps and rules, but for the running mean,
         have weights, none below 0 and of sum 1, with which their sum has the least absolute error.
-        The maps are fitted to all rows in the end. Of too few rows it is persistence.
+        A gain on the best of persistence, drift and seasons that is less than a tenth may be luck:
+        a gain of a twentieth leaves that rule half of all weight. The maps are fitted to all rows
+        in the end. Of too few rows it is persistence.
 
         Args:
             values: The known rows [row, *series], scaled, NaN where missing.
@@ -149,7 +153,7 @@ class Combination:
             return cls(linear, {"persistence": 1.0}, departing, text)
         targets, made = zip(*past, strict=True)
         joined = {name: np.concatenate([of[name] for of in made]) for name in made[0]}
-        weights = _weights(joined, np.concatenate(targets))
+        weights = _surely(joined, np.concatenate(targets))
         products = _final_products(series, phases if phased else None, **size)
         rules, parts = {}, []
         for name, weight in sorted(weights.items(), key=lambda of: -of[1]):
@@ -258,6 +262,22 @@ def _past_forecasts(
             for penalty, of in zip(_PENALTIES, maps, strict=True):
                 forecasts[at, penalty] = ahead + inputs @ of
         yield target[few], forecasts
+
+
+def _surely(made: Mapping[Any, np.ndarray], targets: np.ndarray) -> dict[Any, float]:
+    """The `_weights`, drawn towards the best of the plainest rules where they gain little on it."""
+    weights = _weights(made, targets)
+    lost = {
+        name: float(np.abs(of - targets).mean())
+        for name, of in made.items()
+        if isinstance(name, str) and name not in _AVERAGED
+    }
+    best = min(lost, key=lost.__getitem__)
+    own = np.abs(sum(weight * made[name] for name, weight in weights.items()) - targets).mean()
+    gain = 1 - float(own) / lost[best] if lost[best] else 0.0
+    share = min(1.0, max(0.0, gain / _SURE_GAIN))
+    drawn = {name: share * weight for name, weight in weights.items() if share}
+    return drawn | {best: drawn.get(best, 0.0) + 1 - share} if share < 1 else drawn
 
 
 def _weights(made: Mapping[Any, np.ndarray], targets: np.ndarray) -> dict[Any, float]:

@@ -9,7 +9,8 @@ import xarray as xr
 from sklearn.linear_model import Ridge
 
 from stpatch_jax.data import Combination, FieldConfig
-from stpatch_jax.data.fields.combining import _views, _weights
+from stpatch_jax.data.fields import combining
+from stpatch_jax.data.fields.combining import _surely, _views, _weights
 from stpatch_jax.data.fields.rolling import rolling_origins, window_products
 from stpatch_jax.errors import InputError
 from stpatch_jax.runs.values import without_arrays
@@ -93,6 +94,19 @@ def test_it_wins_on_kinds_that_go_on_and_hardly_loses_on_those_that_do_not():
     assert max(means.values()) < 1.03, means
     for name in ("trend", "both", "growing", "cycle"):
         assert means[name] < 0.93, means
+
+
+@pytest.mark.parametrize(("gain", "share"), [(-0.2, 0), (0.0, 0), (0.05, 0.5), (0.1, 1), (0.5, 1)])
+def test_a_gain_that_may_be_luck_leaves_weight_to_the_best_rule(gain, share, monkeypatch):
+    targets = np.zeros((50, 3))
+    made = {"drift": targets + 1.1, "persistence": targets + 1, (0, 1.0): targets + 1 - gain}
+    monkeypatch.setattr(combining, "_weights", lambda *_: {(0, 1.0): 1.0})
+    # What was averaged is nothing to fall back on.
+    for name in ("climatology", "anomaly_persistence"):
+        weights = _surely(made | {name: targets + 0.01}, targets)
+        assert weights.get((0, 1.0), 0.0) == pytest.approx(share)
+        assert weights.get("persistence", 0.0) == pytest.approx(1 - share)
+        assert sum(weights.values()) == pytest.approx(1)
 
 
 def test_a_level_that_moved_late_is_followed():
