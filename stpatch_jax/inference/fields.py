@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax.sharding import SingleDeviceSharding
 from tqdm.auto import tqdm
 
 from stpatch_jax.data import open_field
@@ -196,13 +197,30 @@ def predict_field(
     return store.finish(len(job.regions))
 
 
+def field_program(
+    fn: Predict, field: xr.DataArray, spec: Spec, *, device: Any, **asked: Any
+) -> tuple[TiledJob, jax.ShapeDtypeStruct, int]:
+    """The program that `predict_field` runs for a region, as it is before its batch is fitted.
+
+    `asked` are those of its arguments that the program depends on. The arrays that `fn` holds may
+    be their shapes and dtypes, on the device.
+
+    Returns:
+        The program, what it is given for a region, on the device, and the number of regions.
+    """
+    whole = (predict_field.__kwdefaults__ or {}) | asked
+    job = _Job(fn, field, WindowSpec.of(spec), **whole)
+    slab = job.slab.update(sharding=SingleDeviceSharding(device))
+    return job.tiled(slab), slab, len(job.regions)
+
+
 class _Job:
     """A prediction by regions: where they lie, and what is done for one.
 
-    `asked` are the arguments of `predict_field`. `program` predicts slabs of a shape, in a batch
-    that fits the memory: the last region along an axis of FLUSH windows has a shorter one. `layout`
-    says where windows lie in the result, `names` are the predicted channels, of which there are
-    `quantiles`, and `dtype` is that of the store.
+    `asked` are the arguments of `predict_field`. `tiled` is the program of slabs of a shape, as
+    of `slab`, and `program` the same in a batch that fits the memory: the last region along an
+    axis of FLUSH windows has a shorter one. `layout` says where windows lie in the result, `names`
+    are the predicted channels, of which there are `quantiles`, and `dtype` is that of the store.
     """
 
     def __init__(self, fn: Predict, field: xr.DataArray, spec: WindowSpec, **asked: Any):
@@ -228,15 +246,16 @@ class _Job:
         # A prepared input is an example of its own: [windows, rows, *space, features].
         time = (self.regions.axes[0].windows, window.shape[1])
         time = time if asked["prepare"] else self.regions.slab[:1]
-        slab = jax.ShapeDtypeStruct((*time, *self.regions.slab[1:], window.shape[-1]), window.dtype)
+        shape = (*time, *self.regions.slab[1:], window.shape[-1])
+        self.slab = jax.ShapeDtypeStruct(shape, window.dtype)
         told = {name: asked[name] for name in ("blend", "scale", "horizon", "reduce", "augment")}
         # A slab has cells that no weight reaches, of which nothing is kept.
         told["fill"] = np.nan if asked["fill"] is None else asked["fill"]
         told["spec"] = _slab_spec(self.regions, asked["prepare"])
-        tiled = functools.cache(functools.partial(TiledJob.of, fn, **told))
+        self.tiled = tiled = functools.cache(functools.partial(TiledJob.of, fn, **told))
         budget = asked["memory_budget"]
         self.program = functools.cache(lambda slab: tiled(slab).sized(slab, "auto", budget))
-        predicted = _predicted(tiled(slab), self.names, max(len(self.quantiles), 1))
+        predicted = _predicted(tiled(self.slab), self.names, max(len(self.quantiles), 1))
         self.dtype = self.encoding.dtype(predicted)
         if (known := asked["known"]) is not None:
             space = self.shape[1 if horizon is None else 2 :]

@@ -40,7 +40,8 @@ class Function:
         leaves, tree = jax.tree.flatten(fn)
         if jax.tree_util.treedef_is_leaf(tree):
             return _traced(fn, given, (fn,))
-        is_array = [isinstance(leaf, jax.Array) or hasattr(leaf, "__array__") for leaf in leaves]
+        arrays = jax.Array | jax.ShapeDtypeStruct
+        is_array = [isinstance(leaf, arrays) or hasattr(leaf, "__array__") for leaf in leaves]
         fixed = [None if one else leaf for one, leaf in zip(is_array, leaves, strict=True)]
         arrays = [leaf for one, leaf in zip(is_array, leaves, strict=True) if one]
 

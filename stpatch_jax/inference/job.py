@@ -34,6 +34,9 @@ Predict = Callable[[jax.Array], Any]
 """From windows `[window, time, *space, channel]` to one array, or a tree of arrays, per window."""
 
 
+Finish = Callable[[jax.stages.Lowered], Any]
+"""What compiles a lowered program."""
+
 Reduce = Callable[[Any], Any]
 """From blended values `[*cells, channel]`, or a tree of them, to any function of each cell."""
 
@@ -144,7 +147,12 @@ class TiledJob:
         return dataclasses.replace(self, program=program, arrays=(arrays, self.arrays[1]))
 
     def sized(
-        self, field: Any, batch_size: int | Literal["auto"], budget: int | None
+        self,
+        field: Any,
+        batch_size: int | Literal["auto"],
+        budget: int | None,
+        *,
+        finish: Finish = jax.stages.Lowered.compile,
     ) -> "TiledJob":
         """The same job; where its batch size is `"auto"`, with one that fits a budget."""
         if budget is not None:
@@ -154,21 +162,33 @@ class TiledJob:
         if budget is None:
             budget = memory.default_budget(memory.device_of(field, self.program.mesh))
         usual = self.program.batch_size
-        return self.batched(
-            memory.fitted(lambda n: self.batched(n).plan(field), usual, budget, self.devices)
-        )
+
+        def plan(size: int) -> MemoryPlan | None:
+            try:
+                return self.batched(size).plan(field, finish=finish)
+            except (jax.errors.JaxRuntimeError, InputError) as error:
+                # The compilers of TPUs refuse what their chip cannot hold.
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                return None
+
+        return self.batched(memory.fitted(plan, usual, budget, self.devices))
 
     def arguments(self, field: Any) -> tuple[Any, ...]:
         """The arguments of the program."""
         return self.arrays, field, self.constants
 
+    def lowered(self, field: Any) -> jax.stages.Lowered:
+        """The program for the devices that the field and the arrays lie on."""
+        return run.lower(self.program, *self.arguments(field))
+
     def compiled(self, field: Any) -> Any:
         """The compiled program; JAX remembers it."""
-        return run.lower(self.program, *self.arguments(field)).compile()
+        return self.lowered(field).compile()
 
-    def plan(self, field: Any) -> MemoryPlan:
+    def plan(self, field: Any, *, finish: Finish = jax.stages.Lowered.compile) -> MemoryPlan:
         """Bytes on one device."""
-        use = self.compiled(field).memory_analysis()
+        use = finish(self.lowered(field)).memory_analysis()
         results = use.output_size_in_bytes - use.alias_size_in_bytes
         sizes = use.argument_size_in_bytes, results, use.temp_size_in_bytes
         return MemoryPlan(self.program.batch_size, len(self.constants.grid), *sizes)

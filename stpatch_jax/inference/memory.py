@@ -46,8 +46,9 @@ def device_of(field: Any, mesh: Any) -> Any:
     """A device of a prediction: of its mesh, else of its field, else one of this process."""
     if isinstance(mesh, Mesh):
         return mesh.devices.flat[0]
-    known = isinstance(field, jax.Array) and not isinstance(field, Tracer)
-    return min(field.devices() if known else jax.local_devices(), key=lambda device: device.id)
+    lies = None if isinstance(field, Tracer) else getattr(field, "sharding", None)
+    devices = jax.local_devices() if lies is None else lies.device_set
+    return min(devices, key=lambda device: device.id)
 
 
 def default_budget(device: Any) -> int:
@@ -55,7 +56,12 @@ def default_budget(device: Any) -> int:
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
         return _CPU_BUDGET
-    return int(_SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+    return share_of(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+
+
+def share_of(free: int) -> int:
+    """What a prediction may take of the bytes that are free on an accelerator."""
+    return int(_SHARE * free)
 
 
 def usual_batch_size(window: tuple[int, ...], windows: int, devices: int, platform: str) -> int:
@@ -71,18 +77,26 @@ def rounded_up(batch_size: int, devices: int) -> int:
     return -(-batch_size // devices) * devices
 
 
-def fitted(plan: Callable[[int], MemoryPlan], batch_size: int, budget: int, least: int) -> int:
-    """The largest multiple of `least` up to a batch size whose plan fits a budget, by few plans."""
+def fitted(
+    plan: Callable[[int], MemoryPlan | None], batch_size: int, budget: int, least: int
+) -> int:
+    """The largest multiple of `least` up to a batch size whose plan fits a budget, by few plans.
+
+    There is no plan of what the compiler refuses for its size.
+    """
     while True:
         need = plan(batch_size)
-        if need.total <= budget:
+        if need is not None and need.total <= budget:
             return batch_size
         if batch_size <= least:
             raise InputError(
                 f"the memory budget must hold the field and {least} windows, which need "
-                f"{need.total:,} bytes, got {budget:,}; give more memory, a smaller field or "
-                "window, or predict_field, which reads a field by regions"
+                f"{f'{need.total:,}' if need else 'more'} bytes, got {budget:,}; give more memory, "
+                "a smaller field or window, or predict_field, which reads a field by regions"
             )
+        if need is None:
+            batch_size = max(batch_size // 2 // least * least, least)
+            continue
         # Only scratch grows with the batch, and at most in proportion (sums and a padded copy
         # stay), so this never aims below what fits; at least one less, so that it ends.
         share = max(budget - need.arguments - need.results, 0) / max(need.scratch, 1)

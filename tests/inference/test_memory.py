@@ -8,6 +8,7 @@ import pytest
 from stpatch_jax import WindowSpec
 from stpatch_jax.errors import InputError
 from stpatch_jax.inference import memory_plan, sliding_window_apply
+from stpatch_jax.inference.job import TiledJob
 from stpatch_jax.inference.memory import MemoryPlan, fitted, usual_batch_size
 
 SPEC = WindowSpec((8, 16), stride=(4, 8), padding="COVER", padding_mode="edge")
@@ -58,6 +59,24 @@ def test_few_plans_are_made():
     assert fitted(plan, 256, 500, 4) == 52
     assert len(asked) <= 3
     assert fitted(plan, 256, 10_000, 4) == 256
+
+
+def test_what_the_compiler_refuses_for_its_size_is_tried_with_half():
+    def refused(lowered):
+        if "tensor<8x4x1xf32>" in lowered.as_text():
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in hbm")
+        return lowered.compile()
+
+    x = jax.ShapeDtypeStruct((11, 1), jnp.float32)
+    job = TiledJob.of(jnp.sin, x, WindowSpec((4,), stride=1))
+    assert job.program.batch_size == 8
+    assert job.sized(x, "auto", 2**20, finish=refused).program.batch_size == 4
+
+    def too_large(lowered):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+
+    with pytest.raises(InputError, match="1 windows, which need more bytes, got 1,048,576"):
+        job.sized(x, "auto", 2**20, finish=too_large)
 
 
 def test_batches_are_evenly_filled():

@@ -14,7 +14,7 @@ from stpatch_jax.files import replaced, to_json, usable
 from stpatch_jax.nn.blocks import blocks_of
 from stpatch_jax.runs.config import InMemory, RunConfig, resolved
 from stpatch_jax.runs.pages import write_told
-from stpatch_jax.runs.planning.programs import Cost, evaluate_cost, train_cost
+from stpatch_jax.runs.planning.programs import Cost, evaluate_cost, predict_cost, train_cost
 from stpatch_jax.runs.planning.telling import told
 from stpatch_jax.runs.run import Run
 from stpatch_jax.runs.settings import with_settings
@@ -33,6 +33,8 @@ class Plan:
         on: The topology.
         train: The training step.
         evaluate: What answers a batch of validation or test; None where the step does not fit.
+        predict: What forecasts of the run's own field run for a region, on one device; None where
+            the step does not fit, or predictions have no regions.
         tried: The training step with other settings, by these; None where a compiler refused it.
         report: All of it as Markdown.
         values: All of it, JSON-able.
@@ -42,6 +44,7 @@ class Plan:
     on: str
     train: Cost
     evaluate: Cost | None
+    predict: Cost | None
     tried: Mapping[str, Cost | None]
     report: str
     values: Mapping[str, Any]
@@ -60,7 +63,9 @@ def plan(
 ) -> Plan:
     """Compiles the programs of a run for a topology, without its chips and without training.
 
-    Of the data the shapes alone count. `stpatch_jax.plan` is this, and takes the name of a recipe
+    These are its training step, the evaluation of a batch and, where predictions of its data go by
+    regions (`predict_field`), a region of forecasts from each row of its own field on. Of the data
+    the shapes alone count. `stpatch_jax.plan` is this, and takes the name of a recipe
     and single settings too.
 
     Args:
@@ -102,6 +107,7 @@ def plan(
             trials.attempt({**best, **together})
     tried = {name: other for name, other in trials.tried.items() if name != label}
     evaluate = evaluate_cost(run, topology) if cost.fits else None
+    predict, field = (predict_cost(run, topology) if cost.fits else None) or (None, None)
     values = {
         "recipe": config.recipe,
         "on": on,
@@ -117,6 +123,8 @@ def plan(
         "chosen": run.chosen,
         "train": cost.values(),
         "evaluate": evaluate and evaluate.values(),
+        "predict": predict and predict.values(),
+        "field": field,
         "tried": {name: other and other.values() for name, other in tried.items()},
     }
     report = told(values)
@@ -126,7 +134,7 @@ def plan(
         write_told(folder / "plan.md", report)
         with replaced(folder / "plan.json") as part:
             part.write_text(to_json(values, indent=2), encoding="utf-8")
-    return Plan(run.config, on, cost, evaluate, tried, report, values)
+    return Plan(run.config, on, cost, evaluate, predict, tried, report, values)
 
 
 class _Trials:

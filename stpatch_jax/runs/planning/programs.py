@@ -1,6 +1,7 @@
 """The programs of a run, compiled for a described topology, and what each asks of a device."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -9,11 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from stpatch_jax import chips
 from stpatch_jax.errors import InputError
 from stpatch_jax.flops import count_flops
+from stpatch_jax.inference.memory import share_of
+from stpatch_jax.inference.program import run as run_program
+from stpatch_jax.runs.directory import RunDirectory
+from stpatch_jax.runs.predicting import Request, predictors
+from stpatch_jax.runs.predicting.fields import FieldPredictor
 from stpatch_jax.runs.run import Run
+from stpatch_jax.runs.trained import TrainedRun
 from stpatch_jax.training import batch_sharding, make_train_step
 from stpatch_jax.training.mesh import check_batch_size, state_sharding
 from stpatch_jax.training.step import abstract_state
@@ -41,7 +49,7 @@ class Cost:
         sent: Bytes of each kind of collective and the axes of the mesh that it is over.
         seconds: By "arithmetic", "memory" and "network", each alone at its peak: a bound, as all
             may overlap. Empty on a CPU, and of what does not fit.
-        examples: Of a global batch.
+        examples: Of a global batch, or forecasts of a region.
     """
 
     memory: Mapping[str, int]
@@ -108,7 +116,8 @@ def train_cost(run: Run, on: chips.Topology) -> Cost:
     model = _bytes(nnx.state(state.model))
     held = {"weights": model, "optimizer": _bytes(values) - model, "inputs": _bytes(batch)}
     flops = run.flops * train.examples
-    return _cost(run, on, lowered, held, flops=flops, computed=computed)
+    spread = {"mesh": mesh, "examples": train.examples}
+    return _cost(run, on, lowered, held, flops=flops, computed=computed, **spread)
 
 
 def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
@@ -123,12 +132,8 @@ def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
     mask = jax.ShapeDtypeStruct((run.config.train.examples,), bool, sharding=rows)
     known = {**batch, "example_mask": mask}
     batch = known if judge.inputs is None else {name: batch[name] for name in judge.inputs}
-    model: Any = nnx.view(run.abstract, deterministic=True, raise_if_not_found=False)
-    graphdef, values = nnx.split(model)
-    lies = state_sharding(values, run.mesh)
-    values = jax.tree.map(
-        lambda x, share: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=share), values, lies
-    )
+    graphdef, values = nnx.split(_answering(run))
+    values = _placed(values, state_sharding(values, run.mesh))
 
     def outputs(values: Any, batch: Any) -> Any:
         return judge.placed_outputs(nnx.merge(graphdef, values), batch)
@@ -137,7 +142,65 @@ def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
         flops = count_flops(outputs, values, batch)
         lowered = jax.jit(outputs).lower(values, batch)
     held = {"weights": _bytes(values), "optimizer": 0, "inputs": _bytes(batch)}
-    return _cost(run, on, lowered, held, flops=flops, computed=flops)
+    spread = {"mesh": run.mesh, "examples": run.config.train.examples}
+    return _cost(run, on, lowered, held, flops=flops, computed=flops, **spread)
+
+
+def predict_cost(run: Run, on: chips.Topology) -> tuple[Cost, dict[str, Any]] | None:
+    """Compiles what forecasts of the run's own field, from each of its rows on, run for a region.
+
+    As in a prediction, each region is one device's, and a call of the network has as many windows
+    as fit the memory. What does not fit with a single one is told with that.
+
+    Returns:
+        The cost of a region; how many there are, with how many forecasts each, the windows of a
+        call and the shape of what is given for a region. None where predictions have no regions.
+
+    Raises:
+        InputError: The compiler refuses the program.
+    """
+    kind = predictors.of(run.task, run.data)
+    if not issubclass(kind, FieldPredictor):
+        return None
+    data: Any = run.data
+    state, config = data.state(), data.config.for_inputs(run.task.inputs)
+    # Its network is given apart; no checkpoint is there.
+    own = RunDirectory("."), run.config, 0, run.task, state, run.shapes, {}, ""
+    opened: Any = config.restore_values(data.opened, state)
+    device, chip = on.devices[0], on.chip
+    graphdef, values = nnx.split(_answering(run))
+    values = _placed(values, jax.tree.map(lambda _: SingleDeviceSharding(device), values))
+    predictor = kind(TrainedRun(*own), opened, Request("the field of the run", every=1))
+    mesh = Mesh(np.array([device]), ("data",))
+    finish = functools.partial(chips.finish, device=device)
+    with chips.libraries_of(device):
+        job, slab, regions = predictor.program(nnx.merge(graphdef, values), device)
+        weights = _bytes(job.arrays)
+        budget = chip.memory and share_of(chip.memory - weights)
+        try:
+            job = job.sized(slab, "auto", budget, finish=finish)
+        except InputError:
+            job = job.batched(1)
+        lowered = job.lowered(slab)
+        flops = count_flops(functools.partial(run_program, job.program), *job.arguments(slab))
+    forecasts = slab.shape[0]
+    held = {"weights": weights, "optimizer": 0, "inputs": _bytes(slab)}
+    spread = {"mesh": mesh, "examples": forecasts}
+    told = {"regions": regions, "forecasts": forecasts, "windows": job.program.batch_size}
+    told["slab"] = list(slab.shape)
+    return _cost(run, on, lowered, held, flops=flops, computed=flops, **spread), told
+
+
+def _answering(run: Run) -> Any:
+    """The network without dropout, of shapes and dtypes."""
+    return nnx.view(run.abstract, deterministic=True, raise_if_not_found=False)
+
+
+def _placed(values: Any, shardings: Any) -> Any:
+    def placed(x: Any, lies: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies)
+
+    return jax.tree.map(placed, values, shardings)
 
 
 def _batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
@@ -163,8 +226,10 @@ def _cost(
     *,
     flops: int,
     computed: int,
+    mesh: Mesh,
+    examples: int,
 ) -> Cost:
-    mesh, chip, examples = run.mesh, on.chip, run.config.train.examples
+    chip = on.chip
     each = flops / mesh.size, computed / mesh.size
     try:
         compiled = chips.finish(lowered, mesh.devices.flat[0])

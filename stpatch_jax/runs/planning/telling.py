@@ -10,9 +10,9 @@ _GIB = 2**30
 
 def told(values: Mapping[str, Any]) -> str:
     """What a plan says, out of what `plan.json` holds."""
-    train, evaluate = values["train"], values["evaluate"]
-    columns = [train, *([evaluate] if evaluate else [])]
-    heads = ["a device", "training step", *(["evaluation"] if evaluate else [])]
+    train = values["train"]
+    names = {"train": "training step", "evaluate": "evaluation", "predict": "region of a field"}
+    columns = {name: values[part] for part, name in names.items() if values[part]}
     mesh = ", ".join(f"{name} {size}" for name, size in values["mesh"].items() if size > 1)
     batch, devices = values["batch_size"], values["devices"]
     return document(
@@ -27,8 +27,9 @@ def told(values: Mapping[str, Any]) -> str:
             *(f"- {name} {text}" for name, text in values["chosen"].items()),
             *([f"- found: {_words(values['settings'])}"] if values["settings"] else []),
             *_of_platform(values),
+            *_of_field(values["field"]),
             "",
-            *markdown_table(heads, _rows(columns)),
+            *markdown_table(["a device", *columns], _rows(list(columns.values()))),
             *_tried(values),
         ]
     )
@@ -62,6 +63,17 @@ def _of_platform(values: Mapping[str, Any]) -> list[str]:
     if values["dtype"] == "bfloat16":
         told += ["- bfloat16 does not pay on a CPU; give model.dtype float32"]
     return told
+
+
+def _of_field(field: Mapping[str, Any] | None) -> list[str]:
+    if not field:
+        return []
+    regions, forecasts, windows = field["regions"], field["forecasts"], field["windows"]
+    shape = "x".join(map(str, field["slab"]))
+    return [
+        f"- forecasts of this field from each row on: {regions:,} region{'s' * (regions > 1)} of "
+        f"{forecasts:,}, each on one device, {windows} windows at a time, out of {shape} values"
+    ]
 
 
 def _rows(costs: list[Mapping[str, Any]]) -> Iterator[list[Any]]:

@@ -39,7 +39,8 @@ from stpatch_jax.data.times import TimeAxis, time_text
 from stpatch_jax.errors import require, warn
 from stpatch_jax.files import clear_unfinished, has_suffix, replaced, unfinished
 from stpatch_jax.inference import predict_field
-from stpatch_jax.inference.fields import Derived
+from stpatch_jax.inference.fields import Derived, field_program
+from stpatch_jax.inference.job import TiledJob
 from stpatch_jax.inference.store import LAYOUT
 from stpatch_jax.patches.windows import WindowSpec
 from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
@@ -221,21 +222,33 @@ class FieldPredictor(Predictor):
     def _forecast(self, store: Path) -> bool:
         same = ("process_index", "process_count", "progress")
         return predict_field(
-            self._function(),
+            self._function(self.run.model),
             self._request,
             store,
             self._windows(self._field),
-            horizon=self.data.horizon,
+            **self._asked(),
             valid=self._valid,
-            prepare=self._inputs(),
             restore=self.data.target_cleaner.inverse,
-            channels=self.data.roles.targets,
-            quantiles=self._levels,
             derived=self._alerts(),
             known=None if self._known.all() else self._known,
             attrs=self.run.identity,
             **{name: getattr(self.request, name) for name in same},
         )
+
+    def _asked(self) -> dict[str, Any]:
+        """What the program of a region depends on, beside function, field and windows."""
+        return {
+            "horizon": self.data.horizon,
+            "prepare": self._inputs(),
+            "channels": self.data.roles.targets,
+            "quantiles": self._levels,
+        }
+
+    def program(self, model: nnx.Module, device: Any) -> tuple[TiledJob, jax.ShapeDtypeStruct, int]:
+        """The program of a region for a device, with a network of shapes, see `field_program`."""
+        windows = self._windows(self._field)
+        function = self._function(model)
+        return field_program(function, self._request, windows, device=device, **self._asked())
 
     @property
     def _levels(self) -> tuple[float, ...]:
@@ -334,17 +347,17 @@ class FieldPredictor(Predictor):
         none = [(0, 0)] * (arrays[0].ndim - 1)
         return np.concatenate([np.pad(x, [*none, (0, widest - x.shape[-1])]) for x in arrays])
 
-    def _function(self) -> Partial:
+    def _function(self, model: nnx.Module) -> Partial:
         """From inputs [window, rows, *space, features] to forecasts in scaled units."""
         shapes, task = self.run.shapes, self.task
         rows = np.cumsum([shapes[name][1] for name in task.inputs])
-        graphdef, state = nnx.split(self.run.model)
+        graphdef, state = nnx.split(model)
 
         def forecast(state: Any, inputs: jax.Array) -> jax.Array:
             parts = zip(task.inputs, jnp.split(inputs, rows[:-1], axis=1), strict=True)
             batch = {name: part[..., : shapes[name][-1]] for name, part in parts}
-            model: Any = nnx.merge(graphdef, state)
-            values = task.predict(model, batch)
+            merged: Any = nnx.merge(graphdef, state)
+            values = task.predict(merged, batch)
             # Quantiles run fastest in one axis with the channels.
             return values.reshape(*values.shape[:-2], -1) if self._levels else values
 

@@ -1,6 +1,7 @@
 """What a run will cost on described chips, read off its compiled programs."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import types
@@ -8,17 +9,21 @@ import types
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
 import stpatch_jax as st
-from stpatch_jax import InputError, cli
+from stpatch_jax import InputError, chips, cli
 from stpatch_jax.data import FieldConfig
+from stpatch_jax.flops import count_flops
+from stpatch_jax.inference.job import TiledJob
+from stpatch_jax.inference.program import run
 from stpatch_jax.nn import FlatPatchesConfig
 from stpatch_jax.runs import Run, RunConfig
 from stpatch_jax.runs.planning.plan import _fitted
-from stpatch_jax.runs.planning.programs import Cost
+from stpatch_jax.runs.planning.programs import Cost, predict_cost
 from stpatch_jax.runs.planning.telling import told
 from stpatch_jax.tasks import ForecastConfig
 from stpatch_jax.training import MeshConfig, TrainConfig, create_state, make_train_step
@@ -68,6 +73,86 @@ def test_a_plan_tells_what_the_step_of_the_run_itself_needs(tmp_path):
     assert "the peaks of a CPU are not known" in plan.report
 
 
+@pytest.fixture
+def predicted(monkeypatch) -> list[tuple[TiledJob, jax.Array]]:
+    """What `predict_field` ran: the programs, and what was given to them."""
+    ran, run = [], TiledJob.run
+
+    def noted(job: TiledJob, field: jax.Array) -> jax.Array:
+        ran.append((job, field))
+        return run(job, field)
+
+    monkeypatch.setattr(TiledJob, "run", noted)
+    return ran
+
+
+def covariates() -> xr.Dataset:
+    times = np.datetime64("2024-01-01", "h") + np.arange(len(FIELD))
+    named = dict.fromkeys(("load", "rain"), (("time", "cell"), FIELD[..., 0]))
+    return xr.Dataset(
+        {**named, "height": (("cell",), np.arange(3.0, dtype=np.float32))}, {"time": times}
+    )
+
+
+COVARIATES = {"targets": ("load",), "known": ("rain",), "static": ("height",)}
+
+
+@pytest.mark.parametrize(
+    ("data", "roles", "quantiles"), [(FIELD, {}, ()), (covariates(), COVARIATES, (0.1, 0.9))]
+)
+def test_a_plan_tells_the_program_that_predicts_the_field_of_the_run(
+    predicted, tmp_path, data, roles, quantiles
+):
+    config = a_config()
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, **roles),
+        task=dataclasses.replace(config.task, quantiles=quantiles),
+    )
+    plan = st.plan(config, on="cpu:8", data=data, changes=False, progress=False)
+    trained = st.train(config, data=data, workdir=tmp_path, progress=False)
+    trained.predict(data, every=1)
+    [(job, slab)] = predicted
+    # Rain is not known behind the file: the last forecast is the one that ends with it.
+    forecasts = len(FIELD) - 6 + 1 - 2 * bool(roles)
+    assert plan.values["field"] == {
+        "regions": 1,
+        "forecasts": forecasts,
+        "windows": job.program.batch_size,
+        "slab": list(slab.shape),
+    }
+    flops = count_flops(functools.partial(run, job.program), *job.arguments(slab))
+    program = chips.measure(job.compiled(slab))
+    assert plan.predict is not None
+    assert (plan.predict.flops, plan.predict.moved) == (flops, program.bytes_moved)
+    sizes = program.arguments, program.outputs, program.temporaries
+    assert plan.predict.memory["total"] == max(program.peak, sum(sizes))
+    assert plan.predict.examples == forecasts
+    assert f"1 region of {forecasts}, each on one device" in plan.report
+    assert "| region of a field |" in plan.report
+
+
+@pytest.mark.parametrize(("memory", "windows"), [(2**20, 115), (2**15, 50), (2**12, 1)])
+def test_a_region_has_as_many_windows_at_once_as_fit(memory, windows):
+    topology = chips.topology("cpu:1")
+    small = dataclasses.replace(topology.chip, memory=memory)
+    mesh = chips.mesh("cpu:1", {"data": 1, "fsdp": 1})
+    own = Run(a_config(), data=FIELD, mesh=mesh)
+    found = predict_cost(own, dataclasses.replace(topology, chip=small))
+    assert found is not None
+    cost, field = found
+    assert field["windows"] == windows
+    assert cost.fits == (windows > 1)
+
+
+def test_a_task_whose_predictions_have_no_regions_has_no_such_program():
+    x, y = FIELD.transpose(1, 0, 2).repeat(8, axis=0), np.arange(24) % 2
+    plan = st.plan("classify", on="cpu:1", data=(x, y), changes=False, progress=False)
+    assert plan.evaluate is not None
+    assert (plan.predict, plan.values["predict"], plan.values["field"]) == (None, None, None)
+    assert "region" not in plan.report
+
+
 def test_the_slowest_of_arithmetic_memory_and_network_bounds_a_step():
     cost = a_cost(2**30)
     assert (cost.binds, cost.step, cost.utilization, cost.examples_per_second) == (
@@ -94,6 +179,7 @@ def test_what_does_not_fit_says_by_how_much():
         "platform": "gpu",
     }
     values |= {"settings": {}, "train": cost.values(), "evaluate": None, "tried": rows}
+    values |= {"predict": None, "field": None}
     text = told(values)
     assert "**Does not fit: 20 of 16 GiB a device, 4 GiB too many.**" in text
     assert "| remat=dots | yes | 8 | 4000 | 25 | 2 |" in text
@@ -162,6 +248,9 @@ def test_a_run_is_planned_for_chips_that_are_not_here():
     # Gradients in float32 twice around a ring of 4, and a few numbers beside them.
     weights = 4 * plan.values["parameters"]
     assert weights <= plan.train.sent["all-reduce over data"] / 1.5 < 1.5 * weights
+    assert plan.predict is not None
+    assert plan.predict.fits
+    assert plan.predict.step
     large = st.plan(a_config(2**30), on="v5e:2x2", data=FIELD, progress=False, changes=False)
     assert "**Does not fit: " in large.report
-    assert large.evaluate is None
+    assert (large.evaluate, large.predict) == (None, None)
