@@ -18,7 +18,6 @@ from stpatch_jax.nn.layers import (
     Fields,
     Shape,
     check_sizes,
-    pool,
 )
 from stpatch_jax.patches.extraction import extract_patches
 from stpatch_jax.patches.windows import WindowSpec
@@ -54,7 +53,7 @@ class Conv3DBackbone(Backbone):
         self.check_input(x)
         x = extract_patches(x, self.windows, flat=True)
         for stage in self.stages:
-            x = pool(jax.nn.relu(stage(x)), range(1, x.ndim - 1), reduce="max")
+            x = stage.pooled(x, range(1, x.ndim - 1), reduce="max")
         return self.dropout(x)
 
 

@@ -16,13 +16,12 @@ from stpatch_jax.nn.layers import (
     Convolution,
     Dropout,
     Fields,
-    pool,
+    Pooling,
 )
 from stpatch_jax.nn.windows import Shape, cut_patches, known_window
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 ConvolvedAxes = Literal["auto", "time", "space", "all"]
-Pooling = Literal["max", "average"]
 
 
 class PatchCNN(Backbone):
@@ -61,7 +60,7 @@ class PatchCNN(Backbone):
         y = patches.reshape(-1, *self.window, self.in_features)
         pooled = [axis + 1 for axis, convolved in enumerate(self.config.convolved) if convolved]
         for stage in self.stages:
-            y = pool(jax.nn.relu(stage(y)), pooled, reduce=self.config.pooling)
+            y = stage.pooled(y, pooled, reduce=self.config.pooling)
         y = y.reshape(y.shape[0], -1)
         if self.readout is not None:
             y = self.readout(y)

@@ -3,8 +3,10 @@
 import dataclasses
 import doctest
 import functools
+import importlib.util
 import itertools
 import json
+import math
 import re
 
 import jax
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from stpatch_jax import chips
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import (
     Backbone,
@@ -23,6 +26,7 @@ from stpatch_jax.nn import (
     layers,
     pool,
 )
+from stpatch_jax.nn.layers import Convolution
 from stpatch_jax.runs.values import from_values, to_values
 
 
@@ -148,6 +152,55 @@ def test_dropout_is_that_of_flax_to_the_bit(normal, dtype):
     still = layers.Dropout(0.3, deterministic=True, rngs=nnx.Rngs(0))
     assert still(x) is x
     assert layers.Dropout(0.0, rngs=nnx.Rngs(0))(x) is x
+
+
+@pytest.mark.parametrize("lengths", [(4, 6, 2), (5, 3, 1)])
+def test_pools_of_all_platforms_are_the_same(lengths, normal, monkeypatch):
+    x, axes = normal(0, 2, *lengths, 3), (1, 2, 3)
+
+    def gradient(x):
+        return jax.value_and_grad(lambda x: (pool(x, axes, reduce="max") ** 2).sum())(x)
+
+    own = gradient(x)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda x, tpu, default: tpu(x))
+    np.testing.assert_allclose(own[0], gradient(x)[0], rtol=1e-6)
+    np.testing.assert_allclose(own[1], gradient(x)[1], rtol=1e-6)
+
+
+def test_pool_takes_whole_numbers():
+    assert pool(jnp.array([[3], [-7], [4]]), (0,), reduce="max").tolist() == [[3], [4]]
+
+
+@pytest.mark.parametrize("reduce", ["max", "average"])
+def test_a_pooled_convolution_is_pooled_behind_its_bias_and_relu(reduce, normal):
+    convolution = Convolution((3, 3), 2, 4, rngs=nnx.Rngs(0))
+    convolution.bias[...] = normal(1, 4)
+
+    def whole(model, x):
+        return pool(jax.nn.relu(model(x)), (1, 2), reduce=reduce)
+
+    def pooled(model, x):
+        return model.pooled(x, (1, 2), reduce=reduce)
+
+    x = normal(0, 2, 5, 6, 2)
+    np.testing.assert_allclose(pooled(convolution, x), whole(convolution, x), rtol=1e-5, atol=1e-6)
+    of = [nnx.grad(lambda m, x, f=f: (f(m, x) ** 2).sum())(convolution, x) for f in (whole, pooled)]
+    for one, other in zip(*map(jax.tree.leaves, of), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.chips
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="the extra chips is not there")
+def test_a_tpu_passes_over_what_is_pooled_three_times():
+    x = jax.ShapeDtypeStruct((2048, 16, 10, 10, 64), jnp.bfloat16)
+
+    def loss(x):
+        return (pool(x, (1, 2, 3), reduce="max").astype(jnp.float32) ** 2).sum()
+
+    moved = chips.measure(chips.compile(jax.grad(loss), x, on="v5e")).bytes_moved
+    # Forward it is read, backward read and written; what is pooled is an eighth.
+    assert moved < 4 * 2 * math.prod(x.shape)
 
 
 def test_configs_are_frozen_hashable_and_json_able():
