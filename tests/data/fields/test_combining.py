@@ -205,6 +205,20 @@ def test_weights_are_those_of_the_least_absolute_error():
     assert _weights(made | {"c": targets}, targets) == {"c": 1.0}
 
 
+def test_what_is_exact_is_taken_alone():
+    # A pure cycle: its season errs by rounding, all else by 1e14 times as much.
+    values = np.sin(2 * np.pi * np.arange(240) / SEASON)[:, None]
+    for phases in (None, np.arange(240) % SEASON):
+        told: Any = {"context": CONTEXT, "horizon": 6, "seasons": {"season": SEASON}}
+        found = Combination.of(values, phases=phases, **told)
+        assert set(found.rules) <= {"season", "climatology"}
+        assert phases is not None or found.rules == {"season": 1.0}
+    values = np.random.default_rng(0).normal(size=(400, 3)).cumsum(axis=1)
+    made = {name: values + values[:, :1] * 1e14 * at for at, name in enumerate("abc")}
+    made["a"] += 1e-14 * np.cos(values)
+    assert _weights(made, values) == {"a": 1.0}
+
+
 def test_of_too_few_rows_it_is_persistence():
     found = Combination.of(np.zeros((20, 1)), context=12, horizon=12, seasons={})
     assert found.rules == {"persistence": 1.0}
