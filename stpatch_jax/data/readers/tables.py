@@ -117,6 +117,7 @@ def read_panel(
         names, units = field.series.values, field.coords.get("units")
         field = field.isel(channel=0, drop=True).rename(series="channel")
         field = field.assign_coords(channel=names)
+        del field.attrs["wide"]  # A table made of this one has a column a channel, as any has.
         if units is not None and units.dims == ("channel",):
             field = field.assign_coords(units=("channel", [units.item()] * len(names)))
     check_channels(field)

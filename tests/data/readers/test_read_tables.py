@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stpatch_jax.data.fields.writers import forecast_dataset, forecast_table
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.tables import read_price_table
 from stpatch_jax.data.readers import open_field
@@ -50,6 +51,9 @@ def test_a_wide_table_is_a_panel_or_channels_in_utc(tmp_path):
     assert channels.dims == ("time", "channel")
     assert channels.channel.values.tolist() == ["A", "B"]
     np.testing.assert_array_equal(channels, field[..., 0])
+    # What forecasts of them are laid out as.
+    forecasts = forecast_dataset(np.ones((1, 1, 2)), channels, index=np.array([2]))
+    assert list(forecast_table(forecasts, field=channels).columns[3:]) == ["A", "B"]
 
 
 @pytest.mark.parametrize("text", [LONG, WIDE])
