@@ -14,7 +14,7 @@ import xarray as xr
 
 from stpatch_jax.data import Data, DataConfig
 from stpatch_jax.data.protocols import CATALOG_PREFIX
-from stpatch_jax.errors import InputError, listed, require, require_members
+from stpatch_jax.errors import InputError, listed, require, require_members, shortened
 from stpatch_jax.nn import BackboneConfig
 from stpatch_jax.patches import WindowSpec
 from stpatch_jax.runs.directory import RunDirectory
@@ -83,6 +83,11 @@ def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
     Raises:
         InputError: The data cannot be used, or are no data set.
     """
+    if isinstance(given, str | Path):
+        raise InputError(
+            f"data= must be in memory or a data set, got the path {shortened(given)}; give it as "
+            'path=, as in st.train("forecast", path="sales.csv")'
+        )
     if isinstance(given, InMemory):
         data = config.data.of(given)
     else:
