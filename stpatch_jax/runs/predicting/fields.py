@@ -47,6 +47,9 @@ from stpatch_jax.runs.predicting.predictor import Predictor, Request, predictors
 from stpatch_jax.runs.trained import TrainedRun
 from stpatch_jax.tasks import Forecast
 
+# The most that forecasts may be rounded by, as a share of two standard deviations.
+_ROUNDED = 1e-3
+
 
 @predictors(Forecast, FieldData)
 class FieldPredictor(Predictor):
@@ -231,6 +234,7 @@ class FieldPredictor(Predictor):
             restore=self.data.target_cleaner.inverse,
             derived=self._alerts(),
             known=None if self._known.all() else self._known,
+            encoding=self._encoding,
             attrs=self.run.identity,
             **{name: getattr(self.request, name) for name in same},
         )
@@ -249,6 +253,17 @@ class FieldPredictor(Predictor):
         windows = self._windows(self._field)
         function = self._function(model)
         return field_program(function, self._request, windows, device=device, **self._asked())
+
+    @property
+    def _encoding(self) -> dict[str, str] | None:
+        """Float64 for values of a field that float32 would round beside what they vary by."""
+        if np.can_cast(self.data.field.dtype, np.float32):
+            return None
+        ones = np.ones((*[1] * len(self._own), len(self.data.roles.targets)))
+        below, above = (self.data.target_cleaner.inverse(sign * ones) for sign in (-1, 1))
+        rounded = np.finfo(np.float32).eps * np.maximum(abs(below), abs(above))
+        coarse = rounded > _ROUNDED * (above - below)
+        return {"dtype": "float64"} if coarse.any() else None
 
     @property
     def _levels(self) -> tuple[float, ...]:

@@ -59,6 +59,22 @@ def test_rules_that_forecasts_are_drawn_to_are_those_of_the_training_rows(loads)
         np.testing.assert_allclose(run.predict(file).value[0], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["f8", ">f8", "i4"])
+def test_small_changes_of_large_numbers_are_forecast(dtype):
+    values = (10**9 + np.arange(80) % 4).astype(dtype).reshape(80, 1, 1)
+    config = FieldConfig(context=4, horizon=2)
+
+    class Given(FieldConfig):
+        def load(self):
+            return config.of(values)
+
+    task = ForecastConfig(model_weight=0.0, weighed_against="persistence")
+    run = untrained(Given(context=4, horizon=2), MODEL, task)
+    np.testing.assert_allclose(run.predict(values), 10**9 + 3, rtol=0, atol=1e-3)
+    # What float32 holds stays float32.
+    assert run.predict(values.astype("f4")).dtype == np.float32
+
+
 def test_an_array_gives_an_array():
     values = np.random.default_rng(0).normal(5, 1, (80, 2, 1))
     config = FieldConfig(context=4, horizon=3)
