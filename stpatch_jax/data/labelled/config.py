@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ _FRAMES, _MOST_SIDE = 8, 64
 _VALIDATED = 0.2
 # A column of numbers with more different ones than this, and few items of each, is no class.
 _MANY, _FEW = 50, 4
+# Digits behind a zero are a code, such as 007, and no number.
+_CODE = re.compile("[+-]?0[0-9]")
 # So many files tell how large they are.
 _SAMPLE = 32
 Auto = Literal["auto"]
@@ -445,9 +448,9 @@ class MeasuredConfig(ItemConfig):
 
 
 def _word(label: Any) -> str:
-    """A label as text: whole numbers are told as such, whatever their type."""
+    """A label as text: whole numbers are told as such, whatever their type, codes as they stand."""
     text = str(label).strip()
-    numbers = _as_numbers([text])
+    numbers = None if _CODE.match(text) else _as_numbers([text])
     return f"{numbers[0]:.0f}" if numbers is not None and numbers[0] % 1 == 0 else text
 
 

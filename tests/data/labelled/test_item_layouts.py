@@ -87,6 +87,15 @@ def test_splits_are_stratified_disjoint_and_of_the_seed(numbers, seed):
     assert all((again.splits[name].groups == found[name]).all() for name in SPLITS)
 
 
+def test_codes_are_classes_as_they_stand_and_whole_numbers_are_numbers():
+    for labels, classes in (
+        (["02", "01", "01"], ("01", "02")),
+        (["2", " 1", "1.0"], ("1", "2")),
+        (["0", "-1", "0.0"], ("-1", "0")),
+    ):
+        assert LabelledConfig().of((field(60, 20), np.asarray(labels * 20))).classes == classes
+
+
 def test_groups_are_kept_together():
     groups = np.asarray([f"person {at % 7}" for at in range(70)])
     data = LabelledConfig().of((field(70, 20), np.arange(70) % 2, groups))
