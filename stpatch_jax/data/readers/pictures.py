@@ -17,6 +17,7 @@ class Picture(LazyArray):
     """A picture as the only frame of a clip, [time=1, height, width, channel=3], uint8.
 
     It is turned as the file says; grey ones have three equal channels, transparency is left out.
+    Of 16 bits, in grey or colour, the upper 8 are read.
     """
 
     def __init__(self, path: str | Path):
@@ -35,7 +36,10 @@ class Picture(LazyArray):
         from PIL import Image, ImageOps
 
         with parsing(self.path, _KIND), Image.open(self.path, formats=_FORMATS) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[None]
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # Conversion would cut off all above 255.
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            pixels = np.asarray(image.convert("RGB"))[None]
         for axis, part in enumerate(key):
             pixels = pixels[(slice(None),) * axis + (part,)]
         return pixels

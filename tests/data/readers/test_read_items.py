@@ -63,6 +63,17 @@ def test_a_folder_of_clips(data_dir, tmp_path):
     assert items[0].shape == (280, 256, 340, 3)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_pictures_are_read_by_their_upper_bits(dtype, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "cells").mkdir()
+    levels = np.arange(256, dtype=dtype).reshape(8, 32)
+    stored = levels * dtype(257) if dtype == np.uint16 else levels
+    image.fromarray(stored).save(tmp_path / "cells" / "1.png")
+    (found,) = read_folder(tmp_path).stack()
+    np.testing.assert_array_equal(found, np.broadcast_to(levels[None, ..., None], (1, 8, 32, 3)))
+
+
 def test_bad_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="there must be a folder of classes at"):
         read_folder(tmp_path / "none")
