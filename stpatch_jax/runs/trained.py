@@ -108,7 +108,7 @@ class TrainedRun:
         told: Mapping[str, Any] | None = None,
         future: str | Path | InMemory | None = None,
     ) -> Any:
-        """What the run predicts for other data of its kind, in their units, in memory.
+        """What the run predicts for other data of its kind, in its own units, in memory.
 
         Args:
             given: The file, folder or URL, or what is in memory, as `train` takes it, but without
