@@ -506,7 +506,7 @@ def test_a_run_without_a_directory_lasts_as_long_as_it_is_in_use(tmp_path, monke
     config = dataclasses.replace(SHORT, recipe="")
     with pytest.raises(InputError, match="must have the members of Data"):
         st.train(config, data=object(), progress=False)
-    with pytest.raises(InputError, match="got the path sales.csv; give it as path="):
+    with pytest.raises(InputError, match=r"got the path sales\.csv; give it as path="):
         st.forecast("sales.csv", progress=False)
     assert not list(tmp_path.iterdir())
     run = st.train(config, data=walks(0))

@@ -287,7 +287,7 @@ def _weights(made: Mapping[Any, np.ndarray], targets: np.ndarray) -> dict[Any, f
     views = dict.fromkeys(name[0] for name in made if not isinstance(name, str))
     names += [min(((view, of) for of in _PENALTIES), key=lost.__getitem__) for view in views]
     scale = min(lost[name] for name in names)
-    # At the least weight these would lose as much as the best does, and steps be too long beside it.
+    # At the least weight others would lose as much as the best; beside it steps are too long.
     names = [name for name in names if lost[name] * _LEAST_WEIGHT <= scale]
     errors = np.stack([(made[name] - targets).ravel() for name in names])
     each = 1 / (targets.size * (scale or 1.0))
