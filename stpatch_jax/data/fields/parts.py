@@ -42,13 +42,9 @@ class FieldPartsConfig(FieldConfig):
         """
         return FieldParts.like(super().of(values))
 
-    def restore(self, path: str, state: Mapping[str, Any]) -> "FieldParts":
-        """Opens another file for a trained run, see `DataConfig.restore`: parts side by side.
-
-        Raises:
-            InputError: As in `FieldConfig.restore`.
-        """
-        whole = super().restore(path, state)
+    def _restored(self, given: Any, state: Mapping[str, Any], future: Any = None) -> "FieldParts":
+        """Another field, out of a file or in memory, for a trained run: parts side by side."""
+        whole = super()._restored(given, state, future)
         rows = range(whole.past, len(whole.field))
         return FieldParts.like(replace(whole, splits={EVERYTHING: rows}))
 

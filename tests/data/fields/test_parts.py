@@ -38,6 +38,10 @@ def test_parts_of_another_file_lie_side_by_side(tmp_path):
     other = config.restore(str(tmp_path / "a.npy"), data.state())
     # The last part ends the file.
     assert list(other.names("all")["start"]) == [*range(1, 92, 8), 92]
+    whole = FieldPartsConfig(horizon=8).of(VALUES)
+    held = whole.config.restore_values(VALUES, whole.state())
+    np.testing.assert_array_equal(held.names("all")["start"], other.names("all")["start"])
+    np.testing.assert_array_equal(held.source("all")[3]["field"], other.source("all")[3]["field"])
 
 
 @pytest.mark.parametrize(
