@@ -9,7 +9,7 @@ import xarray as xr
 
 from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
 from stpatch_jax.data.units import Conversion, conversion, told
-from stpatch_jax.errors import InputError, listed, require, same_names
+from stpatch_jax.errors import InputError, listed, require, same_names, spelt
 
 
 def check_apart(**settings: Sequence[str]) -> None:
@@ -69,6 +69,12 @@ class Roles:
             raise InputError(
                 f"data.static must name fields without time, got {listed(timed)}, which changes "
                 "with it; leave it out there, and it is read as past only, or name it in data.known"
+            )
+        series = [*map(str, field[field.attrs["wide"]].values)] if "wide" in field.attrs else []
+        if named := [name for name in spelt((*targets, *known), series) if name in series]:
+            raise InputError(
+                f"data.targets and data.known must name channels, got {listed(named)} of a table "
+                "whose columns are series; read them as channels, by data.columns channels"
             )
         fixed = same_names("data.static", static, sorted(map(str, space)))
         ahead = same_names("data.known", known, names)
