@@ -384,7 +384,13 @@ def given_arrays(
     if isinstance(labels, pd.DataFrame | pd.Series):
         columns = labels.columns if isinstance(labels, pd.DataFrame) else [labels.name or "label"]
         targets = targets or tuple(map(str, columns))
-    values: Any = np.asarray(inputs)
+    try:
+        values: Any = np.asarray(inputs)
+    except ValueError:  # NumPy makes no array of items that differ.
+        raise InputError(
+            f"the items of {source} must have one shape, got several; cut or pad them, or give a "
+            "folder of clips"
+        ) from None
     if isinstance(labels, list) and labels and isinstance(labels[0], np.ndarray):
         labels = np.stack([np.asarray(column).reshape(-1) for column in labels], axis=1)
     told = None if labels is None else np.asarray(labels)

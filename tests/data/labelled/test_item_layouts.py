@@ -87,6 +87,12 @@ def test_splits_are_stratified_disjoint_and_of_the_seed(numbers, seed):
     assert all((again.splits[name].groups == found[name]).all() for name in SPLITS)
 
 
+def test_items_that_differ_in_shape_are_refused():
+    items = [np.zeros((length, 2)) for length in (9, 12, 9)]
+    with pytest.raises(InputError, match="items of memory must have one shape, got several"):
+        LabelledConfig().of((items, CLASSES[:3]))
+
+
 def test_codes_are_classes_as_they_stand_and_whole_numbers_are_numbers():
     for labels, classes in (
         (["02", "01", "01"], ("01", "02")),
