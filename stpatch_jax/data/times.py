@@ -203,7 +203,13 @@ class TimeAxis:
                 f"{self.name} must be at least two rows of one step to date what follows, got "
                 f"{got}; give rows of one step, with missing values where nothing is known"
             )
-        return self._spacing.values_of(rule.ticks(row % len(self), np.arange(1, count + 1)))
+        found = self._spacing.values_of(rule.ticks(row % len(self), np.arange(1, count + 1)))
+        if found.dtype.kind == "M" and (found <= self.values[row]).any():
+            raise InputError(
+                f"{self.name} must be followed by dates that {found.dtype} holds, got "
+                f"{time_text(self.values[row])} as the last one; count the rows instead"
+            )
+        return found
 
     def targets(self, index: np.ndarray, horizon: int, *, step: Step | None = None) -> np.ndarray:
         """The times of the rows that are, or would be, the targets of forecasts.

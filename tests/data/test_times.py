@@ -180,6 +180,15 @@ def test_rows_without_a_rule_are_not_dated_on(values):
         TimeAxis.of(values).ahead(1)
 
 
+def test_dates_that_nanoseconds_do_not_hold_are_not_wrapped():
+    years = (np.datetime64("2255", "Y") + np.arange(6)).astype("M8[ns]")
+    assert str(TimeAxis.of(years).ahead(1)[0])[:4] == "2261"
+    with pytest.raises(
+        InputError, match=r"that datetime64\[ns\] holds, got 2260-01-01 as the last"
+    ):
+        TimeAxis.of(years).ahead(3)
+
+
 def test_numbers_go_on_as_numbers():
     steps = TimeAxis.of(np.array([1, 2, 3, 6, 7]))
     assert (steps.calendar, str(steps.step), steps.gaps[0].missing) == (None, "1", 2)

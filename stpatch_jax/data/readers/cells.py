@@ -397,8 +397,12 @@ def _date_advice(text: str, *, first: bool) -> str:
         return f"take that line out if it is {what}, else write dates with the year first"
     if re.search(r"\d ?(?![AP]M$)[A-Z]{2,5}$|\]$", text):
         return "write the offset from UTC, such as +01:00, in place of the name of a zone"
-    if impossible := _impossible(text):
-        return f"correct that cell, as there is no {impossible}"
+    # So many digits that begin so are seconds, and no hour of a day of such a year.
+    if not re.fullmatch(r"1[0-7]\d{8}(\.0)?", text):
+        if impossible := _impossible(text):
+            return f"correct that cell, as there is no {impossible}"
+        if (date := _iso_date(text)[0]) and not "1678" <= date[:4] <= "2261":
+            return 'give dates of the years 1678 to 2261, or count the rows with time="rows"'
     other = "or name another column with time="
     if not re.fullmatch(r"\d{9,19}(\.0)?", text):
         return f'write dates with the year first, {other}, or count the rows with time="rows"'

@@ -186,6 +186,8 @@ def test_other_ways_to_write_a_time(tmp_path, first, second):
         ("ds,y\n2021-02-28,1\n3/4/2021,2\n", {}, "write dates with the year first"),
         ("time,y\n1609459200000,1\n", {}, r'pandas.to_datetime\(column, unit="ms"\)'),
         ("time,y\n1609459200,1\n", {}, r'pandas.to_datetime\(column, unit="s"\)'),
+        ("time,y\n1704067200,1\n", {}, r'pandas.to_datetime\(column, unit="s"\)'),
+        ("time,y\n2300-01-01,1\n", {}, "of the years 1678 to 2261, or count the rows"),
         ("date,start,end,x\n2021-01-01,1:00,2:00,1\n2021-01-01,2:00,3:00,2\n", {}, "start, end"),
         ("date,x\n01/02/2021,1\n01/03/2021,2\n", {}, "day can be told .* '01/02/2021' in line 2"),
         ("time,x\n2021-01-01 00:00Z,1\n2021-01-01 01:00,2\n", {}, "UTC offset .* in line 3"),
