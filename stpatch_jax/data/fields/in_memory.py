@@ -64,6 +64,10 @@ def as_field(
         "a field must be a DataArray or Dataset with a dim time, or an array, got "
         f"{getattr(values, 'dims', type(values).__name__)}; rename its dims",
     )
+    require(
+        values.dtype.kind in "biuf",
+        f"a field must hold numbers, got {values.dtype}; give floats, NaN where one lacks",
+    )
     if "channel" not in values.dims:
         unit = str(values.attrs.get("units", ""))
         values = values.expand_dims(channel=[str(values.name or "value")])

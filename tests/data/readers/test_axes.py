@@ -200,6 +200,12 @@ def test_what_describes_others_is_no_channel(tmp_path):
     assert as_field(data).channel.values.tolist() == ["t"]
 
 
+@pytest.mark.parametrize("values", [np.ones((9, 2), complex), np.full((9, 2), "a")])
+def test_what_is_no_number_is_no_field(values):
+    with pytest.raises(InputError, match="a field must hold numbers, got "):
+        as_field(values)
+
+
 def test_names_of_stations_are_no_times(tmp_path):
     data = xr.Dataset({"t": variable(time=6, station=2)}, {"station": np.array(["a", "b"], object)})
     assert opened(tmp_path, data).dims == ("time", "station", "channel")
