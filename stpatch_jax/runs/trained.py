@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import xarray as xr
 from flax import nnx
 
 from stpatch_jax.data import Data, DataConfig
@@ -326,7 +325,7 @@ def chosen_of(run: RunDirectory) -> dict[str, str]:
 
 def _like(given: Any, answer: Any, *, alone: bool) -> Any:
     """Forecasts of an array as an array, whatever else as it is."""
-    if isinstance(given, np.ndarray) and isinstance(answer, xr.Dataset):
+    if isinstance(given, np.ndarray) and "init_time" in getattr(answer, "dims", ()):
         values = answer.to_dataarray("channel").transpose(..., "channel").values
         return values[0] if alone else values
     return answer

@@ -133,7 +133,22 @@ class SegmentedFieldsConfig(DataConfig):
         Raises:
             InputError: They cannot be read, or have other axes or channels than those of the run.
         """
-        images, names = read_images(path, images=self.images)
+        return self._unsegmented(*read_images(path, images=self.images), state, path)
+
+    def restore_values(self, values: Any, state: Mapping[str, Any]) -> "UnsegmentedFields":
+        """As `restore`, of images in memory: an array [item, ...], or a list of items."""
+        several = isinstance(values, list | tuple)
+        images = [np.asarray(item) for item in (values if several else [values])]
+        names = [f"item {at}" for at in range(len(images))] if several else ["item"]
+        return self._unsegmented(images, names, state, "memory")
+
+    def _unsegmented(
+        self,
+        images: Sequence[np.ndarray],
+        names: Sequence[str],
+        state: Mapping[str, Any],
+        path: str,
+    ) -> "UnsegmentedFields":
         axes, channels = int(state["axes"]), len(np.atleast_1d(state["center"]))
         fields, items = [], []
         for image, name in zip(images, names, strict=True):

@@ -192,7 +192,7 @@ def test_a_file_is_read_as_what_is_in_memory(tmp_path):
     config = FieldConfig(str(table), columns="channels", known=("TEMP",), ignore=("Noise",))
     loads = replace(config, context=3, horizon=2).load()
     assert loads.in_channels == ("load", "temp", "temp_ahead_2")
-    with pytest.raises(InputError, match="must name channels, got temp .* data.columns channels"):
+    with pytest.raises(InputError, match=r"must name channels, got temp .* data\.columns channels"):
         replace(config, columns=None).load()
     rows = [f"2024-01-{d:02},{s},{d},{len(s)}" for d in range(1, 31) for s in ("a", "bb", "ccc")]
     (table := tmp_path / "shops.csv").write_text("\n".join(["date,store,sales,size", *rows]))

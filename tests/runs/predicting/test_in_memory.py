@@ -7,11 +7,11 @@ import xarray as xr
 from small_panel import write_table
 from untrained import untrained
 
-from stpatch_jax.data import FieldConfig, PanelConfig
+from stpatch_jax.data import FieldConfig, FieldPartsConfig, PanelConfig
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import FlatPatchesConfig
+from stpatch_jax.nn import FlatPatchesConfig, PatchTransformerConfig
 from stpatch_jax.patches import WindowSpec
-from stpatch_jax.tasks import ForecastConfig
+from stpatch_jax.tasks import ForecastConfig, ReconstructConfig
 
 MODEL, TASK = FlatPatchesConfig(WindowSpec((None, 1))), ForecastConfig()
 
@@ -89,6 +89,23 @@ def test_an_array_gives_an_array():
     assert several.shape == (5, 3, 2, 1)
     np.testing.assert_array_equal(several[-1], one)
     np.testing.assert_array_equal(run.predict(values[40:]), one)
+
+
+def test_hidden_patches_of_an_array_come_back_with_all_items():
+    values = np.random.default_rng(0).normal(5, 1, (60, 4, 1))
+    config = FieldPartsConfig(horizon=4)
+
+    class Given(FieldPartsConfig):
+        def load(self):
+            return config.of(values)
+
+    task = ReconstructConfig(window=(1, 2))
+    model = PatchTransformerConfig(WindowSpec((1, 2)), features=8, depth=1, heads=1)
+    run = untrained(Given(horizon=4), model, task)
+    found = run.predict(values)
+    assert found.field.shape == (15, 4, 4, 1)
+    shown = ~found.hidden.values
+    np.testing.assert_allclose(found.field[0].values[shown], values[1:5][shown], rtol=1e-5)
 
 
 def test_prices_come_back_as_rows(tmp_path):

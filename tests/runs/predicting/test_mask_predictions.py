@@ -54,6 +54,10 @@ def test_whole_items_come_back_in_the_values_of_the_masks(run, tmp_path):
     assert set(np.unique(found)) == {0, 255}
     assert np.mean(found == masks) > 0.95
     assert ((sure >= 0.5) & (sure <= 1)).all()
+    for given in (images, list(images)):
+        held = run.predict(given)
+        np.testing.assert_array_equal(held["mask"], found)
+        np.testing.assert_array_equal(held["probability"], sure)
     Image.fromarray(images[1]).save(tmp_path / "one.png")
     predict(run, str(tmp_path / "one.png"), tmp_path / "mask.png", progress=False)
     with Image.open(tmp_path / "mask.png") as picture:
