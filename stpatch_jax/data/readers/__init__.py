@@ -30,7 +30,7 @@ from stpatch_jax.data.readers.text import (
 )
 from stpatch_jax.data.readers.video import VIDEO_SUFFIXES, open_video
 from stpatch_jax.data.sizes import limited
-from stpatch_jax.errors import InputError, listed
+from stpatch_jax.errors import InputError, listed, require
 from stpatch_jax.files import usable
 
 __all__ = [
@@ -114,6 +114,11 @@ def open_field(
     Frozen({'time': 2, 'series': 1, 'channel': 1})
     >>> folder.cleanup()
     """
+    require(
+        isinstance(path, str | Path),
+        f"the file must be a path or URL, got {type(path).__name__}; what is in memory goes to "
+        "st.train(recipe, data=)",
+    )
     kind = _guess(path) if format is None else format
     if kind not in _READERS:
         raise InputError(

@@ -1,6 +1,7 @@
 """How a format is told, and what every reader refuses alike."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,12 @@ TABLE = "time,A\n2020-01-01,1\n2020-01-02,2\n"
 def test_a_missing_file_is_told(tmp_path, name):
     with pytest.raises(InputError, match=f"there must be a file at .*{name}, got none"):
         open_field(tmp_path / name)
+
+
+def test_what_is_in_memory_is_no_file():
+    array: Any = np.zeros((3, 1))
+    with pytest.raises(InputError, match="a path or URL, got ndarray; what is in memory goes to"):
+        open_field(array)
 
 
 def test_a_format_may_be_given(tmp_path):
