@@ -17,6 +17,7 @@ completes them in bash and zsh. Mistakes are one sentence on stderr, with exit c
 """
 
 import contextlib
+import gc
 import importlib
 import inspect
 import os
@@ -24,7 +25,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import stpatch_jax
@@ -112,11 +113,22 @@ def _answer(arguments: list[str]) -> int | None:
 def _run(command: str, *arguments: str) -> int:
     if sys.stderr.isatty():
         print("loading JAX ...", file=sys.stderr, flush=True)
-    with ends_at_signals():
+    with ends_at_signals(), _rare_collections():
         text = _commands().run(command, list(arguments))
     if text is not None:
         print(printable(text, keep="\n"))
     return 0
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Has Python look for garbage less often: most of what JAX traces is kept."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _commands() -> Any:

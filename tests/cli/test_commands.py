@@ -1,5 +1,6 @@
 """The command line: every mistake is one sentence on stderr, exit code 2, nothing written."""
 
+import gc
 import inspect
 import json
 import os
@@ -282,3 +283,11 @@ try ev; try train et; try train forecast --data.ta; try predict --fut"""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(["bash", "-c", program], env=environment, capture_output=True, check=True)
     assert done.stdout.split() == [b"evaluate", b"etth1", b"--data.targets", b"--future"]
+
+
+def test_garbage_is_looked_for_less_often_while_a_command_runs(monkeypatch):
+    usual, seen = gc.get_threshold(), []
+    monkeypatch.setattr(commands, "run", lambda *_: seen.append(gc.get_threshold()))
+    assert cli.main(["train", "stocks", "--train.steps", "1"]) == 0
+    assert seen[0][0] > usual[0]
+    assert gc.get_threshold() == usual
