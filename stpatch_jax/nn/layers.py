@@ -455,15 +455,22 @@ class Convolution(nnx.Module):
         """Maps [batch, *axes, in] to [batch, *axes, out] in `dtype`."""
         return add_bias(self._products(x), self.bias)
 
-    def _products(self, x: jax.Array) -> jax.Array:
-        return convolve(x.astype(self.dtype), self.kernel[...], causal=self.causal)
-
     def pooled(self, x: jax.Array, axes: Sequence[int], *, reduce: Pooling) -> jax.Array:
         """What `pool` makes of the ReLU of the result; `axes` are those of `x`."""
-        if reduce == "max":
-            # Bias and ReLU keep the order: of fewer cells they, and their gradients, cost less.
-            return jax.nn.relu(add_bias(pool(self._products(x), axes, reduce=reduce), self.bias))
-        return pool(jax.nn.relu(self(x)), axes, reduce=reduce)
+
+        def behind(y: jax.Array) -> jax.Array:
+            return pool(jax.nn.relu(add_bias(y, self.bias)), axes, reduce=reduce)
+
+        def before(y: jax.Array) -> jax.Array:
+            return jax.nn.relu(add_bias(pool(y, axes, reduce=reduce), self.bias))
+
+        # Bias and ReLU keep the order: of maxima they cost less. Elsewhere the gradient of maxima
+        # asks what equals them, which products that a compiler computes twice may not.
+        early = before if reduce == "max" else behind
+        return jax.lax.platform_dependent(self._products(x), tpu=early, default=behind)
+
+    def _products(self, x: jax.Array) -> jax.Array:
+        return convolve(x.astype(self.dtype), self.kernel[...], causal=self.causal)
 
 
 class Dropout(nnx.Dropout):
