@@ -7,6 +7,7 @@ Needs the extra `chips` and no chip. What is named is planned anew, the others s
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 import stpatch_jax as st
 from benchmarks.arguments import add_names
+from benchmarks.networks import NETWORKS
 from benchmarks.timing import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "cluster.md"
@@ -51,10 +53,14 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
             "train.mesh.fsdp": 256,
         },
     ),
+    "conv3d_64": (2048, {}),
+    "cnn_scnn_lstm": (512, {}),
     "1.3 B weather": (1, {"model": "patch_transformer:weather", **SHARED, "train.mesh.fsdp": 256}),
 }
 PAIRS = [(name, on) for name in list(CASES)[:4] for on in CHIPS]
 PAIRS += [(name, on) for name in ("ViT-L video", "ViT-g video") for on in PODS]
+CLASSIC = [name for name in CASES if name in NETWORKS]
+PAIRS += [(name, on) for name in CLASSIC for on in ("v5e:16x16", "h100:8x32")]
 SLICE = ("ViT-L block video", "ViT-L offload video", "ViT-H video", "7 B video", "1.3 B weather")
 PAIRS += [(name, CHIPS[0]) for name in SLICE]
 
@@ -68,15 +74,18 @@ def planned(name: str, on: str, devices: int) -> dict[str, Any]:
         "model.dtype": "bfloat16",
         **settings,
     }
+    recipe: Any = name
     data: Any = None
-    if name.endswith(" video"):
+    if name in CLASSIC:
+        network = NETWORKS[name]
+        recipe = replace(st.recipes.recipe("classify"), model=network.backbone("bfloat16"))
+        data = np.zeros((24, *network.shape[1:]), np.uint8), np.arange(24) % 3
+    elif name.endswith(" video"):
         recipe, data = "classify", (np.zeros((24, 16, 224, 224, 3), np.uint8), np.arange(24) % 3)
     elif name == "1.3 B weather":
         recipe, data = "forecast", np.zeros((12, 721, 1440, 69), np.float16)
         data[:] = np.arange(69)
         settings |= {"data.context": 2, "data.horizon": 1, "task.normalize": "none"}
-    else:
-        recipe = name
     return dict(st.plan(recipe, on=on, data=data, **settings).values)
 
 
