@@ -38,7 +38,6 @@ if TYPE_CHECKING:
         Convolution,
         TubeletEmbedding,
         convolve,
-        pool,
     )
     from stpatch_jax.nn.neighborhood import NeighborhoodConfig, NeighborhoodOperator
     from stpatch_jax.nn.options import LayerOptions
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from stpatch_jax.nn.packing import PackedClips, pack_clips
     from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
     from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
+    from stpatch_jax.nn.pooling import pool
     from stpatch_jax.nn.random_kernels import RandomKernels, RandomKernelsConfig
     from stpatch_jax.nn.recurrent import (
         ConvGRUCell,

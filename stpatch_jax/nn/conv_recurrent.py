@@ -8,8 +8,9 @@ from typing import ClassVar
 import jax
 from flax import nnx
 
-from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Pooling, Shape
+from stpatch_jax.nn.layers import Backbone, BackboneConfig, Fields, Shape
 from stpatch_jax.nn.patch_cnn import ConvolvedAxes, PatchCNNConfig
+from stpatch_jax.nn.pooling import Pooling
 from stpatch_jax.nn.recurrent import Cell, SpaceTimeRNNConfig
 from stpatch_jax.nn.scnn import SCNNConfig
 from stpatch_jax.patches.windows import OPEN, WindowSpec

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from flax import nnx
 
 from stpatch_jax.errors import check_choice, check_range, check_size, require
 from stpatch_jax.nn.options import FLOAT32, LayerOptions
+from stpatch_jax.nn.pooling import Pooling, pool
 from stpatch_jax.nn.windows import (
     Shape,
     chosen_windows,
@@ -31,7 +32,6 @@ from stpatch_jax.patches.windows import OPEN, WindowSpec
 Fields = Mapping[str, Any]
 Windows = WindowSpec | Sequence[int | None] | int
 Padding = tuple[tuple[int, int], ...]
-Pooling = Literal["max", "average"]
 Network = TypeVar("Network", bound="Backbone", covariant=True)
 # Up to so many, a 2-D convolution and its gradient cost more on CPU than a 1-D one of three times
 # as many channels, copies included: by 1.3 to 1.7 for 3 to 24 channels (2 cores, jax 0.10.2).
@@ -558,43 +558,3 @@ class TubeletEmbedding(nnx.Module):
         """Maps [batch, time, *space, channel] to [batch, nt, *ns, features]."""
         kernel = self.kernel[...].astype(self.dtype)
         return add_bias(embed_patches(x.astype(self.dtype), kernel, self.spec), self.bias)
-
-
-def pool(x: jax.Array, axes: Sequence[int], *, reduce: Pooling) -> jax.Array:
-    """Halves the given axes by pooling pairs of neighbours; an axis of size 1 stays as it is.
-
-    The last cell of an odd axis is paired with itself, so no cell is dropped and size n becomes
-    `ceil(n / 2)`.
-
-    Args:
-        x: Any shape.
-        axes: Axes to halve, non-negative.
-        reduce: "max", or "average".
-
-    >>> pool(jnp.array([1.0, 5.0, 2.0]), (0,), reduce="average").tolist()
-    [3.0, 2.0]
-    """
-    axes = [axis for axis in sorted(axes) if x.shape[axis] > 1]
-    for axis in axes:
-        if x.shape[axis] % 2:
-            last = jax.lax.slice_in_dim(x, x.shape[axis] - 1, x.shape[axis], axis=axis)
-            x = jnp.concatenate([x, last], axis=axis)
-    paired = [(n // 2, 2) if axis in axes else (n,) for axis, n in enumerate(x.shape)]
-    pairs = tuple(axis + position + 1 for position, axis in enumerate(axes))
-
-    def by_reshape(x: jax.Array) -> jax.Array:
-        x = x.reshape([n for group in paired for n in group])
-        return x.max(pairs) if reduce == "max" else x.mean(pairs)
-
-    if reduce == "average" or not axes or not jnp.issubdtype(x.dtype, jnp.floating):
-        return by_reshape(x)
-    # The gradient of the windowed maximum is one pass of a TPU in place of four; it is slow on CPU.
-    # Of equal cells the first has all of it there, while those of a reshape share it.
-    by_window = functools.partial(_windowed_max, axes=axes)
-    return jax.lax.platform_dependent(x, tpu=by_window, default=by_reshape)
-
-
-def _windowed_max(x: jax.Array, axes: Sequence[int]) -> jax.Array:
-    """The maxima of pairs along even axes."""
-    extents = [2 if axis in axes else 1 for axis in range(x.ndim)]
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, extents, extents, "VALID")

@@ -16,8 +16,8 @@ from stpatch_jax.nn.layers import (
     Convolution,
     Dropout,
     Fields,
-    Pooling,
 )
+from stpatch_jax.nn.pooling import Pooling
 from stpatch_jax.nn.windows import Shape, cut_patches, known_window
 from stpatch_jax.patches.windows import OPEN, WindowSpec
 
