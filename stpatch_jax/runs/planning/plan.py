@@ -129,12 +129,15 @@ def plan(
     }
     report = told(values)
     if workdir is not None:
-        folder = Path(workdir)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_told(folder / "plan.md", report)
-        with replaced(folder / "plan.json") as part:
-            part.write_text(to_json(values, indent=2), encoding="utf-8")
+        _keep(Path(workdir), report, values)
     return Plan(run.config, on, cost, evaluate, predict, tried, report, values)
+
+
+def _keep(folder: Path, report: str, values: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_told(folder / "plan.md", report)
+    with replaced(folder / "plan.json") as part:
+        part.write_text(to_json(values, indent=2), encoding="utf-8")
 
 
 class _Trials:
