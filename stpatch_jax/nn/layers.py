@@ -457,17 +457,11 @@ class Convolution(nnx.Module):
 
     def pooled(self, x: jax.Array, axes: Sequence[int], *, reduce: Pooling) -> jax.Array:
         """What `pool` makes of the ReLU of the result; `axes` are those of `x`."""
-
-        def behind(y: jax.Array) -> jax.Array:
+        y = self._products(x)
+        if reduce == "average":
             return pool(jax.nn.relu(add_bias(y, self.bias)), axes, reduce=reduce)
-
-        def before(y: jax.Array) -> jax.Array:
-            return jax.nn.relu(add_bias(pool(y, axes, reduce=reduce), self.bias))
-
-        # Bias and ReLU keep the order: of maxima they cost less. Elsewhere the gradient of maxima
-        # asks what equals them, which products that a compiler computes twice may not.
-        early = before if reduce == "max" else behind
-        return jax.lax.platform_dependent(self._products(x), tpu=early, default=behind)
+        # Bias and ReLU keep the order of values: of the maxima they cost less.
+        return jax.nn.relu(add_bias(pool(y, axes, reduce=reduce), self.bias))
 
     def _products(self, x: jax.Array) -> jax.Array:
         return convolve(x.astype(self.dtype), self.kernel[...], causal=self.causal)
