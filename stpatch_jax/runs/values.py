@@ -82,6 +82,8 @@ def _read(kind: Any, values: Any, where: str) -> Any:
     if kind is PartitionSpec and isinstance(values, list):
         axes = (tuple(entry) if isinstance(entry, list) else entry for entry in values)
         return PartitionSpec(*axes)
+    if kind == tuple[str, ...] and isinstance(values, str):
+        return (values,)  # One name is a list of one.
     if tuple in (kind, origin) and isinstance(values, list | tuple):
         return _tuple(get_args(kind) or (Any, ...), values, where)
     if origin is Mapping and isinstance(values, Mapping):

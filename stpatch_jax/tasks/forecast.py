@@ -42,7 +42,7 @@ _NAIVE = ("season", "climatology")
 # The rules that a batch may bring, beside those of several seasons, "season_24".
 _RULES = (
     *("persistence", "drift", "season", "climatology"),
-    *("anomaly_persistence", "running_mean"),
+    *("anomaly_persistence", "regression", "running_mean"),
 )
 # What the data make of these.
 _COMBINATION = "combination"
@@ -496,7 +496,7 @@ class Forecast(TaskBase):
 
         `persistence` repeats the last known value at every lead time, the others are there where
         the batch brings them: `drift`, `season` (of several, `season_24` and so on),
-        `climatology`, `anomaly_persistence` and `running_mean`.
+        `climatology`, `anomaly_persistence`, `regression` and `running_mean`.
         """
         last, target = batch["persistence"], batch["target"]
         shape = (len(last), target.shape[1], *last.shape[2:])

@@ -227,11 +227,15 @@ def some_series(
 
     They are of what a function makes of blocks of rows.
     """
-    cells = int(np.prod(field.shape[1:]))
-    chosen = np.arange(cells)
-    if cells > _MOST_SERIES:
-        chosen = np.sort(np.random.default_rng(0).choice(cells, _MOST_SERIES, replace=False))
-    reader = SlabReader(field, cache_bytes=0)
+    chosen, reader = chosen_series(field), SlabReader(field, cache_bytes=0)
     blocks = time_blocks(reader, rows, block_bytes=_BLOCK_BYTES)
     parts = (of(reader.read(block)) for block in blocks)
     return np.concatenate([part.reshape(len(part), -1)[:, chosen] for part in parts])
+
+
+def chosen_series(field: xr.DataArray) -> np.ndarray:
+    """Numbers of the series of `some_series` among those of a field (time, *series)."""
+    every = int(np.prod(field.shape[1:]))
+    if every <= _MOST_SERIES:
+        return np.arange(every)
+    return np.sort(np.random.default_rng(0).choice(every, _MOST_SERIES, replace=False))

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from stpatch_jax.data.fields.regression import known_series
 from stpatch_jax.data.fields.rolling import (
     Origin,
     asked_of,
-    phase_means,
+    expectations,
     rolling_origins,
     scaled_series,
     some_columns,
@@ -22,10 +23,10 @@ from stpatch_jax.data.sampling.batches import Batch
 _PENALTIES, _PARTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0), (1, 2, 4, 8)
 # Of a mean of fewer cycles a departure holds too much of itself to be told from it.
 _CYCLES = 8
-# What a map of rows less their mean is at a large penalty: one level of all of a context.
-_LEFT_OUT = "running_mean"
+# What maps are at a large penalty: with one level of all of a context, which may have moved.
+_LEFT_OUT = ("running_mean", "regression")
 # Below this share of the error of the best rule for which nothing is averaged, a gain may be luck.
-_SURE_GAIN, _AVERAGED = 0.1, ("climatology", "anomaly_persistence", _LEFT_OUT)
+_SURE_GAIN, _AVERAGED = 0.1, ("climatology", "anomaly_persistence", *_LEFT_OUT)
 # Targets whose forecasts are kept, and steps that find the weights; smaller weights are dropped.
 _MOST_TARGETS, _STEPS, _LEAST_WEIGHT = 2**15, 400, 0.05
 
@@ -37,13 +38,14 @@ class View(NamedTuple):
         name: What reports call it.
         seen: What it sees, a map of the context [context, n].
         base: What it adds to, likewise [context, horizon].
-        departs: Whether the context and what is forecast are departures from the climatology.
+        departs: What the context and what is forecast are departures from, "climatology" or
+            "regression"; empty where they are not.
     """
 
     name: str
     seen: np.ndarray
     base: np.ndarray
-    departs: bool = False
+    departs: str = ""
 
     def fitted(self, products: np.ndarray, penalties: Sequence[float]) -> list[np.ndarray]:
         """Base and ridge regression as maps [context, horizon], see `window_products`."""
@@ -60,7 +62,9 @@ class View(NamedTuple):
         ]
 
 
-def _views(context: int, horizon: int, seasons: Sequence[int], *, phased: bool) -> list[View]:
+def _views(
+    context: int, horizon: int, seasons: Sequence[int], *, phased: bool, explained: bool
+) -> list[View]:
     """What maps may see: each goes along with a level that moved, whatever is fitted to it."""
     every, views = np.eye(context), []
     for rows in sorted({context // part for part in _PARTS} - {0, 1}, reverse=True):
@@ -71,7 +75,12 @@ def _views(context: int, horizon: int, seasons: Sequence[int], *, phased: bool) 
         views.append(View(f"{rows} rows less the last", every[:, -rows:-1] - every[:, -1:], last))
         if phased:
             name = f"{rows} rows less the climatology and their mean"
-            views.append(View(name, less_mean, mean, departs=True))
+            views.append(View(name, less_mean, mean, departs="climatology"))
+        if explained:
+            name = f"{rows} rows less what covariates tell and"
+            views.append(View(f"{name} their mean", less_mean, mean, departs="regression"))
+            less_last = every[:, -rows:-1] - every[:, -1:]
+            views.append(View(f"{name} the last", less_last, last, departs="regression"))
     for season in seasons:
         if 2 * season <= context:
             seen = every[:, -season:] - every[:, -2 * season : context - season]
@@ -87,14 +96,14 @@ class Combination:
     Attributes:
         linear: The map of the context of each series, [context, horizon], float32, in scaled units.
         rules: The weights of the rules, by their names.
-        departing: The part of the map that sees departures from the climatology: what it makes of
-            the climatology of the context is taken off.
+        departing: The parts of the map that see departures from the climatology or from the
+            regression: what they make of what these expect of the context is taken off.
         told: What it is made of, for reports.
     """
 
     linear: np.ndarray
     rules: Mapping[str, float]
-    departing: np.ndarray
+    departing: Mapping[str, np.ndarray]
     told: str = ""
 
     @classmethod
@@ -106,6 +115,7 @@ class Combination:
         horizon: int,
         seasons: Mapping[str, int],
         phases: np.ndarray | None = None,
+        known: np.ndarray | None = None,
     ) -> Self:
         """Combines rules and linear maps as they would have lost least in what is known.
 
@@ -114,9 +124,11 @@ class Combination:
         context, its latter half, quarter or eighth, less its mean or its last value, which they
         forecast where they see nothing else; of eight cycles and more so, too, of departures from
         the climatology; or, of two seasons in it, what changed from one to the other. No map holds
-        on to a level of rows before the context: one that moved late would be missed for long. Each
-        has the penalty with which it lost least; then maps and rules, but for the running mean,
-        have weights, none below 0 and of sum 1, with which their sum has the least absolute error.
+        on to a level of rows before the context: one that moved late would be missed for long. With
+        known covariates they see departures from the `Regression`, too, and go along with these.
+        Each has the penalty with which it lost least; then maps and rules, but for running mean and
+        regression, have weights, none below 0 and of sum 1, with which their sum has the least
+        absolute error.
         A gain on the best of persistence, drift and seasons that is less than a tenth may be luck:
         a gain of a twentieth leaves that rule half of all weight. The maps are fitted to all rows
         in the end. Of too few rows it is persistence.
@@ -127,6 +139,7 @@ class Combination:
             horizon: Number of predicted time steps.
             seasons: Seasons in time steps by the names of their rules.
             phases: Number of the phase of each row [row], see `phase_numbers`.
+            known: Covariates that are known in advance [row, *series, covariate], scaled likewise.
 
         References:
             Bates and Granger, "The combination of forecasts", Operational Research Quarterly 20
@@ -142,20 +155,22 @@ class Combination:
         size = {"context": context, "horizon": horizon}
         # Products of departures are made anew at each origin.
         told = size | {"past": max(context, *seasons.values(), 0)}
-        series = some_columns(values, **told, times=1 if phases is None else 10)
+        times = 1 + 9 * ((phases is not None) + (known is not None))
+        series = some_columns(values, **told, times=times)
         phased = phases is not None and _cycles(phases) >= _CYCLES
-        views = _views(context, horizon, [*seasons.values()], phased=phased)
-        origins = rolling_origins(series, **size, seasons=seasons, phases=phases)
+        kinds = {"phased": phased, "explained": known is not None}
+        views = _views(context, horizon, [*seasons.values()], **kinds)
+        origins = rolling_origins(series, **size, seasons=seasons, phases=phases, known=known)
         past = [*_past_forecasts(origins, views)]
-        linear, departing = np.zeros((2, context, horizon), np.float32)
+        linear = np.zeros((context, horizon), np.float32)
         if not past:
             text = "persistence: too few rows for rolling origins"
-            return cls(linear, {"persistence": 1.0}, departing, text)
+            return cls(linear, {"persistence": 1.0}, {}, text)
         targets, made = zip(*past, strict=True)
         joined = {name: np.concatenate([of[name] for of in made]) for name in made[0]}
         weights = _surely(joined, np.concatenate(targets))
-        products = _final_products(series, phases if phased else None, **size)
-        rules, parts = {}, []
+        products = _final_products(series, phases if phased else None, known, **size)
+        rules, departing, parts = {}, {}, []
         for name, weight in sorted(weights.items(), key=lambda of: -of[1]):
             if isinstance(name, str):
                 rules[name], what = rules.get(name, 0.0) + weight, name
@@ -163,9 +178,9 @@ class Combination:
                 view = views[name[0]]
                 (fitted,) = view.fitted(products[view.departs], name[1:])
                 linear += np.float32(weight * fitted)
-                if view.departs:
-                    departing += np.float32(weight * fitted)
-                    rules["climatology"] = rules.get("climatology", 0.0) + weight
+                if of := view.departs:
+                    departing[of] = departing.get(of, 0) + np.float32(weight * fitted)
+                    rules[of] = rules.get(of, 0.0) + weight
                 what = f"a linear map of {view.name}"
             parts.append(f"{weight:.2f} {what}")
         text = f"{', '.join(parts)}: they lost least at rolling origins before the test span"
@@ -176,19 +191,23 @@ class Combination:
         """That of some series of `FieldData` with one, from the rows up to the end of a split."""
         if not data.config.combination:
             return None
-        values, told = asked_of(data, scaled_series(data, range(data.splits[split].stop)))
+        rows = range(data.splits[split].stop)
+        values, told = asked_of(data, scaled_series(data, rows), known=known_series(data, rows))
         return cls.of(values, **told)
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Self:
         """Undoes `to_dict`."""
         linear = np.asarray(state["linear"], np.float32)
-        departing = np.asarray(state.get("departing", np.zeros_like(linear)), np.float32)
+        departing = state.get("departing", {})
+        if not isinstance(departing, Mapping):  # Of a run of before there was another kind.
+            departing = {"climatology": departing}
+        departing = {name: np.asarray(of, np.float32) for name, of in departing.items()}
         return cls(linear, dict(state["rules"]), departing)
 
     def to_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"linear": self.linear, "departing": self.departing, "rules": dict(self.rules)}
+        return {"linear": self.linear, "departing": dict(self.departing), "rules": dict(self.rules)}
 
     @classmethod
     def beside(cls, data: Any, split: str) -> Self | None:
@@ -202,16 +221,18 @@ class Combination:
         own = data.early_combination if split in ("train", "validation") else data.combination
         return replace(own, linear=own.linear - data.combination.linear)
 
-    def added(self, example: Batch, context: np.ndarray, climate: np.ndarray | None) -> Batch:
+    def added(
+        self, example: Batch, context: np.ndarray, expected: Mapping[str, np.ndarray]
+    ) -> Batch:
         """Adds `combination` [horizon, *space, channel] of a context [context, *space, channel].
 
-        The climatology of the context is shaped like it, None where there is none.
+        What climatology and regression expect of the context is shaped like it.
         """
         total = np.zeros(example["target"].shape, np.float32)
         if self.linear.any():
             total += np.tensordot(self.linear, context, (0, 0))
-        if climate is not None and self.departing.any():
-            total -= np.tensordot(self.departing, climate.astype(np.float32), (0, 0))
+        for name, departing in self.departing.items():
+            total -= np.tensordot(departing, expected[name].astype(np.float32), (0, 0))
         for name, weight in self.rules.items():
             total += np.float32(weight) * example[name]
         return example | {COMBINATION: total}
@@ -223,12 +244,12 @@ def _cycles(phases: np.ndarray) -> float:
 
 
 def _final_products(
-    series: np.ndarray, phases: np.ndarray | None, **size: int
-) -> dict[bool, np.ndarray]:
-    """The `window_products` of all rows, and under True those of their departures."""
-    found = {False: window_products(series, **size)}
-    if phases is not None:
-        found[True] = window_products(series - phase_means(series, phases)[phases], **size)
+    series: np.ndarray, phases: np.ndarray | None, known: np.ndarray | None, **size: int
+) -> dict[str, np.ndarray]:
+    """The `window_products` of all rows, and of their departures by what these are from."""
+    found = {"": window_products(series, **size)}
+    for name, rows in expectations(series, phases, known).items():
+        found[name] = window_products(series - rows, **size)
     return found
 
 
@@ -248,14 +269,13 @@ def _past_forecasts(
         forecasts: dict[Any, np.ndarray] = {
             name: np.broadcast_to(of, origin.target.shape)[origin.whole][few]
             for name, of in origin.rules.items()
-            if name != _LEFT_OUT
+            if name not in _LEFT_OUT
         }
-        kinds: dict[bool, Any] = {False: (origin.products, seen, 0.0)}
-        departs = any(view.departs for view in views)
-        if departs and origin.climate is not None and origin.departures is not None:
-            climate = origin.climate[origin.whole][few]
-            products = window_products(origin.departures, context=context, horizon=horizon)
-            kinds[True] = products, seen - climate[:, :context], climate[:, context:]
+        kinds: dict[str, Any] = {"": (origin.products, seen, 0.0)}
+        for name in {view.departs for view in views} - {""}:
+            rows = origin.expected[name][origin.whole][few]
+            products = window_products(origin.departures[name], context=context, horizon=horizon)
+            kinds[name] = products, seen - rows[:, :context], rows[:, context:]
         for at, view in enumerate(views):
             products, inputs, ahead = kinds[view.departs]
             maps = view.fitted(products, _PENALTIES)

@@ -1,5 +1,6 @@
 """Forecast problems on fields of any kind: series, panels, maps, grids."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +19,8 @@ from stpatch_jax.data.fields.contents import field_content, field_report
 from stpatch_jax.data.fields.covariates import with_coming
 from stpatch_jax.data.fields.forcings import CalendarFeature
 from stpatch_jax.data.fields.in_memory import as_field, given_field
-from stpatch_jax.data.fields.roles import Roles, check_apart, ordered
+from stpatch_jax.data.fields.regression import field_regression
+from stpatch_jax.data.fields.roles import Roles, check_apart, named_as_channels, ordered
 from stpatch_jax.data.fields.rolling import RuleWeight, field_rule_weights, field_weight
 from stpatch_jax.data.fields.rows import require_cells, split_spans, used_rows
 from stpatch_jax.data.fields.rules import (
@@ -63,6 +65,7 @@ from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.errors import check_choice, check_size, listed, require, warn
 
 _ROLES = ("targets", "known", "static", "ignore")
+_OF_CELLS = ("increment", "regression", "thresholds")  # What is fitted to each of these.
 _ADDED = {"added": True}  # Since earlier versions, whose runs have the defaults.
 
 
@@ -165,7 +168,7 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
         Raises:
             InputError: If the file cannot be read or is too short; see `open_field`.
         """
-        return FieldData.of(used_rows(as_field(self.open(self.file())), self), self)
+        return FieldData.of(used_rows(self._read(self.file())[0], self), self)
 
     def of(self, values: Any) -> "FieldData":
         """The problem on a field in memory: all that `as_field` takes, or a table of pandas.
@@ -173,7 +176,7 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
         Raises:
             InputError: If it is no field, or too short.
         """
-        return FieldData.of(used_rows(given_field(values, self), self), self)
+        return FieldData.of(used_rows(self._read(values)[0], self), self)
 
     def rolled(self, data: Any, split_at: SplitAt) -> "FieldData":
         """See `DataConfig.rolled`."""
@@ -227,9 +230,9 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
 
     def _read(self, given: Any) -> tuple[xr.DataArray, str]:
         """A file or what is in memory as a field, and what messages call it."""
-        if isinstance(given, str | Path):
-            return self.open(given), str(given)
-        return given_field(given, self), f"the {type(given).__name__}"
+        file = isinstance(given, str | Path)
+        field = as_field(self.open(given)) if file else given_field(given, self)
+        return named_as_channels(field, self), str(given) if file else f"the {type(given).__name__}"
 
     def _restored(self, given: Any, state: Mapping[str, Any], future: Any = None) -> "FieldData":
         (field, path), cleaner = self._read(given), Cleaner.from_dict(state)
@@ -243,27 +246,26 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
         field, roles = spaced(field, self.gaps, name=path), self.roles(field)
         coming, static, horizon = None, None, int(self.horizon)
         if roles.known:
-            told: dict[str, Any] = {"name": path}
+            later: dict[str, Any] = {"name": path}
             if future is not None:
                 alone = replace(self, **dict.fromkeys(_ROLES, ()), variables=roles.known)
-                told["future"], told["called"] = alone._read(future)
-            field, coming = with_coming(field, roles, horizon, **told)
+                later["future"], later["called"] = alone._read(future)
+            field, coming = with_coming(field, roles, horizon, **later)
         if roles.static:
             static, field = Cleaner.from_dict(state["static"]), roles.matched(field, state, path)
         past = max(int(self.context), *self.seasons.values(), 0)
         require_rows(TimeAxis.of(field.time.values), past, name=path)
-        increment, thresholds = state.get("increment"), state.get("thresholds")
         combination = Combination.of_state(state[COMBINATION]) if self.combination else None
+        fitted: dict[str, Any] = {name: state.get(name) for name in _OF_CELLS}
         if field.shape[1:-1] != identity.shape:
             # What was known where says nothing of other places.
-            cleaner, increment, thresholds = replace(cleaner, known=None), None, None
+            cleaner, fitted = replace(cleaner, known=None), {}
+        fitted |= {"means": means, COMBINATION: combination}
         report = field_report(path, field)
         ahead = horizon if coming is None else len(coming)
         splits = {EVERYTHING: range(past, max(past, len(field) + ahead))}
-        fitted: dict[str, Any] = {"fitted_means": means, "static_cleaner": static}
-        fitted["fitted_combination"] = combination
-        told = {"fitted_increment": increment, "fitted_thresholds": thresholds}
-        return FieldData(self, field, cleaner, splits, report, coming=coming, **fitted, **told)
+        told = {"fitted": fitted, "coming": coming, "static_cleaner": static}
+        return FieldData(self, field, cleaner, splits, report, **told)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,10 +277,8 @@ class FieldData(WindowProblem):
         cleaner: Cleaning and scaling, fitted to the training rows.
         splits: Target rows of `train`, `validation` and `test`.
         report: What was read, and the dates of the splits; JSON-able.
-        fitted_means: The climatology in scaled units where it was fitted before, to another field.
-        fitted_increment: The `increment` in that case.
-        fitted_thresholds: The `alert_thresholds` in that case, where they are quantiles.
-        fitted_combination: The `combination` in that case.
+        fitted: What was fitted before to another field: `means`, `increment`, `regression`,
+            `combination` and, where they are quantiles, the `thresholds` of alerts.
         known_segments: The rows between gaps; None for those that the times tell.
         coming: Known covariates of the horizon behind the field (row, *space, known channel).
         static_cleaner: Scaling of the static fields, where there are any.
@@ -293,10 +293,7 @@ class FieldData(WindowProblem):
     cleaner: Cleaner
     splits: Mapping[str, range]
     report: dict[str, Any]
-    fitted_means: Climatology | None = None
-    fitted_increment: np.ndarray | None = None
-    fitted_thresholds: np.ndarray | None = None
-    fitted_combination: Combination | None = None
+    fitted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     known_segments: tuple[range, ...] | None = None
     coming: xr.DataArray | None = None
     static_cleaner: Cleaner | None = None
@@ -477,7 +474,7 @@ class FieldData(WindowProblem):
     @cached_property
     def combination(self) -> Combination | None:
         """What `combination` is made of, of all rows before the test span."""
-        return self.fitted_combination or Combination.of_field(self, "validation")
+        return self.fitted.get(COMBINATION) or Combination.of_field(self, "validation")
 
     @cached_property
     def early_combination(self) -> Combination | None:
@@ -511,8 +508,8 @@ class FieldData(WindowProblem):
 
     @cached_property
     def _thresholds(self) -> np.ndarray:
-        if self.fitted_thresholds is not None:
-            return self.fitted_thresholds
+        if (thresholds := self.fitted.get("thresholds")) is not None:
+            return thresholds
         rows, levels = range(self.splits["train"].stop), self.alert_levels()
         told: dict[str, Any] = {"levels": levels, "block_bytes": self.block_bytes}
         return field_thresholds(self.config.alert, self._reader, rows, **told)
@@ -547,6 +544,8 @@ class FieldData(WindowProblem):
             state["static"] |= {"units": self.roles.static_units(self.field)}
         if self.increment is not None:
             state["increment"] = self.increment
+        if self.regression is not None:
+            state["regression"] = self.regression
         if self.combination:
             state[COMBINATION] = self.combination.to_dict()
         if self.config.alert.event != "none" and self.config.alert.quantile:
@@ -580,8 +579,8 @@ class FieldData(WindowProblem):
     @cached_property
     def means(self) -> Climatology | None:
         """The climatology of the training rows in scaled units, 0 where a series has none."""
-        if self.config.climatology is None or self.fitted_means is not None:
-            return self.fitted_means
+        if self.config.climatology is None or self.fitted.get("means"):
+            return self.fitted.get("means")
         fitted = self._fitted_climatology(lambda values: values)
         channels = range(self.targets.shape[-1])
         scaled = self.target_cleaner.scaled(fitted.mean, channels=channels, clip=False)
@@ -589,11 +588,13 @@ class FieldData(WindowProblem):
 
     @cached_property
     def increment(self) -> np.ndarray | None:
-        """What each target gains a row over the training rows, scaled [*space, channel], float64.
-
-        None where another field did not tell it.
-        """
+        """What each target gains a training row, scaled [*space, channel], float64, or None."""
         if "train" not in self.splits:
-            return self.fitted_increment
+            return self.fitted.get("increment")
         rows = range(self.splits["train"].stop)
         return field_increment(self._reader, rows, self.target_cleaner)
+
+    @cached_property
+    def regression(self) -> np.ndarray | None:
+        """Weights of what known covariates tell of each target, see `Regression`, or None."""
+        return field_regression(self) if "train" in self.splits else self.fitted.get("regression")

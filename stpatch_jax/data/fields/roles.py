@@ -8,6 +8,8 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.readers.conventions import add_note
+from stpatch_jax.data.readers.tables import series_as_channels
 from stpatch_jax.data.units import Conversion, conversion, told
 from stpatch_jax.errors import InputError, listed, require, same_names, spelt
 
@@ -30,6 +32,15 @@ def check_apart(**settings: Sequence[str]) -> None:
                 other == setting,
                 f"data.{setting} must hold no name of data.{other}, got {name}; name it once",
             )
+
+
+def named_as_channels(field: xr.DataArray, config: Any) -> xr.DataArray:
+    """A field whose columns are channels where a `FieldConfig` names some of a wide table."""
+    names = (*config.targets, *config.known)
+    if config.columns or "wide" not in field.attrs or {*names} <= {*field.channel.values}:
+        return field
+    note = f"The columns are channels of one series, as {listed(names)} are named apart."
+    return add_note(series_as_channels(field), note)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from stpatch_jax.data.fields.choosing import some_series
 from stpatch_jax.data.fields.climatology import phase_numbers
+from stpatch_jax.data.fields.regression import Regression, explained, known_series
 from stpatch_jax.data.fields.rules import COMBINATION, path_increment
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
 from stpatch_jax.data.times import TimeAxis
@@ -118,11 +119,13 @@ def rolling_rules(
     horizon: int,
     seasons: Mapping[str, int],
     phases: np.ndarray | None = None,
+    known: np.ndarray | None = None,
 ) -> dict[str, RuleWeight]:
     """The weight of a linear forecast against each rule, and the errors of both.
 
     As `rolling_weight`, of `persistence`, `drift`, the `seasons`, `running_mean` and with phases
-    `climatology` and `anomaly_persistence`, which are fitted at each origin to the rows before it.
+    `climatology` and `anomaly_persistence`, and with known covariates `regression`, which are
+    fitted at each origin to the rows before it.
 
     Args:
         values: Training and validation rows alone [row, *series], scaled, NaN where missing; of
@@ -131,6 +134,7 @@ def rolling_rules(
         horizon: Number of predicted time steps.
         seasons: Seasons in time steps by the names of their rules.
         phases: Number of the phase of each row [row], see `phase_numbers`.
+        known: Covariates that are known in advance [row, *series, covariate], scaled likewise.
 
     >>> wave = np.sin(np.arange(400) * np.pi / 6)[:, None]
     >>> noise = np.random.default_rng(0).normal(size=(400, 1))
@@ -142,7 +146,7 @@ def rolling_rules(
     sums: dict[str, list[np.ndarray]] = {}
     count = 0
     told: dict[str, Any] = {"context": context, "horizon": horizon, "seasons": seasons}
-    for origin in rolling_origins(values, phases=phases, **told):
+    for origin in rolling_origins(values, phases=phases, known=known, **told):
         if (weights := _linear_map(origin.products)) is None:
             continue
         model = origin.context @ weights
@@ -166,9 +170,10 @@ class Origin(NamedTuple):
         target: What comes then [window, series, horizon].
         whole: Whether nothing is missing in them [window, series].
         rules: What the naive rules say [window, series, horizon or 1], by name.
-        climate: The climatology of rows before, of context and target [window, series, time]; None
-            without phases.
-        departures: What these rows are from it [row, series].
+        expected: What is expected of context and target by what is fitted to rows before
+            [window, series, time]: by the `climatology` with phases, by the `regression` with known
+            covariates.
+        departures: What these rows are from either [row, series].
     """
 
     row: int
@@ -177,8 +182,8 @@ class Origin(NamedTuple):
     target: np.ndarray
     whole: np.ndarray
     rules: dict[str, np.ndarray]
-    climate: np.ndarray | None = None
-    departures: np.ndarray | None = None
+    expected: dict[str, np.ndarray]
+    departures: dict[str, np.ndarray]
 
 
 def rolling_origins(
@@ -188,6 +193,7 @@ def rolling_origins(
     horizon: int,
     seasons: Mapping[str, int],
     phases: np.ndarray | None = None,
+    known: np.ndarray | None = None,
 ) -> Iterator[Origin]:
     """The some thirty origins of `rolling_rules` with a whole window behind them, in their order.
 
@@ -208,17 +214,35 @@ def rolling_origins(
         whole = np.asarray(np.isfinite(ahead).all(axis=-1))
         if not whole.any():
             continue
-        known, seen, target = series[:origin], ahead[..., past - context : past], ahead[..., past:]
-        rules = _rules(known, ahead, past, context, seasons)
-        climate, departures = None, None
+        before, seen, target = series[:origin], ahead[..., past - context : past], ahead[..., past:]
+        rules = _rules(before, ahead, past, context, seasons)
+        rows_of = origin + np.arange(len(ahead))[:, None] + np.arange(-context, horizon)
+        every, expected, departures = expectations(before, phases, known), {}, {}
+        for name, rows in every.items():
+            expected[name] = np.moveaxis(rows[rows_of], -1, 1)
+            departures[name] = before - rows[:origin]
+            rules[name] = expected[name][..., context:]
         if phases is not None:
-            means = phase_means(known, phases)
-            rows_of = origin + np.arange(len(ahead))[:, None] + np.arange(-context, horizon)
-            climate = np.moveaxis(means[phases[rows_of]], -1, 1)
-            departures = known - means[phases[:origin]]
-            of, last = climate[..., context:], seen[..., -1:] - climate[..., context - 1 : context]
-            rules |= {"climatology": of, "anomaly_persistence": of + last}
-        yield Origin(origin, products, seen, target, whole, rules, climate, departures)
+            last = seen[..., -1:] - expected["climatology"][..., context - 1 : context]
+            rules["anomaly_persistence"] = rules["climatology"] + last
+        yield Origin(origin, products, seen, target, whole, rules, expected, departures)
+
+
+def expectations(
+    before: np.ndarray, phases: np.ndarray | None, known: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """What rows [row, series] make the climatology and the regression of all rows expect.
+
+    There are as many rows of phases [row] and of known covariates [row, *series, covariate].
+    """
+    found: dict[str, np.ndarray] = {}
+    if phases is not None:
+        found["climatology"] = phase_means(before, phases)[phases]
+    if known is not None:
+        known = known.reshape(len(known), -1, known.shape[-1])[:, : before.shape[1]]
+        weights = Regression.fit(before, known[: len(before)]).weights
+        found["regression"] = explained(weights, np.nan_to_num(known))
+    return found
 
 
 def some_columns(
@@ -314,7 +338,8 @@ def field_rule_weights(data: Any) -> dict[str, RuleWeight]:
     A `combination` has linear maps of the targets already, so that another one adds nothing; of
     what other channels tell it knows nothing.
     """
-    found = rule_weights(data, scaled_series(data, range(data.splits["validation"].stop)))
+    rows = range(data.splits["validation"].stop)
+    found = rule_weights(data, scaled_series(data, rows), known=known_series(data, rows))
     more = data.target_numbers is not None
     combined = {COMBINATION: RuleWeight(float(more), 0.0, 0.0, more)}
     combined = combined if data.config.combination else {}
@@ -328,20 +353,25 @@ def scaled_series(data: Any, rows: range) -> np.ndarray:
     return some_series(data.targets, rows, of=scaled)
 
 
-def rule_weights(data: Any, values: np.ndarray) -> dict[str, RuleWeight]:
+def rule_weights(
+    data: Any, values: np.ndarray, *, known: np.ndarray | None = None
+) -> dict[str, RuleWeight]:
     """The `rolling_rules` of rows [row, *series] of data from their first one on, scaled."""
-    values, told = asked_of(data, values)
+    values, told = asked_of(data, values, known=known)
     return rolling_rules(values, **told)
 
 
-def asked_of(data: Any, values: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+def asked_of(
+    data: Any, values: np.ndarray, *, known: np.ndarray | None = None
+) -> tuple[np.ndarray, dict[str, Any]]:
     """First rows of data [row, *series] with NaN at gaps, and what `rolling_rules` asks of them."""
     rows, phases, phase = range(len(values)), None, data.config.climatology
     edges = _edges(data, rows)
     if phase is not None:
         phases = np.insert(phase_numbers(data.times[: rows.stop], phase=phase), edges, 0)
     values = np.insert(values, edges, np.nan, axis=0)
-    told: dict[str, Any] = {"seasons": data.config.seasons, "phases": phases}
+    known = None if known is None else np.insert(known, edges, np.nan, axis=0)
+    told: dict[str, Any] = {"seasons": data.config.seasons, "phases": phases, "known": known}
     return values, told | {"context": data.context, "horizon": data.horizon}
 
 

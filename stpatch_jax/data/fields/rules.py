@@ -8,6 +8,7 @@ import numpy as np
 
 from stpatch_jax.data.fields.cleaning import Cleaner
 from stpatch_jax.data.fields.climatology import with_climatology, with_space_means
+from stpatch_jax.data.fields.regression import covariates_of, explained
 from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.sampling.batches import Batch
@@ -187,12 +188,16 @@ class RuledWindows:
         example["running_mean"] = past.mean(axis=0, keepdims=True)
         if data.increment is not None:
             example = with_drift(example, data.increment)
-        climate = None
+        expected = {}
+        if data.regression is not None:
+            rows = explained(data.regression, covariates_of(example, self.windows)[..., None, :])
+            expected["regression"] = rows[: data.context]
+            example["regression"] = rows[data.context :].astype(np.float32)
         if data.means is not None:
             times = data.timeline[row - data.context : row + data.horizon]
-            climate = data.means.at(times[: data.context])
+            expected["climatology"] = data.means.at(times[: data.context])
             choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
             example = with_climatology(example, data.means, times, **choice)
         if self.combination:
-            example = self.combination.added(example, past, climate)
+            example = self.combination.added(example, past, expected)
         return with_space_means(example) if config.space_means else example

@@ -114,13 +114,18 @@ def read_panel(
             field, f"{count} duplicate row{'s were' if count > 1 else ' was'} dropped."
         )
     if not roles.series and columns == "channels":
-        names, units = field.series.values, field.coords.get("units")
-        field = field.isel(channel=0, drop=True).rename(series="channel")
-        field = field.assign_coords(channel=names)
-        del field.attrs["wide"]  # A table made of this one has a column a channel, as any has.
-        if units is not None and units.dims == ("channel",):
-            field = field.assign_coords(units=("channel", [units.item()] * len(names)))
+        field = series_as_channels(field)
     check_channels(field)
+    return field
+
+
+def series_as_channels(field: xr.DataArray) -> xr.DataArray:
+    """The columns of a wide table as the channels of one series."""
+    names, units = field.series.values, field.coords.get("units")
+    field = field.isel(channel=0, drop=True).rename(series="channel").assign_coords(channel=names)
+    del field.attrs["wide"]  # A table made of this one has a column a channel, as any has.
+    if units is not None and units.dims == ("channel",):
+        field = field.assign_coords(units=("channel", [units.item()] * len(names)))
     return field
 
 

@@ -36,7 +36,7 @@ from stpatch_jax.data.readers.conventions import channel_units
 from stpatch_jax.data.readers.dates import time_encoding
 from stpatch_jax.data.sampling.spacing import can_insert
 from stpatch_jax.data.times import TimeAxis, time_text
-from stpatch_jax.errors import require, warn
+from stpatch_jax.errors import listed, require, warn
 from stpatch_jax.files import clear_unfinished, has_suffix, replaced, unfinished
 from stpatch_jax.inference import predict_field
 from stpatch_jax.inference.fields import Derived, field_program
@@ -275,7 +275,7 @@ class FieldPredictor(Predictor):
         targets = self.data.roles.targets
         if alert.event == "none" or len(levels) < 2:
             return None
-        if alert.quantile and self.data.fitted_thresholds is None:
+        if alert.quantile and self.data.fitted.get("thresholds") is None:
             return None
         bounds = self.data.alert_thresholds() if alert.quantile else self.data.alert_levels()
         warned = np.flatnonzero(np.isfinite(bounds.reshape(-1, len(targets))).any(axis=0))
@@ -303,11 +303,12 @@ class FieldPredictor(Predictor):
             whole = (None,) * len(own)
             return WindowSpec((self._past, *whole), stride=(every, *whole))
         combined = self.data.combination.rules if self.data.combination else ()
+        fitted = {"drift", "regression"} & {*self.task.inputs, *combined}
         require(
-            "drift" not in (*self.task.inputs, *combined),
+            not fitted,
             f"{self.request.source} must have the cells of the run, {own}, as its forecasts are "
-            f"drawn towards the drift of each of them, got {field.shape[1:-1]}; train a run with "
-            "another task.weighed_against",
+            f"drawn towards the {listed(sorted(fitted))} of each of them, got "
+            f"{field.shape[1:-1]}; train a run with another task.weighed_against",
         )
         return WindowSpec(
             (self._past, *own),
@@ -338,9 +339,8 @@ class FieldPredictor(Predictor):
                 coords[name] = (dims[1:-1], static[0, ..., at])
             field = xr.DataArray(np.concatenate([values, unknown]), coords, dims)
             splits = {EVERYTHING: range(self._past, len(field))}
-            known = {"fitted_means": data.means, "known_segments": (range(len(field)),)}
-            known |= {"static_cleaner": data.static_cleaner, "fitted_increment": data.increment}
-            known["fitted_combination"] = data.combination
+            known = {"fitted": data.fitted, "known_segments": (range(len(field)),)}
+            known |= {"static_cleaner": data.static_cleaner}
             part = FieldData(data.config, field, data.cleaner, splits, {}, **known)
             examples = part.source(EVERYTHING)
             inputs = [self._joined(examples[at]) for at in range(0, len(examples), every)]

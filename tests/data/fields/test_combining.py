@@ -76,8 +76,9 @@ def shares(values):
     for origin in rolling_origins(values, phases=phases, **told):
         if origin.row < known:
             continue
-        assert origin.climate is not None
-        own = origin.context @ found.linear - origin.climate[..., :CONTEXT] @ found.departing
+        own = origin.context @ found.linear
+        for name, departing in found.departing.items():
+            own -= origin.expected[name][..., :CONTEXT] @ departing
         own = own + sum(weight * origin.rules[name] for name, weight in found.rules.items())
         for name, forecast in (origin.rules | {"own": own}).items():
             lost[name] = lost.get(name, 0) + np.abs(forecast - origin.target).sum()
@@ -129,7 +130,7 @@ def test_departures_are_seen_where_their_means_are_of_many_cycles():
             noise[row] += 0.8 * noise[row - 1]
         values = (3 * np.sin(2 * np.pi * phases / SEASON) + noise)[:, None]
         told = {"context": CONTEXT, "horizon": 4, "seasons": {}, "phases": phases}
-        assert Combination.of(values, **told).departing.any() == seen
+        assert bool(Combination.of(values, **told).departing) == seen
 
 
 def test_nothing_is_asked_of_what_comes_after():
@@ -185,7 +186,7 @@ def test_maps_are_ridge_regressions_of_what_they_see():
     windows = windows.reshape(-1, context + horizon)
     x, y = windows[:, :context], windows[:, context:]
     products = window_products(values, context=context, horizon=horizon)
-    for view in _views(context, horizon, [4], phased=False):
+    for view in _views(context, horizon, [4], phased=False, explained=True):
         seen = x @ view.seen
         alpha = 0.1 * np.trace(seen.T @ seen) / seen.shape[1]
         model = Ridge(alpha=alpha, fit_intercept=False).fit(seen, y - x @ view.base)
@@ -231,7 +232,8 @@ def test_origins_before_which_no_window_is_whole_forecast_what_maps_add_to():
         values, context=CONTEXT, horizon=HORIZON, seasons={}, phases=np.arange(84) % SEASON
     )
     assert np.isfinite(found.linear).all()
-    level = found.linear.sum(axis=0) - found.departing.sum(axis=0) + sum(found.rules.values())
+    level = found.linear.sum(axis=0) + sum(found.rules.values())
+    level -= sum(of.sum(axis=0) for of in found.departing.values())
     np.testing.assert_allclose(level, 1, atol=1e-5)
 
 

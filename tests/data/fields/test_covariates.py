@@ -193,7 +193,12 @@ def test_a_file_is_read_as_what_is_in_memory(tmp_path):
     loads = replace(config, context=3, horizon=2).load()
     assert loads.in_channels == ("load", "temp", "temp_ahead_2")
     with pytest.raises(InputError, match=r"must name channels, got temp .* data\.columns channels"):
-        replace(config, columns=None).load()
+        replace(config, columns="series").load()
+    told = replace(config, columns=None, context=3, horizon=2)
+    assert told.load().in_channels == told.of(pd.read_csv(table)).in_channels == loads.in_channels
+    assert "channels of one series, as TEMP are named" in str(told.load().field.attrs)
+    with pytest.raises(InputError, match=r"data\.known .* load, .*temp.*, got tmep"):
+        replace(told, known=("tmep",)).load()
     rows = [f"2024-01-{d:02},{s},{d},{len(s)}" for d in range(1, 31) for s in ("a", "bb", "ccc")]
     (table := tmp_path / "shops.csv").write_text("\n".join(["date,store,sales,size", *rows]))
     config = FieldConfig(str(table), static=("SIZE",), context=3, horizon=2)

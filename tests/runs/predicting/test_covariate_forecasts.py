@@ -134,3 +134,19 @@ def test_channels_of_an_explanation_have_the_names_of_their_leads(run):
         *("load", "wind", "rain", "rain_ahead_4", "rain_ahead_1", "height", "hour_sin", "hour_cos"),
     )
     assert trained.task.facts == {"target_channels": [0]}
+
+
+def test_what_a_covariate_tells_is_forecast_from_file_to_file(tmp_path):
+    temperature = np.random.default_rng(0).normal(12, 5, 150)
+    times = pd.date_range("2024-01-01", periods=150, freq="D")
+    table = pd.DataFrame({"time": times, "load": 5 * temperature, "temperature": temperature})
+    table.loc[146:, "load"] = np.nan
+    table.to_csv(tmp_path / "load.csv", index=False)
+    flags = {"known": "temperature", "columns": "channels", "horizon": "4", "context": "8"}
+    words = [word for name, of in flags.items() for word in (f"--data.{name}", of)]
+    path = ["--data.path", str(tmp_path / "load.csv"), "--workdir", str(tmp_path / "run")]
+    steps = ["--train.steps", "2", "--train.checkpoint-every", "2"]
+    assert cli.main(["train", "forecast", *path, *words, *steps]) == 0
+    assert cli.main(["predict", *map(str, (tmp_path / "run", path[1], tmp_path / "f.csv"))]) == 0
+    found = pd.read_csv(tmp_path / "f.csv")["load"]
+    np.testing.assert_allclose(found, 5 * temperature[146:], rtol=1e-4)

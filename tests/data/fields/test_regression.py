@@ -1,0 +1,132 @@
+"""What known covariates tell of a series, and what `forecast` makes of it."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from stpatch_jax.data import FieldConfig, FieldData
+from stpatch_jax.data.fields.combining import Combination
+from stpatch_jax.data.fields.regression import Regression
+
+ROWS = 400
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def frame(values: np.ndarray, **known: np.ndarray) -> pd.DataFrame:
+    times = pd.date_range("2024-01-01", periods=len(values), freq="D")
+    return pd.DataFrame({"load": values, **known}, index=times)
+
+
+def problem(table: pd.DataFrame, *, combination: bool = True) -> FieldData:
+    names = tuple(map(str, table.columns[1:]))
+    config = FieldConfig(
+        known=names, columns="channels", context=14, horizon=7, combination=combination
+    )
+    return config.of(table)
+
+
+def errors(data: FieldData) -> dict[str, float]:
+    """Mean absolute errors of combination and rules over the test split."""
+    found = data.combination
+    assert found is not None
+    lost: dict[str, Any] = {}
+    source = data.source("test")
+    for example in (source[at] for at in range(len(source))):
+        past = example["context"][..., : example["target"].shape[-1]]
+        example["combination"] = example["combination"] + np.tensordot(found.linear, past, (0, 0))
+        for name in {"combination", "persistence", "regression"} & set(example):
+            missed = np.abs(example[name] - example["target"]).mean()
+            lost[name] = lost.get(name, 0.0) + float(missed) / len(source)
+    return lost
+
+
+def quasi_differences(rows: np.ndarray, series: np.ndarray) -> np.ndarray:
+    """The weights of Cochrane and Orcutt, step by step."""
+    kept, slopes = 0.0, np.zeros(rows.shape[1])
+    for _ in range(5):
+        new, wanted = rows[1:] - kept * rows[:-1], series[1:] - kept * series[:-1]
+        slopes = LinearRegression().fit(new, wanted).coef_
+        missed = series - rows @ slopes
+        missed = missed - missed[1:].mean()
+        kept = np.clip(np.sum(missed[1:] * missed[:-1]) / np.sum(missed[:-1] ** 2), 0, 0.98)
+    return slopes
+
+
+@pytest.mark.parametrize("stays", [0.0, 0.7])
+def test_weights_are_those_of_cochrane_and_orcutt(stays):
+    covariates, noise = normal(0, ROWS, 1, 2), normal(1, ROWS)
+    for row in range(1, ROWS):
+        noise[row] += stays * noise[row - 1]
+    values = 2 * covariates[:, 0, 0] - np.abs(covariates[:, 0, 1]) + noise
+    before = np.concatenate([covariates[:1], covariates[:-1]])
+    rows = np.concatenate([covariates, np.abs(covariates), before], axis=-1)[:, 0]
+    found = Regression.fit(values[:, None], covariates).weights[0]
+    np.testing.assert_allclose(found[1:], quasi_differences(rows, values), atol=0.01)
+
+
+def test_rows_that_come_in_blocks_with_gaps_are_one():
+    covariates, values = normal(0, ROWS, 3, 2), normal(1, ROWS, 3)
+    values[40:60, 1], covariates[100, 2, 0], values[:, 0] = np.nan, np.nan, np.nan
+    whole = Regression.fit(values, covariates)
+    blocks = (slice(0, 151), slice(150, 151), slice(150, ROWS))
+    one, two, three = (Regression.fit(values[of], covariates[of]) for of in blocks)
+    joined = (one + two + three).weights
+    np.testing.assert_allclose(joined[1], whole.weights[1], atol=0.1)
+    assert np.isfinite(whole.weights).all()
+    # A series without a row expects what is usual.
+    assert not whole.weights[0].any()
+
+
+def test_slopes_are_found_in_series_that_wander_off():
+    for seed in range(5):
+        covariates = normal(seed, ROWS, 1, 1)
+        walk = normal(seed + 5, ROWS).cumsum()
+        found = Regression.fit((covariates[..., 0] + walk[:, None]), covariates).weights[0]
+        assert found[1] == pytest.approx(1, abs=0.25)
+
+
+def test_a_series_that_a_covariate_tells_is_forecast_exactly():
+    temperature = 10 + normal(0, ROWS)
+    for load in (5 * temperature, np.abs(temperature - temperature[:280].mean())):
+        data = problem(frame(load, temperature=temperature))
+        lost = errors(data)
+        assert max(lost["combination"], lost["regression"]) < 1e-3 * lost["persistence"]
+        # In the words of the report.
+        assert "less what covariates tell" in data.config.settled(data)[1]["data.combination"]
+
+
+def test_what_covariates_tell_is_added_to_what_the_past_does():
+    effect, walk = normal(0, ROWS), normal(1, ROWS).cumsum()
+    told = errors(problem(frame(walk + 3 * effect, promotion=effect)))
+    assert told["combination"] < 0.75 * min(told["persistence"], told["regression"])
+
+
+def test_covariates_that_tell_nothing_cost_next_to_nothing():
+    for seed in range(3):
+        walk = normal(seed, ROWS).cumsum()
+        noise = {name: normal(seed + at, ROWS) for at, name in enumerate("abc", 5)}
+        wanders = normal(seed + 9, ROWS).cumsum()
+        told = errors(problem(frame(walk, **noise, other=wanders)))
+        assert told["combination"] < 1.01 * errors(problem(frame(walk)))["combination"]
+
+
+def test_without_known_covariates_nothing_is_regressed():
+    data = problem(frame(np.arange(ROWS) % 7.0))
+    assert data.regression is None
+    assert "regression" not in data.source("test")[0]
+    assert "regression" not in data.state()
+
+
+def test_a_combination_of_before_is_read():
+    departing = normal(0, 4, 2)
+    state = {"linear": departing, "departing": departing, "rules": {"climatology": 1.0}}
+    found = Combination.of_state(state)
+    np.testing.assert_array_equal(found.departing["climatology"], np.float32(departing))
+    again = Combination.of_state(found.to_dict())
+    np.testing.assert_array_equal(again.departing["climatology"], found.departing["climatology"])
