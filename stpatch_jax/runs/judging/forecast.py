@@ -129,7 +129,8 @@ class ForecastJudge(Judge):
     def sums(self, batch: Batch, answers: Tree) -> Tree:
         """Errors by rule and lead time, `scaled` and in `units`, the latter by series too."""
         real, mask, units = answers["real"], answers["mask"], answers["units"].items()
-        target, known = batch["target"], batch["target_mask"]
+        target, known, series = batch["target"], batch["target_mask"], self.data.series
+        pooled = {name: _errors_by_series(values, real, mask, series) for name, values in units}
         quantiles = {"quantiles": self._quantile_sums(batch, answers)} if self.levels else {}
         return {
             **quantiles,
@@ -138,10 +139,7 @@ class ForecastJudge(Judge):
                 for name, values in answers["scaled"].items()
             },
             "units": {name: _errors(values, real, mask) for name, values in units},
-            "series": {
-                series: {name: _errors(x[at], real[at], mask[at]).pooled() for name, x in units}
-                for series, at in self.data.series.items()
-            },
+            "series": {own: {name: of[own] for name, of in pooled.items()} for own in series},
         }
 
     def _quantile_sums(self, batch: Batch, answers: Tree) -> Tree:
@@ -432,6 +430,17 @@ def _weight_lines(report: Mapping[str, Any]) -> list[str]:
 
 def _errors(values: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> LeadTimeErrors:
     return LeadTimeErrors.of(values, np.where(mask, truth, 0.0), mask=mask)
+
+
+def _errors_by_series(
+    values: np.ndarray, truth: np.ndarray, mask: np.ndarray, series: Mapping[str, Any]
+) -> dict[str, LeadTimeErrors]:
+    """Those of each series over all lead times: cells are summed once for all of them."""
+    error = np.where(mask, values.astype(np.float64) - truth, 0.0)
+    sums = [of.sum((0, 1), keepdims=True) for of in (np.abs(error), np.square(error), mask)]
+    return {
+        name: LeadTimeErrors(*(of[at].sum()[None] for of in sums)) for name, at in series.items()
+    }
 
 
 def _metrics(errors: Mapping[str, LeadTimeErrors]) -> dict[str, Any]:

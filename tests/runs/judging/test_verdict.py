@@ -5,8 +5,13 @@ import pytest
 
 from stpatch_jax.runs.judging.verdict import Losses, losses_of, verdict, verdict_lines
 
-RANDOM = np.random.default_rng(3)
-COUNT = 60
+RANDOM, COUNT = np.random.default_rng(3), 60
+
+
+@pytest.fixture(autouse=True)
+def _of_one_seed(monkeypatch):
+    """Each test draws the same, whatever ran before it."""
+    monkeypatch.setitem(globals(), "RANDOM", np.random.default_rng(3))
 
 
 def losses(model: float, *, block: int = 6, count: int = COUNT, **rules: float) -> Losses:
