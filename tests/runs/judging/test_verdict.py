@@ -23,7 +23,11 @@ def losses(model: float, *, block: int = 6, count: int = COUNT, **rules: float) 
 
 @pytest.mark.parametrize(
     ("model", "told"),
-    [(0.75, "Beats drift by 2"), (1.35, "Worse than drift by 3"), (1.0, "No better than drift: MAE")],
+    [
+        (0.75, "Beats drift by 2"),
+        (1.35, "Worse than drift by 3"),
+        (1.0, "No better than drift: MAE"),
+    ],
 )
 def test_the_rule_is_the_best_one_of_validation_and_the_gain_that_of_the_test(model, told):
     past, test = losses(1, drift=1, season=2), losses(model, drift=1, season=0.1)

@@ -254,3 +254,19 @@ def test_a_run_is_planned_for_chips_that_are_not_here():
     large = st.plan(a_config(2**30), on="v5e:2x2", data=FIELD, progress=False, changes=False)
     assert "**Does not fit: " in large.report
     assert (large.evaluate, large.predict) == (None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.chips
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="the extra chips is not there")
+def test_windows_of_a_call_stay_beside_the_cores_of_a_tpu():
+    """What a region moves is some times its field, not some times all that is made of it."""
+    times = np.datetime64("2024-01-01", "ns") + np.arange(200) * np.timedelta64(1, "h")
+    values = np.random.default_rng(0).normal(size=(200, 40, 60)).astype(np.float32)
+    field = xr.DataArray(values, {"time": times}, ("time", "y", "x"), "t2m", {"units": "K"})
+    config = st.recipes.recipe("weather")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=None))
+    mesh = chips.mesh("v5e:1", {"data": 1, "fsdp": 1})
+    found = predict_cost(Run(config, data=field, mesh=mesh), chips.topology("v5e:1"))
+    assert found is not None
+    assert found[0].moved < 60 * found[0].memory["inputs"]
