@@ -241,7 +241,16 @@ class _Match:
         warn(f"{self.name}: {note}", stacklevel=6)
 
     def channels(self) -> None:
-        self.by_name("channel", self.own.channels)
+        own, there = self.own.channels, tuple(map(str, self.values.channel.values))
+        # Without names channels are numbered, in files after the array that holds them.
+        numbers = tuple(map(str, range(len(own))))
+        if len(there) == len(own) and numbers in (own, there) and not {*own} & {*there}:
+            named = own if there == numbers else there
+            if named != ("value",) and named != tuple(f"value_{at}" for at in numbers):
+                where = "here" if there == numbers else f"in {self.like}"
+                self.doubt(f"The channels {listed(named)}, only numbered {where}, are in order.")
+            self.values = self.values.assign_coords(channel=list(own))
+        self.by_name("channel", own)
         self.own.match_type(self.values.dtype, name=self.name, like=self.like)
 
     def by_name(self, dim: Hashable, names: Sequence[str]) -> None:

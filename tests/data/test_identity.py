@@ -216,12 +216,25 @@ def test_what_is_told_of_one_side_alone_is_told():
             "latitude"
         ),
         "The step is not compared, as the times are numbers here alone.": world(time=np.arange(6)),
+        "The channels t2m, wind, only numbered here, are in order.": world().assign_coords(
+            channel=["0", "1"]
+        ),
     }
     for note, field in cases.items():
         with pytest.warns(UserWarning, match=f"f.nc: {note}"):
             assert RUN.match(field, name="f.nc")[1] == (note,)
     with pytest.warns(UserWarning, match="t2m is in K here, and the run tells no unit"):
         FieldIdentity.of(with_units("~", "m s-1")).match(world(), name="f.nc")
+
+
+def test_channels_without_names_are_those_of_an_array_in_a_file():
+    plain = [world().assign_coords(channel=names) for names in (["0", "1"], ["value_0", "value_1"])]
+    for one, other in (plain, plain[::-1]):
+        matched, notes = FieldIdentity.of(one).match(other, name="f.npy")
+        assert (matched.channel.values.tolist(), notes) == (one.channel.values.tolist(), ())
+    swapped = plain[0][..., ::-1]
+    matched, _ = FieldIdentity.of(plain[0]).match(swapped, name="the table")
+    np.testing.assert_array_equal(matched.values, plain[0].values)
 
 
 @pytest.mark.parametrize("name", ["t2m_anomaly", "temperature_bias", "DeltaT"])

@@ -9,6 +9,7 @@ import xarray as xr
 
 from stpatch_jax.data.readers import read_as_told
 from stpatch_jax.data.readers.axes import field_dim
+from stpatch_jax.data.readers.conventions import sorted_by_time
 from stpatch_jax.data.readers.stacking import dataset_field
 from stpatch_jax.data.readers.tables import read_panel
 from stpatch_jax.errors import require, same_names
@@ -79,5 +80,6 @@ def as_field(
     counted = {"time": rows, "channel": list(map(str, channels))}
     counted = {dim: names for dim, names in counted.items() if dim not in values.coords}
     field = values.assign_coords(counted).transpose("time", ..., "channel")
+    field = sorted_by_time(field, name="the field")
     out = same_names("ignore=", ignore, field.channel.values)
     return field.isel(channel=[name not in out for name in field.channel.values]) if out else field

@@ -443,7 +443,7 @@ def _iso_date(text: str) -> tuple[str, bool, bool]:
     date = f"{year}-{month or month_alone or packed_month:0>2}-{day or packed_day or 1:0>2}"
     if hour is None:
         return date, False, False
-    rest = rest or "00"
+    rest = re.sub(r"^(\d\d)(?=\d\d)", r"\1:", rest or "00")
     after = hour == "24" and not re.search("[1-9]", re.split("[-+Z]", rest)[0])
     iso = f"{date}T{'00' if after else f'{hour:0>2}'}:{rest}"
     return iso, after, re.search("[-+Z]", rest) is not None

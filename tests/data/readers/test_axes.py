@@ -206,6 +206,18 @@ def test_what_is_no_number_is_no_field(values):
         as_field(values)
 
 
+def test_rows_in_memory_are_put_in_order_as_those_of_a_file(tmp_path):
+    rows = xr.DataArray(np.arange(6.0), [("time", pd.date_range("2024", periods=6))], name="a")
+    back = rows[::-1].to_dataset()
+    field = opened(tmp_path, back)
+    np.testing.assert_array_equal(as_field(back.a).time, field.time)
+    np.testing.assert_array_equal(as_field(back.a), field)
+    assert field.values.ravel().tolist() == rows.values.tolist()
+    assert "in order of time" in notes(as_field(back.a))
+    with pytest.raises(InputError, match="the field must have every time once"):
+        as_field(xr.concat([rows, rows], "time"))
+
+
 def test_names_of_stations_are_no_times(tmp_path):
     data = xr.Dataset({"t": variable(time=6, station=2)}, {"station": np.array(["a", "b"], object)})
     assert opened(tmp_path, data).dims == ("time", "station", "channel")

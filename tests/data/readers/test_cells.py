@@ -77,11 +77,13 @@ def test_dates_with_the_year_first_are_read(day):
         f"{day.year}/{day.month}/{day.day}",
         f"{day.year}.{day.month}.{day.day} 0:00",
         f"{day:%Y-%m-%d}T00:00:00",
+        f"{day:%Y%m%d}T000000.0",
         f"{day - timedelta(1):%Y-%m-%d} 24:00",
     ]
     offsets = [
         f"{day:%Y-%m-%d} 00:00:00Z",
         f"{day:%Y-%m-%d} 00:00:00 UTC",
+        f"{day:%Y%m%d}T000000Z",
         f" {day:%Y-%m-%d} 02:00:00+02:00",
         f"{day - timedelta(1):%Y-%m-%d} 24:00+00:00",
     ]
