@@ -73,8 +73,25 @@ class RunConfig:
         return dataclasses.replace(self, model=model, task=rival[1] if rival else self.task)
 
 
-InMemory = xr.DataArray | xr.Dataset | pd.DataFrame | pd.Series | np.ndarray | list | tuple
+_Frames = xr.DataArray | xr.Dataset | pd.DataFrame | pd.Series
+InMemory = _Frames | np.ndarray | jax.Array | list | tuple
 """Data that are there already: `DataConfig.of` makes a data set of them."""
+
+
+def plain(given: Any) -> Any:
+    """What is in memory with arrays of NumPy alone: NaN, or None, is where one of them has a mask.
+
+    >>> plain([np.ma.masked_equal([3, 4], 4)])
+    [array([ 3., nan])]
+    """
+    if isinstance(given, list | tuple):
+        each = [plain(one) for one in given]
+        return each if isinstance(given, list) else tuple(each)
+    if isinstance(given, np.ma.MaskedArray):
+        hidden, values = np.ma.getmaskarray(given), np.ma.getdata(given)
+        nothing = np.nan if values.dtype.kind in "biuf" else None
+        return np.where(hidden, nothing, values) if hidden.any() else values
+    return np.asarray(given) if isinstance(given, jax.Array) else given
 
 
 def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
@@ -89,7 +106,7 @@ def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
             'path=, as in st.train("forecast", path="sales.csv")'
         )
     if isinstance(given, InMemory):
-        data = config.data.of(given)
+        data = config.data.of(plain(given))
     else:
         data = config.data.load() if given is None else given
     require_members(data, Data, what="the data")

@@ -20,7 +20,14 @@ from stpatch_jax.data.digests import digest_of
 from stpatch_jax.data.identity import change_of
 from stpatch_jax.errors import InputError, check_size, listed, require, warn
 from stpatch_jax.files import to_json, usable
-from stpatch_jax.runs.config import InMemory, RunConfig, config_of, data_of, for_these_devices
+from stpatch_jax.runs.config import (
+    InMemory,
+    RunConfig,
+    config_of,
+    data_of,
+    for_these_devices,
+    plain,
+)
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.judging.registry import Registry
 from stpatch_jax.runs.values import from_values, with_arrays
@@ -131,6 +138,7 @@ class TrainedRun:
         for name, count in (("every=", every), ("length=", length)):
             if count is not None:
                 check_size(name, count)
+        given = plain(given)
         if isinstance(given, InMemory):
             source = f"the {type(given).__name__}"
             other = self.data(other=given, told=told, future=future)

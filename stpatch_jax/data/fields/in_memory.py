@@ -63,7 +63,7 @@ def as_field(
     require(
         isinstance(values, xr.DataArray) and "time" in values.dims,
         "a field must be a DataArray or Dataset with a dim time, or an array, got "
-        f"{getattr(values, 'dims', type(values).__name__)}; rename its dims",
+        f"{getattr(values, 'dims', type(values).__name__)}; give one of these, or rename its dims",
     )
     require(
         values.dtype.kind in "biuf",

@@ -247,7 +247,8 @@ class ItemConfig(DataConfig):
                 "fitted": known.state(),
             }
         else:
-            fields = {name: found.values[of] for name, of in rows.items()}
+            cut = {id(of): found.values[of] for of in rows.values()}
+            fields = {name: cut[id(of)] for name, of in rows.items()}
         parts = {
             name: LabelledSplit(fields[name], answers[rows[name]], groups[rows[name]])
             for name in _SPLITS

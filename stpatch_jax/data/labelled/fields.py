@@ -63,9 +63,16 @@ class UnlabelledFields(Problem):
         """Compares the fields of a file with those of the run.
 
         Raises:
-            InputError: One holds pixels, the other one does not.
+            InputError: One holds pixels, the other one does not, or they differ in channels.
         """
-        FieldIdentity.of_state(trained).match_type(fields.dtype, name=source)
+        identity = FieldIdentity.of_state(trained)
+        identity.match_type(fields.dtype, name=source)
+        # A single channel would be scaled as each of several.
+        require(
+            fields.shape[-1] == len(identity.channels),
+            f"the items of {source} must have the channels of the run, {len(identity.channels)}, "
+            f"got {fields.shape[-1]}; give a file of the same kind",
+        )
         return cls(fields, items, trained, {"source": source, "notes": list(notes)})
 
     @property
@@ -149,7 +156,9 @@ class ItemFields(Problem):
                 f"the {name} split of {source} must have an example, got none; use more data or "
                 "other dates or shares",
             )
-        missing = sum(_count_missing(split.fields, source) for split in splits.values())
+        # Those that are trained on may be validated on again.
+        each = {id(split.fields): split.fields for split in splits.values()}
+        missing = sum(_count_missing(fields, source) for fields in each.values())
         if missing:
             notes = [*notes, f"{missing:,} missing values are read as the mean of their channel."]
         train = splits["train"].fields

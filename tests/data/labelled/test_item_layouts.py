@@ -248,6 +248,20 @@ def test_a_frame_in_memory_is_a_table_and_its_columns_are_found_again():
     np.testing.assert_array_equal(values.source(EVERYTHING)[row]["field"], expected)
 
 
+def test_one_channel_is_not_taken_for_each_of_several():
+    config, labels = LabelledConfig(), np.arange(COUNT) % 2
+    data = config.of((field(COUNT, 20, 2), labels))
+    with pytest.raises(InputError, match="must have the channels of the run, 2, got 1; give"):
+        config.restore_values(field(5, 20), data.state())
+
+
+def test_missing_values_that_are_validated_on_again_are_counted_once():
+    values = field(COUNT, 20)
+    values[:, 3] = np.nan
+    data = LabelledConfig(validation_share=0).of((values, np.arange(COUNT) % 2))
+    assert "30 missing values are read as the mean of their channel." in data.report["notes"]
+
+
 def test_items_without_a_label_are_left_out_and_told():
     labels = CLASSES.astype(object)
     labels[4] = None

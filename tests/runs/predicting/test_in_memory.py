@@ -1,5 +1,6 @@
 """What a run says of data in memory is what it says of their file, in the form that was given."""
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +8,11 @@ import xarray as xr
 from small_panel import write_table
 from untrained import untrained
 
-from stpatch_jax.data import FieldConfig, FieldPartsConfig, PanelConfig
+from stpatch_jax.data import FieldConfig, FieldPartsConfig, LabelledConfig, PanelConfig
 from stpatch_jax.errors import InputError
 from stpatch_jax.nn import FlatPatchesConfig, PatchTransformerConfig
 from stpatch_jax.patches import WindowSpec
+from stpatch_jax.runs.config import plain
 from stpatch_jax.tasks import ForecastConfig, ReconstructConfig
 
 MODEL, TASK = FlatPatchesConfig(WindowSpec((None, 1))), ForecastConfig()
@@ -89,6 +91,24 @@ def test_an_array_gives_an_array():
     assert several.shape == (5, 3, 2, 1)
     np.testing.assert_array_equal(several[-1], one)
     np.testing.assert_array_equal(run.predict(values[40:]), one)
+    single = values.astype("f4")
+    np.testing.assert_array_equal(run.predict(jnp.asarray(single)), run.predict(single))
+    hidden = np.ma.masked_less(single, 4)
+    filled = run.predict(hidden.filled(np.nan))
+    np.testing.assert_array_equal(run.predict(hidden), filled)
+    assert (filled != run.predict(single)).any()
+
+
+def test_arrays_of_jax_and_with_masks_are_those_of_numpy():
+    values = np.random.default_rng(0).normal(5, 1, (80, 20)).astype("f4")
+    masked = np.ma.masked_greater(values, 6)
+    np.testing.assert_array_equal(plain([jnp.asarray(values), masked])[0], values)
+    labels = np.ma.masked_equal(np.arange(80) % 3, 2)
+    with pytest.warns(UserWarning, match="26 of 80 items have no label"):
+        data = LabelledConfig().of(plain((masked, labels)))
+    assert data.classes == ("0", "1")
+    assert f"{masked.mask[~labels.mask].sum()} missing values" in " ".join(data.report["notes"])
+    assert plain(np.ma.masked_equal(np.array(["a", "b"], object), "b")).tolist() == ["a", None]
 
 
 def test_hidden_patches_of_an_array_come_back_with_all_items():
