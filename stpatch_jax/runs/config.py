@@ -89,7 +89,7 @@ def plain(given: Any) -> Any:
         return each if isinstance(given, list) else tuple(each)
     if isinstance(given, np.ma.MaskedArray):
         hidden, values = np.ma.getmaskarray(given), np.ma.getdata(given)
-        nothing = np.nan if values.dtype.kind in "biuf" else None
+        nothing: Any = np.nan if values.dtype.kind in "biuf" else None
         return np.where(hidden, nothing, values) if hidden.any() else values
     return np.asarray(given) if isinstance(given, jax.Array) else given
 

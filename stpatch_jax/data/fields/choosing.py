@@ -10,6 +10,7 @@ import xarray as xr
 from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
 from stpatch_jax.data.sampling.spacing import DAY, season_lengths
 from stpatch_jax.data.times import TimeAxis
+from stpatch_jax.errors import require
 
 AUTO = "auto"
 Auto = Literal["auto"]
@@ -134,11 +135,18 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
         config: A `FieldConfig`.
         field: The field (time, *space, channel).
         rows: Its training rows.
+
+    Raises:
+        InputError: There are none.
     """
     own: Any = config
     open_ = ("season", "climatology", "calendar", "horizon", "context")
     if AUTO not in (getattr(own, name) for name in open_):
         return config, {}
+    require(
+        len(rows) > 0,
+        f"the train split must hold rows, got 0 of {len(field)}; use more rows, or other shares",
+    )
     axis = TimeAxis.of(field.time.values[: rows.stop])
     own, chosen, there = settled_seasons(own, field, rows)
     if own.calendar == AUTO:

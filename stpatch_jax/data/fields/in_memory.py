@@ -69,6 +69,8 @@ def as_field(
         values.dtype.kind in "biuf",
         f"a field must hold numbers, got {values.dtype}; give floats, NaN where one lacks",
     )
+    for dim in {*values.dims} - {"time"}:
+        require(values.sizes[dim] > 0, f"a field must have cells, got none along {dim}; give some")
     if "channel" not in values.dims:
         unit = str(values.attrs.get("units", ""))
         values = values.expand_dims(channel=[str(values.name or "value")])

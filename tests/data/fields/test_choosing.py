@@ -116,6 +116,15 @@ def test_a_window_always_fits_the_rows(rows, dated):
     assert all(len(data.source(split)) for split in ("train", "validation", "test"))
 
 
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [((1, 2), "train split must hold rows, got 0 of 1; use"), ((9, 0, 3, 1), "got none along y;")],
+)
+def test_a_field_of_nothing_is_refused(shape, told):
+    with pytest.raises(InputError, match=told):
+        FieldConfig(context="auto").of(np.ones(shape))
+
+
 def test_a_season_is_a_number_or_auto():
     with pytest.raises(InputError, match=r"data\.season must be .*, got 'day'; give a number"):
         FieldConfig(season="day")  # pyright: ignore[reportArgumentType]
