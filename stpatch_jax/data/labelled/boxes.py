@@ -17,7 +17,7 @@ from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.readers.items import ITEM_SUFFIXES, ItemFiles
 from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.sizes import file_content
-from stpatch_jax.errors import InputError, listed, require, shortened
+from stpatch_jax.errors import InputError, listed, require, shortened, warn
 from stpatch_jax.files import has_suffix
 
 _TABLES = (*CSV_SUFFIXES, ".tsv", ".tsv.gz")
@@ -63,6 +63,7 @@ class _Row(NamedTuple):
     split: str
     group: str
     place: str
+    size: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,7 @@ class BoxedItems:
         classes: Names of the classes in their order, where the file has one.
         files: Files of the items, where each is one.
         notes: What was left out or inferred, in sentences.
+        told: Height and width of each item as they stand beside its boxes, empty where they do not.
     """
 
     open: Any
@@ -100,6 +102,7 @@ class BoxedItems:
     classes: tuple[str, ...] = ()
     files: Sequence[Path] = ()
     notes: tuple[str, ...] = ()
+    told: Sequence[tuple[float, ...]] = ()
 
     def chosen(self, boxes: np.ndarray) -> dict[str, np.ndarray]:
         """What is told of some boxes."""
@@ -258,7 +261,9 @@ def _coco(
     def row(image: Mapping[str, Any], bounds: Any, label: str, at: int) -> _Row:
         name, place = str(image["file_name"]), f"annotation {at} of {file.name}"
         own = str(image.get(group or "video_id", name))
-        return _Row(files[name], name, None, bounds, label, places.split, own, place)
+        sides: Any = tuple(image.get(side) for side in ("height", "width"))
+        size = sides if all(isinstance(side, int | float) and side > 0 for side in sides) else ()
+        return _Row(files[name], name, None, bounds, label, places.split, own, place, size)
 
     yield from (row(image, None, "", 0) for image in images.values())
     for at, entry in enumerate(lists["annotations"]):
@@ -330,6 +335,7 @@ def _table(
     blank = np.full(len(rows), "", object)
     files = places.of(columns["file"].tolist(), file)
     frames = columns.get("frame", np.zeros(len(rows)))
+    sizes = _told_sizes(cells, header)[rows]
     for at, name in enumerate(columns["file"]):
         label, empty, place = columns["class"][at], np.isnan(bounds[at]), cells.where(rows[at])
         hard = str(columns.get("crowd", blank)[at]).lower() not in ("", "0", "0.0", "false", "no")
@@ -358,6 +364,7 @@ def _table(
             split_of(split) if split else places.split,
             str(columns.get("group", columns["file"])[at]),
             f"{place} of {cells.name}",
+            tuple(sizes[at].tolist()) if (sizes[at] > 0).all() else (),
         )
 
 
@@ -373,6 +380,15 @@ def _bounds(cells: Cells, header: Sequence[str]) -> np.ndarray:
         f"the table {cells.name} must have the bounds of boxes, as the columns x0, y0, x1, y1, or "
         f"xmin, ymin, xmax, ymax, or x, y, width, height, got {listed(cells.header)}; rename them"
     )
+
+
+def _told_sizes(cells: Cells, header: Sequence[str]) -> np.ndarray:
+    """Height and width of the item of every row [row, 2], NaN where they are not told."""
+    sides = [header.index(name) for name in ("height", "width") if name in header]
+    known = len(sides) == 2 and all(cells.content(at) == "number" for at in sides)
+    if not known or not any({*names} <= {*header} for names in _ENDS):
+        return np.full((len(cells.frame), 2), np.nan)
+    return np.stack([cells.numbers(at) for at in sides], axis=1)
 
 
 def _arrays(place: Path, group: str | None) -> BoxedItems:
@@ -477,6 +493,7 @@ def _collected(
         splits=[first[at].split for at in range(len(items))],
         groups=[first[at].group for at in range(len(items))],
         notes=tuple(dict.fromkeys(notes)),
+        told=[first[at].size for at in range(len(items))],
         **read,
     )
 
@@ -490,6 +507,14 @@ def checked(
         InputError: One ends before it begins, or lies outside of its item.
     """
     notes, axes, bounds = [], sizes.shape[1], read.bounds
+    pairs = enumerate(zip(read.told, map(tuple, sizes.tolist()), strict=True))
+    if other := [at for at, (told, size) in pairs if len(told) == 2 and told != size]:
+        told, size = (" x ".join(f"{n:g}" for n in of[other[0]]) for of in (read.told, sizes))
+        notes.append(
+            f"{len(other):,} pictures have another size than the file tells of them, such as "
+            f"{read.names[other[0]]}, {size} in place of {told}: their boxes may lie elsewhere."
+        )
+        warn(notes[-1], stacklevel=4)
     most = np.tile(sizes[read.item], 2)
     if bounds.max() <= 1 and (bounds % 1).any():
         bounds = bounds * most

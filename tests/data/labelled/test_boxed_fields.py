@@ -225,6 +225,27 @@ def test_boxes_that_need_a_word_are_told(tmp_path):
         np.testing.assert_allclose(boxes, [rows[row][1:5]], atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_pictures_of_another_size_than_is_told_are_told(tmp_path, kind):
+    rows = pictures(tmp_path, count=8)
+    sizes = [[24, 32] if at == 3 else [12, 16] for at in range(8)]
+    if kind == "csv":
+        header = "file,y0,x0,y1,x1,label,height,width"
+        table(
+            tmp_path / "a.csv",
+            [(*row, *of) for row, of in zip(rows, sizes, strict=True)],
+            header=header,
+        )
+    else:
+        told = coco(tmp_path / "a.json", rows)
+        for image, (height, width) in zip(told["images"], sizes, strict=True):
+            image |= {"height": height, "width": width}
+        (tmp_path / "a.json").write_text(json.dumps(told))
+    with pytest.warns(UserWarning, match="1 pictures .* as 3.png, 12 x 16 in place of 24 x 32: th"):
+        data = BoxedConfig(path=str(tmp_path)).load()
+    assert "their boxes may lie elsewhere" in " ".join(data.report["notes"])
+
+
 def test_frames_that_are_named_count_and_volumes_have_six_bounds(tmp_path):
     random = np.random.default_rng(0)
     (tmp_path / "clips").mkdir()
