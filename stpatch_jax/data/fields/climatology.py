@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -111,6 +112,8 @@ class Climatology:
 def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
     """The number of the phase, see `Climatology`, that each time [time] falls into, from 0.
 
+    A time half a minute before an hour falls into that hour.
+
     Raises:
         InputError: If the times are no dates or the phase is not known.
 
@@ -118,7 +121,9 @@ def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
     array([5])
     """
     _phases(phase)
-    clock = Clock.of(times)
+    # Clocks of loggers are some seconds early.
+    early: dict[str, Any] = {"M": np.timedelta64(30, "s"), "O": timedelta(seconds=30)}
+    clock = Clock.of(times + early[times.dtype.kind] if times.dtype.kind in early else times)
     if phase == "hour":
         return clock.hour
     if phase == "workday_hour":

@@ -236,6 +236,8 @@ class ItemConfig(DataConfig):
             more = {"channels": found.channels, "fitted": {"channels": list(found.channels)}}
         if found.layout == "texts":
             lines = [words_of(text) for text in found.values]
+            if empty := sum(not line for line in lines):
+                notes.append(f"{empty:,} texts hold no word.")
             length, why = self._length([lines[at] for at in rows["train"]])
             chosen["length"] = length, why
             options: Any = {"longest": _LONGEST_WINDOW, "smoothing": _SMOOTHING}

@@ -433,7 +433,7 @@ def drawn_share(
         require(
             0 < count < len(members),
             f"class {name} must have items for training and validation, got {count} as a share of "
-            f"{share:g} of its {len(members)} items; use more items or another share",
+            f"{share:g} of its {len(members)} items; use more or another share, or leave it out",
         )
         drawn[members[:count]] = True
     return drawn

@@ -408,7 +408,7 @@ def given_arrays(
     rows = {"item": np.arange(len(values))}
     own: dict[str, Any] = {"groups": None if groups is None else np.asarray(groups)}
     if values.dtype.kind in "UOT" and values.ndim == 1 and not isinstance(inputs, pd.DataFrame):
-        texts = [str(text) for text in values.tolist()]
+        texts = ["" if pd.isna(text) else str(text) for text in values.tolist()]
         return Found("texts", texts, told, tuple(targets), rows, source, **own)
     fields, layout, note = laid_out(values, "rows" if channels else layout, source)
     notes = (note,) if note else ()
@@ -533,9 +533,10 @@ def _columns(cells: Cells, role: str, told: Sequence[Any], words: Sequence[str])
         own = [at for at, other in enumerate(cells.header) if other == name]
         own = own or [at for at, other in enumerate(header) if other == plain_name(name)]
         found = own if name == told[0] else [*found, *own]
+    held = told or [cells.header[at] for at in found]
     require(
         len(found) == max(len(told), 1),
-        f"the table {cells.name} must have the columns of {role}=, got {listed(told or found)} "
+        f"the table {cells.name} must have the columns of {role}=, got {listed(held)} "
         f"among {listed(cells.header)}; name one of these with {role}=",
     )
     return found

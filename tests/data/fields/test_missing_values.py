@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -112,6 +113,15 @@ def test_phases_and_series_without_values():
 def test_days_after_february_have_one_number_in_all_years():
     times = np.array(["2023-03-01", "2024-03-01", "2023-12-31", "2024-12-31"], "datetime64[ns]")
     assert phase_numbers(times, phase="day_of_year").tolist() == [60, 60, 365, 365]
+
+
+@pytest.mark.parametrize("calendar", ["standard", "360_day"])
+def test_seconds_before_an_hour_are_of_that_hour(calendar):
+    times = xr.date_range("2023-03-01", periods=24, freq="h", calendar=calendar).to_numpy()
+    off = np.random.default_rng(0).integers(-29, 30, 24)
+    late = pd.to_timedelta(off, "s")
+    late = late.to_numpy() if times.dtype.kind == "M" else late.to_pytimedelta()
+    assert phase_numbers(times + late, phase="hour").tolist() == [*range(24)]
 
 
 def test_calendar_features_are_points_on_circles_with_the_right_period():

@@ -289,6 +289,13 @@ def test_labels_that_do_not_fit_are_refused(config, labels, told):
         config.of((field(COUNT, 20), labels))
 
 
+def test_texts_without_a_word_are_told_and_what_is_missing_is_none():
+    texts = np.array(["good film", "bad film", None, np.nan, ""] * 6, object)
+    data = LabelledConfig().of((texts, np.arange(COUNT) % 2))
+    assert "18 texts hold no word." in data.report["notes"]
+    assert not {"none", "nan"} & {word for line in data.words["train"] for word in line}
+
+
 def test_what_is_not_there_is_told(tmp_path):
     texts = {"review": ["x"] * 9, "stars": range(9)}
     path = write_table(tmp_path / "r.csv", texts)
@@ -296,6 +303,9 @@ def test_what_is_not_there_is_told(tmp_path):
         LabelledConfig(path=path, text="body", labels=("stars",)).load()
     with pytest.raises(InputError, match=r"columns of labels=, got none among review, stars"):
         LabelledConfig(path=path).load()
+    write_table(tmp_path / "two.csv", {"u": range(9), "label": range(9), "class": range(9)})
+    with pytest.raises(InputError, match=r"columns of labels=, got label, class among u, label"):
+        LabelledConfig(path=str(tmp_path / "two.csv")).load()
     (tmp_path / "empty").mkdir()
     for config in (LabelledConfig, MeasuredConfig):
         with pytest.raises(InputError, match="one folder of items for each class"):
