@@ -63,8 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
 
+    said: set[str] = set()
+
     def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {_worded(message, arguments)}", file=sys.stderr)
+        text = f"warning: {_worded(message, arguments)}"
+        if text not in said:  # A folder may be read twice.
+            said.add(text)
+            print(text, file=sys.stderr)
 
     try:
         with usable(), warnings.catch_warnings():

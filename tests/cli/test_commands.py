@@ -167,6 +167,20 @@ def test_a_command_leaves_warnings_as_they_were(capsys):
     assert warnings.showwarning is before
 
 
+def test_a_warning_is_printed_once(capsys, monkeypatch):
+    def warned(*_):
+        for at in range(4):
+            warnings.warn(f"left out {at // 2}", stacklevel=at + 1)
+
+    module = sys.modules["stpatch_jax.cli.main"]
+    monkeypatch.setattr(module, "_answer", warned)
+    monkeypatch.setattr(module, "_run", lambda *_: 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert cli.main(["train"]) == 0
+    assert capsys.readouterr().err.splitlines() == ["warning: left out 0", "warning: left out 1"]
+
+
 @pytest.mark.parametrize("words", [["--model", "unet:tiny"], ["--model=unet"], ["model:unet"]])
 def test_another_backbone_has_its_own_flags(capsys, words):
     with pytest.raises(SystemExit) as exit_:

@@ -98,7 +98,7 @@ class LabelledClipsConfig(DataConfig):
             "notes": [
                 *folder.notes,
                 *(f"The {name} split is drawn from the training files." for name in drawn),
-                *_notes(clips, [folder.names[at] for at in kept]),
+                *_notes(clips, [folder.names[at] for at in kept], unreadable),
             ],
             "splits": class_table({n: labels[at] for n, at in rows.items()}, folder.classes),
             "unreadable": unreadable,
@@ -113,7 +113,7 @@ class LabelledClipsConfig(DataConfig):
             InputError: None can be read, or one has other channels or values than those of the run.
         """
         files = read_items(path)
-        clips, kept, _ = _opened(files)
+        clips, kept, unreadable = _opened(files)
         names = [files.names[at] for at in kept]
         FieldIdentity.of_state(state).match_type(clips[0].dtype, name=names[0])
         channels = len(np.atleast_1d(state["center"]))
@@ -122,7 +122,7 @@ class LabelledClipsConfig(DataConfig):
             f"the clip {names[0]} must have the {channels} channels of the run, got "
             f"{clips[0].shape[-1]}; give clips of these",
         )
-        report = {"source": path, "notes": [*files.notes, *_notes(clips, names)]}
+        report = {"source": path, "notes": [*files.notes, *_notes(clips, names, unreadable)]}
         return UnlabelledClips(self, clips, names, state, report)
 
 
@@ -155,8 +155,12 @@ def _opened(folder: LabelledItems) -> tuple[list[Any], list[int], dict[str, str]
     return clips, kept, unreadable
 
 
-def _notes(clips: Sequence[Any], names: Sequence[str]) -> Iterator[str]:
+def _notes(
+    clips: Sequence[Any], names: Sequence[str], unreadable: Mapping[str, str]
+) -> Iterator[str]:
     """The notes of all clips, those alike but for a number before them as one."""
+    if unreadable:
+        yield f"{len(unreadable)} files cannot be read and were left out: {listed(unreadable)}."
     files: dict[str, list[str]] = {}
     for clip, name in zip(clips, names, strict=True):
         for note in notes_of(clip) if isinstance(clip, xr.DataArray) else ():

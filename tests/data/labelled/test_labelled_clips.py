@@ -139,6 +139,7 @@ def test_what_cannot_be_opened_is_left_out_by_name(tmp_path):
         data = LabelledClipsConfig(path=path, **SMALL).load()
     assert set(data.report["unreadable"]) == {"a/99.npy", "b/98.npy"}
     assert data.class_counts == (6, 6)
+    assert any("left out: a/99.npy, b/98.npy" in note for note in data.report["notes"])
 
 
 def test_a_folder_without_a_readable_clip_says_why(tmp_path):
