@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from stpatch_jax.data.readers.masks import (
     paired,
     read_images,
     read_masked_images,
+    ways_of,
 )
 from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES
 from stpatch_jax.data.readers.pairs import ALL
@@ -30,6 +32,7 @@ from stpatch_jax.errors import (
     check_size,
     listed,
     require,
+    warn,
 )
 from stpatch_jax.files import has_suffix
 
@@ -133,7 +136,18 @@ class SegmentedFieldsConfig(DataConfig):
         Raises:
             InputError: They cannot be read, or have other axes or channels than those of the run.
         """
-        return self._unsegmented(*read_images(path, images=self.images), state, path)
+        images, names = read_images(path, images=self.images)
+        found = self._unsegmented(images, names, state, path)
+        place, trained = Path(path), state.get("ways", ())
+        files = place.rglob("*") if place.is_dir() else [place]
+        others = ways_of(file for file in files if file.name in names)
+        if trained and (turned := [way for way in others if way not in trained]):
+            found.report["notes"] = [
+                f"Axes lead to {turned[0]} in {others[turned[0]][0]}, and to {listed(trained)} in "
+                "the run; none is turned."
+            ]
+            warn(found.report["notes"][0], stacklevel=2)
+        return found
 
     def restore_values(self, values: Any, state: Mapping[str, Any]) -> "UnsegmentedFields":
         """As `restore`, of images in memory: an array [item, ...], or a list of items."""
@@ -289,6 +303,8 @@ class SegmentedFields(Problem):
         identity = FieldIdentity.of_items((*self.window, channels), first)
         own = {"classes": list(self.classes), "codes": self.codes.tolist()}
         own |= {"axes": len(self.crop), "identity": identity.to_dict()}
+        if ways := self.report.get("ways"):
+            own["ways"] = list(ways)
         return {**own, **self.scaler.to_dict()}
 
     def content(self, split: str) -> Mapping[str, Any]:
@@ -403,6 +419,7 @@ def _loaded(config: SegmentedFieldsConfig, items: MaskedImages, source: str) -> 
         counts = dict(zip(classes, data.counts(name).tolist(), strict=True))
         splits[name] = {"items": len(own), "cells": counts}
     extents = {"smallest": smallest, "largest": largest, "crop": list(crop)}
+    extents |= {"ways": list(items.ways)} if items.ways else {}
     data.report.update(extents, notes=notes, splits=splits)
     return data
 

@@ -45,6 +45,7 @@ class MaskedImages:
         names: Name of each item.
         splits: `train`, `validation` or `test` of each item; `all` where nothing tells.
         notes: What was left out, in sentences.
+        ways: Where the axes of NIfTI volumes lead, see `orientation_of`.
     """
 
     images: Sequence[np.ndarray]
@@ -52,6 +53,7 @@ class MaskedImages:
     names: Sequence[str]
     splits: Sequence[str]
     notes: tuple[str, ...] = ()
+    ways: tuple[str, ...] = ()
 
 
 def read_masked_images(
@@ -103,7 +105,7 @@ def read_masked_images(
         )
     folders = _folders(file)
     found = _pairs(file, list(folders), images, masks)
-    pictures, truths, names, splits, notes = [], [], [], [], []
+    pictures, truths, names, splits, notes, ways = [], [], [], [], [], {}
     for split, (own, other) in found.items():
         matched, left = _matched(folders[own], folders[other])
         names += [image.relative_to(file).as_posix() for image, _ in matched]
@@ -115,11 +117,12 @@ def read_masked_images(
             )
         splits += [split] * len(matched)
         notes += _told_of_volumes(matched)
+        ways |= ways_of(image for image, _ in matched)
         if left:
             note = f"{len(left)} files of {file.name} are of no pair and were left out: "
             notes.append(f"{note}{listed(left)}.")
             warn(notes[-1], stacklevel=3)
-    return MaskedImages(pictures, truths, names, splits, tuple(notes))
+    return MaskedImages(pictures, truths, names, splits, tuple(notes), tuple(ways))
 
 
 def read_images(
@@ -258,10 +261,9 @@ def _told_of_volumes(pairs: Sequence[tuple[Path, Path]]) -> list[str]:
     Raises:
         InputError: A mask lies at other places than its volume.
     """
-    found: dict[str, list[str]] = {}
+    found = ways_of(image for image, _ in pairs)
     for image, mask in pairs:
         if has_suffix(image, *NIFTI_SUFFIXES):
-            found.setdefault(orientation_of(image), []).append(image.name)
             require(
                 not has_suffix(mask, *NIFTI_SUFFIXES)
                 or same_places(affine_of(image), affine_of(mask)),
@@ -273,6 +275,15 @@ def _told_of_volumes(pairs: Sequence[tuple[Path, Path]]) -> list[str]:
         warn(told := f"Volumes lie in several ways, and none is turned: {ends}.", stacklevel=4)
         return [told]
     return [f"Volumes are read as stored, their axes lead to {way}." for way in found]
+
+
+def ways_of(files: Iterable[Path]) -> dict[str, list[str]]:
+    """Where the axes of those that are NIfTI volumes lead, with the names of these."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        if has_suffix(file, *NIFTI_SUFFIXES):
+            found.setdefault(orientation_of(file), []).append(file.name)
+    return found
 
 
 def _stem(path: Path) -> str:

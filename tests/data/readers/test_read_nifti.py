@@ -61,6 +61,12 @@ def test_volumes_are_segmented_and_classified_where_they_lie(tmp_path):
     assert "Volumes are read as stored, their axes lead to LSA." in data.report["notes"]
     restored = SegmentedFieldsConfig().restore(str(tmp_path / "images"), data.state())
     np.testing.assert_array_equal(restored.fields[2], data.fields[2])
+    assert "notes" not in restored.report
+    turned = saved(tmp_path / "new.nii", np.ones(SHAPE, "f4"), AFFINE * [[-1], [-1], [-1], [1]])
+    with pytest.warns(
+        UserWarning, match=r"lead to RIP in new\.nii, and to LSA in the run; none is"
+    ):
+        assert SegmentedFieldsConfig().restore(str(turned), data.state()).report["notes"]
     for at in range(8):
         place = tmp_path / "classes" / "ab"[at % 2] / f"{at}.nii.gz"
         saved(place, np.full(SHAPE, at, "f4"))
