@@ -18,6 +18,7 @@ from stpatch_jax.data.readers.items import (
     read_folder,
     read_items,
 )
+from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES
 from stpatch_jax.data.readers.tables import TABLE_SUFFIXES, read_panel
 from stpatch_jax.data.readers.text import (
     TEXT_TABLES,
@@ -165,6 +166,11 @@ def _guess(path: str | Path) -> str:
             return kind
     if "://" in name:
         return "zarr"
+    if name.endswith(NIFTI_SUFFIXES):
+        raise InputError(
+            f"{path} must be a field in time, got a NIfTI volume; give it to classify or segment, "
+            "or save volumes in time as .npy"
+        )
     if name.endswith(_PACKED):
         raise InputError(
             f"{path} must be a file of data itself, got an archive ({Path(name).suffix}); unpack it"

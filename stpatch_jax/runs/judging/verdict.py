@@ -83,7 +83,7 @@ def gain_text(rule: str, gain: float, interval: list[float] | None, metric: str)
 
     size = percent(abs(gain))
     if not gain and interval in (None, [0.0, 0.0]):
-        return f"No better than {rule}: both have the same {metric}."
+        return f"No better than {rule}: {metric} is the same for both."
     if interval is None:
         few = "over too few examples for an interval"
         return f"{'Beats' if gain > 0 else 'Worse than'} {rule} by {size} % in {metric}, {few}."

@@ -65,6 +65,12 @@ def test_a_library_that_is_missing_tells_what_to_install(monkeypatch, tmp_path):
     assert require_library("json", purpose="this", install="json").loads("[1]") == [1]
 
 
+def test_a_volume_without_time_is_told_as_such(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match="got a NIfTI volume; give it to classify or segment"):
+        open_field(tmp_path / "a.nii.gz")
+
+
 def test_damaged_grib_is_refused(tmp_path):
     pytest.importorskip("cfgrib")
     (tmp_path / "field.grib2").write_bytes(b"no grib")

@@ -71,7 +71,7 @@ def test_a_rule_without_loss_is_not_beaten(model, word):
     same = Losses("MAE", dict.fromkeys(("model", "season"), np.ones(COUNT)), np.ones(COUNT), 6)
     found = verdict(same, same)
     assert found is not None
-    assert found["text"] == "No better than season: both have the same MAE."
+    assert found["text"] == "No better than season: MAE is the same for both."
 
 
 def test_losses_of_one_group_count_together():
