@@ -248,7 +248,8 @@ class _Match:
             named = own if there == numbers else there
             if named != ("value",) and named != tuple(f"value_{at}" for at in numbers):
                 where = "here" if there == numbers else f"in {self.like}"
-                self.doubt(f"The channels {listed(named)}, only numbered {where}, are in order.")
+                told = f"The channels {listed(named)}, only numbered {where}"
+                self.doubt(f"{told}, are taken in order.")
             self.values = self.values.assign_coords(channel=list(own))
         self.by_name("channel", own)
         self.own.match_type(self.values.dtype, name=self.name, like=self.like)

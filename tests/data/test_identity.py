@@ -216,7 +216,7 @@ def test_what_is_told_of_one_side_alone_is_told():
             "latitude"
         ),
         "The step is not compared, as the times are numbers here alone.": world(time=np.arange(6)),
-        "The channels t2m, wind, only numbered here, are in order.": world().assign_coords(
+        "The channels t2m, wind, only numbered here, are taken in order.": world().assign_coords(
             channel=["0", "1"]
         ),
     }
