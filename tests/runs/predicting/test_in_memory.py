@@ -107,7 +107,8 @@ def test_arrays_of_jax_and_with_masks_are_those_of_numpy():
     with pytest.warns(UserWarning, match="26 of 80 items have no label"):
         data = LabelledConfig().of(plain((masked, labels)))
     assert data.classes == ("0", "1")
-    assert f"{masked.mask[~labels.mask].sum()} missing values" in " ".join(data.report["notes"])
+    hidden = np.ma.getmaskarray(masked)[~np.ma.getmaskarray(labels)].sum()
+    assert f"{hidden} missing values" in " ".join(data.report["notes"])
     assert plain(np.ma.masked_equal(np.array(["a", "b"], object), "b")).tolist() == ["a", None]
 
 
