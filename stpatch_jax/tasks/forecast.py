@@ -357,7 +357,7 @@ class Forecast(TaskBase):
         require(
             set(self.inputs) <= set(batch),
             f"a batch must have {', '.join(self.inputs)}, got {', '.join(batch)}; give the data a "
-            "season or a climatology, or choose another rule",
+            "season, a climatology or known covariates, or choose another rule",
         )
         if self.config.mode == "direct":
             return

@@ -35,7 +35,8 @@ def test_a_setting_is_found_by_the_end_of_its_name():
     assert found.data.path == "mine.csv"
     assert with_settings(BASE, {}) == BASE
     # One name is a list of one.
-    assert with_settings(recipe("forecast"), {"known": "promo"}).data.known == ("promo",)
+    one: Any = with_settings(recipe("forecast"), {"known": "promo"})
+    assert one.data.known == ("promo",)
 
 
 def test_a_part_is_given_whole_before_its_settings():
