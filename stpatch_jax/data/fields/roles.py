@@ -39,7 +39,8 @@ def named_as_channels(field: xr.DataArray, config: Any) -> xr.DataArray:
     names = (*config.targets, *config.known)
     if config.columns or "wide" not in field.attrs or {*names} <= {*field.channel.values}:
         return field
-    note = f"The columns are channels of one series, as {listed(names)} are named apart."
+    told = f"as targets or known in advance: {listed(names)}"
+    note = f"The columns are channels of one series, since some are named {told}."
     return add_note(series_as_channels(field), note)
 
 

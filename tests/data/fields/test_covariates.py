@@ -196,7 +196,10 @@ def test_a_file_is_read_as_what_is_in_memory(tmp_path):
         replace(config, columns="series").load()
     told = replace(config, columns=None, context=3, horizon=2)
     assert told.load().in_channels == told.of(pd.read_csv(table)).in_channels == loads.in_channels
-    assert "channels of one series, as TEMP are named" in str(told.load().field.attrs)
+    assert (
+        "channels of one series, since some are named as targets or known in advance: TEMP"
+        in str(told.load().field.attrs)
+    )
     with pytest.raises(InputError, match=r"data\.known .* load, .*temp.*, got tmep"):
         replace(told, known=("tmep",)).load()
     rows = [f"2024-01-{d:02},{s},{d},{len(s)}" for d in range(1, 31) for s in ("a", "bb", "ccc")]
