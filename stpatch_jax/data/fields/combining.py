@@ -70,16 +70,15 @@ def _views(
     for rows in sorted({context // part for part in _PARTS} - {0, 1}, reverse=True):
         mean, last = np.zeros((2, context, horizon))
         mean[-rows:], last[-1] = 1 / rows, 1.0
-        less_mean = every[:, -rows:] - mean[:, :1]
+        less_mean, less_last = every[:, -rows:] - mean[:, :1], every[:, -rows:-1] - every[:, -1:]
         views.append(View(f"{rows} rows less their mean", less_mean, mean))
-        views.append(View(f"{rows} rows less the last", every[:, -rows:-1] - every[:, -1:], last))
+        views.append(View(f"{rows} rows less the last", less_last, last))
         if phased:
             name = f"{rows} rows less the climatology and their mean"
             views.append(View(name, less_mean, mean, departs="climatology"))
         if explained:
             name = f"{rows} rows less what covariates tell and"
             views.append(View(f"{name} their mean", less_mean, mean, departs="regression"))
-            less_last = every[:, -rows:-1] - every[:, -1:]
             views.append(View(f"{name} the last", less_last, last, departs="regression"))
     for season in seasons:
         if 2 * season <= context:
