@@ -13,18 +13,22 @@ from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
 # A penalty as a share of the number of rows, for covariates that tell the same; the most that a row
 # keeps of what the one before it missed, and how often this and the weights are found in turn.
 _RIDGE, _MOST_KEPT, _TURNS, _TINY = 1e-6, 0.98, 4, np.finfo(np.float64).tiny
+# Rows over which covariates are averaged, and how many of them a term takes to be told by.
+_SPAN, _ROWS_A_TERM = 8, 20
 
 
 @dataclass(frozen=True, eq=False)
 class Regression:
-    """A series as a weighted sum of 1 and of known covariates, of those of the row before too.
+    """A series as a weighted sum of 1 and of known covariates, now and lately.
 
-    Beside each covariate stands its absolute value: scaled, its slope may change at its mean, as
-    that of a load does which rises with heat and with cold. What is missed of a row keeps a share
-    of what was missed of the row before; the weights are the least squares of what is new in it
-    (Cochrane and Orcutt, "Application of least squares regression to relationships containing
-    auto-correlated error terms", Journal of the American Statistical Association 44, 1949), so that
-    they are found in a series that wanders off, too.
+    Beside each covariate stand its value in the row before and its absolute value: scaled, its
+    slope may change at its mean, as that of a load does which rises with heat and with cold. Where
+    there are twenty rows a term, so do its mean over eight rows and the absolute value of that:
+    what is warm for long tells more than a warm hour. What is missed of a row keeps a share of what
+    was missed of the row before; the weights are the least squares of what is new in it (Cochrane
+    and Orcutt, "Application of least squares regression to relationships containing auto-correlated
+    error terms", Journal of the American Statistical Association 44, 1949), so that they are found
+    in a series that wanders off, too.
 
     Attributes:
         sums: Products of terms and series, summed over pairs of neighbouring rows
@@ -34,10 +38,11 @@ class Regression:
     sums: np.ndarray
 
     @classmethod
-    def fit(cls, values: np.ndarray, covariates: np.ndarray) -> Self:
+    def fit(cls, values: np.ndarray, covariates: np.ndarray, *, before: int = 0) -> Self:
         """Takes the sums of rows [row, *series] and their covariates [row, *series, covariate].
 
-        NaN is what is missing; an axis of series may be 1 in the covariates.
+        NaN is what is missing; an axis of series may be 1 in the covariates. So many rows `before`
+        the first that counts are known to means alone.
 
         >>> rows = np.random.default_rng(0).normal(size=(40, 1, 2))
         >>> found = Regression.fit(3 * rows[..., 0] - rows[..., 1] + 1, rows)
@@ -46,14 +51,14 @@ class Regression:
         """
         terms = _terms(covariates)
         terms = np.broadcast_to(terms, (*values.shape, terms.shape[-1]))
-        both = np.concatenate([terms, values[..., None]], axis=-1)
+        both = np.concatenate([terms, values[..., None]], axis=-1)[max(before - 1, 0) :]
         there = np.asarray(np.isfinite(both).all(axis=-1))
         known = there[1:] & there[:-1]
-        later, before = (
+        later, earlier = (
             np.moveaxis(np.where(known[..., None], rows, 0.0), 0, -2)
             for rows in (both[1:], both[:-1])
         )
-        pairs = ((later, later), (later, before), (before, before))
+        pairs = ((later, later), (later, earlier), (earlier, earlier))
         return cls(np.stack([np.swapaxes(one, -1, -2) @ other for one, other in pairs]))
 
     def __add__(self, other: Self) -> Self:
@@ -66,7 +71,11 @@ class Regression:
         later, across, before = self.sums
         across = across + np.swapaxes(across, -1, -2)
         rows = np.maximum(later[..., :1, :1], 1.0)
-        penalty, kept = _RIDGE * rows * np.eye(later.shape[-1] - 1), np.zeros_like(rows)
+        terms = later.shape[-1] - 1
+        means = np.arange(terms) > 3 * terms // 5
+        left_out = means & (rows < _ROWS_A_TERM * terms)
+        penalty = np.where(left_out, 1 / _RIDGE, _RIDGE) * rows * np.eye(terms)
+        kept = np.zeros_like(rows)
 
         def missed(kept: np.ndarray) -> np.ndarray:
             """Weights of terms and series that make what a regression misses."""
@@ -89,9 +98,14 @@ def explained(weights: np.ndarray, covariates: np.ndarray) -> np.ndarray:
 
 
 def _terms(covariates: np.ndarray) -> np.ndarray:
-    """1, and the covariates of each row and of the one before it, which the first one lacks."""
-    before = np.concatenate([covariates[:1], covariates[:-1]])
-    parts = [np.ones((*covariates.shape[:-1], 1)), covariates, np.abs(covariates), before]
+    """1, and the covariates of each row and of those before it; the first row stands for others."""
+    past = [
+        np.concatenate([covariates[:1].repeat(n, 0), covariates])[: len(covariates)]
+        for n in range(_SPAN)
+    ]
+    mean = sum(past) / _SPAN
+    one = np.ones((*covariates.shape[:-1], 1))
+    parts = [one, covariates, np.abs(covariates), past[1], mean, np.abs(mean)]
     return np.concatenate(parts, axis=-1, dtype=np.float64)
 
 
@@ -104,14 +118,16 @@ def field_regression(data: Any) -> np.ndarray | None:
         return None
     reader, total, targets = SlabReader(data.field, cache_bytes=0), None, len(data.roles.targets)
     # Products of terms take several times the memory of the values.
-    terms = 3 * len(data.roles.known) + 2
+    terms = 5 * len(data.roles.known) + 2
     size = max(1, data.block_bytes // (targets * terms))
     for block in time_blocks(reader, range(data.splits["train"].stop), block_bytes=size):
-        rows = reader.read(block)
+        before = min(block.start, _SPAN)
+        rows = reader.read(slice(block.start - before, block.stop))
         values = data.target_cleaner.scaled(
             rows[..., :targets], channels=range(targets), clip=False
         )
-        part = Regression.fit(values, _scaled_covariates(data, rows)[..., None, :])
+        known = _scaled_covariates(data, rows)[..., None, :]
+        part = Regression.fit(values, known, before=before)
         total = part if total is None else total + part
     return None if total is None else total.weights
 

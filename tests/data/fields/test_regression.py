@@ -64,8 +64,11 @@ def test_weights_are_those_of_cochrane_and_orcutt(stays):
     for row in range(1, ROWS):
         noise[row] += stays * noise[row - 1]
     values = 2 * covariates[:, 0, 0] - np.abs(covariates[:, 0, 1]) + noise
-    before = np.concatenate([covariates[:1], covariates[:-1]])
-    rows = np.concatenate([covariates, np.abs(covariates), before], axis=-1)[:, 0]
+    first = covariates[:1].repeat(7, 0)
+    before = np.concatenate([first, covariates])
+    mean = np.stack([before[row : row + 8].mean(0) for row in range(ROWS)])
+    parts = [covariates, np.abs(covariates), before[6:-1], mean, np.abs(mean)]
+    rows = np.concatenate(parts, axis=-1)[:, 0]
     found = Regression.fit(values[:, None], covariates).weights[0]
     np.testing.assert_allclose(found[1:], quasi_differences(rows, values), atol=0.01)
 
@@ -75,12 +78,14 @@ def test_rows_that_come_in_blocks_with_gaps_are_one():
     values = 2 * covariates[..., 0] - covariates[..., 1] + normal(1, ROWS, 3)
     values[40:60, 1], covariates[100, 2, 0], values[:, 0] = np.nan, np.nan, np.nan
     whole = Regression.fit(values, covariates)
-    blocks = (slice(0, 151), slice(150, 151), slice(150, ROWS))
-    one, two, three = (Regression.fit(values[of], covariates[of]) for of in blocks)
-    joined = (one + two + three).weights
-    # The first row of a block alone does not know the one before it.
-    np.testing.assert_allclose(joined[1:], whole.weights[1:], atol=1e-3)
-    assert abs((one + two).weights[1:] - whole.weights[1:]).max() > 0.05
+    blocks = ((0, 151), (151, 152), (152, 155), (155, ROWS))
+    parts = []
+    for start, stop in blocks:
+        before = min(start, 8)
+        rows = slice(start - before, stop)
+        parts.append(Regression.fit(values[rows], covariates[rows], before=before))
+    joined = parts[0] + parts[1] + parts[2] + parts[3]
+    np.testing.assert_allclose(joined.weights, whole.weights, atol=1e-9)
     assert np.isfinite(whole.weights).all()
     # A series without a row expects what is usual.
     assert not whole.weights[0].any()
@@ -102,6 +107,16 @@ def test_a_series_that_a_covariate_tells_is_forecast_exactly():
         assert max(lost["combination"], lost["regression"]) < 1e-3 * lost["persistence"]
         # In the words of the report.
         assert "less what covariates tell" in data.config.settled(data)[1]["data.combination"]
+
+
+def test_a_load_that_goes_by_days_of_warmth_is_forecast_where_rows_suffice():
+    temperature = normal(0, ROWS + 7)
+    warmth = np.convolve(temperature, np.ones(8) / 8, "valid")
+    load = np.abs(warmth - warmth[:280].mean())
+    lost = errors(problem(frame(load, temperature=temperature[7:])))
+    assert lost["regression"] < 0.2 * lost["persistence"]
+    few = Regression.fit(load[:100, None], temperature[7:107, None, None]).weights[0]
+    assert abs(few[-2:]).max() < 1e-4 < abs(few[1:-2]).max()
 
 
 def test_what_covariates_tell_is_added_to_what_the_past_does():
