@@ -1,9 +1,9 @@
 """Spacetime patches in JAX: exact patch operators, Flax backbones, sharded training.
 
 The operators of `stpatch_jax.patches` stand here flat. They load jax and numpy only, and like the
-other rooms (`nn`, `data`, `training`, ...) and seven of their functions (`train`, `plan`,
-`backtest`, `forecast` and `classify` of `recipes`, `load_run` of `runs`, `windows` of `data`) are
-loaded when they are first asked for by name.
+other rooms (`nn`, `data`, `training`, ...) and eight of their functions (`train`, `plan`,
+`backtest`, `forecast`, `classify` and `regress` of `recipes`, `load_run` of `runs`, `windows` of
+`data`) are loaded when they are first asked for by name.
 """
 
 import importlib
@@ -55,6 +55,7 @@ _FUNCTIONS = {
     "forecast": "recipes.calls",
     "load_run": "runs",
     "plan": "recipes.calls",
+    "regress": "recipes.calls",
     "train": "recipes.calls",
     "windows": "data",
 }

@@ -396,6 +396,10 @@ class DataConfig(SizeConfig, abc.ABC):
         note = made_note(name) if name else ""
         return self, {"data.path": note} if note else {}
 
+    def held_out(self) -> Self:
+        """The settings for a choice by the validation split, which is not to be trained on."""
+        return self
+
     def for_inputs(self, inputs: Sequence[str]) -> Self:
         """The settings for a task that reads the arrays `inputs`: what makes others may be left."""
         return self

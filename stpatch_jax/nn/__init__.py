@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
     from stpatch_jax.nn.pooling import pool
     from stpatch_jax.nn.random_kernels import RandomKernels, RandomKernelsConfig
+    from stpatch_jax.nn.random_units import RandomUnits, RandomUnitsConfig
     from stpatch_jax.nn.recurrent import (
         ConvGRUCell,
         ConvLSTMCell,
@@ -91,6 +92,8 @@ __all__ = [
     "PatchTransformerConfig",
     "RandomKernels",
     "RandomKernelsConfig",
+    "RandomUnits",
+    "RandomUnitsConfig",
     "RidgeHead",
     "SCNNConfig",
     "Seen",

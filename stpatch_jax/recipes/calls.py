@@ -141,3 +141,11 @@ def classify(x: Any, y: Any, /, **settings: Any) -> TrainedRun:
     Items are an array, whose layout is found or told by `layout=`, a list of texts, or a table.
     """
     return train("classify", data=(x, y), **settings)
+
+
+def regress(x: Any, y: Any, /, **settings: Any) -> TrainedRun:
+    """Trains the recipe `regress` on items and their numbers [item] or [item, target], see `train`.
+
+    Items are as in `classify`.
+    """
+    return train("regress", data=(x, y), **settings)

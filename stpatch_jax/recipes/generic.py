@@ -77,8 +77,9 @@ def classify() -> RunConfig:
     their names do not. What is not said is told by the data, and by the report.
 
     Patches are read by a small network, convolutions over neighbours and a recurrence over time
-    follow; each class counts the same, however many items it has. Of series it is compared, on
-    folds of the training examples, with random dilated kernels and ridge regression, which take its
+    follow; each class counts the same, however many items it has. It is compared, on folds of the
+    training examples, with ridge regression on random features: of series on dilated kernels, of
+    rows and texts on units of their numbers or of what their words tell in sum. These take its
     place where it is not surely better. `--model NAME` takes another network.
     """
     return RunConfig(
@@ -90,7 +91,7 @@ def classify() -> RunConfig:
             recurrent_features=32,
             dropout=0.1,
         ),
-        task=tasks.ClassifyConfig(class_weights="balanced", compare="random_kernels"),
+        task=tasks.ClassifyConfig(class_weights="balanced", compare="random_features"),
         train=TrainConfig.cosine(
             400, 3e-3, batch_size="auto", checkpoint_every=100, weight_decay=1e-2, warmup_steps=20
         ),
@@ -105,10 +106,13 @@ def regress() -> RunConfig:
     what is to be told; `--data.labels age weight` names these, `--data.inputs` or `--data.text`
     from what. What is not said is told by the data, and by the report.
 
-    The network is that of `classify`. `--task.loss mae` tells medians, `mse` means; `--model NAME`
-    takes another network.
+    The network is that of `classify`, and is compared in the same way by its squared error.
+    `--task.loss mae` tells medians, by the network alone, `mse` means; `--model NAME` takes another
+    network.
     """
-    return dataclasses.replace(classify(), data=data.MeasuredConfig(), task=tasks.RegressConfig())
+    own = data.MeasuredConfig(validation_share="auto")
+    task = tasks.RegressConfig(compare="random_features")
+    return dataclasses.replace(classify(), data=own, task=task)
 
 
 @register("segment", data="made from a seed, or your own images with masks")

@@ -69,8 +69,8 @@ class RunConfig:
 
     def of_model(self, model: BackboneConfig) -> Self:
         """The configuration with another backbone that was asked for: no other takes its place."""
-        rival = self.task.rival()
-        return dataclasses.replace(self, model=model, task=rival[1] if rival else self.task)
+        rivals = self.task.rivals()
+        return dataclasses.replace(self, model=model, task=rivals[1] if rivals else self.task)
 
 
 _Frames = xr.DataArray | xr.Dataset | pd.DataFrame | pd.Series

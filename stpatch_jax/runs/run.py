@@ -105,6 +105,8 @@ class Run:
     ):
         versions = {f"version of {of.__name__}": of.__version__ for of in (stpatch_jax, jax)}
         require_alike(versions | to_values(config))
+        if config.train.keep_best is not None:
+            config = dataclasses.replace(config, data=config.data.held_out())
         self._load(config, data)
         for split in SPLITS:
             check_source(self.data.source(split), what=f"the {split} split")

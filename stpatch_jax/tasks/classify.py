@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ from stpatch_jax.errors import check_choice, check_range, check_size
 from stpatch_jax.metrics import Confusion
 from stpatch_jax.nn.heads import ClassificationHead, ClassificationReduce, RidgeHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, check_sizes
-from stpatch_jax.nn.random_kernels import RandomKernelsConfig
-from stpatch_jax.tasks.models import BackboneWithHead, FixedClassifier, members_of
+from stpatch_jax.tasks.models import BackboneWithHead, FixedModel, members_of
+from stpatch_jax.tasks.rivals import COMPARED, RIVALS, Compared
 from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskConfig, check_ids
 from stpatch_jax.tasks.weighing import (
     ClassWeights,
@@ -40,8 +40,9 @@ class ClassifyConfig(TaskConfig):
             `Ensemble`, for data so few that initial weights decide.
         class_weights: One weight per class; "balanced" for `n / (classes * count)`, under which all
             classes weigh the same in sum; None for 1.
-        compare: "random_kernels" are compared with the network on folds of the training examples
-            of series, and take its place where it is not surely better; None compares nothing.
+        compare: "random_features" and ridge regression are compared with the network on folds of
+            the training examples, and take its place where it is not surely better: for series
+            `RandomKernels`, for rows and texts `RandomUnits`; None compares nothing.
     """
 
     hidden: tuple[int, ...] = (64,)
@@ -49,9 +50,7 @@ class ClassifyConfig(TaskConfig):
     label_smoothing: float = 0.0
     members: int = 1
     class_weights: ClassWeights = None
-    compare: Literal["random_kernels"] | None = dataclasses.field(
-        default=None, metadata={"added": True}
-    )
+    compare: Compared = dataclasses.field(default=None, metadata={"added": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,13 +58,11 @@ class ClassifyConfig(TaskConfig):
         check_size("members", self.members)
         check_sizes("hidden", self.hidden, least=0)
         check_class_weights(self.class_weights, ())
-        check_choice("compare", self.compare, ("random_kernels", None))
+        check_choice("compare", self.compare, COMPARED)
 
-    def rival(self) -> tuple[BackboneConfig, Self] | None:
-        """Random dilated kernels, where they are to be compared, as in `TaskConfig.rival`."""
-        if self.compare is None:
-            return None
-        return RandomKernelsConfig(), dataclasses.replace(self, compare=None)
+    def rivals(self) -> tuple[Mapping[str, BackboneConfig], Self] | None:
+        """Random features, where they are to be compared, as in `TaskConfig.rivals`."""
+        return None if self.compare is None else (RIVALS, dataclasses.replace(self, compare=None))
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Classify:
         """The task of these settings, as in `TaskConfig.create`."""
@@ -95,7 +92,7 @@ class Classify(WeighedClasses):
         if backbone.fixed:
             weights = weight_of_each(self.config.class_weights, self.class_counts)
             ridge = RidgeHead(grid, body.out_features, classes=classes)
-            return FixedClassifier(body, ridge, class_weights=weights)
+            return FixedModel(body, ridge, answers="label", class_weights=weights)
         head = ClassificationHead(
             grid,
             body.out_features,

@@ -11,7 +11,7 @@ from flax import nnx
 from stpatch_jax.data import Source
 from stpatch_jax.errors import require
 from stpatch_jax.nn.blocks import is_stacked, paths_unrolled
-from stpatch_jax.nn.heads import RidgeHead
+from stpatch_jax.nn.heads import RidgeFieldHead, RidgeHead
 from stpatch_jax.nn.layers import Backbone
 
 _BATCH = 64
@@ -34,43 +34,44 @@ def _run(backbone: Backbone, x: jax.Array) -> jax.Array:
     return backbone(x)
 
 
-class FixedClassifier(BackboneWithHead):
-    """A backbone of which nothing is learnt and a `RidgeHead`: both are fitted at once.
+class FixedModel(BackboneWithHead):
+    """A backbone of which nothing is learnt and a head of ridge regression, fitted at once.
 
     Args:
         backbone: The backbone, whose config is `fixed`.
         head: The head.
+        answers: Name of the array of an example that the head is fitted to.
         class_weights: Weight of each class; None for 1.
     """
 
     backbone: Any
-    head: RidgeHead
+    head: RidgeHead | RidgeFieldHead
 
     def __init__(
-        self, backbone: Backbone, head: RidgeHead, *, class_weights: Sequence[float] | None
+        self,
+        backbone: Backbone,
+        head: RidgeHead | RidgeFieldHead,
+        *,
+        answers: str,
+        class_weights: Sequence[float] | None = None,
     ):
         super().__init__(backbone, head)
+        self.answers = answers
         self.class_weights = None if class_weights is None else tuple(class_weights)
 
-    def fit(self, source: Source, *, seed: int) -> np.ndarray:
-        """Fits it to all examples of a source, which hold `field` and `label`.
+    def fit(self, source: Source, *, seed: int) -> None:
+        """Fits it to all examples of a source, which hold `field` and the answers.
 
         What is random in it follows from the seed.
-
-        Returns:
-            Probabilities of each example by what the others tell, see `RidgeHead.fit`,
-            [example, classes].
         """
         examples = [source[number] for number in range(len(source))]
-        fields, labels = (np.stack([of[name] for of in examples]) for name in ("field", "label"))
+        fields, of = (np.stack([e[name] for e in examples]) for name in ("field", self.answers))
         self.backbone.fit(fields, seed=seed)
-        weights = self.weights_of(labels)
-        logits = self.head.fit(self.features(fields), labels, weights=weights)
-        return np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1))
+        self.head.fit(self.features(fields), of, weights=self.weights_of(of))
 
-    def weights_of(self, labels: np.ndarray) -> np.ndarray | None:
+    def weights_of(self, answers: np.ndarray) -> np.ndarray | None:
         """The weight of each example of classes [example]; None for 1."""
-        return None if self.class_weights is None else np.take(self.class_weights, labels)
+        return None if self.class_weights is None else np.take(self.class_weights, answers)
 
     def features(self, fields: np.ndarray) -> np.ndarray:
         """The features of fields [example, ...], computed in batches of one shape."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ from flax import nnx
 
 from stpatch_jax import losses
 from stpatch_jax.errors import check_choice, require
-from stpatch_jax.nn.heads import ClassificationReduce, FieldHead
+from stpatch_jax.nn.heads import ClassificationReduce, FieldHead, RidgeFieldHead
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, check_sizes
-from stpatch_jax.tasks.models import BackboneWithHead
+from stpatch_jax.tasks.models import BackboneWithHead, FixedModel
+from stpatch_jax.tasks.rivals import COMPARED, RIVALS, Compared
 from stpatch_jax.tasks.task import Batch, Metrics, Shapes, TaskBase, TaskConfig, real_entries
 
 RegressionLoss = Literal["mse", "mae", "huber"]
@@ -29,16 +30,25 @@ class RegressConfig(TaskConfig):
         loss: "mse" for the mean, "mae" for the median, "huber" between both, of scaled targets.
         hidden: Width of each hidden layer of the head; empty for a linear one.
         reduce: "flatten" or "mean", see `FieldHead`.
+        compare: "random_features" and ridge regression are compared with the network, as in
+            `ClassifyConfig`; they tell means, and are left out for medians.
     """
 
     loss: RegressionLoss = "huber"
     hidden: tuple[int, ...] = (64,)
     reduce: ClassificationReduce = "flatten"
+    compare: Compared = dataclasses.field(default=None, metadata={"added": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("loss", self.loss, get_args(RegressionLoss))
         check_sizes("hidden", self.hidden, least=0)
+        check_choice("compare", self.compare, COMPARED)
+
+    def rivals(self) -> tuple[Mapping[str, BackboneConfig], Self] | None:
+        """Random features, where they are to be compared, as in `TaskConfig.rivals`."""
+        decided = dataclasses.replace(self, compare=None)
+        return None if self.compare is None else ({} if self.loss == "mae" else RIVALS, decided)
 
     def create(self, *, facts: Mapping[str, Any] | None = None) -> Regress:
         """The task of these settings, as in `TaskConfig.create`."""
@@ -78,11 +88,15 @@ class Regress(TaskBase):
     def network(
         self, body: Backbone, backbone: BackboneConfig, shapes: Shapes, *, rngs: nnx.Rngs
     ) -> BackboneWithHead:
-        """Puts a `FieldHead` on a backbone."""
+        """Puts a `FieldHead` on a backbone, or a `RidgeFieldHead` where that is `fixed`."""
+        grid, outputs = body.grid_shape(shapes["field"][1:-1]), len(self.target_medians)
+        if backbone.fixed and self.config.loss != "mae":
+            ridge = RidgeFieldHead(grid, body.out_features, outputs=outputs)
+            return FixedModel(body, ridge, answers="target")
         head = FieldHead(
-            body.grid_shape(shapes["field"][1:-1]),
+            grid,
             body.out_features,
-            outputs=len(self.target_medians),
+            outputs=outputs,
             hidden=self.config.hidden,
             reduce=self.config.reduce,
             dropout=backbone.dropout,

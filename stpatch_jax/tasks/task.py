@@ -209,10 +209,10 @@ class TaskConfig(abc.ABC):
         """Names of the facts that validation tells of a trained network, as metrics."""
         return ()
 
-    def rival(self) -> tuple[BackboneConfig, Self] | None:
-        """A backbone to be compared with that of a run, and the settings once that is done.
+    def rivals(self) -> tuple[Mapping[str, BackboneConfig], Self] | None:
+        """Backbones to be compared with that of a run, and the settings once that is done.
 
-        None where nothing is compared.
+        They are by the layout of the items; None where nothing is compared.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""Series classified at once or by a network: folds of the training examples say which."""
+"""Items told at once or by a network: folds of the training examples say which."""
 
 import dataclasses
 import json
@@ -100,7 +100,7 @@ def test_a_network_is_trained_on_all_folds_but_one(monkeypatch):
     x, y = shapes_somewhere(60)
     # What is the same place for all is easy for a network that sees places.
     x[:, 5] += np.where(y == "bump", 9, -9)
-    config = settings(**{"model": "flat_patches", "steps": 30, "task.compare": "random_kernels"})
+    config = settings(**{"model": "flat_patches", "steps": 30, "task.compare": "random_features"})
     monkeypatch.setattr(choosing, "_fixed_errors", lambda *_: np.arange(48) % 2 == 0)
     run = Run(config, data=(x, y))
     assert isinstance(run.config.model, nn.FlatPatchesConfig)
@@ -115,7 +115,7 @@ def test_a_model_that_is_asked_for_stays(monkeypatch):
     assert isinstance(run.config.model, nn.InceptionConfig)
     kernels = Run(settings(model="random_kernels"), data=shapes_somewhere(40))
     assert kernels.config.train.steps == 1
-    assert dataclasses.replace(asked, task=recipe("classify").task).task.rival()
+    assert dataclasses.replace(asked, task=recipe("classify").task).task.rivals()
 
 
 def test_the_items_of_a_group_are_in_one_fold():
@@ -130,8 +130,100 @@ def test_the_items_of_a_group_are_in_one_fold():
     assert choosing._folds(arrays, seed=0) is None
 
 
-def test_what_is_no_series_is_not_compared():
+def test_what_has_no_random_features_is_not_compared():
     none: Any = None
-    config, told = choosing.chosen_by_folds(settings(layout="auto"), none, none, {})
+    config, told = choosing.chosen_by_folds(settings(layout="images"), none, none, {})
     assert told == {}
-    assert config.task.rival()
+    assert config.task.rivals()
+
+
+def rings(count):
+    """Rows of ten numbers of which two tell a class, which is no linear matter, and a number."""
+    x = np.random.default_rng(0).normal(size=(count, 10)).astype(np.float32)
+    x *= 10.0 ** np.arange(10, dtype=np.float32)
+    radius = np.hypot(x[:, 0], x[:, 1] / 10)
+    return x, radius
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Folds in which any network is far behind."""
+
+    def errors(config, task, arrays, folds, shapes):
+        yield np.full(len(folds[0][1]), 9.0)
+
+    monkeypatch.setattr(choosing, "_network_errors", errors)
+
+
+def test_rows_are_told_at_once(no_network):
+    x, radius = rings(400)
+    y = np.array(["in", "out"])[(radius > 1.2).astype(int)]
+    run = st.train("classify", data=(x, y), progress=False)
+    assert run.metrics["test"]["model"]["accuracy"] > 0.8
+    assert run.metrics["chosen"]["model"].startswith("RandomUnits: ")
+    assert "of 320 training rows wrong in 3 folds" in run.metrics["chosen"]["model"]
+
+
+def test_numbers_of_rows_are_told_at_once_but_for_medians(no_network):
+    x, radius = rings(400)
+    run = st.regress(x, radius, progress=False)
+    told = np.asarray(run.predict(x))[:, -1].astype(float)
+    assert np.corrcoef(told, radius)[0, 1] > 0.9
+    assert run.metrics["step"] == 1
+    assert "of 320 training rows in 3 folds" in run.metrics["chosen"]["model"]
+    medians = Run(with_settings(recipe("regress"), {"loss": "mae"}), data=(x, radius))
+    assert "model" not in medians.chosen
+    assert medians.config.train.steps == 400
+    kernels = with_settings(recipe("regress"), {"model": "random_units", "loss": "mae"})
+    assert Run(kernels, data=(x, radius)).config.train.steps == 400
+
+
+def test_numbers_are_compared_by_their_squared_errors(monkeypatch):
+    far, near = np.full(80, 2.0), np.linspace(0.1, 0.2, 80)
+    x, radius = rings(100)
+
+    def errors(config, task, arrays, folds, shapes):
+        yield from (near[held] for _, held in folds)
+
+    monkeypatch.setattr(choosing, "_fixed_errors", lambda *_: far)
+    monkeypatch.setattr(choosing, "_network_errors", errors)
+    run = Run(recipe("regress"), data=(x, radius))
+    assert isinstance(run.config.model, nn.ConvRecurrentConfig)
+    assert run.chosen["model"] == (
+        "ConvRecurrent: mean squared error 0.15 of 80; "
+        "RandomUnits: mean squared error 2 of 80 training rows in 3 folds"
+    )
+
+
+def test_texts_are_told_at_once_and_not_validated_by_heart(no_network):
+    random = np.random.default_rng(0)
+    words = np.array([f"w{at}" for at in range(60)])
+    y = np.arange(150) % 2
+    # Of ten words a class has each of its ten a little more often.
+    odds = 1 + 4 * np.stack([np.arange(60) < 10, np.arange(60) >= 50])
+    x = [" ".join(random.choice(words, 10, p=odds[of] / odds[of].sum())) for of in y]
+    run = st.classify(x, y, progress=False)
+    assert run.metrics["chosen"]["model"].startswith("RandomUnits: ")
+    assert run.metrics["test"]["model"]["accuracy"] > 0.75
+    assert run.metrics["validation"]["error"] > 0.01
+
+
+def test_what_validation_is_to_choose_is_not_trained_on():
+    x, y = shapes_somewhere(40)
+    pictures = np.repeat(x[:, :16, None], 16, axis=2)
+    asked = {
+        "layout": "images",
+        "batch_size": 8,
+        "steps": 10,
+        "checkpoint_every": 5,
+        "evaluate_every": 5,
+    }
+    splits = {}
+    for keep in (None, "max:accuracy"):
+        config = with_settings(recipe("classify"), {**asked, "keep_best": keep})
+        data: Any = Run(config, data=(pictures, y)).data
+        splits[keep] = data.splits
+    assert splits[None]["train"].labels.shape == splits[None]["validation"].labels.shape == (32,)
+    held = splits["max:accuracy"]
+    assert held["train"].labels.shape == (24,)
+    assert held["validation"].labels.shape == (8,)

@@ -65,8 +65,8 @@ class ItemConfig(DataConfig):
         length: Number of words of a text that are seen.
         augmentation: How training items are changed each time they are trained on.
         validation_share: Share of the items to validate on, in [0, 1), where they have no splits;
-            0 trains on all that are not tested on, and validates on the same. "auto" is 0 for
-            series, whose classifiers are compared on folds, and a fifth for all others.
+            0 trains on all that are not tested on, and validates on the same. "auto" is 0, but a
+            fifth for files of clips or pictures, and where validation is to choose, see `held_out`.
         test_share: Share of the items to test on, in (0, 1), where they have no splits.
         encoding: How the characters of a text are stored, UTF-8 by default.
         seed: Decides which items are validated and tested on.
@@ -216,7 +216,7 @@ class ItemConfig(DataConfig):
         found = found.labelled()
         chosen: dict[str, Any] = {"layout": (found.layout, "by what was read")}
         if validation_share is None:
-            validation_share, chosen["validation_share"] = self._share(found.layout)
+            validation_share, chosen["validation_share"] = self._share()
         splits = np.asarray(found.splits or ["train"] * len(found))
         answers, names = self._answers(found, splits == "train")
         kinds = self._kinds(answers)
@@ -279,14 +279,17 @@ class ItemConfig(DataConfig):
         by_class = ", the same share of each class" if len(classes) > 1 else ""
         return rows, [f"{told}{by_class}."] if drawn else []
 
-    def _share(self, layout: str) -> tuple[float, tuple[float, str]]:
+    def held_out(self) -> Self:
+        """The settings with a fifth to validate on, where that is open."""
+        share = _VALIDATED if self.validation_share == "auto" else self.validation_share
+        return dataclasses.replace(self, validation_share=share)
+
+    def _share(self) -> tuple[float, tuple[float, str]]:
         """The share to validate on, and how it was chosen."""
-        share, why = self.validation_share, "as told"
-        if share == "auto" and layout == "series":
-            share, why = 0.0, "all that are not tested on are trained on, and validated on again"
-        elif share == "auto":
-            share, why = _VALIDATED, "a fifth"
-        return share, (share, why)
+        if self.validation_share != "auto":
+            return self.validation_share, (self.validation_share, "as told")
+        why = "all that are not tested on are trained on, and validated on again"
+        return 0.0, (0.0, why)
 
     def _length(self, lines: Sequence[Words]) -> tuple[int, str]:
         if self.length != "auto":
@@ -304,7 +307,8 @@ class ItemConfig(DataConfig):
         still = found.layout == "images"
         frames = (1, "pictures do not move") if still else (_FRAMES, "evenly spread over a clip")
         chosen = {"layout": (found.layout, "by the kind of files"), "frames": frames}
-        chosen["validation_share"] = self._share(found.layout)[1]
+        if self.validation_share == "auto":
+            chosen["validation_share"] = _VALIDATED, "a fifth"
         if self.size == "auto":
             sides = []
             for at in range(min(len(found.files), _SAMPLE)):
@@ -323,7 +327,7 @@ class ItemConfig(DataConfig):
             size=told.get("size", self.size),
             zoom=1.0,
             augmentation=self.augmentation,
-            validation_share=self._share(found.layout)[0],
+            validation_share=vars(self.held_out())["validation_share"],
             test_share=self.test_share,
             seed=self.seed,
         )

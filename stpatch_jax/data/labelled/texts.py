@@ -225,7 +225,10 @@ def evidence_fields(
     fields["train"] = train
     known = Evidence(counts.numbers, told(smoothing=smoothing), longest, pieces)
     for name in rows.keys() - {"train"}:
-        fields[name] = known.fields([given[at] for at in rows[name]], length=length)
+        # What is validated on again has told the evidence, which would know it by heart.
+        again = np.array_equal(rows[name], rows["train"])
+        own = train if again else known.fields([given[at] for at in rows[name]], length=length)
+        fields[name] = own
     return fields, known
 
 

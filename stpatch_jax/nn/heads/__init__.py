@@ -14,7 +14,7 @@ from stpatch_jax.nn.heads.detection import (
     non_maximum_suppression,
 )
 from stpatch_jax.nn.heads.forecast import ForecastHead, ForecastTime
-from stpatch_jax.nn.heads.ridge import Ridge, RidgeHead, fit_ridge
+from stpatch_jax.nn.heads.ridge import Ridge, RidgeFieldHead, RidgeHead, fit_ridge
 
 __all__ = [
     "ClassificationHead",
@@ -28,6 +28,7 @@ __all__ = [
     "ForecastTime",
     "NextTokenHead",
     "Ridge",
+    "RidgeFieldHead",
     "RidgeHead",
     "fit_ridge",
     "non_maximum_suppression",

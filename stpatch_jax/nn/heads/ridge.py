@@ -1,10 +1,11 @@
-"""Ridge regression in closed form, and the classifier that it makes of a feature map."""
+"""Ridge regression in closed form, and the heads that it makes of a feature map."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from stpatch_jax.errors import check_size, require
 from stpatch_jax.nn.fixed import Fixed
 
 _PENALTIES = np.logspace(-3, 3, 10)
+# Numbers that features hardly tell ask for more than classes do.
+_OF_NUMBERS = np.logspace(-3, 5, 13)
+_BEYOND = 0.1
 _SCALES = np.logspace(-1, 2, 61)
 
 
@@ -92,7 +96,46 @@ def fit_ridge(
     return Ridge(kernel, mean - middle @ kernel, best[1], best[2])
 
 
-class RidgeHead(nnx.Module):
+class _RidgeMap(nnx.Module):
+    """A linear map [batch, *grid, features] to [batch, outputs] in float32; 0 until fitted."""
+
+    def __init__(self, grid: Sequence[int], in_features: int, outputs: int):
+        self.features = math.prod(grid) * in_features
+        self.kernel = Fixed(jnp.zeros((self.features, outputs), jnp.float32))
+        self.bias = Fixed(jnp.zeros(outputs, jnp.float32))
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Maps [batch, *grid, features] to [batch, outputs] in float32."""
+        y = features.reshape(len(features), -1)
+        require(
+            y.shape[1] == self.features,
+            f"the feature map must have {self.features} features of an example, got shape "
+            f"{features.shape}; give fields of the size that the head was built for",
+        )
+        return y.astype(jnp.float32) @ self.kernel[...] + self.bias[...][None]
+
+    def _fit(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        *,
+        scale: Callable[[np.ndarray], float],
+        **options: Any,
+    ) -> np.ndarray:
+        """Fits the map, times the `scale` of what is left out; returns the latter so scaled."""
+        values = np.asarray(features, np.float32).reshape(len(features), -1)
+        middle, spread = values.mean(axis=0), values.std(axis=0)
+        # A feature that is the same for all is not divided by what rounding left.
+        spread = np.where(spread > 1e-6 * np.abs(values).max(axis=0), spread, np.inf)
+        fitted = fit_ridge((values - middle) / spread, targets, **options)
+        factor = scale(fitted.left_out)
+        kernel = factor * fitted.kernel / spread[:, None]
+        self.kernel[...] = jnp.asarray(kernel, jnp.float32)
+        self.bias[...] = jnp.asarray(factor * fitted.bias - middle @ kernel, jnp.float32)
+        return factor * fitted.left_out
+
+
+class RidgeHead(_RidgeMap):
     """Classifies a feature map by ridge regression on whether an example is of a class, 1 or -1.
 
     Nothing in it is learnt by steps: until `fit` it says that all classes are as likely. Features
@@ -115,19 +158,7 @@ class RidgeHead(nnx.Module):
 
     def __init__(self, grid: Sequence[int], in_features: int, *, classes: int):
         check_size("classes", classes, least=2)
-        self.features = math.prod(grid) * in_features
-        self.kernel = Fixed(jnp.zeros((self.features, classes), jnp.float32))
-        self.bias = Fixed(jnp.zeros(classes, jnp.float32))
-
-    def __call__(self, features: jax.Array) -> jax.Array:
-        """Maps [batch, *grid, features] to logits [batch, classes] in float32."""
-        y = features.reshape(len(features), -1)
-        require(
-            y.shape[1] == self.features,
-            f"the feature map must have {self.features} features of an example, got shape "
-            f"{features.shape}; give fields of the size that the head was built for",
-        )
-        return y.astype(jnp.float32) @ self.kernel[...] + self.bias[...][None]
+        super().__init__(grid, in_features, classes)
 
     def fit(
         self, features: np.ndarray, labels: np.ndarray, *, weights: np.ndarray | None = None
@@ -138,18 +169,48 @@ class RidgeHead(nnx.Module):
             The logits of each example that the head fitted to all others gives, up to the scaling
             of features and logits, which all examples tell [example, classes].
         """
-        values = np.asarray(features, np.float32).reshape(len(features), -1)
-        classes = np.arange(self.bias.shape[0])
-        middle, spread = values.mean(axis=0), values.std(axis=0)
-        # A feature that is the same for all is not divided by what rounding left.
-        spread = np.where(spread > 1e-6 * np.abs(values).max(axis=0), spread, np.inf)
-        targets = np.where(labels[:, None] == classes, 1.0, -1.0)
-        fitted = fit_ridge((values - middle) / spread, targets, weights=weights)
-        scale = _best_scale(fitted.left_out, labels)
-        kernel = scale * fitted.kernel / spread[:, None]
-        self.kernel[...] = jnp.asarray(kernel, jnp.float32)
-        self.bias[...] = jnp.asarray(scale * fitted.bias - middle @ kernel, jnp.float32)
-        return scale * fitted.left_out
+        targets = np.where(labels[:, None] == np.arange(self.bias.shape[0]), 1.0, -1.0)
+        scale = functools.partial(_best_scale, labels=labels)
+        return self._fit(features, targets, scale=scale, weights=weights)
+
+
+class RidgeFieldHead(_RidgeMap):
+    """Tells numbers by ridge regression on standardised features; 0 until `fit`.
+
+    What it says is at most a tenth of their range beyond the numbers of the examples: a feature
+    that was nearly the same for all of them could otherwise say anything of one that differs.
+
+    Maps [batch, *grid, features] to [batch, outputs] in float32.
+
+    Args:
+        grid: `(nt, *ns)` of the feature map.
+        in_features: Number of channels of the feature map.
+        outputs: How many numbers come out.
+    """
+
+    def __init__(self, grid: Sequence[int], in_features: int, *, outputs: int):
+        super().__init__(grid, in_features, outputs)
+        self.bounds = Fixed(jnp.zeros((2, outputs), jnp.float32))
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Maps [batch, *grid, features] to [batch, outputs] in float32."""
+        least, most = self.bounds[...][:, None]
+        return jnp.clip(super().__call__(features), least, most)
+
+    def fit(
+        self, features: np.ndarray, targets: np.ndarray, *, weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Fits the head to features [example, ...] of targets [example, output]; see `fit_ridge`.
+
+        Returns:
+            What the head fitted to all other examples says of each, up to the scaling of features
+            [example, output].
+        """
+        least, most = targets.min(axis=0), targets.max(axis=0)
+        beyond = _BEYOND * (most - least)
+        self.bounds[...] = jnp.asarray(np.stack([least - beyond, most + beyond]), jnp.float32)
+        options: Any = {"weights": weights, "penalties": _OF_NUMBERS}
+        return self._fit(features, targets, scale=lambda _: 1.0, **options)
 
 
 def _best_scale(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -105,6 +105,7 @@ def _search(
     progress: bool,
 ) -> list[Trial] | None:
     rows = {_name(values): values for values in candidates(space, trials, seed)}
+    config = dataclasses.replace(config, data=config.data.held_out())
     configs = {name: with_values(config, values) for name, values in rows.items()}
     loaded = _loaded(configs, workdir, data)
     done = [
