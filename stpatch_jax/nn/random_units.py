@@ -18,6 +18,7 @@ from stpatch_jax.patches.windows import OPEN, WindowSpec
 
 # No unit is above its bias for fewer of the examples, or more, than a tenth.
 _LEAST, _MOST = 0.1, 0.9
+_EXAMPLES = 4096
 _GOLDEN = (math.sqrt(5) + 1) / 2
 
 
@@ -59,7 +60,12 @@ class RandomUnits(Backbone):
         return self.dropout(y.astype(self.config.dtype))
 
     def fit(self, x: np.ndarray, *, seed: int) -> None:
-        """Fits spread and biases to examples [example, time, *space, channel]; no seed matters."""
+        """Fits spread and biases to examples [example, time, *space, channel].
+
+        Of many examples some are drawn at random.
+        """
+        if len(x) > _EXAMPLES:
+            x = x[np.random.default_rng(seed).permutation(len(x))[:_EXAMPLES]]
         sums = np.asarray(self._sums(jnp.asarray(x))).reshape(-1, self.kernel.shape[0])
         spread = sums.std(axis=0)
         # A channel that is the same for all tells nothing.
