@@ -1,5 +1,6 @@
 """How much of a file is taken into memory: what it declares is compared before any of it is."""
 
+import dataclasses
 import functools
 import gzip
 import io
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from stpatch_jax.errors import check_size, require
 
@@ -37,6 +38,21 @@ class SizeConfig:
 
     # Behind the settings of every subclass, so that the path stays the first of them.
     most_bytes: int | None = field(default=None, kw_only=True, metadata={"added": True})
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Of settings that take several names, one alone is a tuple of it, not of its letters."""
+        super().__init_subclass__(**options)
+        checked = cast(Callable[[Any], None], cls.__post_init__)
+
+        @functools.wraps(checked)
+        def with_names(self: SizeConfig) -> None:
+            for at in dataclasses.fields(self):
+                names = getattr(self, at.name)
+                if isinstance(names, str) and tuple[str, ...] in (at.type, *get_args(at.type)):
+                    object.__setattr__(self, at.name, (names,))
+            checked(self)
+
+        cls.__post_init__ = with_names
 
     def __post_init__(self) -> None:
         with limited(self.most_bytes):  # Which checks it.

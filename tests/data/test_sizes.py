@@ -1,8 +1,10 @@
 """The most bytes that a file may ask for, and what is compared with them."""
 
+import dataclasses
 import gzip
+import inspect
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -69,6 +71,28 @@ def test_a_wrong_limit_is_refused_before_anything_is_read(kind):
         with pytest.raises(InputError, match=r"data\.most_bytes must be a whole number"):
             kind(most_bytes=wrong)
     assert kind(most_bytes=2**40).most_bytes == 2**40
+
+
+def test_one_name_is_a_tuple_of_it_in_every_configuration_and_setting():
+    kinds: list[Any] = [FileConfig, *_subclasses(DataConfig)]
+    for kind in kinds:
+        for at in dataclasses.fields(kind):
+            if tuple[str, ...] in (at.type, *get_args(at.type)) and not inspect.isabstract(kind):
+                if (
+                    kind.__name__ == "SegmentedFieldsConfig" and at.name == "classes"
+                ):  # two at least
+                    with pytest.raises(InputError, match=r"\('one',\)"):
+                        kind(classes="one")
+                else:
+                    assert getattr(kind(**{at.name: "one"}), at.name) == ("one",), (kind, at)
+    one: Any = "x"
+    assert FieldConfig(known=one, targets=("a", "b")).known == ("x",)
+    assert FieldConfig(variables=one).variables == ("x",)
+    assert from_values(FieldConfig, to_values(FieldConfig(known=one))).known == ("x",)
+
+
+def _subclasses(kind):
+    return {x for of in kind.__subclasses__() for x in (of, *_subclasses(of))}
 
 
 def test_every_configuration_reads_within_its_limit():

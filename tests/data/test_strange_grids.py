@@ -325,11 +325,8 @@ def test_infinite_values_are_not_trained_on(tmp_path):
     def load():
         return FieldConfig(str(tmp_path / "a.nc"), context=4, horizon=2).load()
 
-    try:
+    with pytest.warns(UserWarning, match="Infinite values, 1 of them, are read as missing"):
         source = load().source("train")
-    except ValueError:
-        refused(load, "inf", "v")
-        return
     assert all(np.isfinite(source[at]["context"]).all() for at in range(len(source)))
 
 

@@ -10,10 +10,12 @@ import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase, interpolate
-from stpatch_jax.data.fields.slabs import SlabReader, known_counts, time_blocks
+from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks, known_counts, time_blocks
 from stpatch_jax.data.transforms.cleaning import forward_fill, nan_quantiles
 from stpatch_jax.data.transforms.pipeline import Pipeline, StepName
-from stpatch_jax.errors import check_choice, check_range, check_size, listed, require
+from stpatch_jax.data.transforms.steps import Affine
+from stpatch_jax.data.transforms.unlike import told_unlike
+from stpatch_jax.errors import check_choice, check_range, check_size, listed, require, warn
 
 MissingRule = Literal["forward_fill", "interpolate", "climatology", "leave"]
 
@@ -66,6 +68,7 @@ class Cleaner:
         channels: Names of the channels, in order.
         pipeline: The fitted transforms.
         climatology: Training means by phase, in the units of the field, where the rule needs them.
+        infinite: Number of infinite training values, which count as missing; of a fit alone.
         known: Where a series had a training value [*space, channel], bool; None where all had. The
             others are missing whatever comes later: nothing was fitted to them.
     """
@@ -75,6 +78,7 @@ class Cleaner:
     pipeline: Pipeline
     climatology: Climatology | None = field(default=None)
     known: np.ndarray | None = field(default=None)
+    infinite: int = 0
 
     @classmethod
     def fit(
@@ -98,10 +102,12 @@ class Cleaner:
         reader = SlabReader(values, cache_bytes=0)
         flat = config.per == "channel"
         known = _ever_known(reader, rows, channels, block_bytes)
+        infinite: dict[int, int] = {}
 
         def chunks() -> Iterator[np.ndarray]:
             for block in time_blocks(reader, rows, block_bytes=block_bytes):
                 part = as_floats(reader.read(block))
+                infinite[block.start] = int(np.count_nonzero(np.isinf(part)))
                 yield part.reshape(-1, len(channels)) if flat else part
 
         cells = int(np.prod(values.shape[1:-1])) if flat else 1
@@ -110,12 +116,12 @@ class Cleaner:
         )
         known = None if known.all() else known
         if config.missing != "climatology":
-            return cls(config, channels, pipeline, known=known)
+            return cls(config, channels, pipeline, None, known, sum(infinite.values()))
         times = values.time.values
         blocks = time_blocks(reader, rows, block_bytes=block_bytes)
         parts = ((as_floats(reader.read(block)), times[block]) for block in blocks)
         means = Climatology.fit_chunks(parts, phase=config.phase)
-        return cls(config, channels, pipeline, means, known)
+        return cls(config, channels, pipeline, means, known, sum(infinite.values()))
 
     def select(self, channels: Sequence[str]) -> "Cleaner":
         """The cleaning of some channels, in this order.
@@ -282,6 +288,40 @@ class Cleaner:
             means = self.climatology.at(times)[(slice(None), *cells)]
             return np.where(np.isnan(values), means, values).astype(values.dtype)
         return values
+
+
+def told_infinite(count: int, *, name: str) -> tuple[str, ...]:
+    """A note, warned of as well, on values that are infinite, if any are."""
+    if not count:
+        return ()
+    note = f"Infinite values, {count:,} of them, are read as missing."
+    warn(f"{name}: {note}", stacklevel=4)
+    return (note,)
+
+
+def values_unlike(
+    field: xr.DataArray, coming: xr.DataArray | None, cleaner: Cleaner, *, name: str
+) -> tuple[str, ...]:
+    """What is far from training in rows of another field and what comes, see `told_unlike`.
+
+    Of more than 16 MiB a tile in the middle of space counts.
+    """
+    if not any(isinstance(step, Affine) for step in cleaner.pipeline.steps):
+        return ()  # Nothing tells what was usual.
+    notes: list[str] = []
+    for part, called in ((field, name), (coming, f"what comes behind {name}")):
+        if part is None or not part.size:
+            continue
+        own, reader = cleaner.select(list(map(str, part.channel.values))), SlabReader(part)
+        tiles = list(cell_blocks(reader, range(len(part)), block_bytes=2**24))
+        cells = tiles[len(tiles) // 2]
+        values = as_floats(reader.read(slice(0, len(part)), *cells))
+        notes += told_infinite(int(np.count_nonzero(np.isinf(values))), name=called)
+        scaled = own.scaled(values, channels=range(values.shape[-1]), clip=False, cells=cells)
+        trained = own.inverse(np.zeros(values.shape[1:]), cells=cells)
+        values = np.where(np.isfinite(scaled), values, np.nan)
+        notes += told_unlike(values, scaled, trained, own.channels, name=called)
+    return tuple(notes)
 
 
 def as_floats(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from stpatch_jax.data.fields.alerts import AlertConfig, field_thresholds
 from stpatch_jax.data.fields.choosing import AUTO, Auto, settled
-from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig
+from stpatch_jax.data.fields.cleaning import Cleaner, CleaningConfig, told_infinite, values_unlike
 from stpatch_jax.data.fields.climatology import Climatology, ClimatologyPhase
 from stpatch_jax.data.fields.combining import Combination
 from stpatch_jax.data.fields.contents import field_content, field_report
@@ -261,11 +261,12 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
             # What was known where says nothing of other places.
             cleaner, fitted = replace(cleaner, known=None), {}
         fitted |= {"means": means, COMBINATION: combination}
+        field = add_note(field, *values_unlike(field[-past:], coming, cleaner, name=path))
         report = field_report(path, field)
-        ahead = horizon if coming is None else len(coming)
-        splits = {EVERYTHING: range(past, max(past, len(field) + ahead))}
-        told = {"fitted": fitted, "coming": coming, "static_cleaner": static}
-        return FieldData(self, field, cleaner, splits, report, **told)
+        stop = len(field) + (horizon if coming is None else len(coming))
+        splits = {EVERYTHING: range(past, max(past, stop))}
+        fitted = {"fitted": fitted, "coming": coming, "static_cleaner": static}
+        return FieldData(self, field, cleaner, splits, report, **fitted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,13 +323,12 @@ class FieldData(WindowProblem):
             warn(why_none, stacklevel=2)
             config, values = replace(config, alert=alert), add_note(values, why_none)
         # A horizon of values, of which a loss and a scale can be made.
-        least = max(2, horizon)
-        targets = len(roles.targets)
-        values, dropped = with_known_series(values, range(train), least=least, channels=targets)
+        told: dict[str, Any] = {"least": max(2, horizon), "channels": len(roles.targets)}
+        values, dropped = with_known_series(values, range(train), **told)
         cleaner = Cleaner.fit(values, range(train), config.cleaning)
+        values = add_note(values, *told_infinite(cleaner.infinite, name="the training rows"))
         if (known := cleaner.select(roles.targets).known) is not None:
-            unknown = known.size - np.count_nonzero(known)
-            note = f"{unknown} of {known.size} cells have no value in the training rows"
+            note = f"{(~known).sum()} of {known.size} cells have no value in the training rows"
             values = add_note(values, f"{note}: they are not scored, and their forecasts missing.")
         report = field_report(values.attrs.get("source", config.path), values)
         report |= {"series_dropped": dropped} if dropped else {}

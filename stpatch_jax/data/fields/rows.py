@@ -4,10 +4,12 @@ import operator
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from stpatch_jax.data.fields.choosing import AUTO
 from stpatch_jax.data.identity import FieldIdentity
+from stpatch_jax.data.places import Axis
 from stpatch_jax.data.protocols import CATALOG_PREFIX
 from stpatch_jax.data.readers.conventions import add_note
 from stpatch_jax.data.sampling.spacing import check_phase, season_note, spaced
@@ -28,6 +30,9 @@ def used_rows(field: xr.DataArray, config: Any) -> xr.DataArray:
             warn(f"{name}: {note} data.most_rows keeps more", stacklevel=3)
     field = spaced(field, config.gaps, name=name)
     axis = TimeAxis.of(field.time.values)
+    for note in _doubled(field):
+        warn(f"{name}: {note}", stacklevel=3)
+        field = add_note(field, note)
     if config.climatology != AUTO:
         check_phase(axis, config.climatology, name="data.climatology")
     if config.cleaning.missing == "climatology":
@@ -37,6 +42,19 @@ def used_rows(field: xr.DataArray, config: Any) -> xr.DataArray:
             warn(f"{name}: {note}", stacklevel=3)
             field = add_note(field, note)
     return field
+
+
+def _doubled(field: xr.DataArray) -> list[str]:
+    """A note on an axis around the Earth that has places twice, such as 0 and 360 degrees."""
+    axes = [Axis.of(field, dim) for dim in field.dims[1:-1]]
+    places = {axis.name: np.round(axis.numbers() % 360, 6) for axis in axes if axis.circle}
+    twice = {name: len(of) - len(np.unique(of % 360)) for name, of in places.items()}
+    return [
+        f"{count} of {len(places[name])} cells along {name} lie where others do, a circle apart: "
+        "leave them out, or they count twice."
+        for name, count in twice.items()
+        if count
+    ]
 
 
 def split_spans(field: xr.DataArray, config: Any) -> tuple[xr.DataArray, dict[str, Any]]:

@@ -21,6 +21,7 @@ from stpatch_jax.data.readers.pairs import ALL
 from stpatch_jax.data.sampling.batches import Batch, MadeExamples, Source
 from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.data.transforms.steps import Affine
+from stpatch_jax.data.transforms.unlike import items_unlike
 from stpatch_jax.errors import InputError, check_seed, check_size, listed, require, warn
 from stpatch_jax.files import has_suffix
 
@@ -165,7 +166,9 @@ class BoxedConfig(DataConfig):
             )
             clips.append(clip)
             reads += [(at, frames) for frames in side_by_side(length, self.frames)]
-        report = {"source": source, "notes": list(notes)}
+        shown = [np.asarray(clip[: self.frames]) for clip in clips[:1]]
+        unlike = items_unlike(shown, Affine.from_dict(state), name=source)
+        report = {"source": source, "notes": [*notes, *unlike]}
         return UnboxedFields(clips, items, reads, state, report)
 
 

@@ -27,6 +27,7 @@ from stpatch_jax.data.labelled.found import Found, Layout, Names, given_arrays, 
 from stpatch_jax.data.labelled.texts import Evidence, Words, check_pieces, evidence_fields
 from stpatch_jax.data.protocols import Data, DataConfig
 from stpatch_jax.data.readers.labels import numbered
+from stpatch_jax.data.readers.nifti import told_spacings
 from stpatch_jax.data.readers.text import words_of
 from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.errors import InputError, check_seed, check_size, listed, require, shortened
@@ -231,7 +232,9 @@ class ItemConfig(DataConfig):
             groups[splits == split] = np.arange(np.count_nonzero(splits == split))
         if found.groups is not None:
             groups = np.unique(found.groups.astype(str), return_inverse=True)[1].ravel()
-        more: dict[str, Any] = {}
+        apart, told = told_spacings(found.spacings)
+        notes += told
+        more: dict[str, Any] = {"fitted": {"spacing": apart}} if apart else {}
         if found.channels is not None:
             more = {"channels": found.channels, "fitted": {"channels": list(found.channels)}}
         if found.layout == "texts":
@@ -336,6 +339,8 @@ class ItemConfig(DataConfig):
         if found.files:
             return self._of_clips(found).restore(found.source, state)
         values, notes = found.values, [*found.notes]
+        if apart := state.get("spacing"):
+            notes += told_spacings(found.spacings, trained=apart)[1]
         if found.layout == "texts":
             lines = [words_of(text) for text in values]
             length = self._length(lines)[0]

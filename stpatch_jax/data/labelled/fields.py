@@ -12,6 +12,7 @@ from stpatch_jax.data.labelled.augmenting import Augmentation
 from stpatch_jax.data.protocols import EVERYTHING, InputAxes, Problem, chosen_split
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.transforms.steps import Affine
+from stpatch_jax.data.transforms.unlike import items_unlike
 from stpatch_jax.errors import InputError, check_range, check_seed, listed, require
 
 
@@ -73,7 +74,8 @@ class UnlabelledFields(Problem):
             f"the items of {source} must have the channels of the run, {len(identity.channels)}, "
             f"got {fields.shape[-1]}; give a file of the same kind",
         )
-        return cls(fields, items, trained, {"source": source, "notes": list(notes)})
+        notes = [*notes, *items_unlike([*fields], Affine.from_dict(trained), name=source)]
+        return cls(fields, items, trained, {"source": source, "notes": notes})
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from stpatch_jax.data.readers.columns import plain_name
 from stpatch_jax.data.readers.delimited import TEXT_SUFFIXES
 from stpatch_jax.data.readers.encoded import open_text
 from stpatch_jax.data.readers.items import LabelledItems, read_folder, read_items, read_series
-from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES
+from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES, spacings_of
 from stpatch_jax.data.readers.pairs import ALL, find_pairs, split_of, split_words
 from stpatch_jax.data.readers.pictures import PICTURE_SUFFIXES
 from stpatch_jax.data.readers.tables import any_cells
@@ -67,6 +67,7 @@ class Found:
         notes: What was inferred or left out.
         channels: Names of the channels, where they have any.
         files: Files of clips.
+        spacings: How far apart the cells of NIfTI volumes lie, by their files.
     """
 
     layout: str
@@ -80,6 +81,7 @@ class Found:
     notes: tuple[str, ...] = ()
     channels: tuple[str, ...] | None = None
     files: Sequence[Path] = field(default_factory=tuple)
+    spacings: Mapping[Path, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -274,7 +276,8 @@ def _folder(place: Path, names: Names, *, labelled: bool) -> Found:
     layout = "volumes" if volumes and names.layout == "auto" else names.layout
     found = given_arrays(items.stack(), labels, None, layout=layout, **own)
     notes = (*items.notes, *found.notes)
-    return replace(found, items={"file": list(items.names)}, notes=notes, splits=items.splits)
+    own = {"items": {"file": list(items.names)}, "spacings": spacings_of(volumes)}
+    return replace(found, **own, notes=notes, splits=items.splits)
 
 
 def _series(place: Path, names: Names, *, labelled: bool) -> Found:

@@ -20,11 +20,12 @@ from stpatch_jax.data.readers.masks import (
     read_masked_images,
     ways_of,
 )
-from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES
+from stpatch_jax.data.readers.nifti import NIFTI_SUFFIXES, spacings_of, told_spacings
 from stpatch_jax.data.readers.pairs import ALL
 from stpatch_jax.data.sampling.batches import Batch, MadeExamples, Source
 from stpatch_jax.data.sampling.splits import check_shares
 from stpatch_jax.data.transforms.steps import Affine
+from stpatch_jax.data.transforms.unlike import items_unlike
 from stpatch_jax.errors import (
     MOST,
     InputError,
@@ -139,14 +140,18 @@ class SegmentedFieldsConfig(DataConfig):
         images, names = read_images(path, images=self.images)
         found = self._unsegmented(images, names, state, path)
         place, trained = Path(path), state.get("ways", ())
-        files = place.rglob("*") if place.is_dir() else [place]
-        others = ways_of(file for file in files if file.name in names)
+        files = [*place.rglob("*")] if place.is_dir() else [place]
+        files = [file for file in files if file.name in names]
+        others = ways_of(files)
         if trained and (turned := [way for way in others if way not in trained]):
-            found.report["notes"] = [
+            note = (
                 f"Axes lead to {turned[0]} in {others[turned[0]][0]}, and to {listed(trained)} in "
                 "the run; none is turned."
-            ]
-            warn(found.report["notes"][0], stacklevel=2)
+            )
+            found.report["notes"].append(note)
+            warn(note, stacklevel=2)
+        if apart := state.get("spacing"):
+            found.report["notes"] += told_spacings(spacings_of(files), trained=apart)[1]
         return found
 
     def restore_values(self, values: Any, state: Mapping[str, Any]) -> "UnsegmentedFields":
@@ -175,7 +180,8 @@ class SegmentedFieldsConfig(DataConfig):
         identity = FieldIdentity.of_state(state)
         for field, name in zip(fields, items, strict=True):
             identity.match_type(field.dtype, name=name)
-        return UnsegmentedFields(fields, items, state, {"source": path})
+        notes = items_unlike(fields, Affine.from_dict(state), name=path)
+        return UnsegmentedFields(fields, items, state, {"source": path, "notes": list(notes)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,7 +310,7 @@ class SegmentedFields(Problem):
         own = {"classes": list(self.classes), "codes": self.codes.tolist()}
         own |= {"axes": len(self.crop), "identity": identity.to_dict()}
         if ways := self.report.get("ways"):
-            own["ways"] = list(ways)
+            own |= {"ways": list(ways), "spacing": list(self.report["spacing"])}
         return {**own, **self.scaler.to_dict()}
 
     def content(self, split: str) -> Mapping[str, Any]:
@@ -419,7 +425,8 @@ def _loaded(config: SegmentedFieldsConfig, items: MaskedImages, source: str) -> 
         counts = dict(zip(classes, data.counts(name).tolist(), strict=True))
         splits[name] = {"items": len(own), "cells": counts}
     extents = {"smallest": smallest, "largest": largest, "crop": list(crop)}
-    extents |= {"ways": list(items.ways)} if items.ways else {}
+    if items.ways:
+        extents |= {"ways": list(items.ways), "spacing": list(items.spacing)}
     data.report.update(extents, notes=notes, splits=splits)
     return data
 

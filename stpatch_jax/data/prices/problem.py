@@ -43,6 +43,7 @@ from stpatch_jax.data.sampling.splits import (
     window_starts,
 )
 from stpatch_jax.data.times import TimeAxis
+from stpatch_jax.data.transforms.unlike import told_unlike
 from stpatch_jax.errors import (
     InputError,
     check_choice,
@@ -171,6 +172,9 @@ class PanelConfig(TableConfig, SeasonalConfig, DataConfig):
             fitted = LogReturns.restore(values, channels, target=target, **past)
         else:
             fitted = Levels.restore(values, target=target, **past)
+            means, recent = fitted.scaler.center, values[-self.context :]
+            scaled = fitted.scaler.transform(recent)
+            table.report["notes"] += told_unlike(recent, scaled, means, channels, name=path)
         first = max(self.context + fitted.lost_rows, *self.seasons.values(), 0)
         require(
             first <= len(values),

@@ -17,6 +17,8 @@ from stpatch_jax.data.readers.nifti import (
     orientation_of,
     read_nifti,
     same_places,
+    spacings_of,
+    told_spacings,
 )
 from stpatch_jax.data.readers.pairs import ALL, split_of
 from stpatch_jax.data.sizes import check_bytes
@@ -46,6 +48,7 @@ class MaskedImages:
         splits: `train`, `validation` or `test` of each item; `all` where nothing tells.
         notes: What was left out, in sentences.
         ways: Where the axes of NIfTI volumes lead, see `orientation_of`.
+        spacing: How far apart their cells usually lie, see `told_spacings`.
     """
 
     images: Sequence[np.ndarray]
@@ -54,6 +57,7 @@ class MaskedImages:
     splits: Sequence[str]
     notes: tuple[str, ...] = ()
     ways: tuple[str, ...] = ()
+    spacing: tuple[float, ...] = ()
 
 
 def read_masked_images(
@@ -106,6 +110,7 @@ def read_masked_images(
     folders = _folders(file)
     found = _pairs(file, list(folders), images, masks)
     pictures, truths, names, splits, notes, ways = [], [], [], [], [], {}
+    apart: dict[Path, np.ndarray] = {}
     for split, (own, other) in found.items():
         matched, left = _matched(folders[own], folders[other])
         names += [image.relative_to(file).as_posix() for image, _ in matched]
@@ -118,11 +123,14 @@ def read_masked_images(
         splits += [split] * len(matched)
         notes += _told_of_volumes(matched)
         ways |= ways_of(image for image, _ in matched)
+        apart |= spacings_of(image for image, _ in matched)
         if left:
             note = f"{len(left)} files of {file.name} are of no pair and were left out: "
             notes.append(f"{note}{listed(left)}.")
             warn(notes[-1], stacklevel=3)
-    return MaskedImages(pictures, truths, names, splits, tuple(notes), tuple(ways))
+    spacing, told = told_spacings(apart)
+    told = (*notes, *told)
+    return MaskedImages(pictures, truths, names, splits, told, tuple(ways), tuple(spacing))
 
 
 def read_images(

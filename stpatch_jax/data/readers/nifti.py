@@ -1,5 +1,6 @@
 """Volumes of NIfTI files, as they are stored: nothing is turned or resampled."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,15 @@ import numpy as np
 from stpatch_jax.data.libraries import require_library
 from stpatch_jax.data.readers.guard import parsing
 from stpatch_jax.data.sizes import check_bytes
-from stpatch_jax.errors import require
+from stpatch_jax.errors import listed, require, warn
+from stpatch_jax.files import has_suffix
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _KIND = "NIfTI volume"
 # Places in millimetres are equal within this.
 _ALIKE = 1e-3
+# Cells as large as this tells, as a share, are of one size.
+_AS_LARGE = 0.05
 
 
 def read_nifti(path: str | Path) -> np.ndarray:
@@ -54,6 +58,34 @@ def orientation_of(path: str | Path) -> str:
     """Where i, j and k lead, such as RAS: to the right, to the front and up."""
     nibabel = require_library("nibabel", purpose="NIfTI files", install="stpatch_jax[nifti]")
     return "".join(end or "?" for end in nibabel.aff2axcodes(affine_of(path)))
+
+
+def spacings_of(files: Iterable[Path]) -> dict[Path, np.ndarray]:
+    """How far apart the cells of those that are NIfTI volumes lie along i, j and k [3]."""
+    volumes = [file for file in files if has_suffix(file, *NIFTI_SUFFIXES)]
+    return {file: np.linalg.norm(affine_of(file)[:3, :3], axis=0) for file in volumes}
+
+
+def told_spacings(
+    found: Mapping[Path, np.ndarray], *, trained: Sequence[float] = ()
+) -> tuple[list[float], list[str]]:
+    """The usual spacing of volumes, or that of a run, and a note on those that are of another.
+
+    It is warned of as well, where a spacing differs by more than 5 %.
+    """
+    if not found:
+        return [*trained], []
+    usual = np.asarray(trained) if len(trained) else np.median([*found.values()], axis=0)
+    others = [at for at, of in found.items() if (abs(of - usual) > _AS_LARGE * usual).any()]
+    if not others:
+        return usual.tolist(), []
+    own, other = (" x ".join(f"{n:.3g}" for n in of) for of in (usual, found[others[0]]))
+    note = (
+        f"Cells lie {own} apart{' in the run' * bool(len(trained))}, and {other} in "
+        f"{listed([file.name for file in others], most=2)}; none is resampled."
+    )
+    warn(note, stacklevel=4)
+    return usual.tolist(), [note]
 
 
 def nifti_bytes(mask: np.ndarray, like: str | Path) -> bytes:

@@ -291,3 +291,29 @@ def test_a_season_that_is_no_period_of_the_calendar_is_told(step, season, sound)
     else:
         with pytest.warns(UserWarning, match=rf"A season of {season} rows"):
             assert len(config.of(values).report["notes"]) == 1
+
+
+def test_infinite_values_are_told_as_missing():
+    values = field(2)
+    values[5, 0], values[9, 1] = np.inf, -np.inf
+    note = "Infinite values, 2 of them, are read as missing."
+    with pytest.warns(UserWarning, match=f"the training rows: {note}"):
+        data = problem(values)
+    assert note in data.report["notes"]
+    assert np.isfinite(everything(data, "train")["context"]).all()
+    values[-1, 0] = np.inf
+    with pytest.warns(UserWarning, match="the DataArray: Infinite values, 1 of them, are read"):
+        found = data.config.restore_values(values, data.state())
+    assert found.report["notes"] == ["Infinite values, 1 of them, are read as missing."]
+
+
+def test_a_meridian_that_is_there_twice_is_told():
+    values = field(3, 5)
+    for last, told in ((360.0, 1), (288.0, 0)):
+        degrees = values.rename(x="longitude").assign_coords(longitude=np.linspace(0, last, 5))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            data = FieldConfig(context=CONTEXT, horizon=HORIZON).of(degrees)
+        notes = " ".join(data.report["notes"])
+        assert notes.count("1 of 5 cells along longitude lie where") == told
+        assert len(caught) == told

@@ -1,5 +1,6 @@
 """Volumes of NIfTI files against nibabel: values, places, and masks that lie elsewhere."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_volumes_are_segmented_and_classified_where_they_lie(tmp_path):
     assert "Volumes are read as stored, their axes lead to LSA." in data.report["notes"]
     restored = SegmentedFieldsConfig().restore(str(tmp_path / "images"), data.state())
     np.testing.assert_array_equal(restored.fields[2], data.fields[2])
-    assert "notes" not in restored.report
+    assert restored.report["notes"] == []
     turned = saved(tmp_path / "new.nii", np.ones(SHAPE, "f4"), AFFINE * [[-1], [-1], [-1], [1]])
     with pytest.warns(
         UserWarning, match=r"lead to RIP in new\.nii, and to LSA in the run; none is"
@@ -76,6 +77,32 @@ def test_volumes_are_segmented_and_classified_where_they_lie(tmp_path):
     assert classified.source("train")[0]["field"].shape == (1, *SHAPE, 1)
     again = found.restore(str(tmp_path / "images" / "0.nii.gz"), classified.state())
     assert len(again.source("all")) == 1
+
+
+def test_another_spacing_is_told_of_items_and_of_what_is_predicted(tmp_path):
+    pairs(tmp_path)
+    wide = AFFINE @ np.diag([1, 1, 2, 1])
+    saved(tmp_path / "images" / "3.nii.gz", np.ones(SHAPE, "f4"), wide)
+    saved(tmp_path / "masks" / "3_seg.nii.gz", np.zeros(SHAPE), wide)
+    config = SegmentedFieldsConfig(path=str(tmp_path))
+    note = "Cells lie 2 x 3 x 1.5 apart, and 2 x 3 x 3 in 3.nii.gz; none is resampled."
+    with pytest.warns(UserWarning, match=re.escape(note)):
+        data = config.load()
+    assert note in data.report["notes"]
+    assert data.state()["spacing"] == [2, 3, 1.5]
+    wider = saved(tmp_path / "new.nii", np.ones(SHAPE, "f4"), wide)
+    with pytest.warns(UserWarning, match=r"1\.5 apart in the run, and 2 x 3 x 3 in new\.nii"):
+        assert config.restore(str(wider), data.state()).report["notes"]
+    near = saved(tmp_path / "near.nii", np.ones(SHAPE, "f4"), AFFINE * 1.04)
+    assert not config.restore(str(near), data.state()).report["notes"]
+    for at in range(8):
+        place = tmp_path / "classes" / "ab"[at % 2] / f"{at}.nii.gz"
+        saved(place, np.full(SHAPE, at, "f4"), wide if at == 5 else AFFINE)
+    items = LabelledConfig(path=str(tmp_path / "classes"), validation_share=0.3, test_share=0.3)
+    with pytest.warns(UserWarning, match=r"2 x 3 x 3 in 5\.nii\.gz"):
+        classified = items.load()
+    with pytest.warns(UserWarning, match=r"apart in the run, and 2 x 3 x 3 in new\.nii"):
+        assert items.restore(str(wider), classified.state()).report["notes"]
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
