@@ -66,6 +66,7 @@ QUESTIONS = (
     "short_series",
     "linear",
     "series",
+    "series_of_r",
     "speed",
     "best",
 )
@@ -519,6 +520,7 @@ def _best(rows: Sequence[Results]) -> str:
 ONE: dict[str, Callable[[Any], str]] = {
     "linear": _linear,
     "series": _series,
+    "series_of_r": _series,
     "short_series": _short_series,
     "walk_forward": _walk_forward,
 }
