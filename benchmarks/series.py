@@ -109,7 +109,9 @@ def row_of(of: Series, seeds: int, workdir: Path) -> Row:
     peers = {"seasonal_naive": seasonal_naive(of.season), "theta": theta(of.season)}
     naive: Mapping[str, float] = row["naive"]
     best = min(naive, key=naive.__getitem__)
-    own = {"command": f"python -m benchmarks.series {of.name}", "best_rule": best}
+    listed = next(name for name, sets in LISTS.items() if of in sets)
+    command = f"python -m benchmarks.series {of.name} --of {listed}"
+    own: dict[str, Any] = {"command": command, "best_rule": best}
     own |= {"peers": {name: peer_error(data, peer) for name, peer in peers.items()}}
     return row | own | {"ratio": row["value"] / naive[best]}
 
