@@ -151,9 +151,17 @@ def _scaled_covariates(data: Any, rows: np.ndarray) -> np.ndarray:
     return cleaner.scaled(rows[..., -len(known) :], channels=range(len(known)), clip=False)
 
 
-def covariates_of(example: Mapping[str, np.ndarray], windows: Any) -> np.ndarray:
-    """The known covariates of an example of `FieldWindows` [context + horizon, *space, known]."""
-    context, first = example["context"], len(windows.cleaner.channels)
-    ahead = context[..., first : first + len(windows.leads) * len(windows.known_numbers)]
-    behind = horizon_of(ahead, windows.leads)
-    return np.concatenate([context[..., windows.known_numbers], behind])
+def explained_rows(data: Any, example: Mapping[str, np.ndarray], windows: Any) -> np.ndarray:
+    """What `FieldData.regression` makes of the rows of an example of `FieldWindows`.
+
+    Returns:
+        Array [context + horizon, *space, target].
+    """
+    context, channels = example["context"], len(windows.cleaner.channels)
+    ahead = context[..., channels : channels + len(windows.leads) * len(windows.known_numbers)]
+    # Means reach behind the context.
+    first = int(example["index"]) - data.context
+    rows = SlabReader(data.field, cache_bytes=0).read(slice(max(0, first - _SPAN + 1), first))
+    before = np.nan_to_num(_scaled_covariates(data, rows))
+    parts = [before, context[..., windows.known_numbers], horizon_of(ahead, windows.leads)]
+    return explained(data.regression, np.concatenate(parts)[..., None, :])[len(before) :]

@@ -8,7 +8,7 @@ import numpy as np
 
 from stpatch_jax.data.fields.cleaning import Cleaner
 from stpatch_jax.data.fields.climatology import with_climatology, with_space_means
-from stpatch_jax.data.fields.regression import covariates_of, explained
+from stpatch_jax.data.fields.regression import explained_rows
 from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
 from stpatch_jax.data.sampling.batches import Batch
@@ -190,7 +190,7 @@ class RuledWindows:
             example = with_drift(example, data.increment)
         expected = {}
         if data.regression is not None:
-            rows = explained(data.regression, covariates_of(example, self.windows)[..., None, :])
+            rows = explained_rows(data, example, self.windows)
             expected["regression"] = rows[: data.context]
             example["regression"] = rows[data.context :].astype(np.float32)
         if data.means is not None:

@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression
 
 from stpatch_jax.data import FieldConfig, FieldData
 from stpatch_jax.data.fields.combining import Combination
-from stpatch_jax.data.fields.regression import Regression
+from stpatch_jax.data.fields.regression import Regression, explained, known_series
 
 ROWS = 400
 
@@ -89,6 +89,23 @@ def test_rows_that_come_in_blocks_with_gaps_are_one():
     assert np.isfinite(whole.weights).all()
     # A series without a row expects what is usual.
     assert not whole.weights[0].any()
+
+
+def test_windows_are_told_what_the_whole_series_is():
+    table = frame(normal(0, ROWS), a=normal(1, ROWS), b=normal(2, ROWS))
+    for context in (3, 14):
+        config = FieldConfig(known=("a", "b"), columns="channels", context=context, horizon=7)
+        data = config.of(table)
+        known = known_series(data, range(ROWS))
+        assert known is not None
+        assert data.regression is not None
+        whole = explained(data.regression.reshape(1, -1), known)[:, 0]
+        source = data.source("train")
+        for number in (0, 1, 100):
+            example = source[number]
+            row = int(example["index"])
+            found = example["regression"].ravel()
+            np.testing.assert_allclose(found, whole[row : row + 7], atol=1e-5)
 
 
 def test_slopes_are_found_in_series_that_wander_off():
