@@ -74,8 +74,8 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
     """A forecast problem on any file that `open_field` reads.
 
     The rows are split in order of time: the first `train_share` of them to train, the last
-    `test_share` to test, both rounded down, the rest in between to validate. A context may reach
-    back across a border, a target never does.
+    `test_share` to test, both rounded down, the rest in between to validate; the last two have one
+    horizon at least. A context may reach back across a border, a target never does.
 
     What is "auto" the training rows tell, see `found_seasons` and `FieldData.chosen`.
 

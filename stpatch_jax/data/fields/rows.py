@@ -58,13 +58,25 @@ def _doubled(field: xr.DataArray) -> list[str]:
 
 
 def split_spans(field: xr.DataArray, config: Any) -> tuple[xr.DataArray, dict[str, Any]]:
-    """The field up to the end of its splits, and for each its first row and the one behind it."""
+    """The field up to the end of its splits, and for each its first row and the one behind it.
+
+    Where the share of validation or of test is less than one horizon, it has one horizon, which the
+    split before it lacks; the field has a note of it.
+    """
     rows = len(field)
     if config.split_at is not None:
         spans = spans_at(config.split_at, rows)
         return field[: spans["test"][1]], spans
-    train = int(rows * config.train_share)
-    test = rows - int(rows * config.test_share)
+    least = 1 if config.horizon == AUTO else int(config.horizon)
+    wanted = int(rows * config.train_share), rows - int(rows * config.test_share)
+    test = max(0, min(wanted[1], rows - least))
+    train = max(0, min(wanted[0], test - least))
+    if (train, test) != wanted:
+        note = (
+            f"The training rows are {train} in place of {wanted[0]}, so that validation and test "
+            f"have {least}, one horizon, or more."
+        )
+        field = add_note(field, note)
     return field, {"train": (0, train), "validation": (train, test), "test": (test, rows)}
 
 

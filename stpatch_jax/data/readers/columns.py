@@ -145,8 +145,8 @@ def find_columns(
     The series are named by columns called series, unique_id, item, ticker, station, store or the
     like; else, where times repeat, by the one column of text that tells rows apart. All other
     columns of numbers are values, but row numbers, identities, what repeats a part of the time
-    (weekday, month) and the coordinates of a place that does not move. Notes tell what was left
-    out.
+    (weekday, month) and the coordinates of a place that does not move. The rows of a table of one
+    column are counted. Notes tell what was left out.
 
     Args:
         cells: The table.
@@ -184,6 +184,8 @@ def find_columns(
     if counted:
         finder.notes.append("Rows are counted as time steps, whatever dates there may be.")
         finder.leave_times()
+    elif len(header) == 1:
+        finder.notes.append("Rows are counted as time steps, as the table has one column alone.")
     else:
         finder.find_time(header.index(time) if time else None)
     finder.find_series([header.index(name) for name in told], wanted)

@@ -50,7 +50,8 @@ def read_cells(
         kind: What messages call the file.
         header: Names of the columns, for a file without a header.
         encoding: See `open_text`.
-        fewest: Number of columns that there must be; white space is in the one of texts.
+        fewest: Number of columns that there must be, but for one of numbers alone; white space is
+            in the one of texts.
 
     Raises:
         InputError: If the file is missing or unreadable, has no header or no rows, its separator is
@@ -70,7 +71,8 @@ def read_cells(
             if header is None and not _are_names(names) and len(told) == len(names):
                 header, names, used = told, [" ".join(name.split()) for name in told], 0
         if header is None:
-            _check_header(file, kind, names, first, number, fewest)
+            alone = fewest < 2 or _are_numbers(lines[used:])
+            _check_header(file, kind, names, first, number, 1 if alone else fewest)
             start = text.tell()
         rows = _Rows(text, start, separator, file, kind, names, number + used)
         # Each line may end with a separator behind its last cell.
@@ -171,6 +173,12 @@ def _are_names(header: Sequence[str]) -> bool:
     told = [name for name in header if name]
     words = (name for name in told if not re.fullmatch(r"[-+\d.,:/ TZe]+", name))
     return any(words) or told == list(map(str, range(len(told))))
+
+
+def _are_numbers(lines: Sequence[str]) -> bool:
+    """Whether each line that tells something is one number."""
+    told = pd.Series([text for line in lines if (text := line.strip(' "\r\n')) not in MISSING])
+    return len(told) > 0 and bool(pd.to_numeric(told, errors="coerce").notna().all())
 
 
 def _check_quotes(cells: Cells) -> None:

@@ -22,7 +22,7 @@ def read_typed_cells(file: Path, *, kind: str) -> Cells:
     that they name the same series as the text of a CSV file does.
 
     Raises:
-        InputError: If the file is missing or unreadable, or has no rows or one column.
+        InputError: If the file is missing or unreadable, has no rows, or one column of no numbers.
     """
     require_library("pyarrow", purpose="reading Parquet", install="pyarrow")
     parquet = file.name.lower().endswith(PARQUET_SUFFIXES)
@@ -38,7 +38,7 @@ def frame_cells(frame: pd.DataFrame, *, kind: str) -> Cells:
     """A table of pandas as `read_typed_cells` has one that was written to a Parquet file.
 
     Raises:
-        InputError: It has no rows or one column.
+        InputError: It has no rows, or one column of no numbers.
     """
     return _cells(frame.convert_dtypes(), "DataFrame", kind)
 
@@ -52,10 +52,11 @@ def _cells(frame: pd.DataFrame, name: str, kind: str) -> Cells:
     header = [" ".join("/".join(parts).split()) for parts in names]
     # As in a CSV file: pandas calls levels without a name index or level_0.
     header[: len(levels)] = ["" if level is None else str(level) for level in levels]
+    alone = len(header) == 1 and pd.api.types.is_numeric_dtype(frame.iloc[:, 0])
     require(
-        len(header) > 1 and not frame.empty,
-        f"the table {name} must have rows and at least two columns, got {frame.shape}; "
-        "give another file",
+        (alone or len(header) > 1) and not frame.empty,
+        f"the table {name} must have rows and at least two columns, or one of numbers, got "
+        f"{frame.shape}; give another file",
     )
     frame.columns = range(len(header))
     for at in frame:

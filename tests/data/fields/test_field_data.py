@@ -317,3 +317,16 @@ def test_a_meridian_that_is_there_twice_is_told():
         notes = " ".join(data.report["notes"])
         assert notes.count("1 of 5 cells along longitude lie where") == told
         assert len(caught) == told
+
+
+@given(rows=st.integers(40, 240), horizon=st.integers(1, 12), share=st.sampled_from([0.01, 0.1]))
+def test_validation_and_test_hold_a_horizon_where_their_share_is_less(rows, horizon, share):
+    config = FieldConfig(context=2, horizon=horizon, train_share=0.9 - share, test_share=share)
+    data = FieldData.of(field()[:rows], config)
+    spans = {name: len(of) for name, of in data.splits.items()}
+    shares = rows - int(rows * (1 - share)), int(rows * share)
+    assert spans["test"] == max(int(rows * share), horizon)
+    assert spans["validation"] >= horizon
+    assert spans["train"] + 2 + spans["validation"] + spans["test"] == rows
+    told = any("one horizon, or more" in note for note in data.report["notes"])
+    assert told == (data.splits["train"].stop < int(rows * (0.9 - share)) or shares[1] < horizon)

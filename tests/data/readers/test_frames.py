@@ -37,6 +37,7 @@ TABLES = {
     "another order": LONG.sample(frac=1, random_state=0),
     "categories": LONG.astype({"item": "category"}),
     "whole numbers": WIDE.fillna(0).round().astype(int),
+    "one column of numbers": WIDE[["b"]].fillna(0).reset_index(drop=True),
     "two levels of columns": pd.concat({"load": WIDE}, axis=1),
     "a zone": WIDE.tz_localize("UTC"),
 }
@@ -85,7 +86,7 @@ def test_configurations_read_a_table_as_they_read_its_file(tmp_path):
     ("call", "told"),
     [
         (lambda: read_panel(WIDE[:0]), "the table DataFrame must have rows and at least two"),
-        (lambda: read_panel(LONG[["item"]]), "must have rows and at least two columns"),
+        (lambda: read_panel(LONG[["item"]]), "at least two columns, or one of numbers"),
         (lambda: FieldConfig(variables=("c",)).of(WIDE), r"among those of DataFrame .* got c;"),
         (lambda: FieldConfig(dims=("time", "x")).of(WIDE), "options for tables must be among"),
         (lambda: FieldConfig().of({"a": 1}), "a field must be a DataArray or Dataset"),

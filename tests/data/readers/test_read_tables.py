@@ -11,7 +11,7 @@ from stpatch_jax.data.fields.writers import forecast_dataset, forecast_table
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.prices.tables import read_price_table
 from stpatch_jax.data.readers import open_field
-from stpatch_jax.data.readers.conventions import channel_units
+from stpatch_jax.data.readers.conventions import channel_units, notes_of
 from stpatch_jax.errors import InputError
 
 LONG = "when,station,rain,wind\n2020-01-01,B,1,2\n2020-01-01,A,3,4\n2020-01-02,A,,6\n"
@@ -256,3 +256,25 @@ def test_dates_that_do_not_tell_their_day_are_read_as_is_said(tmp_path, order, s
     if order == "day":
         with pytest.raises(InputError, match="must hold dates"):
             open_field(path, date_order=order)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("calls.csv", "calls\n60\n\nNA\n62.5\n-1e3\n"),
+        ("calls.txt", "# of a year\ncalls\n60\n\nNA\n62.5\n-1e3\n"),
+        ("quoted.csv", '"calls"\n"60"\n""\nNA\n62.5\n-1e3\n'),
+    ],
+)
+def test_the_rows_of_one_column_are_counted(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    field = open_field(tmp_path / name)
+    assert field.time.values.tolist() == [0, 3, 4]
+    assert field.values.ravel().tolist() == [60, 62.5, -1e3]
+    assert any("Rows are counted" in note for note in notes_of(field))
+
+
+def test_one_column_of_words_is_no_table(tmp_path):
+    (tmp_path / "words.csv").write_text("calls\n60\nsixty\n61\n")
+    with pytest.raises(InputError, match="at least two columns separated by commas"):
+        open_field(tmp_path / "words.csv")
