@@ -1,12 +1,12 @@
 """The forecast that rolling origins make of the naive rules and of linear maps of the context."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from stpatch_jax.data.fields.regression import known_series
+from stpatch_jax.data.fields.regression import Terms, known_series
 from stpatch_jax.data.fields.rolling import (
     Origin,
     asked_of,
@@ -25,8 +25,10 @@ _PENALTIES, _PARTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0), (1, 2, 4, 8)
 _CYCLES = 8
 # What maps are at a large penalty: with one level of all of a context, which may have moved.
 _LEFT_OUT = ("running_mean", "regression")
-# Below this share of the error of the best rule for which nothing is averaged, a gain may be luck.
+# Below this share of the error of the best rule for which nothing is averaged, a gain may be luck;
+# below the other, that of what covariates tell on what is forecast without them.
 _SURE_GAIN, _AVERAGED = 0.1, ("climatology", "anomaly_persistence", *_LEFT_OUT)
+_SURE_TOLD = 0.05
 # Targets whose forecasts are kept, and steps that find the weights; smaller weights are dropped.
 _MOST_TARGETS, _STEPS, _LEAST_WEIGHT = 2**15, 400, 0.05
 
@@ -114,7 +116,7 @@ class Combination:
         horizon: int,
         seasons: Mapping[str, int],
         phases: np.ndarray | None = None,
-        known: np.ndarray | None = None,
+        known: Terms | None = None,
     ) -> Self:
         """Combines rules and linear maps as they would have lost least in what is known.
 
@@ -127,7 +129,7 @@ class Combination:
         known covariates they see departures from the `Regression`, too, and go along with these.
         Each has the penalty with which it lost least; then maps and rules, but for running mean and
         regression, have weights, none below 0 and of sum 1, with which their sum has the least
-        absolute error.
+        absolute error; what covariates tell has less of it where it gained little.
         A gain on the best of persistence, drift and seasons that is less than a tenth may be luck:
         a gain of a twentieth leaves that rule half of all weight. The maps are fitted to all rows
         in the end. Of too few rows it is persistence.
@@ -138,7 +140,7 @@ class Combination:
             horizon: Number of predicted time steps.
             seasons: Seasons in time steps by the names of their rules.
             phases: Number of the phase of each row [row], see `phase_numbers`.
-            known: Covariates that are known in advance [row, *series, covariate], scaled likewise.
+            known: Terms of covariates that are known in advance [row, *series, term].
 
         References:
             Bates and Granger, "The combination of forecasts", Operational Research Quarterly 20
@@ -167,7 +169,9 @@ class Combination:
             return cls(linear, {"persistence": 1.0}, {}, text)
         targets, made = zip(*past, strict=True)
         joined = {name: np.concatenate([of[name] for of in made]) for name in made[0]}
-        weights = _surely(joined, np.concatenate(targets))
+        told = {name for name in joined if not isinstance(name, str)}
+        told = {name for name in told if views[name[0]].departs == "regression"}
+        weights = _surely(joined, np.concatenate(targets), told=told)
         products = _final_products(series, phases if phased else None, known, **size)
         rules, departing, parts = {}, {}, []
         for name, weight in sorted(weights.items(), key=lambda of: -of[1]):
@@ -243,7 +247,7 @@ def _cycles(phases: np.ndarray) -> float:
 
 
 def _final_products(
-    series: np.ndarray, phases: np.ndarray | None, known: np.ndarray | None, **size: int
+    series: np.ndarray, phases: np.ndarray | None, known: Terms | None, **size: int
 ) -> dict[str, np.ndarray]:
     """The `window_products` of all rows, and of their departures by what these are from."""
     found = {"": window_products(series, **size)}
@@ -283,20 +287,46 @@ def _past_forecasts(
         yield target[few], forecasts
 
 
-def _surely(made: Mapping[Any, np.ndarray], targets: np.ndarray) -> dict[Any, float]:
-    """The `_weights`, drawn towards the best of the plainest rules where they gain little on it."""
+def _surely(
+    made: Mapping[Any, np.ndarray], targets: np.ndarray, *, told: Collection[Any] = ()
+) -> dict[Any, float]:
+    """The `_weights`, drawn towards those of less where what they gain on it is little.
+
+    These are of all forecasts but those that covariates `told`, and that of the best of the
+    plainest rules.
+    """
     weights = _weights(made, targets)
+    if told:
+        without = {name: of for name, of in made.items() if name not in told}
+        weights = _drawn(weights, _weights(without, targets), made, targets, sure=_SURE_TOLD)
     lost = {
         name: float(np.abs(of - targets).mean())
         for name, of in made.items()
         if isinstance(name, str) and name not in _AVERAGED
     }
     best = min(lost, key=lost.__getitem__)
-    own = np.abs(sum(weight * made[name] for name, weight in weights.items()) - targets).mean()
-    gain = 1 - float(own) / lost[best] if lost[best] else 0.0
-    share = min(1.0, max(0.0, gain / _SURE_GAIN))
-    drawn = {name: share * weight for name, weight in weights.items() if share}
-    return drawn | {best: drawn.get(best, 0.0) + 1 - share} if share < 1 else drawn
+    return _drawn(weights, {best: 1.0}, made, targets, sure=_SURE_GAIN)
+
+
+def _drawn(
+    weights: Mapping[Any, float],
+    less: Mapping[Any, float],
+    made: Mapping[Any, np.ndarray],
+    targets: np.ndarray,
+    *,
+    sure: float,
+) -> dict[Any, float]:
+    """Weights of forecasts, drawn towards other ones where they gain less on these than is sure."""
+    own, other = (
+        float(np.abs(sum(weight * made[name] for name, weight in of.items()) - targets).mean())
+        for of in (weights, less)
+    )
+    share = min(1.0, max(0.0, (1 - own / other) / sure)) if other else 0.0
+    names = [name for name in made if name in weights or name in less]
+    drawn = {
+        name: share * weights.get(name, 0.0) + (1 - share) * less.get(name, 0.0) for name in names
+    }
+    return {name: weight for name, weight in drawn.items() if weight}
 
 
 def _weights(made: Mapping[Any, np.ndarray], targets: np.ndarray) -> dict[Any, float]:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from stpatch_jax.data.fields.choosing import some_series
 from stpatch_jax.data.fields.climatology import phase_numbers
-from stpatch_jax.data.fields.regression import Regression, explained, known_series
+from stpatch_jax.data.fields.regression import Regression, Terms, explained, known_series
 from stpatch_jax.data.fields.rules import COMBINATION, path_increment
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
 from stpatch_jax.data.times import TimeAxis
@@ -119,7 +120,7 @@ def rolling_rules(
     horizon: int,
     seasons: Mapping[str, int],
     phases: np.ndarray | None = None,
-    known: np.ndarray | None = None,
+    known: Terms | None = None,
 ) -> dict[str, RuleWeight]:
     """The weight of a linear forecast against each rule, and the errors of both.
 
@@ -134,7 +135,7 @@ def rolling_rules(
         horizon: Number of predicted time steps.
         seasons: Seasons in time steps by the names of their rules.
         phases: Number of the phase of each row [row], see `phase_numbers`.
-        known: Covariates that are known in advance [row, *series, covariate], scaled likewise.
+        known: Terms of covariates that are known in advance [row, *series, term].
 
     >>> wave = np.sin(np.arange(400) * np.pi / 6)[:, None]
     >>> noise = np.random.default_rng(0).normal(size=(400, 1))
@@ -193,7 +194,7 @@ def rolling_origins(
     horizon: int,
     seasons: Mapping[str, int],
     phases: np.ndarray | None = None,
-    known: np.ndarray | None = None,
+    known: Terms | None = None,
 ) -> Iterator[Origin]:
     """The some thirty origins of `rolling_rules` with a whole window behind them, in their order.
 
@@ -229,19 +230,20 @@ def rolling_origins(
 
 
 def expectations(
-    before: np.ndarray, phases: np.ndarray | None, known: np.ndarray | None
+    before: np.ndarray, phases: np.ndarray | None, known: Terms | None
 ) -> dict[str, np.ndarray]:
     """What rows [row, series] make the climatology and the regression of all rows expect.
 
-    There are as many rows of phases [row] and of known covariates [row, *series, covariate].
+    There are as many rows of phases [row] and of terms of known covariates.
     """
     found: dict[str, np.ndarray] = {}
     if phases is not None:
         found["climatology"] = phase_means(before, phases)[phases]
     if known is not None:
-        known = known.reshape(len(known), -1, known.shape[-1])[:, : before.shape[1]]
+        rows = known.rows.reshape(len(known.rows), -1, known.rows.shape[-1])
+        known = replace(known, rows=rows[:, : before.shape[1]])
         weights = Regression.fit(before, known[: len(before)]).weights
-        found["regression"] = explained(weights, np.nan_to_num(known))
+        found["regression"] = explained(weights, known)
     return found
 
 
@@ -354,7 +356,7 @@ def scaled_series(data: Any, rows: range) -> np.ndarray:
 
 
 def rule_weights(
-    data: Any, values: np.ndarray, *, known: np.ndarray | None = None
+    data: Any, values: np.ndarray, *, known: Terms | None = None
 ) -> dict[str, RuleWeight]:
     """The `rolling_rules` of rows [row, *series] of data from their first one on, scaled."""
     values, told = asked_of(data, values, known=known)
@@ -362,7 +364,7 @@ def rule_weights(
 
 
 def asked_of(
-    data: Any, values: np.ndarray, *, known: np.ndarray | None = None
+    data: Any, values: np.ndarray, *, known: Terms | None = None
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """First rows of data [row, *series] with NaN at gaps, and what `rolling_rules` asks of them."""
     rows, phases, phase = range(len(values)), None, data.config.climatology
@@ -370,7 +372,7 @@ def asked_of(
     if phase is not None:
         phases = np.insert(phase_numbers(data.times[: rows.stop], phase=phase), edges, 0)
     values = np.insert(values, edges, np.nan, axis=0)
-    known = None if known is None else np.insert(known, edges, np.nan, axis=0)
+    known = known and replace(known, rows=np.insert(known.rows, edges, np.nan, axis=0))
     told: dict[str, Any] = {"seasons": data.config.seasons, "phases": phases, "known": known}
     return values, told | {"context": data.context, "horizon": data.horizon}
 

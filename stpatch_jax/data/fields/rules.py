@@ -50,7 +50,7 @@ class SeasonalConfig:
         if SEASON not in inputs:
             seasons = tuple(rows for name, rows in self.seasons.items() if name in inputs)
             config = replace(config, season=seasons)
-        needed = {"climatology", "anomaly_persistence"} & {*inputs}
+        needed = {"climatology", "anomaly_persistence", "regression"} & {*inputs}
         return config if needed else replace(config, climatology=None)
 
 

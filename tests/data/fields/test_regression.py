@@ -8,8 +8,8 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from stpatch_jax.data import FieldConfig, FieldData
-from stpatch_jax.data.fields.combining import Combination
-from stpatch_jax.data.fields.regression import Regression, explained, known_series
+from stpatch_jax.data.fields.combining import Combination, _drawn
+from stpatch_jax.data.fields.regression import Regression, Terms, explained, known_series
 
 ROWS = 400
 
@@ -69,7 +69,7 @@ def test_weights_are_those_of_cochrane_and_orcutt(stays):
     mean = np.stack([before[row : row + 8].mean(0) for row in range(ROWS)])
     parts = [covariates, np.abs(covariates), before[6:-1], mean, np.abs(mean)]
     rows = np.concatenate(parts, axis=-1)[:, 0]
-    found = Regression.fit(values[:, None], covariates).weights[0]
+    found = Regression.fit(values[:, None], Terms.of(covariates)).weights[0]
     np.testing.assert_allclose(found[1:], quasi_differences(rows, values), atol=0.01)
 
 
@@ -77,13 +77,13 @@ def test_rows_that_come_in_blocks_with_gaps_are_one():
     covariates = normal(0, ROWS, 3, 2)
     values = 2 * covariates[..., 0] - covariates[..., 1] + normal(1, ROWS, 3)
     values[40:60, 1], covariates[100, 2, 0], values[:, 0] = np.nan, np.nan, np.nan
-    whole = Regression.fit(values, covariates)
+    terms = Terms.of(covariates)
+    whole = Regression.fit(values, terms)
     blocks = ((0, 151), (151, 152), (152, 155), (155, ROWS))
     parts = []
     for start, stop in blocks:
-        before = min(start, 8)
-        rows = slice(start - before, stop)
-        parts.append(Regression.fit(values[rows], covariates[rows], before=before))
+        rows = slice(max(start - 1, 0), stop)
+        parts.append(Regression.fit(values[rows], terms[rows]))
     joined = parts[0] + parts[1] + parts[2] + parts[3]
     np.testing.assert_allclose(joined.weights, whole.weights, atol=1e-9)
     assert np.isfinite(whole.weights).all()
@@ -91,11 +91,12 @@ def test_rows_that_come_in_blocks_with_gaps_are_one():
     assert not whole.weights[0].any()
 
 
-def test_windows_are_told_what_the_whole_series_is():
+@pytest.mark.parametrize("phase", [None, "weekday_hour", "day_of_year"])
+def test_windows_are_told_what_the_whole_series_is(phase):
     table = frame(normal(0, ROWS), a=normal(1, ROWS), b=normal(2, ROWS))
     for context in (3, 14):
-        config = FieldConfig(known=("a", "b"), columns="channels", context=context, horizon=7)
-        data = config.of(table)
+        sizes: Any = {"context": context, "horizon": 7, "climatology": phase}
+        data = FieldConfig(known=("a", "b"), columns="channels", **sizes).of(table)
         known = known_series(data, range(ROWS))
         assert known is not None
         assert data.regression is not None
@@ -112,7 +113,7 @@ def test_slopes_are_found_in_series_that_wander_off():
     for seed in range(5):
         covariates = normal(seed, ROWS, 1, 1)
         walk = normal(seed + 5, ROWS).cumsum()
-        found = Regression.fit((covariates[..., 0] + walk[:, None]), covariates).weights[0]
+        found = Regression.fit(covariates[..., 0] + walk[:, None], Terms.of(covariates)).weights[0]
         assert found[1] == pytest.approx(1, abs=0.25)
 
 
@@ -132,8 +133,23 @@ def test_a_load_that_goes_by_days_of_warmth_is_forecast_where_rows_suffice():
     load = np.abs(warmth - warmth[:280].mean())
     lost = errors(problem(frame(load, temperature=temperature[7:])))
     assert lost["regression"] < 0.2 * lost["persistence"]
-    few = Regression.fit(load[:100, None], temperature[7:107, None, None]).weights[0]
+    few = Regression.fit(load[:100, None], Terms.of(temperature[7:107, None, None])).weights[0]
     assert abs(few[-2:]).max() < 1e-4 < abs(few[1:-2]).max()
+
+
+def test_a_slope_that_changes_with_the_hour_is_found_where_rows_suffice():
+    """Heat that costs at noon what it saves at midnight, and cold is no cost at all."""
+    rows = 24 * 150
+    warm = normal(0, rows)
+    times = pd.date_range("2024-01-01", periods=rows, freq="h")
+    load = np.cos(2 * np.pi * np.asarray(times.hour) / 24) * warm
+    for count, told in ((rows, True), (24 * 50, False)):
+        table = pd.DataFrame({"load": load, "warm": warm}, index=times)[:count]
+        sizes: Any = {"context": 24, "horizon": 24, "climatology": "hour"}
+        data = FieldConfig(known=("warm",), columns="channels", **sizes).of(table)
+        source = data.source("test")
+        missed = [of["regression"] - of["target"] for of in map(source.__getitem__, range(24))]
+        assert (np.abs(missed).mean() < 0.01) == told
 
 
 def test_what_covariates_tell_is_added_to_what_the_past_does():
@@ -149,6 +165,18 @@ def test_covariates_that_tell_nothing_cost_next_to_nothing():
         wanders = normal(seed + 9, ROWS).cumsum()
         told = errors(problem(frame(walk, **noise, other=wanders)))
         assert told["combination"] < 1.01 * errors(problem(frame(walk)))["combination"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "share"), [(1.1, 0.0), (1.0, 0.0), (0.98, 0.4), (0.95, 1.0), (0.5, 1.0)]
+)
+def test_what_gained_little_has_little_weight(lost, share):
+    targets, missed = normal(0, 200, 3), normal(1, 200, 3)
+    made = {"without": targets + missed, "told": targets + lost * missed}
+    found = _drawn({"told": 1.0}, {"without": 1.0}, made, targets, sure=0.05)
+    assert found == pytest.approx(
+        {name: of for name, of in (("without", 1 - share), ("told", share)) if of}
+    )
 
 
 def test_without_known_covariates_nothing_is_regressed():
