@@ -218,7 +218,8 @@ def explained_rows(data: Any, example: Mapping[str, np.ndarray], windows: Any) -
     row = int(example["index"])
     first = row - data.context
     read = slice(max(0, first - _SPAN + 1), first)
-    before = np.nan_to_num(_scaled_covariates(data, SlabReader(data.field, cache_bytes=0).read(read)))
+    rows = SlabReader(data.field, cache_bytes=0).read(read)
+    before = np.nan_to_num(_scaled_covariates(data, rows))
     parts = [before, context[..., windows.known_numbers], horizon_of(ahead, windows.leads)]
     waves = _waves(data, slice(read.start, row + data.horizon))
     terms = Terms.of(np.concatenate(parts)[..., None, :], waves)
