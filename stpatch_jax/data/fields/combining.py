@@ -11,6 +11,7 @@ from stpatch_jax.data.fields.rolling import (
     Origin,
     asked_of,
     expectations,
+    own_values,
     rolling_origins,
     scaled_series,
     some_columns,
@@ -117,6 +118,7 @@ class Combination:
         seasons: Mapping[str, int],
         phases: np.ndarray | None = None,
         known: Terms | None = None,
+        there: np.ndarray | None = None,
     ) -> Self:
         """Combines rules and linear maps as they would have lost least in what is known.
 
@@ -141,6 +143,7 @@ class Combination:
             seasons: Seasons in time steps by the names of their rules.
             phases: Number of the phase of each row [row], see `phase_numbers`.
             known: Terms of covariates that are known in advance [row, *series, term].
+            there: Which values are known and not filled in [row, *series]; by default all.
 
         References:
             Bates and Granger, "The combination of forecasts", Operational Research Quarterly 20
@@ -161,7 +164,8 @@ class Combination:
         phased = phases is not None and _cycles(phases) >= _CYCLES
         kinds = {"phased": phased, "explained": known is not None}
         views = _views(context, horizon, [*seasons.values()], **kinds)
-        origins = rolling_origins(series, **size, seasons=seasons, phases=phases, known=known)
+        facts: dict[str, Any] = {"phases": phases, "known": known, "there": there}
+        origins = rolling_origins(series, **size, seasons=seasons, **facts)
         past = [*_past_forecasts(origins, views)]
         linear = np.zeros((context, horizon), np.float32)
         if not past:
@@ -172,7 +176,10 @@ class Combination:
         told = {name for name in joined if not isinstance(name, str)}
         told = {name for name in told if views[name[0]].departs == "regression"}
         weights = _surely(joined, np.concatenate(targets), told=told)
-        products = _final_products(series, phases if phased else None, known, **size)
+        own = own_values(series, there)
+        every = expectations(own, phases if phased else None, known)
+        products = {name: window_products(series - rows, **size) for name, rows in every.items()}
+        products[""] = window_products(series, **size)
         rules, departing, parts = {}, {}, []
         for name, weight in sorted(weights.items(), key=lambda of: -of[1]):
             if isinstance(name, str):
@@ -246,16 +253,6 @@ def _cycles(phases: np.ndarray) -> float:
     return np.count_nonzero(np.diff(phases)) / len(np.unique(phases)) if len(phases) else 0.0
 
 
-def _final_products(
-    series: np.ndarray, phases: np.ndarray | None, known: Terms | None, **size: int
-) -> dict[str, np.ndarray]:
-    """The `window_products` of all rows, and of their departures by what these are from."""
-    found = {"": window_products(series, **size)}
-    for name, rows in expectations(series, phases, known).items():
-        found[name] = window_products(series - rows, **size)
-    return found
-
-
 def _past_forecasts(
     origins: Iterable[Origin], views: Sequence[View]
 ) -> Iterator[tuple[np.ndarray, dict[Any, np.ndarray]]]:
@@ -265,7 +262,7 @@ def _past_forecasts(
     """
     for origin in origins:
         context, horizon = origin.context.shape[-1], origin.target.shape[-1]
-        target = origin.target[origin.whole]
+        target, there = origin.target[origin.whole], origin.there[origin.whole]
         # Some thirty origins share the targets that are kept.
         few = slice(None, None, -(-30 * target.size // _MOST_TARGETS))
         seen = origin.context[origin.whole][few]
@@ -284,7 +281,9 @@ def _past_forecasts(
             maps = view.fitted(products, _PENALTIES)
             for penalty, of in zip(_PENALTIES, maps, strict=True):
                 forecasts[at, penalty] = ahead + inputs @ of
-        yield target[few], forecasts
+        # Nothing is lost by any where nothing is known.
+        target, there = target[few], there[few]
+        yield target, {name: np.where(there, of, target) for name, of in forecasts.items()}
 
 
 def _surely(

@@ -109,6 +109,8 @@ def rolling_weight(
     return float(np.clip(agreed / spread, 0, 1)) if spread else 1.0
 
 
+# Missing rows for which the value before them stands.
+_LONGEST_GAP = 3
 # Of a batch of windows, and of all arithmetic, for which fewer series are taken.
 _MOST_SERIES, _MOST_NUMBERS, _MOST_PRODUCTS = 64, 2**23, 2**34
 
@@ -121,6 +123,7 @@ def rolling_rules(
     seasons: Mapping[str, int],
     phases: np.ndarray | None = None,
     known: Terms | None = None,
+    there: np.ndarray | None = None,
 ) -> dict[str, RuleWeight]:
     """The weight of a linear forecast against each rule, and the errors of both.
 
@@ -136,6 +139,7 @@ def rolling_rules(
         seasons: Seasons in time steps by the names of their rules.
         phases: Number of the phase of each row [row], see `phase_numbers`.
         known: Terms of covariates that are known in advance [row, *series, term].
+        there: Which values are known and not filled in [row, *series]; by default all.
 
     >>> wave = np.sin(np.arange(400) * np.pi / 6)[:, None]
     >>> noise = np.random.default_rng(0).normal(size=(400, 1))
@@ -147,11 +151,11 @@ def rolling_rules(
     sums: dict[str, list[np.ndarray]] = {}
     count = 0
     told: dict[str, Any] = {"context": context, "horizon": horizon, "seasons": seasons}
-    for origin in rolling_origins(values, phases=phases, known=known, **told):
+    for origin in rolling_origins(values, phases=phases, known=known, there=there, **told):
         if (weights := _linear_map(origin.products)) is None:
             continue
         model = origin.context @ weights
-        whole = np.broadcast_to(origin.whole[..., None], model.shape)
+        whole = origin.whole[..., None] & origin.there
         count += int(np.count_nonzero(whole))
         for name, forecast in origin.rules.items():
             left, missed = (model - forecast)[whole], (origin.target - forecast)[whole]
@@ -169,7 +173,9 @@ class Origin(NamedTuple):
         products: Of the windows before it, see `window_products`.
         context: What a map sees of the windows from there on [window, series, context].
         target: What comes then [window, series, horizon].
-        whole: Whether nothing is missing in them [window, series].
+        whole: Whether nothing is missing in them, and not all that comes was filled in
+            [window, series].
+        there: What of the targets was not filled in, like these.
         rules: What the naive rules say [window, series, horizon or 1], by name.
         expected: What is expected of context and target by what is fitted to rows before
             [window, series, time]: by the `climatology` with phases, by the `regression` with known
@@ -182,6 +188,7 @@ class Origin(NamedTuple):
     context: np.ndarray
     target: np.ndarray
     whole: np.ndarray
+    there: np.ndarray
     rules: dict[str, np.ndarray]
     expected: dict[str, np.ndarray]
     departures: dict[str, np.ndarray]
@@ -195,6 +202,7 @@ def rolling_origins(
     seasons: Mapping[str, int],
     phases: np.ndarray | None = None,
     known: Terms | None = None,
+    there: np.ndarray | None = None,
 ) -> Iterator[Origin]:
     """The some thirty origins of `rolling_rules` with a whole window behind them, in their order.
 
@@ -205,20 +213,23 @@ def rolling_origins(
     if rows < length:
         return
     series = some_columns(values, context=context, horizon=horizon, past=past)
+    own = own_values(series, there)
     windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
+    owned = np.isfinite(np.lib.stride_tricks.sliding_window_view(own, length, axis=0))
     products, fitted = np.zeros((context, context + horizon)), 0
     for origin in range(max(round(_FIRST_SHARE * rows), past), rows - horizon + 1, step):
         ready = max(fitted, origin - length + 1)
         products = products + _products(windows[fitted:ready, :, past - context :], context, step)
         fitted = ready
         ahead = windows[origin - past : origin - past + step]
-        whole = np.asarray(np.isfinite(ahead).all(axis=-1))
+        told = owned[origin - past : origin - past + step, :, past:]
+        whole = np.asarray(np.isfinite(ahead).all(axis=-1)) & told.any(axis=-1)
         if not whole.any():
             continue
         before, seen, target = series[:origin], ahead[..., past - context : past], ahead[..., past:]
         rules = _rules(before, ahead, past, context, seasons)
         rows_of = origin + np.arange(len(ahead))[:, None] + np.arange(-context, horizon)
-        every, expected, departures = expectations(before, phases, known), {}, {}
+        every, expected, departures = expectations(own[:origin], phases, known), {}, {}
         for name, rows in every.items():
             expected[name] = np.moveaxis(rows[rows_of], -1, 1)
             departures[name] = before - rows[:origin]
@@ -226,7 +237,14 @@ def rolling_origins(
         if phases is not None:
             last = seen[..., -1:] - expected["climatology"][..., context - 1 : context]
             rules["anomaly_persistence"] = rules["climatology"] + last
-        yield Origin(origin, products, seen, target, whole, rules, expected, departures)
+        yield Origin(origin, products, seen, target, whole, told, rules, expected, departures)
+
+
+def own_values(series: np.ndarray, there: np.ndarray | None) -> np.ndarray:
+    """The first series [row, series] of those that are `there`, NaN where they were filled in."""
+    if there is None:
+        return series
+    return np.where(there.reshape(len(series), -1)[:, : series.shape[1]], series, np.nan)
 
 
 def expectations(
@@ -366,15 +384,28 @@ def rule_weights(
 def asked_of(
     data: Any, values: np.ndarray, *, known: Terms | None = None
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """First rows of data [row, *series] with NaN at gaps, and what `rolling_rules` asks of them."""
+    """First rows of data [row, *series] with NaN at gaps, and what `rolling_rules` asks of them.
+
+    The value before up to three missing ones stands for these, as it does in a context.
+    """
     rows, phases, phase = range(len(values)), None, data.config.climatology
     edges = _edges(data, rows)
     if phase is not None:
         phases = np.insert(phase_numbers(data.times[: rows.stop], phase=phase), edges, 0)
+    there = np.insert(np.isfinite(values), edges, False, axis=0)
+    values = np.concatenate([_held(part) for part in np.split(values, edges)])
     values = np.insert(values, edges, np.nan, axis=0)
     known = known and replace(known, rows=np.insert(known.rows, edges, np.nan, axis=0))
     told: dict[str, Any] = {"seasons": data.config.seasons, "phases": phases, "known": known}
-    return values, told | {"context": data.context, "horizon": data.horizon}
+    return values, told | {"there": there, "context": data.context, "horizon": data.horizon}
+
+
+def _held(values: np.ndarray) -> np.ndarray:
+    """Rows [row, *series] with the value before a gap for as many rows as a gap may have."""
+    rows = np.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1))
+    last = np.maximum.accumulate(np.where(np.isfinite(values), rows, -1), axis=0)
+    held = np.take_along_axis(values, np.maximum(last, 0), axis=0)
+    return np.where((last >= 0) & (rows - last <= _LONGEST_GAP), held, np.nan)
 
 
 def _edges(data: Any, rows: range) -> list[int]:

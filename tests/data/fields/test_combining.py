@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from stpatch_jax.data import Combination, FieldConfig
 from stpatch_jax.data.fields import combining
 from stpatch_jax.data.fields.combining import _surely, _views, _weights
-from stpatch_jax.data.fields.rolling import rolling_origins, window_products
+from stpatch_jax.data.fields.rolling import asked_of, rolling_origins, window_products
 from stpatch_jax.errors import InputError
 from stpatch_jax.runs.values import without_arrays
 from stpatch_jax.tasks import Forecast, ForecastConfig
@@ -258,3 +258,39 @@ def test_the_choice_stands_in_the_report():
     chosen = data.config.settled(data)[1]["data.combination"]
     assert chosen == combined(data).told
     assert "a linear map of" in chosen
+
+
+def test_missing_values_are_no_windows_lost():
+    """Contexts hold the value before a missing one; what is missed there is no loss to any."""
+    for seed in range(3):
+        values = kinds(seed)["season"]
+        missing = np.where(np.random.default_rng(seed).random(values.shape) < 0.15, np.nan, values)
+        lost = []
+        for given in (values, missing):
+            data = problem(given)
+            found = data.combination
+            assert found is not None
+            source = data.source("test")
+            for example in (source[at] for at in range(0, len(source), 4)):
+                row = int(example["index"])
+                ahead = np.tensordot(found.linear, example["context"], (0, 0))
+                ahead += example["combination"]
+                units = data.in_units(ahead[None], np.array([row]))[0, ..., 0]
+                lost.append(np.abs(units - values[row : row + HORIZON]).mean())
+        half = len(lost) // 2
+        assert np.mean(lost[half:]) < 1.3 * np.mean(lost[:half])
+        assert "too few rows" not in found.told
+
+
+def test_the_value_before_a_short_gap_stands_for_it():
+    values = np.arange(12.0)[:, None]
+    values[2:4], values[5:10] = np.nan, np.nan
+    data = problem(np.tile(np.arange(SEASON), 40))
+    found, told = asked_of(data, values)
+    np.testing.assert_array_equal(found.ravel(), [0, 1, 1, 1, 4, 4, 4, 4, np.nan, np.nan, 10, 11])
+    np.testing.assert_array_equal(told["there"], np.isfinite(values))
+    told |= {"context": 1, "horizon": 1, "seasons": {}, "phases": None}
+    for origin in rolling_origins(found, **told):
+        rows = origin.row + np.arange(len(origin.whole))
+        counts = np.isfinite(values[rows]) & np.isfinite(found[rows - 1])
+        np.testing.assert_array_equal(origin.whole, counts)
