@@ -9,8 +9,9 @@ import xarray as xr
 
 from stpatch_jax.data.readers import open_field
 from stpatch_jax.data.readers.cells import DateOrder
-from stpatch_jax.data.sampling.spacing import GapRule, spaced
+from stpatch_jax.data.sampling.spacing import GapRule, gap_rule, spaced
 from stpatch_jax.data.sizes import SizeConfig, limiting
+from stpatch_jax.data.times import TimeAxis
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class FileConfig(TableConfig):
             one series.
         period: Length of the periods in which events are counted, e.g. 7D.
         gaps: What becomes of rows that a file leaves out: no window crosses them (split), or they
-            are put in as missing values (insert), which suits many short outages.
+            are put in as missing values (insert), which suits many short outages; "auto" puts them
+            in where there are at most a quarter as many as rows.
     """
 
     format: str | None = None
@@ -91,6 +93,7 @@ class FileConfig(TableConfig):
             InputError: See `open_field`.
         """
         settings = self.told()
-        inserted = settings.pop("gaps") == "insert"
+        rule: GapRule = settings.pop("gaps")
         field = open_field(path, **settings)
+        inserted = rule != "split" and gap_rule(TimeAxis.of(field.time.values), rule) == "insert"
         return spaced(field, "insert", name=str(path)) if inserted else field

@@ -23,7 +23,12 @@ def forecast() -> RunConfig:
     """
     return RunConfig(
         data=data.FieldConfig(
-            context="auto", horizon="auto", season="auto", climatology="auto", combination=True
+            gaps="auto",
+            context="auto",
+            horizon="auto",
+            season="auto",
+            climatology="auto",
+            combination=True,
         ),
         model=nn.FlatPatchesConfig(),
         task=tasks.ForecastConfig(

@@ -11,7 +11,7 @@ from stpatch_jax.data.readers.lazy import LazyArray
 from stpatch_jax.data.times import Gap, TimeAxis, time_text
 from stpatch_jax.errors import require, warn
 
-GapRule = Literal["split", "insert"]
+GapRule = Literal["split", "insert", "auto"]
 DAY = 86400.0
 YEAR = 365.2425 * DAY
 
@@ -42,7 +42,7 @@ def gap_text(gap: Mapping[str, Any]) -> str:
 
 
 def spaced(field: xr.DataArray, rule: GapRule, *, name: str) -> xr.DataArray:
-    """A field whose gaps were told, and filled with missing rows where the rule is `insert`.
+    """A field whose gaps were told, and filled with missing rows where that is the `gap_rule`.
 
     Warns:
         UserWarning: If rows are left out, or keep no step.
@@ -51,6 +51,7 @@ def spaced(field: xr.DataArray, rule: GapRule, *, name: str) -> xr.DataArray:
         InputError: See `with_missing_rows`.
     """
     axis = TimeAxis.of(field.time.values, name=f"the times of {name}")
+    rule = gap_rule(axis, rule)
     warn_of_gaps(axis, rule, name=name)
     if axis.gaps and rule == "insert":
         field = with_missing_rows(field, axis)
@@ -152,6 +153,19 @@ def season_note(axis: TimeAxis, season: int) -> str | None:
     return (
         f"A season of {season} rows, data.season, is {span / size:.3g} {unit}; rows are {listed}."
     )
+
+
+def gap_rule(axis: TimeAxis, rule: GapRule) -> GapRule:
+    """What becomes of the gaps of a file: `auto` puts in up to a quarter as many rows as there are.
+
+    >>> few = TimeAxis.of(np.delete(np.arange(30), [4, 9]))
+    >>> gap_rule(few, "auto"), gap_rule(TimeAxis.of(np.array([0, 1, 3])), "auto")
+    ('insert', 'split')
+    """
+    if rule != "auto":
+        return rule
+    few = 4 * sum(gap.missing for gap in axis.gaps) <= len(axis)
+    return "insert" if few and can_insert(axis) else "split"
 
 
 def can_insert(axis: TimeAxis) -> bool:

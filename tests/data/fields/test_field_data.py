@@ -231,6 +231,13 @@ def test_missing_rows_are_advised_only_where_they_may_be_put_in():
             FieldConfig(path="f.nc", context=8, horizon=4, gaps=rule).of(values)
 
 
+def test_many_missing_rows_are_a_gap_by_themselves():
+    values = without(field(), *range(100, 160))
+    with pytest.warns(UserWarning, match="no window crosses one"):
+        data = FieldConfig(context=8, horizon=4, gaps="auto").of(values)
+    assert len(data.segments) == 2
+
+
 def test_a_season_of_yesterday_is_exact_beside_a_gap():
     hours = np.arange(ROWS)
     values = field().copy(data=np.sin(2 * np.pi * hours / 24)[:, None])
@@ -241,9 +248,10 @@ def test_a_season_of_yesterday_is_exact_beside_a_gap():
         np.testing.assert_allclose(batch["season"], batch["target"], atol=1e-5)
 
 
-def test_missing_rows_are_put_in_on_request():
+@pytest.mark.parametrize("rule", ["insert", "auto"])
+def test_missing_rows_are_put_in_on_request(rule):
     values, left_out = field(), [7, 30, 31, 90, 200]
-    config = FieldConfig(context=24, horizon=6, season=24, gaps="insert")
+    config = FieldConfig(context=24, horizon=6, season=24, gaps=rule)
     with pytest.warns(UserWarning, match=r"4 gaps in time .*put in as missing"):
         data = config.of(without(values, *left_out))
     expected = values.values.copy()
