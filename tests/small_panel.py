@@ -1,5 +1,6 @@
 """A small wide price table, and the flags of a run on it that trains in seconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,16 @@ def write_table(path: Path, *, rows: int = 80) -> Path:
     return path
 
 
-def flags(table: Path, workdir: Path, *, steps: int = 6) -> list[str]:
+FLAT = ("--model", "flat_patches", "--model.spec.window", "8", "1")
+
+
+def flags(
+    table: Path, workdir: Path, *, steps: int = 6, network: Sequence[str] = FLAT
+) -> list[str]:
     """`train stocks` on the table, with a network that compiles fast."""
     return [
         *("train", "stocks", "--workdir", str(workdir), "--data.path", str(table)),
-        *("--data.context", "8", "--data.horizon", "2", "--model.spec.window", "4", "1"),
-        *("--model.spec.stride", "4", "1", "--model.patch-features", "4"),
-        *("--model.grid-features", "4", "--model.recurrent-features", "4"),
+        *("--data.context", "8", "--data.horizon", "2", *network),
         *("--train.steps", str(steps), "--train.batch-size", "8"),
         *("--train.checkpoint-every", "2", "--train.evaluate-every", "3"),
     ]

@@ -32,7 +32,8 @@ def test_a_store_becomes_a_store_of_forecasts(tmp_path):
     command(
         *("train", "forecast", "--data.path", tmp_path / "grid.zarr", "--data.targets", "demand"),
         *("--data.known", "tariff", "--data.static", "height", "--data.context", 12),
-        *("--data.horizon", 6, "--train.steps", 300, "--workdir", tmp_path / "run"),
+        *("--data.horizon", 6, "--train.steps", 300, "--train.batch-size", 8),
+        *("--workdir", tmp_path / "run"),
     )
     report = reported(tmp_path / "run")
     # What the tariff does is known, so that it beats what has no look at it.

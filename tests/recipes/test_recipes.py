@@ -14,6 +14,12 @@ from stpatch_jax.runs import Run, train
 CLIPS: Any = {"canvas": 16, "digit": 8, "train_clips": 64, "validation_clips": 20, "test_clips": 20}
 FRAMES: Any = {**CLIPS, "context": 4, "horizon": 3}
 SHORT: Any = {**CLIPS, "frames": 4, "occlusion": 4}
+MONTH: Any = {
+    "train_from": "2015-12-01",
+    "validation_from": "2015-12-14",
+    "test_from": "2015-12-21",
+}
+SHALLOW: Any = {"features": 24, "depth": 1}
 EVENTS = ("id", "customer", "date", "number", "amount")
 LINES, ERRORS = {"forecasts", "errors"}, {"frames", "errors"}
 SEASON = {"persistence", "season"}
@@ -35,14 +41,19 @@ SMALL = {
     "etth1": Small(SEASON, LINES, {"most_rows": 900, "context": 48, "horizon": 6}),
     "exchange": Small({"persistence"}, LINES, {"most_rows": 600, "horizon": 6}),
     "heartbeat": Small({"majority"}, {"confusion"}),
-    "language": Small({"unigram"}, set(), {"validation_share": 0.002, "test_share": 0.002}),
-    "pretrain": Small({"visible_mean"}, {"reconstruction"}, SHORT, {"features": 24}),
-    "pretrain-motion": Small({"majority"}, {"confusion"}, SHORT, {"features": 24}),
-    "pretrain-movement": Small({"majority"}, {"confusion"}, {"train_from": "2015-06-01"}),
-    "pretrain-stocks": Small({"visible_mean"}, {"reconstruction"}, {"train_from": "2015-06-01"}),
+    "language": Small(
+        {"unigram"},
+        set(),
+        {"validation_share": 0.002, "test_share": 0.002},
+        {"features": 8, "longest_window": 2},
+    ),
+    "pretrain": Small({"visible_mean"}, {"reconstruction"}, SHORT, SHALLOW),
+    "pretrain-motion": Small({"majority"}, {"confusion"}, SHORT, SHALLOW),
+    "pretrain-movement": Small({"majority"}, {"confusion"}, MONTH, SHALLOW),
+    "pretrain-stocks": Small({"visible_mean"}, {"reconstruction"}, MONTH, SHALLOW),
     "segment": Small({"majority", "cell"}, {"masks"}, {"crop": (16, 16, 16)}, {"features": (4,)}),
     "sentiment": Small({"majority"}, {"confusion"}, {"pieces": (4,)}),
-    "stock-movement": Small({"majority"}, {"confusion"}, {"train_from": "2015-06-01"}),
+    "stock-movement": Small({"majority"}, {"confusion"}, MONTH),
     "stocks": Small({"persistence"}, LINES, {"path": "catalog:stocks", "context": 8, "horizon": 2}),
     "traffic": Small({*SEASON, "climatology"}, {*LINES, "maps"}, {"most_rows": 700}),
     "video-classification": Small({"majority"}, {"confusion"}, SHORT, {"features": (4,)}),
@@ -85,6 +96,14 @@ def small(name, *, steps):
     )
 
 
+def first_lines(source, folder, count=400):
+    """So many lines of either file of film reviews; the path of a file of the pair."""
+    for kind in ("pos", "neg"):
+        lines = (source / f"rt-polarity.{kind}").read_text(encoding="latin-1").splitlines()
+        (folder / f"reviews.{kind}").write_text("\n".join(lines[:count]) + "\n", encoding="utf-8")
+    return str(folder / "reviews.pos")
+
+
 def numbers(values):
     """All numbers of a tree."""
     if isinstance(values, dict):
@@ -111,7 +130,10 @@ def test_a_recipe_bears_its_name(name):
 def test_twenty_steps_report_every_field(request, tmp_path, name):
     config = small(name, steps=20)
     if config.data.path is not None:
-        request.getfixturevalue("data_dir")
+        folder = request.getfixturevalue("data_dir")
+        if name == "sentiment":
+            path = first_lines(folder / "text", tmp_path)
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
     text = train(config, workdir=tmp_path / "run", progress=False).report
     assert text.startswith(f"# {name}\n")
     report = json.loads((tmp_path / "run/report.json").read_text())

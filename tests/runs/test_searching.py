@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from descriptors import COUNTED, LARGEST, counted, grown
 from hypothesis import given
 from hypothesis import strategies as st
 from small_fields import small_field
-from small_panel import flags, write_table
+from small_panel import FLAT, flags, write_table
 
 from stpatch_jax import cli
 from stpatch_jax.data import FieldConfig, PanelData
@@ -99,8 +100,8 @@ def searched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return folder, json.loads((folder / "search.json").read_text())
 
 
-def command(table: Path, folder: Path, *space: str) -> list[str]:
-    arguments = [*flags(table, folder, steps=2), "--train.mesh.fsdp", "2"]
+def command(table: Path, folder: Path, *space: str, network: Sequence[str] = FLAT) -> list[str]:
+    arguments = [*flags(table, folder, steps=2, network=network), "--train.mesh.fsdp", "2"]
     return ["search", *arguments[1:], "--space", *(space or (f"{RATE}=1e-3,1e-2",))]
 
 
@@ -343,7 +344,8 @@ def test_values_reach_every_kind_of_field(table: Path) -> None:
 def test_bad_spaces_are_one_sentence_and_write_nothing(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], space: list[str], words: str
 ) -> None:
-    arguments = command(table, tmp_path / "s", "x")[:-1] + space
+    recurrent = ("--model.spec.window", "4", "1", "--model.spec.stride", "4", "1")
+    arguments = command(table, tmp_path / "s", "x", network=recurrent)[:-1] + space
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
     assert words in error
