@@ -132,9 +132,6 @@ def check_size(name: str, value: Any, *, least: int = 1, most: int = MOST) -> No
 def check_seed(name: str, value: Any) -> None:
     """Refuses what no random stream can begin with.
 
-    Raises:
-        InputError: It is no whole number from 0 to `MOST_SEED`.
-
     >>> check_seed("seed", 0)
     """
     check_size(name, value, least=0, most=MOST_SEED)
@@ -142,9 +139,6 @@ def check_seed(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Refuses what is not among the choices; of many, names those that are spelt alike.
-
-    Raises:
-        InputError: It is none of them.
 
     >>> check_choice("reduce", "max", ("sum", "mean"))
     Traceback (most recent call last):
@@ -235,16 +229,7 @@ def near(unknown: Sequence[Any], there: Iterable[Any]) -> str:
 
 
 def require_members(thing: Any, protocol: type, *, what: str) -> None:
-    """Refuses an object that lacks a part of a protocol, by the name of its class and of the part.
-
-    Args:
-        thing: The object.
-        protocol: The protocol.
-        what: What the object is, for the message.
-
-    Raises:
-        InputError: A member is missing.
-    """
+    """Refuses an object that lacks a part of a protocol, by the names of its class and the part."""
     missing = sorted(name for name in _members(protocol) if not hasattr(type(thing), name))
     own = vars(thing) if hasattr(thing, "__dict__") else {}
     missing = [name for name in missing if name not in own]

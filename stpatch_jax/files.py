@@ -119,11 +119,7 @@ def usable(*, path: str | Path | None = None, **told: str) -> Iterator[None]:
 
 
 def require_run(path: str | Path) -> None:
-    """Refuses a path that is no run directory.
-
-    Raises:
-        InputError: Nothing of a run lies there.
-    """
+    """Refuses a path that is no run directory."""
     require(
         Path(path, "config.json").exists(),
         f"{path} must be a run directory with a readable config.json, got none; give the directory "

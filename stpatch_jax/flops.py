@@ -31,10 +31,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
 def gradient_flops(loss_fn: Callable[..., Any], model: nnx.Module, batch: Any) -> int:
     """The arithmetic of one gradient of a loss with respect to the weights; see `count_flops`.
 
-    Args:
-        loss_fn: `(model, batch) -> (loss, metrics)`.
-        model: The model, or one of `nnx.eval_shape`.
-        batch: The batch, or shapes and dtypes in its place.
+    The loss is `(model, batch) -> (loss, metrics)`; shapes and dtypes do for model and batch.
 
     >>> linear = nnx.eval_shape(lambda: nnx.Linear(4, 2, use_bias=False, rngs=nnx.Rngs(0)))
     >>> x = jax.ShapeDtypeStruct((8, 4), "float32")

@@ -27,13 +27,7 @@ RIGHT = 77
 
 
 def answered(command: str, arguments: list[str], worded: Callable[[Exception], str]) -> int | None:
-    """Prints help or what is wrong with flags, and returns the exit code; None if they are right.
-
-    Args:
-        command: The command.
-        arguments: What follows it.
-        worded: What is printed of an error.
-    """
+    """Prints help or what is wrong with flags; the exit code, None if they are right."""
     # What is loaded already costs nothing; other threads do not live on in a child, and what it
     # prints into a stream of this program is lost.
     ours = sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__

@@ -44,13 +44,7 @@ _USED = (
 
 
 def short_help(command: str, flags: Any, description: str) -> str:
-    """The flags of a command that people use, a line each, with their defaults.
-
-    Args:
-        command: The command, with the name of the recipe.
-        flags: All flags as a dataclass that holds the `config` of the recipe.
-        description: What the recipe is.
-    """
+    """The flags of a command that people use, a line each, with their defaults."""
     lines = [f"usage: stpatch {command} [--flags]", "", description, ""]
     for name in _USED:
         owner = flags.config if "." in name else flags

@@ -37,11 +37,7 @@ def check_pace(received: int, since: float, what: str) -> None:
 
 
 def check_metadata(size: int, what: str) -> None:
-    """Refuses a description in JSON that is larger than any honest one.
-
-    Raises:
-        InputError: It is.
-    """
+    """Refuses a description in JSON that is larger than any honest one."""
     check_bytes(size, what, most=min(METADATA_BYTES, most_bytes()))
 
 

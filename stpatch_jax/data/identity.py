@@ -380,11 +380,7 @@ class _Match:
         return found(other.numbers()) if found else other.numbers()
 
     def tile(self, own: Axis, other: Axis, ours: np.ndarray, theirs: np.ndarray) -> slice:
-        """The direction of an axis over which a model is tiled, whose cells must be as far apart.
-
-        Raises:
-            InputError: They are not.
-        """
+        """The direction of an axis that a model is tiled over, whose cells must be as far apart."""
         if own.size < 2:
             return slice(None)
         apart = [np.diff(ours), np.diff(theirs)]

@@ -239,11 +239,7 @@ def truth(data: ForecastData, index: np.ndarray) -> np.ndarray:
 
 
 def checked_rows(index: np.ndarray, *, first: int, last: int) -> np.ndarray:
-    """Rows [n] that name examples, as an array; all must lie in `first..last`, both included.
-
-    Raises:
-        InputError: They are no integers of one axis, or none, or one lies outside.
-    """
+    """Rows [n] that name examples, as an array; all must lie in `first..last`, both included."""
     index = np.asarray(index)
     whole = index.ndim == 1 and index.size > 0 and np.issubdtype(index.dtype, np.integer)
     require(
@@ -322,11 +318,7 @@ class TextData(Data, Protocol):
 
 
 def chosen_split(splits: Mapping[str, Rows], name: str) -> Rows:
-    """The split of a name.
-
-    Raises:
-        InputError: There is no such split.
-    """
+    """The split of a name."""
     check_choice("split", name, tuple(splits))
     return splits[name]
 

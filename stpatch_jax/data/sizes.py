@@ -110,15 +110,7 @@ def limited(most: int | None) -> Iterator[None]:
 
 
 def check_bytes(wanted: int, what: str, *, most: int | None = None) -> None:
-    """Refuses what asks for more memory than a file may, before any of it is taken.
-
-    Args:
-        wanted: Bytes that it would take.
-        what: What it is, for the message.
-        most: The most that it may take, `most_bytes()` by default.
-
-    Raises:
-        InputError: It is more.
+    """Refuses what asks for more bytes than `most`, by default what a file may take.
 
     >>> check_bytes(8, "a.npy", most=4)  # doctest: +ELLIPSIS
     Traceback (most recent call last):

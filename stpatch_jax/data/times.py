@@ -253,11 +253,7 @@ class TimeAxis:
 
 
 def months_after(date: Any, months: np.ndarray) -> np.ndarray:
-    """The same day of other months [time], of the last day of a month the last ones.
-
-    Args:
-        date: One date, datetime64 or of cftime.
-        months: How many months later, whole numbers [time].
+    """The same day so many `months` [time] later, of the last day of a month the last ones.
 
     >>> months_after(np.datetime64("2000-01-31"), np.array([0, 1, 12])).tolist()
     [datetime.date(2000, 1, 31), datetime.date(2000, 2, 29), datetime.date(2001, 1, 31)]

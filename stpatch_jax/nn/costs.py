@@ -41,9 +41,6 @@ def backbone_by_name(named: str) -> BackboneConfig:
 
     Windows are open but of a published size, such as `patch_transformer:vit_l`, which has its own.
 
-    Raises:
-        InputError: There is no such backbone, or size; the message lists those there are.
-
     >>> backbone_by_name("patch_transformer:tiny").features
     16
     >>> backbone_by_name("patch_transformer:vit_l").spec.window
@@ -112,9 +109,6 @@ def window_cost(
         channels: Input channels.
         memory: Whether to compile the gradient and ask the compiler for its memory, which takes
             seconds.
-
-    Raises:
-        InputError: Windows or backbone do not fit the shape.
 
     Examples:
         >>> from stpatch_jax.nn import PatchTransformerConfig

@@ -45,9 +45,6 @@ _MOST_TAPS = 27
 def check_sizes(name: str, values: Sequence[int], *, least: int = 1) -> None:
     """Refuses what is not a row of positive whole numbers, at least `least` of them.
 
-    Raises:
-        InputError: It is no such row.
-
     >>> check_sizes("features", (64, 0))
     Traceback (most recent call last):
     stpatch_jax.errors.InputError: features[1] must be a whole number >= 1, got 0; use such a number

@@ -53,11 +53,7 @@ def split(x: jax.Array, *entries: Any) -> jax.Array:
 
 
 def split_tokens(x: jax.Array) -> jax.Array:
-    """Has [batch, *tokens, features] lie split over `sequence` along the first axis of tokens.
-
-    Raises:
-        InputError: If that does not divide it.
-    """
+    """Has [batch, *tokens, features] lie split over `sequence` along the first axis of tokens."""
     devices = extent(SEQUENCE)
     require(
         x.shape[1] % devices == 0,
@@ -81,9 +77,6 @@ def over_heads(
 
     Returns:
         [batch, *rows, tokens, heads, width], the heads split.
-
-    Raises:
-        InputError: If the devices do not divide the heads.
     """
     heads, rows = qkv.shape[-2], qkv.ndim - 5
     names = [name for name in (MODEL, SEQUENCE)[: 1 + along_sequence] if extent(name) > 1]

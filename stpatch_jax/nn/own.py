@@ -18,9 +18,6 @@ from stpatch_jax.patches.windows import WindowSpec
 def as_backbone(given: Any) -> Any:
     """A `BackboneConfig` as it is, and of any other callable an `OwnBackbone`.
 
-    Raises:
-        InputError: It is neither.
-
     >>> mine = as_backbone(lambda channels, *, rngs: nnx.Conv(channels, 8, (3, 3), rngs=rngs))
     >>> built = nnx.eval_shape(lambda: mine.build(2, shape=(6, 5), rngs=nnx.Rngs(0)))
     >>> built.spec.window, built.out_features

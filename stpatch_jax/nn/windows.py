@@ -68,11 +68,7 @@ def told(spec: WindowSpec, shape: Sequence[int]) -> str:
 
 
 def known_window(spec: WindowSpec, shape: Shape) -> tuple[int, ...]:
-    """Returns the window with each None replaced by the length of its axis in `(time, *space)`.
-
-    Raises:
-        InputError: If there is a None and no shape.
-    """
+    """Returns the window with each None replaced by the length of its axis in `(time, *space)`."""
     if shape is not None:
         return spec.window_shape(shape)
     known = tuple(extent for extent in spec.window if extent is not None)

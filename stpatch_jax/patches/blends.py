@@ -117,15 +117,9 @@ def _on_grid(weights: np.ndarray) -> np.ndarray:
 
 
 def folded(axes: Axes, tables: Sequence[np.ndarray], core: np.ndarray | None) -> list[np.ndarray]:
-    """Adds the weights of all windows up in the cells they read.
+    """Adds the weights of all windows up in the cells they read: factors of the sums, to broadcast.
 
-    Args:
-        axes: The windows.
-        tables: Weights for each axis, `[1 or windows, window]`.
-        core: Weights `[*window]` that they are multiplied by, or None.
-
-    Returns:
-        Factors that broadcast to `(time, *space)`, whose product is the sum.
+    They are tables `[1 or windows, window]` for each axis times a core `[*window]`, if any.
     """
     # Without a core the sum separates: a compiled program holds one small factor per axis.
     if core is None:

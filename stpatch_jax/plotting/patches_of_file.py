@@ -27,9 +27,6 @@ def draw_patches(field: xr.DataArray, spec: WindowSpec) -> Figure:
     Over a series without space, over time and space of a panel, over a frame of a map or video, and
     over a plane of a volume, in the middle of the axes that the picture has not. Only what is drawn
     is read.
-
-    Raises:
-        InputError: If the windows do not fit the field, or it cannot be read.
     """
     axes = fitting_axes(field, spec)
     # Time runs from left to right where it is drawn.

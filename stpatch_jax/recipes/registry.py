@@ -140,11 +140,7 @@ def _recipes_of(file: RecipeFile) -> dict[str, Recipe]:
 
 @contextlib.contextmanager
 def _blamed(path: str) -> Iterator[None]:
-    """Tells an exception of a user's file by its line and what it said.
-
-    Raises:
-        InputError: Anything was raised inside.
-    """
+    """Tells an exception of a user's file by its line and what it said."""
     try:
         yield
     except (Exception, SystemExit) as error:

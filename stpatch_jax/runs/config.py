@@ -95,11 +95,7 @@ def plain(given: Any) -> Any:
 
 
 def data_of(config: RunConfig, given: Data | InMemory | None) -> Data:
-    """The data of a run: a data set, or what `config.data.of` makes one of; None loads them.
-
-    Raises:
-        InputError: The data cannot be used, or are no data set.
-    """
+    """The data of a run: a data set, or what `config.data.of` makes one of; None loads them."""
     if isinstance(given, str | Path):
         raise InputError(
             f"data= must be in memory or a data set, got the path {shortened(given)}; give it as "
@@ -137,17 +133,7 @@ def config_of(run: RunDirectory) -> RunConfig:
 
 
 def check_windows(config: RunConfig, data: Data, shape: Sequence[int]) -> None:
-    """Refuses data that the windows of the backbone do not fit, in the words of the configuration.
-
-    Args:
-        config: The configuration.
-        data: Its data.
-        shape: Cells (time, *space) that the backbone sees.
-
-    Raises:
-        InputError: They have more or fewer axes of space, which are named, or a window does not lie
-            on them.
-    """
+    """Refuses windows that do not fit cells (time, *space), in the words of the configuration."""
     settings, space = vars(config.model), shape[1:]
     windows, specs = {}, _specs("model", config.model)
     for setting, spec in specs.items():
@@ -201,11 +187,7 @@ def _of_setting(message: str, setting: str) -> str:
 
 
 def resolved(config: RunConfig) -> RunConfig:
-    """Returns the configuration with paths that hold in any working directory.
-
-    Raises:
-        InputError: It is none.
-    """
+    """Returns the configuration with paths that hold in any working directory."""
     require(
         isinstance(config, RunConfig),
         f"the configuration must be a RunConfig, got {config!r:.40}; give that of a recipe, such "

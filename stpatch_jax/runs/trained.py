@@ -275,11 +275,7 @@ def load_run(directory: str | Path) -> TrainedRun:
 
 
 def with_settings(config: DataConfig, told: Mapping[str, Any]) -> DataConfig:
-    """A data configuration with other settings of how a file is read, see `DataConfig.reading`.
-
-    Raises:
-        InputError: They are none of its, or of another type.
-    """
+    """A data configuration with other settings of how a file is read, see `DataConfig.reading`."""
     unknown = [name for name in told if name not in config.reading]
     require(
         not unknown,
@@ -303,9 +299,6 @@ def require_same_data(run: RunDirectory, data: Data, digests: Mapping[str, str])
 
     Warns:
         UserWarning: The run was made before data were compared.
-
-    Raises:
-        InputError: They have changed; what differs is named.
     """
     _, extras, *_ = _latest(run) or (0, {DIGESTS: {}})
     then = extras.get(DIGESTS)

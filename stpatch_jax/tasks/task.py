@@ -252,11 +252,7 @@ def checked_counts(name: str, counts: Sequence[int], *, least: int) -> tuple[int
 
 
 def check_ids(name: str, ids: Any, count: int) -> None:
-    """Refuses what is no integer from 0 to `count` - 1, on the host.
-
-    Raises:
-        InputError: Naming the first one.
-    """
+    """Refuses what is no integer from 0 to `count` - 1, on the host."""
     ids = np.asarray(ids)
     wrong = ids[(ids < 0) | (ids >= count) | (ids != np.floor(ids))]
     require(

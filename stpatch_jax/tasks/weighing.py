@@ -11,11 +11,7 @@ ClassWeights = tuple[float, ...] | Literal["balanced"] | None
 
 
 def check_class_weights(weights: ClassWeights, counts: Sequence[int]) -> None:
-    """Refuses what are no weights of classes, or do not fit the `counts` of these, if any.
-
-    Raises:
-        InputError: Saying why.
-    """
+    """Refuses what are no weights of classes, or do not fit the `counts` of these, if any."""
     if isinstance(weights, tuple):
         for weight in weights:
             check_range("class_weights", weight, 0, math.inf, bounds="[)")

@@ -34,11 +34,7 @@ Callback = Callable[[int, dict[str, Any]], object]
 
 
 def check_callbacks(**callbacks: Callback | None) -> None:
-    """Refuses what cannot be called, by its name.
-
-    Raises:
-        InputError: Naming the first.
-    """
+    """Refuses what cannot be called, by its name."""
     for name, call in callbacks.items():
         require(
             call is None or callable(call),

@@ -200,12 +200,6 @@ def of_every_process(own: bytes) -> list[bytes]:
 def require_alike(seen: Mapping[str, Any]) -> None:
     """Refuses, in all processes, what they do not see alike; all of them must call it.
 
-    Args:
-        seen: JSON values by name; entries of a mapping have dotted names.
-
-    Raises:
-        InputError: They differ; it names what, and tells the first of them in two processes.
-
     >>> require_alike({"train": {"seed": 0}})
     """
     if jax.process_count() == 1:

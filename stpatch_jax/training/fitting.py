@@ -177,11 +177,7 @@ def _as_source(given: Any, *, what: str) -> Source:
 
 
 def check_source(source: Source, *, what: str) -> None:
-    """Refuses what is no source, or one without examples.
-
-    Raises:
-        InputError: Saying which.
-    """
+    """Refuses what is no source, or one without examples."""
     require_members(source, Source, what=what)
     require(len(source) > 0, f"{what} must have examples, got none; use more data")
 
@@ -225,14 +221,7 @@ def prepared(
 ) -> tuple[Any, TrainConfig, dict[str, str]]:
     """Backbone and settings with nothing left to the data, and how each that was left was chosen.
 
-    Args:
-        task: The task.
-        backbone: Settings of a backbone.
-        config: How to train.
-        example: The first one, as `example_of` gives it.
-        examples: How many there are.
-        mesh: That of devices elsewhere, whose hosts may have other memory than this one; by default
-            one of those here.
+    A `mesh` is one of devices elsewhere, whose hosts may have other memory than this one.
 
     Raises:
         InputError: The examples lack an input, or cannot be learnt from; or a batch does not split

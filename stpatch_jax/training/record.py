@@ -72,9 +72,6 @@ def to_bytes(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     As bytes every array comes back bit for bit: Orbax takes neither text nor empty arrays, and
     whatever passes through JAX loses half of a float64.
 
-    Raises:
-        InputError: If one is of Python objects.
-
     >>> stored, layout = to_bytes({"mean": np.array([0.5]), "names": np.array(["x", "y"])})
     >>> from_bytes(stored, layout)
     {'mean': array([0.5]), 'names': array(['x', 'y'], dtype='<U1')}
@@ -165,11 +162,7 @@ _ENTRIES = {
 
 
 def read_record(path: Path, *, advice: Advice = RUN) -> dict[str, Any]:
-    """Reads what `make_record` made for the checkpoint in a folder.
-
-    Raises:
-        InputError: If it is damaged.
-    """
+    """Reads what `make_record` made for the checkpoint in a folder."""
     try:
         # Asking Orbax for it would also open the arrays, see `_read_through`.
         text = (path / "_CHECKPOINT_METADATA").read_text(encoding="utf-8")
@@ -257,11 +250,7 @@ def _part(stacked: nnx.Variable) -> nnx.Variable:
 
 
 def load_bytes(path: Path, name: str, layout: Mapping[str, Any]) -> Any:
-    """Reads the arrays `name` of a checkpoint that were saved by `to_bytes`.
-
-    Raises:
-        InputError: If they are damaged.
-    """
+    """Reads the arrays `name` of a checkpoint that were saved by `to_bytes`."""
     try:
         _read_through(path / name)
         return from_bytes(ocp.load_checkpointables(str(path), {name: None})[name], layout)

@@ -63,11 +63,7 @@ class TrainState(nnx.Module):
 
 
 def require_updated(state: TrainState, run: Path) -> None:
-    """Refuses to take for a model what no step has changed, as all of them were skipped.
-
-    Raises:
-        InputError: The weights are those that training in the directory `run` began with.
-    """
+    """Refuses to take for a model what no step has changed, as all of them were skipped."""
     require(
         int(state.optimizer.step[...]) > 0,
         f"the run in {run} must have made a step, got {int(state.skipped[...])} of which loss or "

@@ -335,11 +335,7 @@ def as_floats(values: np.ndarray) -> np.ndarray:
 
 
 def check_field(values: xr.DataArray) -> None:
-    """Checks that an array has the dims (time, *space, channel) and names its channels.
-
-    Raises:
-        InputError: Otherwise.
-    """
+    """Checks that an array has the dims (time, *space, channel) and names its channels."""
     dims = tuple(str(dim) for dim in values.dims)
     require(
         len(dims) >= 2 and dims[0] == "time" and dims[-1] == "channel",
@@ -354,11 +350,7 @@ def check_field(values: xr.DataArray) -> None:
 
 
 def channel_numbers(channels: Sequence[str], names: Sequence[str] | None) -> tuple[int, ...]:
-    """Numbers of the named channels, or of all.
-
-    Raises:
-        InputError: If there is no such channel.
-    """
+    """Numbers of the named channels, or of all."""
     for name in names or ():
         check_choice("a channel of the field", name, channels)
     return tuple(channels.index(name) for name in (channels if names is None else names))

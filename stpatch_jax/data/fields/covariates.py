@@ -108,11 +108,7 @@ def with_coming(
 def require_horizon(
     axis: TimeAxis, rows: int, known: Sequence[str], horizon: int, *, name: str, advice: str
 ) -> None:
-    """Refuses known covariates that end so many rows behind the last one of the times.
-
-    Raises:
-        InputError: That is before the horizon; it names the first time without them.
-    """
+    """Refuses known covariates that end so many rows behind the last one of the times."""
     first = time_text(axis.ahead(rows + 1)[-1]) if axis.goes_on else f"row {rows + 1} behind it"
     require(
         rows >= horizon,

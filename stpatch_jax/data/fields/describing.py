@@ -107,11 +107,7 @@ def describe_patches(summary: dict[str, Any]) -> str:
 
 
 def fitting_axes(field: xr.DataArray, spec: WindowSpec) -> tuple[AxisWindows, ...]:
-    """The windows along each axis of a field (time, *space, channel).
-
-    Raises:
-        InputError: They do not fit it.
-    """
+    """The windows along each axis of a field (time, *space, channel)."""
     dims = field.dims[:-1]
     many = len(dims) > spec.rank
     choose = ", or choose one position of an axis too many with select=" if many else ""

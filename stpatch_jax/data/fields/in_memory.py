@@ -44,9 +44,6 @@ def as_field(
         static: Names of variables of a `Dataset` without time, which become coordinates.
         ignore: Names of variables or channels that are left out.
 
-    Raises:
-        InputError: It is none of these.
-
     >>> as_field(np.zeros((5, 3, 2))).dims
     ('time', 'cell', 'channel')
     """

@@ -17,9 +17,6 @@ from stpatch_jax.errors import InputError, listed, require, same_names, spelt
 def check_apart(**settings: Sequence[str]) -> None:
     """Refuses a name that stands twice in settings of the data, each a list of names.
 
-    Raises:
-        InputError: One does.
-
     >>> check_apart(targets=("t2m",), known=("T2M",))
     Traceback (most recent call last):
     stpatch_jax.errors.InputError: data.known must hold no name of data.targets, got T2M; name it once

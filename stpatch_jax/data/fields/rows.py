@@ -88,11 +88,7 @@ def require_cells(
     tiled: bool,
     name: str,
 ) -> None:
-    """Refuses a field with more cells than that of a run, where no model can be `tiled` over them.
-
-    Raises:
-        InputError: It has.
-    """
+    """Refuses more cells than those of a run, where no model can be `tiled` over them."""
     cells, own = tuple(cells), identity.shape
     larger = len(cells) == len(own) and all(map(operator.ge, cells, own)) and cells != own
     require(

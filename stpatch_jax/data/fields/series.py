@@ -27,9 +27,6 @@ def with_known_series(
     Returns:
         The field, and the names of the series that were dropped.
 
-    Raises:
-        InputError: No series has enough.
-
     >>> import warnings
     >>> nan = float("nan")
     >>> field = xr.DataArray(

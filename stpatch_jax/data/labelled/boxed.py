@@ -393,9 +393,6 @@ def as_clip(stored: Any, axes: int, *, name: str) -> Any:
 
     Pictures and videos have all axes. Of an array with one axis more than space, it is that of up
     to 4 channels at the end, else of time.
-
-    Raises:
-        InputError: It has other axes, or no numbers.
     """
     shape = tuple(map(int, stored.shape))
     require(

@@ -126,14 +126,6 @@ def read_boxes(path: str, *, group: str | None = None, encoding: str | None = No
     is an item, or a frame, without a box. Arrays of boxes hold bounds `(lo..., hi...)` along the
     axes of an item, so rows before columns, and NaN, or a label below 0, where there is none; of
     clips they are [item, time, box, bound].
-
-    Args:
-        path: The file or folder.
-        group: Column, key of COCO's images or array that names the group of an item.
-        encoding: How the characters of a table are stored.
-
-    Raises:
-        InputError: It cannot be read, or it is not clear what is where in it.
     """
     place = Path(path)
     require(
@@ -195,11 +187,7 @@ class _Places:
         self._inside: dict[str, list[Path]] | None = None
 
     def of(self, names: Iterable[str], source: Path) -> dict[str, Path]:
-        """The files of some names.
-
-        Raises:
-            InputError: One is missing, or named twice.
-        """
+        """The files of some names."""
         names = [*dict.fromkeys(names)]
         found = {name: file for name in names if (file := self._find(name))}
         missing = [name for name in names if name not in found]
@@ -410,11 +398,7 @@ def _arrays(place: Path, group: str | None) -> BoxedItems:
 def given_boxes(
     items: Any, boxes: Any, labels: Any, *, source: str, splits: Any = None, groups: Any = None
 ) -> BoxedItems:
-    """Items in memory with boxes [box, bound] and labels [box] each, see `read_boxes`.
-
-    Raises:
-        InputError: They do not fit each other.
-    """
+    """Items in memory with boxes [box, bound] and labels [box] each, see `read_boxes`."""
     count = len(items)
     counts = {name: len(of) for name, of in (("boxes", boxes), ("labels", labels))}
     counts |= {n: len(of) for n, of in (("split", splits), ("group", groups)) if of is not None}

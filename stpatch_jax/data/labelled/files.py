@@ -25,19 +25,11 @@ class _ArchiveConfig(DataConfig):
         """The same in the words of all items."""
 
     def of(self, values: Any) -> Any:
-        """The problem on `(items, labels)` in memory, of which a fifth validates and a fifth tests.
-
-        Raises:
-            InputError: They do not fit each other, or a class has too few items.
-        """
+        """The problem on `(items, labels)` in memory; a fifth validates and a fifth tests."""
         return self._labelled.of(values)
 
     def restore(self, path: str, state: Mapping[str, Any]) -> Any:
-        """Reads the items of another file for a trained run; their labels may be anything.
-
-        Raises:
-            InputError: The file cannot be read, or it is not clear where its items are.
-        """
+        """Reads the items of another file for a trained run; their labels may be anything."""
         return self._labelled.restore(path, state)
 
 

@@ -135,15 +135,7 @@ def read_found(path: str, names: Names, *, labelled: bool = True) -> Found:
     A folder holds one folder of files for each class, or a table `train`; a `.npz` file holds
     arrays; a text file series, a label and numbers in each line, or a table with a header: a text
     and a label in each row, or numbers and a label. Files of the same name with the word of another
-    split in place of `train` are the other splits.
-
-    Args:
-        path: The file or folder, or `catalog:NAME`.
-        names: What is where in it.
-        labelled: Whether labels are asked for; without, there are no splits either.
-
-    Raises:
-        InputError: It cannot be read, or it is not clear what is where in it.
+    split in place of `train` are the other splits; without labels there are none.
     """
     place = Path(located(path))
     require(
@@ -377,9 +369,6 @@ def given_arrays(
 
     Labels are [item], [item, 1], one-hot [item, class], or of several targets: a list of such
     columns, or [item, target].
-
-    Raises:
-        InputError: They differ in number, or the inputs have no layout.
     """
     channels = None
     if isinstance(inputs, pd.DataFrame):
@@ -426,9 +415,6 @@ def laid_out(values: np.ndarray, layout: str, source: str) -> tuple[np.ndarray, 
     where it holds pixels or is a square, else a series [time, channel]; of three an image with 1, 3
     or 4 channels, a volume where it is a cube or holds pixels, else [time, space, channel]; of four
     a volume with channels where it is a cube, else [time, *space, channel].
-
-    Raises:
-        InputError: The items have no numbers, or other axes than the layout.
 
     >>> fields, layout, _ = laid_out(np.zeros((5, 28, 28)), "auto", "digits")
     >>> fields.shape, layout
@@ -481,11 +467,7 @@ def _table(place: Path, names: Names, *, labelled: bool) -> Found:
 
 
 def of_frame(frame: pd.DataFrame, names: Names, *, labelled: bool = True) -> Found:
-    """Reads a `DataFrame` as `read_found` reads a table with a header.
-
-    Raises:
-        InputError: It is not clear what is where in it.
-    """
+    """Reads a `DataFrame` as `read_found` reads a table with a header."""
     cells = any_cells(frame, words=(), kind="table of items")
     return _of_cells(cells, names, cells.name, labelled=labelled)
 
@@ -525,11 +507,7 @@ def _of_cells(cells: Cells, names: Names, source: str, *, labelled: bool) -> Fou
 
 
 def _columns(cells: Cells, role: str, told: Sequence[Any], words: Sequence[str]) -> list[int]:
-    """The numbers of the columns that are told, else of the one that is called by one of the words.
-
-    Raises:
-        InputError: One is unknown, or none or several are called so.
-    """
+    """The numbers of the columns that are told, else of the one called by one of the words."""
     header = [plain_name(name) for name in cells.header]
     found = [at for at, name in enumerate(header) if name in words]
     for name in told:

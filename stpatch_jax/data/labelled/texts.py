@@ -259,10 +259,6 @@ def windows(
 
 
 def check_pieces(pieces: tuple[int, ...]) -> None:
-    """Refuses lengths of pieces that are none.
-
-    Raises:
-        InputError: One is below 1.
-    """
+    """Refuses lengths of pieces that are none."""
     for length in pieces:
         check_size("data.pieces", length)

@@ -169,11 +169,7 @@ def load_array(file: Path, name: str) -> np.ndarray:
 
 
 def check_channels(field: xr.DataArray) -> None:
-    """Refuses a field in memory that has a channel without any value.
-
-    Raises:
-        InputError: If all values of a channel are NaN.
-    """
+    """Refuses a field in memory that has a channel without any value."""
     if field.dtype.kind != "f":
         return
     # In blocks of rows, as one is mostly enough and not all may fit into memory.

@@ -292,9 +292,6 @@ class Cells:
 
         `unit` is `day_of_year`, `hour`, `minute` or `second` of a column of whole numbers, or
         `clock` of one of times of day such as 18:30.
-
-        Raises:
-            InputError: If a cell holds something else.
         """
         texts = self.texts(at).loc[rows]
         if unit == "clock":

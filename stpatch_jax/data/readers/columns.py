@@ -82,11 +82,7 @@ class Columns:
         ]
 
     def times(self, cells: Cells, rows: pd.Index) -> pd.Series:
-        """The times of some rows of the table, datetime64[ns]; numbers of rows without a date.
-
-        Raises:
-            InputError: See `Cells.dates` and `Cells.clocks`.
-        """
+        """The times of some rows of the table, datetime64[ns]; numbers of rows without a date."""
         if not self.date:
             counted = self.names(cells, rows, noun="series")
             return counted.groupby(counted).cumcount() if self.series else rows.to_series()

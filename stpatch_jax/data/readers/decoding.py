@@ -50,11 +50,7 @@ class Decoding:
     def of(
         cls, variable: xr.Variable, *, default_fills: bool, missing: Sequence[float] = ()
     ) -> Self:
-        """Reads it off the attributes; `default_fills` adds the netCDF library's own fill.
-
-        Raises:
-            InputError: If the scale or offset is no number.
-        """
+        """Reads it off the attributes; `default_fills` adds the netCDF library's own fill."""
         attrs, stored = variable.attrs, _stored(variable)
         signs = variable.dtype.kind != stored.kind
         packing = (_number(attrs, "scale_factor"), _number(attrs, "add_offset"))

@@ -58,9 +58,6 @@ def parsing(path: str | Path, kind: str, *, advice: str = DAMAGED) -> Iterator[N
     one of a file. `kind` is what the file should be, as in "a readable netCDF file", and `advice`
     what can be done about one that is there but cannot be read.
 
-    Raises:
-        InputError: Anything was raised but an interruption.
-
     >>> with parsing("a.npy", "array file", advice="give another"):
     ...     raise KeyError("shape")
     Traceback (most recent call last):

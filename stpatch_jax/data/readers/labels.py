@@ -25,9 +25,6 @@ def numbered(
 
     Messages call the labels by `name` and tell the line of an item where the first has one.
 
-    Raises:
-        InputError: A label is missing, no whole number, or has no class.
-
     >>> numbers, classes = numbered(np.array([[2.0], [1.0]]), None, "labels")
     >>> numbers.tolist(), classes
     ([1, 0], ('1', '2'))

@@ -85,11 +85,7 @@ class StackedVariables(LazyArray):
         self.dtype = np.result_type(*(variable.dtype for variable in variables))
 
     def read(self, key: tuple[Any, ...]) -> np.ndarray:
-        """See `LazyArray.read`.
-
-        Raises:
-            InputError: If the file is damaged there.
-        """
+        """See `LazyArray.read`."""
         picked = [np.arange(length)[part] for length, part in zip(self.shape, key, strict=True)]
         channels = picked[-1]
         block = np.empty([len(positions) for positions in picked], self.dtype)

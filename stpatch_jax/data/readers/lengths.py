@@ -16,9 +16,6 @@ def check_length(path: str | Path, kind: str) -> None:
     """Refuses a netCDF file of the formats CDF-1, 2 and 5, or a GRIB file, that ends early.
 
     netCDF repeats what it last read, GRIB readers skip what is cut, and crash on what is damaged.
-
-    Raises:
-        InputError: It is shorter than its headers say, or its messages are no messages.
     """
     file = Path(path)
     if not file.is_file():

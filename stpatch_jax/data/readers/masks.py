@@ -140,9 +140,6 @@ def read_images(
 
     They are those of an `.npz` file in the array that `images` names, or that its name tells, or in
     its only one; of a file of one image or stack; of a folder of images, or of its folder `images`.
-
-    Raises:
-        InputError: They cannot be read, or it is not clear which are meant.
     """
     file = Path(path)
     if file.is_dir():
@@ -175,9 +172,6 @@ def read_image(path: Path, *, indices: bool = False) -> np.ndarray:
     """One image as an array: a `.npy` or `.npz` file of one array, a NIfTI volume or a picture.
 
     Of a picture of a palette come its colours, or the `indices` of these.
-
-    Raises:
-        InputError: It cannot be read.
     """
     if has_suffix(path, *_ARRAYS):
         headers = array_headers(path)
@@ -307,11 +301,7 @@ def _is_image(path: Path) -> bool:
 
 
 def paired(images: Any, masks: Any, *, name: str) -> MaskedImages:
-    """Images and masks in memory: arrays of all items, or rows of one array each.
-
-    Raises:
-        InputError: They are not as many, or none.
-    """
+    """Images and masks in memory: arrays of all items, or rows of one array each."""
     require(
         len(images) == len(masks) > 0,
         f"the images and masks of {name} must be as many and one at least, got {len(images)} and "

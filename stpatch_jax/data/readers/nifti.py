@@ -25,9 +25,6 @@ def read_nifti(path: str | Path) -> np.ndarray:
 
     They are scaled as the file says, float32; whole numbers that are not scaled stay as stored. An
     axis of length 1 behind the third is left out.
-
-    Raises:
-        InputError: It cannot be read, or has no numbers.
     """
     image = _opened(path)
     with parsing(path, _KIND):

@@ -31,9 +31,6 @@ def check_alone(path: str | Path) -> None:
 
     Whoever made it would choose which file of its reader is read. Other kinds of files pass, and
     all do where netCDF4 hides its HDF5, as on Windows.
-
-    Raises:
-        InputError: Values of other files are part of it.
     """
     file = Path(path)
     if file.is_file() and (outside := _outside(file)):

@@ -42,9 +42,6 @@ def find_pairs(
         fewest: The fewest axes of an array of items.
         setting: What messages call the setting of `items`.
 
-    Raises:
-        InputError: An array is unknown, or it is not clear which are meant.
-
     >>> import numpy as np
     >>> arrays = {name: Header((5, 4, 4)[: 1 + 2 * (name[0] == "x")], np.dtype("u1"))
     ...           for name in ("x_train", "y_train", "x_test", "y_test")}

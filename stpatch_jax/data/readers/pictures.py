@@ -46,9 +46,5 @@ class Picture(LazyArray):
 
 
 def open_picture(path: str | Path) -> Any:
-    """Opens a picture file as a field that is decoded where it is used, see `Picture`.
-
-    Raises:
-        InputError: If the file is missing, damaged or no picture.
-    """
+    """Opens a picture file as a field that is decoded where it is used, see `Picture`."""
     return Picture(path).field(("time", "height", "width", "channel"), {})

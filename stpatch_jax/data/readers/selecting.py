@@ -21,9 +21,6 @@ def selected(
     Returns:
         What is left, and a sentence on each axis.
 
-    Raises:
-        InputError: There is no such axis or position, or it is the time.
-
     >>> data = xr.Dataset({"t": (("time", "level"), [[1, 2]])}, {"level": [850, 500]})
     >>> selected(data, {"level": 500}, name="a.nc")[1]
     ['Of the axis level (850, 500), 500 was chosen.']

@@ -30,9 +30,6 @@ def channel_variables(
     By default these are all of numbers over time and space; without one of space, all over time;
     without one of time, all with a dim. Bounds of cells, variables that describe others, and flags
     are none.
-
-    Raises:
-        InputError: If a variable is unknown, or there is none, or no time.
     """
     if variables is not None:
         asked = [variables] if isinstance(variables, str) else list(variables)
@@ -94,12 +91,6 @@ def _asked(data: xr.Dataset, asked: list[str], name: str) -> list[str]:
 def stack(data: xr.Dataset, names: Sequence[str], axes: Axes, *, name: str) -> xr.DataArray:
     """Variables of a data set as one lazy field, its rows in order of time.
 
-    Args:
-        data: The data set.
-        names: The variables, whose dims may be in any order.
-        axes: What their dims are.
-        name: What messages call the source.
-
     Raises:
         InputError: If times cannot be read, or one is missing or repeats.
     """
@@ -160,11 +151,7 @@ def without(
 
 
 def check_static(field: xr.DataArray, static: Sequence[str], *, name: str) -> None:
-    """Refuses static fields that do not lie on the cells of a field.
-
-    Raises:
-        InputError: One does not.
-    """
+    """Refuses static fields that do not lie on the cells of a field."""
     lost = [
         each for each in static if each.casefold() not in {str(n).casefold() for n in field.coords}
     ]
@@ -178,11 +165,7 @@ def check_static(field: xr.DataArray, static: Sequence[str], *, name: str) -> No
 def dataset_field(
     data: xr.Dataset, *, static: Sequence[str] = (), ignore: Sequence[str] = ()
 ) -> xr.DataArray:
-    """The variables of a data set in memory that are channels, in its order, as a field.
-
-    Raises:
-        InputError: If its axes are none of a field.
-    """
+    """The variables of a data set in memory that are channels, in its order, as a field."""
     name = "the data set"
     data = without(data, static=static, ignore=ignore, name=name)
     names, notes = channel_variables(data, None, name=name)

@@ -97,11 +97,7 @@ class VideoFrames(LazyArray):
         self.shape = (len(stamps), *self._turn.size(first.height, first.width), 3)
 
     def read(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Decodes the frames asked for and picks their pixels and channels.
-
-        Raises:
-            InputError: If frames are damaged or of another size than the first one.
-        """
+        """Decodes the frames asked for and picks their pixels and channels."""
         wanted = np.arange(self.shape[0])[key[0]]
         frames = np.empty((len(wanted), *self.shape[1:]), np.uint8)
         if len(wanted):

@@ -46,9 +46,6 @@ def spaced(field: xr.DataArray, rule: GapRule, *, name: str) -> xr.DataArray:
 
     Warns:
         UserWarning: If rows are left out, or keep no step.
-
-    Raises:
-        InputError: See `with_missing_rows`.
     """
     axis = TimeAxis.of(field.time.values, name=f"the times of {name}")
     rule = gap_rule(axis, rule)
@@ -86,14 +83,6 @@ def warn_of_gaps(axis: TimeAxis, rule: GapRule, *, name: str) -> None:
 
 def check_phase(axis: TimeAxis, phase: str | None, *, name: str) -> None:
     """Refuses a phase that all rows share: the hour of rows a month apart, for example.
-
-    Args:
-        axis: Times of the rows.
-        phase: A phase of `Climatology`, None for none.
-        name: What the setting is called.
-
-    Raises:
-        InputError: The rows are too far apart for it, or have no dates.
 
     >>> days = np.arange("2024-01-01", "2024-03-01", dtype="M8[D]")
     >>> check_phase(TimeAxis.of(days), "day_of_year", name="data.climatology")
@@ -179,11 +168,7 @@ def can_insert(axis: TimeAxis) -> bool:
 
 
 def require_rows(axis: TimeAxis, rows: int, *, name: str) -> None:
-    """Refuses times among which there are not so many without a gap.
-
-    Raises:
-        InputError: There are not; `name` is what it calls the file.
-    """
+    """Refuses times among which there are not so many without a gap."""
     require(
         len(axis) >= rows,
         f"{name} must have the {rows} rows that a forecast needs, got {len(axis)}; give a longer "

@@ -52,9 +52,6 @@ def chronological_splits(
 def check_shares(**shares: float) -> None:
     """Refuses shares of splits that are not above 0, or leave no rest for the split without one.
 
-    Raises:
-        InputError: They are not, or do not.
-
     >>> check_shares(train_share=0.7, test_share=0.2)
     """
     given = " and ".join(f"{share!r:.9}" for share in shares.values())
@@ -72,9 +69,6 @@ SplitAt = tuple[int, int, int]
 def check_split_at(split_at: SplitAt | None) -> None:
     """Refuses rows of splits that do not ascend from 1.
 
-    Raises:
-        InputError: They do not.
-
     >>> check_split_at((700, 800, 1000))
     """
     first, *others = split_at or (1, 2, 3)
@@ -88,9 +82,6 @@ def check_split_at(split_at: SplitAt | None) -> None:
 
 def spans_at(split_at: SplitAt, rows: int) -> dict[str, tuple[int, int]]:
     """The spans of `split_by_rows` for such rows of a table of `rows`.
-
-    Raises:
-        InputError: The table has fewer.
 
     >>> spans_at((12, 14, 20), 30)
     {'train': (0, 12), 'validation': (12, 14), 'test': (14, 20)}
@@ -186,11 +177,7 @@ def spans_between_gaps(
 def require_windows(
     spans: Mapping[str, Sequence[range]], segments: Sequence[range], *, rows: int, advice: str
 ) -> None:
-    """Refuses splits that gaps leave no window of so many rows; `advice` says what to do.
-
-    Raises:
-        InputError: A split has no part, see `spans_between_gaps`.
-    """
+    """Refuses splits that gaps leave no window of so many rows; `advice` says what to do."""
     for name, parts in spans.items():
         require(
             len(parts) > 0,

@@ -189,12 +189,6 @@ def purchase_features(
     x times it, log(h / (a + T)), the logarithm of the mean spending over that of all, and the share
     of purchases in the later half of T. All but the first are free of the unit of time.
 
-    Args:
-        known: The purchases before the cut.
-        customer: Numbers of the customers [example], each with a purchase.
-        cut: First day that is not known.
-        horizon: Days to forecast.
-
     Returns:
         Features [example, 6], and `h (x + 1/2) / (a + T)` purchases and the spending of as many at
         the customer's mean amount (drawn to that of all by one purchase of it) [example, 2].

@@ -16,9 +16,6 @@ def ewma_variance(returns: np.ndarray, *, decay: float = 0.94, start: int = 20) 
     Returns:
         float64 [time, ...], NaN before a series has begun and in the row in which it begins.
 
-    Raises:
-        InputError: An option is out of range.
-
     References:
         J.P. Morgan, RiskMetrics Technical Document, 4th edition, 1996, section 5.2.
 
@@ -48,9 +45,6 @@ def rolling_mean(values: np.ndarray, rows: int, *, least: int | None = None) -> 
     Of squared returns it is the historical variance (about a mean of 0). NaN where fewer than
     `least` values are known, all `rows` by default.
 
-    Raises:
-        InputError: `rows` or `least` is out of range.
-
     >>> rolling_mean(np.array([1.0, 3.0, np.nan, 5.0]), 2, least=1).tolist()
     [1.0, 2.0, 3.0, 5.0]
     """
@@ -73,9 +67,6 @@ def rolling_quantile(
 
     Of returns over one horizon it is *historical simulation*: what the past lost in the worst
     `level` of the cases. Linear interpolation, as in `numpy.nanquantile`.
-
-    Raises:
-        InputError: `rows` or `least` is out of range.
 
     References:
         Hendricks, "Evaluation of value-at-risk models using historical data", Federal Reserve Bank

@@ -83,9 +83,6 @@ def read_digits(path: str | None, *, size: int) -> Digits:
             for the 1797 digits of 8 x 8 that scikit-learn ships.
         size: Side of the images wanted, in cells, at least 2.
 
-    Raises:
-        InputError: A file is missing or is no such file, or the two do not belong together.
-
     References:
         LeCun, Cortes and Burges, The MNIST database of handwritten digits. Alpaydin and Kaynak,
         Optical recognition of handwritten digits, UCI 1998.
@@ -123,11 +120,7 @@ def read_digits(path: str | None, *, size: int) -> Digits:
 
 
 def read_idx(path: str | Path, *, axes: int) -> np.ndarray:
-    """Reads an array of uint8 with so many axes from a file in the IDX format, plain or gzipped.
-
-    Raises:
-        InputError: There is no such file, or it is none of that format.
-    """
+    """Reads an array of uint8 with so many axes from a file in the IDX format, plain or gzipped."""
     with parsing(path, "file in the IDX format", advice="give another"):
         stored = file_content(path)
     start = 4 + 4 * axes

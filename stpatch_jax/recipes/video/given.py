@@ -30,11 +30,7 @@ class GivenClips(UnboxedFields):
 
     @classmethod
     def of(cls, config: Any, path: str, trained: Mapping[str, Any]) -> "GivenClips":
-        """Opens a clip, all clips in a folder, or an array of clips.
-
-        Raises:
-            InputError: None can be read, or one is no grey or coloured clip, or too short.
-        """
+        """Opens a clip, all clips in a folder, or an array of clips."""
         clips, names, notes = _opened(path)
         reads, frames = [], config.seen
         for number, (clip, name) in enumerate(zip(clips, names["file"], strict=True)):
@@ -79,11 +75,7 @@ class GivenClips(UnboxedFields):
         return boxes * sides / self.config.canvas + corners
 
     def grey(self, clip: int, frames: np.ndarray) -> np.ndarray:
-        """Some frames of a clip [time, height, width, 1], float32 from 0 to 1.
-
-        Raises:
-            InputError: Values lie outside of that.
-        """
+        """Some frames of a clip [time, height, width, 1], float32 from 0 to 1."""
         pixels = self.frames(clip, frames)
         values = pixels.astype(np.float32) / (255 if pixels.dtype == np.uint8 else 1)
         low, high = float(values.min()), float(values.max())

@@ -97,11 +97,7 @@ def rolling_folds(
 
 
 def folds_of(data: Any, folds: int, over: Over) -> list[Fold]:
-    """The folds of `RollingData` whose own splits tell its training span and share of validation.
-
-    Raises:
-        InputError: See `rolling_folds`.
-    """
+    """The `rolling_folds` of data whose own splits tell training span and share of validation."""
     check_choice("over=", over, get_args(Over))
     train, test = data.splits["train"].stop, data.splits["test"].start
     return rolling_folds(

@@ -56,11 +56,7 @@ class PastForecasts:
     ) -> "PastForecasts":
         """Takes past forecasts [n, *series]; what is below a threshold, take the negative of.
 
-        Args:
-            forecasts: The forecasts, in units in which the series are alike.
-            errors: Truth minus forecast, NaN where missing.
-            events: Bool, whether the event came.
-            thresholds: The threshold of each series [*series].
+        They are in units in which the series are alike; errors are truth minus forecast.
         """
         # Imported here: scikit-learn takes its time, and few runs ask for alerts.
         from sklearn.isotonic import IsotonicRegression

@@ -260,9 +260,6 @@ def mean_answer(asked: Asked) -> Question:
     """The mean of all that the model answers, as a function of the first of the task's inputs.
 
     This is what is asked of a task whose judge has no question of its own.
-
-    Raises:
-        InputError: The input is no field.
     """
     asked.refuse("target", "lead", what="the mean answer of a model")
     name, *others = asked.task.inputs

@@ -38,12 +38,6 @@ def classes_of(task: Segment, model: Any, field: jax.Array, window: Sequence[int
     Fields of another size than the `window` (time, *space) that the model was built for are tiled
     by it; tiles overlap by a quarter, as far as they fit, and their probabilities are blended.
 
-    Args:
-        task: The task.
-        model: Its model.
-        field: [batch, time, *space, channel].
-        window: Cells that the model was built for.
-
     Returns:
         `label` [batch, time, *space], uint8, or int32 of more than 256 classes, and `probability`
         of the same shape, float32.

@@ -121,11 +121,7 @@ def train_cost(run: Run, on: chips.Topology) -> Cost:
 
 
 def evaluate_cost(run: Run, on: chips.Topology) -> Cost:
-    """Compiles what answers a batch in validation, test and prediction of a whole split.
-
-    Raises:
-        InputError: The compiler refuses the program.
-    """
+    """Compiles what answers a batch in validation, test and prediction of a whole split."""
     judge = run.judge
     batch = _batch(run)
     rows = batch_sharding(run.mesh)
@@ -155,9 +151,6 @@ def predict_cost(run: Run, on: chips.Topology) -> tuple[Cost, dict[str, Any]] | 
     Returns:
         The cost of a region; how many there are, with how many forecasts each, the windows of a
         call and the shape of what is given for a region. None where predictions have no regions.
-
-    Raises:
-        InputError: The compiler refuses the program.
     """
     kind = predictors.of(run.task, run.data)
     if not issubclass(kind, FieldPredictor):

@@ -50,11 +50,7 @@ class _ItemPredictor(Predictor):
     """Predicts items of one shape that have no order in time."""
 
     def answers(self) -> np.ndarray:
-        """What the task answers to each item [item, ...].
-
-        Raises:
-            InputError: Items have another shape than those of training.
-        """
+        """What the task answers to each item [item, ...]."""
         shape = self.examples[0]["field"].shape
         trained = tuple(self.run.shapes["field"][1:])
         require(
