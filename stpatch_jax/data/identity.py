@@ -161,15 +161,13 @@ class FieldIdentity:
         match.values = add_note(match.values, *match.notes)
         return match.values, tuple(match.notes)
 
-    def match_times(
-        self, times: np.ndarray, *, name: str, like: str = "the run"
-    ) -> tuple[str, ...]:
+    def match_times(self, times: np.ndarray, *, name: str) -> tuple[str, ...]:
         """Compares step and calendar with those of times [time] alone; the notes, see `match`.
 
         Raises:
             InputError: They differ.
         """
-        match = _Match(self, xr.DataArray(0), name, like, tiled=False)
+        match = _Match(self, xr.DataArray(0), name, "the run", tiled=False)
         match.times(times)
         return tuple(match.notes)
 

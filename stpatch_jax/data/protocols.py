@@ -131,6 +131,25 @@ class Problem:
         return {}
 
 
+class GivenProblem(Problem):
+    """Base of the items of other files for a trained run; nothing is fitted.
+
+    Attributes:
+        trained: What the data of the run gave as `state`.
+    """
+
+    trained: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the run tells apart."""
+        return tuple(self.trained["classes"])
+
+    def state(self) -> Mapping[str, Any]:
+        """What the run was given."""
+        return self.trained
+
+
 class WindowProblem(Problem):
     """Base of data sets of windows whose configuration tells how long these are.
 

@@ -13,8 +13,8 @@ from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
 from stpatch_jax.data.labelled.boxes import ITEMS, BoxedItems, checked, given_boxes, read_boxes
 from stpatch_jax.data.labelled.clips import resized, side_by_side
-from stpatch_jax.data.labelled.fields import class_splits
-from stpatch_jax.data.protocols import EVERYTHING, DataConfig, Problem, chosen_split
+from stpatch_jax.data.labelled.fields import as_inputs, class_splits
+from stpatch_jax.data.protocols import EVERYTHING, DataConfig, GivenProblem, Problem, chosen_split
 from stpatch_jax.data.readers.arrays import array_headers, load_array
 from stpatch_jax.data.readers.items import read_items
 from stpatch_jax.data.readers.pairs import ALL
@@ -173,7 +173,7 @@ class BoxedConfig(DataConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class UnboxedFields(Problem):
+class UnboxedFields(GivenProblem):
     """Items of other files for a trained run; nothing is fitted.
 
     Attributes:
@@ -188,11 +188,6 @@ class UnboxedFields(Problem):
     reads: Sequence[tuple[int, np.ndarray]]
     trained: Mapping[str, Any]
     report: dict[str, Any]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the run tells apart."""
-        return tuple(self.trained["classes"])
 
     def source(self, split: str) -> Source:
         """The examples of the only split, `EVERYTHING`: each a dict of `field` alone, scaled."""
@@ -224,10 +219,6 @@ class UnboxedFields(Problem):
         own = {name: [of[item] for item, _ in reads] for name, of in self.items.items()}
         first = [int(frames[0]) for _, frames in reads]
         return own if len(reads) == len(self.clips) else {**own, "frame": first}
-
-    def state(self) -> Mapping[str, Any]:
-        """What the run was given."""
-        return self.trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -494,9 +485,8 @@ def _fitted(frames: np.ndarray, cells: tuple[int, ...]) -> np.ndarray:
 
 def _filled(frames: np.ndarray, cells: tuple[int, ...], scaler: Affine) -> np.ndarray:
     """Frames as a network takes them: scaled, what lacks and what is missing 0, float32."""
-    scaled = np.nan_to_num(scaler.transform(frames.astype(np.float64))).astype(np.float32)
     lacks = [(0, n - of) for n, of in zip(cells, frames.shape[1:-1], strict=True)]
-    return np.pad(scaled, [(0, 0), *lacks, (0, 0)])
+    return np.pad(as_inputs(frames, scaler), [(0, 0), *lacks, (0, 0)])
 
 
 def _examples(

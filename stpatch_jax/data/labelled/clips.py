@@ -12,8 +12,8 @@ import xarray as xr
 from stpatch_jax.data.digests import file_bytes
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
-from stpatch_jax.data.labelled.fields import class_splits, class_table
-from stpatch_jax.data.protocols import EVERYTHING, DataConfig, Problem, chosen_split
+from stpatch_jax.data.labelled.fields import as_inputs, class_splits, class_table
+from stpatch_jax.data.protocols import EVERYTHING, DataConfig, GivenProblem, Problem, chosen_split
 from stpatch_jax.data.readers import LabelledItems, read_folder
 from stpatch_jax.data.readers.conventions import notes_of
 from stpatch_jax.data.readers.items import read_items
@@ -228,7 +228,7 @@ class LabelledClips(Problem):
 
 
 @dataclass(frozen=True, eq=False)
-class UnlabelledClips(Problem):
+class UnlabelledClips(GivenProblem):
     """The clips of other files for a trained run; nothing is fitted.
 
     Attributes:
@@ -243,11 +243,6 @@ class UnlabelledClips(Problem):
     trained: Mapping[str, Any]
     report: dict[str, Any]
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the run tells apart."""
-        return tuple(self.trained["classes"])
-
     @cached_property
     def scaler(self) -> Affine:
         """The scaling of the run."""
@@ -260,10 +255,6 @@ class UnlabelledClips(Problem):
     def names(self, split: str) -> Mapping[str, Sequence[str]]:
         """The files of the clips."""
         return {"file": chosen_split({EVERYTHING: self.files}, split)}
-
-    def state(self) -> Mapping[str, Any]:
-        """What the run was given."""
-        return self.trained
 
 
 def _pixels(data: Any, at: int) -> np.ndarray:
@@ -291,8 +282,7 @@ class _Fields:
         return self._batch(at, _pixels(self.data, at).reshape(shape))
 
     def _batch(self, at: int, pixels: np.ndarray) -> Batch:
-        field = np.nan_to_num(self.data.scaler.transform(pixels.astype(np.float64)))
-        return {"field": field.astype(np.float32)}
+        return {"field": as_inputs(pixels, self.data.scaler)}
 
 
 class _Clips(_Fields):

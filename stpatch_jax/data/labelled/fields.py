@@ -9,7 +9,7 @@ import pandas as pd
 
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import Augmentation
-from stpatch_jax.data.protocols import EVERYTHING, InputAxes, Problem, chosen_split
+from stpatch_jax.data.protocols import EVERYTHING, GivenProblem, InputAxes, Problem, chosen_split
 from stpatch_jax.data.sampling.batches import Batch, Source
 from stpatch_jax.data.transforms.steps import Affine
 from stpatch_jax.data.transforms.unlike import items_unlike
@@ -37,7 +37,7 @@ class LabelledSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class UnlabelledFields(Problem):
+class UnlabelledFields(GivenProblem):
     """The fields of another file for a trained run, scaled as its own; nothing is fitted.
 
     Attributes:
@@ -78,11 +78,6 @@ class UnlabelledFields(Problem):
         return cls(fields, items, trained, {"source": source, "notes": notes})
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the run tells apart."""
-        return tuple(self.trained["classes"])
-
-    @property
     def targets(self) -> tuple[str, ...]:
         """Names of the numbers that the run tells."""
         return tuple(self.trained["targets"])
@@ -95,15 +90,11 @@ class UnlabelledFields(Problem):
         """The examples of the only split, `EVERYTHING`: each a dict of `field` alone, scaled."""
         fields = chosen_split({EVERYTHING: self.fields}, split)
         _count_missing(fields, self.report["source"])
-        return [{"field": field} for field in _scaled(fields, Affine.from_dict(self.trained))]
+        return [{"field": field} for field in as_inputs(fields, Affine.from_dict(self.trained))]
 
     def names(self, split: str) -> Mapping[str, np.ndarray]:
         """What tells the items apart."""
         return chosen_split({EVERYTHING: self.items}, split)
-
-    def state(self) -> Mapping[str, Any]:
-        """What the run was given."""
-        return self.trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +179,7 @@ class ItemFields(Problem):
         augmentation.
         """
         examples = chosen_split(self.splits, split)
-        scaled = _scaled(examples.fields, self.scaler)
+        scaled = as_inputs(examples.fields, self.scaler)
         others = {**self.answers(examples.labels), "group": examples.groups.astype(np.int32)}
         if split == "train" and self.augmentation is not None:
             return _Augmented(scaled, others, self.augmentation)
@@ -357,7 +348,8 @@ def _count_missing(fields: np.ndarray, source: str) -> int:
     return int(np.isnan(fields).sum())
 
 
-def _scaled(fields: np.ndarray, scaler: Affine) -> np.ndarray:
+def as_inputs(fields: np.ndarray, scaler: Affine) -> np.ndarray:
+    """Fields [..., channel] as a network takes them, NaN as 0, float32."""
     return np.nan_to_num(scaler.transform(fields.astype(np.float64))).astype(np.float32)
 
 

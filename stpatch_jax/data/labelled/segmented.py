@@ -10,8 +10,9 @@ import numpy as np
 
 from stpatch_jax.data.identity import FieldIdentity
 from stpatch_jax.data.labelled.augmenting import NO_AUGMENTATION, Augmentation
+from stpatch_jax.data.labelled.fields import as_inputs
 from stpatch_jax.data.labelled.shapes import made_shapes
-from stpatch_jax.data.protocols import EVERYTHING, DataConfig, Problem, chosen_split
+from stpatch_jax.data.protocols import EVERYTHING, DataConfig, GivenProblem, Problem, chosen_split
 from stpatch_jax.data.readers.masks import (
     PICTURES,
     MaskedImages,
@@ -185,7 +186,7 @@ class SegmentedFieldsConfig(DataConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class UnsegmentedFields(Problem):
+class UnsegmentedFields(GivenProblem):
     """The fields of another file for a trained run; nothing is fitted.
 
     Attributes:
@@ -198,11 +199,6 @@ class UnsegmentedFields(Problem):
     items: Sequence[str]
     trained: Mapping[str, Any]
     report: dict[str, Any]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the run tells apart."""
-        return tuple(self.trained["classes"])
 
     @property
     def axes(self) -> int:
@@ -218,15 +214,11 @@ class UnsegmentedFields(Problem):
         """The fields of the only split, `EVERYTHING`: each a dict of `field` alone, scaled."""
         fields = chosen_split({EVERYTHING: self.fields}, split)
         scaler = Affine.from_dict(self.trained)
-        return MadeExamples(lambda at: {"field": _scaled(fields[at], scaler)}, len(fields))
+        return MadeExamples(lambda at: {"field": as_inputs(fields[at], scaler)}, len(fields))
 
     def names(self, split: str) -> Mapping[str, Sequence[str]]:
         """What tells the items apart."""
         return {"item": chosen_split({EVERYTHING: self.items}, split)}
-
-    def state(self) -> Mapping[str, Any]:
-        """What the run was given."""
-        return self.trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,7 +338,7 @@ class _Items:
         if np.any(missing):
             field = np.pad(field, [*missing, (0, 0)], mode="edge")
             label = np.pad(label, missing, constant_values=IGNORED)
-        return {"field": _scaled(field, self.data.scaler), "label": label}
+        return {"field": as_inputs(field, self.data.scaler), "label": label}
 
 
 class _Crops(_Items):
@@ -530,11 +522,6 @@ def _classes(
         f"{count - 1}, got {len(values)} values, such as {least if least < 0 else most} in "
         f"{names[wrong]}; name all in classes=, or leave values out with ignored="
     )
-
-
-def _scaled(field: np.ndarray, scaler: Affine) -> np.ndarray:
-    """A field [time, *space, channel] as a network takes it, NaN as 0, float32."""
-    return np.nan_to_num(scaler.transform(field.astype(np.float64))).astype(np.float32)
 
 
 def _values(mask: np.ndarray) -> np.ndarray:

@@ -191,18 +191,8 @@ def read_table(
     cells = replace(cells, date_order=date_order)
     columns = find(cells)
     _check_header(cells, columns)
-    # Numbered until they are put into the field, because a series may be called "time".
-    rows = pd.DataFrame({at: cells.numbers(own) for at, (_, own) in enumerate(columns.values)})
-    notes, names = [*cells.notes, *columns.notes], [name for name, _ in columns.values]
-    units = [cells.unit(column) for _, column in columns.values]
-    if any(units):
-        told = (f"{name} in {unit}" for name, unit in zip(names, units, strict=True))
-        notes.append(f"The line below the header was read as units: {listed(told)}.")
-    if missing_values:
-        missing = rows.isin([float(value) for value in missing_values])
-        rows = rows.mask(missing)
-        count = int(missing.to_numpy().sum())
-        notes.append(f"{count} value{'s were' if count != 1 else ' was'} declared to be missing.")
+    names = [name for name, _ in columns.values]
+    rows, units, notes = _values(cells, columns, missing_values)
     keys, rows, counts = _tidy(cells, columns, rows, noun)
     zone = ""
     if columns.date:
@@ -235,6 +225,24 @@ def read_table(
         along = "channel" if len(units) == len(channels) else noun
         field = field.assign_coords(units=(along, units))
     return add_note(field, *notes), columns, counts
+
+
+def _values(
+    cells: Cells, columns: Columns, missing_values: Sequence[float]
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """The values by row, the units of their columns, and notes on all of it."""
+    # Numbered until they are put into the field, because a series may be called "time".
+    rows = pd.DataFrame({at: cells.numbers(own) for at, (_, own) in enumerate(columns.values)})
+    notes, units = [*cells.notes, *columns.notes], [cells.unit(own) for _, own in columns.values]
+    if any(units):
+        told = (f"{name} in {of}" for (name, _), of in zip(columns.values, units, strict=True))
+        notes.append(f"The line below the header was read as units: {listed(told)}.")
+    if missing_values:
+        missing = rows.isin([float(value) for value in missing_values])
+        rows = rows.mask(missing)
+        count = int(missing.to_numpy().sum())
+        notes.append(f"{count} value{'s were' if count != 1 else ' was'} declared to be missing.")
+    return rows, units, notes
 
 
 def any_cells(file: Path | pd.DataFrame, *, kind: str, words: Sequence[str], **told: Any) -> Cells:

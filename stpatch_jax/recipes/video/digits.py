@@ -141,8 +141,8 @@ def _resized(images: np.ndarray, size: int) -> np.ndarray:
     return resized(images[..., None], (0, 0), side, size)[..., 0]
 
 
-def ink_bounds(images: np.ndarray, *, least: float = 0.25) -> np.ndarray:
-    """Bounds of the cells above a value in each image [image, height, width] from 0 to 1.
+def ink_bounds(images: np.ndarray) -> np.ndarray:
+    """Bounds of the cells above a quarter in each image [image, height, width] from 0 to 1.
 
     They are `(first row, first column, last row + 1, last column + 1)` [image, 4], integers; of an
     image without such cells, all count.
@@ -152,7 +152,7 @@ def ink_bounds(images: np.ndarray, *, least: float = 0.25) -> np.ndarray:
     >>> ink_bounds(image).tolist()
     [[1, 2, 2, 4]]
     """
-    seen = np.asarray(images > least)
+    seen = np.asarray(images > 0.25)
     seen[~seen.any(axis=(1, 2))] = True
     lines = [np.asarray(seen.any(axis=axis)) for axis in (2, 1)]  # rows, then columns
     first = [line.argmax(axis=1) for line in lines]
