@@ -20,7 +20,7 @@ from stpatch_jax.data.readers.nifti import (
     spacings_of,
     told_spacings,
 )
-from stpatch_jax.data.readers.pairs import ALL, split_of
+from stpatch_jax.data.readers.pairs import ALL, name_words, split_of, told_pairs
 from stpatch_jax.data.sizes import check_bytes
 from stpatch_jax.errors import InputError, listed, require, spelt, warn
 from stpatch_jax.files import has_suffix
@@ -32,7 +32,6 @@ _WORDS = {
     "images": {"image", "images", "img", "imgs", "x", "volume", "volumes", "scan", "scans"},
     "masks": {"mask", "masks", "label", "labels", "y", "seg", "segmentation", "segmentations"},
 }
-_SPLITS = {1: (ALL,), 2: ("train", "test"), 3: ("train", "validation", "test")}
 # What the name of a mask may have behind that of its image.
 _BEHIND = re.compile(r"[-_. ](mask|label|seg|segmentation|gt)$", re.IGNORECASE)
 
@@ -201,8 +200,8 @@ def _pairs(
     images, masks = spelt(images, names), spelt(masks, names)
     unknown = [name for name in (*images, *masks) if name not in names]
     if not unknown and (images or masks):
-        if len(images) == len(masks) and len(images) in _SPLITS:
-            return dict(zip(_SPLITS[len(images)], zip(images, masks, strict=True), strict=True))
+        if pairs := told_pairs(images, masks):
+            return pairs
     elif not unknown and (found := _found(names)):
         return found
     told = f"; {listed(unknown)} is none of them" if unknown else ""
@@ -230,7 +229,7 @@ def _found(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def _kind(name: str) -> str:
     """What the words of a name tell that it holds: images, masks, or nothing."""
-    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name.removesuffix("Tr"))}
+    words = name_words(name.removesuffix("Tr"))
     kinds = [kind for kind, known in _WORDS.items() if words & known]
     return kinds[0] if len(kinds) == 1 else ""
 

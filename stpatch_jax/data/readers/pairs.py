@@ -52,10 +52,7 @@ def find_pairs(
     for array in (*items, *labels):
         check_choice(f"the array of items or labels in {name}", array, tuple(headers))
     if items or labels:
-        pairs = dict(
-            zip(_SPLITS.get(len(items), ()), zip(items, labels, strict=False), strict=False)
-        )
-        if len(items) == len(labels) == len(pairs):
+        if pairs := told_pairs(items, labels):
             return pairs
     elif pairs := _found(headers, fewest):
         return pairs
@@ -65,6 +62,18 @@ def find_pairs(
         f"{listed(shapes)}; name both with {setting}= and labels=, as many of each: those of "
         "training, validation and test, of training and test, or of all"
     )
+
+
+def told_pairs(items: Sequence[str], labels: Sequence[str]) -> Pairs:
+    """Those of each split, as many of both: of all, of training and test, or of all three."""
+    if len(items) != len(labels):
+        return {}
+    return dict(zip(_SPLITS.get(len(items), ()), zip(items, labels, strict=True), strict=False))
+
+
+def name_words(name: str) -> set[str]:
+    """The words of a name, in lower case."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
 
 
 def split_words(split: str) -> tuple[str, ...]:
@@ -78,7 +87,7 @@ def split_of(name: str) -> str:
     >>> [split_of(name) for name in ("x_train", "Val", "testimony")]
     ['train', 'validation', 'all']
     """
-    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    words = name_words(name)
     splits = [split for split, known in _WORDS.items() if words & set(known)]
     return splits[0] if len(splits) == 1 else ALL
 
