@@ -14,6 +14,8 @@ Shape = Sequence[int] | None
 # A map of so many patches a time, and a context of so many, train in minutes on two cores; tokens
 # that look at each other cost the square of their number.
 _MOST_IN_SPACE, _MOST_IN_TIME, _MOST = 256, 16, 1024
+# Windows over all of time have many numbers, and a map of them weights as the square of these.
+_WIDEST = 4
 
 
 def chosen_windows(shape: Sequence[int], *, whole_time: bool) -> WindowSpec:
@@ -37,7 +39,10 @@ def chosen_windows(shape: Sequence[int], *, whole_time: bool) -> WindowSpec:
     (5, 4, 4)
     """
     times, *space = shape
-    sides = [1 if whole_time else -(-space[0] // _MOST)] if len(space) == 1 else _sides(space)
+    if len(space) == 1:
+        sides = [1 if whole_time else -(-space[0] // _MOST)]
+    else:
+        sides = _sides(space, _WIDEST if whole_time else max(space, default=1))
     padding: list = [(0, 0), *["COVER"] * len(space)]
     if whole_time:
         return WindowSpec((None, *sides), padding=padding, padding_mode="edge")
@@ -47,10 +52,10 @@ def chosen_windows(shape: Sequence[int], *, whole_time: bool) -> WindowSpec:
     return WindowSpec((part, *sides), padding=padding, padding_mode="edge")
 
 
-def _sides(space: Sequence[int]) -> list[int]:
-    """Widths of windows along the axes of a map or volume."""
+def _sides(space: Sequence[int], widest: int) -> list[int]:
+    """Widths of windows along the axes of a map or volume, of about the widest at most."""
     side = 2
-    while math.prod(-(-n // side) for n in space) > _MOST_IN_SPACE:
+    while math.prod(-(-n // side) for n in space) > _MOST_IN_SPACE and side < widest:
         side += 1
     wider = range(side, side + side // 2 + 1)
     return [min((-n % wide, wide) for wide in wider)[1] if n > side else n for n in space]

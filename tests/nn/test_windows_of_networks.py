@@ -34,6 +34,8 @@ def test_chosen_windows_fit_and_cover_any_example(shape, whole_time):
     assert grid[0] == 1 if whole_time else grid[0] <= 16
     if len(shape) == 2 and (whole_time or shape[1] <= 1024):
         assert windows[1] == 1
+    elif whole_time and math.prod(grid[1:]) > 256:
+        assert max(windows[1:]) <= 6
     else:
         assert math.prod(grid[1:]) <= (1024 if len(shape) == 2 else 256)
     assert whole_time or math.prod(grid) <= 1024
@@ -47,7 +49,9 @@ def _axes(spec):
 def test_a_window_that_divides_an_axis_is_taken():
     assert chosen_windows((24, 64, 48), whole_time=True).window == (None, 4, 4)
     assert chosen_windows((1, 61, 32), whole_time=True).window == (None, 3, 4)
-    assert chosen_windows((2, 96, 36, 36), whole_time=True).window == (None, 12, 9, 9)
+    assert chosen_windows((2, 96, 36, 36), whole_time=True).window == (None, 4, 4, 4)
+    assert chosen_windows((48, 200, 400), whole_time=True).window == (None, 4, 4)
+    assert chosen_windows((2, 96, 36, 36), whole_time=False).window == (1, 12, 9, 9)
 
 
 def test_open_windows_are_settled_and_others_stay():

@@ -21,9 +21,9 @@ Config = TypeVar("Config")
 # Seasons are as plain in some of the series as in all.
 _MOST_SERIES = 64
 # A season is seen this often in the rows, one that no calendar knows more often.
-_SEEN, _SEEN_UNDATED = 3, 5
+_SEEN, _SEEN_UNDATED = 2, 5
 # Of the squared error of what there is, see `found_seasons`.
-_LEAST_GAIN, _LEAST_UNDATED, _LEAST_SHARE = 0.1, 0.4, 0.02
+_LEAST_GAIN, _MOST_GAIN, _LEAST_UNDATED, _LEAST_SHARE = 0.1, 0.6, 0.4, 0.02
 _BLOCK_BYTES = 2**26
 # The rows of a season that is repeated are at most this share of those of training.
 _SEASON_SHARE = 4
@@ -31,6 +31,9 @@ _SEASON_SHARE = 4
 _LONGEST_CONTEXT, _CONTEXT_SHARE = 512, 4
 # Of many rows it is this long at least, a week of hours and a day: they tell what is far back.
 _LONG_CONTEXT, _LONG_SHARE, _LONG_NUMBERS = 192, 20, 2**16
+# Of so many series it has so many of the longest season as a quarter of the training rows hold:
+# what comes back with it is told by their mean.
+_MANY_SERIES, _MOST_CYCLES = 8, 10
 _LONGEST_HORIZON, _HORIZON_SHARE = 24, 10
 
 
@@ -42,9 +45,9 @@ def found_seasons(values: np.ndarray, times: np.ndarray) -> dict[int, float]:
     From every row as origin, and over all leads of one candidate, the mean squared error of the
     value one season before is compared with that of persistence, and with those of the shorter
     seasons that were found. A season of n rows holds in N rows where its error is less by the
-    larger of 0.1, 4 / sqrt(N) and 1.5 n / N of the least of these (without a calendar by 0.4 at
-    least), and by 0.02 of persistence's. It must be seen three times, without a calendar five
-    times.
+    largest of 0.1, 4 / sqrt(N) and the lesser of 1.5 n / N and 0.6 of the least of these (without a
+    calendar by 0.4 at least), and by 0.02 of persistence's. It must be seen twice, without a
+    calendar five times.
 
     Args:
         values: Rows [time, *series], NaN where missing; each series counts alike.
@@ -114,7 +117,7 @@ def _holding(
         lags = [shorter * -(-leads // shorter) for shorter in found]
         others = [errors[lag - 1].mean() for lag in lags if lag[-1] <= len(errors)]
         best, own = min(persistence, *others, np.inf), errors[season - 1]
-        gain = max(least, 4 / np.sqrt(rows), 1.5 * season / rows)
+        gain = max(least, 4 / np.sqrt(rows), min(1.5 * season / rows, _MOST_GAIN))
         if own < (1 - gain) * best and best - own > _LEAST_SHARE * persistence:
             found[season] = float(own / persistence)
     return found
@@ -171,10 +174,13 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
         wanted = 2 * season if season else 4 * own.horizon
         own = dataclasses.replace(own, context=min(wanted, most))
         why = f"two seasons of {season} rows" if season else "four horizons"
-        long = min(_LONG_CONTEXT, longest // _LONG_SHARE, _LONG_NUMBERS // int(field[0].size))
-        if long > own.context:
+        cycles = min(_MOST_CYCLES, most // (season or most)) * (field[0].size >= _MANY_SERIES)
+        room = min(_LONG_CONTEXT, _LONG_NUMBERS // int(field[0].size))
+        share, seen = longest // _LONG_SHARE, (season or 0) * cycles
+        if (long := min(room, max(share, seen))) > own.context:
             own = dataclasses.replace(own, context=long)
-            why = "a twentieth of the training rows, but at most 192 and 65,536 numbers an example"
+            why = f"{cycles} seasons" if seen > share else "a twentieth of the training rows"
+            why += ", but at most 192 and 65,536 numbers an example"
         elif wanted > most:
             why = "at most a quarter of the training rows, and 512"
         chosen["data.context"] = f"{own.context}: {why}"

@@ -13,7 +13,9 @@ from stpatch_jax.data.transforms.cleaning import forward_fill
 from stpatch_jax.errors import check_choice
 
 ClimatologyPhase = Literal["hour", "workday_hour", "weekday_hour", "day_of_year"]
-_PHASES = {"hour": 24, "workday_hour": 2 * 24, "weekday_hour": 7 * 24, "day_of_year": 366}
+# Days before and after a day of the year that tell its mean, too.
+_NEAR = 10
+PHASES = {"hour": 24, "workday_hour": 2 * 24, "weekday_hour": 7 * 24, "day_of_year": 366}
 
 
 def interpolate(values: np.ndarray, *, times: np.ndarray | None = None) -> np.ndarray:
@@ -49,8 +51,9 @@ def interpolate(values: np.ndarray, *, times: np.ndarray | None = None) -> np.nd
 class Climatology:
     """The mean of each series at each phase of the day, the week or the year.
 
-    A phase without a training value takes the series' mean over all phases; a series without any
-    has NaN.
+    That of a day of the year is the mean of the values up to ten days before and after it, too: of
+    a few years one day alone tells little. A phase without a training value takes the series' mean
+    over all phases; a series without any has NaN.
 
     Attributes:
         phase: What repeats: `hour` (24 hours of the day), `workday_hour` (the 24 hours of Monday to
@@ -91,6 +94,8 @@ class Climatology:
                 known = np.isfinite(rows)
                 sums[number] += np.where(known, rows, 0.0).sum(axis=0, dtype=np.float64)
                 counts[number] += known.sum(axis=0)
+        if phase == "day_of_year":
+            sums, counts = over_days(sums), over_days(counts)
         total = counts.sum(axis=0)
         overall = np.where(total > 0, sums.sum(axis=0) / np.maximum(total, 1), np.nan)
         return cls(phase, np.where(counts > 0, sums / np.maximum(counts, 1), overall))
@@ -135,9 +140,20 @@ def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
     return day + ((day >= 59) & (clock.days_in_year == 365))
 
 
+def over_days(sums: np.ndarray) -> np.ndarray:
+    """Sums of days of the year [day, *series] over the days up to ten before and after each.
+
+    >>> over_days(np.ones((366, 1), int))[0].tolist()
+    [21]
+    """
+    around = np.concatenate([sums[-_NEAR:], sums, sums[:_NEAR]])
+    total = np.cumsum(np.concatenate([np.zeros_like(sums[:1]), around]), axis=0)
+    return total[2 * _NEAR + 1 :] - total[: -2 * _NEAR - 1]
+
+
 def _phases(phase: str) -> int:
     check_choice("the phase of a climatology", phase, get_args(ClimatologyPhase))
-    return _PHASES[phase]
+    return PHASES[phase]
 
 
 def with_climatology(

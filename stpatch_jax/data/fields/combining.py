@@ -1,5 +1,6 @@
 """The forecast that rolling origins make of the naive rules and of linear maps of the context."""
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
@@ -20,7 +21,7 @@ from stpatch_jax.data.fields.rolling import (
 from stpatch_jax.data.fields.rules import COMBINATION
 from stpatch_jax.data.sampling.batches import Batch
 
-# Penalties of maps, as shares of the mean square of what they see, and parts of a context.
+# Penalties of maps, as shares of the mean square of what they see; parts of a context, and seasons.
 _PENALTIES, _PARTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0), (1, 2, 4, 8)
 # Of a mean of fewer cycles a departure holds too much of itself to be told from it.
 _CYCLES = 8
@@ -83,11 +84,17 @@ def _views(
             name = f"{rows} rows less what covariates tell and"
             views.append(View(f"{name} their mean", less_mean, mean, departs="regression"))
             views.append(View(f"{name} the last", less_last, last, departs="regression"))
-    for season in seasons:
-        if 2 * season <= context:
-            seen = every[:, -season:] - every[:, -2 * season : context - season]
-            base = every[:, context - season + np.arange(horizon) % season]
-            views.append(View(f"changes over {season} rows", seen, base))
+    for season, cycles in itertools.product(seasons, _PARTS):
+        if (cycles + 1) * season <= context:
+            # The last seasons, and as many from the one before on.
+            late, early = (
+                np.mean([every[:, end - n * season :][:, :season] for n in range(1, cycles + 1)], 0)
+                for end in (context, context - season)
+            )
+            of = f" from {cycles} seasons" if cycles > 1 else ""
+            name = f"changes over {season} rows{of}"
+            base = late[:, np.arange(horizon) % season]
+            views.append(View(name, every[:, -season:] - early, base))
     return views
 
 
@@ -126,7 +133,8 @@ class Combination:
         shared by all series, and forecast the windows up to the next, as the rules do. Maps see the
         context, its latter half, quarter or eighth, less its mean or its last value, which they
         forecast where they see nothing else; of eight cycles and more so, too, of departures from
-        the climatology; or, of two seasons in it, what changed from one to the other. No map holds
+        the climatology; or, of two seasons in it, what changed from one to the other, and of more
+        from the mean of the 2, 4 or 8 before, beside the mean of as many. No map holds
         on to a level of rows before the context: one that moved late would be missed for long. With
         known covariates they see departures from the `Regression`, too, and go along with these.
         Each has the penalty with which it lost least; then maps and rules, but for running mean and

@@ -88,8 +88,8 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
         static: Names of fields of space without time, such as orography, which become inputs.
         ignore: Names of variables or columns that are not read.
         context: Number of input time steps; "auto": two of the longest season that take at most a
-            quarter of the training rows and 512, without a season four horizons; at least a
-            twentieth of the training rows, up to 192 and to 2 ** 16 numbers an example.
+            quarter of the training rows and 512, without a season four horizons; a twentieth of the
+            training rows, or of eight series ten seasons, up to 192 and 2 ** 16 numbers an example.
         horizon: Number of predicted time steps; "auto": the shortest season, else 24, and at most a
             tenth of the training rows.
         stride: Time steps between training windows; the other splits have all their windows.

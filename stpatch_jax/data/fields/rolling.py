@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stpatch_jax.data.fields.choosing import some_series
-from stpatch_jax.data.fields.climatology import phase_numbers
+from stpatch_jax.data.fields.climatology import PHASES, over_days, phase_numbers
 from stpatch_jax.data.fields.regression import Regression, Terms, explained, known_series
 from stpatch_jax.data.fields.rules import COMBINATION, path_increment
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
@@ -224,11 +224,14 @@ def rolling_origins(
         ahead = windows[origin - past : origin - past + step]
         told = owned[origin - past : origin - past + step, :, past:]
         whole = np.asarray(np.isfinite(ahead).all(axis=-1)) & told.any(axis=-1)
+        rows_of = origin + np.arange(len(ahead))[:, None] + np.arange(-context, horizon)
+        if phases is not None:
+            met = _phases_met(phases, origin)[rows_of[:, context:]]
+            whole = whole & np.all(met, axis=1, keepdims=True)
         if not whole.any():
             continue
         before, seen, target = series[:origin], ahead[..., past - context : past], ahead[..., past:]
         rules = _rules(before, ahead, past, context, seasons)
-        rows_of = origin + np.arange(len(ahead))[:, None] + np.arange(-context, horizon)
         every, expected, departures = expectations(own[:origin], phases, known), {}, {}
         for name, rows in every.items():
             expected[name] = np.moveaxis(rows[rows_of], -1, 1)
@@ -328,11 +331,24 @@ def phase_means(known: np.ndarray, phases: np.ndarray) -> np.ndarray:
     The number of the phase of each row, and of those to come, is in `phases`.
     """
     there = np.isfinite(known)
-    sums, counts = np.zeros((2, int(phases.max()) + 1, known.shape[1]))
-    np.add.at(sums, phases[: len(known)], np.where(there, known, 0.0))
-    np.add.at(counts, phases[: len(known)], there)
+    sums = _phase_sums(np.where(there, known, 0.0), phases)
+    counts = _phase_sums(there, phases)
     overall = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
     return np.where(counts > 0, sums / np.maximum(counts, 1), overall)
+
+
+def _phases_met(phases: np.ndarray, rows: int) -> np.ndarray:
+    """Of the phase of each row whether the first rows tell a mean of it [row]."""
+    return _phase_sums(np.ones((rows, 1)), phases)[phases, 0] > 0
+
+
+def _phase_sums(values: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """Sums of the first rows [row, series] by phase [phase, series]."""
+    count = int(phases.max()) + 1
+    days = count > PHASES["weekday_hour"]
+    sums = np.zeros((PHASES["day_of_year"] if days else count, values.shape[1]))
+    np.add.at(sums, phases[: len(values)], values)
+    return over_days(sums) if days else sums
 
 
 def field_weight(data: Any) -> float:

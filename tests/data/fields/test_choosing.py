@@ -67,6 +67,22 @@ def test_months_of_twelve_years_have_a_year():
     assert [*found_seasons(values, months)] == [12]
 
 
+def test_a_plain_year_of_two_is_a_climatology_and_no_season():
+    days = np.arange("2020-01-01", "2023-01-01", dtype="M8[D]").astype("M8[ns]")
+    size = len(days)
+    plain = OPEN.of(field_of(wave(365.25, size)[:, None] + 0.3 * noise(0, size), days)).config
+    assert (plain.season, plain.climatology) == ((), "day_of_year")
+    walk = OPEN.of(field_of(noise(1, size).cumsum(axis=0), days)).config
+    assert walk.climatology is None
+
+
+@pytest.mark.parametrize(("series", "context"), [(7, 42), (8, 120)])
+def test_of_many_series_ten_seasons_are_seen(series, context):
+    months = np.arange("1900-01", "2000-01", dtype="M8[M]").astype("M8[ns]")
+    values = wave(12, 1200)[:, None] + 0.3 * noise(0, 1200, series)
+    assert OPEN.of(field_of(values, months)).config.context == context
+
+
 def test_open_settings_are_chosen_and_told():
     config = OPEN
     values = wave(24)[:, None] + wave(168)[:, None] + 0.3 * noise(0)

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from stpatch_jax.data.fields.cleaning import hampel_filter
 from stpatch_jax.data.fields.climatology import Climatology, interpolate, phase_numbers
 from stpatch_jax.data.fields.forcings import calendar_features
+from stpatch_jax.data.fields.rolling import phase_means
 from stpatch_jax.errors import InputError
 
 gappy = hnp.arrays(
@@ -82,14 +83,10 @@ def year_of_data():
     return times, values
 
 
-@pytest.mark.parametrize("phase", ["hour", "weekday_hour", "day_of_year"])
+@pytest.mark.parametrize("phase", ["hour", "weekday_hour"])
 def test_a_climatology_is_the_mean_of_each_group(phase):
     times, values = year_of_data()
-    groups = {
-        "hour": [times.hour],
-        "weekday_hour": [times.day_of_week, times.hour],
-        "day_of_year": [times.month, times.day],
-    }[phase]
+    groups = {"hour": [times.hour], "weekday_hour": [times.day_of_week, times.hour]}[phase]
     expected = pd.DataFrame(values).groupby(groups).transform("mean")
     expected = expected.fillna(pd.DataFrame(values).mean())  # phases without a value
     climatology = Climatology.fit(values, times.to_numpy(), phase=phase)
@@ -99,6 +96,31 @@ def test_a_climatology_is_the_mean_of_each_group(phase):
     np.testing.assert_allclose(merged.mean, climatology.mean, atol=1e-12)
     again = Climatology.from_dict(merged.to_dict())
     np.testing.assert_array_equal(again.mean, merged.mean)
+
+
+def test_a_day_of_the_year_is_the_mean_of_the_days_around_it():
+    times, values = year_of_data()
+    climatology = Climatology.fit(values, times.to_numpy(), phase="day_of_year")
+    days = phase_numbers(times.to_numpy(), phase="day_of_year")
+    for day in (0, 5, 59, 200, 365):
+        apart = np.abs(days - day)
+        near = values[np.minimum(apart, 366 - apart) <= 10]
+        np.testing.assert_allclose(climatology.mean[day], np.nanmean(near, axis=0), atol=1e-12)
+    halves = [(values[:900], times[:900].to_numpy()), (values[900:], times[900:].to_numpy())]
+    merged = Climatology.fit_chunks(halves, phase="day_of_year")
+    np.testing.assert_allclose(merged.mean, climatology.mean, atol=1e-12)
+    # Rolling origins and the rule take the same means.
+    np.testing.assert_allclose(phase_means(values, days), climatology.mean, atol=1e-12)
+
+
+def test_months_are_means_of_their_own():
+    times = pd.date_range("2000-01-01", periods=48, freq="MS").to_numpy()
+    values = np.random.default_rng(1).normal(size=(48, 1))
+    climatology = Climatology.fit(values, times, phase="day_of_year")
+    means = values.reshape(4, 12, 1).mean(axis=0)
+    np.testing.assert_allclose(climatology.at(times[:12]), means, atol=1e-12)
+    days = phase_numbers(times, phase="day_of_year")
+    np.testing.assert_allclose(phase_means(values, days)[days[:12]], means, atol=1e-12)
 
 
 def test_phases_and_series_without_values():
