@@ -67,6 +67,7 @@ QUESTIONS = (
     "linear",
     "series",
     "series_of_r",
+    "maps",
     "speed",
     "best",
 )
@@ -84,6 +85,11 @@ BEST = (
     ("weather", "6-24", "rmse"),
 )
 DTYPE = "float32"
+PEERS = {
+    "seasonal_naive": "seasonal naive",
+    "theta": "Theta",
+    "damped_anomalies": "damped anomalies",
+}
 
 
 def table(question: str, results: Results) -> str:
@@ -370,30 +376,38 @@ def _linear(results: Results) -> str:
 
 
 def _series(results: Results) -> str:
-    """Every set of the frozen list: ours, the rules' best, and the peers."""
+    """Every set of the frozen list that was scored: ours, the rules' best, and the peers."""
     rows = {row["dataset"]: row for row in results["rows"]}
+    peers = [*next(iter(rows.values()))["peers"]]
     names = ["set", "rows x series", "step", "horizon", "ours", "95 % interval", "best rule"]
-    names += ["ours / rule", "seasonal naive", "Theta", "test opened"]
-    lines = [_row(names), "|---|---:|---|---:|---:|---|---:|---:|---:|---:|---:|"]
+    names += ["ours / rule", *(PEERS[peer] for peer in peers), "test opened"]
+    lines = [_row(names), "|---|---:|---|---:|---:|---|---:|" + "---:|" * (len(peers) + 2)]
     for of in results["sets"]:
-        row = rows[of["name"]]
+        if (row := rows.get(of["name"])) is None:
+            continue
         low, high = row["interval"]
-        best, peers = row["best_rule"], row["peers"]
-        cells = [of["name"], f"{of['rows']} x {len(of['columns'])}", of["step"]]
+        best = row["best_rule"]
+        # Of maps their dims.
+        size = [of["rows"], len(of["columns"])] if "rows" in of else [*of["shape"].values()]
+        cells = [of["name"], " x ".join(map(str, size)), of["step"]]
         cells += [str(of["horizon"]), f"{row['value']:.3f}", f"{low:.3f} to {high:.3f}"]
         cells += [f"{best} {row['naive'][best]:.3f}", f"{row['ratio']:.3f}"]
-        cells += [f"{peers[peer]:.3f}" for peer in ("seasonal_naive", "theta")]
+        cells += [f"{row['peers'][peer]:.3f}" for peer in peers]
         lines.append(_row([*cells, str(row["test_openings"])]))
     ratios = [row["ratio"] for row in rows.values()]
     won, lost = sum(ratio < 1 for ratio in ratios), sum(ratio > 1.01 for ratio in ratios)
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    theta = sum(row["value"] < row["peers"]["theta"] for row in rows.values())
+    last = peers[-1]
+    ahead = sum(row["value"] < row["peers"][last] for row in rows.values())
+    left = len(results["sets"]) - len(rows)
+    told = f"; {left} of the list are not scored" if left else ""
     return "\n".join(
         [
             *lines,
             "",
             f"- better than the best rule on {won} of {len(ratios)}, more than 1 % worse on {lost};"
-            f" the geometric mean of the ratios is {mean:.3f}; better than Theta on {theta}",
+            f" the geometric mean of the ratios is {mean:.3f}; better than {PEERS[last]} on {ahead}"
+            f"{told}",
         ]
     )
 
@@ -519,6 +533,7 @@ def _best(rows: Sequence[Results]) -> str:
 # Those of one file, whatever the device.
 ONE: dict[str, Callable[[Any], str]] = {
     "linear": _linear,
+    "maps": _series,
     "series": _series,
     "series_of_r": _series,
     "short_series": _short_series,

@@ -25,9 +25,9 @@ def chosen_windows(shape: Sequence[int], *, whole_time: bool) -> WindowSpec:
     it, so that there are at most 16 parts and 1,024 windows in all; where they do not divide it,
     the first value is repeated in front. A series of a panel is a window of its own, as its
     neighbours are arbitrary, unless windows that see each other would be more than 1,024. On maps
-    and in volumes windows are as small as at most 256 of them allow, at least 2 cells wide, and of
-    the widths up to half as much again that which divides an axis best; the rest is padded at its
-    end by repeating the last cell.
+    and in volumes windows are as small as at most 256 of them allow, at least 2 cells wide, over
+    the whole context at most 4, and of the widths up to half as much again that which divides an
+    axis best; the rest is padded at its end by repeating the last cell.
 
     Args:
         shape: `(time, *space)` of an example.
