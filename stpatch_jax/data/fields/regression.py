@@ -44,7 +44,7 @@ class Terms:
     groups: tuple[int, int, int]
 
     @classmethod
-    def of(cls, covariates: np.ndarray, waves: np.ndarray | None = None) -> Self:
+    def of(cls, covariates: np.ndarray, *, waves: np.ndarray | None = None) -> Self:
         """Those of covariates [row, *series, covariate] and waves [row, wave].
 
         The first row stands for those before it.
@@ -169,7 +169,7 @@ def field_regression(data: Any) -> np.ndarray | None:
         values = data.target_cleaner.scaled(
             rows[..., :targets], channels=range(targets), clip=False
         )
-        terms = Terms.of(_scaled_covariates(data, rows)[..., None, :], _waves(data, read))
+        terms = Terms.of(_scaled_covariates(data, rows)[..., None, :], waves=_waves(data, read))
         # Of the rows before the block the last one makes a pair with its first.
         pairs = slice(max(0, block.start - read.start - 1), None)
         part = Regression.fit(values[pairs], terms[pairs])
@@ -187,7 +187,8 @@ def known_series(data: Any, rows: range) -> Terms | None:
     for block in time_blocks(reader, rows, block_bytes=data.block_bytes):
         scaled = _scaled_covariates(data, reader.read(block))
         parts.append(scaled.reshape(len(scaled), -1, scaled.shape[-1])[:, cells])
-    return Terms.of(np.concatenate(parts), _waves(data, slice(rows.start, rows.stop)))
+    waves = _waves(data, slice(rows.start, rows.stop))
+    return Terms.of(np.concatenate(parts), waves=waves)
 
 
 def _waves(data: Any, rows: slice) -> np.ndarray:
@@ -222,5 +223,5 @@ def explained_rows(data: Any, example: Mapping[str, np.ndarray], windows: Any) -
     before = np.nan_to_num(_scaled_covariates(data, rows))
     parts = [before, context[..., windows.known_numbers], horizon_of(ahead, windows.leads)]
     waves = _waves(data, slice(read.start, row + data.horizon))
-    terms = Terms.of(np.concatenate(parts)[..., None, :], waves)
+    terms = Terms.of(np.concatenate(parts)[..., None, :], waves=waves)
     return explained(data.regression, terms)[len(before) :]
