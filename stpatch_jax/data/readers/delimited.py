@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import pandas as pd
 
 from stpatch_jax.data.libraries import one_line
@@ -178,7 +179,8 @@ def _are_names(header: Sequence[str]) -> bool:
 def _are_numbers(lines: Sequence[str]) -> bool:
     """Whether each line that tells something is one number."""
     told = pd.Series([text for line in lines if (text := line.strip(' "\r\n')) not in MISSING])
-    return len(told) > 0 and bool(pd.to_numeric(told, errors="coerce").notna().all())
+    numbers = np.asarray(pd.to_numeric(told, errors="coerce"), float)
+    return len(told) > 0 and not np.isnan(numbers).any()
 
 
 def _check_quotes(cells: Cells) -> None:
