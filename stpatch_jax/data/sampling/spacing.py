@@ -12,6 +12,7 @@ from stpatch_jax.data.times import Gap, TimeAxis, time_text
 from stpatch_jax.errors import require, warn
 
 GapRule = Literal["split", "insert", "auto"]
+_TOLD = 8  # Gaps that are listed one by one.
 DAY = 86400.0
 YEAR = 365.2425 * DAY
 
@@ -52,8 +53,13 @@ def spaced(field: xr.DataArray, rule: GapRule, *, name: str) -> xr.DataArray:
     warn_of_gaps(axis, rule, name=name)
     if axis.gaps and rule == "insert":
         field = with_missing_rows(field, axis)
-        for gap in axis.gaps:
+        for gap in axis.gaps[:_TOLD]:
             field = add_note(field, f"Gap: {gap}, put in as missing values.")
+        if more := axis.gaps[_TOLD:]:
+            missing = sum(gap.missing for gap in more)
+            told = f"{missing} rows missing in {len(more)} more, the first after"
+            note = f"Gaps: {told} {time_text(more[0].after)}, put in as missing values."
+            field = add_note(field, note)
     elif axis.step is None and len(axis) > 1:
         note = (
             "The rows keep no step in time: a window is so many rows, however far apart they are, "

@@ -231,6 +231,16 @@ def test_missing_rows_are_advised_only_where_they_may_be_put_in():
             FieldConfig(path="f.nc", context=8, horizon=4, gaps=rule).of(values)
 
 
+def test_many_gaps_are_told_in_one_sentence():
+    with pytest.warns(UserWarning, match=r"21 gaps in time .*put in as missing"):
+        data = FieldConfig(context=8, horizon=4, gaps="auto").of(
+            without(field(), *range(10, ROWS, 11))
+        )
+    notes = [note for note in data.report["notes"] if note.startswith("Gap")]
+    assert len(notes) == 9
+    assert "13 rows missing in 13 more, the first after 2024-01-05" in notes[-1]
+
+
 def test_many_missing_rows_are_a_gap_by_themselves():
     values = without(field(), *range(100, 160))
     with pytest.warns(UserWarning, match="no window crosses one"):
