@@ -131,8 +131,8 @@ def _is_valley(errors: np.ndarray, lag: int) -> bool:
 def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, dict[str, str]]:
     """A configuration of a field with nothing left open, and why each was chosen, by its name.
 
-    It depends on the training rows alone, and for the lengths of context and horizon on how many
-    there are.
+    It depends on the training rows alone, for the lengths of context and horizon on how many there
+    are, and for gaps on which rows the file has.
 
     Args:
         config: A `FieldConfig`.
@@ -143,7 +143,7 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
         InputError: There are none.
     """
     own: Any = config
-    open_ = ("season", "climatology", "calendar", "horizon", "context")
+    open_ = ("season", "climatology", "calendar", "horizon", "context", "gaps")
     if AUTO not in (getattr(own, name) for name in open_):
         return config, {}
     require(
@@ -152,6 +152,9 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
     )
     axis = TimeAxis.of(field.time.values[: rows.stop])
     own, chosen, there = settled_seasons(own, field, rows)
+    if own.gaps == AUTO:
+        rule, why = _settled_gaps(field)
+        own, chosen["data.gaps"] = dataclasses.replace(own, gaps=rule), f"{rule}: {why}"
     if own.calendar == AUTO:
         features = {"day": "hour", "week": "weekday", "year": "day_of_year"}
         calendar = tuple(feature for name, feature in features.items() if name in there)
@@ -185,6 +188,13 @@ def settled(config: Config, field: xr.DataArray, rows: range) -> tuple[Config, d
             why = "at most a quarter of the training rows, and 512"
         chosen["data.context"] = f"{own.context}: {why}"
     return own, chosen
+
+
+def _settled_gaps(field: xr.DataArray) -> tuple[str, str]:
+    """The rule of a field in which rows stand already that may be put in, and why."""
+    if TimeAxis.of(field.time.values).gaps:
+        return "split", "more than a quarter of the rows are missing, or times between whole rows"
+    return "insert", "at most a quarter as many rows are missing as there are"
 
 
 def settled_seasons(

@@ -246,6 +246,7 @@ def test_many_missing_rows_are_a_gap_by_themselves():
     with pytest.warns(UserWarning, match="no window crosses one"):
         data = FieldConfig(context=8, horizon=4, gaps="auto").of(values)
     assert len(data.segments) == 2
+    assert data.config.gaps == "split"
 
 
 def test_a_season_of_yesterday_is_exact_beside_a_gap():
