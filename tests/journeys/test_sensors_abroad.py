@@ -29,8 +29,11 @@ def test_sensors_with_a_time_zone_and_an_outage(tmp_path):
         *("--data.context", 48, *STEPS, "--workdir", tmp_path / "run"),
     )
     report = reported(tmp_path / "run")
-    # Ten rows are missing, which no window crosses; the night of summer time is no gap.
-    assert len(report["data"]["gaps"]) == 1
+    # Ten rows are put in as missing; the night of summer time is no gap.
+    assert report["data"]["gaps"] == []
+    assert [note[:23] for note in report["data"]["notes"] if note.startswith("Gap")] == [
+        "Gap: 10 rows missing be"
+    ]
 
     command("predict", tmp_path / "run", tmp_path / "sensors.csv", tmp_path / "next.csv")
     coming = pd.read_csv(tmp_path / "next.csv")
