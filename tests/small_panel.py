@@ -22,7 +22,8 @@ def write_table(path: Path, *, rows: int = 80) -> Path:
     return path
 
 
-FLAT = ("--model", "flat_patches", "--model.spec.window", "8", "1")
+# With dropout, whose keys a resume has to find again.
+FLAT = ("--model", "flat_patches", "--model.spec.window", "8", "1", "--model.dropout", "0.2")
 
 
 def flags(

@@ -78,7 +78,7 @@ def test_processes_that_differ_are_all_refused(tmp_path):
     told = refused(workdir, command, ["-c", OTHER_VERSION, *other])
     assert told.startswith(
         "all processes must have the same --model.dropout, --train.seed, version of stpatch_jax, "
-        "got 0.0 in process 0 and 0.5 in process 1; start all"
+        "got 0.2 in process 0 and 0.5 in process 1; start all"
     )
 
     # The same words, another file: as on hosts with disks of their own.
