@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -138,6 +138,48 @@ def phase_numbers(times: np.ndarray, *, phase: ClimatologyPhase) -> np.ndarray:
     # After February, the days of a common year are numbered as in a leap year.
     day = clock.day_of_year
     return day + ((day >= 59) & (clock.days_in_year == 365))
+
+
+class Phases(NamedTuple):
+    """The phases of rows, of which the first ones tell a climatology.
+
+    Attributes:
+        phase: What repeats, see `Climatology`.
+        numbers: Number of the phase of each row [row], see `phase_numbers`.
+    """
+
+    phase: ClimatologyPhase
+    numbers: np.ndarray
+
+    def means(self, known: np.ndarray) -> np.ndarray:
+        """The climatology [phase, series] of the first rows [row, series], NaN where missing."""
+        there = np.isfinite(known)
+        sums, counts = self._sums(np.where(there, known, 0.0)), self._sums(there)
+        overall = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
+        return np.where(counts > 0, sums / np.maximum(counts, 1), overall)
+
+    def met(self, rows: int) -> np.ndarray:
+        """Whether the first rows tell a mean of the phase of each row [row]."""
+        return self._sums(np.ones((rows, 1)))[self.numbers, 0] > 0
+
+    @property
+    def cycles(self) -> float:
+        """How many values that stand for themselves tell a mean, on average.
+
+        Rows one after the other that share a phase are one value, and so are days of one week.
+        """
+        if not len(self.numbers):
+            return 0.0
+        steps = np.diff(self.numbers, prepend=-1)
+        counts = self._sums(steps[:, None] != 0)[np.unique(self.numbers)]
+        weeks = np.median(steps[steps != 0]) / 7 if self.phase == "day_of_year" else 1.0
+        return float(counts.mean() * min(1.0, weeks))
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums of the first rows [row, series] by phase [phase, series]."""
+        sums = np.zeros((_phases(self.phase), values.shape[1]))
+        np.add.at(sums, self.numbers[: len(values)], values)
+        return over_days(sums) if self.phase == "day_of_year" else sums
 
 
 def over_days(sums: np.ndarray) -> np.ndarray:

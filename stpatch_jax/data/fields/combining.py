@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from stpatch_jax.data.fields.climatology import Phases
 from stpatch_jax.data.fields.regression import Terms, known_series
 from stpatch_jax.data.fields.rolling import (
     Origin,
@@ -123,7 +124,7 @@ class Combination:
         context: int,
         horizon: int,
         seasons: Mapping[str, int],
-        phases: np.ndarray | None = None,
+        phases: Phases | None = None,
         known: Terms | None = None,
         there: np.ndarray | None = None,
     ) -> Self:
@@ -132,11 +133,12 @@ class Combination:
         At some thirty origins the maps are fitted to the windows before each, by ridge regression
         shared by all series, and forecast the windows up to the next, as the rules do. Maps see the
         context, its latter half, quarter or eighth, less its mean or its last value, which they
-        forecast where they see nothing else; of eight cycles and more so, too, of departures from
-        the climatology; or, of two seasons in it, what changed from one to the other, and of more
-        from the mean of the 2, 4 or 8 before, beside the mean of as many. No map holds
-        on to a level of rows before the context: one that moved late would be missed for long. With
-        known covariates they see departures from the `Regression`, too, and go along with these.
+        forecast where they see nothing else; of eight cycles and more (three years of days) so,
+        too, of departures from the climatology; or, of two seasons in it, what changed from one to
+        the other, and of more from the mean of the 2, 4 or 8 before, beside the mean of as many. No
+        map holds on to a level of rows before the context: one that moved late would be missed for
+        long. With known covariates they see departures from the `Regression`, too, and go along
+        with these.
         Each has the penalty with which it lost least; then maps and rules, but for running mean and
         regression, have weights, none below 0 and of sum 1, with which their sum has the least
         absolute error; what covariates tell has less of it where it gained little.
@@ -149,7 +151,7 @@ class Combination:
             context: Number of values that a map sees, in time steps.
             horizon: Number of predicted time steps.
             seasons: Seasons in time steps by the names of their rules.
-            phases: Number of the phase of each row [row], see `phase_numbers`.
+            phases: The phase of each row.
             known: Terms of covariates that are known in advance [row, *series, term].
             there: Which values are known and not filled in [row, *series]; by default all.
 
@@ -169,7 +171,7 @@ class Combination:
         told = size | {"past": max(context, *seasons.values(), 0)}
         times = 1 + 9 * ((phases is not None) + (known is not None))
         series = some_columns(values, **told, times=times)
-        phased = phases is not None and _cycles(phases) >= _CYCLES
+        phased = phases is not None and phases.cycles >= _CYCLES
         kinds = {"phased": phased, "explained": known is not None}
         views = _views(context, horizon, [*seasons.values()], **kinds)
         facts: dict[str, Any] = {"phases": phases, "known": known, "there": there}
@@ -254,11 +256,6 @@ class Combination:
         for name, weight in self.rules.items():
             total += np.float32(weight) * example[name]
         return example | {COMBINATION: total}
-
-
-def _cycles(phases: np.ndarray) -> float:
-    """How often each phase comes about, in rows one after the other that may share it."""
-    return np.count_nonzero(np.diff(phases)) / len(np.unique(phases)) if len(phases) else 0.0
 
 
 def _past_forecasts(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stpatch_jax.data.fields.choosing import some_series
-from stpatch_jax.data.fields.climatology import PHASES, over_days, phase_numbers
+from stpatch_jax.data.fields.climatology import Phases, phase_numbers
 from stpatch_jax.data.fields.regression import Regression, Terms, explained, known_series
 from stpatch_jax.data.fields.rules import COMBINATION, path_increment
 from stpatch_jax.data.fields.slabs import SlabReader, cell_blocks
@@ -121,7 +121,7 @@ def rolling_rules(
     context: int,
     horizon: int,
     seasons: Mapping[str, int],
-    phases: np.ndarray | None = None,
+    phases: Phases | None = None,
     known: Terms | None = None,
     there: np.ndarray | None = None,
 ) -> dict[str, RuleWeight]:
@@ -137,7 +137,7 @@ def rolling_rules(
         context: Number of values that the map sees, in time steps.
         horizon: Number of predicted time steps.
         seasons: Seasons in time steps by the names of their rules.
-        phases: Number of the phase of each row [row], see `phase_numbers`.
+        phases: The phase of each row.
         known: Terms of covariates that are known in advance [row, *series, term].
         there: Which values are known and not filled in [row, *series]; by default all.
 
@@ -200,7 +200,7 @@ def rolling_origins(
     context: int,
     horizon: int,
     seasons: Mapping[str, int],
-    phases: np.ndarray | None = None,
+    phases: Phases | None = None,
     known: Terms | None = None,
     there: np.ndarray | None = None,
 ) -> Iterator[Origin]:
@@ -226,7 +226,7 @@ def rolling_origins(
         whole = np.asarray(np.isfinite(ahead).all(axis=-1)) & told.any(axis=-1)
         rows_of = origin + np.arange(len(ahead))[:, None] + np.arange(-context, horizon)
         if phases is not None:
-            met = _phases_met(phases, origin)[rows_of[:, context:]]
+            met = phases.met(origin)[rows_of[:, context:]]
             whole = whole & np.all(met, axis=1, keepdims=True)
         if not whole.any():
             continue
@@ -251,15 +251,15 @@ def own_values(series: np.ndarray, there: np.ndarray | None) -> np.ndarray:
 
 
 def expectations(
-    before: np.ndarray, phases: np.ndarray | None, known: Terms | None
+    before: np.ndarray, phases: Phases | None, known: Terms | None
 ) -> dict[str, np.ndarray]:
     """What rows [row, series] make the climatology and the regression of all rows expect.
 
-    There are as many rows of phases [row] and of terms of known covariates.
+    Phases and terms of known covariates are those of as many rows, or of more.
     """
     found: dict[str, np.ndarray] = {}
     if phases is not None:
-        found["climatology"] = phase_means(before, phases)[phases]
+        found["climatology"] = phases.means(before)[phases.numbers]
     if known is not None:
         rows = known.rows.reshape(len(known.rows), -1, known.rows.shape[-1])
         known = replace(known, rows=rows[:, : before.shape[1]])
@@ -325,32 +325,6 @@ def _rules(
     }
 
 
-def phase_means(known: np.ndarray, phases: np.ndarray) -> np.ndarray:
-    """The means of the first known rows [row, series] by phase [phase, series], see `Climatology`.
-
-    The number of the phase of each row, and of those to come, is in `phases`.
-    """
-    there = np.isfinite(known)
-    sums = _phase_sums(np.where(there, known, 0.0), phases)
-    counts = _phase_sums(there, phases)
-    overall = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), overall)
-
-
-def _phases_met(phases: np.ndarray, rows: int) -> np.ndarray:
-    """Of the phase of each row whether the first rows tell a mean of it [row]."""
-    return _phase_sums(np.ones((rows, 1)), phases)[phases, 0] > 0
-
-
-def _phase_sums(values: np.ndarray, phases: np.ndarray) -> np.ndarray:
-    """Sums of the first rows [row, series] by phase [phase, series]."""
-    count = int(phases.max()) + 1
-    days = count > PHASES["weekday_hour"]
-    sums = np.zeros((PHASES["day_of_year"] if days else count, values.shape[1]))
-    np.add.at(sums, phases[: len(values)], values)
-    return over_days(sums) if days else sums
-
-
 def field_weight(data: Any) -> float:
     """The `rolling_weight` of `FieldData`, from the rows before its test span."""
     rows, channels = range(data.splits["validation"].stop), range(data.targets.shape[-1])
@@ -407,7 +381,8 @@ def asked_of(
     rows, phases, phase = range(len(values)), None, data.config.climatology
     edges = _edges(data, rows)
     if phase is not None:
-        phases = np.insert(phase_numbers(data.times[: rows.stop], phase=phase), edges, 0)
+        numbers = phase_numbers(data.times[: rows.stop], phase=phase)
+        phases = Phases(phase, np.insert(numbers, edges, 0))
     there = np.insert(np.isfinite(values), edges, False, axis=0)
     values = np.concatenate([_held(part) for part in np.split(values, edges)])
     values = np.insert(values, edges, np.nan, axis=0)

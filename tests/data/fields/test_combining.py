@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 
 from stpatch_jax.data import Combination, FieldConfig
 from stpatch_jax.data.fields import combining
+from stpatch_jax.data.fields.climatology import Phases
 from stpatch_jax.data.fields.combining import _surely, _views, _weights
 from stpatch_jax.data.fields.rolling import asked_of, rolling_origins, window_products
 from stpatch_jax.errors import InputError
@@ -70,8 +71,9 @@ def shares(values):
     """The error over the last fifth as a share of that of each rule."""
     known = len(values) - len(values) // 5
     told: Any = {"context": CONTEXT, "horizon": HORIZON, "seasons": {"season": SEASON}}
-    phases = np.arange(len(values)) % SEASON
-    found = Combination.of(values[:known], phases=phases[:known], **told)
+    phases = Phases("hour", np.arange(len(values)) % SEASON)
+    early = phases._replace(numbers=phases.numbers[:known])
+    found = Combination.of(values[:known], phases=early, **told)
     lost = {}
     for origin in rolling_origins(values, phases=phases, **told):
         if origin.row < known:
@@ -124,11 +126,11 @@ def test_a_level_that_moved_late_is_followed():
 def test_departures_are_seen_where_their_means_are_of_many_cycles():
     random = np.random.default_rng(0)
     for cycles, seen in ((5, False), (40, True)):
-        phases = np.arange(SEASON * cycles) % SEASON
-        noise = random.normal(size=len(phases))
+        phases = Phases("hour", np.arange(SEASON * cycles) % SEASON)
+        noise = random.normal(size=SEASON * cycles)
         for row in range(1, len(noise)):
             noise[row] += 0.8 * noise[row - 1]
-        values = (3 * np.sin(2 * np.pi * phases / SEASON) + noise)[:, None]
+        values = (3 * np.sin(2 * np.pi * phases.numbers / SEASON) + noise)[:, None]
         told = {"context": CONTEXT, "horizon": 4, "seasons": {}, "phases": phases}
         assert bool(Combination.of(values, **told).departing) == seen
 
@@ -209,7 +211,7 @@ def test_weights_are_those_of_the_least_absolute_error():
 def test_what_is_exact_is_taken_alone():
     # A pure cycle: its season errs by rounding, all else by 1e14 times as much.
     values = np.sin(2 * np.pi * np.arange(240) / SEASON)[:, None]
-    for phases in (None, np.arange(240) % SEASON):
+    for phases in (None, Phases("hour", np.arange(240) % SEASON)):
         told: Any = {"context": CONTEXT, "horizon": 6, "seasons": {"season": SEASON}}
         found = Combination.of(values, phases=phases, **told)
         assert set(found.rules) <= {"season", "climatology"}
@@ -228,9 +230,8 @@ def test_of_too_few_rows_it_is_persistence():
 
 def test_origins_before_which_no_window_is_whole_forecast_what_maps_add_to():
     values = kinds(0, rows=84)["season"]
-    found = Combination.of(
-        values, context=CONTEXT, horizon=HORIZON, seasons={}, phases=np.arange(84) % SEASON
-    )
+    phases = Phases("hour", np.arange(84) % SEASON)
+    found = Combination.of(values, context=CONTEXT, horizon=HORIZON, seasons={}, phases=phases)
     assert np.isfinite(found.linear).all()
     level = found.linear.sum(axis=0) + sum(found.rules.values())
     level -= sum(of.sum(axis=0) for of in found.departing.values())

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stpatch_jax.data.fields.cleaning import hampel_filter
-from stpatch_jax.data.fields.climatology import Climatology, interpolate, phase_numbers
+from stpatch_jax.data.fields.climatology import Climatology, Phases, interpolate, phase_numbers
 from stpatch_jax.data.fields.forcings import calendar_features
-from stpatch_jax.data.fields.rolling import phase_means
 from stpatch_jax.errors import InputError
 
 gappy = hnp.arrays(
@@ -110,7 +109,11 @@ def test_a_day_of_the_year_is_the_mean_of_the_days_around_it():
     merged = Climatology.fit_chunks(halves, phase="day_of_year")
     np.testing.assert_allclose(merged.mean, climatology.mean, atol=1e-12)
     # Rolling origins and the rule take the same means.
-    np.testing.assert_allclose(phase_means(values, days), climatology.mean, atol=1e-12)
+    means = Phases("day_of_year", days).means(values)
+    np.testing.assert_allclose(means, climatology.mean, atol=1e-12)
+    # The first months tell nothing of the last.
+    early = Phases("day_of_year", days[:150]).means(values[:150])
+    assert early.shape == (366, values.shape[1])
 
 
 def test_months_are_means_of_their_own():
@@ -119,8 +122,29 @@ def test_months_are_means_of_their_own():
     climatology = Climatology.fit(values, times, phase="day_of_year")
     means = values.reshape(4, 12, 1).mean(axis=0)
     np.testing.assert_allclose(climatology.at(times[:12]), means, atol=1e-12)
-    days = phase_numbers(times, phase="day_of_year")
-    np.testing.assert_allclose(phase_means(values, days)[days[:12]], means, atol=1e-12)
+    phases = Phases("day_of_year", phase_numbers(times, phase="day_of_year"))
+    np.testing.assert_allclose(phases.means(values)[phases.numbers[:12]], means, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "rows", "phase", "cycles"),
+    [
+        ("h", 24 * 30, "hour", 30),
+        ("h", 24 * 7 * 10, "workday_hour", 35),  # Fifty of a workday, twenty of a weekend.
+        ("MS", 12 * 8, "day_of_year", 8),
+        ("D", 1461, "day_of_year", 12),  # Four years, of each three weeks that tell a mean.
+        ("7D", 208, "day_of_year", 12),
+        ("6h", 4 * 1461, "day_of_year", 12),
+    ],
+)
+def test_how_many_values_of_their_own_tell_a_mean(step, rows, phase, cycles):
+    times = pd.date_range("2001-01-01", periods=rows, freq=step).to_numpy()
+    phases = Phases(phase, phase_numbers(times, phase=phase))
+    assert phases.cycles == pytest.approx(cycles, rel=0.05)
+
+
+def test_no_rows_have_no_cycles():
+    assert Phases("hour", np.zeros(0, int)).cycles == 0
 
 
 def test_phases_and_series_without_values():

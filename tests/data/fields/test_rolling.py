@@ -6,6 +6,7 @@ import xarray as xr
 from sklearn.linear_model import Ridge
 
 from stpatch_jax.data import FieldConfig
+from stpatch_jax.data.fields.climatology import Phases
 from stpatch_jax.data.fields.rolling import rolling_rules, rolling_weight
 from stpatch_jax.errors import InputError
 from stpatch_jax.tasks import ForecastConfig
@@ -79,7 +80,7 @@ RULES = {
 
 def test_every_rule_is_weighed_as_a_plain_loop_does():
     values = mean_reverting(rows=240, series=2) + 0.05 * np.arange(240)[:, None]
-    told = {"seasons": {"season": 4}, "phases": np.arange(240) % 6}
+    told = {"seasons": {"season": 4}, "phases": Phases("hour", np.arange(240) % 6)}
     found = rolling_rules(values, context=CONTEXT, horizon=HORIZON, **told)
     assert found.keys() == RULES.keys()
     whole = rolling_weight(values, context=CONTEXT, horizon=HORIZON)
