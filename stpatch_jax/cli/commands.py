@@ -307,7 +307,7 @@ class _Evaluate:
         run: Directory of the run.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
 def _evaluate(flags: _Evaluate) -> str:
@@ -349,9 +349,9 @@ class _Predict:
         process_index: Which of them this is, from 0.
     """
 
-    run: tyro.conf.Positional[Path]
-    input: tyro.conf.Positional[str]
-    output: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    input: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="INPUT")]
+    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUTPUT")]
     data: Any
     future: str | None = None
     every: int | None = None

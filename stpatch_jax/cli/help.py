@@ -109,4 +109,7 @@ def in_one_sentence(box: str, command: str) -> str:
         found = re.findall(entry, said)
         lacks = "; ".join(f"{flag} ({one.lower()}{what.rstrip()})" for flag, one, what in found)
         return f"`stpatch {command}` must be given what it requires, got no {lacks}; {advice}"
+    if lacking := re.match(r"missing value for argument '(\w+)'", said):
+        name = f"{lacking[1].upper()} without --{lacking[1]} before it"
+        return f"`stpatch {command}` must be given {name}, got none; {known} has the order"
     return f"the flags of `stpatch {command}` must be those it has, got {said}; {advice}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 import xarray as xr
@@ -39,7 +39,7 @@ class PatchesConfig:
             conv_recurrent, flat_patches, patch_cnn, patch_transformer and unet.
     """
 
-    file: tyro.conf.Positional[str]
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
     window: tuple[int | None, ...]
     stride: tuple[int | None, ...] | None = None
     dilation: tuple[int, ...] = (1,)

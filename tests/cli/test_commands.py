@@ -264,7 +264,7 @@ def test_a_directory_of_another_run_is_left_as_it_was(table, tmp_path, capsys):
 
 
 def test_evaluate_needs_a_run(tmp_path, capsys):
-    refused(["evaluate"], capsys, "got no PATH (directory of the run)")
+    refused(["evaluate"], capsys, "got no RUN (directory of the run)")
     refused(["evaluate", str(tmp_path)], capsys, "must be a run directory")
     refused(["evaluate", str(tmp_path / "none")], capsys, "must be a run directory")
     assert not any(tmp_path.iterdir())

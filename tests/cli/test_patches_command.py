@@ -217,6 +217,10 @@ def test_a_missing_file_and_missing_flags_are_told(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith("`stpatch patches` must be given what it requires, got no --window (")
     assert len(said.splitlines()) == 1
+    assert cli.main(["patches", "--file", "flow.npz", "--window", "4"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("`stpatch patches` must be given FILE without --file before it, got")
+    assert len(said.splitlines()) == 1
 
 
 REAL = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -35,7 +35,7 @@ class ExplainConfig:
         seed: Of noise, permutations and random weights.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     method: tuple[Method, ...] = ()
     split: str = "test"
     example: int = -1
