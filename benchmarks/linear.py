@@ -57,7 +57,6 @@ def _of_features(config: RunConfig) -> RunConfig:
 # The linear form and the metric.
 CASES: dict[str, tuple[Callable[[RunConfig], RunConfig], str]] = {
     "video-classification-motion": (_of_example, "accuracy"),
-    "scan": (_of_example, "auc"),
     "traffic": (_of_features, "rmse"),
     "video-prediction": (_of_windows, "mse"),
 }

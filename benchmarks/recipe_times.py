@@ -42,8 +42,9 @@ def seconds(name: str, *, steps: int) -> int:
             **told,
         )
     spent = time.process_time() - start
-    # The first step is compiled, and the last one waits for a checkpoint.
-    later = sorted(after - before for before, after in itertools.pairwise(done[1:-1]))
+    # The first step is compiled, and the last one waits for a checkpoint; there is no other where a
+    # model is fitted at once.
+    later = sorted(after - before for before, after in itertools.pairwise(done[1:-1])) or [0.0]
     others = recipe(name).train.steps - steps
     return int(float(f"{IMPORTS + spent + others * later[len(later) // 2]:.2g}"))
 

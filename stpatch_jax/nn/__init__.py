@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from stpatch_jax.nn.patch_cnn import PatchCNN, PatchCNNConfig
     from stpatch_jax.nn.patch_transformer import PatchTransformer, PatchTransformerConfig
     from stpatch_jax.nn.pooling import pool
+    from stpatch_jax.nn.random_filters import RandomFilters, RandomFiltersConfig
     from stpatch_jax.nn.random_kernels import RandomKernels, RandomKernelsConfig
     from stpatch_jax.nn.random_units import RandomUnits, RandomUnitsConfig
     from stpatch_jax.nn.recurrent import (
@@ -90,6 +91,8 @@ __all__ = [
     "PatchCNNConfig",
     "PatchTransformer",
     "PatchTransformerConfig",
+    "RandomFilters",
+    "RandomFiltersConfig",
     "RandomKernels",
     "RandomKernelsConfig",
     "RandomUnits",

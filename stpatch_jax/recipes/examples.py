@@ -220,26 +220,19 @@ def scan() -> RunConfig:
 
     Any `.npz` of 3-D volumes of MedMNIST can take its place with `--data.path`.
 
-    A small network: windows of 2 x 2 x 2 cells become channels, two stages of convolution follow,
-    and the mean over the volume is classified. Training volumes are moved by up to two cells.
-    Turning them as well did harm on held-out training volumes, as if it mattered how a gland lies
-    in the body; mirroring them, more stages and more steps did not help.
+    No network: by how much the outputs of random filters of 3 x 3 x 3 cells, dense and dilated, are
+    above biases on average over a volume is told to ridge regression, and five such sets of filters
+    are averaged. How a gland lies in the body counts, where it lies does not.
+
+    In five folds of the training and validation volumes the AUC was .017 (.007 to .027) above that
+    of two stages of convolution on volumes moved by up to two cells, which turning, mirroring, more
+    stages and more steps had not helped.
     """
     return RunConfig(
-        data=data.LabelledVolumesConfig(
-            path="catalog:adrenal", augmentation=data.Augmentation(shift=2)
-        ),
-        model=nn.Conv3DConfig(3, features=(16, 32), window=(1, 2, 2, 2)),
-        task=tasks.ClassifyConfig(hidden=(), reduce="mean"),
-        train=TrainConfig.cosine(
-            400,
-            4e-3,
-            checkpoint_every=200,
-            evaluate_every=100,
-            ema=0.99,
-            weight_decay=1e-2,
-            warmup_steps=30,
-        ),
+        data=data.LabelledVolumesConfig(path="catalog:adrenal"),
+        model=nn.RandomFiltersConfig(WindowSpec((None,) * 4)),
+        task=tasks.ClassifyConfig(members=5),
+        train=TrainConfig(),
     )
 
 
