@@ -6,8 +6,8 @@ One small transformer, trained alike for every choice of windows, on a map (ERA5
 hours of temperature from the last twelve) and on video (in which of eight directions a digit goes).
 A token is a window. Errors are of the validation split, so that no test split is looked at; nothing
 was tuned to any of the windows. Cost is the arithmetic of one gradient of one example, and the
-median time of a step. `--small` takes two steps with the first two choices, which says nothing of
-any of them. Results are tables by `python -m benchmarks.tables`, and one picture.
+median time of a step. `--small` takes two steps of one block with the first two choices, which says
+nothing of any of them. Results are tables by `python -m benchmarks.tables`, and one picture.
 """
 
 import dataclasses
@@ -54,8 +54,8 @@ class Study:
     specs: Mapping[str, WindowSpec]
 
 
-def _model(spec: WindowSpec) -> PatchTransformerConfig:
-    return PatchTransformerConfig(spec, features=64, depth=2, heads=4)
+def _model(spec: WindowSpec, depth: int = 2) -> PatchTransformerConfig:
+    return PatchTransformerConfig(spec, features=64, depth=depth, heads=4)
 
 
 def _map(spec: WindowSpec) -> RunConfig:
@@ -152,6 +152,8 @@ def tried(study: Study, spec: WindowSpec, *, seeds: int, small: bool) -> Answer:
     """Trains one choice of windows with each seed: errors, tokens and cost."""
     config = study.config(spec)
     steps = SMALL if small else config.train.steps
+    if small:
+        config = dataclasses.replace(config, model=_model(spec, depth=1))
     errors, milliseconds, naive, run = [], [], 0.0, Run(config)
     for seed in range(seeds):
         train = dataclasses.replace(

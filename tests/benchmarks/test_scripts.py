@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_module(name, *arguments):
+    """The script as it is started by hand, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *arguments],
         cwd=ROOT,
@@ -25,6 +27,18 @@ def run_module(name, *arguments):
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a script in this process, which has imported what it needs."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+
+    return run
 
 
 def test_the_readme_shows_the_results():
@@ -44,13 +58,12 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("script", FUNCTIONS)
-def test_a_small_run_measures_checks_and_writes(tmp_path, script):
-    run = run_module(
+def test_a_small_run_measures_checks_and_writes(tmp_path, run, script):
+    run(
         script,
         *("video", "--small", "--dtypes", "float32", "--repeats", "1"),
         *("--results", str(tmp_path)),
     )
-    assert run.returncode == 0, run.stderr
     (path,) = tmp_path.iterdir()
     assert path.name.startswith(f"{script}-cpu-")
     results = json.loads(path.read_text())
@@ -62,13 +75,12 @@ def test_a_small_run_measures_checks_and_writes(tmp_path, script):
 
 
 @pytest.mark.slow
-def test_a_small_run_of_the_backbones_measures_and_writes(tmp_path):
-    run = run_module(
+def test_a_small_run_of_the_backbones_measures_and_writes(tmp_path, run):
+    run(
         "backbones",
         *("neighborhood", "--small", "--dtypes", "float32", "--repeats", "1"),
         *("--results", str(tmp_path)),
     )
-    assert run.returncode == 0, run.stderr
     (path,) = tmp_path.iterdir()
     results = json.loads(path.read_text())
     answer = results["networks"]["float32"]["neighborhood"]
@@ -81,8 +93,9 @@ def test_a_small_run_of_the_backbones_measures_and_writes(tmp_path):
 
 @pytest.mark.slow
 def test_a_small_run_of_the_training_step_measures_and_writes(tmp_path):
-    run = run_module("train_step", "--small", "--repeats", "1", "--results", str(tmp_path))
-    assert run.returncode == 0, run.stderr
+    # As users start it: on one device.
+    done = run_module("train_step", "--small", "--repeats", "1", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
     (path,) = tmp_path.iterdir()
     results = json.loads(path.read_text())
     answer = results["networks"]["neighborhood"]
@@ -96,10 +109,9 @@ def test_a_small_run_of_the_training_step_measures_and_writes(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_small_study_of_windows_is_written_and_drawn(tmp_path):
+def test_a_small_study_of_windows_is_written_and_drawn(tmp_path, run):
     arguments = ("map", "--small", "--seeds", "1", "--results", str(tmp_path))
-    run = run_module("window_study", *arguments)
-    assert run.returncode == 0, run.stderr
+    run("window_study", *arguments)
     (path,) = tmp_path.glob("window_study-cpu-*.json")
     found = json.loads(path.read_text())["studies"]["map"]
     # 33 x 49 cells, covered: 5 x 7 windows of 8 cells, 9 x 13 of 4.
@@ -112,34 +124,24 @@ def test_a_small_study_of_windows_is_written_and_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        # Each is a process that loads everything.
-        pytest.param(
-            *("window_study", ("sound",)),
-            "NAME must be known, got 'sound'; choose from map, video",
-            marks=pytest.mark.slow,
-        ),
+        ("window_study", ("sound",), "NAME must be known, got 'sound'; choose from map, video"),
         ("extract_patches", ("video",), "NAME must be a case of this run, got video; choose from"),
-        pytest.param(
-            *("pretraining", ("--small",)),
-            "--results must be a folder beside --small, got none",
-            marks=pytest.mark.slow,
-        ),
+        ("pretraining", ("--small",), "--results must be a folder beside --small, got none"),
     ],
 )
-def test_a_wrong_argument_is_told_before_anything_runs(script, arguments, message):
-    run = run_module(script, *arguments)
-    assert run.returncode == 2
-    assert message in run.stderr
-    assert "Traceback" not in run.stderr
+def test_a_wrong_argument_is_told_before_anything_runs(run, capsys, script, arguments, message):
+    with pytest.raises(SystemExit) as exit_:
+        run(script, *arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_a_small_run_of_pretraining_compares_with_random_weights(data_dir, tmp_path):
-    run = run_module(
+def test_a_small_run_of_pretraining_compares_with_random_weights(data_dir, tmp_path, run):
+    run(
         "pretraining",
         *("pretrain-movement", "--small", "--seeds", "1", "--results", str(tmp_path)),
     )
-    assert run.returncode == 0, run.stderr
     (path,) = tmp_path.iterdir()
     rows = {(row["dataset"], row["metric"]): row for row in json.loads(path.read_text())}
     dataset = "ACL18, 10 % of labels"
@@ -152,13 +154,12 @@ def test_a_small_run_of_pretraining_compares_with_random_weights(data_dir, tmp_p
 
 
 @pytest.mark.slow
-def test_a_small_run_of_tiled_prediction_measures_and_writes(tmp_path):
-    run = run_module(
+def test_a_small_run_of_tiled_prediction_measures_and_writes(tmp_path, run):
+    run(
         "sliding_window",
         *("constant", "--small", "--repeats", "1", "--gigabytes", "0.01"),
         *("--results", str(tmp_path)),
     )
-    assert run.returncode == 0, run.stderr
     (path,) = tmp_path.iterdir()
     results = json.loads(path.read_text())
     answer = results["volumes"]["constant"]
@@ -168,12 +169,9 @@ def test_a_small_run_of_tiled_prediction_measures_and_writes(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_part_of_the_device_measures_and_writes(tmp_path):
+def test_a_part_of_the_device_measures_and_writes(tmp_path, run):
     # Parts are processes of their own, and this one is ended long before its last measurement.
-    run = run_module(
-        *("device", "exactness", "--small", "--minutes", "0.4", "--results", str(tmp_path))
-    )
-    assert run.returncode == 0, run.stderr
+    run(*("device", "exactness", "--small", "--minutes", "0.4", "--results", str(tmp_path)))
     (path,) = tmp_path.glob("device-cpu-*.json")
     part = json.loads(path.read_text())["parts"]["exactness"]
     assert not any(part["copies, float32"]["different"].values())

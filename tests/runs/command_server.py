@@ -12,7 +12,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 # A thread that is there before a fork is missing after it: NumPy's and Arrow's are not made.
@@ -42,13 +44,30 @@ def _count() -> collections.Counter[str]:
     return read
 
 
-def _child(folder: Path, command: list[str], *, late: float, limits: dict[str, float]) -> NoReturn:
-    """Runs a command `late` seconds from now, with other limits to the patience of `processes`."""
+def _child(
+    folder: Path,
+    command: list[str],
+    *,
+    late: float = 0.0,
+    limits: Mapping[str, float] = MappingProxyType({}),
+    version: str | None = None,
+    where: str | None = None,
+) -> NoReturn:
+    """Runs a command `late` seconds from now, with other limits to the patience of `processes`.
+
+    It may be of another version, or stand in another folder and call files there as others theirs.
+    """
     folder.mkdir(parents=True)
     for handle, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY), handle)
     jax.config.update("jax_num_cpu_devices", 1)
     time.sleep(late)
+    package: Any = importlib.import_module("stpatch_jax")
+    package.__version__ = version or package.__version__
+    if where:
+        os.chdir(where)
+        patched: Any = Path
+        patched.absolute = lambda path: path
     training: Any = importlib.import_module("stpatch_jax.training.distributed")
     training.processes.__wrapped__.__kwdefaults__.update(limits)
     read = _count()

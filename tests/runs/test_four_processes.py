@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from flax import nnx
+from served import Server, Started, free_port
 
 from stpatch_jax.data import MadeExamples, batch_iterator
 from stpatch_jax.runs import load_run
@@ -28,7 +27,6 @@ from stpatch_jax.training.watchdog import EXIT_CODE
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 PASSES = 3
 """How often each process reads all of training before the first step."""
 HEARTBEAT_S = 15
@@ -61,103 +59,47 @@ def small():
 '''
 
 
-class Processes:
-    """Processes that `command_server` starts in a folder."""
+def start(
+    processes: Server,
+    name: str,
+    *numbers: tuple[int, int],
+    run: str,
+    port: int,
+    late: Sequence[float] = (),
+    **limits: float,
+) -> Started:
+    """Processes of one run, each told a (count, index); `late` are seconds by place.
 
-    def __init__(self, folder: Path, cache: Path):
-        self.folder, pipe = folder, subprocess.PIPE
-        env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
-        script = Path(__file__).with_name("command_server.py")
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "error", str(script)],
-            cwd=folder,
-            env=env,
-            stdin=pipe,
-            stdout=pipe,
-            text=True,
-            start_new_session=True,
-        )
-
-    def close(self) -> None:
-        # None of them outlives the test.
-        os.killpg(self._server.pid, signal.SIGKILL)
-        self._server.communicate()
-
-    def ask(self, *request: Any) -> Any:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return json.loads(self._server.stdout.readline())
-
-    def start(
-        self,
-        name: str,
-        *numbers: tuple[int, int],
-        run: str,
-        port: int,
-        late: Sequence[float] = (),
-        **limits: float,
-    ) -> "Started":
-        """Processes of one run, each told a (count, index); `late` are seconds by place.
-
-        Limits are those of `stpatch_jax.training.processes`, which the command leaves as they are.
-        """
-        flags = ["train", "recipe.py", "--workdir", run, "--coordinator", f"127.0.0.1:{port}"]
-        asked, folders = [], []
-        for at, (count, index) in enumerate(numbers):
-            numbered = ["--process-count", str(count), "--process-index", str(index)]
-            folders.append(self.folder / f"{name}-{at}")
-            asked.append(
-                {
-                    "folder": str(folders[-1]),
-                    "command": [*flags, "--train.mesh.fsdp", str(len(numbers)), *numbered],
-                    "late": late[at] if late else 0.0,
-                    "limits": limits,
-                }
-            )
-        return Started(self, self.ask("start", asked), folders)
+    Limits are those of `stpatch_jax.training.processes`, which the command leaves as they are.
+    """
+    flags = ["train", "recipe.py", "--workdir", run, "--coordinator", f"127.0.0.1:{port}"]
+    flags += ["--train.mesh.fsdp", str(len(numbers)), "--process-count"]
+    commands = [[*flags, str(count), "--process-index", str(index)] for count, index in numbers]
+    told = [{"late": seconds} for seconds in late or [0.0] * len(numbers)]
+    return processes.start(name, commands, told, limits=limits)
 
 
-class Started:
-    """Processes that were started together."""
+def finish(started: Started) -> Started:
+    assert started.codes() == [0] * len(started.pids), started.said("err")
+    assert ["report and plots" in text for text in started.said("out")] == [
+        index == 0 for index in range(len(started.pids))
+    ]
+    return started
 
-    def __init__(self, processes: Processes, pids: list[int], folders: list[Path]):
-        self._processes, self.pids, self._folders = processes, pids, folders
 
-    def codes(self, *, seconds: float = 240) -> list[int | str]:
-        """How all of them ended."""
-        return self._processes.ask("wait", self.pids, seconds)
-
-    def said(self, name: str) -> list[str]:
-        return [(folder / name).read_text() for folder in self._folders]
-
-    def finish(self) -> "Started":
-        assert self.codes() == [0] * len(self.pids), self.said("err")
-        assert ["report and plots" in text for text in self.said("out")] == [
-            index == 0 for index in range(len(self.pids))
-        ]
-        return self
-
-    def first_step(self) -> int:
-        """The step from which the bar of process 0 counts."""
-        found = re.search(rf"(\d+)/{STEPS} \[", self.said("err")[0])
-        assert found
-        return int(found[1])
+def first_step(started: Started) -> int:
+    """The step from which the bar of process 0 counts."""
+    found = re.search(rf"(\d+)/{STEPS} \[", started.said("err")[0])
+    assert found
+    return int(found[1])
 
 
 def numbered(count: int) -> list[tuple[int, int]]:
     return [(count, index) for index in range(count)]
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("processes")
     (folder / "recipe.py").write_text(RECIPE)
     random, rows = np.random.default_rng(0), np.arange(SPLITS[-1])
@@ -171,7 +113,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     # A chunk is what one example of training reads.
     encoding = {"level": {"chunks": (EACH, *CELLS), "compressors": None}}
     field.to_dataset().to_zarr(folder / "level.zarr", encoding=encoding, consolidated=False)
-    processes = Processes(folder, folder / "cache")
+    processes = Server(folder, folder / "cache")
     yield processes
     processes.close()
 
@@ -244,19 +186,18 @@ def check_reads(run: Started) -> None:
         assert ((least <= beyond) & (beyond <= most)).all()
 
 
-def test_one_of_four_is_killed_and_they_go_on_as_four_and_as_three(processes: Processes) -> None:
+def test_one_of_four_is_killed_and_they_go_on_as_four_and_as_three(processes: Server) -> None:
     folder = processes.folder
     # One comes after the others.
-    straight = processes.start(
-        "straight", *numbered(4), run="straight", port=free_port(), late=(0, 0, 0, 2)
+    late = (0, 0, 0, 2)
+    straight = finish(
+        start(processes, "straight", *numbered(4), run="straight", port=free_port(), late=late)
     )
-    straight.finish()
-    assert straight.first_step() == 0
+    assert first_step(straight) == 0
     check_reads(straight)
 
-    killed = processes.start(
-        "killed", *numbered(4), run="killed", port=free_port(), heartbeat_timeout=HEARTBEAT_S
-    )
+    patient = {"run": "killed", "port": free_port(), "heartbeat_timeout": HEARTBEAT_S}
+    killed = start(processes, "killed", *numbered(4), **patient)
     end = time.monotonic() + 240
     while not newest(folder / "killed"):
         assert time.monotonic() < end
@@ -270,8 +211,8 @@ def test_one_of_four_is_killed_and_they_go_on_as_four_and_as_three(processes: Pr
     for count in (4, 3):
         name = f"as{count}"
         shutil.copytree(folder / "killed", folder / name)
-        more = processes.start(name, *numbered(count), run=name, port=free_port()).finish()
-        assert more.first_step() == committed
+        more = finish(start(processes, name, *numbered(count), run=name, port=free_port()))
+        assert first_step(more) == committed
         least = min(written_by(folder / name))
         assert least > sum(written_by(folder / name)) / count / 2
     assert metrics(folder / "as4") == metrics(folder / "straight")
@@ -287,22 +228,22 @@ def test_one_of_four_is_killed_and_they_go_on_as_four_and_as_three(processes: Pr
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_wrong_is_one_sentence_to_each_and_code_2(processes: Processes) -> None:
-    def start(name: str, *numbers: tuple[int, int], patience: float) -> Started:
+def test_what_is_wrong_is_one_sentence_to_each_and_code_2(processes: Server) -> None:
+    def begun(name: str, *numbers: tuple[int, int], patience: float) -> Started:
         where = {"run": f"never-{name}", "port": free_port()}
-        return processes.start(name, *numbers, **where, start_timeout=patience)
+        return start(processes, name, *numbers, **where, start_timeout=patience)
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = {
-            "free port": processes.start("port", (2, 0), run="never-port", port=port),
-            "got no answer of 3 at process 0 of 4": start("few", *numbered(4)[:3], patience=5),
-            "the same in all processes": start("count", (4, 0), (4, 1), (3, 2), patience=60),
-            "got two of 1": start("twice", (4, 0), (4, 1), (4, 1), patience=60),
+            "free port": start(processes, "port", (2, 0), run="never-port", port=port),
+            "got no answer of 3 at process 0 of 4": begun("few", *numbered(4)[:3], patience=5),
+            "the same in all processes": begun("count", (4, 0), (4, 1), (3, 2), patience=60),
+            "got two of 1": begun("twice", (4, 0), (4, 1), (4, 1), patience=60),
         }
         codes = {sentence: started.codes() for sentence, started in found.items()}
     # It comes when the others have given up.
-    found["got no answer at process 3 of 4"] = start("late", (4, 3), patience=1)
+    found["got no answer at process 3 of 4"] = begun("late", (4, 3), patience=1)
     codes["got no answer at process 3 of 4"] = found["got no answer at process 3 of 4"].codes()
     for sentence, started in found.items():
         assert codes[sentence] == [2] * len(started.pids)
