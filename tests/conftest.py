@@ -43,6 +43,8 @@ for profile, count in {"normal": 12, "many": 200}.items():
 
 EMITTERS = "--xla_cpu_use_fusion_emitters=false"
 OLD_JAX = jax.__version_info__ < (0, 11)
+ABOUT_VALUES = ("explain", "recipes", "runs/explaining", "runs/judging")
+"""Rooms whose slow tests too are about values: explanations and what reports hold."""
 
 
 def pytest_addoption(parser):
@@ -53,9 +55,11 @@ def pytest_configure(config):
     many = config.getoption("--many")
     hypothesis.settings.load_profile("many" if many else "normal")
     # The quick tests ask little of the compiler, which is what they cost: they are about values.
-    # Slow ones, and `--many`, compile as users do. Processes that tests start do likewise. With a
-    # later JAX, which gives NaN for some gradients so, whole runs and such processes do not.
+    # Slow ones, but for some rooms, and `--many` compile as users do. Processes that tests start
+    # do as the suite. With a later JAX, which gives NaN for some gradients so, whole runs and such
+    # processes compile as for users.
     config.hasty = config.option.markexpr == "not slow" and not many
+    config.hasty_rooms = () if many else ABOUT_VALUES
     flags = os.environ.get("XLA_FLAGS", "")
     if config.hasty and OLD_JAX:
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
@@ -71,8 +75,10 @@ def pytest_report_header(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    room = item.path.relative_to(Path(__file__).parent).parts[0]
-    hasty = item.config.hasty and not item.get_closest_marker("optimised")
+    path = item.path.relative_to(Path(__file__).parent)
+    room = path.parts[0]
+    hasty = item.config.hasty or path.as_posix().startswith(item.config.hasty_rooms)
+    hasty = hasty and not item.get_closest_marker("optimised")
     hasty = hasty and (OLD_JAX or room not in ("runs", "recipes"))
     jax.config.update("jax_disable_most_optimizations", hasty)
 

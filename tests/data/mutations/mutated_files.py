@@ -1,12 +1,15 @@
-"""Small files of every kind, damaged and read: `python mutated_files.py KIND FIRST END FOLDER`.
+"""Small files of every kind, damaged and read: `python mutated_files.py`, a JSON request a line.
 
-Prints one line of JSON for each file: its number, whether a value came or it was refused, and what
-was said. A file that takes longer than `SECONDS` ends the process with a traceback on stderr.
+A process that has imported everything forks one a request, `[KIND, FIRST, END, FOLDER]`, which
+prints one line of JSON for each file: its number, whether a value came or it was refused, and what
+was said. A file that takes longer than `SECONDS` ends it with a traceback in `FOLDER.stderr`. The
+line behind them is how it ended.
 """
 
 import contextlib
 import faulthandler
 import json
+import os
 import random
 import resource
 import shutil
@@ -292,7 +295,7 @@ def outcome(kind: str, path: Path) -> tuple[str, str]:
     return "value", ""
 
 
-def main(kind: str, first: str, end: str, folder: str) -> None:
+def read_all(kind: str, first: int, end: int, folder: str) -> None:
     warnings.simplefilter("ignore")
     # Libraries take most of their memory when they are first used.
     # What they read may stay open, so that it lies apart.
@@ -300,7 +303,7 @@ def main(kind: str, first: str, end: str, folder: str) -> None:
     KINDS[kind].read(write_file(sound, kind, 0, sound=True))
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-    for number in range(int(first), int(end)):
+    for number in range(first, end):
         path = write_file(Path(folder), kind, number, sound=False)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         what, said = outcome(kind, path)
@@ -312,5 +315,18 @@ def main(kind: str, first: str, end: str, folder: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def main() -> None:
+    threads = len([*Path("/proc/self/task").iterdir()])
+    assert threads == 1, f"forking is sound in a process of one thread only, got {threads}"
+    for line in sys.stdin:
+        kind, first, end, folder = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            os.dup2(os.open(f"{folder}.stderr", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
+            read_all(kind, first, end, folder)
+            sys.exit()
+        print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), flush=True)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

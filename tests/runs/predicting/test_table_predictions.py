@@ -74,8 +74,14 @@ def made(folder, source, **options):
 
 
 def by_command(folder, source):
-    """The real command, in a process of its own."""
     target = folder / "by-command.csv"
+    assert cli.main(["predict", str(folder / "run"), str(source), str(target)]) == 0
+    return pd.read_csv(target)
+
+
+def by_process(folder, source):
+    """The real command, in a process of its own."""
+    target = folder / "by-process.csv"
     done = subprocess.run(
         [sys.executable, "-m", "stpatch_jax", "predict", folder / "run", source, target],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
@@ -102,7 +108,7 @@ def test_prices_are_those_of_the_evaluation(panel):
     np.testing.assert_allclose(values[batch["index"] - 9], expected, rtol=1e-5)
     # The table is monthly, and goes on so.
     assert found.valid_time.iloc[-1] == "2006-10-01"
-    last = by_command(folder, folder / "prices.csv")
+    last = by_process(folder, folder / "prices.csv")
     pd.testing.assert_frame_equal(last, found.iloc[-2:].reset_index(drop=True), rtol=1e-5)
 
 
