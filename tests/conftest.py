@@ -43,8 +43,8 @@ for profile, count in {"normal": 12, "many": 200}.items():
 
 EMITTERS = "--xla_cpu_use_fusion_emitters=false"
 OLD_JAX = jax.__version_info__ < (0, 11)
-ABOUT_VALUES = ("explain", "recipes", "runs/explaining", "runs/judging")
-"""Rooms whose slow tests too are about values: explanations and what reports hold."""
+EXPLAINING = ("explain", "runs/explaining")
+"""Rooms whose slow tests compile hastily too: many small programs, of which values are asked."""
 
 
 def pytest_addoption(parser):
@@ -59,7 +59,7 @@ def pytest_configure(config):
     # do as the suite. With a later JAX, which gives NaN for some gradients so, whole runs and such
     # processes compile as for users.
     config.hasty = config.option.markexpr == "not slow" and not many
-    config.hasty_rooms = () if many else ABOUT_VALUES
+    config.hasty_rooms = () if many else EXPLAINING
     flags = os.environ.get("XLA_FLAGS", "")
     if config.hasty and OLD_JAX:
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
@@ -68,7 +68,7 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
-    minutes = {"not slow": 6, "slow": 26}.get(config.option.markexpr)
+    minutes = {"not slow": 6, "slow": 25}.get(config.option.markexpr)
     everything = config.args_source is config.ArgsSource.TESTPATHS
     return f"about {minutes} minutes on two idle cores" if minutes and everything else []
 
