@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ForecastLoss = Literal["mse", "mae", "huber"]
 ForecastMode = Literal["direct", "rollout"]
-Residual = Literal["persistence", "season", "climatology", "none"]
+Residual = Literal["persistence", "season", "climatology", "relative", "none"]
 Normalize = Literal["none", "instance", "both"]
 _CHOICES = {
     "loss": get_args(ForecastLoss),
@@ -38,7 +38,7 @@ _CHOICES = {
 }
 Step = Callable[[Any, jax.Array], jax.Array]
 Prediction = TypeVar("Prediction", jax.Array, np.ndarray)
-_NAIVE = ("season", "climatology")
+_NAIVE = ("season", "climatology", "relative")
 # The rules that a batch may bring, beside those of several seasons, "season_24".
 _RULES = (
     *("persistence", "drift", "season", "climatology"),
@@ -72,9 +72,11 @@ class ForecastConfig(TaskConfig):
             whose last row is what persistence predicts.
         rollout_step: Number of time steps forecast at once in a rollout.
         residual: What the model adds to: "persistence", another naive forecast that the batch
-            brings ("season", "climatology"), or "none" (0). Under instance
-            normalisation the context's mean stands for "none" and is added to "climatology", since
-            the context then holds departures from it (see `FieldConfig.anomalies`).
+            brings ("season", "climatology"), or "none" (0). "relative" adds the model's output,
+            times the batch's `level`, to the climatology: the context then holds departures that
+            were divided by it (see `FieldConfig.relative`). Under instance normalisation the
+            context's mean stands for "none" and is added to "climatology" and within "relative",
+            since the context then holds departures from it (see `FieldConfig.anomalies`).
         normalize: "instance" brings the targets' channels of the context of each example and cell
             to mean 0 and variance 1 over its time, and the forecast back to the context's scale
             (RevIN without its learned scale and shift); covariates stay as they are. "both" trains
@@ -239,7 +241,8 @@ class Forecast(TaskBase):
         super().__init__(config, **facts, target_channels=channels, combination_map=facts_map)
         self.target_channels = channels
         self._map = np.array(combination_map, np.float32)
-        needed = (config.residual, weighed_against or config.weighed_against)
+        added_to = ("climatology", "level") if config.residual == "relative" else (config.residual,)
+        needed = (*added_to, weighed_against or config.weighed_against)
         given = ("persistence", "none", "auto")
         rules = dict.fromkeys(rule for rule in needed if rule not in given)
         self.inputs = ("context", "persistence", *rules)
@@ -407,6 +410,11 @@ class Forecast(TaskBase):
         context, step = batch["context"], functools.partial(self._step, anchored=anchored)
         if self.config.mode == "rollout":
             return _rollout(step, model, context, horizon=model.horizon)
+        if self.config.residual == "relative":
+            base, level = (batch[of].astype(jnp.float32) for of in ("climatology", "level"))
+            if self.config.quantiles:
+                base, level = base[..., None], level[..., None]
+            return base + level * step(model, context, jnp.zeros_like(batch["climatology"]))
         naive = "persistence" if self.config.residual == "none" else self.config.residual
         return step(model, context, batch[naive])
 
@@ -424,7 +432,7 @@ class Forecast(TaskBase):
             mean, scale = _instance_statistics(targets)
             targets = ((targets - mean) / scale).astype(context.dtype)
             context = targets if named is None else context.at[..., channels].set(targets)
-            if self.config.residual in ("none", "climatology"):
+            if self.config.residual in ("none", "climatology", "relative"):
                 base += mean
         values = model(context)
         if self.config.quantiles:

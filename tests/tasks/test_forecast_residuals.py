@@ -15,6 +15,7 @@ BATCH = {
     "persistence": RANDOM.normal(size=(2, 1, 3, 1)).astype(np.float32),
     "season": RANDOM.normal(size=(2, 2, 3, 1)).astype(np.float32),
     "climatology": RANDOM.normal(size=(2, 2, 3, 1)).astype(np.float32),
+    "level": RANDOM.uniform(0.5, 2, size=(2, 2, 3, 1)).astype(np.float32),
 }
 SHAPES = {"context": (2, 4, 3, 1), "target": (2, 2, 3, 1)}
 
@@ -38,6 +39,21 @@ def test_normalised_departures_keep_their_mean_above_the_climatology():
     both = BATCH["climatology"] + level / 2
     got = untrained(residual="climatology", normalize="both")
     np.testing.assert_allclose(got, both, rtol=1e-4, atol=1e-5)
+
+
+def test_relative_departures_are_as_large_as_the_level_says():
+    np.testing.assert_allclose(untrained(residual="relative"), BATCH["climatology"], rtol=1e-6)
+    mean = BATCH["context"].mean(axis=1, keepdims=True)
+    both = BATCH["climatology"] + BATCH["level"] * mean / 2
+    got = untrained(residual="relative", normalize="both")
+    np.testing.assert_allclose(got, both, rtol=1e-4, atol=1e-5)
+
+
+def test_a_relative_forecast_spreads_its_quantiles_by_the_level():
+    got = untrained(residual="relative", quantiles=(0.1, 0.5, 0.9))
+    climatology, level = BATCH["climatology"][..., None], BATCH["level"][..., None]
+    expected = climatology + level * np.log(2) * np.array([-1, 0, 1])
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_forecast_is_weighed_against_any_naive_one():

@@ -10,7 +10,7 @@ import numpy as np
 from stpatch_jax.data.clocks import Clock
 from stpatch_jax.data.sampling.batches import Batch
 from stpatch_jax.data.transforms.cleaning import forward_fill
-from stpatch_jax.errors import check_choice
+from stpatch_jax.errors import check_choice, require
 
 ClimatologyPhase = Literal["hour", "workday_hour", "weekday_hour", "day_of_year"]
 # Days before and after a day of the year that tell its mean, too.
@@ -198,8 +198,37 @@ def _phases(phase: str) -> int:
     return PHASES[phase]
 
 
+def relative_levels(means: Climatology) -> Climatology:
+    """What departures from a climatology of values of 0 and above are relative to, 1 on average.
+
+    That is the climatology plus its mean over all phases and places of a channel, as a share of
+    twice this mean: half at places and hours where nothing happens.
+
+    Raises:
+        InputError: If a mean is negative.
+
+    >>> relative_levels(Climatology("hour", np.array([[0.0], [4.0]]))).mean.tolist()
+    [[0.5], [1.5]]
+    """
+    lowest, most = means.mean.min(), np.abs(means.mean).max()
+    require(
+        lowest >= -1e-6 * most,
+        f"data.relative must go with values of 0 and above, got a climatology of {lowest:g}; leave "
+        "it out",
+    )
+    whole = means.mean.mean(axis=tuple(range(means.mean.ndim - 1)), keepdims=True)
+    share = np.divide(means.mean, whole, out=np.ones_like(means.mean), where=whole > 0)
+    return Climatology(means.phase, (1 + np.maximum(share, 0)) / 2)
+
+
 def with_climatology(
-    example: Batch, means: Climatology, times: np.ndarray, *, anomalies: bool, outlook: bool
+    example: Batch,
+    means: Climatology,
+    times: np.ndarray,
+    *,
+    anomalies: bool,
+    outlook: bool,
+    levels: Climatology | None = None,
 ) -> Batch:
     """Adds the climatology to one example, as the naive forecast `climatology` too, float32.
 
@@ -215,6 +244,8 @@ def with_climatology(
         outlook: Whether the climatology of one horizon later, less its mean over all phases,
             becomes channels behind the others: what stands there at the last row of the context
             belongs to the last target.
+        levels: What departures are divided by, see `relative_levels`; those of the targets become
+            `level`. None for 1.
 
     >>> means = Climatology("hour", np.arange(24.0)[:, None])
     >>> times = np.datetime64("2024-01-01T05", "ns") + np.arange(3) * np.timedelta64(1, "h")
@@ -230,24 +261,36 @@ def with_climatology(
     past, coming = times[:context], times[context:]
     parts = [inputs]
     if anomalies:
-        parts = [inputs[..., :channels] - means.at(past), inputs[..., channels:]]
+        departures = inputs[..., :channels] - means.at(past)
+        parts = [departures / levels.at(past) if levels else departures, inputs[..., channels:]]
     if outlook:
         parts.append(means.at(times[-context:]) - means.mean.mean(axis=0))
     joined = np.concatenate(parts, axis=-1, dtype=np.float32)
     ahead = means.at(coming)
     stays = ahead + (example["persistence"] - means.at(past[-1:]))
-    rules = {"climatology": ahead, "anomaly_persistence": stays}
-    return example | {"context": joined, **{k: of.astype(np.float32) for k, of in rules.items()}}
+    added = {"climatology": ahead, "anomaly_persistence": stays}
+    added |= {"level": levels.at(coming)} if levels else {}
+    return example | {"context": joined, **{k: of.astype(np.float32) for k, of in added.items()}}
 
 
-def with_space_means(example: Batch) -> Batch:
+def with_space_means(example: Batch, *, weights: np.ndarray | None = None) -> Batch:
     """Adds the mean of every channel of the context over space, in all cells, behind them.
+
+    Weights [context, *space, channels] are those of the first channels: with the levels that
+    departures are relative to, the departure of the mean is relative to the mean level. None
+    weighs all alike.
 
     >>> context = np.array([[[1.0], [3.0]]], np.float32)  # one row, two cells
     >>> with_space_means({"context": context})["context"].tolist()
     [[[1.0, 2.0], [3.0, 2.0]]]
     """
     context = example["context"]
-    means = context.mean(axis=tuple(range(1, context.ndim - 1)), keepdims=True)
+    space = tuple(range(1, context.ndim - 1))
+    means = context.mean(axis=space, keepdims=True)
+    if weights is not None:
+        weighed = np.average(
+            context[..., : weights.shape[-1]], axis=space, weights=weights, keepdims=True
+        )
+        means[..., : weights.shape[-1]] = weighed
     joined = np.concatenate([context, np.broadcast_to(means, context.shape)], axis=-1)
     return example | {"context": joined}

@@ -108,6 +108,8 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
             none; "auto": the longest that is a season.
         anomalies: Whether the context holds departures from the climatology, in scaled units. A
             model then forecasts the field with `residual="climatology"`.
+        relative: Whether departures are divided by how much is usual there and then, see
+            `relative_levels`, as suits counts. A model then has `residual="relative"`.
         climatology_channel: Whether the climatology of one horizon later, which is known in
             advance, becomes input channels: its departure from its mean over all phases.
         space_means: Whether the mean of each input channel over space becomes one more channel.
@@ -135,6 +137,7 @@ class FieldConfig(FileConfig, SeasonalConfig, DataConfig):
     season: int | tuple[int, ...] | Auto = 0
     climatology: ClimatologyPhase | Auto | None = None
     anomalies: bool = False
+    relative: bool = field(default=False, metadata=_ADDED)
     climatology_channel: bool = False
     space_means: bool = False
     alert: AlertConfig = field(default_factory=AlertConfig)
@@ -312,8 +315,7 @@ class FieldData(WindowProblem):
             InputError: If a span is too short for one window or a channel has no training value.
         """
         opened, (values, spans) = values, split_spans(values, config)
-        rows, train = values.sizes["time"], spans["train"][1]
-        roles = config.roles(values)
+        rows, train, roles = values.sizes["time"], spans["train"][1], config.roles(values)
         values = roles.arranged(values)
         config, chosen = settled(config, values[..., : len(roles.targets)], range(train))
         context, horizon = int(config.context), int(config.horizon)
@@ -542,10 +544,8 @@ class FieldData(WindowProblem):
         if self.static_cleaner:
             state["static"] = self.static_cleaner.to_dict()
             state["static"] |= {"units": self.roles.static_units(self.field)}
-        if self.increment is not None:
-            state["increment"] = self.increment
-        if self.regression is not None:
-            state["regression"] = self.regression
+        for name in ("increment", "regression"):
+            state |= {} if (of := getattr(self, name)) is None else {name: of}
         if self.combination:
             state[COMBINATION] = self.combination.to_dict()
         if self.config.alert.event != "none" and self.config.alert.quantile:

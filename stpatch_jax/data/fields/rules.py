@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from stpatch_jax.data.fields.cleaning import Cleaner
-from stpatch_jax.data.fields.climatology import with_climatology, with_space_means
+from stpatch_jax.data.fields.climatology import (
+    Climatology,
+    relative_levels,
+    with_climatology,
+    with_space_means,
+)
 from stpatch_jax.data.fields.regression import explained_rows
 from stpatch_jax.data.fields.slabs import SlabReader, time_blocks
 from stpatch_jax.data.fields.windows import FieldWindows
@@ -83,6 +89,10 @@ def check_climatology(config: Any) -> None:
             f"data.climatology must be a phase for data.{name}, got none; give data.climatology "
             "hour, for example",
         )
+    require(
+        config.anomalies or not config.relative,
+        "data.anomalies must be on for data.relative, got it off; turn it on",
+    )
     require(
         not (config.combination and config.anomalies),
         "data.combination must be off with data.anomalies, whose contexts hold departures, got it "
@@ -170,11 +180,17 @@ class RuledWindows:
         data: The data.
         windows: Their windows.
         combination: The `Combination` that they bring, or None.
+
+    Raises:
+        InputError: If departures are to be relative to negative values.
     """
 
     data: Any
     windows: FieldWindows
     combination: Any = None
+
+    def __post_init__(self) -> None:
+        _ = self.levels
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -188,7 +204,7 @@ class RuledWindows:
         example["running_mean"] = past.mean(axis=0, keepdims=True)
         if data.increment is not None:
             example = with_drift(example, data.increment)
-        expected = {}
+        expected, weights = {}, None
         if data.regression is not None:
             rows = explained_rows(data, example, self.windows)
             expected["regression"] = rows[: data.context]
@@ -197,7 +213,17 @@ class RuledWindows:
             times = data.timeline[row - data.context : row + data.horizon]
             expected["climatology"] = data.means.at(times[: data.context])
             choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
-            example = with_climatology(example, data.means, times, **choice)
+            example = with_climatology(example, data.means, times, levels=self.levels, **choice)
+            weights = self.levels.at(times[: data.context]) if self.levels else None
         if self.combination:
             example = self.combination.added(example, past, expected)
-        return with_space_means(example) if config.space_means else example
+        return with_space_means(example, weights=weights) if config.space_means else example
+
+    @cached_property
+    def levels(self) -> Climatology | None:
+        """What departures are relative to, see `relative_levels`; None where they are not."""
+        data = self.data
+        if not data.config.relative:
+            return None
+        means = data.target_cleaner.inverse(data.means.mean)
+        return relative_levels(Climatology(data.means.phase, means))

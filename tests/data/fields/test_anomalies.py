@@ -9,7 +9,7 @@ import xarray as xr
 from small_fields import small_field
 
 from stpatch_jax.data import CleaningConfig, Climatology, FieldConfig, FieldData
-from stpatch_jax.data.fields.climatology import phase_numbers
+from stpatch_jax.data.fields.climatology import phase_numbers, relative_levels
 from stpatch_jax.data.protocols import truth
 from stpatch_jax.errors import InputError
 
@@ -79,6 +79,53 @@ def test_working_days_and_weekends_have_their_own_hours():
     numbers = phase_numbers(times, phase="workday_hour")
     dates = pd.DatetimeIndex(times)
     np.testing.assert_array_equal(numbers, dates.hour + 24 * (dates.day_name().str[0] == "S"))
+
+
+RELATIVE = dataclasses.replace(ALL, relative=True, space_means=True)
+
+
+def counts(scale: float = 1.0) -> xr.DataArray:
+    field = small_field((90, 3, 2))
+    return abs(field) * scale
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_relative_departures_times_their_levels_add_up_to_the_plain_context(split):
+    plain, data = FieldData.of(counts(), PLAIN), FieldData.of(counts(), RELATIVE)
+    before, source = plain.source(split)[1], data.source(split)
+    example, channels, levels, means = source[1], 2, source.levels, data.means
+    assert levels is not None
+    assert means is not None
+    row = int(example["index"])
+    past, coming = data.times[row - 6 : row], data.times[row : row + 3]
+    level = levels.at(past)
+    whole = example["context"][..., :channels] * level + means.at(past)
+    np.testing.assert_allclose(whole, before["context"], atol=1e-5)
+    np.testing.assert_allclose(example["level"], levels.at(coming), rtol=1e-6)
+    # Levels are 1 on average, and the mean over space is that of departures to that of levels.
+    np.testing.assert_allclose(levels.mean.mean(axis=(0, 1, 2)), 1)
+    departures = (before["context"] - means.at(past)).mean(axis=(1, 2)) / level.mean(axis=(1, 2))
+    cells = example["context"][:, 0, 0, 2 * channels : 3 * channels]
+    np.testing.assert_allclose(cells, departures, atol=1e-5)
+
+
+def test_relative_departures_do_not_depend_on_the_unit():
+    one, other = (FieldData.of(counts(scale), RELATIVE).source("test")[0] for scale in (1.0, 50.0))
+    for name in ("context", "level", "climatology"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+def test_relative_departures_need_departures_and_no_negative_values():
+    with pytest.raises(InputError, match=r"data\.anomalies must be on for data\.relative, got it"):
+        dataclasses.replace(PLAIN, relative=True)
+    data = FieldData.of(-counts(), RELATIVE)
+    with pytest.raises(InputError, match=r"data\.relative must go with values of 0 and above"):
+        data.source("train")
+
+
+def test_nothing_usual_makes_a_level_of_one():
+    none = relative_levels(Climatology("hour", np.zeros((24, 3, 1))))
+    np.testing.assert_array_equal(none.mean, 1 / 2 + np.full((24, 3, 1), 1 / 2))
 
 
 @pytest.mark.parametrize("name", ["anomalies", "climatology_channel"])
