@@ -15,6 +15,8 @@ from stpatch_jax.errors import check_choice, require
 ClimatologyPhase = Literal["hour", "workday_hour", "weekday_hour", "day_of_year"]
 # Days before and after a day of the year that tell its mean, too.
 _NEAR = 10
+# What is added to the levels of departures, as a share of their mean.
+_FLOOR = 0.1
 PHASES = {"hour": 24, "workday_hour": 2 * 24, "weekday_hour": 7 * 24, "day_of_year": 366}
 
 
@@ -201,14 +203,14 @@ def _phases(phase: str) -> int:
 def relative_levels(means: Climatology) -> Climatology:
     """What departures from a climatology of values of 0 and above are relative to, 1 on average.
 
-    That is the climatology plus its mean over all phases and places of a channel, as a share of
-    twice this mean: half at places and hours where nothing happens.
+    That is the climatology plus a tenth of its mean over all phases and places of a channel, as a
+    share of 1.1 of this mean: so it is above 0 where and when nothing happens.
 
     Raises:
         InputError: If a mean is negative.
 
-    >>> relative_levels(Climatology("hour", np.array([[0.0], [4.0]]))).mean.tolist()
-    [[0.5], [1.5]]
+    >>> relative_levels(Climatology("hour", np.array([[0.0], [4.0]]))).mean.round(2).tolist()
+    [[0.09], [1.91]]
     """
     lowest, most = means.mean.min(), np.abs(means.mean).max()
     require(
@@ -218,7 +220,7 @@ def relative_levels(means: Climatology) -> Climatology:
     )
     whole = means.mean.mean(axis=tuple(range(means.mean.ndim - 1)), keepdims=True)
     share = np.divide(means.mean, whole, out=np.ones_like(means.mean), where=whole > 0)
-    return Climatology(means.phase, (1 + np.maximum(share, 0)) / 2)
+    return Climatology(means.phase, (np.maximum(share, 0) + _FLOOR) / (1 + _FLOOR))
 
 
 def with_climatology(
