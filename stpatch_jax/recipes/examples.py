@@ -132,7 +132,7 @@ def traffic() -> RunConfig:
         model=nn.NeighborhoodConfig(((0, 0),), lags=3, hidden=(64, 32), features=16),
         task=tasks.ForecastConfig(loss="mse", residual="relative"),
         train=TrainConfig.cosine(
-            1000, 1e-2, checkpoint_every=100, ema=0.98, weight_decay=1e-2, warmup_steps=20
+            1000, 2e-2, checkpoint_every=200, ema=0.99, weight_decay=1e-2, warmup_steps=20
         ),
     )
 
