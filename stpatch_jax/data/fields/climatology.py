@@ -230,7 +230,7 @@ def with_climatology(
     *,
     anomalies: bool,
     outlook: bool,
-    levels: Climatology | None = None,
+    levels: np.ndarray | None = None,
 ) -> Batch:
     """Adds the climatology to one example, as the naive forecast `climatology` too, float32.
 
@@ -246,8 +246,8 @@ def with_climatology(
         outlook: Whether the climatology of one horizon later, less its mean over all phases,
             becomes channels behind the others: what stands there at the last row of the context
             belongs to the last target.
-        levels: What departures are divided by, see `relative_levels`; those of the targets become
-            `level`. None for 1.
+        levels: What departures are divided by in these rows [context + horizon, *space, channels],
+            see `relative_levels`; those of the targets become `level`. None for 1.
 
     >>> means = Climatology("hour", np.arange(24.0)[:, None])
     >>> times = np.datetime64("2024-01-01T05", "ns") + np.arange(3) * np.timedelta64(1, "h")
@@ -260,18 +260,19 @@ def with_climatology(
     """
     inputs = example["context"]
     context, channels = len(inputs), means.mean.shape[-1]
-    past, coming = times[:context], times[context:]
+    usual = means.at(times)
+    ahead = usual[context:]
     parts = [inputs]
     if anomalies:
-        departures = inputs[..., :channels] - means.at(past)
-        parts = [departures / levels.at(past) if levels else departures, inputs[..., channels:]]
+        departures = inputs[..., :channels] - usual[:context]
+        departures = departures if levels is None else departures / levels[:context]
+        parts = [departures, inputs[..., channels:]]
     if outlook:
-        parts.append(means.at(times[-context:]) - means.mean.mean(axis=0))
+        parts.append(usual[-context:] - means.mean.mean(axis=0))
     joined = np.concatenate(parts, axis=-1, dtype=np.float32)
-    ahead = means.at(coming)
-    stays = ahead + (example["persistence"] - means.at(past[-1:]))
+    stays = ahead + (example["persistence"] - usual[context - 1 : context])
     added = {"climatology": ahead, "anomaly_persistence": stays}
-    added |= {"level": levels.at(coming)} if levels else {}
+    added |= {} if levels is None else {"level": levels[context:]}
     return example | {"context": joined, **{k: of.astype(np.float32) for k, of in added.items()}}
 
 

@@ -204,7 +204,7 @@ class RuledWindows:
         example["running_mean"] = past.mean(axis=0, keepdims=True)
         if data.increment is not None:
             example = with_drift(example, data.increment)
-        expected, weights = {}, None
+        expected, levels = {}, None
         if data.regression is not None:
             rows = explained_rows(data, example, self.windows)
             expected["regression"] = rows[: data.context]
@@ -212,12 +212,14 @@ class RuledWindows:
         if data.means is not None:
             times = data.timeline[row - data.context : row + data.horizon]
             expected["climatology"] = data.means.at(times[: data.context])
+            levels = self.levels.at(times) if self.levels else None
             choice = {"anomalies": config.anomalies, "outlook": config.climatology_channel}
-            example = with_climatology(example, data.means, times, levels=self.levels, **choice)
-            weights = self.levels.at(times[: data.context]) if self.levels else None
+            example = with_climatology(example, data.means, times, levels=levels, **choice)
         if self.combination:
             example = self.combination.added(example, past, expected)
-        return with_space_means(example, weights=weights) if config.space_means else example
+        if not config.space_means:
+            return example
+        return with_space_means(example, weights=None if levels is None else levels[: data.context])
 
     @cached_property
     def levels(self) -> Climatology | None:
