@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 import stpatch_jax
 from stpatch_jax.data import Data
-from stpatch_jax.errors import InputError, require_members
+from stpatch_jax.errors import InputError, require, require_members
 from stpatch_jax.files import usable
 from stpatch_jax.flops import gradient_flops
 from stpatch_jax.nn import Backbone, Fixed
@@ -173,14 +173,21 @@ class Run:
         It is random, or has a trained backbone; what is fitted at once is fitted.
 
         Raises:
-            InputError: `start_from` names no run; called, it raises where the backbone is another.
+            InputError: `start_from` names no run, or there is nothing to go on from; called, it
+                raises where the backbone is another.
         """
+        start = self.config.start_from
         if is_fixed(self.abstract):
+            require(
+                start is None,
+                f"start_from must go with a network that is trained, got {start} for a model that "
+                "is fitted at once; leave it out, or take a network and task.compare None",
+            )
             source, seed = self.data.source("train"), self.config.train.seed
             return fitted_start(self.create_model, source, seed=seed)
-        if self.config.start_from is None:
+        if start is None:
             return self.create_model
-        pretrained: Any = load_run(self.config.start_from).model
+        pretrained: Any = load_run(start).model
 
         def create(rngs: nnx.Rngs) -> nnx.Module:
             model: Any = self.create_model(rngs)

@@ -12,7 +12,7 @@ from flax import nnx
 
 from stpatch_jax.data import LabelledVolumesConfig
 from stpatch_jax.errors import InputError
-from stpatch_jax.nn import Conv3DConfig
+from stpatch_jax.nn import Conv3DConfig, RandomFiltersConfig
 from stpatch_jax.recipes import recipe
 from stpatch_jax.runs.directory import RunDirectory
 from stpatch_jax.runs.run import Run, train
@@ -143,6 +143,12 @@ def test_a_start_that_does_not_fit_is_told_before_anything_is_written(
         train(
             cut("scan", volumes, start_from=str(tmp_path / "none")), workdir=workdir, progress=False
         )
+    fitted = cut("scan", volumes, start_from=str(pretrained))
+    fitted = dataclasses.replace(
+        fitted, model=RandomFiltersConfig(filters=2), task=ClassifyConfig()
+    )
+    with pytest.raises(InputError, match="start_from must go with a network that is trained, got"):
+        train(fitted, workdir=workdir, progress=False)
     begun = RunDirectory(tmp_path / "begun")
     begun.claim(json.loads((pretrained / "config.json").read_text()))
     with pytest.raises(InputError, match="must have a checkpoint, got none yet; train it first"):
