@@ -215,8 +215,8 @@ def relative_levels(means: Climatology) -> Climatology:
     lowest, most = means.mean.min(), np.abs(means.mean).max()
     require(
         lowest >= -1e-6 * most,
-        f"data.relative must go with values of 0 and above, got a climatology of {lowest:g}; leave "
-        "it out",
+        f"data.relative must go with values of 0 and above, got a climatology of {lowest:g}; turn "
+        "it off, and take task.residual climatology",
     )
     whole = means.mean.mean(axis=tuple(range(means.mean.ndim - 1)), keepdims=True)
     share = np.divide(means.mean, whole, out=np.ones_like(means.mean), where=whole > 0)
