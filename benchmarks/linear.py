@@ -56,6 +56,7 @@ def _of_features(config: RunConfig) -> RunConfig:
 
 # The linear form and the metric.
 CASES: dict[str, tuple[Callable[[RunConfig], RunConfig], str]] = {
+    "video-classification": (_of_example, "accuracy"),
     "video-classification-motion": (_of_example, "accuracy"),
     "traffic": (_of_features, "rmse"),
     "video-prediction": (_of_windows, "mse"),

@@ -27,7 +27,7 @@ def test_recipes_run_on_what_is_made_and_say_so(name):
     config = recipe(name).data
     with pytest.warns(UserWarning, match="is made from a seed"):
         data = config.load()
-    assert all(len(data.source(split)) > 50 for split in ("train", "validation", "test"))
+    assert all(len(data.source(split)) > 40 for split in ("train", "validation", "test"))
     chosen = config.settled(data)[1]
     assert "figures on it say nothing" in chosen["data.path"]
 

@@ -82,7 +82,7 @@ def test_every_backbone_by_name_has_sizes():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("unett", "the model must be .*'unet', got 'unett'"),
+        ("unett", "the model must be .*'unet'.*, got 'unett'"),
         ("unet:huge", "the size of a model must be .*'large'.*, got 'huge'"),
         ("", "the model must be"),
     ],
