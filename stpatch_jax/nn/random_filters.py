@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.nn.fixed import Fixed
+from stpatch_jax.nn.fixed import Fixed, spread_levels
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Dropout, Fields
 from stpatch_jax.nn.windows import Shape, cut_patches, embed_patches, known_window
 from stpatch_jax.patches.windows import OPEN, WindowSpec
@@ -21,7 +21,6 @@ from stpatch_jax.patches.windows import OPEN, WindowSpec
 _CELLS = 2**20
 # What rounding makes of a constant neighbourhood, as a share of the largest output.
 _NOTHING = 1e-4
-_GOLDEN = (math.sqrt(5) + 1) / 2
 
 
 class RandomFilters(Backbone):
@@ -144,5 +143,4 @@ def _outputs(model: RandomFilters, x: jax.Array) -> list[jax.Array]:
 def _quantiles(config: RandomFiltersConfig) -> np.ndarray:
     """Levels in (0, 1), spread evenly over the biases of each filter [dilation, bias, filter]."""
     shape = (config.dilations, config.filters, config.biases)
-    levels = np.arange(1, math.prod(shape) + 1) * _GOLDEN % 1
-    return levels.reshape(shape).swapaxes(1, 2)
+    return spread_levels(math.prod(shape)).reshape(shape).swapaxes(1, 2)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from stpatch_jax.nn.fixed import Fixed
+from stpatch_jax.nn.fixed import Fixed, spread_levels
 from stpatch_jax.nn.layers import Backbone, BackboneConfig, Dropout, Fields
 from stpatch_jax.nn.windows import Shape, cut_patches, embed_patches, known_window
 from stpatch_jax.patches.windows import OPEN, WindowSpec
@@ -24,7 +24,6 @@ _TRIPLES = np.array(list(itertools.combinations(range(_LENGTH), 3)))
 _KERNELS = len(_TRIPLES)
 _WEIGHTS = np.where((_TRIPLES[:, :, None] == np.arange(_LENGTH)).any(axis=1), 2.0, -1.0).T
 _MOST_DILATIONS, _MOST_CHANNELS = 32, 9
-_GOLDEN = (math.sqrt(5) + 1) / 2
 
 
 class RandomKernels(Backbone):
@@ -169,7 +168,7 @@ def _counts(length: int, biases: int) -> dict[int, int]:
 
 def _quantiles(rows: int) -> np.ndarray:
     """Levels in (0, 1), spread evenly over the rows of each kernel [row, kernel]."""
-    return (np.arange(1, rows * _KERNELS + 1) * _GOLDEN % 1).reshape(_KERNELS, rows).T
+    return spread_levels(rows * _KERNELS).reshape(_KERNELS, rows).T
 
 
 def _pooling(length: int, dilation: int) -> np.ndarray:

@@ -40,7 +40,8 @@ def test_every_field_is_reported(data_dir, tmp_path):
         assert sum(report["data"]["splits"]["train"].values()) == 1188
         assert all(map(math.isfinite, report["validation"].values()))
         if name != "patches":
-            assert (0.5 if name == "scan" else 0) < report["test"]["model"]["auc"] <= 1
+            # Twenty steps of a network need not be above a coin.
+            assert report["test"]["model"]["auc"] > 0.5 or name == "network"
             assert report["test"]["majority"]["accuracy"] == pytest.approx(0.768, abs=5e-4)
         else:
             figures = report["test"]["scaled"]
